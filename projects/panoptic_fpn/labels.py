@@ -20,6 +20,8 @@ from typing import Dict, Iterable, Mapping, Sequence, Tuple
 
 import numpy as np
 
+from .errors import PanopticError
+
 #: Label of a pixel without ground truth (void or padding) in a semantic map.
 IGNORE_LABEL = -1
 
@@ -30,7 +32,7 @@ INSTANCE_OFFSET = 1000
 MAX_SEGMENT_ID = 256**3 - 1
 
 
-class LabelSpaceError(ValueError):
+class LabelSpaceError(PanopticError):
     """Categories, class counts or ids that cannot be used as they are."""
 
 

@@ -1,0 +1,253 @@
+"""Any data set in COCO panoptic format.
+
+A JSON with ``images``, ``categories`` and ``annotations`` (one per image, with
+``file_name`` of its PNG and ``segments_info``), a folder of images and a
+folder of PNGs. Categories may come in any order and ids may be integers or
+strings; see https://cocodataset.org/#format-data, part 4.
+"""
+import logging
+from typing import Dict, List, Optional
+
+from mmdet.datasets.base_det_dataset import BaseDetDataset
+from mmdet.registry import DATASETS
+from mmengine.fileio import join_path, load
+from mmengine.logging import print_log
+
+from ..engine.randomness import SeededDatasetMixin
+from ..errors import CorruptFileError, PanopticError
+from ..labels import MAX_SEGMENT_ID, LabelSpace
+
+
+@DATASETS.register_module()
+class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
+    """COCO panoptic data set: things, stuff, crowd and void.
+
+    Classes come from the JSON's ``categories`` alone: things first, then
+    stuff, each in the order of their ids (:class:`LabelSpace`). The PNG of
+    an image is the one its annotation names.
+
+    Args:
+        ann_file (str): The panoptic JSON, relative to ``data_root``.
+        data_prefix (dict): ``img``: folder of the images, ``seg``: folder of
+            the PNGs.
+        filter_cfg (dict, optional): In training, ``min_size`` drops images
+            with a shorter side below it, ``filter_empty_gt`` those without
+            a segment. Images with stuff only are kept.
+        skip_corrupt (bool): In training, go on with another image where one
+            cannot be read, and log how many were skipped. By default a
+            corrupt file stops the run.
+        **kwargs: As mmdet's ``BaseDetDataset`` (``backend_args``,
+            ``pipeline``, ``test_mode``, ...).
+
+    Raises:
+        PanopticError: A JSON that is missing, unreadable, empty or that
+            contradicts itself; the message names file, value and fix.
+    """
+
+    def __init__(self,
+                 *args,
+                 ann_file: str = '',
+                 data_prefix: dict = dict(img='', seg=''),
+                 skip_corrupt: bool = False,
+                 **kwargs) -> None:
+        self.skip_corrupt = skip_corrupt
+        self.num_skipped = 0
+        super().__init__(
+            *args, ann_file=ann_file, data_prefix=data_prefix, **kwargs)
+
+    def load_data_list(self) -> List[dict]:
+        """Read and check the JSON.
+
+        Returns:
+            list[dict]: For each image ``img_id``, ``img_path``, ``height``,
+            ``width``, ``seg_map_path`` and ``segments_info`` (each None
+            without annotation), ``instances`` (thing labels, as mmdet's
+            samplers read them). An entry of ``segments_info`` has ``id`` (in
+            the PNG), ``category`` (label), ``iscrowd`` and ``is_thing``
+            (a thing and not crowd, as in mmdet).
+        """
+        content = self._read_json()
+        self.label_space = LabelSpace.from_coco(content['categories'],
+                                                self.ann_file)
+        self._adopt_metainfo()
+        images = self._unique(content['images'], 'id', 'image')
+        annotations = self._unique(
+            content.get('annotations', []), 'image_id', 'annotation')
+        strays = [key for key in annotations if key not in images]
+        if strays:
+            raise PanopticError(
+                f'{self.ann_file}: {len(strays)} annotations name images that '
+                f'are not in "images", the first is image_id={strays[0]!r}. '
+                'Add the images or remove the annotations.')
+        return [
+            self.parse_data_info(
+                dict(image=image, annotation=annotations.get(image_id)))
+            for image_id, image in images.items()
+        ]
+
+    def _read_json(self) -> dict:
+        try:
+            content = load(
+                self.ann_file,
+                file_format='json',
+                backend_args=self.backend_args)
+        except FileNotFoundError:
+            raise PanopticError(
+                f'{self.ann_file}: no such file. Set data_root and ann_file '
+                'of the dataset to your panoptic JSON.') from None
+        except ValueError as error:
+            raise PanopticError(f'{self.ann_file}: not a JSON file ({error}). '
+                                'Copy or export it again.') from None
+        for key in ('images', 'categories'):
+            if not isinstance(content, dict) or key not in content:
+                raise PanopticError(
+                    f'{self.ann_file}: no "{key}" at the top level. A COCO '
+                    'panoptic JSON has images, annotations and categories.')
+        if not content['images']:
+            raise PanopticError(f'{self.ann_file}: "images" is empty. '
+                                'List at least one image.')
+        if not self.test_mode and not content.get('annotations'):
+            raise PanopticError(
+                f'{self.ann_file}: no annotations, so nothing to train on. '
+                'Give the JSON with "annotations".')
+        return content
+
+    def _adopt_metainfo(self) -> None:
+        """Classes of the JSON; a config may repeat but not change them."""
+        named = self._metainfo.get('classes')
+        if named is not None and set(named) != set(self.label_space.names):
+            raise PanopticError(
+                f'metainfo.classes of the config and {self.ann_file} differ: '
+                f'{sorted(set(named) ^ set(self.label_space.names))} are in '
+                'only one of them. Remove metainfo from the config; classes '
+                'are read from the JSON.')
+        self._metainfo.update(self.label_space.metainfo())
+
+    def _unique(self, entries: List[dict], key: str, what: str) -> Dict:
+        found = {}
+        for entry in entries:
+            if key not in entry:
+                raise PanopticError(
+                    f'{self.ann_file}: an {what} has no "{key}": '
+                    f'{str(entry)[:120]}. Add it.')
+            if entry[key] in found:
+                raise PanopticError(
+                    f'{self.ann_file}: two {what}s have {key}='
+                    f'{entry[key]!r}. Keep one of them.')
+            found[entry[key]] = entry
+        return found
+
+    def parse_data_info(self, raw_data_info: dict) -> dict:
+        """One image and its annotation; see :meth:`load_data_list`.
+
+        Args:
+            raw_data_info (dict): ``image`` and ``annotation`` (or None) as
+                in the JSON.
+        """
+        image = raw_data_info['image']
+        for key in ('file_name', 'height', 'width'):
+            if key not in image:
+                raise PanopticError(f'{self.ann_file}: image id='
+                                    f'{image["id"]!r} has no "{key}". Add it.')
+        info = dict(
+            img_id=image['id'],
+            img_path=self._path('img', image['file_name']),
+            height=image['height'],
+            width=image['width'],
+            seg_map_path=None,
+            segments_info=None,
+            instances=[])
+        annotation = raw_data_info['annotation']
+        if annotation is not None:
+            if 'file_name' not in annotation:
+                raise PanopticError(
+                    f'{self.ann_file}: the annotation of image_id='
+                    f'{image["id"]!r} has no "file_name". Name its PNG.')
+            info['seg_map_path'] = self._path('seg', annotation['file_name'])
+            info['segments_info'] = self._segments(annotation)
+            info['instances'] = [
+                dict(bbox_label=segment['category'], ignore_flag=0)
+                for segment in info['segments_info'] if segment['is_thing']
+            ]
+        return info
+
+    def _path(self, kind: str, file_name: str) -> str:
+        prefix = self.data_prefix.get(kind) or ''
+        return join_path(prefix, file_name) if prefix else file_name
+
+    def _segments(self, annotation: dict) -> List[dict]:
+        where = f'{self.ann_file}: image_id={annotation["image_id"]!r}'
+        segments, ids = [], set()
+        for segment in annotation.get('segments_info', []):
+            segment_id = segment.get('id')
+            if not isinstance(segment_id, int) or 'category_id' not in segment:
+                raise PanopticError(
+                    f'{where}: segment {str(segment)[:120]} needs an integer '
+                    '"id" and a "category_id". Correct segments_info.')
+            if not 0 < segment_id <= MAX_SEGMENT_ID:
+                raise PanopticError(
+                    f'{where}: segment id {segment_id} does not fit a PNG '
+                    f'(1..{MAX_SEGMENT_ID}). Renumber the segments.')
+            if segment_id in ids:
+                raise PanopticError(
+                    f'{where}: two segments have id {segment_id}. Give each '
+                    'its own id in JSON and PNG.')
+            ids.add(segment_id)
+            label = self.label_space.label(segment['category_id'])
+            crowd = int(bool(segment.get('iscrowd', 0)))
+            segments.append(
+                dict(
+                    id=segment_id,
+                    category=label,
+                    iscrowd=crowd,
+                    is_thing=self.label_space.is_thing(label) and not crowd))
+        return segments
+
+    def get_data_info(self, idx: int) -> dict:
+        """As mmengine's, with ``label_space`` for the transforms."""
+        return dict(
+            super().get_data_info(idx), label_space=self.label_space)
+
+    def filter_data(self) -> List[dict]:
+        """Drop, in training, what cannot be trained on, and say how much."""
+        if self.test_mode:
+            return self.data_list
+        cfg = self.filter_cfg or {}
+        min_size = cfg.get('min_size', 0)
+        kept, dropped = [], dict(unannotated=0, empty=0, small=0)
+        for info in self.data_list:
+            if info['segments_info'] is None:
+                dropped['unannotated'] += 1
+            elif cfg.get('filter_empty_gt', False) \
+                    and not info['segments_info']:
+                dropped['empty'] += 1
+            elif min(info['height'], info['width']) < min_size:
+                dropped['small'] += 1
+            else:
+                kept.append(info)
+        if not kept:
+            raise PanopticError(
+                f'{self.ann_file}: no image is left to train on ({dropped} '
+                'dropped). Check filter_cfg and the annotations.')
+        if any(dropped.values()):
+            print_log(
+                f'{self.ann_file}: {len(kept)} images to train on, dropped: '
+                f'{dropped}',
+                logger='current')
+        return kept
+
+    def prepare_data(self, idx: int) -> Optional[dict]:
+        """Pipeline on one image; None, where the user asked for it, if a
+        file is corrupt (mmengine then takes another image)."""
+        try:
+            return super().prepare_data(idx)
+        except CorruptFileError as error:
+            if self.test_mode or not self.skip_corrupt:
+                raise
+            self.num_skipped += 1
+            print_log(
+                f'Skipped a corrupt image, {self.num_skipped} so far in this '
+                f'loader: {error}',
+                logger='current',
+                level=logging.WARNING)
+            return None

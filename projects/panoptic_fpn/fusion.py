@@ -1,0 +1,132 @@
+"""Merge of instances and semantic map into one panoptic map (section 3.2).
+
+The paper's post-processing has three steps, one function each:
+
+1. overlaps between instances go to the more confident one,
+   :func:`paste_instances`;
+2. overlaps between instances and stuff go to the instances,
+3. stuff labelled 'other' or below an area threshold is removed,
+   both in :func:`fill_stuff`.
+
+All maps are (h, w), all boxes (x1, y1, x2, y2) in pixels of those maps. A
+panoptic map holds ``label + 1000 * number``; see ``labels.py``. The cost is
+linear in the pixels of the map plus those of the instances' boxes; nothing of
+the size of the map is allocated per instance.
+
+Needs torch alone.
+"""
+from typing import List, Tuple
+
+import torch
+from torch import Tensor
+
+from .labels import INSTANCE_OFFSET
+
+
+def box_windows(boxes: Tensor, shape: Tuple[int, int]) -> List[List[int]]:
+    """Integer windows (y1, x1, y2, x2) that contain boxes, inside the map.
+
+    Args:
+        boxes (Tensor): (n, 4), x1, y1, x2, y2 in pixels; any order of
+            magnitude, also empty or outside.
+        shape (tuple[int, int]): (h, w) of the map.
+
+    Returns:
+        list[list[int]]: Half open windows; an empty one has y2 <= y1 or
+        x2 <= x1.
+    """
+    h, w = shape
+    limit = boxes.new_tensor([w, h, w, h])
+    low = boxes[:, :2].floor()
+    high = boxes[:, 2:].ceil()
+    corners = torch.cat([low, high], dim=1).clamp(min=0).minimum(limit)
+    return corners[:, [1, 0, 3, 2]].long().tolist()
+
+
+def paste_instances(masks: Tensor, boxes: Tensor, scores: Tensor,
+                    labels: Tensor, score_thr: float, overlap_thr: float,
+                    void: int) -> Tuple[Tensor, Tensor]:
+    """Lay instances on an empty panoptic map, the most confident first.
+
+    An instance is left out when its score is below ``score_thr``, when it
+    has no pixel, or when more than ``overlap_thr`` of its pixels are taken
+    by instances laid before. Equal scores keep their order.
+
+    Args:
+        masks (Tensor): bool, (n, h, w). Pixels outside an instance's box
+            are not looked at.
+        boxes (Tensor): (n, 4), x1, y1, x2, y2 in pixels.
+        scores (Tensor): (n, ).
+        labels (Tensor): (n, ), thing labels.
+        score_thr (float): Least score.
+        overlap_thr (float): Largest overlapped fraction, in 0..1.
+        void (int): Value of a free pixel.
+
+    Returns:
+        tuple[Tensor, Tensor]: The map, int32 (h, w), things numbered from 1
+        in the order they were laid, and the indices of the instances that
+        are on it, in this order, int64 (k, ).
+    """
+    shape = tuple(masks.shape[-2:])
+    panoptic = torch.full(shape, void, dtype=torch.int32, device=masks.device)
+    order = torch.argsort(scores, descending=True, stable=True)
+    order = order[scores[order] >= score_thr]
+    windows = box_windows(boxes[order], shape)
+    kept = []
+    for index, label, (y1, x1, y2, x2) in zip(order.tolist(),
+                                              labels[order].tolist(), windows):
+        if y2 <= y1 or x2 <= x1:
+            continue
+        mask = masks[index, y1:y2, x1:x2]
+        window = panoptic[y1:y2, x1:x2]
+        free = mask & (window == void)
+        area, left = torch.stack([mask.sum(), free.sum()]).tolist()
+        if left == 0 or area - left > overlap_thr * area:
+            continue
+        kept.append(index)
+        window[free] = label + INSTANCE_OFFSET * len(kept)
+    return panoptic, torch.as_tensor(kept, dtype=torch.long)
+
+
+def fill_stuff(panoptic: Tensor, semantic: Tensor, channel_labels: Tensor,
+               stuff_area: int, void: int) -> Tensor:
+    """Fill the free pixels of a panoptic map with stuff, in place.
+
+    Args:
+        panoptic (Tensor): int32, (h, w); ``void`` where free.
+        semantic (Tensor): Integers, (h, w): the semantic branch's channel of
+            each pixel.
+        channel_labels (Tensor): int64, (channels, ): stuff label of each
+            channel, ``void`` for channels that paint nothing ('other',
+            things).
+        stuff_area (int): A stuff class that is left with fewer pixels on the
+            whole image is dropped.
+        void (int): Value of a free pixel, one more than the largest label.
+
+    Returns:
+        Tensor: ``panoptic``.
+    """
+    channel_labels = channel_labels.to(semantic.device)
+    free = panoptic == void
+    stuff = channel_labels[semantic[free].long()]
+    area = torch.bincount(stuff, minlength=void + 1)
+    values = torch.arange(void + 1, device=stuff.device, dtype=panoptic.dtype)
+    values[area < stuff_area] = void
+    panoptic[free] = values[stuff]
+    return panoptic
+
+
+def fuse(masks: Tensor, boxes: Tensor, scores: Tensor, labels: Tensor,
+         semantic: Tensor, channel_labels: Tensor, score_thr: float,
+         overlap_thr: float, stuff_area: int,
+         void: int) -> Tuple[Tensor, Tensor]:
+    """Instances over stuff: the whole merge. See the two steps for shapes.
+
+    Returns:
+        tuple[Tensor, Tensor]: Panoptic map, int32 (h, w), and the indices of
+        the instances on it; number ``i + 1`` in the map is entry ``i``.
+    """
+    panoptic, kept = paste_instances(masks, boxes, scores, labels, score_thr,
+                                     overlap_thr, void)
+    return fill_stuff(panoptic, semantic, channel_labels, stuff_area,
+                      void), kept

@@ -1,0 +1,286 @@
+"""Panoptic quality (Kirillov et al., 'Panoptic Segmentation', section 4).
+
+In    ground truth and prediction, maps (h, w) of ``label + 1000 * number``,
+      void = number of classes
+Row   of an image: tp, fp, fn and the sum of the IoUs of the tp, by class
+Out   PQ, SQ, RQ of all classes, things (_th) and stuff (_st), in percent
+
+The numbers are those of panopticapi, its peculiarities included:
+
+- an IoU has no part of the predicted segment that lies on void in its union;
+- a prediction that is for more than half on void or on crowd of its class is
+  no fp, but of several crowd segments of a class only the LAST one in the
+  order of the annotation counts for that;
+- a class without tp, fp and fn is left out of the means, a class without tp
+  has SQ = 0.
+
+Areas are counted in the map, never read from the JSON.
+"""
+from typing import Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+from mmdet.registry import METRICS
+from mmengine.logging import print_log
+
+from .coco_results import write_json, write_png
+from .per_image import (PerImageMetric, Row, check_same_shape,
+                        format_classwise, image_name, labels_of_codes,
+                        to_plane)
+from .runs import joint_histogram, joint_runs
+
+#: Columns of the counts of a class.
+TP, FP, FN, IOU = range(4)
+
+
+def segment_overlaps(gt: np.ndarray, gt_codes: np.ndarray, pred: np.ndarray,
+                     void: int) -> Tuple[np.ndarray, np.ndarray]:
+    """Pixels that each pair of segments has in common.
+
+    Args:
+        gt (np.ndarray): (h, w) codes.
+        gt_codes (np.ndarray): (G, ), different codes of its segments.
+        pred (np.ndarray): (h, w) codes.
+        void (int): Label of void pixels, whatever their number.
+
+    Returns:
+        tuple[np.ndarray, np.ndarray]: int64 (G + 1, P), the last row being
+        void ground truth; (P, ) codes of the prediction, void included.
+
+    Raises:
+        ValueError: The ground truth holds a code that is not in gt_codes.
+    """
+    (gt_runs, pred_runs), lengths = joint_runs(gt, pred)
+    codes, gt_index = np.unique(gt_runs, return_inverse=True)
+    place = {int(code): i for i, code in enumerate(gt_codes)}
+    is_void = labels_of_codes(codes) == void
+    unknown = [int(c) for c in codes[~is_void] if int(c) not in place]
+    if unknown:
+        raise ValueError(f'the ground truth map has code {unknown[0]}, which '
+                         'is not one of gt_codes.')
+    rows = np.array([
+        len(place) if empty else place[int(code)]
+        for code, empty in zip(codes, is_void)
+    ])
+    pred_codes, pred_index = np.unique(pred_runs, return_inverse=True)
+    overlaps = joint_histogram(rows[gt_index], pred_index, lengths,
+                               (len(place) + 1, len(pred_codes)))
+    return overlaps, pred_codes
+
+
+def panoptic_counts(gt: np.ndarray, gt_codes: np.ndarray,
+                    gt_labels: np.ndarray, crowd: np.ndarray,
+                    pred: np.ndarray, void: int,
+                    num_classes: int) -> np.ndarray:
+    """Counts of one image.
+
+    Args:
+        gt (np.ndarray): (h, w) of ``label + 1000 * number``.
+        gt_codes (np.ndarray): (G, ), codes of the ground truth's segments in
+            the order of the annotation; one without a pixel is a fn.
+        gt_labels (np.ndarray): (G, ), their labels.
+        crowd (np.ndarray): bool (G, ), whether they are crowd.
+        pred (np.ndarray): (h, w) of ``label + 1000 * number``.
+        void (int): Label of void pixels in both maps.
+        num_classes (int): C.
+
+    Returns:
+        np.ndarray: float64 (C, 4): tp, fp, fn, sum of the IoUs of the tp.
+
+    Raises:
+        ValueError: A code of the ground truth is not in ``gt_codes``, or a
+            predicted label is neither void nor below ``num_classes``.
+    """
+    counts = np.zeros((num_classes, 4))
+    overlaps, pred_codes = segment_overlaps(gt, gt_codes, pred, void)
+    labels = labels_of_codes(pred_codes)
+    real = labels != void
+    wrong = (labels >= num_classes) & real | (pred_codes < 0)
+    if wrong.any():
+        raise ValueError(
+            f'the prediction holds {int(pred_codes[wrong][0])}, whose label '
+            f'is not one of the {num_classes} classes (0..{num_classes - 1}) '
+            f'or void ({void}).')
+
+    inside, on_void = overlaps[:-1], overlaps[-1]
+    areas = overlaps.sum(axis=0)
+    union = areas + inside.sum(axis=1)[:, None] - inside - on_void
+    comparable = (inside > 0) & real & ~crowd[:, None]
+    comparable &= gt_labels[:, None] == labels
+    iou = np.zeros(inside.shape)
+    np.divide(inside, union, out=iou, where=comparable)
+    gt_matched, pred_matched = np.nonzero(iou > 0.5)
+    np.add.at(counts, (gt_labels[gt_matched], TP), 1)
+    np.add.at(counts, (gt_labels[gt_matched], IOU),
+              iou[gt_matched, pred_matched])
+
+    missed = ~crowd
+    missed[gt_matched] = False
+    np.add.at(counts, (gt_labels[missed], FN), 1)
+
+    # Later crowd segments of a label replace earlier ones, as in panopticapi.
+    last_crowd = {int(gt_labels[g]): g for g in np.flatnonzero(crowd)}
+    spurious = real.copy()
+    spurious[pred_matched] = False
+    for p in np.flatnonzero(spurious):
+        label = int(labels[p])
+        forgiven = on_void[p]
+        if label in last_crowd:
+            forgiven = forgiven + inside[last_crowd[label], p]
+        if forgiven / areas[p] <= 0.5:
+            counts[label, FP] += 1
+    return counts
+
+
+def class_quality(counts: np.ndarray) -> np.ndarray:
+    """PQ, SQ and RQ of each class.
+
+    Args:
+        counts (np.ndarray): (C, 4), summed over images.
+
+    Returns:
+        np.ndarray: float64 (C, 3), fractions; NaN for a class that occurs
+        neither in the ground truth nor, unforgiven, in the prediction.
+    """
+    tp, fp, fn, iou = counts.T
+    size = tp + 0.5 * fp + 0.5 * fn
+    quality = np.full((len(counts), 3), np.nan)
+    seen = size > 0
+    quality[seen, 0] = iou[seen] / size[seen]
+    quality[seen, 1] = iou[seen] / np.maximum(tp[seen], 1)
+    quality[seen, 2] = tp[seen] / size[seen]
+    return quality
+
+
+def group_quality(quality: np.ndarray, num_things: int) -> Dict[str, float]:
+    """Means over all classes, things and stuff.
+
+    Args:
+        quality (np.ndarray): (C, 3), fractions, NaN for absent classes.
+        num_things (int): T; the first T classes are things.
+
+    Returns:
+        dict: ``PQ``, ``SQ``, ``RQ``, the same with ``_th`` and ``_st``, in
+        percent; NaN for a group in which no class occurs.
+    """
+    groups = {
+        '': quality,
+        '_th': quality[:num_things],
+        '_st': quality[num_things:]
+    }
+    scores = {}
+    for suffix, rows in groups.items():
+        rows = rows[~np.isnan(rows[:, 0])]
+        means = rows.mean(axis=0) if len(rows) else np.full(3, np.nan)
+        for name, mean in zip(('PQ', 'SQ', 'RQ'), means):
+            scores[name + suffix] = 100 * float(mean)
+    return scores
+
+
+@METRICS.register_module()
+class PanopticQualityMetric(PerImageMetric):
+    """PQ, SQ and RQ from counts in memory.
+
+    Compares ``pred_panoptic_seg`` with ``gt_panoptic_seg`` of the data
+    samples (with ``gt_codes`` and ``crowd_codes`` in their metainfo). Keys
+    and numbers are those of mmdet's ``CocoPanopticMetric``; files are written
+    only where ``outfile_prefix`` asks for them.
+
+    Args:
+        classwise (bool): Whether to print a line for each class.
+        format_only (bool): Whether to write the COCO result format and
+            compute nothing, as for images without annotation.
+        outfile_prefix (str, optional): Write ``PREFIX.panoptic.json`` and
+            ``PREFIX.panoptic/*.png``. Several machines must share the folder.
+        prefix (str, optional): First part of the keys. Defaults to
+            'coco_panoptic'.
+
+    Raises:
+        ValueError: ``format_only`` without ``outfile_prefix``.
+    """
+    default_prefix = 'coco_panoptic'
+    prediction = 'pred_panoptic_seg'
+    keys = tuple(q + g for g in ('', '_th', '_st') for q in ('PQ', 'SQ', 'RQ'))
+
+    def __init__(self,
+                 classwise: bool = False,
+                 format_only: bool = False,
+                 outfile_prefix: Optional[str] = None,
+                 prefix: Optional[str] = None) -> None:
+        super().__init__(prefix=prefix)
+        if format_only and outfile_prefix is None:
+            raise ValueError('PanopticQualityMetric: format_only=True writes '
+                             'files; say where with outfile_prefix.')
+        self.classwise = classwise
+        self.format_only = format_only
+        self.outfile_prefix = outfile_prefix
+
+    def image_row(self, sample: Dict) -> Dict:
+        """Counts of the classes that occur, and what the JSON lists."""
+        space, row = self.space, {}
+        pred = to_plane(sample[self.prediction]['sem_seg'])
+        if not self.format_only:
+            row['counts'] = self._counts(sample, pred, space.num_classes)
+        if self.outfile_prefix is not None:
+            row['annotation'] = write_png(sample, pred, space.void,
+                                          space.category_ids,
+                                          self.outfile_prefix)
+        return row
+
+    def _counts(self, sample: Dict, pred: np.ndarray,
+                num_classes: int) -> Tuple[np.ndarray, np.ndarray]:
+        """Labels (k, ) with anything to count, and their counts (k, 4)."""
+        gt, codes, crowd = self.ground_truth(
+            sample, 'Give the dataset its annotation file, or set '
+            'format_only=True to write results without scores.')
+        check_same_shape(sample, self.prediction, pred.shape, gt.shape)
+        try:
+            counts = panoptic_counts(gt, codes, labels_of_codes(codes), crowd,
+                                     pred, num_classes, num_classes)
+        except ValueError as error:
+            raise ValueError(
+                f'{image_name(sample)}: {error} Check num_things and '
+                'num_stuff of the model against the data set.') from None
+        labels = np.flatnonzero(counts.any(axis=1))
+        return labels, counts[labels]
+
+    def compute(self, rows: List[Row]) -> Dict[str, float]:
+        """Write the JSON where asked for; scores of the summed counts."""
+        if self.outfile_prefix is not None:
+            path = write_json([
+                dict(image_id=image_id, **row['annotation'])
+                for image_id, row in rows
+            ], self.outfile_prefix)
+            print_log(f'Panoptic results are in {path}.', logger='current')
+        if self.format_only:
+            return {}
+        space = self.space
+        total = sum_counts([row['counts'] for _, row in rows],
+                           space.num_classes)
+        quality = class_quality(total)
+        if self.classwise:
+            self._print_classwise(space.names, quality)
+        return group_quality(quality, space.num_things)
+
+    @staticmethod
+    def _print_classwise(names: Sequence[str], quality: np.ndarray) -> None:
+        columns = dict(zip(('PQ', 'SQ', 'RQ'), 100 * quality.T))
+        print_log(
+            format_classwise('Panoptic quality by class', names, columns),
+            logger='current')
+
+
+def sum_counts(rows: Sequence[Tuple[np.ndarray, np.ndarray]],
+               num_classes: int) -> np.ndarray:
+    """Sum of the counts of images, one after the other.
+
+    Args:
+        rows (Sequence[tuple]): Labels (k, ) and counts (k, 4) of each image.
+        num_classes (int): C.
+
+    Returns:
+        np.ndarray: float64 (C, 4). The bits depend on the order of the rows.
+    """
+    total = np.zeros((num_classes, 4))
+    for labels, counts in rows:
+        total[labels] += counts
+    return total

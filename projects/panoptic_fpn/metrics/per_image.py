@@ -1,0 +1,233 @@
+"""What the three metrics share: one small row for each image, gathered by id.
+
+``BaseMetric`` interleaves the ranks' results and cuts the list at the size of
+the data set, which keeps the padding of a distributed sampler, and loses real
+images, as soon as ranks do not hold them in turns; its default also asks for
+a directory that all ranks see. Here the rows are gathered as objects (over
+gloo or nccl), rows of an image that was seen twice are dropped by image id,
+and the rest is summed in the order of the ids: one process and many give the
+same bits.
+"""
+import logging
+from itertools import chain
+from operator import index
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+
+import numpy as np
+import torch
+from mmengine.dist import (all_gather_object, broadcast_object_list,
+                           is_main_process)
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+
+from ..labels import INSTANCE_OFFSET, LabelSpace
+
+ImageId = Union[int, str]
+Row = Tuple[ImageId, Any]
+
+
+def plain_id(image_id: Any) -> ImageId:
+    """An image id as int or str (numpy and torch scalars become int)."""
+    return image_id if isinstance(image_id, str) else index(image_id)
+
+
+def unique_rows(rows: Sequence[Row]) -> List[Row]:
+    """First row of each image id: integers ascending, then strings.
+
+    Args:
+        rows (Sequence[tuple]): (image id, anything), in any order.
+    """
+    first = {}
+    for image_id, row in rows:
+        first.setdefault(image_id, row)
+    order = sorted(first, key=lambda i: (isinstance(i, str), i))
+    return [(i, first[i]) for i in order]
+
+
+def image_name(sample: Dict) -> str:
+    """How an error names the image of a data sample."""
+    path = sample.get('img_path')
+    return f'image {sample.get("img_id")!r}' + (f' ({path})' if path else '')
+
+
+def to_plane(data: Any) -> np.ndarray:
+    """(h, w) array of a (1, h, w) or (h, w) map; a view where possible."""
+    if isinstance(data, torch.Tensor):
+        data = data.detach().cpu().numpy()
+    data = np.asarray(data)
+    return data.reshape(data.shape[-2:])
+
+
+def check_same_shape(sample: Dict, name: str, shape: Tuple[int, ...],
+                     truth: Tuple[int, ...]) -> None:
+    """Raise where a prediction has not the size of its ground truth.
+
+    Raises:
+        ValueError: Names the image and both (h, w).
+    """
+    if tuple(shape) != tuple(truth):
+        raise ValueError(
+            f'{image_name(sample)}: {name} is {tuple(shape)} (h, w) but the '
+            f'ground truth is {tuple(truth)}. Predict at the original size of '
+            'the image (rescale=True) and check that image and PNG agree.')
+
+
+class PerImageMetric(BaseMetric):
+    """Base of metrics that add up one row for each image.
+
+    Subclasses define :attr:`prediction`, :attr:`keys`, :meth:`image_row` and
+    :meth:`compute`. The processes need no common directory.
+    """
+
+    #: Field of the data sample that holds what is judged.
+    prediction: str = ''
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """Names of the scores, NaN ('n/a') without any prediction."""
+        raise NotImplementedError
+
+    @property
+    def space(self) -> LabelSpace:
+        """Classes of the data set.
+
+        Raises:
+            ValueError: The metainfo of the data set has no thing classes, or
+                lists stuff before things.
+        """
+        meta = self.dataset_meta or {}
+        missing = {'classes', 'thing_classes'} - set(meta)
+        if missing:
+            raise ValueError(
+                f'{type(self).__name__}: dataset_meta has no '
+                f'{sorted(missing)}. Use a panoptic dataset, whose metainfo '
+                'tells things from stuff.')
+        space = LabelSpace.from_metainfo(meta)
+        if space.names != tuple(meta['classes']):
+            raise ValueError(
+                f'{type(self).__name__}: the classes of dataset_meta are not '
+                'things first, then stuff, each by category id. Build the '
+                'metainfo with LabelSpace.metainfo().')
+        return space
+
+    def image_row(self, sample: Dict) -> Any:
+        """Small, picklable row of one image; must not change the sample."""
+        raise NotImplementedError
+
+    def compute(self, rows: List[Row]) -> Dict[str, float]:
+        """Scores of (image id, row) of all images, in the order of ids."""
+        raise NotImplementedError
+
+    def process(self, data_batch: Any, data_samples: Sequence[Dict]) -> None:
+        """Add one row for each data sample to ``self.results``.
+
+        Args:
+            data_batch (Any): Not used.
+            data_samples (Sequence[dict]): Data samples as dicts.
+        """
+        for sample in data_samples:
+            judged = sample.get(self.prediction) is not None
+            self.results.append((plain_id(sample['img_id']),
+                                 self.image_row(sample) if judged else None))
+
+    def compute_metrics(self, results: List[Row]) -> Dict[str, float]:
+        """Scores of all images; NaN where the model predicts no such thing.
+
+        Raises:
+            ValueError: Some images have the prediction and others not.
+        """
+        without = [image_id for image_id, row in results if row is None]
+        if len(without) == len(results):
+            print_log(
+                f'{type(self).__name__}: no image has {self.prediction}; its '
+                'scores are n/a.',
+                logger='current',
+                level=logging.WARNING)
+            return {key: float('nan') for key in self.keys}
+        if without:
+            raise ValueError(
+                f'{type(self).__name__}: image {without[0]!r} and '
+                f'{len(without) - 1} others have no {self.prediction}, '
+                f'{len(results) - len(without)} images have it. Let the model '
+                'fill it for every image.')
+        return self.compute(results)
+
+    def evaluate(self, size: int) -> Dict[str, float]:
+        """Gather the rows of all processes and compute the scores.
+
+        Args:
+            size (int): Number of images of the data set.
+
+        Returns:
+            dict: Scores with their prefix, on every process.
+        """
+        rows = unique_rows(list(chain(*all_gather_object(self.results))))
+        metrics = [None]
+        if is_main_process():
+            if len(rows) != size:
+                print_log(
+                    f'{type(self).__name__}: {len(rows)} different image ids '
+                    f'for a data set of {size} images.',
+                    logger='current',
+                    level=logging.WARNING)
+            scores = self.compute_metrics(rows)
+            prefix = f'{self.prefix}/' if self.prefix else ''
+            metrics = [{prefix + k: v for k, v in scores.items()}]
+        broadcast_object_list(metrics)
+        self.results.clear()
+        return metrics[0]
+
+    def ground_truth(self, sample: Dict,
+                     remedy: str) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Panoptic ground truth of a data sample.
+
+        Args:
+            sample (dict): Data sample.
+            remedy (str): End of the error without ground truth.
+
+        Returns:
+            tuple[np.ndarray, np.ndarray, np.ndarray]: Map (h, w) of
+            ``label + 1000 * number``; the codes of its G segments in the
+            order of the annotation; bool (G, ), whether they are crowd.
+
+        Raises:
+            ValueError: The sample has no panoptic annotation.
+        """
+        truth = sample.get('gt_panoptic_seg')
+        if truth is None:
+            raise ValueError(
+                f'{image_name(sample)} has no panoptic annotation '
+                f'(gt_panoptic_seg), which {type(self).__name__} compares '
+                f'with. {remedy}')
+        codes = np.asarray(sample['gt_codes'], dtype=np.int64).reshape(-1)
+        return (to_plane(truth['sem_seg']), codes,
+                np.isin(codes, np.asarray(sample['crowd_codes'])))
+
+
+def labels_of_codes(codes: np.ndarray) -> np.ndarray:
+    """Labels of panoptic codes ``label + 1000 * number``."""
+    return codes % INSTANCE_OFFSET
+
+
+def format_classwise(title: str, names: Sequence[str],
+                     columns: Dict[str, Sequence[float]]) -> str:
+    """Text table of one line for each class, NaN as 'n/a'.
+
+    Args:
+        title (str): First line.
+        names (Sequence[str]): Names of the n classes.
+        columns (dict): Head -> n percentages.
+    """
+    width = max(map(len, [*names, 'class']))
+    lines = [title, 'class'.ljust(width) + ''.join(f'{h:>9}' for h in columns)]
+    for name, *values in zip(names, *columns.values()):
+        lines.append(
+            name.ljust(width) + ''.join(f'{number(v):>9}' for v in values))
+    return '\n'.join(lines)
+
+
+def number(value: Optional[float], digits: int = 2) -> str:
+    """A score as text; 'n/a' for None and NaN."""
+    if value is None or np.isnan(value):
+        return 'n/a'
+    return f'{value:.{digits}f}'

@@ -1,0 +1,166 @@
+"""mIoU and fIoU of the semantic branch, as Detectron2 counts them.
+
+In    ground truth, map (h, w) of ``label + 1000 * number``, void = T + S;
+      prediction, map (h, w) of channels of the semantic head
+Row   of an image: intersection, prediction and ground truth area of each of
+      the C channels, in pixels
+Out   mIoU, fIoU, mIoU_stuff in percent
+
+On COCO C = S + 1: the stuff classes, then 'other', which is the ground truth
+of every thing, crowd too. Where the head predicts things as well (Cityscapes)
+C = T + S. Void pixels are excluded. mIoU is the mean over the channels that
+occur in the ground truth, fIoU weights them by their share of its pixels,
+mIoU_stuff is the mean over those of them that are stuff classes.
+"""
+from typing import Dict, List, Optional, Sequence
+
+import numpy as np
+import torch
+from mmdet.registry import METRICS
+from mmengine.logging import print_log
+from mmseg.evaluation import IoUMetric
+
+from ..labels import IGNORE_LABEL, semantic_channels
+from .per_image import (PerImageMetric, Row, check_same_shape,
+                        format_classwise, image_name, labels_of_codes,
+                        to_plane)
+from .runs import joint_histogram, joint_runs
+
+
+def semantic_areas(gt: np.ndarray, pred: np.ndarray,
+                   channels: np.ndarray, num_channels: int) -> np.ndarray:
+    """Areas that the IoU of one image is made of.
+
+    The same counts as mmseg's ``IoUMetric.intersect_and_union``, from runs
+    instead of three float32 histograms of all pixels.
+
+    Args:
+        gt (np.ndarray): (h, w) of ``label + 1000 * number``.
+        pred (np.ndarray): (h, w) of channels, 0..C-1.
+        channels (np.ndarray): (T + S + 1, ), channel of each label; the last
+            entry, of void, is ``IGNORE_LABEL``.
+        num_channels (int): C.
+
+    Returns:
+        np.ndarray: int64 (3, C), pixels of the intersection, the prediction
+        and the ground truth, void excluded.
+
+    Raises:
+        ValueError: A label or channel is out of range.
+    """
+    (gt_runs, pred_runs), lengths = joint_runs(gt, pred)
+    labels = labels_of_codes(gt_runs)
+    if labels.max() >= len(channels):
+        raise ValueError(f'the ground truth holds label {labels.max()}, but '
+                         f'there are {len(channels) - 1} classes.')
+    if pred_runs.min() < 0 or pred_runs.max() >= num_channels:
+        bad = pred_runs.min() if pred_runs.min() < 0 else pred_runs.max()
+        raise ValueError(f'the prediction holds channel {bad}, but a semantic '
+                         f'head for these classes has {num_channels}.')
+    truth = channels[labels]
+    known = truth != IGNORE_LABEL
+    matrix = joint_histogram(truth[known], pred_runs[known], lengths[known],
+                             (num_channels, num_channels))
+    return np.stack([matrix.diagonal(), matrix.sum(axis=0),
+                     matrix.sum(axis=1)])
+
+
+def semantic_scores(areas: np.ndarray,
+                    stuff: Sequence[int]) -> Dict[str, np.ndarray]:
+    """Scores of areas summed over images.
+
+    Args:
+        areas (np.ndarray): (3, C), see :func:`semantic_areas`.
+        stuff (Sequence[int]): Channels of the stuff classes.
+
+    Returns:
+        dict: ``IoU`` and ``Acc`` (C, ), NaN for channels that are not in the
+        ground truth; ``mIoU``, ``fIoU``, ``mIoU_stuff``, NaN without any.
+        All in percent.
+    """
+    intersect, predicted, truth = torch.from_numpy(areas).double()
+    by_class = IoUMetric.total_area_to_metrics(
+        intersect, predicted + truth - intersect, predicted, truth)
+    present = areas[2] > 0
+    iou = np.where(present, by_class['IoU'], np.nan)
+    share = areas[2] / max(int(areas[2].sum()), 1)
+    fiou = (share * iou)[present].sum() if present.any() else np.nan
+    stuff_iou = iou[np.asarray(stuff, dtype=np.int64)]
+    return dict(
+        IoU=100 * iou,
+        Acc=100 * np.where(present, by_class['Acc'], np.nan),
+        mIoU=100 * mean_of_known(iou),
+        fIoU=100 * float(fiou),
+        mIoU_stuff=100 * mean_of_known(stuff_iou))
+
+
+def mean_of_known(values: np.ndarray) -> float:
+    """Mean without NaN; NaN where nothing is left (and no warning)."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float('nan')
+
+
+@METRICS.register_module()
+class SemanticIoUMetric(PerImageMetric):
+    """mIoU, fIoU and mIoU_stuff of ``pred_sem_seg``.
+
+    The ground truth is ``gt_panoptic_seg`` of the data samples.
+
+    Args:
+        predict_things (bool): Whether the semantic head has a channel for
+            each thing class (Cityscapes) instead of one 'other' (COCO); the
+            same as in the model.
+        classwise (bool): Whether to print a line for each class.
+        prefix (str, optional): First part of the keys. Defaults to none.
+    """
+    default_prefix = ''
+    prediction = 'pred_sem_seg'
+    keys = ('mIoU', 'fIoU', 'mIoU_stuff')
+
+    def __init__(self,
+                 predict_things: bool = False,
+                 classwise: bool = False,
+                 prefix: Optional[str] = None) -> None:
+        super().__init__(prefix=prefix)
+        self.predict_things = predict_things
+        self.classwise = classwise
+
+    @property
+    def num_channels(self) -> int:
+        space = self.space
+        return (space.num_classes
+                if self.predict_things else space.num_stuff + 1)
+
+    def image_row(self, sample: Dict) -> np.ndarray:
+        """int64 (3, C) areas of one image."""
+        space = self.space
+        pred = to_plane(sample[self.prediction]['sem_seg'])
+        gt = self.ground_truth(
+            sample, 'Give the dataset its annotation file, or leave this '
+            'metric out.')[0]
+        check_same_shape(sample, self.prediction, pred.shape, gt.shape)
+        channels = semantic_channels(space.num_things, space.num_stuff,
+                                     self.predict_things)
+        try:
+            return semantic_areas(gt, pred, np.append(channels, IGNORE_LABEL),
+                                  self.num_channels)
+        except ValueError as error:
+            raise ValueError(
+                f'{image_name(sample)}: {error} Check num_things, num_stuff '
+                'and predict_things of model and metric.') from None
+
+    def compute(self, rows: List[Row]) -> Dict[str, float]:
+        """Scores of the summed areas."""
+        space = self.space
+        areas = sum(row for _, row in rows)
+        first = space.num_things if self.predict_things else 0
+        scores = semantic_scores(areas, range(first, first + space.num_stuff))
+        if self.classwise:
+            names = (
+                space.names if self.predict_things else
+                (*space.stuff_names, 'other'))
+            columns = {key: scores[key] for key in ('IoU', 'Acc')}
+            print_log(
+                format_classwise('Semantic IoU by class', names, columns),
+                logger='current')
+        return {key: scores[key] for key in self.keys}

@@ -1,0 +1,92 @@
+"""Merge of the two branches as a part of the detector: thresholds, no weights.
+
+The thresholds are the merge's own. The region branch keeps COCO's settings for
+AP (score 0.05, 100 detections); one setting that serves both would cost AP.
+"""
+from typing import Optional, Tuple
+
+import torch
+from mmdet.registry import MODELS
+from mmdet.utils import OptConfigType
+from mmengine.model import BaseModule
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from ..fusion import fill_stuff, paste_instances
+from ..labels import channel_labels
+
+
+@MODELS.register_module()
+class PanopticFusionHead(BaseModule):
+    """Instances over stuff (section 3.2 of the paper).
+
+    Args:
+        num_things_classes (int): T.
+        num_stuff_classes (int): S.
+        test_cfg (dict): ``score_thr`` (least score of an instance on the
+            map, default 0.5), ``overlap_thr`` (largest fraction of an
+            instance that more confident ones may cover, default 0.5) and
+            ``stuff_area`` (least pixels of a stuff class in an image,
+            default 4096, COCO's).
+
+    Raises:
+        TypeError: Another key in ``test_cfg``.
+    """
+
+    def __init__(self,
+                 num_things_classes: int = 80,
+                 num_stuff_classes: int = 53,
+                 test_cfg: OptConfigType = None) -> None:
+        super().__init__()
+        self.num_things_classes = num_things_classes
+        self.num_stuff_classes = num_stuff_classes
+        self.thresholds = self._thresholds(**(test_cfg or {}))
+
+    @staticmethod
+    def _thresholds(score_thr: float = 0.5,
+                    overlap_thr: float = 0.5,
+                    stuff_area: int = 4096) -> dict:
+        return dict(
+            score_thr=score_thr,
+            overlap_thr=overlap_thr,
+            stuff_area=stuff_area)
+
+    @property
+    def void(self) -> int:
+        """Value of a void pixel: the number of classes."""
+        return self.num_things_classes + self.num_stuff_classes
+
+    def predict(self, instances: Optional[InstanceData],
+                channels: Optional[Tensor], predict_things: bool,
+                shape: Tuple[int, int]) -> Tuple[Tensor, Tensor]:
+        """Panoptic map of one image from the branches that the model has.
+
+        Args:
+            instances (InstanceData, optional): ``masks`` (n, h, w) bool,
+                ``bboxes`` (n, 4), ``scores``, ``labels``.
+            channels (Tensor, optional): (h, w), the semantic branch's
+                channel of each pixel.
+            predict_things (bool): Whether the semantic branch has a channel
+                for each thing class.
+            shape (tuple[int, int]): (h, w).
+
+        Returns:
+            tuple[Tensor, Tensor]: int32 map (h, w) and the indices of the
+            instances on it, as :func:`projects.panoptic_fpn.fusion.fuse`.
+        """
+        score_thr, overlap_thr, stuff_area = self.thresholds.values()
+        if instances is not None:
+            panoptic, kept = paste_instances(instances.masks, instances.bboxes,
+                                             instances.scores,
+                                             instances.labels, score_thr,
+                                             overlap_thr, self.void)
+        else:
+            panoptic = torch.full(
+                shape, self.void, dtype=torch.int32, device=channels.device)
+            kept = torch.zeros(0, dtype=torch.long)
+        if channels is not None:
+            labels = channel_labels(self.num_things_classes,
+                                    self.num_stuff_classes, predict_things)
+            fill_stuff(panoptic, channels, torch.from_numpy(labels),
+                       stuff_area, self.void)
+        return panoptic, kept

@@ -1,0 +1,174 @@
+"""Ground truth derived from the map after the geometry, and its packing.
+
+Instances and the semantic map are derived once, from what the transforms left
+of the map, so a box can never be without its mask and an instance that a crop
+removed is gone with its box, mask and label.
+"""
+from typing import Sequence, Tuple
+
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+from mmdet.datasets.transforms import PackDetInputs
+from mmdet.registry import TRANSFORMS
+from mmdet.structures.bbox import HorizontalBoxes
+from mmdet.structures.mask import BitmapMasks
+from mmengine.structures import PixelData
+
+from ..labels import IGNORE_LABEL, encode_panoptic
+from .loading import PADDING, segment_values
+
+
+def map_boxes(index_map: np.ndarray,
+              num_values: int) -> Tuple[np.ndarray, np.ndarray]:
+    """Boxes and areas of all values of a map.
+
+    Args:
+        index_map (np.ndarray): Integers (h, w), 0 <= value < num_values.
+        num_values (int): n.
+
+    Returns:
+        tuple[np.ndarray, np.ndarray]: Boxes int64 (n, 4), x1, y1, x2, y2 with
+        x2 and y2 one past the last pixel, meaningless where the area is 0;
+        and areas int64 (n, ).
+    """
+    height, width = index_map.shape
+    areas = np.bincount(index_map.ravel(), minlength=num_values)
+    boxes = np.zeros((num_values, 4), np.int64)
+    present = np.flatnonzero(areas)
+    for axis, (low, high) in ((1, (0, 2)), (0, (1, 3))):
+        # which values each column (row) holds, as a (n, columns) table
+        lines = width if axis == 1 else height
+        position = np.arange(lines)
+        keys = index_map.astype(np.int64) * lines + (
+            position if axis == 1 else position[:, None])
+        held = np.bincount(
+            keys.ravel(), minlength=num_values * lines).reshape(
+                num_values, lines) > 0
+        boxes[present, low] = held[present].argmax(axis=1)
+        boxes[present, high] = lines - held[present, ::-1].argmax(axis=1)
+    return boxes, areas
+
+
+@TRANSFORMS.register_module()
+class DerivePanopticTargets(BaseTransform):
+    """Instances, semantic map and panoptic map from the index map.
+
+    Required Keys: gt_seg_map (absent: nothing is done), segments_info,
+    label_space
+
+    Modified Keys: gt_seg_map (with ``semantic``: labels int16, -1 = void;
+    otherwise removed)
+
+    Added Keys:
+
+    - with ``instances``: gt_bboxes (HorizontalBoxes), gt_bboxes_labels,
+      gt_masks (BitmapMasks), gt_ignore_flags (crowd)
+    - with ``panoptic``: gt_panoptic_map int32 (h, w), label + 1000 * number;
+      gt_codes, the value of each entry of segments_info in it; crowd_codes
+
+    Args:
+        instances (bool): Derive instances; needless for Semantic FPN.
+        semantic (bool): Derive the semantic map.
+        panoptic (bool): Derive the panoptic map, which evaluation reads.
+        min_area (int): Instances with fewer pixels left are dropped; their
+            pixels stay in the semantic map.
+    """
+
+    def __init__(self,
+                 instances: bool = True,
+                 semantic: bool = True,
+                 panoptic: bool = False,
+                 min_area: int = 1) -> None:
+        self.instances = instances
+        self.semantic = semantic
+        self.panoptic = panoptic
+        self.min_area = min_area
+
+    def transform(self, results: dict) -> dict:
+        if results.get('gt_seg_map') is None:
+            return results
+        index_map = results.pop('gt_seg_map')
+        segments = results['segments_info']
+        values = segment_values(len(segments))
+        labels = np.array([s['category'] for s in segments], np.int64)
+        num_values = max(PADDING, int(values.max(initial=0))) + 1
+        if self.instances:
+            self._derive_instances(results, index_map, num_values, values,
+                                   labels)
+        if self.semantic:
+            table = np.full(num_values, IGNORE_LABEL, np.int16)
+            table[values] = labels
+            results['gt_seg_map'] = table[index_map]
+            results['ignore_index'] = IGNORE_LABEL
+        if self.panoptic:
+            self._derive_panoptic(results, index_map, num_values, values,
+                                  labels)
+        return results
+
+    def _derive_instances(self, results: dict, index_map: np.ndarray,
+                          num_values: int, values: np.ndarray,
+                          labels: np.ndarray) -> None:
+        segments = results['segments_info']
+        crowd = np.array([s['iscrowd'] for s in segments], bool)
+        thing = labels < results['label_space'].num_things
+        boxes, areas = map_boxes(index_map, num_values)
+        chosen = np.flatnonzero(thing & (areas[values] >= self.min_area))
+        masks = np.zeros((len(chosen), ) + index_map.shape, np.uint8)
+        for mask, value in zip(masks, values[chosen]):
+            x1, y1, x2, y2 = boxes[value]
+            mask[y1:y2, x1:x2] = index_map[y1:y2, x1:x2] == value
+        results['gt_bboxes'] = HorizontalBoxes(
+            boxes[values[chosen]].astype(np.float32).reshape(-1, 4),
+            dtype=torch.float32)
+        results['gt_bboxes_labels'] = labels[chosen]
+        results['gt_ignore_flags'] = crowd[chosen]
+        results['gt_masks'] = BitmapMasks(masks, *index_map.shape)
+
+    def _derive_panoptic(self, results: dict, index_map: np.ndarray,
+                         num_values: int, values: np.ndarray,
+                         labels: np.ndarray) -> None:
+        # n-th segment of its class: unique codes, for stuff too
+        numbers = [(labels[:i] == label).sum()
+                   for i, label in enumerate(labels)]
+        codes = encode_panoptic(labels, np.array(numbers, np.int64))
+        table = np.full(num_values, results['label_space'].void, np.int32)
+        table[values] = codes
+        results['gt_panoptic_map'] = table[index_map]
+        results['gt_codes'] = codes.tolist()
+        results['crowd_codes'] = [
+            int(code) for code, s in zip(codes, results['segments_info'])
+            if s['iscrowd']
+        ]
+
+    def __repr__(self) -> str:
+        return (f'{self.__class__.__name__}(instances={self.instances}, '
+                f'semantic={self.semantic}, panoptic={self.panoptic}, '
+                f'min_area={self.min_area})')
+
+
+@TRANSFORMS.register_module()
+class PackPanopticInputs(PackDetInputs):
+    """mmdet's ``PackDetInputs`` that packs the panoptic map too.
+
+    Required Keys: as ``PackDetInputs``; gt_panoptic_map (optional)
+
+    The sample gets ``gt_panoptic_seg.sem_seg`` (1, h, w), and the metainfo
+    ``gt_codes`` and ``crowd_codes`` beside the keys below.
+    """
+
+    def __init__(self,
+                 meta_keys: Sequence[str] = ('img_id', 'img_path', 'ori_shape',
+                                             'img_shape', 'scale_factor',
+                                             'flip', 'flip_direction',
+                                             'seg_map_path', 'segments_info',
+                                             'gt_codes', 'crowd_codes')):
+        super().__init__(meta_keys=tuple(meta_keys))
+
+    def transform(self, results: dict) -> dict:
+        packed = super().transform(results)
+        if 'gt_panoptic_map' in results:
+            panoptic = np.ascontiguousarray(results['gt_panoptic_map'])
+            packed['data_samples'].gt_panoptic_seg = PixelData(
+                sem_seg=torch.from_numpy(panoptic)[None])
+        return packed

@@ -1,0 +1,5 @@
+"""Pictures of panoptic results: pure drawing, a visualizer, a hook."""
+from .hooks import PanopticVisualizationHook
+from .visualizer import PanopticVisualizer
+
+__all__ = ['PanopticVisualizationHook', 'PanopticVisualizer']

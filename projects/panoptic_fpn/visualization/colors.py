@@ -1,0 +1,142 @@
+"""Colours of segments: the palette, and instances of one class told apart.
+
+Panoptic maps are (h, w) integers ``label + 1000 * number`` with void = T + S.
+Colours are RGB, uint8, unless a name says otherwise.
+"""
+from typing import Dict, Sequence, Tuple
+
+import cv2
+import numpy as np
+
+from ..labels import INSTANCE_OFFSET
+
+#: Largest change of an instance's hue (degrees) and lightness (CIE L*).
+HUE_RANGE, LIGHTNESS_RANGE = 50., 18.
+
+#: Limits of an instance's lightness (before its change) and CIELAB chroma:
+#: white outlines can be seen on it, and changes are not cut off by the gamut.
+LIGHTNESS_LIMITS, MAX_CHROMA = (50., 64.), 66.
+
+#: Steps of a two-dimensional low-discrepancy sequence (powers of the plastic
+#: number): neighbours in it are far apart, and no two terms are equal.
+_STEPS = (0.7548776662466927, 0.5698402909980532)
+
+
+def compact(panoptic: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+    """Number the segments of a map 0 .. n-1.
+
+    A table instead of ``np.unique``: linear in pixels.
+
+    Args:
+        panoptic (np.ndarray): Non-negative integers of shape (h, w).
+
+    Returns:
+        tuple[np.ndarray, np.ndarray]: Index of each pixel's segment, uint16
+        or int32 of shape (h, w), and the code of each index, ascending, of
+        shape (n, ).
+
+    Raises:
+        ValueError: The map has a negative value.
+    """
+    panoptic = np.asarray(panoptic)
+    if panoptic.size == 0:
+        return panoptic.astype(np.uint16), np.zeros(0, np.int64)
+    if panoptic.min() < 0:
+        raise ValueError(
+            f'a panoptic map holds the value {panoptic.min()}; write void as '
+            'the number of classes, not as a negative value.')
+    table = np.zeros(int(panoptic.max()) + 1, dtype=bool)
+    table[panoptic.ravel()] = True
+    codes = np.flatnonzero(table)
+    dtype = np.uint16 if len(codes) < 2**16 else np.int32
+    index_of = np.zeros(len(table), dtype=dtype)
+    index_of[codes] = np.arange(len(codes))
+    return index_of[panoptic], codes
+
+
+def segment_colors(codes: np.ndarray, palette: Sequence[Sequence[int]],
+                   num_things: int) -> np.ndarray:
+    """Colour of each segment.
+
+    Stuff has its palette colour, whatever its number. A thing's colour moves
+    around its palette colour in hue and lightness by its number alone, so it
+    does not depend on what else is in the picture.
+
+    Args:
+        codes (np.ndarray): Codes of shape (n, ); no void.
+        palette (Sequence[Sequence[int]]): RGB colour of each label.
+        num_things (int): Labels below it are things.
+
+    Returns:
+        np.ndarray: RGB uint8 of shape (n, 3).
+    """
+    codes = np.asarray(codes, dtype=np.int64)
+    labels, numbers = codes % INSTANCE_OFFSET, codes // INSTANCE_OFFSET
+    colors = np.asarray(palette, dtype=np.uint8).reshape(-1, 3)[labels]
+    things = labels < num_things
+    if things.any():
+        colors[things] = _jitter(colors[things], numbers[things])
+    return colors
+
+
+def _jitter(colors: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Rotate the hue and shift the lightness of (n, 3) colours in CIELAB."""
+    lab = cv2.cvtColor(colors[None].astype(np.float32) / 255,
+                       cv2.COLOR_RGB2LAB)[0]
+    turn, lift = (
+        2 * ((numbers * step + 0.5) % 1.0) - 1 for step in _STEPS)
+    angle = np.deg2rad(HUE_RANGE) * turn
+    cos, sin = np.cos(angle), np.sin(angle)
+    chroma = np.maximum(np.hypot(lab[:, 1], lab[:, 2]), 1e-6)
+    a, b = (lab[:, 1:] * np.minimum(1, MAX_CHROMA / chroma)[:, None]).T
+    lab[:, 1], lab[:, 2] = a * cos - b * sin, a * sin + b * cos
+    lab[:, 0] = lab[:, 0].clip(*LIGHTNESS_LIMITS) + LIGHTNESS_RANGE * lift
+    rgb = cv2.cvtColor(lab[None].astype(np.float32), cv2.COLOR_LAB2RGB)[0]
+    return np.rint(rgb.clip(0, 1) * 255).astype(np.uint8)
+
+
+def tint(colors: np.ndarray, lightness: float) -> np.ndarray:
+    """Mix (n, 3) colours with white: 0 keeps them, 1 gives white."""
+    mixed = colors.astype(np.float32)
+    return np.rint(mixed + (255 - mixed) * lightness).astype(np.uint8)
+
+
+def match_numbers(panoptic: np.ndarray, reference: np.ndarray,
+                  num_things: int,
+                  void: int) -> Tuple[np.ndarray, Dict[int, int]]:
+    """Give things the numbers of the things they match in another map.
+
+    A prediction and its ground truth then show one object in one colour. A
+    pair matches as in panoptic quality: equal labels, IoU above 0.5 (which
+    makes it unique). The others get numbers the reference does not use.
+
+    Args:
+        panoptic (np.ndarray): Codes of shape (h, w).
+        reference (np.ndarray): Codes of shape (h, w).
+        num_things (int): Labels below it are things.
+        void (int): Value of void pixels in both.
+
+    Returns:
+        tuple[np.ndarray, dict[int, int]]: ``panoptic`` with things
+        renumbered, int64 of shape (h, w), and the new code of each old one.
+    """
+    index, codes = compact(panoptic)
+    other, other_codes = compact(reference)
+    joint = np.bincount(
+        index.ravel().astype(np.int64) * len(other_codes) + other.ravel(),
+        minlength=len(codes) * len(other_codes)).reshape(
+            len(codes), len(other_codes))
+    union = joint.sum(1)[:, None] + joint.sum(0)[None] - joint
+    labels = codes % INSTANCE_OFFSET
+    same = labels[:, None] == other_codes % INSTANCE_OFFSET
+    things = (labels < num_things) & (codes != void)
+    match = (2 * joint > union) & same & things[:, None]
+
+    new_codes = codes.astype(np.int64)
+    unmatched = things & ~match.any(1)
+    rows, columns = np.nonzero(match)
+    new_codes[rows] = other_codes[columns]
+    first = 1 + int(other_codes.max(initial=0)) // INSTANCE_OFFSET
+    new_codes[unmatched] = labels[unmatched] + INSTANCE_OFFSET * (
+        first + np.arange(unmatched.sum()))
+    return new_codes[index], dict(zip(codes.tolist(), new_codes.tolist()))

@@ -1,0 +1,149 @@
+"""Hook that draws what the model sees during validation and testing."""
+import os.path as osp
+from typing import Dict, Optional, Sequence
+
+from mmdet.registry import HOOKS
+from mmdet.structures import DetDataSample
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+
+from .image_io import ImageReadError, read_image
+
+
+@HOOKS.register_module()
+class PanopticVisualizationHook(Hook):
+    """Draw panoptic predictions beside their ground truth.
+
+    In validation the same images are drawn every time and sent to the
+    visualizer's backends, one tag for each image and the training iteration
+    as step. In testing pictures go to a folder where one is given, else to
+    the backends.
+
+    Args:
+        draw (bool): Whether to draw at all.
+        interval (int): Draw every ``interval``-th image.
+        num_images (int, optional): Pictures of each validation; None for no
+            limit.
+        test_num_images (int, optional): Pictures of each test; None for no
+            limit.
+        test_out_dir (str, optional): Folder of the test's pictures, relative
+            to the run's own folder (as ``--show-dir`` of mmdet's test.py).
+        score_thr (float): Least score of instances where a sample has no
+            panoptic map.
+        show (bool): Whether to open a window for each picture.
+        wait_time (float): Seconds a window stays; 0 is forever.
+        backend_args (dict, optional): Where the images lie, as in the
+            datasets.
+
+    Raises:
+        ValueError: ``interval`` below 1.
+    """
+
+    priority = 'NORMAL'
+
+    def __init__(self,
+                 draw: bool = True,
+                 interval: int = 1,
+                 num_images: Optional[int] = 4,
+                 test_num_images: Optional[int] = None,
+                 test_out_dir: Optional[str] = None,
+                 score_thr: float = 0.3,
+                 show: bool = False,
+                 wait_time: float = 0.,
+                 backend_args: Optional[dict] = None) -> None:
+        if interval < 1:
+            raise ValueError(f'PanopticVisualizationHook: interval={interval};'
+                             ' give 1 to draw every image.')
+        self.draw = draw
+        self.interval = interval
+        self.num_images = num_images
+        self.test_num_images = test_num_images
+        self.test_out_dir = test_out_dir
+        self.score_thr = score_thr
+        self.show = show
+        self.wait_time = wait_time
+        self.backend_args = backend_args
+        self._start()
+
+    def _start(self) -> None:
+        """Count from the first image again."""
+        self._seen = 0
+        self._drawn = 0
+        self._stems: Dict[str, int] = {}
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        self._start()
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        self._start()
+
+    def after_val_iter(self,
+                       runner: Runner,
+                       batch_idx: int,
+                       data_batch: Optional[dict] = None,
+                       outputs: Optional[Sequence[DetDataSample]] = None
+                       ) -> None:
+        """Draw the first images of a validation."""
+        for sample in self._chosen(outputs, self.num_images):
+            self._add(runner, sample, 'val_' + self._stem(sample.img_path),
+                      runner.iter)
+
+    def after_test_iter(self,
+                        runner: Runner,
+                        batch_idx: int,
+                        data_batch: Optional[dict] = None,
+                        outputs: Optional[Sequence[DetDataSample]] = None
+                        ) -> None:
+        """Draw the images of a test."""
+        for sample in self._chosen(outputs, self.test_num_images):
+            stem, out_file = self._stem(sample.img_path), None
+            if self.test_out_dir is not None:
+                out_file = osp.join(runner.work_dir, runner.timestamp,
+                                    self.test_out_dir, f'{stem}.png')
+            self._add(runner, sample, f'test_{stem}', runner.iter, out_file)
+
+    def _chosen(self, outputs: Optional[Sequence[DetDataSample]],
+                limit: Optional[int]) -> list:
+        # The visualizer draws in the main process alone: the others need not
+        # read their images.
+        if not self.draw or not is_main_process():
+            return []
+        chosen = []
+        for sample in outputs or ():
+            room = limit is None or self._drawn < limit
+            if room and self._seen % self.interval == 0:
+                chosen.append(sample)
+                self._drawn += 1
+            self._seen += 1
+        return chosen
+
+    def _stem(self, path: str) -> str:
+        """File name without suffix, told apart where two folders share it."""
+        stem = osp.splitext(osp.basename(path))[0]
+        count = self._stems[stem] = self._stems.get(stem, 0) + 1
+        return stem if count == 1 else f'{stem}_{count}'
+
+    def _add(self,
+             runner: Runner,
+             sample: DetDataSample,
+             name: str,
+             step: int,
+             out_file: Optional[str] = None) -> None:
+        try:
+            image = read_image(sample.img_path, self.backend_args)
+        except ImageReadError as error:
+            # A missing picture must not end a run that can go on.
+            print_log(
+                f'No picture is drawn: {error}', logger='current', level=30)
+            return
+        runner.visualizer.add_datasample(
+            name,
+            image[..., ::-1],
+            data_sample=sample,
+            show=self.show,
+            wait_time=self.wait_time,
+            pred_score_thr=self.score_thr,
+            out_file=out_file,
+            step=step)

@@ -1,0 +1,85 @@
+"""Images in and out: read through mmengine's fileio, written atomically.
+
+Images are uint8 (h, w, 3), BGR when read (as the pipelines load them) and RGB
+when written (as the drawing functions return them).
+"""
+import os
+import os.path as osp
+import tempfile
+from typing import Optional
+
+import cv2
+import numpy as np
+from mmengine.fileio import get
+
+
+class ImageReadError(ValueError):
+    """An image that is missing or cannot be decoded."""
+
+
+def read_image(path: str, backend_args: Optional[dict] = None) -> np.ndarray:
+    """Read an image as the pipelines do (EXIF orientation applied).
+
+    Args:
+        path (str): A file or anything mmengine's fileio reads.
+        backend_args (dict, optional): Where it lies, as in the datasets.
+
+    Returns:
+        np.ndarray: BGR uint8 of shape (h, w, 3).
+
+    Raises:
+        ImageReadError: The file is missing, unreadable or no image.
+    """
+    path = os.fspath(path)
+    try:
+        content = get(path, backend_args=backend_args)
+    except OSError as error:
+        raise ImageReadError(
+            f'{path}: cannot be read ({error.strerror or error}). Check the '
+            'path and its permissions.') from error
+    image = None
+    if content:
+        image = cv2.imdecode(
+            np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise ImageReadError(
+            f'{path}: {len(content)} bytes that are no image OpenCV can '
+            'decode. Replace the file or convert it to JPEG or PNG.')
+    return image
+
+
+def write_image(path: str, image: np.ndarray) -> None:
+    """Write an RGB picture; the suffix of ``path`` chooses the format.
+
+    Args:
+        path (str): Local file; its folder is made.
+        image (np.ndarray): RGB uint8 of shape (h, w, 3).
+
+    Raises:
+        ValueError: OpenCV cannot write this format.
+    """
+    suffix = osp.splitext(path)[1].lower()
+    if suffix not in ('.png', '.jpg', '.jpeg', '.webp', '.bmp'):
+        raise ValueError(f'{path}: pictures are written as .png, .jpg, .jpeg,'
+                         ' .webp or .bmp; give one of these suffixes.')
+    _, content = cv2.imencode(suffix, image[..., ::-1])
+    write_bytes(path, content.tobytes())
+
+
+def write_bytes(path: str, content: bytes) -> None:
+    """Write a local file that is either complete or not there at all."""
+    folder = osp.dirname(osp.abspath(path))
+    os.makedirs(folder, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(
+        dir=folder, prefix='.' + osp.basename(path))
+    try:
+        with os.fdopen(handle, 'wb') as file:
+            file.write(content)
+        # mkstemp makes files for their owner alone; pictures are shared.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

@@ -1,0 +1,213 @@
+"""Names in a picture: fonts, where a name fits, drawing it.
+
+Positions are (x, y) in pixels, as Pillow's; maps are (h, w); sizes of text
+are font heights in pixels.
+"""
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Dict, List, Optional, Sequence, Tuple
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+#: Part of a name's width that must lie in its segment.
+_INSIDE = 0.6
+
+#: Names are searched for on maps of at most this many pixels a side.
+_SEARCH_SIZE = 768
+
+#: Suffixes by which COCO tells its stuff classes from its thing classes.
+_SUFFIXES = ('-other-merged', '-merged', '-other', '-stuff')
+
+
+@dataclass(frozen=True)
+class Tag:
+    """A name centred at (x, y), ``size`` pixels high."""
+
+    text: str
+    x: float
+    y: float
+    size: int
+
+    @property
+    def box(self) -> Tuple[float, float, float, float]:
+        """(x1, y1, x2, y2) of the text with its padding."""
+        width, height = text_size(self.text, self.size)
+        return (self.x - width / 2, self.y - height / 2, self.x + width / 2,
+                self.y + height / 2)
+
+    def inside(self, shape: Tuple[int, int]) -> 'Tag':
+        """The tag moved so that its box lies in a picture of (h, w)."""
+        width, height = text_size(self.text, self.size)
+        x = max(min(self.x, shape[1] - width / 2 - 1), width / 2)
+        y = max(min(self.y, shape[0] - height / 2 - 1), height / 2)
+        return replace(self, x=x, y=y)
+
+    def overlaps(self, other: 'Tag') -> bool:
+        a, b = self.box, other.box
+        return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+@lru_cache(maxsize=64)
+def get_font(size: int) -> ImageFont.FreeTypeFont:
+    """Pillow's own scalable font (Pillow >= 10.1), which needs no file."""
+    return ImageFont.load_default(size=size)
+
+
+def font_size(shape: Tuple[int, int]) -> int:
+    """Size of text in a picture of (h, w) pixels."""
+    return int(np.clip(round(np.sqrt(shape[0] * shape[1]) / 37), 12, 36))
+
+
+@lru_cache(maxsize=4096)
+def text_size(text: str, size: int) -> Tuple[int, int]:
+    """(width, height) of the box around a text, padding included."""
+    return (int(np.ceil(get_font(size).getlength(text) + 0.7 * size)),
+            int(np.ceil(1.4 * size)))
+
+
+def display_names(names: Sequence[str]) -> List[str]:
+    """Class names as people say them: 'wall-other-merged' is 'wall'.
+
+    A name is left as it is where the short one would be ambiguous.
+    """
+    short = [_shorten(name) for name in names]
+    return [
+        s if short.count(s) == 1 and s not in set(names) - {name} else name
+        for s, name in zip(short, names)
+    ]
+
+
+def _shorten(name: str) -> str:
+    for suffix in _SUFFIXES:
+        if name.endswith(suffix) and len(name) > len(suffix):
+            return name[:-len(suffix)]
+    return name
+
+
+def find_edges(index: np.ndarray) -> np.ndarray:
+    """Pixels whose right or lower neighbour is another segment; (h, w)."""
+    edges = np.zeros(index.shape, dtype=bool)
+    edges[:, :-1] = index[:, 1:] != index[:, :-1]
+    edges[:-1] |= index[1:] != index[:-1]
+    return edges
+
+
+def place_names(index: np.ndarray,
+                texts: Sequence[Optional[str]],
+                size: int,
+                min_size: Optional[int] = None) -> List[Tag]:
+    """Find where in its segment each name can be read.
+
+    A name wants the largest box of its own proportions that lies in the
+    segment: on a map squeezed by width / height of the text that box is a
+    square, and the chessboard distance to the nearest edge is half its side.
+    Once there is room to spare, the middle of the segment is preferred.
+
+    Args:
+        index (np.ndarray): Segment of each pixel, 0 .. n-1, of shape (h, w).
+        texts (Sequence[str | None]): Name of each segment; None for no name.
+        size (int): Font size wanted; a name shrinks to fit its segment.
+        min_size (int, optional): Segments that need a smaller font get no
+            name. 60 percent of ``size``, and 10 pixels, by default.
+
+    Returns:
+        list[Tag]: At most one tag for each segment; no two overlap, and all
+        lie in the picture.
+    """
+    min_size = min_size or max(10, round(0.6 * size))
+    step = max(1, -(-max(index.shape) // _SEARCH_SIZE))
+    small = index[::step, ::step]
+    edges = find_edges(small)
+    groups: Dict[int, List[int]] = {}
+    for i, text in enumerate(texts):
+        if text:
+            width, height = text_size(text, size)
+            squeeze = max(1, round(_INSIDE * width / height))
+            groups.setdefault(squeeze, []).append(i)
+
+    tags = []
+    for squeeze, members in groups.items():
+        wanted = 0.7 * size / step
+        spots = _largest_boxes(small, edges, squeeze, wanted, len(texts))
+        for i in members:
+            x, y, half = spots[i]
+            # 10 percent more than fits: letters fill their box loosely.
+            fitting = int(1.1 * size * half / wanted)
+            if fitting >= min_size:
+                tag = Tag(texts[i], x * step, y * step, min(size, fitting))
+                if all(a <= b for a, b in zip(
+                        text_size(tag.text, tag.size), index.shape[::-1])):
+                    tags.append((half, tag.inside(index.shape)))
+    placed: List[Tag] = []
+    for _, tag in sorted(tags, key=lambda item: -item[0]):
+        if not any(tag.overlaps(other) for other in placed):
+            placed.append(tag)
+    return placed
+
+
+def _largest_boxes(index: np.ndarray, edges: np.ndarray, squeeze: int,
+                   wanted: float, num: int) -> np.ndarray:
+    """Centre (x, y) and half height of a box of proportions ``squeeze : 1``.
+
+    Returns:
+        np.ndarray: float of shape (num, 3), in pixels of ``index``; zero
+        where a segment has no pixel on the squeezed map.
+    """
+    height = index.shape[0]
+    columns = -(-index.shape[1] // squeeze)
+    free = np.zeros((height + 2, columns + 2), np.uint8)
+    padded = np.zeros((height, columns * squeeze), bool)
+    padded[:, :index.shape[1]] = edges
+    free[1:-1, 1:-1] = ~padded.reshape(height, columns, squeeze).any(2)
+    half = cv2.distanceTransform(free, cv2.DIST_C, 3)[1:-1, 1:-1]
+    half = np.maximum(half - 0.5, 0).ravel()
+
+    middle = np.minimum(
+        np.arange(columns) * squeeze + squeeze // 2, index.shape[1] - 1)
+    owner = index[:, middle].ravel().astype(np.int64)
+    ys, xs = np.divmod(np.arange(owner.size), columns)
+    count = np.maximum(np.bincount(owner, minlength=num), 1)
+    mean_y = np.bincount(owner, ys, num)[owner] / count[owner]
+    mean_x = np.bincount(owner, xs, num)[owner] / count[owner]
+    away = np.hypot(ys - mean_y, (xs - mean_x) * squeeze)
+    value = np.minimum(half, 2.6 * wanted) - 0.02 * away
+    # Of duplicate indices the last assignment stays: the best pixel.
+    best = np.argsort(value, kind='stable')
+    spots = np.zeros((num, 3))
+    spots[owner[best]] = np.stack(
+        [middle[xs[best]], ys[best], half[best]], axis=1)
+    return spots
+
+
+def draw_tags(image: np.ndarray,
+              tags: Sequence[Tag],
+              box_color: Tuple[int, int, int] = (18, 18, 22),
+              box_alpha: float = 0.62) -> np.ndarray:
+    """Write white names on dark rounded boxes.
+
+    Args:
+        image (np.ndarray): RGB uint8 of shape (h, w, 3); not changed.
+        tags (Sequence[Tag]): What to write where.
+        box_color (tuple[int, int, int]): RGB of the boxes.
+        box_alpha (float): Their opacity.
+
+    Returns:
+        np.ndarray: RGB uint8 of shape (h, w, 3).
+    """
+    if not tags:
+        return image.copy()
+    canvas = Image.fromarray(image)
+    draw = ImageDraw.Draw(canvas, 'RGBA')
+    for tag in tags:
+        draw.rounded_rectangle(
+            tag.box,
+            radius=0.35 * tag.size,
+            fill=(*box_color, round(255 * box_alpha)))
+        draw.text((tag.x, tag.y),
+                  tag.text,
+                  font=get_font(tag.size),
+                  anchor='mm',
+                  fill=(255, 255, 255, 255))
+    return np.asarray(canvas).copy()

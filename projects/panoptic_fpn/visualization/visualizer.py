@@ -1,0 +1,147 @@
+"""Visualizer of panoptic results: prediction beside ground truth.
+
+Images are RGB uint8 (h, w, 3), as everywhere in mmengine's visualizers. What
+is drawn comes from the pure functions in ``drawing.py``; no figure of
+matplotlib is drawn for a picture.
+"""
+from typing import Dict, List, Optional, Union
+
+import numpy as np
+from mmdet.registry import VISUALIZERS
+from mmdet.structures import DetDataSample
+from mmdet.visualization import DetLocalVisualizer
+from mmengine.dist import master_only
+
+from ..labels import LabelSpace
+from .drawing import MIN_DISPLAY_SIZE, display_scale, enlarge
+from .figure import side_by_side
+from .image_io import write_image
+from .samples import draw_ground_truth, draw_prediction
+
+
+@VISUALIZERS.register_module()
+class PanopticVisualizer(DetLocalVisualizer):
+    """Draw panoptic predictions and ground truth side by side.
+
+    Class names, colours and the number of thing classes come from
+    ``dataset_meta``, which runners and :func:`init_model` fill.
+
+    Args:
+        name (str): Name of the instance.
+        image (np.ndarray, optional): RGB image to draw on.
+        vis_backends (list, optional): Where pictures and scalars go.
+        save_dir (str, optional): Folder of the backends.
+        alpha (float): Opacity of the colours.
+        min_size (int): Images with a longer side below this many pixels are
+            enlarged, by a whole number of times.
+    """
+
+    def __init__(self,
+                 name: str = 'visualizer',
+                 image: Optional[np.ndarray] = None,
+                 vis_backends: Optional[Union[List, Dict]] = None,
+                 save_dir: Optional[str] = None,
+                 alpha: float = 0.6,
+                 min_size: int = MIN_DISPLAY_SIZE,
+                 **kwargs) -> None:
+        self._picture = None
+        super().__init__(
+            name=name,
+            image=image,
+            vis_backends=vis_backends,
+            save_dir=save_dir,
+            alpha=alpha,
+            **kwargs)
+        self.min_size = min_size
+
+    @master_only
+    def add_datasample(self,
+                       name: str,
+                       image: np.ndarray,
+                       data_sample: Optional[DetDataSample] = None,
+                       draw_gt: bool = True,
+                       draw_pred: bool = True,
+                       show: bool = False,
+                       wait_time: float = 0,
+                       out_file: Optional[str] = None,
+                       pred_score_thr: float = 0.3,
+                       step: int = 0) -> None:
+        """Draw one image and write, show or send the picture.
+
+        Args:
+            name (str): Title of the window, tag in the backends.
+            image (np.ndarray): RGB of shape (h, w, 3).
+            data_sample (:obj:`DetDataSample`, optional): With
+                ``pred_panoptic_seg``, ``gt_panoptic_seg``, both or none.
+            draw_gt (bool): Whether to draw the ground truth.
+            draw_pred (bool): Whether to draw the prediction.
+            show (bool): Whether to open a window.
+            wait_time (float): Seconds the window stays; 0 is forever.
+            out_file (str, optional): Where to write the picture, instead of
+                the backends.
+            pred_score_thr (float): Least score of instances where there is
+                no panoptic map.
+            step (int): Step in the backends.
+        """
+        self._picture = self.draw(image, data_sample, draw_gt, draw_pred,
+                                  pred_score_thr)
+        if show:
+            self.show(self._picture, win_name=name, wait_time=wait_time)
+        if out_file is not None:
+            write_image(out_file, self._picture)
+        else:
+            self.add_image(name, self._picture, step)
+
+    def draw(self,
+             image: np.ndarray,
+             data_sample: Optional[DetDataSample] = None,
+             draw_gt: bool = True,
+             draw_pred: bool = True,
+             pred_score_thr: float = 0.3) -> np.ndarray:
+        """The picture of :meth:`add_datasample`.
+
+        Returns:
+            np.ndarray: RGB uint8; 'Prediction | Ground truth' where there
+            are both, the one there is without a caption, or the image.
+        """
+        image = np.ascontiguousarray(image.clip(0, 255).astype(np.uint8))
+        scale = display_scale(image.shape[:2], self.min_size)
+        panels = {}
+        if data_sample is not None and (draw_gt or draw_pred):
+            space = self._label_space()
+            if draw_pred:
+                panels['Prediction'] = draw_prediction(
+                    image, data_sample, space, self.alpha, scale,
+                    pred_score_thr)
+            if draw_gt:
+                panels['Ground truth'] = draw_ground_truth(
+                    image, data_sample, space, self.alpha, scale)
+        panels = {k: panel for k, panel in panels.items() if panel is not None}
+        if not panels:
+            return enlarge(image, scale).copy()
+        if len(panels) == 1:
+            return next(iter(panels.values()))
+        return side_by_side(list(panels.values()), list(panels))
+
+    def _label_space(self) -> LabelSpace:
+        meta = self.dataset_meta or {}
+        missing = [k for k in ('classes', 'thing_classes') if not meta.get(k)]
+        if missing:
+            raise ValueError(
+                f'PanopticVisualizer: dataset_meta has no {missing}. Set '
+                'visualizer.dataset_meta to the metainfo of a panoptic '
+                'dataset.')
+        return LabelSpace.from_metainfo(meta)
+
+    @master_only
+    def set_image(self, image: np.ndarray) -> None:
+        """Start a new drawing with mmengine's own methods."""
+        self._picture = None
+        super().set_image(image)
+
+    @master_only
+    def get_image(self) -> np.ndarray:
+        """The last picture, RGB uint8 of shape (h, w, 3)."""
+        if self._picture is not None:
+            return self._picture
+        return super().get_image()

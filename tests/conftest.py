@@ -1,0 +1,27 @@
+"""Fixtures and settings of all tests."""
+import os
+from pathlib import Path
+
+import pytest
+
+# Before torch and cv2 are imported, and inherited by processes that tests
+# start: several threads each would fight over the cores.
+for _name in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENCV_FOR_THREADS_NUM'):
+    os.environ.setdefault(_name, '1')
+
+REPO_ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope='session')
+def sample_dir():
+    """Path of the two COCO photographs with ``panoptic.json``; or skips.
+
+    ``PANOPTIC_SAMPLE_DIR`` names it, or it lies beside the repository.
+    """
+    named = os.environ.get('PANOPTIC_SAMPLE_DIR')
+    path = Path(named) if named else (REPO_ROOT.parent / 'shared' / 'data' /
+                                      'coco_panoptic_sample')
+    if not (path / 'panoptic.json').is_file():
+        pytest.skip(f'no panoptic.json in {path}: set PANOPTIC_SAMPLE_DIR to '
+                    'the folder of the two-photograph COCO sample.')
+    return path
