@@ -25,3 +25,10 @@ def sample_dir():
         pytest.skip(f'no panoptic.json in {path}: set PANOPTIC_SAMPLE_DIR to '
                     'the folder of the two-photograph COCO sample.')
     return path
+
+
+@pytest.fixture(scope='session', autouse=True)
+def mmdet_scope():
+    """Registries resolve names as they do in a run."""
+    from mmengine.registry import init_default_scope
+    init_default_scope('mmdet')

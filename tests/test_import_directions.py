@@ -13,7 +13,7 @@ import pytest
 REPO_ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = 'projects.panoptic_fpn'
 
-_BASE = {'labels', 'fusion'}
+_BASE = {'errors', 'labels', 'fusion'}
 _MIDDLE = {
     'models', 'datasets', 'transforms', 'metrics', 'visualization', 'engine'
 }
@@ -23,12 +23,15 @@ _ALL = _BASE | _MIDDLE | _TOP
 #: What each part of the package may import from other parts. '' is the
 #: package's own ``__init__``, which registers everything below the apis.
 AREAS = {
-    'labels': set(),
-    'fusion': {'labels'},
+    'errors': set(),
+    'labels': {'errors'},
+    'fusion': {'errors', 'labels'},
     **{
         name: _BASE
         for name in _MIDDLE
     },
+    # a sample's random state is the engine's; the data set draws it
+    'datasets': _BASE | {'engine'},
     **{
         name: _BASE | _MIDDLE
         for name in _TOP
@@ -37,7 +40,11 @@ AREAS = {
 }
 
 #: Third-party packages of the parts that are tested without the mm packages.
-THIRD_PARTY = {'labels': {'numpy'}, 'fusion': {'numpy', 'torch'}}
+THIRD_PARTY = {
+    'errors': set(),
+    'labels': {'numpy'},
+    'fusion': {'numpy', 'torch'}
+}
 
 #: Folders of the repository that hold Python files.
 TOP_LEVEL = ('projects', 'tools', 'tests', 'configs')

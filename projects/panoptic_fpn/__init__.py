@@ -1,5 +1,16 @@
 """Panoptic Feature Pyramid Networks on mmengine, mmcv, mmdet and mmseg.
 
 Importing the package registers every module with MMDetection's registries;
-configs do so with ``custom_imports``.
+configs do so with ``custom_imports``. Where MMDetection is not installed,
+``labels`` and ``fusion`` still import: they need numpy and torch alone.
 """
+from importlib.util import find_spec
+
+if find_spec('mmdet') is not None:
+    from . import (datasets, engine, metrics, models, transforms,
+                   visualization)
+
+    __all__ = [
+        'datasets', 'engine', 'metrics', 'models', 'transforms',
+        'visualization'
+    ]

@@ -15,6 +15,7 @@ COCO PNG      ``R + 256 * G + 256**2 * B``, void = 0
 
 Needs numpy alone.
 """
+from colorsys import hsv_to_rgb
 from dataclasses import dataclass
 from typing import Dict, Iterable, Mapping, Sequence, Tuple
 
@@ -315,9 +316,8 @@ def default_color(index: int) -> Tuple[int, int, int]:
 
     Hues step by the golden angle, so neighbours in the list differ.
     """
-    hue = index * 0.61803398875 % 1.0 * 6
-    value = 230 - 60 * (index // 7 % 2)
-    ramp = int(value * (1 - abs(hue % 2 - 1)))
-    order = [(value, ramp, 40), (ramp, value, 40), (40, value, ramp),
-             (40, ramp, value), (ramp, 40, value), (value, 40, ramp)]
-    return tuple(max(40, c) for c in order[int(hue)])
+    hue = index * 0.61803398875 % 1
+    saturation = 0.6 + 0.35 * (index * 0.7548776662 % 1)
+    value = 0.65 + 0.3 * (index * 0.5698402910 % 1)
+    return tuple(
+        round(255 * part) for part in hsv_to_rgb(hue, saturation, value))

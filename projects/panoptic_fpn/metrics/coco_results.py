@@ -15,8 +15,9 @@ import mmcv
 import numpy as np
 from mmengine.fileio import dump
 
+from ..errors import PanopticError
 from ..labels import id_to_rgb
-from .per_image import labels_of_codes
+from .per_image import check_labels, labels_of_codes
 from .runs import segment_boxes
 
 
@@ -45,10 +46,14 @@ def number_segments(pred: np.ndarray, void: int,
     Returns:
         tuple[np.ndarray, list[dict]]: Ids (h, w), 0 = void, and
         ``segments_info``.
+
+    Raises:
+        CodeError: A label is neither void nor one of the classes.
     """
     codes, areas, boxes = segment_boxes(pred)
     labels = labels_of_codes(codes)
     painted = labels != void
+    check_labels(codes, len(category_ids), void)
     ids = np.where(painted, np.cumsum(painted), 0)
     segments = [
         dict(
@@ -77,6 +82,7 @@ def write_png(sample: Dict, pred: np.ndarray, void: int,
 
     Raises:
         OSError: The file cannot be written.
+        CodeError: A label is neither void nor one of the classes.
     """
     ids, segments = number_segments(pred, void, category_ids)
     name = png_name(sample)
@@ -98,14 +104,14 @@ def write_json(annotations: List[Dict], prefix: str) -> str:
         str: Path of the file.
 
     Raises:
-        ValueError: Two images share the name of a PNG.
+        PanopticError: Two images share the name of a PNG.
     """
     image_of = {}
     for entry in annotations:
         name = entry['file_name']
         other = image_of.setdefault(name, entry['image_id'])
         if other != entry['image_id']:
-            raise ValueError(
+            raise PanopticError(
                 f'{prefix}.panoptic/{name}: images {other!r} and '
                 f'{entry["image_id"]!r} share this name, so one PNG replaced '
                 'the other. Give images in different folders different names.')

@@ -22,10 +22,11 @@ import numpy as np
 from mmdet.registry import METRICS
 from mmengine.logging import print_log
 
+from ..errors import PanopticError
 from .coco_results import write_json, write_png
-from .per_image import (PerImageMetric, Row, check_same_shape,
-                        format_classwise, image_name, labels_of_codes,
-                        to_plane)
+from .per_image import (CodeError, PerImageMetric, Row, check_labels,
+                        check_same_shape, format_classwise, image_name,
+                        labels_of_codes, to_plane)
 from .runs import joint_histogram, joint_runs
 
 #: Columns of the counts of a class.
@@ -47,7 +48,7 @@ def segment_overlaps(gt: np.ndarray, gt_codes: np.ndarray, pred: np.ndarray,
         void ground truth; (P, ) codes of the prediction, void included.
 
     Raises:
-        ValueError: The ground truth holds a code that is not in gt_codes.
+        CodeError: The ground truth holds a code that is not in gt_codes.
     """
     (gt_runs, pred_runs), lengths = joint_runs(gt, pred)
     codes, gt_index = np.unique(gt_runs, return_inverse=True)
@@ -55,8 +56,8 @@ def segment_overlaps(gt: np.ndarray, gt_codes: np.ndarray, pred: np.ndarray,
     is_void = labels_of_codes(codes) == void
     unknown = [int(c) for c in codes[~is_void] if int(c) not in place]
     if unknown:
-        raise ValueError(f'the ground truth map has code {unknown[0]}, which '
-                         'is not one of gt_codes.')
+        raise CodeError(f'the ground truth map has code {unknown[0]}, which '
+                        'is not one of gt_codes.')
     rows = np.array([
         len(place) if empty else place[int(code)]
         for code, empty in zip(codes, is_void)
@@ -68,9 +69,8 @@ def segment_overlaps(gt: np.ndarray, gt_codes: np.ndarray, pred: np.ndarray,
 
 
 def panoptic_counts(gt: np.ndarray, gt_codes: np.ndarray,
-                    gt_labels: np.ndarray, crowd: np.ndarray,
-                    pred: np.ndarray, void: int,
-                    num_classes: int) -> np.ndarray:
+                    gt_labels: np.ndarray, crowd: np.ndarray, pred: np.ndarray,
+                    void: int, num_classes: int) -> np.ndarray:
     """Counts of one image.
 
     Args:
@@ -87,19 +87,14 @@ def panoptic_counts(gt: np.ndarray, gt_codes: np.ndarray,
         np.ndarray: float64 (C, 4): tp, fp, fn, sum of the IoUs of the tp.
 
     Raises:
-        ValueError: A code of the ground truth is not in ``gt_codes``, or a
+        CodeError: A code of the ground truth is not in ``gt_codes``, or a
             predicted label is neither void nor below ``num_classes``.
     """
     counts = np.zeros((num_classes, 4))
     overlaps, pred_codes = segment_overlaps(gt, gt_codes, pred, void)
     labels = labels_of_codes(pred_codes)
     real = labels != void
-    wrong = (labels >= num_classes) & real | (pred_codes < 0)
-    if wrong.any():
-        raise ValueError(
-            f'the prediction holds {int(pred_codes[wrong][0])}, whose label '
-            f'is not one of the {num_classes} classes (0..{num_classes - 1}) '
-            f'or void ({void}).')
+    check_labels(pred_codes, num_classes, void)
 
     inside, on_void = overlaps[:-1], overlaps[-1]
     areas = overlaps.sum(axis=0)
@@ -110,8 +105,8 @@ def panoptic_counts(gt: np.ndarray, gt_codes: np.ndarray,
     np.divide(inside, union, out=iou, where=comparable)
     gt_matched, pred_matched = np.nonzero(iou > 0.5)
     np.add.at(counts, (gt_labels[gt_matched], TP), 1)
-    np.add.at(counts, (gt_labels[gt_matched], IOU),
-              iou[gt_matched, pred_matched])
+    np.add.at(counts, (gt_labels[gt_matched], IOU), iou[gt_matched,
+                                                        pred_matched])
 
     missed = ~crowd
     missed[gt_matched] = False
@@ -195,7 +190,7 @@ class PanopticQualityMetric(PerImageMetric):
             'coco_panoptic'.
 
     Raises:
-        ValueError: ``format_only`` without ``outfile_prefix``.
+        PanopticError: ``format_only`` without ``outfile_prefix``.
     """
     default_prefix = 'coco_panoptic'
     prediction = 'pred_panoptic_seg'
@@ -208,8 +203,9 @@ class PanopticQualityMetric(PerImageMetric):
                  prefix: Optional[str] = None) -> None:
         super().__init__(prefix=prefix)
         if format_only and outfile_prefix is None:
-            raise ValueError('PanopticQualityMetric: format_only=True writes '
-                             'files; say where with outfile_prefix.')
+            raise PanopticError(
+                'PanopticQualityMetric: format_only=True writes '
+                'files; say where with outfile_prefix.')
         self.classwise = classwise
         self.format_only = format_only
         self.outfile_prefix = outfile_prefix
@@ -218,12 +214,17 @@ class PanopticQualityMetric(PerImageMetric):
         """Counts of the classes that occur, and what the JSON lists."""
         space, row = self.space, {}
         pred = to_plane(sample[self.prediction]['sem_seg'])
-        if not self.format_only:
-            row['counts'] = self._counts(sample, pred, space.num_classes)
-        if self.outfile_prefix is not None:
-            row['annotation'] = write_png(sample, pred, space.void,
-                                          space.category_ids,
-                                          self.outfile_prefix)
+        try:
+            if not self.format_only:
+                row['counts'] = self._counts(sample, pred, space.num_classes)
+            if self.outfile_prefix is not None:
+                row['annotation'] = write_png(sample, pred, space.void,
+                                              space.category_ids,
+                                              self.outfile_prefix)
+        except CodeError as error:
+            raise PanopticError(
+                f'{image_name(sample)}: {error} Check num_things and '
+                'num_stuff of the model against the data set.') from None
         return row
 
     def _counts(self, sample: Dict, pred: np.ndarray,
@@ -233,13 +234,8 @@ class PanopticQualityMetric(PerImageMetric):
             sample, 'Give the dataset its annotation file, or set '
             'format_only=True to write results without scores.')
         check_same_shape(sample, self.prediction, pred.shape, gt.shape)
-        try:
-            counts = panoptic_counts(gt, codes, labels_of_codes(codes), crowd,
-                                     pred, num_classes, num_classes)
-        except ValueError as error:
-            raise ValueError(
-                f'{image_name(sample)}: {error} Check num_things and '
-                'num_stuff of the model against the data set.') from None
+        counts = panoptic_counts(gt, codes, labels_of_codes(codes), crowd,
+                                 pred, num_classes, num_classes)
         labels = np.flatnonzero(counts.any(axis=1))
         return labels, counts[labels]
 

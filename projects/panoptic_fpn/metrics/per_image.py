@@ -20,10 +20,15 @@ from mmengine.dist import (all_gather_object, broadcast_object_list,
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
+from ..errors import PanopticError
 from ..labels import INSTANCE_OFFSET, LabelSpace
 
 ImageId = Union[int, str]
 Row = Tuple[ImageId, Any]
+
+
+class CodeError(PanopticError):
+    """A map holds a value that stands for no class or segment."""
 
 
 def plain_id(image_id: Any) -> ImageId:
@@ -63,10 +68,10 @@ def check_same_shape(sample: Dict, name: str, shape: Tuple[int, ...],
     """Raise where a prediction has not the size of its ground truth.
 
     Raises:
-        ValueError: Names the image and both (h, w).
+        PanopticError: Names the image and both (h, w).
     """
     if tuple(shape) != tuple(truth):
-        raise ValueError(
+        raise PanopticError(
             f'{image_name(sample)}: {name} is {tuple(shape)} (h, w) but the '
             f'ground truth is {tuple(truth)}. Predict at the original size of '
             'the image (rescale=True) and check that image and PNG agree.')
@@ -92,19 +97,19 @@ class PerImageMetric(BaseMetric):
         """Classes of the data set.
 
         Raises:
-            ValueError: The metainfo of the data set has no thing classes, or
-                lists stuff before things.
+            PanopticError: The metainfo of the data set has no thing classes,
+                or lists stuff before things.
         """
         meta = self.dataset_meta or {}
         missing = {'classes', 'thing_classes'} - set(meta)
         if missing:
-            raise ValueError(
+            raise PanopticError(
                 f'{type(self).__name__}: dataset_meta has no '
                 f'{sorted(missing)}. Use a panoptic dataset, whose metainfo '
                 'tells things from stuff.')
         space = LabelSpace.from_metainfo(meta)
         if space.names != tuple(meta['classes']):
-            raise ValueError(
+            raise PanopticError(
                 f'{type(self).__name__}: the classes of dataset_meta are not '
                 'things first, then stuff, each by category id. Build the '
                 'metainfo with LabelSpace.metainfo().')
@@ -134,7 +139,7 @@ class PerImageMetric(BaseMetric):
         """Scores of all images; NaN where the model predicts no such thing.
 
         Raises:
-            ValueError: Some images have the prediction and others not.
+            PanopticError: Some images have the prediction and others not.
         """
         without = [image_id for image_id, row in results if row is None]
         if len(without) == len(results):
@@ -145,7 +150,7 @@ class PerImageMetric(BaseMetric):
                 level=logging.WARNING)
             return {key: float('nan') for key in self.keys}
         if without:
-            raise ValueError(
+            raise PanopticError(
                 f'{type(self).__name__}: image {without[0]!r} and '
                 f'{len(without) - 1} others have no {self.prediction}, '
                 f'{len(results) - len(without)} images have it. Let the model '
@@ -191,11 +196,11 @@ class PerImageMetric(BaseMetric):
             order of the annotation; bool (G, ), whether they are crowd.
 
         Raises:
-            ValueError: The sample has no panoptic annotation.
+            PanopticError: The sample has no panoptic annotation.
         """
         truth = sample.get('gt_panoptic_seg')
         if truth is None:
-            raise ValueError(
+            raise PanopticError(
                 f'{image_name(sample)} has no panoptic annotation '
                 f'(gt_panoptic_seg), which {type(self).__name__} compares '
                 f'with. {remedy}')
@@ -207,6 +212,26 @@ class PerImageMetric(BaseMetric):
 def labels_of_codes(codes: np.ndarray) -> np.ndarray:
     """Labels of panoptic codes ``label + 1000 * number``."""
     return codes % INSTANCE_OFFSET
+
+
+def check_labels(codes: np.ndarray, num_classes: int, void: int) -> None:
+    """Raise where a predicted code names no class.
+
+    Args:
+        codes (np.ndarray): (P, ) of ``label + 1000 * number``.
+        num_classes (int): C.
+        void (int): Label of void pixels.
+
+    Raises:
+        CodeError: A label is neither void nor below ``num_classes``.
+    """
+    labels = labels_of_codes(codes)
+    wrong = (labels >= num_classes) & (labels != void) | (codes < 0)
+    if wrong.any():
+        raise CodeError(
+            f'the prediction holds {int(codes[wrong][0])}, whose label is not '
+            f'one of the {num_classes} classes (0..{num_classes - 1}) or void '
+            f'({void}).')
 
 
 def format_classwise(title: str, names: Sequence[str],

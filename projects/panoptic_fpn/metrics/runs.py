@@ -5,7 +5,8 @@ areas, joint histograms, boxes and COCO's run-length encoding (RLE) are taken
 from runs instead of from one comparison of the whole map per segment.
 
 Maps are (h, w) integers and are never written to. Boxes are
-(x, y, width, height) in pixels, as COCO JSON has them. RLE is column by column.
+(x, y, width, height) in pixels, as COCO JSON has them. RLE goes column by
+column.
 """
 from typing import Dict, List, Optional, Sequence, Tuple
 
@@ -82,8 +83,7 @@ def segment_boxes(
     """
     starts = run_starts(segments, by_row=True)
     lengths = np.diff(starts, append=segments.size)
-    codes, index = np.unique(
-        segments.reshape(-1)[starts], return_inverse=True)
+    codes, index = np.unique(segments.reshape(-1)[starts], return_inverse=True)
     y, x = np.divmod(starts, segments.shape[1])
     order = np.argsort(index, kind='stable')
     first = np.searchsorted(index[order], np.arange(len(codes)))
@@ -119,8 +119,7 @@ def rle_of_intervals(starts: np.ndarray, ends: np.ndarray,
     return mask_util.frPyObjects(dict(size=[h, w], counts=counts), h, w)
 
 
-def encode_segments(segments: np.ndarray,
-                    codes: Sequence[int]) -> List[Dict]:
+def encode_segments(segments: np.ndarray, codes: Sequence[int]) -> List[Dict]:
     """RLE of some segments of a map.
 
     Args:
@@ -137,8 +136,7 @@ def encode_segments(segments: np.ndarray,
     rles = []
     for code in codes:
         runs = np.flatnonzero(values == code)
-        rles.append(
-            rle_of_intervals(starts[runs], ends[runs], segments.shape))
+        rles.append(rle_of_intervals(starts[runs], ends[runs], segments.shape))
     return rles
 
 

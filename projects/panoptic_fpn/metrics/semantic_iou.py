@@ -20,15 +20,16 @@ from mmdet.registry import METRICS
 from mmengine.logging import print_log
 from mmseg.evaluation import IoUMetric
 
+from ..errors import PanopticError
 from ..labels import IGNORE_LABEL, semantic_channels
-from .per_image import (PerImageMetric, Row, check_same_shape,
+from .per_image import (CodeError, PerImageMetric, Row, check_same_shape,
                         format_classwise, image_name, labels_of_codes,
                         to_plane)
 from .runs import joint_histogram, joint_runs
 
 
-def semantic_areas(gt: np.ndarray, pred: np.ndarray,
-                   channels: np.ndarray, num_channels: int) -> np.ndarray:
+def semantic_areas(gt: np.ndarray, pred: np.ndarray, channels: np.ndarray,
+                   num_channels: int) -> np.ndarray:
     """Areas that the IoU of one image is made of.
 
     The same counts as mmseg's ``IoUMetric.intersect_and_union``, from runs
@@ -46,23 +47,25 @@ def semantic_areas(gt: np.ndarray, pred: np.ndarray,
         and the ground truth, void excluded.
 
     Raises:
-        ValueError: A label or channel is out of range.
+        CodeError: A label or channel is out of range.
     """
     (gt_runs, pred_runs), lengths = joint_runs(gt, pred)
     labels = labels_of_codes(gt_runs)
     if labels.max() >= len(channels):
-        raise ValueError(f'the ground truth holds label {labels.max()}, but '
-                         f'there are {len(channels) - 1} classes.')
+        raise CodeError(f'the ground truth holds label {labels.max()}, but '
+                        f'there are {len(channels) - 1} classes.')
     if pred_runs.min() < 0 or pred_runs.max() >= num_channels:
         bad = pred_runs.min() if pred_runs.min() < 0 else pred_runs.max()
-        raise ValueError(f'the prediction holds channel {bad}, but a semantic '
-                         f'head for these classes has {num_channels}.')
+        raise CodeError(f'the prediction holds channel {bad}, but a semantic '
+                        f'head for these classes has {num_channels}.')
     truth = channels[labels]
     known = truth != IGNORE_LABEL
     matrix = joint_histogram(truth[known], pred_runs[known], lengths[known],
                              (num_channels, num_channels))
-    return np.stack([matrix.diagonal(), matrix.sum(axis=0),
-                     matrix.sum(axis=1)])
+    return np.stack(
+        [matrix.diagonal(),
+         matrix.sum(axis=0),
+         matrix.sum(axis=1)])
 
 
 def semantic_scores(areas: np.ndarray,
@@ -79,8 +82,9 @@ def semantic_scores(areas: np.ndarray,
         All in percent.
     """
     intersect, predicted, truth = torch.from_numpy(areas).double()
-    by_class = IoUMetric.total_area_to_metrics(
-        intersect, predicted + truth - intersect, predicted, truth)
+    by_class = IoUMetric.total_area_to_metrics(intersect,
+                                               predicted + truth - intersect,
+                                               predicted, truth)
     present = areas[2] > 0
     iou = np.where(present, by_class['IoU'], np.nan)
     share = areas[2] / max(int(areas[2].sum()), 1)
@@ -128,8 +132,8 @@ class SemanticIoUMetric(PerImageMetric):
     @property
     def num_channels(self) -> int:
         space = self.space
-        return (space.num_classes
-                if self.predict_things else space.num_stuff + 1)
+        return (space.num_classes if self.predict_things else space.num_stuff +
+                1)
 
     def image_row(self, sample: Dict) -> np.ndarray:
         """int64 (3, C) areas of one image."""
@@ -144,8 +148,8 @@ class SemanticIoUMetric(PerImageMetric):
         try:
             return semantic_areas(gt, pred, np.append(channels, IGNORE_LABEL),
                                   self.num_channels)
-        except ValueError as error:
-            raise ValueError(
+        except CodeError as error:
+            raise PanopticError(
                 f'{image_name(sample)}: {error} Check num_things, num_stuff '
                 'and predict_things of model and metric.') from None
 

@@ -23,6 +23,9 @@ from .text import (Tag, display_names, draw_tags, find_edges, font_size,
 #: Images with a longer side below this many pixels are enlarged.
 MIN_DISPLAY_SIZE = 480
 
+#: How much of the photograph's own colour is taken out under a segment.
+_GREY = 0.6
+
 #: Void stays the photograph, darkened; every second stripe a little less.
 _VOID_DARK, _VOID_STRIPE = 0.34, 0.56
 
@@ -91,11 +94,11 @@ def draw_panoptic(image: np.ndarray,
     picture = _outline(picture, index, colors, things)
     if not names:
         return picture
-    short = display_names(classes)
-    texts = [
-        f'{short[code % INSTANCE_OFFSET]} {notes.get(code, "")}'.strip()
-        if code != void else None for code in codes.tolist()
-    ]
+    short, texts = display_names(classes), []
+    for code in codes.tolist():
+        name = [] if code == void else [short[code % INSTANCE_OFFSET]]
+        texts.append([f'{name[0]} {notes[code]}'] +
+                     name if code in notes and name else name)
     return draw_tags(picture,
                      place_names(index, texts, font_size(picture.shape[:2])))
 
@@ -201,7 +204,11 @@ def _check_codes(codes: np.ndarray, void: int) -> None:
 def _blend(image: np.ndarray, index: np.ndarray, colors: np.ndarray,
            is_void: np.ndarray, alpha: float) -> np.ndarray:
     """Lay colours over the photograph; void is the photograph, hatched."""
-    picture = cv2.addWeighted(image, 1 - alpha, colors[index], alpha, 0)
+    # Greyed: the colour of a segment is then the class's, not the photo's.
+    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY),
+                        cv2.COLOR_GRAY2RGB)
+    muted = cv2.addWeighted(image, 1 - _GREY, grey, _GREY, 0)
+    picture = cv2.addWeighted(muted, 1 - alpha, colors[index], alpha, 0)
     void = is_void[index]
     if void.any():
         ys, xs = np.nonzero(void)
@@ -256,10 +263,11 @@ def _corner_tags(bboxes: np.ndarray, texts: Sequence[str],
     tags = []
     for i in order:
         width, height = text_size(texts[i], size)
-        if width >= shape[1] or height >= shape[0]:
-            continue
         tag = Tag(texts[i], bboxes[i, 0] + width / 2 + 1,
-                  bboxes[i, 1] + height / 2 + 1, size).inside(shape)
+                  bboxes[i, 1] + height / 2 + 1, size)
+        if not tag.fits(shape):
+            continue
+        tag = tag.inside(shape)
         if not any(tag.overlaps(other) for other in tags):
             tags.append(tag)
     return tags

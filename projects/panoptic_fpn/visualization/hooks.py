@@ -1,4 +1,5 @@
 """Hook that draws what the model sees during validation and testing."""
+import logging
 import os.path as osp
 from typing import Dict, Optional, Sequence
 
@@ -9,7 +10,8 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
-from .image_io import ImageReadError, read_image
+from ..errors import CorruptFileError
+from .image_io import read_image
 
 
 @HOOKS.register_module()
@@ -133,10 +135,12 @@ class PanopticVisualizationHook(Hook):
              out_file: Optional[str] = None) -> None:
         try:
             image = read_image(sample.img_path, self.backend_args)
-        except ImageReadError as error:
+        except CorruptFileError as error:
             # A missing picture must not end a run that can go on.
             print_log(
-                f'No picture is drawn: {error}', logger='current', level=30)
+                f'No picture is drawn: {error}',
+                logger='current',
+                level=logging.WARNING)
             return
         runner.visualizer.add_datasample(
             name,

@@ -12,9 +12,7 @@ import cv2
 import numpy as np
 from mmengine.fileio import get
 
-
-class ImageReadError(ValueError):
-    """An image that is missing or cannot be decoded."""
+from ..errors import CorruptFileError
 
 
 def read_image(path: str, backend_args: Optional[dict] = None) -> np.ndarray:
@@ -28,21 +26,21 @@ def read_image(path: str, backend_args: Optional[dict] = None) -> np.ndarray:
         np.ndarray: BGR uint8 of shape (h, w, 3).
 
     Raises:
-        ImageReadError: The file is missing, unreadable or no image.
+        CorruptFileError: The file is missing, unreadable or no image.
     """
     path = os.fspath(path)
     try:
         content = get(path, backend_args=backend_args)
-    except OSError as error:
-        raise ImageReadError(
-            f'{path}: cannot be read ({error.strerror or error}). Check the '
-            'path and its permissions.') from error
+    except (OSError, KeyError) as error:
+        raise CorruptFileError(
+            f'{path}: cannot be read ({getattr(error, "strerror", None) or error}). Check the '
+            'path and its permissions.') from None
     image = None
     if content:
         image = cv2.imdecode(
             np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
-        raise ImageReadError(
+        raise CorruptFileError(
             f'{path}: {len(content)} bytes that are no image OpenCV can '
             'decode. Replace the file or convert it to JPEG or PNG.')
     return image

@@ -98,7 +98,7 @@ def draw_ground_truth(image: np.ndarray,
     """
     panoptic = panoptic_map(sample, 'gt_panoptic_seg')
     if panoptic is None:
-        if 'gt_instances' not in sample:
+        if 'bboxes' not in sample.get('gt_instances', ()):
             return None
         return draw_boxes(image, sample.gt_instances, space, alpha, scale)
     crowds = sample.metainfo.get('crowd_codes', ())

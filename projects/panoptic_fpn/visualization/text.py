@@ -37,6 +37,11 @@ class Tag:
         return (self.x - width / 2, self.y - height / 2, self.x + width / 2,
                 self.y + height / 2)
 
+    def fits(self, shape: Tuple[int, int]) -> bool:
+        """Whether a picture of (h, w) is large enough."""
+        width, height = text_size(self.text, self.size)
+        return height < shape[0] and width < shape[1]
+
     def inside(self, shape: Tuple[int, int]) -> 'Tag':
         """The tag moved so that its box lies in a picture of (h, w)."""
         width, height = text_size(self.text, self.size)
@@ -95,7 +100,7 @@ def find_edges(index: np.ndarray) -> np.ndarray:
 
 
 def place_names(index: np.ndarray,
-                texts: Sequence[Optional[str]],
+                texts: Sequence[Sequence[str]],
                 size: int,
                 min_size: Optional[int] = None) -> List[Tag]:
     """Find where in its segment each name can be read.
@@ -107,7 +112,8 @@ def place_names(index: np.ndarray,
 
     Args:
         index (np.ndarray): Segment of each pixel, 0 .. n-1, of shape (h, w).
-        texts (Sequence[str | None]): Name of each segment; None for no name.
+        texts (Sequence[Sequence[str]]): For each segment what may be written
+            on it, the preferred text first; none for no name.
         size (int): Font size wanted; a name shrinks to fit its segment.
         min_size (int, optional): Segments that need a smaller font get no
             name. 60 percent of ``size``, and 10 pixels, by default.
@@ -117,34 +123,51 @@ def place_names(index: np.ndarray,
         lie in the picture.
     """
     min_size = min_size or max(10, round(0.6 * size))
-    step = max(1, -(-max(index.shape) // _SEARCH_SIZE))
-    small = index[::step, ::step]
-    edges = find_edges(small)
-    groups: Dict[int, List[int]] = {}
-    for i, text in enumerate(texts):
-        if text:
-            width, height = text_size(text, size)
-            squeeze = max(1, round(_INSIDE * width / height))
-            groups.setdefault(squeeze, []).append(i)
-
+    rooms = _Rooms(index, len(texts))
     tags = []
-    for squeeze, members in groups.items():
-        wanted = 0.7 * size / step
-        spots = _largest_boxes(small, edges, squeeze, wanted, len(texts))
-        for i in members:
-            x, y, half = spots[i]
-            # 10 percent more than fits: letters fill their box loosely.
-            fitting = int(1.1 * size * half / wanted)
-            if fitting >= min_size:
-                tag = Tag(texts[i], x * step, y * step, min(size, fitting))
-                if all(a <= b for a, b in zip(
-                        text_size(tag.text, tag.size), index.shape[::-1])):
-                    tags.append((half, tag.inside(index.shape)))
+    for segment, choices in enumerate(texts):
+        fitting = [(half, tag) for half, tag in (
+            rooms.fit(segment, text, size) for text in choices)
+                   if tag.size >= min_size and tag.fits(index.shape)]
+        if fitting:
+            # The preferred text, unless a shorter one is larger by far.
+            half, tag = next(item for item in fitting
+                             if item[1].size > 0.8 * fitting[-1][1].size)
+            tags.append((half, tag.inside(index.shape)))
     placed: List[Tag] = []
     for _, tag in sorted(tags, key=lambda item: -item[0]):
         if not any(tag.overlaps(other) for other in placed):
             placed.append(tag)
     return placed
+
+
+class _Rooms:
+    """Where the segments of a map have room for text.
+
+    Args:
+        index (np.ndarray): Segment of each pixel, of shape (h, w).
+        num (int): Number of segments.
+    """
+
+    def __init__(self, index: np.ndarray, num: int) -> None:
+        self.step = max(1, -(-max(index.shape) // _SEARCH_SIZE))
+        self.index = index[::self.step, ::self.step]
+        self.edges = find_edges(self.index)
+        self.num = num
+        self._boxes: Dict[int, np.ndarray] = {}
+
+    def fit(self, segment: int, text: str, size: int) -> Tuple[float, Tag]:
+        """Half the height of the room, and the text of at most ``size``."""
+        width, height = text_size(text, size)
+        squeeze = max(1, round(_INSIDE * width / height))
+        wanted = height / 2 / self.step
+        if squeeze not in self._boxes:
+            self._boxes[squeeze] = _largest_boxes(self.index, self.edges,
+                                                  squeeze, wanted, self.num)
+        x, y, half = self._boxes[squeeze][segment]
+        # 10 percent more than fits: letters fill their box loosely.
+        fitting = min(size, int(1.1 * size * half / wanted))
+        return half, Tag(text, x * self.step, y * self.step, fitting)
 
 
 def _largest_boxes(index: np.ndarray, edges: np.ndarray, squeeze: int,

@@ -1,0 +1,60 @@
+# Everything works from a fresh clone: `make demo`, `make test`.
+#
+# PYTHON       `make demo PYTHON=python`: an environment of your own, e.g. with
+#              a CUDA build of torch. It is checked and never changed.
+#              Default: .venv, made here, whatever else is activated.
+# TORCH_INDEX  where .venv takes torch from, e.g. the CPU wheels of pytorch.org
+# DEMO_CONFIG, DEMO_DIR, PYTEST_ARGS
+#
+# Why so little here: tools/setup_env.sh keeps one stamp per finished step and
+# returns at once when there is nothing to do.
+
+DEMO_CONFIG ?= configs/synthetic/panoptic-fpn_tiny_synthetic.py
+DEMO_DIR    ?= work_dirs/demo
+PYTEST_ARGS ?=
+
+# Only from the command line: a PYTHON that some shell exports is no choice.
+ifneq ($(origin PYTHON),command line)
+  PYTHON  := .venv/bin/python
+  runtime := tools/setup_env.sh runtime
+  tests   := tools/setup_env.sh tests
+else
+  runtime := $(PYTHON) tools/check_env.py
+  tests   := $(runtime)
+endif
+export TORCH_INDEX
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint check env clean-env
+
+help: ## Print this
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+demo: ## Train, evaluate and draw on synthetic data
+	@$(runtime)
+	$(PYTHON) tools/train.py $(DEMO_CONFIG) --work-dir $(DEMO_DIR)
+	$(PYTHON) tools/test.py $(DEMO_CONFIG) \
+		"$$(ls -t $(DEMO_DIR)/best_*.pth | head -n 1)" \
+		--work-dir $(DEMO_DIR) --show-dir $(DEMO_DIR)/pictures
+
+test: ## Run the tests (PYTEST_ARGS="-k merge" for some)
+	@$(tests)
+	$(PYTHON) -m pytest $(PYTEST_ARGS)
+
+test-slow: ## Run the slow tests, which `make test` leaves out
+	@$(tests)
+	$(PYTHON) -m pytest -m slow $(PYTEST_ARGS)
+
+lint: ## Check style and the order of imports
+	@$(tests)
+	$(PYTHON) -m flake8 projects configs tools tests
+	$(PYTHON) -m isort --check-only --diff projects configs tools tests
+
+env: ## Only make or complete the environment
+	@$(tests)
+
+check: ## Print versions and what would not work
+	@$(PYTHON) tools/check_env.py
+
+clean-env: ## Remove .venv
+	rm -rf .venv

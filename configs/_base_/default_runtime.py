@@ -1,0 +1,39 @@
+# Hooks, runner and environment that every config shares.
+default_scope = 'mmdet'
+custom_imports = dict(
+    imports=['projects.panoptic_fpn'], allow_failed_imports=False)
+runner_type = 'PanopticRunner'
+
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=50),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    checkpoint=dict(
+        type='CheckpointHook',
+        by_epoch=False,
+        interval=5000,
+        max_keep_ckpts=2,
+        save_best='coco_panoptic/PQ',
+        rule='greater'),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    visualization=dict(type='PanopticVisualizationHook'))
+custom_hooks = [
+    dict(type='LabelSpaceCheckHook'),
+    dict(type='NonFiniteLossHook'),
+    dict(type='MetricsJsonHook'),
+]
+
+env_cfg = dict(
+    cudnn_benchmark=False,
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    dist_cfg=dict(backend='nccl'))
+randomness = dict(seed=0)
+
+visualizer = dict(
+    type='PanopticVisualizer',
+    vis_backends=[dict(type='LocalVisBackend')],
+    name='visualizer')
+log_processor = dict(type='LogProcessor', window_size=50, by_epoch=False)
+log_level = 'INFO'
+load_from = None
+resume = False

@@ -1,0 +1,40 @@
+# `make demo`: the tiny model from scratch on synthetic shapes, on a CPU.
+_base_ = [
+    '../_base_/models/panoptic-fpn_tiny.py',
+    '../_base_/datasets/synthetic_panoptic.py',
+    '../_base_/default_runtime.py',
+]
+num_things = 4
+num_stuff = 5
+model = dict(
+    loss_weights=dict(instance=1.0, semantic=1.0),
+    roi_head=dict(
+        bbox_head=dict(num_classes=num_things),
+        mask_head=dict(num_classes=num_things)),
+    semantic_head=dict(
+        num_things_classes=num_things, num_stuff_classes=num_stuff),
+    panoptic_fusion_head=dict(
+        num_things_classes=num_things, num_stuff_classes=num_stuff),
+    rpn_head=dict(anchor_generator=dict(scales=[4], strides=[4, 8, 16, 32, 64])),
+    # images of 128 x 128 pixels
+    test_cfg=dict(panoptic=dict(stuff_area=64)))
+
+max_iters = 900
+train_cfg = dict(
+    type='ResumableIterTrainLoop', max_iters=max_iters, val_interval=max_iters)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=50),
+    dict(
+        type='CosineAnnealingLR',
+        by_epoch=False,
+        begin=50,
+        end=max_iters,
+        eta_min=1e-6)
+]
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=0.001, weight_decay=0.01))
+auto_scale_lr = dict(enable=False, base_batch_size=8, scale_schedule=True)
+default_hooks = dict(checkpoint=dict(interval=300))

@@ -1,0 +1,9 @@
+"""What tools and notebooks call: models from files, images in, files out."""
+from .browse import browse_dataset
+from .inference import PanopticResult, inference_panoptic, init_model
+from .results import find_images, panoptic_segments, unique_stems, write_result
+
+__all__ = [
+    'PanopticResult', 'browse_dataset', 'find_images', 'inference_panoptic',
+    'init_model', 'panoptic_segments', 'unique_stems', 'write_result'
+]

@@ -1,0 +1,164 @@
+"""Files of one image's result: overlay, COCO panoptic PNG, JSON of segments.
+
+``STEM_overlay.png``    the image with colours, outlines and names
+``STEM_panoptic.png``   ids R + 256 * G + 256**2 * B, void = 0 (COCO)
+``STEM_segments.json``  image, size and for each id its segment
+
+Ids count the segments of an image from 1. Boxes are (x, y, width, height) in
+pixels. A file is complete or not there at all.
+"""
+import json
+import os
+import os.path as osp
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+from mmdet.structures import DetDataSample
+
+from ..labels import LabelSpace, id_to_rgb
+from ..metrics.coco_results import number_segments
+from ..visualization.colors import compact
+from ..visualization.drawing import display_scale
+from ..visualization.image_io import write_bytes, write_image
+from ..visualization.samples import (draw_prediction, panoptic_map,
+                                     thing_scores)
+
+#: Suffixes of the files that are taken from a folder.
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
+
+#: Overlays of smaller images are enlarged, so that names can be read.
+OVERLAY_SIZE = 960
+
+
+def panoptic_segments(
+    panoptic: np.ndarray,
+    space: LabelSpace,
+    scores: Optional[Dict[int, float]] = None
+) -> Tuple[np.ndarray, List[dict]]:
+    """Ids 1 .. K of a panoptic map and what they stand for.
+
+    Args:
+        panoptic (np.ndarray): Codes of shape (h, w), void = T + S.
+        space (LabelSpace): The classes.
+        scores (dict[int, float], optional): Score of things, by code.
+
+    Returns:
+        tuple[np.ndarray, list[dict]]: Ids of shape (h, w), 0 = void, and the
+        segments: ``id``, ``category_id``, ``category_name``, ``isthing``,
+        ``area`` (pixels), ``bbox`` and, for things, ``score`` (None where
+        the model gave none).
+    """
+    ids, entries = number_segments(panoptic, space.void, space.category_ids)
+    codes = [code for code in compact(panoptic)[1] if code != space.void]
+    segments = []
+    for code, entry in zip(codes, entries):
+        category = space.categories[space.label(entry['category_id'])]
+        segment = dict(
+            id=entry['id'],
+            category_id=category.id,
+            category_name=category.name,
+            isthing=int(category.isthing),
+            area=entry['area'],
+            bbox=[int(value) for value in entry['bbox']])
+        if category.isthing:
+            score = (scores or {}).get(int(code))
+            segment['score'] = None if score is None else round(score, 4)
+        segments.append(segment)
+    return ids, segments
+
+
+def write_result(image: np.ndarray,
+                 sample: DetDataSample,
+                 space: LabelSpace,
+                 out_dir: str,
+                 stem: str,
+                 source: Optional[str] = None) -> Dict[str, str]:
+    """Write the three files of one image.
+
+    Args:
+        image (np.ndarray): RGB uint8 of shape (h, w, 3).
+        sample (:obj:`DetDataSample`): With ``pred_panoptic_seg``.
+        space (LabelSpace): The classes.
+        out_dir (str): Folder; it is made.
+        stem (str): First part of the names.
+        source (str, optional): Name of the image in the JSON; its
+            ``img_path`` by default.
+
+    Returns:
+        dict[str, str]: Path of ``overlay``, ``panoptic`` and ``segments``.
+    """
+    panoptic = panoptic_map(sample, 'pred_panoptic_seg')
+    ids, segments = panoptic_segments(panoptic, space, thing_scores(sample))
+    paths = dict(
+        overlay=osp.join(out_dir, f'{stem}_overlay.png'),
+        panoptic=osp.join(out_dir, f'{stem}_panoptic.png'),
+        segments=osp.join(out_dir, f'{stem}_segments.json'))
+    write_image(
+        paths['overlay'],
+        draw_prediction(
+            image,
+            sample,
+            space,
+            scale=display_scale(image.shape[:2], OVERLAY_SIZE)))
+    write_image(paths['panoptic'], id_to_rgb(ids))
+    content = dict(
+        image=source or sample.metainfo.get('img_path'),
+        height=panoptic.shape[0],
+        width=panoptic.shape[1],
+        panoptic=osp.basename(paths['panoptic']),
+        segments=segments)
+    write_bytes(paths['segments'],
+                json.dumps(content, indent=2, allow_nan=False).encode())
+    return paths
+
+
+def find_images(paths: Sequence[str]) -> List[str]:
+    """Files as they are given, and the images of folders, sorted.
+
+    Results of an earlier run (``*_overlay.png``, ``*_panoptic.png``) in a
+    folder are no images.     A file that does not exist stays in the list: it becomes an error of its
+    own, and the other images are still segmented.
+
+    Args:
+        paths (Sequence[str]): Files and folders.
+
+    Returns:
+        list[str]: Files, each once.
+    """
+    found = {}
+    for path in paths:
+        if osp.isdir(path):
+            names = sorted(
+                entry.path for entry in os.scandir(path)
+                if entry.is_file() and _is_photograph(entry.name))
+        else:
+            names = [path]
+        found.update(dict.fromkeys(names))
+    return list(found)
+
+
+def _is_photograph(name: str) -> bool:
+    name = name.lower()
+    return name.endswith(IMAGE_SUFFIXES) and not name.endswith(
+        ('_overlay.png', '_panoptic.png'))
+
+
+def unique_stems(paths: Sequence[str]) -> List[str]:
+    """First parts of the result names: stems, told apart by a number.
+
+    Args:
+        paths (Sequence[str]): Images.
+
+    Returns:
+        list[str]: One for each, all different.
+    """
+    taken, stems = set(), []
+    for path in paths:
+        stem = candidate = Path(path).stem
+        number = 2
+        while candidate.lower() in taken:
+            candidate, number = f'{stem}_{number}', number + 1
+        taken.add(candidate.lower())
+        stems.append(candidate)
+    return stems

@@ -1,0 +1,35 @@
+"""What MMEngine does not do for this project.
+
+Process start on the CPU, resume that skips data instead of reading it,
+random state as a function of place, checkpoints that survive a kill and are
+read with protection on, bfloat16 on the CPU, scaling to another batch size.
+"""
+from .amp import CpuAmpOptimWrapper, enable_amp
+from .auto_scale import (batch_size_warning, effective_batch,
+                         enable_auto_scale, scale_to_batch)
+from .checkpoint_hook import SafeCheckpointHook
+from .checkpoint_io import latest_checkpoint, read_checkpoint
+from .checkpoint_match import MatchReport, load_weights
+from .distributed import launched_world_size, on_cpu
+from .errors import (AutoScaleError, CheckpointError, EngineError,
+                     LaunchError, NonFiniteLossError)
+from .hooks import MetricsJsonHook, NonFiniteLossHook
+from .label_check import LabelSpaceCheckHook, check_class_counts
+from .loops import ResumableIterTrainLoop
+from .randomness import (SeededDatasetMixin, SeededIndex, derive_seed,
+                         seed_generators, seeded)
+from .runner import PanopticRunner
+from .samplers import (ResumableAspectRatioBatchSampler,
+                       ResumableInfiniteSampler)
+
+__all__ = [
+    'AutoScaleError', 'CheckpointError', 'CpuAmpOptimWrapper', 'EngineError',
+    'LabelSpaceCheckHook', 'LaunchError', 'MatchReport', 'MetricsJsonHook', 'NonFiniteLossError',
+    'NonFiniteLossHook', 'PanopticRunner', 'ResumableAspectRatioBatchSampler',
+    'ResumableInfiniteSampler', 'ResumableIterTrainLoop',
+    'SafeCheckpointHook', 'SeededDatasetMixin', 'SeededIndex',
+    'batch_size_warning', 'check_class_counts', 'derive_seed', 'effective_batch', 'enable_amp',
+    'enable_auto_scale', 'latest_checkpoint', 'launched_world_size',
+    'load_weights', 'on_cpu', 'read_checkpoint', 'scale_to_batch',
+    'seed_generators', 'seeded'
+]

@@ -1,0 +1,79 @@
+"""Checkpoints that survive a kill at any moment.
+
+MMEngine's hook deletes the old checkpoint (and the old best one) before it
+writes the new one. Here a deletion waits until the new file is complete and
+``last_checkpoint`` names it. Files are written atomically by
+:meth:`PanopticRunner.save_checkpoint`; a torn ``last_checkpoint`` is
+tolerated by :func:`latest_checkpoint`.
+"""
+from typing import Any, Dict, List, Optional
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import CheckpointHook
+
+from mmdet.registry import HOOKS
+from .checkpoint_io import is_local, remove_partial
+
+
+class _DeferredRemoval:
+    """File backend that collects deletions until :meth:`flush`."""
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+        self._doomed: List[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def remove(self, path: str) -> None:
+        self._doomed.append(path)
+
+    rmtree = remove
+
+    def flush(self, keep: List[Optional[str]]) -> None:
+        """Delete what was collected, except what is in use again."""
+        for path in self._doomed:
+            if path in keep:
+                continue
+            if self._backend.isfile(path):
+                self._backend.remove(path)
+            elif self._backend.isdir(path):
+                self._backend.rmtree(path)
+        self._doomed.clear()
+
+
+@HOOKS.register_module()
+class SafeCheckpointHook(CheckpointHook):
+    """``CheckpointHook`` that deletes old files last; same arguments."""
+
+    def before_train(self, runner: Any) -> None:
+        super().before_train(runner)
+        if is_main_process() and is_local(self.out_dir):
+            remove_partial(self.out_dir)
+        self.file_backend = _DeferredRemoval(self.file_backend)
+
+    def after_train_iter(self,
+                         runner: Any,
+                         batch_idx: int,
+                         data_batch: Any = None,
+                         outputs: Optional[dict] = None) -> None:
+        super().after_train_iter(runner, batch_idx, data_batch, outputs)
+        self._delete_old()
+
+    def after_train_epoch(self, runner: Any) -> None:
+        super().after_train_epoch(runner)
+        self._delete_old()
+
+    def after_val_epoch(self, runner: Any, metrics: Dict[str, float]) -> None:
+        super().after_val_epoch(runner, metrics)
+        self._delete_old()
+
+    def _delete_old(self) -> None:
+        # A validation outside of training (runner.val) has no before_train.
+        backend = getattr(self, 'file_backend', None)
+        if isinstance(backend, _DeferredRemoval):
+            best = getattr(self, 'best_ckpt_path_dict', {}).values()
+            backend.flush(keep=[
+                self.last_ckpt,
+                getattr(self, 'best_ckpt_path', None), *best
+            ])

@@ -1,0 +1,177 @@
+"""Hooks of a run: stop on a broken loss, write ``metrics.json``."""
+import json
+import math
+import os.path as osp
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+import numpy as np
+import torch
+from mmengine.dist import (all_gather_object, all_reduce, get_rank,
+                           is_distributed, master_only)
+from mmengine.hooks import Hook
+
+from mmdet.registry import HOOKS
+from .checkpoint_io import make_plain, write_atomically
+from .errors import NonFiniteLossError
+
+
+class PlainCheckpointHook(Hook):
+    """Gives checkpoints a content that weights-only loading accepts.
+
+    :class:`PanopticRunner` adds it as the last hook to see a checkpoint.
+    """
+
+    priority = 'LOWEST'
+
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+        make_plain(checkpoint)
+
+
+@HOOKS.register_module()
+class NonFiniteLossHook(Hook):
+    """Stops all processes when a loss is NaN or infinite on any of them.
+
+    It looks right after the optimizer step and before any hook that saves,
+    so nothing after the last good checkpoint is written. Looking before the
+    step would make the host wait for the forward pass alone and leave the
+    GPU idle until the backward pass is queued; here the wait coincides with
+    that of ``RuntimeInfoHook``, which reads every loss each iteration. What
+    it costs is one flag per iteration, summed over the processes.
+
+    A finite loss with a broken gradient is caught where it would do harm:
+    :meth:`PanopticRunner.save_checkpoint` refuses weights that are not
+    finite.
+    """
+
+    priority = 'HIGH'
+
+    def after_train_iter(self,
+                         runner: Any,
+                         batch_idx: int,
+                         data_batch: Any = None,
+                         outputs: Optional[Dict[str, Any]] = None) -> None:
+        """Look at every output whose name contains 'loss'.
+
+        Raises:
+            NonFiniteLossError: On all ranks alike, with the iteration, the
+                losses and the images of each rank that has a broken one.
+        """
+        losses = {
+            name: value
+            for name, value in (outputs or {}).items() if 'loss' in name
+        }
+        if not _any_rank(_broken_flag(losses)):
+            return
+        found = _describe(losses, data_batch)
+        if is_distributed():
+            gathered = all_gather_object((get_rank(), found))
+            found = '; '.join(f'rank {rank}: {text}'
+                              for rank, text in gathered if text)
+        raise NonFiniteLossError(
+            f'Iteration {runner.iter + 1}: {found}. Training stopped; the '
+            f'last checkpoint in {runner.work_dir} is from before. Look at '
+            'these images, or lower optim_wrapper.optimizer.lr or lengthen '
+            'the warm-up.')
+
+
+def _broken_flag(losses: Mapping[str, Any]) -> torch.Tensor:
+    """1 where any loss is not finite, as a tensor (no wait for the GPU)."""
+    tensors = [v for v in losses.values() if isinstance(v, torch.Tensor)]
+    numbers = [v for k, v in losses.items()
+               if not isinstance(v, torch.Tensor)]
+    flag = torch.tensor(
+        int(any(not math.isfinite(v) for v in numbers)), dtype=torch.int32)
+    if not tensors:
+        return flag
+    device = tensors[0].device
+    values = torch.stack([v.detach().float().mean().to(device)
+                          for v in tensors])
+    broken = (~torch.isfinite(values)).any().to(torch.int32)
+    return broken + flag.to(device)
+
+
+def _any_rank(flag: torch.Tensor) -> bool:
+    if is_distributed():
+        all_reduce(flag, op='max')
+    return bool(flag.item())
+
+
+def _describe(losses: Mapping[str, Any], data_batch: Any) -> str:
+    """Broken losses and the batch's images; empty if all are finite."""
+    values = {name: float(torch.as_tensor(v).float().mean())
+              for name, v in losses.items()}
+    broken = [f'{name} = {v}' for name, v in values.items()
+              if not math.isfinite(v)]
+    if not broken:
+        return ''
+    return (f'{", ".join(broken)} with the images '
+            f'{", ".join(image_names(data_batch)) or "(unknown)"}')
+
+
+def image_names(data_batch: Any) -> List[str]:
+    """Path and id of each image of a batch, as far as it tells them."""
+    samples: Sequence = ()
+    if isinstance(data_batch, Mapping):
+        samples = data_batch.get('data_samples') or ()
+    names = []
+    for sample in samples:
+        meta = getattr(sample, 'metainfo', sample)
+        if not isinstance(meta, Mapping):
+            continue
+        path, image_id = meta.get('img_path'), meta.get('img_id')
+        names.append(f'{path} (id {image_id})' if path else f'id {image_id}')
+    return names
+
+
+@HOOKS.register_module()
+class MetricsJsonHook(Hook):
+    """Writes the metrics of each evaluation to ``work_dir/metrics.json``.
+
+    One flat object, e.g. ``{"coco_panoptic/PQ": 41.5, "mIoU": null}``; NaN
+    and infinity are null. In training the file holds the last validation.
+
+    Args:
+        filename (str): Name of the file. Defaults to 'metrics.json'.
+    """
+
+    priority = 'BELOW_NORMAL'
+
+    def __init__(self, filename: str = 'metrics.json') -> None:
+        self.filename = filename
+
+    def after_val_epoch(self,
+                        runner: Any,
+                        metrics: Optional[Dict[str, Any]] = None) -> None:
+        self._write(runner, metrics)
+
+    def after_test_epoch(self,
+                         runner: Any,
+                         metrics: Optional[Dict[str, Any]] = None) -> None:
+        self._write(runner, metrics)
+
+    @master_only
+    def _write(self, runner: Any, metrics: Optional[Dict[str, Any]]) -> None:
+        text = json.dumps(flat_metrics(metrics or {}), indent=1)
+
+        def write(path: str) -> None:
+            with open(path, 'w', encoding='utf-8') as file:
+                file.write(text + '\n')
+
+        write_atomically(osp.join(runner.work_dir, self.filename), write)
+
+
+def flat_metrics(metrics: Mapping, prefix: str = '') -> Dict[str, Any]:
+    """Numbers (not finite: None) and strings; nested keys joined by '/'."""
+    flat: Dict[str, Any] = {}
+    for key, value in metrics.items():
+        name = f'{prefix}{key}'
+        if isinstance(value, Mapping):
+            flat.update(flat_metrics(value, f'{name}/'))
+            continue
+        if isinstance(value, (torch.Tensor, np.ndarray, np.generic)):
+            value = value.tolist()
+        if isinstance(value, float) and not math.isfinite(value):
+            value = None
+        if value is None or isinstance(value, (bool, int, float, str)):
+            flat[name] = value
+    return flat

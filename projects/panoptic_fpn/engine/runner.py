@@ -1,0 +1,247 @@
+"""The runner: MMEngine's, where it starts processes, loads and saves.
+
+Select it with ``runner_type='PanopticRunner'``. On machines with an
+accelerator, process start and wrapping are MMEngine's own.
+"""
+import os.path as osp
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
+
+import torch
+import torch.nn as nn
+from mmengine.config import Config
+from mmengine.dist import (broadcast_object_list, is_main_process,
+                           sync_random_seed)
+from mmengine.fileio import join_path
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from mmdet.registry import RUNNERS
+from .auto_scale import batch_size_warning, effective_batch, scale_to_batch
+from .checkpoint_io import (is_local, latest_checkpoint, read_checkpoint,
+                            to_plain, write_atomically)
+from .checkpoint_match import (EXACT, FINETUNE, RESUME, bare_model,
+                               load_weights, require, require_run_state)
+from .distributed import (cpu_wrapper_cfg, init_process_group,
+                          launched_world_size, on_cpu, without_sync_bn)
+from .errors import CheckpointError, EngineError, NonFiniteLossError
+from .hooks import PlainCheckpointHook
+
+#: Key of ``checkpoint['meta']``: what else the batch stream depends on.
+_STREAM = 'data_stream'
+
+
+@RUNNERS.register_module()
+class PanopticRunner(Runner):
+    """Runner with CPU processes, exact resume and protected checkpoints.
+
+    Arguments are those of ``Runner``. Differences:
+
+    - Without an accelerator, launchers use gloo and DDP runs on the CPU.
+    - ``base_seed`` is the run's seed, equal on all ranks, from which loops
+      and samplers derive theirs.
+    - Checkpoints are plain, written atomically, read with protection on,
+      and have to fit: see ``checkpoint_match``.
+    - ``auto_scale_lr.enable`` also scales the schedule: see ``auto_scale``.
+    """
+
+    _policy = FINETUNE
+
+    @classmethod
+    def from_cfg(cls, cfg: Union[Config, dict]) -> 'PanopticRunner':
+        """Build from a config, scaled to the batch size where it asks."""
+        cfg = cfg if isinstance(cfg, Config) else Config(cfg)
+        world_size = launched_world_size(cfg.get('launcher', 'none'))
+        return super().from_cfg(scale_to_batch(cfg, world_size))
+
+    def setup_env(self, env_cfg: Dict) -> None:
+        """As MMEngine's; joins gloo first where there is no accelerator."""
+        if self.distributed:
+            init_process_group(self.launcher, env_cfg.get('dist_cfg') or {})
+        super().setup_env(env_cfg)
+
+    def set_randomness(self,
+                       seed: Optional[int] = None,
+                       diff_rank_seed: bool = False,
+                       deterministic: bool = False) -> None:
+        """As MMEngine's; keeps the seed that all ranks share."""
+        self.base_seed = int(sync_random_seed() if seed is None else seed)
+        super().set_randomness(self.base_seed, diff_rank_seed, deterministic)
+
+    def wrap_model(self, model_wrapper_cfg: Optional[Dict],
+                   model: nn.Module) -> nn.Module:
+        """As MMEngine's; on the CPU without device ids and SyncBN."""
+        if self.distributed and on_cpu() and not is_model_wrapper(model):
+            model_wrapper_cfg = cpu_wrapper_cfg(self.cfg, model_wrapper_cfg)
+            model = without_sync_bn(model)
+        return super().wrap_model(model_wrapper_cfg, model)
+
+    def register_hooks(self,
+                       default_hooks: Optional[Dict] = None,
+                       custom_hooks: Optional[List[Union[Hook,
+                                                         Dict]]] = None
+                       ) -> None:
+        """As MMEngine's, and one that makes checkpoints plain."""
+        super().register_hooks(default_hooks, custom_hooks)
+        self.register_hook(PlainCheckpointHook())
+
+    def train(self) -> nn.Module:
+        warning = batch_size_warning(self.cfg, self.world_size)
+        if warning:
+            self.logger.warning(warning)
+        with self._loading(FINETUNE):
+            return super().train()
+
+    def val(self) -> dict:
+        with self._loading(EXACT):
+            return super().val()
+
+    def test(self) -> dict:
+        with self._loading(EXACT):
+            return super().test()
+
+    @contextmanager
+    def _loading(self, policy: str) -> Iterator[None]:
+        """What a checkpoint that is loaded inside has to match."""
+        former, self._policy = self._policy, policy
+        try:
+            yield
+        finally:
+            self._policy = former
+
+    def load_or_resume(self) -> None:
+        """As MMEngine's; finds a usable last checkpoint, on rank 0."""
+        if self._resume and self._load_from is None and not self._has_loaded:
+            found = [None]
+            if is_main_process():
+                found = [latest_checkpoint(self.work_dir)]
+            broadcast_object_list(found)
+            if found[0] is None:
+                self.logger.warning(
+                    f'Nothing to resume in {self.work_dir}: training starts '
+                    'at iteration 0.')
+                return
+            self._load_from = found[0]
+        super().load_or_resume()
+
+    def load_checkpoint(self,
+                        filename: str,
+                        map_location: Any = 'cpu',
+                        strict: bool = False,
+                        revise_keys: List[Tuple[str, str]] = [(r'^module\.',
+                                                               '')]) -> dict:
+        """Load weights with protection on and check that they fit.
+
+        Args and return value are those of ``Runner.load_checkpoint``.
+
+        Raises:
+            CheckpointError: Names the file, what is wrong and the fix.
+        """
+        checkpoint = read_checkpoint(filename, map_location)
+        policy = EXACT if strict and self._policy != RESUME else self._policy
+        if policy == RESUME:
+            require_run_state(checkpoint, filename)
+            self._check_stream(checkpoint, filename)
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        report = load_weights(self.model, checkpoint['state_dict'],
+                              revise_keys)
+        warning = require(report, policy, filename)
+        if warning:
+            self.logger.warning(warning)
+        self._has_loaded = True
+        self.logger.info(f'Loaded {len(report.loaded)} tensors from '
+                         f'{filename}')
+        return checkpoint
+
+    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
+        """As MMEngine's, with :meth:`load_checkpoint`'s checks.
+
+        Raises:
+            CheckpointError: Also for an optimizer that does not fit.
+        """
+        with self._loading(RESUME):
+            try:
+                super().resume(filename, *args, **kwargs)
+            except EngineError:
+                raise
+            except (ValueError, KeyError, IndexError) as error:
+                raise CheckpointError(
+                    f'Checkpoint {filename}: its optimizer or schedule does '
+                    f'not fit the config ({error}). Resume with the config '
+                    'that wrote it, or use it as load_from to fine-tune.'
+                ) from error
+        if self.iter >= self.max_iters:
+            self.logger.warning(
+                f'{filename} is from iteration {self.iter} of '
+                f'{self.max_iters}: nothing is left to train.')
+
+    def save_checkpoint(self,
+                        out_dir: str,
+                        filename: str,
+                        file_client_args: Optional[dict] = None,
+                        save_optimizer: bool = True,
+                        save_param_scheduler: bool = True,
+                        meta: Optional[dict] = None,
+                        by_epoch: bool = True,
+                        backend_args: Optional[dict] = None) -> None:
+        """As MMEngine's; finite weights only, atomically on local disks.
+
+        Raises:
+            NonFiniteLossError: A weight is NaN or infinite (on all ranks).
+        """
+        self._check_weights(filename)
+        meta = dict(meta or {}, **{_STREAM: self._stream()})
+        kwargs = dict(
+            file_client_args=file_client_args,
+            save_optimizer=save_optimizer,
+            save_param_scheduler=save_param_scheduler,
+            meta=meta,
+            by_epoch=by_epoch,
+            backend_args=backend_args)
+        write = super().save_checkpoint
+        if file_client_args is not None or not is_local(out_dir, backend_args):
+            write(out_dir, filename, **kwargs)
+        elif is_main_process():
+            path = join_path(out_dir, filename, backend_args=backend_args)
+            write_atomically(
+                path, lambda partial: write(
+                    osp.dirname(partial), osp.basename(partial), **kwargs))
+
+    def _check_weights(self, filename: str) -> None:
+        """Parameters are equal on all ranks, so all ranks decide alike."""
+        named = list(bare_model(self.model).named_parameters())
+        if not named:
+            return
+        finite = torch.stack([p.detach().isfinite().all() for _, p in named])
+        if bool(finite.all()):
+            return
+        broken = [n for (n, _), ok in zip(named, finite.tolist()) if not ok]
+        raise NonFiniteLossError(
+            f'Iteration {self.iter + 1}: {len(broken)} weights are NaN or '
+            f'infinite (first: {broken[0]}), so {filename} is not written '
+            'and the checkpoint before it stays the last. Resume from it '
+            'with a lower optim_wrapper.optimizer.lr or with gradient '
+            'clipping (optim_wrapper.clip_grad).')
+
+    def _stream(self) -> Dict[str, int]:
+        """What else than the seed decides which images batch i holds."""
+        per_iteration = self.world_size
+        if self.cfg.get('train_dataloader') is not None:
+            per_iteration, _ = effective_batch(self.cfg, self.world_size)
+        return dict(world_size=self.world_size,
+                    images_per_iteration=per_iteration)
+
+    def _check_stream(self, checkpoint: dict, filename: str) -> None:
+        meta = checkpoint['meta']
+        former, current = meta.get(_STREAM), self._stream()
+        if former is not None and former != current:
+            self.logger.warning(
+                f'{filename} was written with {former}, this run has '
+                f'{current}: it continues at the same iteration, with other '
+                'images than the former run would have seen.')
+        # MMEngine compares pickles, which differ between equal metainfo.
+        metainfo = getattr(self.train_dataloader.dataset, 'metainfo', None)
+        if metainfo is not None and to_plain(metainfo) == meta.get(
+                'dataset_meta'):
+            meta['dataset_meta'] = metainfo

@@ -1,0 +1,16 @@
+"""PQ, AP and mIoU of one evaluation.
+
+Each metric adds up one small row for each image and never changes the data
+samples that it reads.
+"""
+from .evaluator import PanopticEvaluator, format_table
+from .instance_ap import PanopticInstanceAPMetric
+from .panoptic_quality import (PanopticQualityMetric, class_quality,
+                               group_quality, panoptic_counts)
+from .semantic_iou import SemanticIoUMetric, semantic_areas, semantic_scores
+
+__all__ = [
+    'PanopticEvaluator', 'PanopticInstanceAPMetric', 'PanopticQualityMetric',
+    'SemanticIoUMetric', 'class_quality', 'format_table', 'group_quality',
+    'panoptic_counts', 'semantic_areas', 'semantic_scores'
+]

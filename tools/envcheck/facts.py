@@ -1,0 +1,298 @@
+"""Facts of a Python environment and of a machine.
+
+Packages are imported in a child process, so one that is broken, or that ends
+the process, becomes an entry of ``Facts.errors``. The child is this file.
+"""
+import ctypes
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from dataclasses import dataclass, field
+from typing import Dict, List, Optional, Sequence, Tuple
+
+#: Import name -> distributions that provide it: the original, then others.
+PROVIDERS = {
+    'torch': r'torch',
+    'numpy': r'numpy',
+    'cv2': r'opencv-(contrib-)?python(-headless)?',
+    'mmengine': r'mmengine(-lite)?|onedl-mmengine(-lite)?',
+    'mmcv': r'mmcv(-lite|-full)?|onedl-mmcv(-.*)?',
+    'mmdet': r'mmdet|onedl-mmdetection',
+    'mmseg': r'mmsegmentation|onedl-mmsegmentation',
+}
+
+#: Probes in the order in which they run -> the probes each one stands on. A
+#: failure below explains a failure above.
+PROBES = {
+    'numpy': (),
+    'cv2': ('numpy', ),
+    'torch': ('numpy', ),
+    'torchvision': ('torch', ),
+    'mmengine': ('numpy', 'cv2', 'torch'),
+    'mmcv': ('mmengine', ),
+    'mmcv.ops': ('mmcv', ),
+    'mmcv.ops on the GPU': ('mmcv.ops', ),
+    'pycocotools.mask': ('numpy', ),
+    'scipy.ndimage': ('numpy', ),
+    'matplotlib': ('numpy', ),
+    'mmdet.models': ('mmcv.ops', 'pycocotools.mask', 'scipy.ndimage',
+                     'matplotlib'),
+    'ftfy': (),
+    'regex': (),
+    'mmseg.models': ('mmcv.ops', 'scipy.ndimage', 'matplotlib', 'ftfy',
+                     'regex'),
+    'cityscapesscripts': (),
+}
+
+#: Shared libraries that opencv-python loads -> their Debian package.
+LIBRARIES = {'libGL.so.1': 'libgl1', 'libgthread-2.0.so.0': 'libglib2.0-0'}
+
+
+def normalise(name: str) -> str:
+    """Name of a distribution as indexes compare it."""
+    return re.sub(r'[-_.]+', '-', name).lower()
+
+
+def release(version: Optional[str]) -> Tuple[int, ...]:
+    """'2.13.0+cpu' -> (2, 13, 0); () for None."""
+    match = re.match(r'\d+(\.\d+)*', version or '')
+    return tuple(map(int, match.group().split('.'))) if match else ()
+
+
+@dataclass
+class Facts:
+    """What was found in one Python environment.
+
+    Attributes:
+        executable (str): The Python that was asked.
+        python (str): Its version.
+        platform (str): Operating system and processor.
+        distributions (dict): Installed distributions, normalised name ->
+            version.
+        errors (dict): Probes that failed -> 'Type: message'.
+        pkg_resources (bool): Whether setuptools still has pkg_resources.
+        torch_cuda (str or None): CUDA version torch was built for.
+        gpus (list[str]): Names of the GPUs that torch sees.
+        mmcv_cuda (str or None): CUDA version of mmcv's operators, 'not
+            available' without CUDA, None where they do not import.
+        nvcc (str or None): Release of the CUDA toolkit's compiler.
+    """
+    executable: str = 'python'
+    python: str = '3.11.0'
+    platform: str = ''
+    distributions: Dict[str, str] = field(default_factory=dict)
+    errors: Dict[str, str] = field(default_factory=dict)
+    pkg_resources: bool = True
+    torch_cuda: Optional[str] = None
+    gpus: List[str] = field(default_factory=list)
+    mmcv_cuda: Optional[str] = None
+    nvcc: Optional[str] = None
+
+    def providers(self, module: str) -> List[str]:
+        """Installed distributions that provide an import name."""
+        pattern = re.compile(PROVIDERS.get(module, re.escape(module)))
+        return sorted(n for n in self.distributions if pattern.fullmatch(n))
+
+    def version(self, module: str) -> Optional[str]:
+        """Version of an import name, None where it is not installed."""
+        names = self.providers(module)
+        return self.distributions[names[0]] if names else None
+
+    @property
+    def family(self) -> str:
+        """'openmmlab', 'onedl', 'mixed' or 'none'."""
+        names = [
+            n for m in ('mmengine', 'mmcv', 'mmdet', 'mmseg')
+            for n in self.providers(m)
+        ]
+        if not names:
+            return 'none'
+        forks = sum(n.startswith('onedl-') for n in names)
+        return {0: 'openmmlab', len(names): 'onedl'}.get(forks, 'mixed')
+
+
+@dataclass
+class MachineFacts:
+    """What a machine has before any package is installed.
+
+    Attributes:
+        executable (str): The Python that was asked.
+        python (tuple[int]): Its version, (major, minor).
+        system_python (bool): Whether it is Debian's own ``python3``.
+        venv (bool): Whether it can make a virtual environment with pip.
+        headers (bool): Whether Python.h is there.
+        compiler (bool): Whether a C++ compiler is there.
+        missing_libraries (list[str]): Keys of :data:`LIBRARIES` not found.
+        root (bool): Whether this is root.
+    """
+    executable: str = 'python3'
+    python: Tuple[int, int] = (3, 11)
+    system_python: bool = True
+    venv: bool = True
+    headers: bool = True
+    compiler: bool = True
+    missing_libraries: List[str] = field(default_factory=list)
+    root: bool = True
+
+
+def collect_machine() -> MachineFacts:
+    """Facts of this machine and this interpreter."""
+    spec = importlib.util.find_spec
+    include = sysconfig.get_paths()['include']
+    missing = []
+    for library in LIBRARIES:
+        try:
+            ctypes.CDLL(library)
+        except OSError:
+            missing.append(library)
+    system = os.path.realpath('/usr/bin/python3')
+    return MachineFacts(
+        executable=sys.executable,
+        python=sys.version_info[:2],
+        system_python=os.path.realpath(sys.executable) == system,
+        venv=bool(spec('venv') and spec('ensurepip')),
+        headers=os.path.isfile(os.path.join(include, 'Python.h')),
+        compiler=bool(shutil.which(os.environ.get('CXX') or 'g++')),
+        missing_libraries=missing,
+        root=os.geteuid() == 0)
+
+
+def collect(names: Sequence[str] = tuple(PROBES)) -> Facts:
+    """Facts of the environment of this interpreter.
+
+    Args:
+        names (Sequence[str]): The probes to run, keys of :data:`PROBES`.
+    """
+    distributions = {
+        normalise(d.metadata['Name']): d.version
+        for d in importlib.metadata.distributions() if d.metadata['Name']
+    }
+    errors, told = run_probes([
+        n for n in names
+        if n != 'torchvision' or 'torchvision' in distributions
+    ])
+    executable = sys.executable
+    if executable.startswith(os.getcwd() + os.sep):
+        executable = os.path.relpath(executable)
+    return Facts(
+        executable=executable,
+        python=platform.python_version(),
+        platform=platform.platform(),
+        distributions=distributions,
+        errors=errors,
+        pkg_resources=importlib.util.find_spec('pkg_resources') is not None,
+        nvcc=find_nvcc(),
+        **told)
+
+
+def find_nvcc() -> Optional[str]:
+    """Release of the CUDA compiler that torch's extension builder takes."""
+    home = os.environ.get('CUDA_HOME') or os.environ.get('CUDA_PATH')
+    nvcc = os.path.join(home, 'bin', 'nvcc') if home else (
+        shutil.which('nvcc') or '/usr/local/cuda/bin/nvcc')
+    if not os.path.exists(nvcc):
+        return None
+    text = subprocess.run([nvcc, '--version'],
+                          stdout=subprocess.PIPE,
+                          universal_newlines=True).stdout
+    match = re.search(r'release ([\d.]+)', text)
+    return match.group(1) if match else None
+
+
+def run_probes(
+        names: Sequence[str]) -> Tuple[Dict[str, str], Dict[str, object]]:
+    """Import packages in a child process.
+
+    A probe that ends the child is recorded with its exit code, and the probes
+    after it run in a new child.
+
+    Returns:
+        tuple[dict, dict]: Errors by probe, and values of :class:`Facts`.
+    """
+    errors, told = {}, {}
+    left = list(names)
+    environ = dict(os.environ, PYTHONWARNINGS='ignore')
+    environ.setdefault('OMP_NUM_THREADS', '1')
+    while left:
+        child = subprocess.run([sys.executable, __file__, *left],
+                               env=environ,
+                               stdin=subprocess.DEVNULL,
+                               stdout=subprocess.PIPE,
+                               stderr=subprocess.DEVNULL,
+                               universal_newlines=True)
+        for line in child.stdout.splitlines():
+            result = json.loads(line)
+            left.remove(result['probe'])
+            told.update(result['told'])
+            if result['error']:
+                errors[result['probe']] = result['error']
+        if left:
+            errors[left.pop(0)] = (
+                f'the process ended with exit code {child.returncode}')
+    return errors, told
+
+
+def probe(name: str) -> Dict[str, object]:
+    """Import one package and use it once; runs in the child.
+
+    Returns:
+        dict: Values of :class:`Facts` that only this package knows.
+    """
+    module = importlib.import_module(name.split()[0])
+    if name == 'torch':
+        module.zeros(1).numpy()  # fails where torch was built for numpy 1
+        count = module.cuda.device_count()
+        return dict(
+            torch_cuda=module.version.cuda,
+            gpus=[module.cuda.get_device_name(i) for i in range(count)])
+    if name == 'cv2':
+        numpy = importlib.import_module('numpy')
+        module.resize(numpy.zeros((2, 2), numpy.uint8), (4, 4))
+    if name == 'mmcv.ops':
+        use_operator(module, 'cpu')
+        return dict(mmcv_cuda=module.get_compiling_cuda_version())
+    if name == 'mmcv.ops on the GPU':
+        torch = importlib.import_module('torch')
+        has_cuda = module.get_compiling_cuda_version() != 'not available'
+        if has_cuda and torch.cuda.is_available():
+            use_operator(module, 'cuda')
+    return {}
+
+
+def use_operator(ops, device: str) -> None:
+    """Run nms on one box: an operator that imports may still not run."""
+    torch = importlib.import_module('torch')
+    boxes = torch.tensor([[0., 0., 2., 2.]], device=device)
+    ops.nms(boxes, torch.ones(1, device=device), 0.5)
+
+
+def main(names: Sequence[str]) -> None:
+    """The child: one JSON line per probe; packages may print what they like.
+
+    Args:
+        names (Sequence[str]): Keys of :data:`PROBES`.
+    """
+    sys.path.pop(0)  # this folder is no place to import packages from
+    out = os.fdopen(os.dup(1), 'w')
+    os.dup2(2, 1)
+    for name in names:
+        error, told = '', {}
+        try:
+            told = probe(name)
+        except Exception as e:  # whatever a package raises is a finding
+            text = ' '.join(str(e).split())
+            error = f'{type(e).__name__}: {text[:300]}'
+        line = json.dumps(dict(probe=name, error=error, told=told))
+        print(line, file=out, flush=True)
+
+
+if __name__ == '__main__':
+    main(sys.argv[1:])
