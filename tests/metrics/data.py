@@ -85,8 +85,8 @@ def make_sample(gt, pred, categories, rng):
                 id=s['id'],
                 category=label_of[s['category_id']],
                 iscrowd=s['iscrowd'],
-                is_thing=bool(isthing[s['category_id']]
-                              and not s['iscrowd'])) for s in gt.segments
+                is_thing=bool(isthing[s['category_id']] and not s['iscrowd']))
+            for s in gt.segments
         ],
         gt_codes=truth['codes'],
         crowd_codes=truth['crowd_codes'],

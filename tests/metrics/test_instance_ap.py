@@ -32,8 +32,7 @@ def instances_json(data, path, shuffle=0, rename=None):
     ]
     annotations = []
     for image in data.images:
-        found = derive_instances(image.id_map, image.segments,
-                                 data.categories)
+        found = derive_instances(image.id_map, image.segments, data.categories)
         for box, mask, label, crowd in zip(found['boxes'].tolist(),
                                            found['masks'], found['labels'],
                                            found['crowd']):
@@ -120,16 +119,17 @@ def test_equals_mmdet_where_the_json_has_the_order_of_labels(tmp_path):
         PanopticInstanceAPMetric(ann_file=str(path)), samples,
         space.metainfo())
     assert_same_scores(
-        {k: v if v >= 0 else float('nan')
-         for k, v in expected.items()}, ours)
+        {
+            k: v if v >= 0 else float('nan')
+            for k, v in expected.items()
+        }, ours)
 
 
 @pytest.mark.parametrize('seed', range(3))
 def test_derived_instances_are_the_oracle_s(seed):
     data, _, samples = make_case(seed)
     for image, sample in zip(data.images, samples):
-        found = derive_instances(image.id_map, image.segments,
-                                 data.categories)
+        found = derive_instances(image.id_map, image.segments, data.categories)
         codes = np.array(sample['gt_codes'])
         truth = instance_truth(sample['gt_panoptic_seg']['sem_seg'][0].numpy(),
                                codes, np.isin(codes, sample['crowd_codes']),
@@ -146,8 +146,7 @@ def test_derived_instances_are_the_oracle_s(seed):
 def test_perfect_detections_have_ap_one():
     data, _, samples = make_case(4)
     for image, sample in zip(data.images, samples):
-        found = derive_instances(image.id_map, image.segments,
-                                 data.categories)
+        found = derive_instances(image.id_map, image.segments, data.categories)
         keep = ~found['crowd']
         sample['pred_instances'] = dict(
             bboxes=torch.from_numpy(found['boxes'][keep]).float(),
@@ -181,8 +180,7 @@ def test_no_detection_at_all_is_zero(tmp_path, named):
     path = tmp_path / 'instances.json'
     instances_json(data, path)
     metric = PanopticInstanceAPMetric(ann_file=str(path) if named else None)
-    scores = run_metric(metric,
-                        empty_detections(samples),
+    scores = run_metric(metric, empty_detections(samples),
                         space_of(data).metainfo())
     assert scores['coco/bbox_mAP'] == scores['coco/segm_mAP_50'] == 0
     assert set(scores) >= {'coco/bbox_mAP_75', 'coco/segm_mAP_75'}
@@ -234,8 +232,8 @@ def test_inputs_are_read_only_padding_drops_out_and_nothing_is_printed(capfd):
     metric = PanopticInstanceAPMetric()
     once = run_metric(metric, samples, meta)
     assert same_samples(before, samples)
-    assert_same_scores(
-        once, run_metric(metric, samples[1:] + samples, meta, size=4))
+    assert_same_scores(once,
+                       run_metric(metric, samples[1:] + samples, meta, size=4))
     assert 'Average Precision' not in capfd.readouterr().out
 
 
@@ -248,10 +246,11 @@ def test_format_only_writes_the_ids_of_the_data_set(tmp_path):
         format_only=True, outfile_prefix=str(tmp_path / 'r'))
     assert run_metric(metric, samples, space.metainfo()) == {}
     written = json.loads((tmp_path / 'r.segm.json').read_text())
-    assert {w['image_id'] for w in written
-            } <= {image.image_id for image in data.images}
-    assert {w['category_id'] for w in written
-            } <= set(space.category_ids[:space.num_things])
+    assert {w['image_id']
+            for w in written} <= {image.image_id
+                                  for image in data.images}
+    assert {w['category_id']
+            for w in written} <= set(space.category_ids[:space.num_things])
 
 
 def test_errors(tmp_path):

@@ -19,9 +19,9 @@ from tests.metrics.data import (as_map, clone, make_case, make_sample,
                                 run_metric, same_samples, space_of)
 from tests.oracles.panoptic_quality import (add_counts, pq_counts, pq_metrics,
                                             pq_table)
-from tests.oracles.perturb import (PanopticData, PanopticImage,
-                                   perturbed_data, random_data,
-                                   things_first_copy, write_coco_panoptic)
+from tests.oracles.perturb import (PanopticData, PanopticImage, perturbed_data,
+                                   random_data, things_first_copy,
+                                   write_coco_panoptic)
 
 TOLERANCE = 1e-9
 
@@ -42,8 +42,8 @@ def panopticapi_stat(gt_json, pred_json, pred_folder):
     pred_of = {entry['image_id']: entry for entry in pred['annotations']}
     categories = {c['id']: c for c in gt['categories']}
     stat = panopticapi.pq_compute_single_core(
-        0, [(entry, pred_of[entry['image_id']])
-            for entry in gt['annotations']],
+        0,
+        [(entry, pred_of[entry['image_id']]) for entry in gt['annotations']],
         str(gt_json.with_suffix('')), str(pred_folder), categories)
     return stat, categories
 
@@ -95,8 +95,8 @@ def test_every_class_agrees_with_the_oracle(seed):
     scores = run_metric(PanopticQualityMetric(), samples, space.metainfo())
     for key, value in pq_metrics(counts, data.categories).items():
         ours = scores[f'coco_panoptic/{key}']
-        assert math.isnan(ours) if value is None else (
-            abs(value - ours) <= TOLERANCE)
+        assert math.isnan(ours) if value is None else (abs(value -
+                                                           ours) <= TOLERANCE)
 
 
 @pytest.mark.parametrize('seed', range(3))
@@ -174,18 +174,15 @@ def test_an_iou_of_one_half_is_no_match():
 
 def test_void_is_left_out_of_the_union():
     # 3 of 4 predicted pixels lie on void: IoU = 1 / (4 + 1 - 1 - 3) = 1.
-    assert counts_of([[0, 2, 2, 2]], [0], [0], [[0, 0, 0, 0]])[0] == [
-        1, 0, 0, 1
-    ]
+    assert counts_of([[0, 2, 2, 2]], [0], [0],
+                     [[0, 0, 0, 0]])[0] == [1, 0, 0, 1]
 
 
 def test_exactly_half_on_void_is_spurious():
-    assert counts_of([[2, 2, 0, 0]], [0], [0], [[1, 1, 1, 1]])[1] == [
-        0, 1, 0, 0
-    ]
-    assert counts_of([[2, 2, 2, 0]], [0], [0], [[1, 1, 1, 1]])[1] == [
-        0, 0, 0, 0
-    ]
+    assert counts_of([[2, 2, 0, 0]], [0], [0],
+                     [[1, 1, 1, 1]])[1] == [0, 1, 0, 0]
+    assert counts_of([[2, 2, 2, 0]], [0], [0],
+                     [[1, 1, 1, 1]])[1] == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize('codes,fp', [([1000, 2000], 1), ([2000, 1000], 0)])
@@ -227,9 +224,7 @@ def test_groups_without_classes_are_nan():
 def test_inputs_are_read_only():
     data, _, samples = make_case(5)
     before = clone(samples)
-    run_metric(
-        PanopticQualityMetric(), samples,
-        space_of(data).metainfo())
+    run_metric(PanopticQualityMetric(), samples, space_of(data).metainfo())
     assert same_samples(before, samples)
 
 
@@ -263,13 +258,15 @@ def test_written_results_are_what_panopticapi_reads(tmp_path):
     result = json.loads((tmp_path / 'out/results.panoptic.json').read_text())
     assert [e['image_id'] for e in result['annotations']
             ] == sorted(image.image_id for image in data.images)
-    assert {e['file_name'] for e in result['annotations']
-            } == {image.png_name for image in data.images}
-    stat, categories = panopticapi_stat(
-        gt_json, tmp_path / 'out/results.panoptic.json',
-        tmp_path / 'out/results.panoptic')
-    assert_same_classes(stat, categories,
-                        our_quality(samples, space.metainfo()),
+    assert {e['file_name']
+            for e in result['annotations']
+            } == {image.png_name
+                  for image in data.images}
+    stat, categories = panopticapi_stat(gt_json,
+                                        tmp_path / 'out/results.panoptic.json',
+                                        tmp_path / 'out/results.panoptic')
+    assert_same_classes(stat, categories, our_quality(samples,
+                                                      space.metainfo()),
                         space.category_ids)
     group = stat.pq_average(categories, isthing=None)[0]
     assert abs(100 * group['pq'] - scores['coco_panoptic/PQ']) <= TOLERANCE
@@ -282,7 +279,9 @@ def test_written_results_are_what_panopticapi_reads(tmp_path):
             ys, xs = np.nonzero(ids == segment['id'])
             assert segment['area'] == len(ys) and segment['iscrowd'] == 0
             assert segment['bbox'] == [
-                xs.min(), ys.min(), np.ptp(xs) + 1, np.ptp(ys) + 1
+                xs.min(), ys.min(),
+                np.ptp(xs) + 1,
+                np.ptp(ys) + 1
             ]
 
 
@@ -300,8 +299,7 @@ def test_format_only_needs_no_ground_truth(tmp_path):
     result = json.loads((tmp_path / 'r.panoptic.json').read_text())
     names = sorted(f'{image.image_id}.png' for image in data.images)
     assert sorted(e['file_name'] for e in result['annotations']) == names
-    assert sorted(
-        p.name for p in (tmp_path / 'r.panoptic').iterdir()) == names
+    assert sorted(p.name for p in (tmp_path / 'r.panoptic').iterdir()) == names
 
 
 def test_nothing_is_written_unasked(tmp_path, monkeypatch):
@@ -359,8 +357,9 @@ def test_classes_must_be_things_first():
     data, _, samples = make_case(14)
     meta = space_of(data).metainfo()
     with pytest.raises(ValueError, match='things first'):
-        run_metric(PanopticQualityMetric(), samples,
-                   {**meta, 'classes': meta['classes'][::-1]})
+        run_metric(PanopticQualityMetric(), samples, {
+            **meta, 'classes': meta['classes'][::-1]
+        })
     with pytest.raises(ValueError, match='thing_classes'):
         run_metric(PanopticQualityMetric(), samples,
                    dict(classes=meta['classes']))

@@ -35,7 +35,8 @@ def test_areas_and_boxes(shape):
         ys, xs = np.nonzero(segments == code)
         assert area == len(ys)
         assert box.tolist() == [
-            xs.min(), ys.min(), np.ptp(xs) + 1, np.ptp(ys) + 1
+            xs.min(), ys.min(),
+            np.ptp(xs) + 1, np.ptp(ys) + 1
         ]
 
 

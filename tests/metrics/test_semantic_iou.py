@@ -12,8 +12,8 @@ from projects.panoptic_fpn.metrics import (SemanticIoUMetric, semantic_areas,
 from tests.metrics.data import (as_map, clone, make_case, run_metric,
                                 same_samples, space_of)
 from tests.oracles.derive import derive_semantic
-from tests.oracles.semantic import (confusion_matrix, gt_channels,
-                                    semantic_scores as oracle_scores)
+from tests.oracles.semantic import confusion_matrix, gt_channels
+from tests.oracles.semantic import semantic_scores as oracle_scores
 
 
 def oracle(data, samples, predict_things):
@@ -22,8 +22,7 @@ def oracle(data, samples, predict_things):
     channels = things + stuff if predict_things else stuff + 1
     matrix = np.zeros((channels, channels), np.int64)
     for image, sample in zip(data.images, samples):
-        labels = derive_semantic(image.id_map, image.segments,
-                                 data.categories)
+        labels = derive_semantic(image.id_map, image.segments, data.categories)
         matrix += confusion_matrix(
             gt_channels(labels, things, stuff, predict_things),
             sample['pred_sem_seg']['sem_seg'][0].numpy(), channels)
@@ -97,8 +96,10 @@ def test_errors_and_missing_predictions(log):
     meta = space_of(data).metainfo()
 
     def run(**changes):
-        return run_metric(SemanticIoUMetric(),
-                          [{**s, **changes} for s in samples], meta)
+        return run_metric(SemanticIoUMetric(), [{
+            **s,
+            **changes
+        } for s in samples], meta)
 
     with pytest.raises(ValueError, match=r'\(7, 9\).*\(40, 56\)'):
         run(pred_sem_seg=as_map(np.zeros((7, 9))))

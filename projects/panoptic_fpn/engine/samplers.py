@@ -128,12 +128,14 @@ class _Buckets:
         return sum((len(bucket) + count) // self.batch_size
                    for bucket, count in zip(self.waiting, counts))
 
-    def skip(self, wide: np.ndarray, items: List[Any]) -> None:
+    def skip(self, wide: np.ndarray, first: int, indices: np.ndarray) -> None:
         """Put many draws in and forget the batches they complete."""
         for side, bucket in enumerate(self.waiting):
             chosen = np.flatnonzero(wide == bool(side))
             left = (len(bucket) + len(chosen)) % self.batch_size
-            bucket.extend(items[i] for i in chosen[-left:] if left)
+            bucket.extend((first + i, indices[i])
+                          for i in chosen[max(0,
+                                              len(chosen) - left):].tolist())
             del bucket[:len(bucket) - left]
 
 
@@ -188,13 +190,12 @@ class ResumableAspectRatioBatchSampler(BatchSampler):
         buckets = _Buckets(self.batch_size)
         for first, indices in self.sampler.passes():
             wide = self.flags[indices]
-            items = list(enumerate(indices, first))
             completed = buckets.completed_by(wide)
             if batch_index + completed <= self.start:
-                buckets.skip(wide, items)
+                buckets.skip(wide, first, indices)
                 batch_index += completed
                 continue
-            for flag, item in zip(wide, items):
+            for flag, item in zip(wide.tolist(), enumerate(indices, first)):
                 batch = buckets.add(flag, item)
                 if batch is None:
                     continue

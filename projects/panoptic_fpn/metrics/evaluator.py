@@ -31,13 +31,12 @@ def is_name(column: int) -> bool:
     return column % 4 == 0
 
 
-def format_table(metrics: Mapping[str, float],
-                 notes: Sequence[str] = ()) -> str:
+def format_table(metrics: Mapping, notes: Sequence[str] = ()) -> str:
     """PQ, AP and IoU as one text table, in percent.
 
     Args:
-        metrics (Mapping): Flat scores; missing ones, None and NaN show as
-            'n/a'.
+        metrics (Mapping[str, float]): Flat scores; missing ones, None and NaN
+            show as 'n/a'.
         notes (Sequence[str]): Lines below the table.
     """
 

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 _INSIDE = 0.6
 
 #: Names are searched for on maps of at most this many pixels a side.
-_SEARCH_SIZE = 768
+_SEARCH_SIZE = 640
 
 #: Suffixes by which COCO tells its stuff classes from its thing classes.
 _SUFFIXES = ('-other-merged', '-merged', '-other', '-stuff')
@@ -132,7 +132,7 @@ def place_names(index: np.ndarray,
         if fitting:
             # The preferred text, unless a shorter one is larger by far.
             half, tag = next(item for item in fitting
-                             if item[1].size > 0.8 * fitting[-1][1].size)
+                             if item[1].size > 0.65 * fitting[-1][1].size)
             tags.append((half, tag.inside(index.shape)))
     placed: List[Tag] = []
     for _, tag in sorted(tags, key=lambda item: -item[0]):
