@@ -55,7 +55,6 @@ train_dataloader = dict(
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type='ResumableInfiniteSampler'),
-    batch_sampler=dict(type='ResumableBatchSampler'),
     dataset=dict(pipeline=train_pipeline, **dataset))
 val_dataloader = dict(
     batch_size=1,

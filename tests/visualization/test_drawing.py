@@ -184,8 +184,8 @@ def test_small_segments_have_no_name_and_long_names_get_shorter():
     index = np.zeros((100, 200), np.uint16)
     index[2:8, 2:8] = 1
     index[30:80, 100:140] = 2
-    tags = place_names(index, [['all'], ['tiny'], ['box 0.98 and more', 'box']],
-                       14)
+    texts = [['all'], ['tiny'], ['box 0.98 and more', 'box']]
+    tags = place_names(index, texts, 14)
     assert sorted(tag.text for tag in tags) == ['all', 'box']
 
 
@@ -201,8 +201,10 @@ def test_tag_moves_into_the_picture():
 
 
 def test_display_names_are_short_but_never_ambiguous():
-    names = ['wall-other-merged', 'door-stuff', 'wall-brick', 'tree', 'a-other',
-             'a-merged', 'b', 'b-stuff', '-other']
+    names = [
+        'wall-other-merged', 'door-stuff', 'wall-brick', 'tree', 'a-other',
+        'a-merged', 'b', 'b-stuff', '-other'
+    ]
     assert display_names(names) == [
         'wall', 'door', 'wall-brick', 'tree', 'a-other', 'a-merged', 'b',
         'b-stuff', '-other'

@@ -26,7 +26,6 @@ train_dataloader = dict(
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type='ResumableInfiniteSampler'),
-    batch_sampler=dict(type='ResumableBatchSampler'),
     dataset=dict(
         type='SyntheticShapesDataset',
         data_root=data_root,

@@ -177,5 +177,3 @@ def _segment(model: nn.Module, pipeline: Compose, image: np.ndarray,
     sample.set_metainfo(dict(img_path=source))
     return model.test_step(
         dict(inputs=[packed['inputs']], data_samples=[sample]))[0].cpu()
-
-

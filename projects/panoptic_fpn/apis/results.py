@@ -117,8 +117,8 @@ def find_images(paths: Sequence[str]) -> List[str]:
     """Files as they are given, and the images of folders, sorted.
 
     Results of an earlier run (``*_overlay.png``, ``*_panoptic.png``) in a
-    folder are no images.     A file that does not exist stays in the list: it becomes an error of its
-    own, and the other images are still segmented.
+    folder are no images. A file that does not exist stays in the list: it
+    becomes an error of its own, and the other images are still segmented.
 
     Args:
         paths (Sequence[str]): Files and folders.

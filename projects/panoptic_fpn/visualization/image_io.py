@@ -32,9 +32,9 @@ def read_image(path: str, backend_args: Optional[dict] = None) -> np.ndarray:
     try:
         content = get(path, backend_args=backend_args)
     except (OSError, KeyError) as error:
-        raise CorruptFileError(
-            f'{path}: cannot be read ({getattr(error, "strerror", None) or error}). Check the '
-            'path and its permissions.') from None
+        reason = getattr(error, 'strerror', None) or error
+        raise CorruptFileError(f'{path}: cannot be read ({reason}). Check '
+                               'the path and its permissions.') from None
     image = None
     if content:
         image = cv2.imdecode(
