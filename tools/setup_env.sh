@@ -88,13 +88,14 @@ step() {  # NAME DESCRIPTION FUNCTION [REQUIREMENT FILE...]
 }
 
 # Run pip with its output in a log. A line a minute shows that it is alive;
-# after an error the end of the log is shown.
+# after an error the end of the log is shown. The sleep outlives the loop, so
+# it must not hold the terminal, or a pipe that someone reads to its end.
 pip_logged() {  # LOG ARGUMENTS
   local log=$STAMPS/$1.log start=$SECONDS
   shift
-  ( while sleep 60 && kill -0 $$; do
+  ( while sleep 60 >/dev/null && kill -0 $$; do
       echo "set-up:   $(((SECONDS - start) / 60)) min so far, log: $log"
-    done ) 2>/dev/null 9>&- &
+    done ) 2>/dev/null </dev/null 9>&- &
   local beat=$! code=0
   trap "kill $beat 2>/dev/null" EXIT
   "$PY" -m pip --disable-pip-version-check --no-input "$@" >"$log" 2>&1 9>&- ||
@@ -118,7 +119,9 @@ jobs_that_fit() {  # one compiler takes up to 1.5 GB
   echo $((memory < 1 ? 1 : memory < cores ? memory : cores))
 }
 
-torch_version() { "$PY" -c 'import torch; print(torch.__version__)'; }
+torch_version() {  # warns of the numpy that comes later
+  "$PY" -W ignore -c 'import torch; print(torch.__version__)'
+}
 
 install_mmcv() {
   # Now, and not after ten minutes of compiling.

@@ -22,6 +22,7 @@ from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
+from mmengine.structures import BaseDataElement
 from torch.utils.data import Dataset
 
 REPO_ROOT = Path(__file__).resolve().parents[2]
@@ -53,7 +54,9 @@ class _Reads(Dataset):
                 file.write(f'{int(index)}\n')
         base = torch.arange(4.) * (index + 1) % 5
         noise = (torch.rand(4) + float(np.random.rand()) + random.random())
-        sample = dict(img_path=f'image_{int(index)}.jpg', img_id=int(index))
+        sample = BaseDataElement(
+            metainfo=dict(
+                img_path=f'image_{int(index)}.jpg', img_id=int(index)))
         return dict(inputs=base + noise, data_samples=sample)
 
 
@@ -223,9 +226,10 @@ def train(options):
 def _child(rank, world, port, options, fault):
     folder = Path(options['work_dir'])
     folder.mkdir(parents=True, exist_ok=True)
-    out = os.open(folder / f'out_{rank}.txt', os.O_WRONLY | os.O_CREAT)
-    os.dup2(out, 1)
-    os.dup2(out, 2)
+    out = open(folder / f'out_{rank}.txt', 'w', buffering=1)
+    sys.stdout = sys.stderr = out
+    os.dup2(out.fileno(), 1)
+    os.dup2(out.fileno(), 2)
     if world > 1:
         os.environ.update(
             RANK=str(rank),

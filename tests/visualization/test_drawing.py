@@ -41,7 +41,7 @@ def test_compact_refuses_negative_values():
         compact(np.array([[0, -1]]))
 
 
-def test_stuff_and_number_zero_have_palette_colors():
+def test_stuff_has_palette_colors():
     colors = segment_colors([SKY, GRASS, SKY + 1000], PALETTE, THINGS)
     assert colors.tolist() == [list(PALETTE[i]) for i in (SKY, GRASS, SKY)]
 

@@ -21,8 +21,7 @@ from ..metrics.coco_results import number_segments
 from ..visualization.colors import compact
 from ..visualization.drawing import display_scale
 from ..visualization.image_io import write_bytes, write_image
-from ..visualization.samples import (draw_prediction, panoptic_map,
-                                     thing_scores)
+from ..visualization.samples import draw_prediction, panoptic_map, thing_scores
 
 #: Suffixes of the files that are taken from a folder.
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')

@@ -10,6 +10,7 @@ from .auto_scale import (batch_size_warning, effective_batch,
 from .checkpoint_hook import SafeCheckpointHook
 from .checkpoint_io import latest_checkpoint, read_checkpoint
 from .checkpoint_match import MatchReport, load_weights
+from .command import draw_test_pictures, one_line, run_to_exit_code
 from .distributed import launched_world_size, on_cpu
 from .errors import (AutoScaleError, CheckpointError, EngineError,
                      LaunchError, NonFiniteLossError)
@@ -28,8 +29,8 @@ __all__ = [
     'NonFiniteLossHook', 'PanopticRunner', 'ResumableAspectRatioBatchSampler',
     'ResumableInfiniteSampler', 'ResumableIterTrainLoop',
     'SafeCheckpointHook', 'SeededDatasetMixin', 'SeededIndex',
-    'batch_size_warning', 'check_class_counts', 'derive_seed', 'effective_batch', 'enable_amp',
+    'batch_size_warning', 'check_class_counts', 'derive_seed', 'draw_test_pictures', 'effective_batch', 'enable_amp',
     'enable_auto_scale', 'latest_checkpoint', 'launched_world_size',
-    'load_weights', 'on_cpu', 'read_checkpoint', 'scale_to_batch',
+    'load_weights', 'on_cpu', 'one_line', 'read_checkpoint', 'run_to_exit_code', 'scale_to_batch',
     'seed_generators', 'seeded'
 ]

@@ -142,7 +142,8 @@ def _foreign_globals() -> List[Any]:
     allowed: List[Any] = [
         (_HistoryStandIn, 'mmengine.logging.history_buffer.HistoryBuffer'),
         (_history_statistic, 'builtins.getattr'),
-        (_history_statistic, '__builtin__.getattr'), np.ndarray, np.dtype
+        (_history_statistic, '__builtin__.getattr'),
+        (bytes, 'builtins.bytes'), np.ndarray, np.dtype
     ]
     for name in ('scalar', '_reconstruct'):
         function = getattr(multiarray, name)
@@ -285,7 +286,7 @@ def latest_checkpoint(work_dir: str) -> Optional[str]:
     if osp.isfile(pointer):
         with open(pointer, encoding='utf-8') as file:
             named = file.read().strip()
-    if named and not is_local(named):
+    if '://' in named:
         return named
     for path in (named, osp.join(work_dir, osp.basename(named))):
         if osp.isfile(path):

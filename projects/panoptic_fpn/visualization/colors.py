@@ -11,11 +11,12 @@ import numpy as np
 from ..labels import INSTANCE_OFFSET
 
 #: Largest change of an instance's hue (degrees) and lightness (CIE L*).
-HUE_RANGE, LIGHTNESS_RANGE = 50., 18.
+HUE_RANGE, LIGHTNESS_RANGE = 60., 22.
 
 #: Limits of an instance's lightness (before its change) and CIELAB chroma:
-#: white outlines can be seen on it, and changes are not cut off by the gamut.
-LIGHTNESS_LIMITS, MAX_CHROMA = (50., 64.), 66.
+#: white outlines can be seen on it, changes are not cut off by the gamut, and
+#: grey instances differ in hue too.
+LIGHTNESS_LIMITS, CHROMA_LIMITS = (52., 62.), (18., 56.)
 
 #: Steps of a two-dimensional low-discrepancy sequence (powers of the plastic
 #: number): neighbours in it are far apart, and no two terms are equal.
@@ -85,11 +86,9 @@ def _jitter(colors: np.ndarray, numbers: np.ndarray) -> np.ndarray:
                        cv2.COLOR_RGB2LAB)[0]
     turn, lift = (
         2 * ((numbers * step + 0.5) % 1.0) - 1 for step in _STEPS)
-    angle = np.deg2rad(HUE_RANGE) * turn
-    cos, sin = np.cos(angle), np.sin(angle)
-    chroma = np.maximum(np.hypot(lab[:, 1], lab[:, 2]), 1e-6)
-    a, b = (lab[:, 1:] * np.minimum(1, MAX_CHROMA / chroma)[:, None]).T
-    lab[:, 1], lab[:, 2] = a * cos - b * sin, a * sin + b * cos
+    chroma = np.hypot(lab[:, 1], lab[:, 2]).clip(*CHROMA_LIMITS)
+    hue = np.arctan2(lab[:, 2], lab[:, 1]) + np.deg2rad(HUE_RANGE) * turn
+    lab[:, 1], lab[:, 2] = chroma * np.cos(hue), chroma * np.sin(hue)
     lab[:, 0] = lab[:, 0].clip(*LIGHTNESS_LIMITS) + LIGHTNESS_RANGE * lift
     rgb = cv2.cvtColor(lab[None].astype(np.float32), cv2.COLOR_LAB2RGB)[0]
     return np.rint(rgb.clip(0, 1) * 255).astype(np.uint8)

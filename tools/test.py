@@ -1,0 +1,88 @@
+"""Evaluate a model.
+
+Example:
+    python tools/test.py CONFIG CHECKPOINT --show-dir pictures
+
+Writes ``metrics.json`` into the work directory. Exit code: 0 evaluated, 1
+something in config, data or checkpoint cannot be used, 2 wrong arguments.
+"""
+import argparse
+import os
+import os.path as osp
+import sys
+
+from mmengine.config import Config, DictAction
+
+sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='weights of its model')
+    parser.add_argument('--work-dir', help='folder of logs and metrics.json')
+    parser.add_argument(
+        '--out', metavar='FILE.pkl', help='write the predictions to a pickle')
+    parser.add_argument(
+        '--show-dir',
+        metavar='DIR',
+        help='draw predictions; relative to the run\'s folder')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='keys of the config to override, key=value')
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='what starts the processes')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    args = parser.parse_args()
+    if not osp.isfile(args.config):
+        parser.error(f'config {args.config}: no such file')
+    if args.out and not args.out.endswith(('.pkl', '.pickle')):
+        parser.error(f'--out {args.out}: must end with .pkl or .pickle')
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def load_config(args):
+    """The config with what the command line changes."""
+    from projects.panoptic_fpn.engine import draw_test_pictures
+    cfg = Config.fromfile(args.config)
+    cfg.launcher = args.launcher
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    if args.work_dir:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        stem = osp.splitext(osp.basename(args.config))[0]
+        cfg.work_dir = osp.join('work_dirs', stem)
+    cfg.load_from, cfg.resume = args.checkpoint, False
+    if args.show_dir:
+        draw_test_pictures(cfg, args.show_dir)
+    cfg.setdefault('runner_type', 'PanopticRunner')
+    return cfg
+
+
+def main():
+    args = parse_args()
+    from mmdet.evaluation import DumpDetResults
+    from mmdet.registry import RUNNERS
+    from mmdet.utils import setup_cache_size_limit_of_dynamo
+    from projects.panoptic_fpn.engine import run_to_exit_code
+
+    def test():
+        setup_cache_size_limit_of_dynamo()
+        runner = RUNNERS.build(load_config(args))
+        if args.out:
+            runner.test_evaluator.metrics.append(
+                DumpDetResults(out_file_path=args.out, collect_device='gpu'))
+        runner.test()
+
+    return run_to_exit_code(test)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
