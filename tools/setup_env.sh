@@ -35,8 +35,9 @@ find_python() {
     if supported "$name"; then echo "$name"; return; fi
     if "$name" -V >/dev/null 2>&1; then found+=" $("$name" -V 2>&1) ($name)"; fi
   done
-  die "Python 3.10, 3.11 or 3.12 is needed; found:${found:- none}." \
-    "Debian/Ubuntu: apt-get install python3 python3-venv python3-dev"
+  die "Python 3.10, 3.11 or 3.12 is needed; found:${found:- none}. Debian 12," \
+    'Ubuntu 22.04 and 24.04: apt-get install python3 python3-venv python3-dev;' \
+    'elsewhere put one of them on PATH (pyenv, conda, uv).'
 }
 
 check_machine() {  # PYTHON

@@ -71,6 +71,7 @@ def main():
     from mmdet.evaluation import DumpDetResults
     from mmdet.registry import RUNNERS
     from mmdet.utils import setup_cache_size_limit_of_dynamo
+
     from projects.panoptic_fpn.engine import run_to_exit_code
 
     def test():

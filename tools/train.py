@@ -84,6 +84,7 @@ def main():
     args = parse_args()
     from mmdet.registry import RUNNERS
     from mmdet.utils import setup_cache_size_limit_of_dynamo
+
     from projects.panoptic_fpn.engine import run_to_exit_code
 
     def train():

@@ -3,10 +3,10 @@ import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from mmdet.registry import OPTIM_WRAPPERS
 from mmengine.config import Config
 from mmengine.model import BaseModel
 
-from mmdet.registry import OPTIM_WRAPPERS
 from projects.panoptic_fpn.engine import (CpuAmpOptimWrapper, EngineError,
                                           enable_amp)
 
@@ -46,8 +46,9 @@ def test_trains_in_bfloat16_with_float32_losses_and_weights():
     data = dict(
         inputs=torch.randn(4, 3, 8, 8),
         data_samples=torch.randint(0, 5, (4, 8, 8)))
-    losses = [float(model.train_step(data, wrapper)['loss'])
-              for _ in range(30)]
+    losses = [
+        float(model.train_step(data, wrapper)['loss']) for _ in range(30)
+    ]
     assert set(model.seen) == {(torch.bfloat16, torch.float32)}
     assert losses[-1] < losses[0] - 0.05
     with wrapper.optim_context(model):

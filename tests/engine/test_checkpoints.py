@@ -86,13 +86,7 @@ def test_to_plain():
         h=np.bool_(True))
     plain = to_plain(value)
     assert plain == dict(
-        a=1.5,
-        b=[0, 1, 2],
-        c=(2, 'x'),
-        d={'k': {4}},
-        e={1: 2},
-        g=None,
-        h=True)
+        a=1.5, b=[0, 1, 2], c=(2, 'x'), d={'k': {4}}, e={1: 2}, g=None, h=True)
     assert type(plain['a']) is float and type(plain['c'][1]) is str
     assert type(plain['d']) is OrderedDict and type(plain['e']) is Counter
     assert type(plain['h']) is bool
@@ -105,7 +99,8 @@ def test_to_plain():
 def mmengine_checkpoint():
     hub = dict(
         log_scalars=OrderedDict(
-            loss=HistoryBuffer([1., 2., 4.], [1, 1, 2]), empty=HistoryBuffer()),
+            loss=HistoryBuffer([1., 2., 4.], [1, 1, 2]),
+            empty=HistoryBuffer()),
         runtime_info=OrderedDict(
             best_score=np.float64(3), classes=np.array([1, 2])),
         resumed_keys=dict(loss=True))
@@ -143,9 +138,10 @@ class _Getattr:
         return getattr, self.args
 
 
-@pytest.mark.parametrize(
-    'owner,name', [(HistoryBuffer, '__init__'), (HistoryBuffer, 'update'),
-                   (torch.Tensor, 'min'), (HistoryBuffer, '__class__')])
+@pytest.mark.parametrize('owner,name', [(HistoryBuffer, '__init__'),
+                                        (HistoryBuffer, 'update'),
+                                        (torch.Tensor, 'min'),
+                                        (HistoryBuffer, '__class__')])
 def test_getattr_of_anything_else_is_refused(tmp_path, owner, name):
     path = tmp_path / 'evil.pth'
     torch.save(
@@ -254,10 +250,11 @@ def die_before_delete(number):
     return fault
 
 
-@pytest.mark.parametrize(
-    'fault,iteration', [(die_half_written(2), 5), (die_before_rename(2), 5),
-                        (die_in_pointer(2), 10), (die_before_delete(1), 10),
-                        (die_half_written(1), None)])
+@pytest.mark.parametrize('fault,iteration', [(die_half_written(2), 5),
+                                             (die_before_rename(2), 5),
+                                             (die_in_pointer(2), 10),
+                                             (die_before_delete(1), 10),
+                                             (die_half_written(1), None)])
 def test_kill_at_a_bad_moment(trained, tmp_path, fault, iteration):
     """One checkpoint is kept; iterations 5 and 10 have been reached."""
     assert toy.run(tmp_path, fault=fault, keep=1) == [KILLED]
@@ -345,8 +342,7 @@ def test_file_without_weights(tmp_path, content):
 
 def test_resume_of_another_architecture(trained, tmp_path):
     path = str(trained / 'iter_10.pth')
-    text = failed(
-        tmp_path, load_from=path, resume=True, model=dict(rows=5))
+    text = failed(tmp_path, load_from=path, resume=True, model=dict(rows=5))
     assert 'head.weight has 3 rows in the file and 5 in the model' in text
     assert path in text and 'load_from' in text
 
@@ -380,9 +376,7 @@ def test_fine_tuning_with_other_classes(trained, tmp_path):
 
 def test_fine_tuning_needs_the_backbone(trained, tmp_path):
     text = failed(
-        tmp_path,
-        load_from=str(trained / 'iter_20.pth'),
-        model=dict(hidden=9))
+        tmp_path, load_from=str(trained / 'iter_20.pth'), model=dict(hidden=9))
     assert 'backbone.0.weight has 8 rows in the file and 9' in text
     assert 'init_cfg' in text
 
@@ -440,8 +434,7 @@ def test_evaluation_through_the_runner(trained, tmp_path):
         'toy/empty': None
     }
     with pytest.raises(CheckpointError, match='5 in the model'):
-        build(
-            tmp_path, load_from=path, model=dict(rows=5), **options).test()
+        build(tmp_path, load_from=path, model=dict(rows=5), **options).test()
 
 
 def test_make_plain_leaves_weights_alone():

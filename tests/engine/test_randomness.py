@@ -6,8 +6,7 @@ import numpy as np
 import torch
 
 from projects.panoptic_fpn.engine import (SeededDatasetMixin, SeededIndex,
-                                          derive_seed, seed_generators,
-                                          seeded)
+                                          derive_seed, seed_generators, seeded)
 
 
 def draws():

@@ -44,19 +44,16 @@ def whole(tmp_path_factory):
     return get
 
 
-@pytest.mark.parametrize('world,num_workers,aspect', [(1, 0, True),
-                                                      (1, 2, True),
-                                                      (1, 0, False),
-                                                      (2, 0, True),
-                                                      (2, 2, True)])
+@pytest.mark.parametrize('world,num_workers,aspect',
+                         [(1, 0, True), (1, 2, True), (1, 0, False),
+                          (2, 0, True), (2, 2, True)])
 def test_kill_and_resume(whole, tmp_path, world, num_workers, aspect):
     options = dict(num_workers=num_workers, aspect=aspect)
     killed = toy.run(tmp_path, world, kill_at=13, **options)
     assert killed == [KILLED] * world
     assert (tmp_path / 'last_checkpoint').read_text().endswith('iter_10.pth')
     log = tmp_path / 'reads'
-    again = toy.run(
-        tmp_path, world, log=str(log), resume=True, **options)
+    again = toy.run(tmp_path, world, log=str(log), resume=True, **options)
     assert again == [0] * world, (tmp_path / 'out_0.txt').read_text()[-2000:]
     reference = whole(world, num_workers, aspect)
     assert_same_end(tmp_path, reference)
@@ -79,8 +76,9 @@ def test_the_comparison_can_fail(whole, tmp_path):
     assert not toy.same(a['state_dict'], b['state_dict'])
 
 
-@pytest.mark.parametrize('randomness', [dict(seed=None),
-                                        dict(seed=5, diff_rank_seed=True)])
+@pytest.mark.parametrize(
+    'randomness',
+    [dict(seed=None), dict(seed=5, diff_rank_seed=True)])
 def test_a_drawn_seed_is_resumed(tmp_path, randomness):
     """The checkpoint's seed replaces the one that the second start draws."""
     options = dict(randomness=randomness)
@@ -125,6 +123,7 @@ def test_validation_that_a_kill_prevented_is_made_up(tmp_path):
     """Killed after checkpoint 10 and before its validation (score 3)."""
 
     def die_in_validation():
+
         def kill(self, results):
             from mmengine.logging import MessageHub
             if MessageHub.get_current_instance().get_info('iter') == 9:

@@ -19,8 +19,8 @@ TOOLS = toy.REPO_ROOT / 'tools'
 
 def call(monkeypatch, name, *args):
     """Run a tool in this process; its exit code."""
-    spec = importlib.util.spec_from_file_location(
-        f'tool_{name}', TOOLS / f'{name}.py')
+    spec = importlib.util.spec_from_file_location(f'tool_{name}',
+                                                  TOOLS / f'{name}.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     monkeypatch.setattr(sys, 'argv', [name, *map(str, args)])
@@ -33,8 +33,7 @@ def call(monkeypatch, name, *args):
 @pytest.fixture
 def config(tmp_path):
     """A config file, as users write them."""
-    cfg = toy.toy_config(
-        tmp_path / 'unused', max_iters=10, validate=True)
+    cfg = toy.toy_config(tmp_path / 'unused', max_iters=10, validate=True)
     cfg.update(
         custom_imports=dict(
             imports=['tests.engine.toy'], allow_failed_imports=False),
@@ -92,21 +91,22 @@ def test_errors_of_test(config, tmp_path, monkeypatch, capfd):
     # MMEngine's loggers outlive the streams that pytest captures
     monkeypatch.setattr(logging, 'raiseExceptions', False)
     (tmp_path / 'bad.pth').write_text('nothing')
-    for args, text in (
-        (['no.pth'], 'error: Checkpoint no.pth does not exist'),
-        ([tmp_path / 'bad.pth'], 'is damaged or not a checkpoint'),
-        (['x.pth', '--show-dir', 'p'], 'has no default_hooks.visualization')):
+    for args, text in ((['no.pth'], 'error: Checkpoint no.pth does not exist'),
+                       ([tmp_path / 'bad.pth'],
+                        'is damaged or not a checkpoint'),
+                       (['x.pth', '--show-dir',
+                         'p'], 'has no default_hooks.visualization')):
         assert call(monkeypatch, 'test', config, *args, '--work-dir',
                     tmp_path) == 1
         error = capfd.readouterr().err
         assert text in error and 'Traceback' not in error
 
 
-@pytest.mark.parametrize('tool,args', [
-    ('train', []), ('train', ['no_such_config.py']),
-    ('train', [__file__, '--launcher', 'none', '--unknown']),
-    ('test', [__file__]), ('test', [__file__, 'a.pth', '--out', 'a.txt'])
-])
+@pytest.mark.parametrize(
+    'tool,args', [('train', []), ('train', ['no_such_config.py']),
+                  ('train', [__file__, '--launcher', 'none', '--unknown']),
+                  ('test', [__file__]),
+                  ('test', [__file__, 'a.pth', '--out', 'a.txt'])])
 def test_wrong_arguments(monkeypatch, capfd, tool, args):
     assert call(monkeypatch, tool, *args) == 2
     assert 'usage' in capfd.readouterr().err
@@ -175,8 +175,7 @@ def test_dist_scripts_honour_their_variables(tmp_path):
                      '--master_addr=10.0.0.1', '--nproc_per_node=8', 'c.py',
                      'a b', str(TOOLS / 'train.py'), 'pytorch'):
         assert expected in lines
-    assert any(
-        line.startswith(f'PATH1={toy.REPO_ROOT}') for line in lines)
+    assert any(line.startswith(f'PATH1={toy.REPO_ROOT}') for line in lines)
     lines = lines_of('dist_test', 'c.py', 'k.pth', '4', PYTHON=python)
     for expected in ('--nnodes=1', '--nproc_per_node=4', 'k.pth',
                      str(TOOLS / 'test.py')):
@@ -224,13 +223,12 @@ def test_dist_scripts_from_another_directory(config, tmp_path):
         'PORT': str(toy.free_port())
     }
     run = tmp_path / 'run'
-    subprocess.run([
-        TOOLS / 'dist_train.sh', config.name, '2', '--work-dir', 'run'
-    ],
-                   cwd=tmp_path,
-                   env=environ,
-                   check=True,
-                   timeout=300)
+    subprocess.run(
+        [TOOLS / 'dist_train.sh', config.name, '2', '--work-dir', 'run'],
+        cwd=tmp_path,
+        env=environ,
+        check=True,
+        timeout=300)
     meta = toy.final_state(run, 10)['meta']
     assert meta['data_stream']['world_size'] == 2
     subprocess.run([

@@ -30,14 +30,14 @@ sys.path.insert(0, str(REPO_ROOT))
 
 from mmdet.registry import DATASETS, HOOKS, METRICS, MODELS  # noqa: E402
 
-from projects.panoptic_fpn.engine import (PanopticRunner,  # noqa: E402
-                                          SeededDatasetMixin)
+from projects.panoptic_fpn.engine import PanopticRunner  # noqa: E402
+from projects.panoptic_fpn.engine import SeededDatasetMixin  # noqa: E402
 
 
 class _Reads(Dataset):
     """Sample ``i``: 4 numbers of its own, augmented with three generators."""
 
-    def __init__(self, size=23, log=None, delay_of=None):
+    def __init__(self, size=23, log=None):
         self.size, self.log = size, log
         self.metainfo = dict(classes=('a', 'b'), palette=[(1, 2, 3)])
 
@@ -83,8 +83,7 @@ class ToyModel(BaseModel):
         out = self.head(self.dropout(self.backbone(x)))
         if mode != 'loss':
             return [dict(score=float(value)) for value in out.sum(1)]
-        target = torch.from_numpy(
-            np.random.randint(0, out.shape[1], len(x)))
+        target = torch.from_numpy(np.random.randint(0, out.shape[1], len(x)))
         loss = F.cross_entropy(out.float(), target)
         self.calls += 1
         rank = int(os.environ.get('RANK', 0))
@@ -152,8 +151,7 @@ def toy_config(work_dir,
         dataset=dict(type='ToyDataset', log=log),
         sampler=dict(type='ResumableInfiniteSampler'))
     if aspect:
-        loader['batch_sampler'] = dict(
-            type='ResumableAspectRatioBatchSampler')
+        loader['batch_sampler'] = dict(type='ResumableAspectRatioBatchSampler')
     cfg = dict(
         default_scope='mmdet',
         runner_type='PanopticRunner',
@@ -166,8 +164,7 @@ def toy_config(work_dir,
             type='ResumableIterTrainLoop',
             max_iters=max_iters,
             val_interval=interval),
-        optim_wrapper=dict(
-            optimizer=dict(type='SGD', lr=0.1, momentum=0.9)),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9)),
         param_scheduler=[
             dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=7),
             dict(type='MultiStepLR', by_epoch=False, milestones=[9, 12])
@@ -244,8 +241,8 @@ def _child(rank, world, port, options, fault):
         train(options)
     except BaseException as error:
         traceback.print_exc()
-        (folder / f'error_{rank}.txt').write_text(
-            f'{type(error).__name__}: {error}')
+        (folder /
+         f'error_{rank}.txt').write_text(f'{type(error).__name__}: {error}')
         os._exit(1)
     os._exit(0)
 

@@ -12,8 +12,8 @@ from .checkpoint_io import latest_checkpoint, read_checkpoint
 from .checkpoint_match import MatchReport, load_weights
 from .command import draw_test_pictures, one_line, run_to_exit_code
 from .distributed import launched_world_size, on_cpu
-from .errors import (AutoScaleError, CheckpointError, EngineError,
-                     LaunchError, NonFiniteLossError)
+from .errors import (AutoScaleError, CheckpointError, EngineError, LaunchError,
+                     NonFiniteLossError)
 from .hooks import MetricsJsonHook, NonFiniteLossHook
 from .label_check import LabelSpaceCheckHook, check_class_counts
 from .loops import ResumableIterTrainLoop
@@ -25,12 +25,13 @@ from .samplers import (ResumableAspectRatioBatchSampler,
 
 __all__ = [
     'AutoScaleError', 'CheckpointError', 'CpuAmpOptimWrapper', 'EngineError',
-    'LabelSpaceCheckHook', 'LaunchError', 'MatchReport', 'MetricsJsonHook', 'NonFiniteLossError',
-    'NonFiniteLossHook', 'PanopticRunner', 'ResumableAspectRatioBatchSampler',
-    'ResumableInfiniteSampler', 'ResumableIterTrainLoop',
-    'SafeCheckpointHook', 'SeededDatasetMixin', 'SeededIndex',
-    'batch_size_warning', 'check_class_counts', 'derive_seed', 'draw_test_pictures', 'effective_batch', 'enable_amp',
-    'enable_auto_scale', 'latest_checkpoint', 'launched_world_size',
-    'load_weights', 'on_cpu', 'one_line', 'read_checkpoint', 'run_to_exit_code', 'scale_to_batch',
+    'LabelSpaceCheckHook', 'LaunchError', 'MatchReport', 'MetricsJsonHook',
+    'NonFiniteLossError', 'NonFiniteLossHook', 'PanopticRunner',
+    'ResumableAspectRatioBatchSampler', 'ResumableInfiniteSampler',
+    'ResumableIterTrainLoop', 'SafeCheckpointHook', 'SeededDatasetMixin',
+    'SeededIndex', 'batch_size_warning', 'check_class_counts', 'derive_seed',
+    'draw_test_pictures', 'effective_batch', 'enable_amp', 'enable_auto_scale',
+    'latest_checkpoint', 'launched_world_size', 'load_weights', 'on_cpu',
+    'one_line', 'read_checkpoint', 'run_to_exit_code', 'scale_to_batch',
     'seed_generators', 'seeded'
 ]

@@ -8,11 +8,11 @@ from typing import Any, Iterator, Optional, Union
 
 import torch
 import torch.nn as nn
+from mmdet.registry import OPTIM_WRAPPERS
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 
-from mmdet.registry import OPTIM_WRAPPERS
 from .distributed import on_cpu
 from .errors import EngineError
 
@@ -56,8 +56,9 @@ def build_amp_optim_wrapper(loss_scale: Union[str, float, dict] = 'dynamic',
     if not on_cpu():
         return AmpOptimWrapper(loss_scale=loss_scale, dtype=dtype, **kwargs)
     if dtype not in (None, 'bfloat16', torch.bfloat16):
-        print_log(f'Mixed precision on the CPU is bfloat16, not {dtype}.',
-                  logger='current')
+        print_log(
+            f'Mixed precision on the CPU is bfloat16, not {dtype}.',
+            logger='current')
     return CpuAmpOptimWrapper(**kwargs)
 
 

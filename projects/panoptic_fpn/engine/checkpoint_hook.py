@@ -8,10 +8,10 @@ tolerated by :func:`latest_checkpoint`.
 """
 from typing import Any, Dict, List, Optional
 
+from mmdet.registry import HOOKS
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 
-from mmdet.registry import HOOKS
 from .checkpoint_io import is_local, remove_partial
 
 

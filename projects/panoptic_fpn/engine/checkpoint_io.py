@@ -58,8 +58,8 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return _plain_mapping(value)
     if isinstance(value, (list, tuple, set, frozenset)):
-        kind = next(k for k in (list, tuple, set, frozenset)
-                    if isinstance(value, k))
+        kind = next(
+            k for k in (list, tuple, set, frozenset) if isinstance(value, k))
         kind = set if kind is frozenset else kind
         return kind(to_plain(item) for item in value)
     for kind in (bool, int, float, complex, str, bytes):
@@ -139,12 +139,11 @@ def _foreign_globals() -> List[Any]:
         from numpy._core import multiarray
     except ImportError:  # numpy < 2
         from numpy.core import multiarray
-    allowed: List[Any] = [
-        (_HistoryStandIn, 'mmengine.logging.history_buffer.HistoryBuffer'),
-        (_history_statistic, 'builtins.getattr'),
-        (_history_statistic, '__builtin__.getattr'),
-        (bytes, 'builtins.bytes'), np.ndarray, np.dtype
-    ]
+    allowed: List[Any] = [(_HistoryStandIn,
+                           'mmengine.logging.history_buffer.HistoryBuffer'),
+                          (_history_statistic, 'builtins.getattr'),
+                          (_history_statistic, '__builtin__.getattr'),
+                          (bytes, 'builtins.bytes'), np.ndarray, np.dtype]
     for name in ('scalar', '_reconstruct'):
         function = getattr(multiarray, name)
         allowed += [(function, f'numpy.core.multiarray.{name}'),
@@ -186,8 +185,8 @@ def read_checkpoint(filename: str, map_location: Any = 'cpu') -> dict:
             checkpoint = _load(filename, map_location)
     except pickle.UnpicklingError as error:
         raise CheckpointError(_unpickling_message(filename, error)) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError,
-            IndexError, AttributeError, TypeError, AssertionError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError,
+            AttributeError, TypeError, AssertionError) as error:
         raise CheckpointError(_damaged(filename, error)) from error
     checkpoint = _with_state_dict(checkpoint, filename)
     _restore_history(checkpoint)
@@ -221,8 +220,8 @@ def _with_state_dict(checkpoint: Any, filename: str) -> dict:
         weights = checkpoint.get('state_dict', checkpoint)
         if isinstance(weights, dict) and weights and all(
                 isinstance(v, torch.Tensor) for v in weights.values()):
-            return (checkpoint if 'state_dict' in checkpoint else
-                    dict(state_dict=checkpoint))
+            return (checkpoint if 'state_dict' in checkpoint else dict(
+                state_dict=checkpoint))
         found = f'its keys are {[str(key) for key in checkpoint][:8]}'
     else:
         found = f'it holds a {type(checkpoint).__name__}'

@@ -73,9 +73,11 @@ def bare_model(model: nn.Module) -> nn.Module:
     return model
 
 
-def load_weights(model: nn.Module,
-                 state_dict: Dict[str, torch.Tensor],
-                 revise_keys: Sequence[Tuple[str, str]] = ()) -> MatchReport:
+def load_weights(
+    model: nn.Module,
+    state_dict: Dict[str, torch.Tensor],
+    revise_keys: Sequence[Tuple[str, str]] = ()
+) -> MatchReport:
     """Load what fits, through the model's own loading hooks.
 
     Args:
@@ -126,8 +128,8 @@ def require(report: MatchReport, policy: str, filename: str) -> str:
     text = report.describe(wrong)
     if text:
         fix = ('Resume with the config that wrote it, or use it as load_from '
-               'to fine-tune.' if policy == RESUME else
-               'Use the config it was trained with.')
+               'to fine-tune.'
+               if policy == RESUME else 'Use the config it was trained with.')
         raise CheckpointError(
             f'Checkpoint {filename} does not fit the model: {text}. {fix}')
     text = report.describe(['unexpected'])

@@ -129,8 +129,8 @@ def _export_mpi() -> None:
                           'address of the first machine.')
 
 
-def cpu_wrapper_cfg(cfg: Mapping, model_wrapper_cfg: Optional[Mapping]
-                    ) -> dict:
+def cpu_wrapper_cfg(cfg: Mapping,
+                    model_wrapper_cfg: Optional[Mapping]) -> dict:
     """``model_wrapper_cfg`` for a CPU run.
 
     ``DistributedDataParallel`` refuses device ids on the CPU; a key that is

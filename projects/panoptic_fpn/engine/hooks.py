@@ -6,11 +6,11 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 import torch
+from mmdet.registry import HOOKS
 from mmengine.dist import (all_gather_object, all_reduce, get_rank,
                            is_distributed, master_only)
 from mmengine.hooks import Hook
 
-from mmdet.registry import HOOKS
 from .checkpoint_io import make_plain, write_atomically
 from .errors import NonFiniteLossError
 
@@ -65,8 +65,8 @@ class NonFiniteLossHook(Hook):
         found = _describe(losses, data_batch)
         if is_distributed():
             gathered = all_gather_object((get_rank(), found))
-            found = '; '.join(f'rank {rank}: {text}'
-                              for rank, text in gathered if text)
+            found = '; '.join(f'rank {rank}: {text}' for rank, text in gathered
+                              if text)
         raise NonFiniteLossError(
             f'Iteration {runner.iter + 1}: {found}. Training stopped; the '
             f'last checkpoint in {runner.work_dir} is from before. Look at '
@@ -77,15 +77,14 @@ class NonFiniteLossHook(Hook):
 def _broken_flag(losses: Mapping[str, Any]) -> torch.Tensor:
     """1 where any loss is not finite, as a tensor (no wait for the GPU)."""
     tensors = [v for v in losses.values() if isinstance(v, torch.Tensor)]
-    numbers = [v for k, v in losses.items()
-               if not isinstance(v, torch.Tensor)]
+    numbers = [v for k, v in losses.items() if not isinstance(v, torch.Tensor)]
     flag = torch.tensor(
         int(any(not math.isfinite(v) for v in numbers)), dtype=torch.int32)
     if not tensors:
         return flag
     device = tensors[0].device
-    values = torch.stack([v.detach().float().mean().to(device)
-                          for v in tensors])
+    values = torch.stack(
+        [v.detach().float().mean().to(device) for v in tensors])
     broken = (~torch.isfinite(values)).any().to(torch.int32)
     return broken + flag.to(device)
 
@@ -98,10 +97,13 @@ def _any_rank(flag: torch.Tensor) -> bool:
 
 def _describe(losses: Mapping[str, Any], data_batch: Any) -> str:
     """Broken losses and the batch's images; empty if all are finite."""
-    values = {name: float(torch.as_tensor(v).float().mean())
-              for name, v in losses.items()}
-    broken = [f'{name} = {v}' for name, v in values.items()
-              if not math.isfinite(v)]
+    values = {
+        name: float(torch.as_tensor(v).float().mean())
+        for name, v in losses.items()
+    }
+    broken = [
+        f'{name} = {v}' for name, v in values.items() if not math.isfinite(v)
+    ]
     if not broken:
         return ''
     return (f'{", ".join(broken)} with the images '

@@ -9,13 +9,13 @@ import logging
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import torch
+from mmdet.registry import LOOPS
 from mmengine.dist import get_rank
 from mmengine.logging import print_log
 from mmengine.runner import IterBasedTrainLoop
 from mmengine.runner.utils import calc_dynamic_intervals
 from torch.utils.data import DataLoader
 
-from mmdet.registry import LOOPS
 from .errors import EngineError
 from .randomness import SeededDatasetMixin, derive_seed, seed_generators
 

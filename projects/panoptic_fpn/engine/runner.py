@@ -9,6 +9,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 
 import torch
 import torch.nn as nn
+from mmdet.registry import RUNNERS
 from mmengine.config import Config
 from mmengine.dist import (broadcast_object_list, is_main_process,
                            sync_random_seed)
@@ -17,7 +18,6 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from mmdet.registry import RUNNERS
 from .auto_scale import batch_size_warning, effective_batch, scale_to_batch
 from .checkpoint_io import (is_local, latest_checkpoint, read_checkpoint,
                             to_plain, write_atomically)
@@ -77,11 +77,10 @@ class PanopticRunner(Runner):
             model = without_sync_bn(model)
         return super().wrap_model(model_wrapper_cfg, model)
 
-    def register_hooks(self,
-                       default_hooks: Optional[Dict] = None,
-                       custom_hooks: Optional[List[Union[Hook,
-                                                         Dict]]] = None
-                       ) -> None:
+    def register_hooks(
+            self,
+            default_hooks: Optional[Dict] = None,
+            custom_hooks: Optional[List[Union[Hook, Dict]]] = None) -> None:
         """As MMEngine's, and one that makes checkpoints plain."""
         super().register_hooks(default_hooks, custom_hooks)
         self.register_hook(PlainCheckpointHook())
@@ -125,12 +124,12 @@ class PanopticRunner(Runner):
             self._load_from = found[0]
         super().load_or_resume()
 
-    def load_checkpoint(self,
-                        filename: str,
-                        map_location: Any = 'cpu',
-                        strict: bool = False,
-                        revise_keys: List[Tuple[str, str]] = [(r'^module\.',
-                                                               '')]) -> dict:
+    def load_checkpoint(
+            self,
+            filename: str,
+            map_location: Any = 'cpu',
+            strict: bool = False,
+            revise_keys: List[Tuple[str, str]] = [(r'^module\.', '')]) -> dict:
         """Load weights with protection on and check that they fit.
 
         Args and return value are those of ``Runner.load_checkpoint``.
@@ -172,9 +171,8 @@ class PanopticRunner(Runner):
                     'that wrote it, or use it as load_from to fine-tune.'
                 ) from error
         if self.iter >= self.max_iters:
-            self.logger.warning(
-                f'{filename} is from iteration {self.iter} of '
-                f'{self.max_iters}: nothing is left to train.')
+            self.logger.warning(f'{filename} is from iteration {self.iter} of '
+                                f'{self.max_iters}: nothing is left to train.')
 
     def save_checkpoint(self,
                         out_dir: str,
@@ -229,8 +227,8 @@ class PanopticRunner(Runner):
         per_iteration = self.world_size
         if self.cfg.get('train_dataloader') is not None:
             per_iteration, _ = effective_batch(self.cfg, self.world_size)
-        return dict(world_size=self.world_size,
-                    images_per_iteration=per_iteration)
+        return dict(
+            world_size=self.world_size, images_per_iteration=per_iteration)
 
     def _check_stream(self, checkpoint: dict, filename: str) -> None:
         meta = checkpoint['meta']

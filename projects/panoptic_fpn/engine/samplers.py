@@ -13,10 +13,10 @@ prefetch cannot spoil a state that does not exist.
 from typing import Any, Iterator, List, Optional, Sized, Tuple
 
 import numpy as np
+from mmdet.registry import DATA_SAMPLERS
 from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import BatchSampler, Sampler
 
-from mmdet.registry import DATA_SAMPLERS
 from .randomness import SeededIndex, derive_seed
 
 
@@ -161,10 +161,9 @@ class ResumableAspectRatioBatchSampler(BatchSampler):
                  batch_size: int,
                  drop_last: bool = False) -> None:
         if not isinstance(sampler, ResumableInfiniteSampler):
-            raise TypeError(
-                'ResumableAspectRatioBatchSampler needs sampler='
-                "dict(type='ResumableInfiniteSampler'), but got "
-                f'{type(sampler).__name__}.')
+            raise TypeError('ResumableAspectRatioBatchSampler needs sampler='
+                            "dict(type='ResumableInfiniteSampler'), but got "
+                            f'{type(sampler).__name__}.')
         super().__init__(sampler, batch_size, drop_last)
         self.start, self.stop = 0, None
         self._flags: Optional[np.ndarray] = None

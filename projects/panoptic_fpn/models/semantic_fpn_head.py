@@ -8,6 +8,7 @@ H, W  padded batch size in pixels, multiples of 32
 """
 from typing import Dict, List, Sequence, Tuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
@@ -83,10 +84,7 @@ class SemanticFPNHead(FPNHead):
         # one entry more for void: IGNORE_LABEL = -1 reads the last one
         self.register_buffer(
             'label_channels',
-            torch.cat([
-                torch.from_numpy(label_channels),
-                torch.tensor([-1], dtype=torch.long)
-            ]),
+            torch.from_numpy(np.append(label_channels, -1)),
             persistent=False)
         self.register_buffer(
             'channel_labels',

@@ -1,0 +1,163 @@
+"""Whole runs through the tools, as a user starts them. Slow."""
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from projects.panoptic_fpn.datasets.synthetic_shapes import write_dataset
+from projects.panoptic_fpn.labels import rgb_to_id
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = ROOT / 'configs' / 'synthetic' / 'panoptic-fpn_tiny_synthetic.py'
+R50 = ROOT / 'configs' / 'coco' / 'panoptic-fpn_r50_fpn_1x_coco.py'
+RECIPE = dict(num_train=24, num_val=4, size=128, seed=3)
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope='module')
+def shapes(tmp_path_factory):
+    root = tmp_path_factory.mktemp('shapes') / 'data'
+    write_dataset(str(root), **RECIPE)
+    return root
+
+
+def command(shapes, work_dir, iters=12, workers=0, processes=1, resume=False):
+    """Train the tiny config for a few iterations, saving every third."""
+    if processes > 1:
+        start = ['bash', str(ROOT / 'tools' / 'dist_train.sh'), str(TINY),
+                 str(processes)]
+    else:
+        start = [sys.executable, str(ROOT / 'tools' / 'train.py'), str(TINY)]
+    options = [f'train_cfg.max_iters={iters}',
+               f'train_cfg.val_interval={iters}',
+               'train_dataloader.batch_size=2',
+               f'train_dataloader.num_workers={workers}',
+               f'train_dataloader.persistent_workers={bool(workers)}',
+               'val_dataloader.num_workers=0',
+               'val_dataloader.persistent_workers=False',
+               'default_hooks.checkpoint.interval=3',
+               'default_hooks.logger.interval=1',
+               'default_hooks.visualization.draw=False']
+    for split in ('train', 'val'):
+        prefix = f'{split}_dataloader.dataset'
+        options += [f'{prefix}.data_root={shapes}/',
+                    f'{prefix}.generate.num_train={RECIPE["num_train"]}',
+                    f'{prefix}.generate.num_val={RECIPE["num_val"]}',
+                    f'{prefix}.generate.seed={RECIPE["seed"]}']
+    return [*start, '--work-dir', str(work_dir),
+            *(['--resume'] if resume else []), '--cfg-options', *options]
+
+
+def environment():
+    return dict(os.environ, OMP_NUM_THREADS='1', PYTHON=sys.executable,
+                PORT=str(29600 + os.getpid() % 300))
+
+
+def run(arguments):
+    done = subprocess.run(arguments, env=environment(), cwd=ROOT,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+def kill_after(arguments, path):
+    """Start, and SIGKILL the whole group as soon as ``path`` exists."""
+    process = subprocess.Popen(arguments, env=environment(), cwd=ROOT,
+                               stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL,
+                               start_new_session=True)
+    deadline = time.time() + 300
+    while not path.exists() and time.time() < deadline:
+        assert process.poll() is None, 'ended before it was killed'
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def weights(work_dir, iters=12):
+    checkpoint = torch.load(work_dir / f'iter_{iters}.pth', weights_only=True)
+    return checkpoint['state_dict']
+
+
+def assert_same_bits(first, second):
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+def iterations(log):
+    """Numbers of the training iterations that a log tells of."""
+    return [int(line.split('Iter(train) [')[1].split('/')[0])
+            for line in log.splitlines() if 'Iter(train) [' in line]
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_killed_and_resumed_ends_with_the_same_bits(shapes, tmp_path,
+                                                    workers):
+    whole, killed = tmp_path / 'whole', tmp_path / 'killed'
+    run(command(shapes, whole, workers=workers))
+    kill_after(command(shapes, killed, workers=workers),
+               killed / 'iter_6.pth')
+    log = run(command(shapes, killed, workers=workers, resume=True))
+    assert iterations(log)[0] in (7, 10) and iterations(log)[-1] == 12
+    assert_same_bits(weights(whole), weights(killed))
+    assert json.loads((whole / 'metrics.json').read_text()) == json.loads(
+        (killed / 'metrics.json').read_text())
+
+
+def test_two_processes_train_killed_and_resumed(shapes, tmp_path):
+    whole, killed = tmp_path / 'whole', tmp_path / 'killed'
+    run(command(shapes, whole, processes=2))
+    kill_after(command(shapes, killed, processes=2), killed / 'iter_6.pth')
+    log = run(command(shapes, killed, processes=2, resume=True))
+    assert iterations(log)[0] in (7, 10)
+    assert_same_bits(weights(whole), weights(killed))
+
+
+def photo_options(sample_dir, split):
+    prefix = f'{split}_dataloader.dataset'
+    return [f'{prefix}.data_root={sample_dir}/',
+            f'{prefix}.ann_file=panoptic.json',
+            f'{prefix}.data_prefix.img=images/',
+            f'{prefix}.data_prefix.seg=panoptic/']
+
+
+def test_full_size_r50_trains_and_evaluates_on_photographs(
+        sample_dir, tmp_path):
+    """One iteration and one evaluation at 800 pixels, on the CPU."""
+    log = run([
+        sys.executable, str(ROOT / 'tools' / 'train.py'), str(R50),
+        '--work-dir', str(tmp_path), '--cfg-options',
+        'model.backbone.init_cfg=None', 'train_cfg.max_iters=1',
+        'default_hooks.logger.interval=1',
+        'val_evaluator.metrics.1.ann_file=None',
+        *photo_options(sample_dir, 'train'), *photo_options(sample_dir, 'val')
+    ])
+    assert iterations(log) == [1]
+    metrics = json.loads((tmp_path / 'metrics.json').read_text())
+    for key in ('coco_panoptic/PQ', 'coco/segm_mAP', 'mIoU', 'fIoU'):
+        assert metrics[key] is not None and metrics[key] >= 0
+
+
+def test_demo_writes_its_three_files(shapes, tmp_path):
+    run(command(shapes, tmp_path / 'run', iters=3))
+    photo = shapes / 'val' / '000000.png'
+    run([sys.executable, str(ROOT / 'tools' / 'demo.py'), str(photo),
+         '--config', str(TINY), '--checkpoint',
+         str(tmp_path / 'run' / 'iter_3.pth'), '--out-dir',
+         str(tmp_path / 'out')])
+    content = json.loads((tmp_path / 'out/000000_segments.json').read_text())
+    png = cv2.imread(str(tmp_path / 'out/000000_panoptic.png'))
+    ids, areas = np.unique(rgb_to_id(png[..., ::-1]), return_counts=True)
+    found = {int(i): int(n) for i, n in zip(ids, areas) if i}
+    assert found == {s['id']: s['area'] for s in content['segments']}
+    assert cv2.imread(str(tmp_path / 'out/000000_overlay.png')) is not None
