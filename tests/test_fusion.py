@@ -19,7 +19,8 @@ def random_scene(seed, num_instances=9, shape=(23, 31)):
     for mask in masks[:-1]:
         y, x = rng.integers(0, shape[0] - 4), rng.integers(0, shape[1] - 4)
         h, w = rng.integers(3, 14, 2)
-        mask[y:y + h, x:x + w] = rng.random((mask[y:y + h, x:x + w]).shape) < .8
+        window = mask[y:y + h, x:x + w]
+        window[:] = rng.random(window.shape) < 0.8
     scores = rng.choice([0.2, 0.5, 0.7, 0.7, 0.9, 1.0], num_instances)
     labels = rng.integers(0, NUM_THINGS, num_instances)
     channels = rng.integers(0, NUM_STUFF + 1, shape)

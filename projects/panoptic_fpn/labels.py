@@ -6,7 +6,7 @@ converts between them:
 category id   the ``id`` of the user's JSON; any integers, any order
 label         contiguous; things ``0 .. T-1``, stuff ``T .. T+S-1``
 channel       of the semantic head; either every label, or the stuff classes
-              ``0 .. S-1`` followed by one channel ``S`` for 'other' (any thing)
+              ``0 .. S-1`` and then one channel ``S``, 'other' (any thing)
 
 and two ways to write a panoptic map of shape (h, w):
 

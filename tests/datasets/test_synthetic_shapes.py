@@ -44,8 +44,8 @@ def test_json_and_png_agree(root):
 def test_scenes_have_things_stuff_crowd_void_and_occlusion():
     scenes = [draw_scene(0, i, 96) for i in range(60)]
     segments = [s for _, _, info in scenes for s in info]
-    assert {s['category_id'] for s in segments} == {2, 4, 5, 9, 12, 17, 21,
-                                                   30, 33}
+    assert {s['category_id']
+            for s in segments} == {2, 4, 5, 9, 12, 17, 21, 30, 33}
     assert any(s['iscrowd'] for s in segments)
     assert any((ids == 0).any() for _, ids, _ in scenes)
     # a disk that something covers is no longer round

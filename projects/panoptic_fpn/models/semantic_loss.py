@@ -2,8 +2,8 @@
 
 In    logits    (N, C, h, w), any float type, at the stride of the head
       target    (N, H, W), integers; channel of each pixel, negative where void
-Out   scalar float32: cross-entropy of the bilinearly upsampled logits, averaged
-      over the labelled pixels of the batch
+Out   scalar float32: cross-entropy of the bilinearly upsampled logits,
+      averaged over the labelled pixels of the batch
 H, W  padded batch size in pixels
 """
 import torch.nn.functional as F
