@@ -33,48 +33,64 @@ def shapes(tmp_path_factory):
 def command(shapes, work_dir, iters=12, workers=0, processes=1, resume=False):
     """Train the tiny config for a few iterations, saving every third."""
     if processes > 1:
-        start = ['bash', str(ROOT / 'tools' / 'dist_train.sh'), str(TINY),
-                 str(processes)]
+        start = [
+            'bash',
+            str(ROOT / 'tools' / 'dist_train.sh'),
+            str(TINY),
+            str(processes)
+        ]
     else:
         start = [sys.executable, str(ROOT / 'tools' / 'train.py'), str(TINY)]
-    options = [f'train_cfg.max_iters={iters}',
-               f'train_cfg.val_interval={iters}',
-               'train_dataloader.batch_size=2',
-               f'train_dataloader.num_workers={workers}',
-               f'train_dataloader.persistent_workers={bool(workers)}',
-               'val_dataloader.num_workers=0',
-               'val_dataloader.persistent_workers=False',
-               'default_hooks.checkpoint.interval=3',
-               'default_hooks.logger.interval=1',
-               'default_hooks.visualization.draw=False']
+    options = [
+        f'train_cfg.max_iters={iters}', f'train_cfg.val_interval={iters}',
+        'train_dataloader.batch_size=2',
+        f'train_dataloader.num_workers={workers}',
+        f'train_dataloader.persistent_workers={bool(workers)}',
+        'val_dataloader.num_workers=0',
+        'val_dataloader.persistent_workers=False',
+        'default_hooks.checkpoint.interval=3',
+        'default_hooks.logger.interval=1',
+        'default_hooks.visualization.draw=False'
+    ]
     for split in ('train', 'val'):
         prefix = f'{split}_dataloader.dataset'
-        options += [f'{prefix}.data_root={shapes}/',
-                    f'{prefix}.generate.num_train={RECIPE["num_train"]}',
-                    f'{prefix}.generate.num_val={RECIPE["num_val"]}',
-                    f'{prefix}.generate.seed={RECIPE["seed"]}']
-    return [*start, '--work-dir', str(work_dir),
-            *(['--resume'] if resume else []), '--cfg-options', *options]
+        options += [
+            f'{prefix}.data_root={shapes}/',
+            f'{prefix}.generate.num_train={RECIPE["num_train"]}',
+            f'{prefix}.generate.num_val={RECIPE["num_val"]}',
+            f'{prefix}.generate.seed={RECIPE["seed"]}'
+        ]
+    return [
+        *start, '--work-dir',
+        str(work_dir), *(['--resume'] if resume else []), '--cfg-options',
+        *options
+    ]
 
 
 def environment():
-    return dict(os.environ, OMP_NUM_THREADS='1', PYTHON=sys.executable,
-                PORT=str(29600 + os.getpid() % 300))
+    return dict(
+        os.environ,
+        OMP_NUM_THREADS='1',
+        PYTHON=sys.executable,
+        PORT=str(29600 + os.getpid() % 300))
 
 
 def run(arguments):
-    done = subprocess.run(arguments, env=environment(), cwd=ROOT,
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        arguments, env=environment(), cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr
 
 
 def kill_after(arguments, path):
     """Start, and SIGKILL the whole group as soon as ``path`` exists."""
-    process = subprocess.Popen(arguments, env=environment(), cwd=ROOT,
-                               stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL,
-                               start_new_session=True)
+    process = subprocess.Popen(
+        arguments,
+        env=environment(),
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True)
     deadline = time.time() + 300
     while not path.exists() and time.time() < deadline:
         assert process.poll() is None, 'ended before it was killed'
@@ -96,17 +112,17 @@ def assert_same_bits(first, second):
 
 def iterations(log):
     """Numbers of the training iterations that a log tells of."""
-    return [int(line.split('Iter(train) [')[1].split('/')[0])
-            for line in log.splitlines() if 'Iter(train) [' in line]
+    return [
+        int(line.split('Iter(train) [')[1].split('/')[0])
+        for line in log.splitlines() if 'Iter(train) [' in line
+    ]
 
 
 @pytest.mark.parametrize('workers', [0, 2])
-def test_killed_and_resumed_ends_with_the_same_bits(shapes, tmp_path,
-                                                    workers):
+def test_killed_and_resumed_ends_with_the_same_bits(shapes, tmp_path, workers):
     whole, killed = tmp_path / 'whole', tmp_path / 'killed'
     run(command(shapes, whole, workers=workers))
-    kill_after(command(shapes, killed, workers=workers),
-               killed / 'iter_6.pth')
+    kill_after(command(shapes, killed, workers=workers), killed / 'iter_6.pth')
     log = run(command(shapes, killed, workers=workers, resume=True))
     assert iterations(log)[0] in (7, 10) and iterations(log)[-1] == 12
     assert_same_bits(weights(whole), weights(killed))
@@ -125,20 +141,23 @@ def test_two_processes_train_killed_and_resumed(shapes, tmp_path):
 
 def photo_options(sample_dir, split):
     prefix = f'{split}_dataloader.dataset'
-    return [f'{prefix}.data_root={sample_dir}/',
-            f'{prefix}.ann_file=panoptic.json',
-            f'{prefix}.data_prefix.img=images/',
-            f'{prefix}.data_prefix.seg=panoptic/']
+    return [
+        f'{prefix}.data_root={sample_dir}/',
+        f'{prefix}.ann_file=panoptic.json',
+        f'{prefix}.data_prefix.img=images/',
+        f'{prefix}.data_prefix.seg=panoptic/'
+    ]
 
 
 def test_full_size_r50_trains_and_evaluates_on_photographs(
         sample_dir, tmp_path):
     """One iteration and one evaluation at 800 pixels, on the CPU."""
     log = run([
-        sys.executable, str(ROOT / 'tools' / 'train.py'), str(R50),
-        '--work-dir', str(tmp_path), '--cfg-options',
-        'model.backbone.init_cfg=None', 'train_cfg.max_iters=1',
-        'default_hooks.logger.interval=1',
+        sys.executable,
+        str(ROOT / 'tools' / 'train.py'),
+        str(R50), '--work-dir',
+        str(tmp_path), '--cfg-options', 'model.backbone.init_cfg=None',
+        'train_cfg.max_iters=1', 'default_hooks.logger.interval=1',
         'val_evaluator.metrics.1.ann_file=None',
         *photo_options(sample_dir, 'train'), *photo_options(sample_dir, 'val')
     ])
@@ -148,13 +167,62 @@ def test_full_size_r50_trains_and_evaluates_on_photographs(
         assert metrics[key] is not None and metrics[key] >= 0
 
 
-def test_demo_writes_its_three_files(shapes, tmp_path):
-    run(command(shapes, tmp_path / 'run', iters=3))
+@pytest.fixture(scope='module')
+def trained(shapes, tmp_path_factory):
+    """Checkpoint that finds most things of the few images."""
+    work_dir = tmp_path_factory.mktemp('trained')
+    run(command(shapes, work_dir, iters=240))
+    return work_dir / 'iter_240.pth'
+
+
+def test_scores_of_a_run_are_panopticapis(shapes, trained, tmp_path):
+    """From the files that it wrote, by the official code."""
+    evaluation = pytest.importorskip('panopticapi.evaluation')
+    prefix = tmp_path / 'results'
+    options = command(shapes, tmp_path)
+    options = options[options.index('--cfg-options') + 1:]
+    run([
+        sys.executable,
+        str(ROOT / 'tools' / 'test.py'),
+        str(TINY),
+        str(trained), '--work-dir',
+        str(tmp_path), '--cfg-options', *options,
+        'test_evaluator.metrics.0.type=PanopticQualityMetric',
+        f'test_evaluator.metrics.0.outfile_prefix={prefix}',
+        f'test_dataloader.dataset.data_root={shapes}/',
+        f'test_dataloader.dataset.generate.num_train={RECIPE["num_train"]}',
+        f'test_dataloader.dataset.generate.num_val={RECIPE["num_val"]}',
+        f'test_dataloader.dataset.generate.seed={RECIPE["seed"]}',
+        'test_dataloader.num_workers=0',
+        'test_dataloader.persistent_workers=False'
+    ])
+    truth = json.loads((shapes / 'annotations/panoptic_val.json').read_text())
+    found = json.loads((tmp_path / 'results.panoptic.json').read_text())
+    pairs = list(zip(truth['annotations'], found['annotations']))
+    assert all(a['image_id'] == b['image_id'] for a, b in pairs)
+    categories = {c['id']: c for c in truth['categories']}
+    stat = evaluation.pq_compute_single_core(
+        0, pairs, str(shapes / 'annotations/panoptic_val'),
+        f'{prefix}.panoptic', categories)
+    ours = json.loads((tmp_path / 'metrics.json').read_text())
+    for suffix, kind in (('', None), ('_th', True), ('_st', False)):
+        mean, _ = stat.pq_average(categories, isthing=kind)
+        for name in ('PQ', 'SQ', 'RQ'):
+            assert ours[f'coco_panoptic/{name}{suffix}'] == pytest.approx(
+                100 * mean[name.lower()], abs=1e-7)
+    assert ours['coco_panoptic/PQ'] > 30
+
+
+def test_demo_writes_its_three_files(shapes, trained, tmp_path):
     photo = shapes / 'val' / '000000.png'
-    run([sys.executable, str(ROOT / 'tools' / 'demo.py'), str(photo),
-         '--config', str(TINY), '--checkpoint',
-         str(tmp_path / 'run' / 'iter_3.pth'), '--out-dir',
-         str(tmp_path / 'out')])
+    run([
+        sys.executable,
+        str(ROOT / 'tools' / 'demo.py'),
+        str(photo), '--config',
+        str(TINY), '--checkpoint',
+        str(trained), '--out-dir',
+        str(tmp_path / 'out')
+    ])
     content = json.loads((tmp_path / 'out/000000_segments.json').read_text())
     png = cv2.imread(str(tmp_path / 'out/000000_panoptic.png'))
     ids, areas = np.unique(rgb_to_id(png[..., ::-1]), return_counts=True)

@@ -19,7 +19,7 @@ model = dict(
     # images of 128 x 128 pixels
     test_cfg=dict(panoptic=dict(stuff_area=64)))
 
-max_iters = 900
+max_iters = 600
 train_cfg = dict(
     type='ResumableIterTrainLoop', max_iters=max_iters, val_interval=max_iters)
 val_cfg = dict(type='ValLoop')
@@ -37,4 +37,4 @@ optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=0.001, weight_decay=0.01))
 auto_scale_lr = dict(enable=False, base_batch_size=8, scale_schedule=True)
-default_hooks = dict(checkpoint=dict(interval=300))
+default_hooks = dict(checkpoint=dict(interval=200))

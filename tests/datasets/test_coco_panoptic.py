@@ -61,16 +61,14 @@ def test_images_with_stuff_only_are_kept_and_empty_ones_dropped(written):
     def change(content):
         first, second = content['annotations'][:2]
         first['segments_info'] = [
-            s for s in first['segments_info']
-            if s['category_id'] not in things
+            s for s in first['segments_info'] if s['category_id'] not in things
         ]
         second['segments_info'] = []
 
     edit(path, change)
     dataset = build(path, filter_cfg=dict(filter_empty_gt=True))
-    assert [info['img_id'] for info in dataset] == [
-        data.images[0].image_id, data.images[2].image_id
-    ]
+    assert [info['img_id'] for info in dataset
+            ] == [data.images[0].image_id, data.images[2].image_id]
 
 
 def test_images_without_annotation_are_for_tests_only(written):
@@ -86,23 +84,37 @@ def faults(content):
     images, notes = content['images'], content['annotations']
     segments = notes[0]['segments_info']
     return {
-        'no "height"': lambda: images[0].pop('height'),
-        'two images': lambda: images.append(images[0]),
-        'two annotations': lambda: notes.append(notes[0]),
-        'no "file_name"': lambda: notes[0].pop('file_name'),
-        'not in "images"': lambda: notes.append(
-            dict(image_id='lost', segments_info=[])),
-        'two segments': lambda: segments.append(segments[0]),
-        '16777216': lambda: segments[0].update(id=1 << 24),
-        'segment id 0': lambda: segments[0].update(id=0),
-        'unknown category_id 77777': lambda: segments[0].update(
-            category_id=77777),
-        'integer "id"': lambda: segments[0].update(id='3'),
-        '"images" is empty': lambda: images.clear(),
-        'no "categories"': lambda: content.pop('categories'),
-        'no annotations': lambda: content.pop('annotations'),
-        'no image is left': lambda: [n.update(image_id=i['id']) or i.update(
-            width=1) for n, i in zip(notes, images)],
+        'no "height"':
+        lambda: images[0].pop('height'),
+        'two images':
+        lambda: images.append(images[0]),
+        'two annotations':
+        lambda: notes.append(notes[0]),
+        'no "file_name"':
+        lambda: notes[0].pop('file_name'),
+        'not in "images"':
+        lambda: notes.append(dict(image_id='lost', segments_info=[])),
+        'two segments':
+        lambda: segments.append(segments[0]),
+        '16777216':
+        lambda: segments[0].update(id=1 << 24),
+        'segment id 0':
+        lambda: segments[0].update(id=0),
+        'unknown category_id 77777':
+        lambda: segments[0].update(category_id=77777),
+        'integer "id"':
+        lambda: segments[0].update(id='3'),
+        '"images" is empty':
+        lambda: images.clear(),
+        'no "categories"':
+        lambda: content.pop('categories'),
+        'no annotations':
+        lambda: content.pop('annotations'),
+        'no image is left':
+        lambda: [
+            n.update(image_id=i['id']) or i.update(width=1)
+            for n, i in zip(notes, images)
+        ],
     }
 
 

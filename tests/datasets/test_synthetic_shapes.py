@@ -50,8 +50,9 @@ def test_scenes_have_things_stuff_crowd_void_and_occlusion():
     assert any((ids == 0).any() for _, ids, _ in scenes)
     # a disk that something covers is no longer round
     covered = [
-        s for s in segments if s['category_id'] == 2 and not s['iscrowd']
-        and s['area'] < 0.7 * np.pi / 4 * s['bbox'][2] * s['bbox'][3]
+        s for s in segments
+        if s['category_id'] == 2 and not s['iscrowd'] and s['area'] < 0.7 *
+        np.pi / 4 * s['bbox'][2] * s['bbox'][3]
     ]
     assert covered
 
@@ -103,8 +104,10 @@ def test_dataset_draws_what_is_missing(tmp_path):
         generate=RECIPE,
         ann_file='annotations/panoptic_val.json',
         data_prefix=dict(img='val/', seg='annotations/panoptic_val/'),
-        pipeline=[dict(type='LoadPanopticImage'),
-                  dict(type='LoadPanopticMap')])
+        pipeline=[
+            dict(type='LoadPanopticImage'),
+            dict(type='LoadPanopticMap')
+        ])
     assert len(dataset) == 4
     assert dataset[0]['gt_seg_map'].shape == (64, 64)
     # stuff comes first in the file, things first in the labels

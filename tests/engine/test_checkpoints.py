@@ -419,7 +419,7 @@ def test_weights_of_a_wrapped_model_are_renamed():
 def test_evaluation_through_the_runner(trained, tmp_path):
     test = dict(
         batch_size=2,
-        dataset=dict(type='ToyDataset', size=7),
+        dataset=dict(type='ToyDataset', size=7, noise=False),
         sampler=dict(type='DefaultSampler', shuffle=False))
     options = dict(
         test_dataloader=test,
@@ -431,6 +431,7 @@ def test_evaluation_through_the_runner(trained, tmp_path):
     assert json.loads((tmp_path / 'metrics.json').read_text()) == {
         'toy/PQ': metrics['toy/PQ'],
         'toy/n': 7,
+        'toy/sum': metrics['toy/sum'],
         'toy/empty': None
     }
     with pytest.raises(CheckpointError, match='5 in the model'):

@@ -6,8 +6,10 @@ import pytest
 import torch
 import torch.nn as nn
 from mmengine.config import Config
+from mmengine.hooks import Hook
 
-from projects.panoptic_fpn.engine import LaunchError, launched_world_size
+from projects.panoptic_fpn.engine import (LaunchError, PanopticRunner,
+                                          launched_world_size)
 from projects.panoptic_fpn.engine.distributed import (cpu_wrapper_cfg,
                                                       init_process_group,
                                                       without_sync_bn)
@@ -57,6 +59,39 @@ def test_two_processes_validate_without_a_shared_directory(
     metrics = json.loads((tmp_path / 'run' / 'metrics.json').read_text())
     assert metrics['toy/n'] == 7  # 2 x 4 samples, the padding one dropped
     assert not os.listdir(tmp_path / 'cwd')
+
+
+@cpu_only
+def test_all_ranks_evaluate_the_model_that_is_saved(tmp_path):
+    """BatchNorm's statistics differ between ranks; rank 0's are saved."""
+    options = dict(validate=True)
+    assert toy.run(tmp_path / 'a', 2, **options) == [0, 0]
+    assert toy.run(tmp_path / 'b', 2, kill_at=13, **options) == [-9, -9]
+    assert toy.run(tmp_path / 'b', 2, resume=True, **options) == [0, 0]
+    a, b = ((tmp_path / name / 'metrics.json').read_text() for name in 'ab')
+    assert a == b
+    cfg = toy.toy_config(tmp_path / 'c', validate=True)
+    cfg.load_from = str(tmp_path / 'a' / 'iter_20.pth')
+    alone = PanopticRunner.from_cfg(cfg).val()
+    assert json.loads(a)['toy/sum'] == pytest.approx(alone['toy/sum'])
+
+
+class AskHook(Hook):
+
+    def after_val_iter(self, runner, *args, **kwargs):
+        self.seen = (runner.iter, runner.epoch, runner.max_iters,
+                     runner.max_epochs)
+
+
+def test_evaluation_does_not_load_the_training_data(tmp_path):
+    """MMEngine would, as soon as a hook asks for the iteration."""
+    cfg = toy.toy_config(tmp_path, validate=True)
+    cfg.train_dataloader.dataset.type = 'NoSuchDataset'
+    runner = PanopticRunner.from_cfg(cfg)
+    hook = AskHook()
+    runner.register_hook(hook)
+    assert runner.val()['toy/n'] == 7
+    assert hook.seen == (0, 0, 0, 0)
 
 
 @cpu_only

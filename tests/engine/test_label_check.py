@@ -21,8 +21,8 @@ def model(boxes=2, masks=2, things=2, stuff=3, cascade=False):
         box_head = nn.ModuleList([module(num_classes=2), box_head])
     counts = dict(num_things_classes=things, num_stuff_classes=stuff)
     return module(
-        roi_head=module(bbox_head=box_head,
-                        mask_head=module(num_classes=masks)),
+        roi_head=module(
+            bbox_head=box_head, mask_head=module(num_classes=masks)),
         semantic_head=module(**counts),
         panoptic_fusion_head=module(**counts))
 
@@ -37,8 +37,8 @@ def space(things=2, stuff=3, source='my.json'):
 def test_counts_that_fit():
     check_class_counts(model(), space())
     check_class_counts(model(cascade=True), space())
-    check_class_counts(module(semantic_head=module(num_stuff_classes=3)),
-                       space())
+    check_class_counts(
+        module(semantic_head=module(num_stuff_classes=3)), space())
 
 
 @pytest.mark.parametrize('kwargs, words', [
@@ -62,8 +62,8 @@ def dataset(label_space):
 def test_train_and_val_must_list_the_same_categories():
     train, val = space(), space(source='val.json')
     LabelSpaceCheckHook._compare(dataset(train), dataset(val))
-    swapped = LabelSpace.from_coco([
-        dict(id=i, name=f'c{i}', isthing=int(i > 2)) for i in range(5)
-    ], 'val.json')
+    swapped = LabelSpace.from_coco(
+        [dict(id=i, name=f'c{i}', isthing=int(i > 2)) for i in range(5)],
+        'val.json')
     with pytest.raises(PanopticError, match='val.json'):
         LabelSpaceCheckHook._compare(dataset(train), dataset(swapped))

@@ -4,6 +4,7 @@
 pay for importing torch. As a script, ``python toy.py JSON``: for torchrun.
 """
 import json
+import math
 import os
 import random
 import signal
@@ -37,8 +38,8 @@ from projects.panoptic_fpn.engine import SeededDatasetMixin  # noqa: E402
 class _Reads(Dataset):
     """Sample ``i``: 4 numbers of its own, augmented with three generators."""
 
-    def __init__(self, size=23, log=None):
-        self.size, self.log = size, log
+    def __init__(self, size=23, log=None, noise=True):
+        self.size, self.log, self.noise = size, log, noise
         self.metainfo = dict(classes=('a', 'b'), palette=[(1, 2, 3)])
 
     def __len__(self):
@@ -54,6 +55,8 @@ class _Reads(Dataset):
                 file.write(f'{int(index)}\n')
         base = torch.arange(4.) * (index + 1) % 5
         noise = (torch.rand(4) + float(np.random.rand()) + random.random())
+        if not self.noise:
+            noise = 0.
         sample = BaseDataElement(
             metainfo=dict(
                 img_path=f'image_{int(index)}.jpg', img_id=int(index)))
@@ -111,7 +114,11 @@ class ToyMetric(BaseMetric):
         at = hub.get_info('iter', 0) + 1
         interval = int(os.environ.get('TOY_VAL_INTERVAL', 5))
         score = self.scores[(at // interval - 1) % len(self.scores)]
-        return dict(PQ=score, n=len(results), empty=float('nan'))
+        return dict(
+            PQ=score,
+            n=len(results),
+            sum=math.fsum(results),
+            empty=float('nan'))
 
 
 @HOOKS.register_module()
@@ -184,7 +191,7 @@ def toy_config(work_dir,
             save_best='toy/PQ', rule='greater')
         val = dict(
             batch_size=2,
-            dataset=dict(type='ToyDataset', size=7),
+            dataset=dict(type='ToyDataset', size=7, noise=False),
             sampler=dict(type='DefaultSampler', shuffle=False))
         cfg.update(
             val_dataloader=val,

@@ -154,8 +154,9 @@ def test_a_batch_gives_what_its_images_give_alone():
                 mode='predict')
             torch.testing.assert_close(sample.pred_instances.bboxes,
                                        alone.pred_instances.bboxes)
-            same = (sample.pred_panoptic_seg.sem_seg ==
-                    alone.pred_panoptic_seg.sem_seg)
+            same = (
+                sample.pred_panoptic_seg.sem_seg ==
+                alone.pred_panoptic_seg.sem_seg)
             assert same.float().mean() > 0.999
 
 

@@ -37,10 +37,13 @@ def test_same_weights_give_the_logits_of_mmdets_head():
     theirs = PanopticFPNHead(3, 5, in_channels=32, inner_channels=32)
     theirs.init_weights()
     # both are lists of convolution + group norm per level, finest first
-    own_convs = [m for m in ours.scale_heads.modules()
-                 if isinstance(m, nn.Conv2d)] + [ours.conv_seg]
-    their_convs = [m for m in theirs.conv_upsample_layers.modules()
-                   if isinstance(m, nn.Conv2d)] + [theirs.conv_logits]
+    own_convs = [
+        m for m in ours.scale_heads.modules() if isinstance(m, nn.Conv2d)
+    ] + [ours.conv_seg]
+    their_convs = [
+        m for m in theirs.conv_upsample_layers.modules()
+        if isinstance(m, nn.Conv2d)
+    ] + [theirs.conv_logits]
     assert len(own_convs) == len(their_convs) == 1 + 1 + 2 + 3 + 1
     for own, other in zip(own_convs, their_convs):
         own.load_state_dict(other.state_dict())
@@ -58,8 +61,9 @@ def test_defaults_are_the_papers():
     assert model.conv_seg.weight.shape == (54, 128, 1, 1)
     assert not any(isinstance(m, nn.Dropout2d) for m in model.modules())
     # 4 convolutions from 256, 3 from 128 channels, GN, and the classifier
-    assert sum(p.numel() for p in model.parameters()) == (
-        9 * 128 * (4 * 256 + 3 * 128) + 7 * 2 * 128 + 54 * 129)
+    assert sum(p.numel()
+               for p in model.parameters()) == (9 * 128 * (4 * 256 + 3 * 128) +
+                                                7 * 2 * 128 + 54 * 129)
 
 
 @pytest.mark.parametrize('kwargs, num_convs, classifier', [

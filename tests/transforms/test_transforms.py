@@ -91,8 +91,7 @@ def test_resize_keeps_ids_and_sizes(written):
         assert results['img'].shape[:2] == (90, 122)
         # nearest neighbour at exactly twice the size repeats each pixel
         doubled = image.id_map.repeat(2, axis=0).repeat(2, axis=1)
-        check_against_oracle(results, doubled, image.segments,
-                             data.categories)
+        check_against_oracle(results, doubled, image.segments, data.categories)
 
 
 def test_a_crop_without_things_trains_the_semantic_branch(written):
@@ -102,8 +101,8 @@ def test_a_crop_without_things_trains_the_semantic_branch(written):
     results = LoadPanopticMap().transform(info)
     space = results['label_space']
     stuff = [
-        value for value, s in zip(
-            segment_values(99), results['segments_info'])
+        value
+        for value, s in zip(segment_values(99), results['segments_info'])
         if s['category'] >= space.num_things
     ]
     y, x = np.argwhere(np.isin(results['gt_seg_map'], stuff))[0]
@@ -151,8 +150,8 @@ def test_many_segments_and_mmdet_padding():
     id_map = np.repeat(ids.reshape(15, 20), 2, axis=1).astype(np.int32)
     loader = LoadPanopticMap()
     info = [
-        dict(id=int(i), category=int(k % 2), iscrowd=0) for k, i in
-        enumerate(ids)
+        dict(id=int(i), category=int(k % 2), iscrowd=0)
+        for k, i in enumerate(ids)
     ]
     index_map = loader._to_indices(id_map, ids.tolist(), 'x.png')
     results = dict(
@@ -230,8 +229,30 @@ def test_the_loader_survives_a_fault_and_pickles(written, tmp_path):
     info = dict(build(path).get_data_info(0), ori_shape=(45, 61))
     expected = loader.transform(dict(info))['gt_seg_map']
     with pytest.raises(CorruptFileError):
-        loader.transform(
-            dict(info, segments_info=info['segments_info'][1:]))
+        loader.transform(dict(info, segments_info=info['segments_info'][1:]))
     assert (loader.transform(dict(info))['gt_seg_map'] == expected).all()
     assert len(pickle.dumps(loader)) < 1000
     assert not loader._values.any()
+
+
+def test_files_come_through_mmengine_backends(written):
+    """JSON, image and PNG are asked of the backend that is configured."""
+    from mmengine.fileio import LocalBackend, register_backend
+    data, path = written
+    asked = []
+
+    class Recorder(LocalBackend):
+
+        def get(self, filepath):
+            asked.append(str(filepath))
+            return super().get(filepath)
+
+        def get_text(self, filepath, encoding='utf-8'):
+            asked.append(str(filepath))
+            return super().get_text(filepath, encoding)
+
+    register_backend('recorder', Recorder, force=True)
+    args = dict(backend='recorder')
+    pipeline = [dict(step, backend_args=args) for step in LOAD]
+    build(path, *pipeline, backend_args=args)[0]
+    assert [name.rsplit('.', 1)[1] for name in asked] == ['json', 'jpg', 'png']

@@ -13,6 +13,7 @@ from projects.panoptic_fpn.visualization.figure import side_by_side
 from projects.panoptic_fpn.visualization.text import (Tag, display_names,
                                                       find_edges, font_size,
                                                       place_names, text_size)
+
 from .scenes import BOX, DISK, GRASS, SKY, SPACE, VOID, scene
 
 NAMES, PALETTE, THINGS = SPACE.names, SPACE.palette, SPACE.num_things

@@ -15,6 +15,7 @@ from projects.panoptic_fpn.visualization.image_io import (read_image,
                                                           write_bytes,
                                                           write_image)
 from projects.panoptic_fpn.visualization.samples import thing_scores
+
 from .scenes import BOX, DISK, SPACE, sample, scene
 
 

@@ -10,12 +10,13 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import torch
 from mmdet.registry import LOOPS
-from mmengine.dist import get_rank
+from mmengine.dist import broadcast, get_rank, is_distributed
 from mmengine.logging import print_log
 from mmengine.runner import IterBasedTrainLoop
 from mmengine.runner.utils import calc_dynamic_intervals
 from torch.utils.data import DataLoader
 
+from .checkpoint_match import bare_model
 from .errors import EngineError
 from .randomness import SeededDatasetMixin, derive_seed, seed_generators
 
@@ -167,4 +168,15 @@ class ResumableIterTrainLoop(IterBasedTrainLoop):
         # Noted before, so that a checkpoint which the validation itself
         # rewrites (new best) already carries it.
         self.runner.message_hub.update_info(VAL_ITER, self._iter)
+        self._share_buffers()
         self.runner.val_loop.run()
+
+    def _share_buffers(self) -> None:
+        """All ranks evaluate the model that rank 0 saves.
+
+        Running statistics of BatchNorm differ between ranks; those of rank
+        0 are in the checkpoint and do not change here.
+        """
+        if is_distributed():
+            for buffer in bare_model(self.runner.model).buffers():
+                broadcast(buffer, src=0)

@@ -16,7 +16,7 @@ from mmengine.dist import (broadcast_object_list, is_main_process,
 from mmengine.fileio import join_path
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 
 from .auto_scale import batch_size_warning, effective_batch, scale_to_batch
 from .checkpoint_io import (is_local, latest_checkpoint, read_checkpoint,
@@ -54,6 +54,33 @@ class PanopticRunner(Runner):
         cfg = cfg if isinstance(cfg, Config) else Config(cfg)
         world_size = launched_world_size(cfg.get('launcher', 'none'))
         return super().from_cfg(scale_to_batch(cfg, world_size))
+
+    @property
+    def epoch(self) -> int:
+        """int: Current epoch; 0 without training."""
+        return self._of_train_loop('epoch')
+
+    @property
+    def iter(self) -> int:
+        """int: Current iteration; 0 without training."""
+        return self._of_train_loop('iter')
+
+    @property
+    def max_epochs(self) -> int:
+        """int: Epochs to train; 0 without training."""
+        return self._of_train_loop('max_epochs')
+
+    @property
+    def max_iters(self) -> int:
+        """int: Iterations to train; 0 without training."""
+        return self._of_train_loop('max_iters')
+
+    def _of_train_loop(self, name: str) -> int:
+        # MMEngine's properties build the loop, and with it the training
+        # data: a hook that asks for the iteration during a test would load
+        # them, on one rank alone perhaps.
+        loop = self._train_loop
+        return getattr(loop, name) if isinstance(loop, BaseLoop) else 0
 
     def setup_env(self, env_cfg: Dict) -> None:
         """As MMEngine's; joins gloo first where there is no accelerator."""
