@@ -65,15 +65,15 @@ class SafeCheckpointHook(CheckpointHook):
         self._delete_old()
 
     def after_val_epoch(self, runner: Any, metrics: Dict[str, float]) -> None:
-        super().after_val_epoch(runner, metrics)
-        self._delete_old()
+        # Outside of training (runner.val) there is nothing to save, and
+        # MMEngine's hook would fail for want of before_train.
+        if isinstance(getattr(self, 'file_backend', None), _DeferredRemoval):
+            super().after_val_epoch(runner, metrics)
+            self._delete_old()
 
     def _delete_old(self) -> None:
-        # A validation outside of training (runner.val) has no before_train.
-        backend = getattr(self, 'file_backend', None)
-        if isinstance(backend, _DeferredRemoval):
-            best = getattr(self, 'best_ckpt_path_dict', {}).values()
-            backend.flush(keep=[
-                self.last_ckpt,
-                getattr(self, 'best_ckpt_path', None), *best
-            ])
+        best = getattr(self, 'best_ckpt_path_dict', {}).values()
+        self.file_backend.flush(keep=[
+            self.last_ckpt,
+            getattr(self, 'best_ckpt_path', None), *best
+        ])
