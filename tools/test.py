@@ -26,7 +26,7 @@ def parse_args():
     parser.add_argument(
         '--show-dir',
         metavar='DIR',
-        help='draw predictions; relative to the run\'s folder')
+        help='draw predictions beside ground truth into this folder')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -61,7 +61,8 @@ def load_config(args):
         cfg.work_dir = osp.join('work_dirs', stem)
     cfg.load_from, cfg.resume = args.checkpoint, False
     if args.show_dir:
-        draw_test_pictures(cfg, args.show_dir)
+        # absolute: the hook takes a relative folder as one of the run
+        draw_test_pictures(cfg, osp.abspath(args.show_dir))
     cfg.setdefault('runner_type', 'PanopticRunner')
     return cfg
 
