@@ -28,6 +28,11 @@ def parse_args():
         metavar='DIR',
         help='draw predictions beside ground truth into this folder')
     parser.add_argument(
+        '--format-only',
+        metavar='PREFIX',
+        help='only write PREFIX.panoptic.json and PREFIX.panoptic/*.png, the '
+        'COCO result format; images need no annotation')
+    parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=DictAction,
@@ -63,6 +68,15 @@ def load_config(args):
     if args.show_dir:
         # absolute: the hook takes a relative folder as one of the run
         draw_test_pictures(cfg, osp.abspath(args.show_dir))
+    if args.format_only:
+        cfg.test_evaluator = dict(
+            type='PanopticEvaluator',
+            metrics=[
+                dict(
+                    type='PanopticQualityMetric',
+                    format_only=True,
+                    outfile_prefix=args.format_only)
+            ])
     cfg.setdefault('runner_type', 'PanopticRunner')
     return cfg
 

@@ -26,7 +26,7 @@ model = dict(
     test_cfg=dict(
         rpn=dict(nms_pre=500, max_per_img=300), panoptic=dict(stuff_area=64)))
 
-resize = dict(type='Resize', scale=(1000, 448), keep_ratio=True)
+resize = dict(type='PanopticResize', scale=(1000, 448), keep_ratio=True)
 train_pipeline = [
     dict(type='LoadPanopticImage'),
     dict(type='LoadPanopticMap'),

@@ -35,6 +35,6 @@ param_scheduler = [
 ]
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=0.001, weight_decay=0.01))
+    optimizer=dict(type='AdamW', lr=0.002, weight_decay=0.01))
 auto_scale_lr = dict(enable=False, base_batch_size=8, scale_schedule=True)
 default_hooks = dict(checkpoint=dict(interval=200))

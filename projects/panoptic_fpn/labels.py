@@ -123,7 +123,9 @@ class LabelSpace:
         return cls(parsed, source)
 
     @classmethod
-    def from_metainfo(cls, metainfo: Mapping) -> 'LabelSpace':
+    def from_metainfo(cls,
+                      metainfo: Mapping,
+                      source: str = 'metainfo') -> 'LabelSpace':
         """Build from a dataset's metainfo (the inverse of :meth:`metainfo`).
 
         ``category_ids`` may be missing, as in metainfo of mmdet's datasets:
@@ -139,7 +141,7 @@ class LabelSpace:
         return cls([
             Category(int(id_), name, name in thing_names, tuple(color))
             for id_, name, color in zip(ids, names, palette)
-        ], metainfo.get('source', 'metainfo'))
+        ], source)
 
     @property
     def num_stuff(self) -> int:
@@ -200,8 +202,7 @@ class LabelSpace:
             thing_classes=self.thing_names,
             stuff_classes=self.stuff_names,
             palette=list(self.palette),
-            category_ids=self.category_ids,
-            source=self.source)
+            category_ids=self.category_ids)
 
     def __eq__(self, other) -> bool:
         return isinstance(other, LabelSpace) and [

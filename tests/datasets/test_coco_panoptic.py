@@ -193,3 +193,22 @@ def test_the_sample_photographs_load(sample_dir):
     counts = [len(np.unique(dataset[i]['gt_seg_map'])) for i in range(2)]
     # 18 and 32 segments, and void in both
     assert counts == [19, 33]
+
+
+def test_categories_of_another_file(written):
+    """COCO's test-dev JSON does not tell things from stuff."""
+    data, path = written
+
+    def change(content):
+        content.pop('annotations')
+        for category in content['categories']:
+            category.pop('isthing')
+
+    full = path.with_name('full.json')
+    shutil.copy(path, full)
+    edit(path, change)
+    with pytest.raises(PanopticError, match='isthing'):
+        build(path, test_mode=True)
+    dataset = build(path, test_mode=True, categories_file=full.name)
+    assert dataset.label_space.num_things == count_things(data.categories)
+    assert dataset.unannotated == [i.image_id for i in data.images]

@@ -1,9 +1,14 @@
 """Class counts that do not fit are named before training starts."""
+from types import SimpleNamespace
+
 import pytest
 from torch import nn
 
 from projects.panoptic_fpn.engine.label_check import (LabelSpaceCheckHook,
-                                                      check_class_counts)
+                                                      check_annotated,
+                                                      check_class_counts,
+                                                      check_same_categories,
+                                                      label_spaces)
 from projects.panoptic_fpn.errors import PanopticError
 from projects.panoptic_fpn.labels import LabelSpace
 
@@ -55,15 +60,69 @@ def test_one_off_names_both_numbers_and_the_key(kwargs, words):
     assert all(word in str(error.value) for word in words + ['my.json'])
 
 
-def dataset(label_space):
-    return type('Data', (), dict(metainfo=label_space.metainfo()))
+def dataset(label_space, **kwargs):
+    return SimpleNamespace(
+        metainfo=label_space.metainfo(),
+        ann_file=label_space.source,
+        **kwargs)
 
 
-def test_train_and_val_must_list_the_same_categories():
+def test_all_data_sets_must_list_the_same_categories():
     train, val = space(), space(source='val.json')
-    LabelSpaceCheckHook._compare(dataset(train), dataset(val))
+    check_same_categories([train, val])
     swapped = LabelSpace.from_coco(
         [dict(id=i, name=f'c{i}', isthing=int(i > 2)) for i in range(5)],
         'val.json')
-    with pytest.raises(PanopticError, match='val.json'):
-        LabelSpaceCheckHook._compare(dataset(train), dataset(swapped))
+    with pytest.raises(PanopticError, match='my.json and val.json'):
+        check_same_categories([train, train, swapped])
+
+
+def test_wrappers_are_looked_into():
+    first, second = dataset(space()), dataset(space(source='b.json'))
+    wrapped = SimpleNamespace(
+        metainfo=[{}, {}],
+        datasets=[first, SimpleNamespace(metainfo={}, dataset=second)])
+    assert [s.source for s in label_spaces(wrapped)] == ['my.json', 'b.json']
+
+
+def test_mmdets_concatenation_of_two_files_keeps_one_metainfo(tmp_path):
+    from mmdet.datasets import ConcatDataset
+    from projects.panoptic_fpn.datasets import CocoPanopticFPNDataset
+    from tests.oracles.perturb import random_data, write_coco_panoptic
+    data = random_data(1)
+    paths = [
+        write_coco_panoptic(data, tmp_path / name) for name in ('a', 'b')
+    ]
+    both = ConcatDataset([
+        CocoPanopticFPNDataset(
+            ann_file=str(path), data_prefix=dict(img='', seg=''))
+        for path in paths
+    ])
+    assert both.metainfo['classes']
+    assert [s.source for s in label_spaces(both)] == [str(p) for p in paths]
+
+
+def test_validation_needs_every_annotation():
+    check_annotated(dataset(space(), unannotated=[]))
+    with pytest.raises(PanopticError, match="my.json: 2 images.*id='x'"):
+        check_annotated(dataset(space(), unannotated=['x', 'y']))
+
+
+def test_the_hook_stops_a_run_before_it_starts():
+    loader = SimpleNamespace(dataset=dataset(space()))
+    runner = SimpleNamespace(
+        model=model(boxes=3),
+        train_dataloader=loader,
+        val_dataloader=loader,
+        test_dataloader=loader,
+        val_loop=object())
+    hook = LabelSpaceCheckHook()
+    for start in (hook.before_train, hook.before_val, hook.before_test):
+        with pytest.raises(PanopticError, match='num_classes=3'):
+            start(runner)
+    runner.model = model()
+    hook.before_train(runner)
+    loader.dataset.unannotated = [7]
+    with pytest.raises(PanopticError, match='no annotation'):
+        hook.before_train(runner)
+    hook.before_test(runner)

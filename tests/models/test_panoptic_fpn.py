@@ -23,6 +23,15 @@ def config(**loss_weights):
     return cfg
 
 
+def eager():
+    """A config whose untrained model puts its guesses on the map."""
+    cfg = config()
+    cfg.test_cfg.panoptic = dict(
+        score_thr=0.0, overlap_thr=0.9, stuff_area=0)
+    cfg.test_cfg.rcnn.update(score_thr=0.0, max_per_img=20)
+    return cfg
+
+
 def build(cfg):
     torch.manual_seed(0)
     model = MODELS.build(copy.deepcopy(cfg))
@@ -126,7 +135,7 @@ def test_unknown_threshold_is_refused():
 
 
 def test_one_pass_fills_everything():
-    model = build(config()).eval()
+    model = build(eager()).eval()
     shapes = ((3, 64, 96), (3, 96, 64))
     with torch.no_grad():
         results = model(**batch(model, False, shapes), mode='predict')
@@ -137,6 +146,7 @@ def test_one_pass_fills_everything():
         panoptic = sample.pred_panoptic_seg.sem_seg
         assert panoptic.shape == (1, h, w) and panoptic.dtype == torch.int32
         indices = sample.pred_panoptic_seg.instance_indices
+        assert len(indices) > 0
         for number, index in enumerate(indices, 1):
             label = sample.pred_instances.labels[index]
             assert (panoptic == label + 1000 * number).any()
@@ -144,14 +154,18 @@ def test_one_pass_fills_everything():
 
 
 def test_a_batch_gives_what_its_images_give_alone():
-    model = build(config()).eval()
-    data = batch(model, False)
+    """Both images padded alike; sizes differ, so one carries padding."""
+    model = build(eager()).eval()
+    data = batch(model, False, ((3, 64, 96), (3, 60, 90)))
     with torch.no_grad():
         together = model(**copy.deepcopy(data), mode='predict')
         for i, sample in enumerate(together):
             alone, = model(
                 data['inputs'][i:i + 1], [data['data_samples'][i]],
                 mode='predict')
+            assert sample.pred_panoptic_seg.instance_indices
+            assert sample.pred_panoptic_seg.sem_seg.shape[1:] == \
+                sample.ori_shape
             torch.testing.assert_close(sample.pred_instances.bboxes,
                                        alone.pred_instances.bboxes)
             same = (
@@ -160,12 +174,33 @@ def test_a_batch_gives_what_its_images_give_alone():
             assert same.float().mean() > 0.999
 
 
+def test_network_resolution_without_detections():
+    """mmdet's empty masks have the original size, whatever is asked for."""
+    cfg = config()
+    cfg.test_cfg.rcnn.score_thr = 1.1
+    model = build(cfg).eval()
+    data = batch(model, False)
+    for sample in data['data_samples']:
+        sample.set_metainfo(
+            dict(ori_shape=(32, 48), scale_factor=(2.0, 2.0)))
+    for rescale, shape in ((False, (64, 96)), (True, (32, 48))):
+        with torch.no_grad():
+            sample = model.predict(
+                data['inputs'],
+                copy.deepcopy(data['data_samples']),
+                rescale=rescale)[0]
+        assert len(sample.pred_instances) == 0
+        assert sample.pred_panoptic_seg.sem_seg.shape == (1, ) + shape
+
+
 @pytest.mark.parametrize('weights', [
     dict(instance=1.0, semantic=0.0),
     dict(instance=0.0, semantic=1.0),
 ])
 def test_one_branch_still_gives_a_panoptic_map(weights):
-    model = build(config(**weights)).eval()
+    cfg = eager()
+    cfg.loss_weights = weights
+    model = build(cfg).eval()
     with torch.no_grad():
         sample = model(**batch(model, False), mode='predict')[0]
     panoptic = sample.pred_panoptic_seg.sem_seg
@@ -177,6 +212,7 @@ def test_one_branch_still_gives_a_panoptic_map(weights):
     else:
         void = NUM_THINGS + NUM_STUFF
         assert all(label < NUM_THINGS or label == void for label in labels)
+        assert len(labels) > 1
 
 
 @pytest.mark.parametrize('items', [(0, 0), (0, 2)])

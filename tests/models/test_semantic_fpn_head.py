@@ -165,3 +165,18 @@ def test_predict_crops_the_padding_and_rescales():
     full = nn.functional.interpolate(
         model(features(batch=1)), scale_factor=4, mode='bilinear')
     torch.testing.assert_close(logits, full[0, :, :60, :40])
+
+
+@pytest.mark.parametrize('things, stuff, predict_things, channels', [
+    (0, 3, False, 4),
+    (0, 3, True, 3),
+    (2, 1, False, 2),
+    (1, 1, True, 2),
+])
+def test_channels_of_small_label_spaces(things, stuff, predict_things,
+                                        channels):
+    model = head(
+        num_things_classes=things,
+        num_stuff_classes=stuff,
+        predict_things=predict_things)
+    assert model(features()).shape[1] == channels

@@ -7,6 +7,7 @@ train_pipeline = [
     dict(type='LoadPanopticMap', backend_args=backend_args),
     dict(
         type='RandomChoiceResize',
+        resize_type='PanopticResize',
         scales=[(1333, side) for side in range(640, 801, 32)],
         keep_ratio=True),
     dict(type='RandomFlip', prob=0.5),
@@ -15,7 +16,7 @@ train_pipeline = [
 ]
 test_pipeline = [
     dict(type='LoadPanopticImage', backend_args=backend_args),
-    dict(type='Resize', scale=(1333, 800), keep_ratio=True),
+    dict(type='PanopticResize', scale=(1333, 800), keep_ratio=True),
     # after the geometry: evaluated at the original size
     dict(type='LoadPanopticMap', backend_args=backend_args),
     dict(

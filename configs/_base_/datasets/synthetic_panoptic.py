@@ -11,7 +11,7 @@ train_pipeline = [
 ]
 test_pipeline = [
     dict(type='LoadPanopticImage'),
-    dict(type='Resize', scale=(128, 128), keep_ratio=True),
+    dict(type='PanopticResize', scale=(128, 128), keep_ratio=True),
     dict(type='LoadPanopticMap'),
     dict(
         type='DerivePanopticTargets',

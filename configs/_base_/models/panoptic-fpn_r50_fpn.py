@@ -124,7 +124,8 @@ model = dict(
                 neg_iou_thr=0.5,
                 min_pos_iou=0.5,
                 match_low_quality=False,
-                # proposals that lie in a crowd are no background
+                # proposals that lie in a crowd are no background (mmdet looks
+                # at crowd only where an image has other things, too)
                 ignore_iof_thr=0.7),
             sampler=dict(
                 type='RandomSampler',

@@ -23,8 +23,10 @@ param_scheduler = [
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=0.0001),
-    # the code base of the paper does not decay group norm
-    paramwise_cfg=dict(norm_decay_mult=0.0))
+    # as in the code base of the paper: no decay of group norm and biases,
+    # biases at twice the rate
+    paramwise_cfg=dict(
+        norm_decay_mult=0.0, bias_decay_mult=0.0, bias_lr_mult=2.0))
 
 # Learning rate and schedule fit 8 GPUs with 2 images each. `--auto-scale-lr`
 # scales both to another batch.

@@ -33,6 +33,8 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
         filter_cfg (dict, optional): In training, ``min_size`` drops images
             with a shorter side below it, ``filter_empty_gt`` those without
             a segment. Images with stuff only are kept.
+        categories_file (str, optional): Another JSON to take ``categories``
+            from, for files that lack ``isthing`` (COCO's test-dev).
         skip_corrupt (bool): In training, go on with another image where one
             cannot be read, and log how many were skipped. By default a
             corrupt file stops the run.
@@ -48,12 +50,20 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
                  *args,
                  ann_file: str = '',
                  data_prefix: dict = dict(img='', seg=''),
+                 categories_file: Optional[str] = None,
                  skip_corrupt: bool = False,
                  **kwargs) -> None:
+        self.categories_file = categories_file
         self.skip_corrupt = skip_corrupt
         self.num_skipped = 0
         super().__init__(
             *args, ann_file=ann_file, data_prefix=data_prefix, **kwargs)
+
+    def _join_prefix(self) -> None:
+        super()._join_prefix()
+        if self.categories_file and self.data_root:
+            self.categories_file = join_path(self.data_root,
+                                             self.categories_file)
 
     def load_data_list(self) -> List[dict]:
         """Read and check the JSON.
@@ -66,9 +76,11 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
             the PNG), ``category`` (label), ``iscrowd`` and ``is_thing``
             (a thing and not crowd, as in mmdet).
         """
-        content = self._read_json()
-        self.label_space = LabelSpace.from_coco(content['categories'],
-                                                self.ann_file)
+        content = self._read_json(self.ann_file)
+        self._check_content(content)
+        source = self.categories_file or self.ann_file
+        named = self._read_json(source) if self.categories_file else content
+        self.label_space = LabelSpace.from_coco(named['categories'], source)
         self._adopt_metainfo()
         images = self._unique(content['images'], 'id', 'image')
         annotations = self._unique(
@@ -79,30 +91,32 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
                 f'{self.ann_file}: {len(strays)} annotations name images that '
                 f'are not in "images", the first is image_id={strays[0]!r}. '
                 'Add the images or remove the annotations.')
+        self.unannotated = [key for key in images if key not in annotations]
         return [
             self.parse_data_info(
                 dict(image=image, annotation=annotations.get(image_id)))
             for image_id, image in images.items()
         ]
 
-    def _read_json(self) -> dict:
+    def _read_json(self, path: str) -> dict:
         try:
             content = load(
-                self.ann_file,
-                file_format='json',
-                backend_args=self.backend_args)
+                path, file_format='json', backend_args=self.backend_args)
         except FileNotFoundError:
             raise PanopticError(
-                f'{self.ann_file}: no such file. Set data_root and ann_file '
-                'of the dataset to your panoptic JSON.') from None
+                f'{path}: no such file. Set data_root and ann_file of the '
+                'dataset to your panoptic JSON.') from None
         except ValueError as error:
-            raise PanopticError(f'{self.ann_file}: not a JSON file ({error}). '
-                                'Copy or export it again.') from None
+            raise PanopticError(f'{path}: not a JSON file ({error}). Copy or '
+                                'export it again.') from None
         for key in ('images', 'categories'):
             if not isinstance(content, dict) or key not in content:
                 raise PanopticError(
-                    f'{self.ann_file}: no "{key}" at the top level. A COCO '
-                    'panoptic JSON has images, annotations and categories.')
+                    f'{path}: no "{key}" at the top level. A COCO panoptic '
+                    'JSON has images, annotations and categories.')
+        return content
+
+    def _check_content(self, content: dict) -> None:
         if not content['images']:
             raise PanopticError(f'{self.ann_file}: "images" is empty. '
                                 'List at least one image.')
@@ -110,7 +124,6 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
             raise PanopticError(
                 f'{self.ann_file}: no annotations, so nothing to train on. '
                 'Give the JSON with "annotations".')
-        return content
 
     def _adopt_metainfo(self) -> None:
         """Classes of the JSON; a config may repeat but not change them."""

@@ -95,7 +95,8 @@ def scale_to_batch(cfg: Config, world_size: int) -> Config:
     _scale_lr(cfg, per_step / base)
     if auto.get('scale_schedule', True):
         _scale_schedule(cfg, base / per_iteration)
-    cfg.auto_scale_lr = dict(auto, enable=False, base_batch_size=per_step)
+    cfg.auto_scale_lr = dict(
+        auto, enable=False, base_batch_size=per_step, scaled=True)
     return cfg
 
 

@@ -3,10 +3,9 @@
 A count set one off is otherwise found by a device assert hours later, or
 never: a model whose classes are not the data's trains well and scores 0.
 """
-from typing import Iterator, Tuple
+from typing import Any, Iterator, List, Sequence, Tuple
 
 from mmdet.registry import HOOKS
-from mmengine.dataset import BaseDataset
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from torch import nn
@@ -68,19 +67,75 @@ def check_class_counts(model: nn.Module, space: LabelSpace) -> None:
                         f'wherever {kind} classes are counted).')
 
 
+def leaf_datasets(dataset: Any) -> Iterator[Any]:
+    """The data sets inside wrappers such as ``ConcatDataset``."""
+    children = getattr(dataset, 'datasets', None)
+    if children is None:
+        child = getattr(dataset, 'dataset', None)
+        children = [] if child is None else [child]
+    if not children:
+        yield dataset
+    for child in children:
+        yield from leaf_datasets(child)
+
+
+def label_spaces(dataset: Any) -> List[LabelSpace]:
+    """Label spaces of a data set or of those inside a wrapper; none for data
+    sets whose metainfo does not tell things from stuff."""
+    spaces = []
+    for leaf in leaf_datasets(dataset):
+        meta = leaf.metainfo
+        if 'thing_classes' in meta:
+            source = getattr(leaf, 'ann_file', None) or type(leaf).__name__
+            spaces.append(LabelSpace.from_metainfo(meta, source))
+    return spaces
+
+
+def check_same_categories(spaces: Sequence[LabelSpace]) -> None:
+    """Compare the categories of data sets.
+
+    Raises:
+        PanopticError: Two files list different ones; names both and what is
+            in one only.
+    """
+    for other in spaces[1:]:
+        if other != spaces[0]:
+            one, two = ({(c.id, c.name, c.isthing)
+                         for c in space.categories}
+                        for space in (spaces[0], other))
+            raise PanopticError(
+                f'{spaces[0].source} and {other.source} list different '
+                f'categories; (id, name, isthing) of one only: '
+                f'{sorted(one ^ two)[:6]}. Train and validate with the same '
+                'categories.')
+
+
+def check_annotated(dataset: Any) -> None:
+    """Validation needs the ground truth of every image.
+
+    Raises:
+        PanopticError: Names the file and an image without annotation.
+    """
+    for leaf in leaf_datasets(dataset):
+        missing = getattr(leaf, 'unannotated', [])
+        if missing:
+            raise PanopticError(
+                f'{leaf.ann_file}: {len(missing)} images have no annotation, '
+                f'the first is id={missing[0]!r}, so validation cannot score '
+                'them. Remove them from "images", or keep them for a test '
+                'that only writes results.')
+
+
 @HOOKS.register_module()
 class LabelSpaceCheckHook(Hook):
-    """Check model and data sets against one another at start-up.
-
-    Data sets without ``thing_classes`` in their metainfo are not checked.
-    """
+    """Check model and data sets against one another at start-up."""
 
     def before_train(self, runner) -> None:
-        self._check(runner, runner.train_dataloader.dataset)
+        datasets = [runner.train_dataloader.dataset]
         if runner.val_loop is not None:
-            val = runner.val_dataloader.dataset
-            self._check(runner, val)
-            self._compare(runner.train_dataloader.dataset, val)
+            datasets.append(runner.val_dataloader.dataset)
+            check_annotated(datasets[1])
+        self._check(runner, *datasets)
 
     def before_val(self, runner) -> None:
         self._check(runner, runner.val_dataloader.dataset)
@@ -88,25 +143,12 @@ class LabelSpaceCheckHook(Hook):
     def before_test(self, runner) -> None:
         self._check(runner, runner.test_dataloader.dataset)
 
-    def _check(self, runner, dataset: BaseDataset) -> None:
+    @staticmethod
+    def _check(runner, *datasets: Any) -> None:
+        spaces = [s for dataset in datasets for s in label_spaces(dataset)]
+        check_same_categories(spaces)
         model = runner.model
         if is_model_wrapper(model):
             model = model.module
-        if 'thing_classes' in dataset.metainfo:
-            check_class_counts(model,
-                               LabelSpace.from_metainfo(dataset.metainfo))
-
-    @staticmethod
-    def _compare(train: BaseDataset, val: BaseDataset) -> None:
-        metas = [train.metainfo, val.metainfo]
-        if not all('thing_classes' in meta for meta in metas):
-            return
-        first, second = (LabelSpace.from_metainfo(meta) for meta in metas)
-        if first != second:
-            ours = {(c.id, c.name, c.isthing) for c in first.categories}
-            theirs = {(c.id, c.name, c.isthing) for c in second.categories}
-            raise PanopticError(
-                f'{first.source} and {second.source} list different '
-                f'categories; (id, name, isthing) of one only: '
-                f'{sorted(ours ^ theirs)[:6]}. Train and validate with the '
-                'same categories.')
+        for space in spaces:
+            check_class_counts(model, space)

@@ -102,8 +102,9 @@ class ResumableIterTrainLoop(IterBasedTrainLoop):
         if not isinstance(dataset, SeededDatasetMixin):
             print_log(
                 f'{type(dataset).__name__} does not seed its pipeline '
-                '(SeededDatasetMixin): unless the dataset inside does, '
-                'augmentation will differ after a resume.',
+                '(SeededDatasetMixin). ConcatDataset and RepeatDataset pass '
+                'the seed on to a dataset that does; with others, such as '
+                'ClassBalancedDataset, augmentation differs after a resume.',
                 logger='current',
                 level=logging.WARNING)
 

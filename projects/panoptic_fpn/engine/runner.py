@@ -261,6 +261,14 @@ class PanopticRunner(Runner):
         meta = checkpoint['meta']
         former, current = meta.get(_STREAM), self._stream()
         if former is not None and former != current:
+            auto = self.cfg.get('auto_scale_lr') or {}
+            if auto.get('scaled') and former['images_per_iteration'] \
+                    != current['images_per_iteration']:
+                raise CheckpointError(
+                    f'{filename} was written with {former}, this run has '
+                    f'{current}: its learning rate and milestones are of '
+                    'another batch than --auto-scale-lr scales to. Resume '
+                    'with the same number of images per iteration.')
             self.logger.warning(
                 f'{filename} was written with {former}, this run has '
                 f'{current}: it continues at the same iteration, with other '

@@ -55,8 +55,17 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
                  metric: Any = ('bbox', 'segm'),
                  **kwargs) -> None:
         metric = [metric] if isinstance(metric, str) else list(metric)
-        with redirect_stdout(io.StringIO()):
-            super().__init__(ann_file=ann_file, metric=metric, **kwargs)
+        try:
+            with redirect_stdout(io.StringIO()):
+                super().__init__(ann_file=ann_file, metric=metric, **kwargs)
+        except (OSError, ValueError, KeyError) as error:
+            if ann_file is None:
+                raise
+            raise PanopticError(
+                f'PanopticInstanceAPMetric.ann_file={ann_file}: cannot be '
+                f'read as an instances JSON ({error}). Correct the path, or '
+                'set ann_file=None to derive the ground truth from the '
+                'panoptic annotation.') from None
         self.ann_file = ann_file
 
     @property

@@ -12,7 +12,7 @@ C = T + S. Void pixels are excluded. mIoU is the mean over the channels that
 occur in the ground truth, fIoU weights them by their share of its pixels,
 mIoU_stuff is the mean over those of them that are stuff classes.
 """
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -111,9 +111,9 @@ class SemanticIoUMetric(PerImageMetric):
     The ground truth is ``gt_panoptic_seg`` of the data samples.
 
     Args:
-        predict_things (bool): Whether the semantic head has a channel for
-            each thing class (Cityscapes) instead of one 'other' (COCO); the
-            same as in the model.
+        predict_things (bool, optional): Whether the semantic head has a
+            channel for each thing class (Cityscapes) instead of one 'other'
+            (COCO). By default what the model says in ``pred_sem_seg``.
         classwise (bool): Whether to print a line for each class.
         prefix (str, optional): First part of the keys. Defaults to none.
     """
@@ -122,32 +122,40 @@ class SemanticIoUMetric(PerImageMetric):
     keys = ('mIoU', 'fIoU', 'mIoU_stuff')
 
     def __init__(self,
-                 predict_things: bool = False,
+                 predict_things: Optional[bool] = None,
                  classwise: bool = False,
                  prefix: Optional[str] = None) -> None:
         super().__init__(prefix=prefix)
         self.predict_things = predict_things
         self.classwise = classwise
 
-    @property
-    def num_channels(self) -> int:
-        space = self.space
-        return (space.num_classes if self.predict_things else space.num_stuff +
-                1)
+    def _layout(self, sample: Dict) -> bool:
+        """Whether things have channels, by the model and by the config."""
+        told = sample[self.prediction].get('predict_things')
+        if told is None:
+            return bool(self.predict_things)
+        if self.predict_things not in (None, told):
+            raise PanopticError(
+                f'SemanticIoUMetric.predict_things={self.predict_things}, but '
+                f'model.semantic_head.predict_things={told}. Leave it out of '
+                'the metric.')
+        return told
 
-    def image_row(self, sample: Dict) -> np.ndarray:
-        """int64 (3, C) areas of one image."""
-        space = self.space
+    def image_row(self, sample: Dict) -> Tuple[bool, np.ndarray]:
+        """Layout of the channels and int64 (3, C) areas of one image."""
+        space, predict_things = self.space, self._layout(sample)
         pred = to_plane(sample[self.prediction]['sem_seg'])
         gt = self.ground_truth(
             sample, 'Give the dataset its annotation file, or leave this '
             'metric out.')[0]
         check_same_shape(sample, self.prediction, pred.shape, gt.shape)
         channels = semantic_channels(space.num_things, space.num_stuff,
-                                     self.predict_things)
+                                     predict_things)
+        num_channels = space.num_stuff + (
+            space.num_things if predict_things else 1)
         try:
-            return semantic_areas(gt, pred, np.append(channels, IGNORE_LABEL),
-                                  self.num_channels)
+            return predict_things, semantic_areas(
+                gt, pred, np.append(channels, IGNORE_LABEL), num_channels)
         except CodeError as error:
             raise PanopticError(
                 f'{image_name(sample)}: {error} Check num_things, num_stuff '
@@ -156,12 +164,13 @@ class SemanticIoUMetric(PerImageMetric):
     def compute(self, rows: List[Row]) -> Dict[str, float]:
         """Scores of the summed areas."""
         space = self.space
-        areas = sum(row for _, row in rows)
-        first = space.num_things if self.predict_things else 0
+        predict_things = rows[0][1][0]
+        areas = sum(areas for _, (_, areas) in rows)
+        first = space.num_things if predict_things else 0
         scores = semantic_scores(areas, range(first, first + space.num_stuff))
         if self.classwise:
             names = (
-                space.names if self.predict_things else
+                space.names if predict_things else
                 (*space.stuff_names, 'other'))
             columns = {key: scores[key] for key in ('IoU', 'Acc')}
             print_log(

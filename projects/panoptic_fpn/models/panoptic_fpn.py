@@ -8,6 +8,9 @@ from typing import Dict, List, Optional, Tuple
 
 import torch
 from mmdet.models.detectors import TwoStageDetector
+from mmdet.models.roi_heads.bbox_heads import BBoxHead
+from mmdet.models.roi_heads.mask_heads import FCNMaskHead
+from mmdet.models.roi_heads.roi_extractors import BaseRoIExtractor
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample, SampleList
 from mmdet.utils import ConfigType, InstanceList, OptConfigType
@@ -90,11 +93,11 @@ class TwoStagePanopticFPN(TwoStageDetector):
         if self.with_rpn:
             give_float32(self.rpn_head)
         if self.with_roi_head:
-            for name, module in self.roi_head.named_modules():
-                leaf = name.rpartition('.')[2]
-                if leaf.endswith('roi_extractor'):
+            # by type: heads of a cascade are entries of a list
+            for module in self.roi_head.modules():
+                if isinstance(module, BaseRoIExtractor):
                     take_float32(module)
-                elif leaf in ('bbox_head', 'mask_head'):
+                elif isinstance(module, (BBoxHead, FCNMaskHead)):
                     give_float32(module)
 
     @property
@@ -155,7 +158,7 @@ class TwoStagePanopticFPN(TwoStageDetector):
             - ``pred_instances``: ``bboxes`` (n, 4), ``scores``, ``labels``,
               ``masks`` (n, h, w) bool
             - ``pred_sem_seg.sem_seg`` (1, h, w): channel of the semantic
-              branch
+              branch; its metainfo ``predict_things`` tells their layout
             - ``pred_panoptic_seg.sem_seg`` (1, h, w) int32: label + 1000 *
               number, void = number of classes. Its metainfo
               ``instance_indices`` names for number i + 1 the index in
@@ -193,16 +196,16 @@ class TwoStagePanopticFPN(TwoStageDetector):
                          instances: Optional[InstanceData],
                          channels: Optional[Tensor], rescale: bool) -> None:
         shape = sample.ori_shape if rescale else sample.img_shape
+        predict_things = (
+            self.with_semantic_head and self.semantic_head.predict_things)
         panoptic, kept = self.panoptic_fusion_head.predict(
-            instances,
-            channels,
-            predict_things=self.with_semantic_head
-            and self.semantic_head.predict_things,
-            shape=tuple(shape[:2]))
+            instances, channels, predict_things, tuple(shape[:2]))
         if instances is not None:
             sample.pred_instances = instances
         if channels is not None:
-            sample.pred_sem_seg = PixelData(sem_seg=channels[None])
+            sample.pred_sem_seg = PixelData(
+                sem_seg=channels[None],
+                metainfo=dict(predict_things=predict_things))
         sample.pred_panoptic_seg = PixelData(
             sem_seg=panoptic[None],
             metainfo=dict(instance_indices=kept.tolist()))

@@ -76,7 +76,11 @@ class PanopticFusionHead(BaseModule):
         """
         score_thr, overlap_thr, stuff_area = self.thresholds.values()
         if instances is not None:
-            panoptic, kept = paste_instances(instances.masks, instances.bboxes,
+            masks = instances.masks
+            if not len(masks):
+                # mmdet's empty masks have the original size, always
+                masks = masks.new_zeros((0, ) + shape)
+            panoptic, kept = paste_instances(masks, instances.bboxes,
                                              instances.scores,
                                              instances.labels, score_thr,
                                              overlap_thr, self.void)

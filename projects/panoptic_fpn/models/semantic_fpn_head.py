@@ -6,7 +6,7 @@ K     num_stuff + 1, last channel = 'other' (any thing), as on COCO; or
       num_things + num_stuff, in label order, as on Cityscapes (section 4.1)
 H, W  padded batch size in pixels, multiples of 32
 """
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -60,6 +60,8 @@ class SemanticFPNHead(FPNHead):
                              f"'concat', not {aggregation!r}.")
         label_channels = semantic_channels(num_things_classes,
                                            num_stuff_classes, predict_things)
+        painted = channel_labels(num_things_classes, num_stuff_classes,
+                                 predict_things)
         kwargs.setdefault('in_index', tuple(range(len(in_channels))))
         # mmseg's own loss is never called (it averages over all pixels at
         # mmdet's scope and knows no 'other'); its default only has to build.
@@ -67,8 +69,8 @@ class SemanticFPNHead(FPNHead):
             tuple(feature_strides),
             in_channels=tuple(in_channels),
             channels=channels,
-            num_classes=int(label_channels.max()) + 1,
-            out_channels=int(label_channels.max()) + 1,
+            num_classes=len(painted),
+            out_channels=len(painted),
             dropout_ratio=0,
             norm_cfg=norm_cfg,
             **kwargs)
@@ -85,12 +87,6 @@ class SemanticFPNHead(FPNHead):
         self.register_buffer(
             'label_channels',
             torch.from_numpy(np.append(label_channels, -1)),
-            persistent=False)
-        self.register_buffer(
-            'channel_labels',
-            torch.from_numpy(
-                channel_labels(num_things_classes, num_stuff_classes,
-                               predict_things)),
             persistent=False)
 
     def _deepen(self, convs_per_stage: int) -> None:
@@ -153,8 +149,11 @@ class SemanticFPNHead(FPNHead):
     def predict(self,
                 feats: Tuple[Tensor],
                 batch_img_metas: List[dict],
-                rescale: bool = True) -> List[Tensor]:
+                rescale: bool = True) -> Iterator[Tensor]:
         """Logits of each image of a batch, at image resolution.
+
+        One image at a time: those of a photograph of 12 megapixels take
+        2.6 GB.
 
         Args:
             feats (tuple[Tensor]): FPN levels.
@@ -163,19 +162,17 @@ class SemanticFPNHead(FPNHead):
             rescale (bool): To the original image instead of the network's
                 input.
 
-        Returns:
-            list[Tensor]: Float32 logits, each (K, h, w).
+        Yields:
+            Tensor: Float32 logits (K, h, w).
         """
         logits = self(feats).float()
-        results = []
         for single, meta in zip(logits, batch_img_metas):
             single = self._resize(single, meta['batch_input_shape'])
             height, width = meta['img_shape'][:2]
             single = single[:, :height, :width]
             if rescale:
                 single = self._resize(single, meta['ori_shape'][:2])
-            results.append(single)
-        return results
+            yield single
 
     def _resize(self, logits: Tensor, size: Tuple[int, int]) -> Tensor:
         return F.interpolate(

@@ -1,7 +1,8 @@
 from .loading import LoadPanopticImage, LoadPanopticMap
+from .resize import PanopticResize
 from .targets import DerivePanopticTargets, PackPanopticInputs
 
 __all__ = [
     'DerivePanopticTargets', 'LoadPanopticImage', 'LoadPanopticMap',
-    'PackPanopticInputs'
+    'PackPanopticInputs', 'PanopticResize'
 ]

@@ -39,7 +39,10 @@ def read_bytes(path: str, what: str, backend_args: Optional[dict]) -> bytes:
         CorruptFileError: It does not exist or cannot be read.
     """
     try:
-        return get(path, backend_args=backend_args)
+        content = get(path, backend_args=backend_args)
+        if content is None:  # what LMDB answers to an unknown key
+            raise KeyError('no such key')
+        return content
     except (OSError, KeyError) as error:
         raise CorruptFileError(
             f'{path}: cannot read the {what} ({error}). Restore the file, or '

@@ -20,8 +20,8 @@ class PanopticVisualizationHook(Hook):
 
     In validation the same images are drawn every time and sent to the
     visualizer's backends, one tag for each image and the training iteration
-    as step. In testing pictures go to a folder where one is given, else to
-    the backends.
+    as step. In testing nothing is drawn unless a folder is given or
+    ``show`` is set: 5000 pictures take longer than the evaluation.
 
     Args:
         draw (bool): Whether to draw at all.
@@ -98,7 +98,9 @@ class PanopticVisualizationHook(Hook):
                         data_batch: Optional[dict] = None,
                         outputs: Optional[Sequence[DetDataSample]] = None
                         ) -> None:
-        """Draw the images of a test."""
+        """Draw the images of a test, where someone asked for pictures."""
+        if self.test_out_dir is None and not self.show:
+            return
         for sample in self._chosen(outputs, self.test_num_images):
             stem, out_file = self._stem(sample.img_path), None
             if self.test_out_dir is not None:

@@ -125,7 +125,7 @@ class PanopticVisualizer(DetLocalVisualizer):
 
     def _label_space(self) -> LabelSpace:
         meta = self.dataset_meta or {}
-        missing = [k for k in ('classes', 'thing_classes') if not meta.get(k)]
+        missing = [k for k in ('classes', 'thing_classes') if k not in meta]
         if missing:
             raise ValueError(
                 f'PanopticVisualizer: dataset_meta has no {missing}. Set '
