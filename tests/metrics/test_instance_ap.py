@@ -8,6 +8,7 @@ import torch
 from mmdet.evaluation import CocoMetric
 from pycocotools import mask as mask_util
 
+from projects.panoptic_fpn.errors import PanopticError
 from projects.panoptic_fpn.metrics import PanopticInstanceAPMetric
 from projects.panoptic_fpn.metrics.instance_truth import instance_truth
 from tests.metrics.data import (clone, make_case, run_metric, same_samples,
@@ -283,3 +284,13 @@ def test_errors(tmp_path):
         run(samples, ann_file=str(path))
     with pytest.raises(ValueError, match="'b'.*first id there is"):
         run([{**samples[1], 'img_id': 'b'}], ann_file=str(path))
+
+
+@pytest.mark.parametrize('content', [None, '{', '{}'])
+def test_an_unreadable_instances_json_is_named(tmp_path, content):
+    path = tmp_path / 'instances.json'
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(PanopticError, match='ann_file=None to derive') as info:
+        PanopticInstanceAPMetric(ann_file=str(path)).compute([])
+    assert str(path) in str(info.value)

@@ -50,6 +50,26 @@ def test_agrees_with_the_oracle(seed, predict_things):
         assert abs(scores[key] - 100 * value) <= 1e-9
 
 
+@pytest.mark.parametrize('predict_things', [False, True])
+def test_the_model_tells_the_layout_of_its_channels(predict_things):
+    """A perfect prediction scores 100 without a word in the config."""
+    data, _, samples = make_case(2)
+    space = space_of(data)
+    table = semantic_channels(space.num_things, space.num_stuff,
+                              predict_things)
+    for sample in samples:
+        labels = sample['gt_panoptic_seg']['sem_seg'][0].numpy() % 1000
+        sample['pred_sem_seg'] = dict(
+            as_map(np.append(table, 0)[labels]),
+            predict_things=predict_things)
+    scores = run_metric(SemanticIoUMetric(), samples, space.metainfo())
+    assert scores['mIoU'] == scores['mIoU_stuff'] == 100
+    with pytest.raises(ValueError, match='Leave it out of the metric'):
+        run_metric(
+            SemanticIoUMetric(predict_things=not predict_things), samples,
+            space.metainfo())
+
+
 @pytest.mark.parametrize('seed', range(3))
 def test_counts_are_those_of_mmseg(seed):
     rng = np.random.default_rng(seed)

@@ -167,6 +167,14 @@ def test_hook_writes_all_pictures_of_a_test(visualizer, tmp_path):
     assert backend_files(tmp_path) == []
 
 
+def test_hook_draws_no_test_unless_asked_to(tmp_path):
+    visualizer = MagicMock()
+    hook = HOOKS.build(dict(type='PanopticVisualizationHook'))
+    samples = make_samples(tmp_path, ['0.png', '1.png'])
+    run(hook, 'test', make_runner(visualizer, tmp_path), [samples])
+    assert visualizer.add_datasample.call_count == 0
+
+
 def test_hook_goes_on_without_an_image(tmp_path):
     hook = HOOKS.build(dict(type='PanopticVisualizationHook'))
     samples = make_samples(tmp_path, ['0.png', '1.png'])
