@@ -213,6 +213,42 @@ def test_scores_of_a_run_are_panopticapis(shapes, trained, tmp_path):
     assert ours['coco_panoptic/PQ'] > 30
 
 
+def test_results_for_images_without_annotation(shapes, trained, tmp_path):
+    """As on a test server: no annotations, no isthing in the categories."""
+    truth = json.loads((shapes / 'annotations/panoptic_val.json').read_text())
+    names = [dict(id=c['id'], name=c['name']) for c in truth['categories']]
+    info = tmp_path / 'image_info.json'
+    info.write_text(json.dumps(dict(images=truth['images'], categories=names)))
+    config = tmp_path / 'server.py'
+    config.write_text(f"""
+_base_ = '{TINY}'
+test_dataloader = dict(
+    num_workers=0,
+    persistent_workers=False,
+    dataset=dict(
+        _delete_=True,
+        type='CocoPanopticFPNDataset',
+        ann_file='{info}',
+        categories_file='{shapes}/annotations/panoptic_val.json',
+        data_prefix=dict(img='{shapes}/val/'),
+        test_mode=True,
+        pipeline={{{{_base_.test_pipeline}}}}))
+""")
+    run([
+        sys.executable,
+        str(ROOT / 'tools' / 'test.py'),
+        str(config),
+        str(trained), '--work-dir',
+        str(tmp_path), '--format-only',
+        str(tmp_path / 'out')
+    ])
+    found = json.loads((tmp_path / 'out.panoptic.json').read_text())
+    assert len(found['annotations']) == RECIPE['num_val']
+    for note in found['annotations']:
+        assert (tmp_path / 'out.panoptic' / note['file_name']).is_file()
+        assert note['segments_info']
+
+
 def test_demo_writes_its_three_files(shapes, trained, tmp_path):
     photo = shapes / 'val' / '000000.png'
     run([

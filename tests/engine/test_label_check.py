@@ -87,6 +87,7 @@ def test_wrappers_are_looked_into():
 
 def test_mmdets_concatenation_of_two_files_keeps_one_metainfo(tmp_path):
     from mmdet.datasets import ConcatDataset
+
     from projects.panoptic_fpn.datasets import CocoPanopticFPNDataset
     from tests.oracles.perturb import random_data, write_coco_panoptic
     data = random_data(1)

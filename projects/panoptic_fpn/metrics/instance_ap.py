@@ -58,8 +58,8 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
         try:
             with redirect_stdout(io.StringIO()):
                 super().__init__(ann_file=ann_file, metric=metric, **kwargs)
-            for key in ('images', 'annotations', 'categories'):
-                if ann_file is not None:
+            if ann_file is not None:
+                for key in ('images', 'annotations', 'categories'):
                     self._coco_api.dataset[key]
         except (OSError, ValueError, KeyError) as error:
             if ann_file is None:

@@ -2,8 +2,8 @@
 
 mmcv resizes maps with OpenCV's ``INTER_NEAREST``, which takes the value at
 the edge of a pixel, while the image is interpolated at pixel centres: boxes
-derived from the map are then off by nearly half a pixel. ``INTER_NEAREST_EXACT``
-takes the value at the centre.
+derived from the map are then off by nearly half a pixel.
+``INTER_NEAREST_EXACT`` takes the value at the centre.
 """
 import cv2
 from mmdet.datasets.transforms import Resize
