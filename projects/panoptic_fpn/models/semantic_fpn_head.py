@@ -63,8 +63,9 @@ class SemanticFPNHead(FPNHead):
         painted = channel_labels(num_things_classes, num_stuff_classes,
                                  predict_things)
         kwargs.setdefault('in_index', tuple(range(len(in_channels))))
-        # mmseg's own loss is never called (it averages over all pixels at
-        # mmdet's scope and knows no 'other'); its default only has to build.
+        # No loss of mmseg's: it averages over all pixels at mmdet's scope and
+        # knows no 'other'.
+        kwargs.setdefault('loss_decode', [])
         super().__init__(
             tuple(feature_strides),
             in_channels=tuple(in_channels),
