@@ -73,9 +73,9 @@ val_evaluator = dict(
     ])
 test_evaluator = val_evaluator
 
-max_iters = 600
+max_iters = 500
 train_cfg = dict(
-    type='ResumableIterTrainLoop', max_iters=max_iters, val_interval=200)
+    type='ResumableIterTrainLoop', max_iters=max_iters, val_interval=250)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 param_scheduler = [
@@ -92,4 +92,4 @@ optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=0.001, weight_decay=0.01))
 auto_scale_lr = dict(enable=False, base_batch_size=2, scale_schedule=True)
 default_hooks = dict(
-    logger=dict(interval=10), checkpoint=dict(interval=200))
+    logger=dict(interval=10), checkpoint=dict(interval=250))

@@ -15,7 +15,6 @@ model = dict(
         num_things_classes=num_things, num_stuff_classes=num_stuff),
     panoptic_fusion_head=dict(
         num_things_classes=num_things, num_stuff_classes=num_stuff),
-    rpn_head=dict(anchor_generator=dict(scales=[4])),
     # images of 128 x 128 pixels
     test_cfg=dict(panoptic=dict(stuff_area=64)))
 

@@ -19,7 +19,11 @@ model = dict(
         in_channels=[32, 64, 128, 256],
         out_channels=channels,
         norm_cfg=norm_cfg),
-    rpn_head=dict(in_channels=channels, feat_channels=channels),
+    # anchors from 16 pixels on: images are small, and so are things in them
+    rpn_head=dict(
+        in_channels=channels,
+        feat_channels=channels,
+        anchor_generator=dict(scales=[4])),
     roi_head=dict(
         # on a CPU RoIAlign's backward is most of an iteration
         bbox_roi_extractor=dict(
