@@ -48,6 +48,8 @@ def parse_args():
         parser.error(f'config {args.config}: no such file')
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
         parser.error(f'--out {args.out}: must end with .pkl or .pickle')
+    if '://' not in args.checkpoint and not osp.isfile(args.checkpoint):
+        parser.error(f'checkpoint {args.checkpoint}: no such file')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
 

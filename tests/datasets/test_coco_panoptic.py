@@ -102,6 +102,10 @@ def faults(content):
         lambda: segments[0].update(id=0),
         'unknown category_id 77777':
         lambda: segments[0].update(category_id=77777),
+        '"segments_info" is None':
+        lambda: notes[0].update(segments_info=None),
+        "height='45'":
+        lambda: images[0].update(height='45'),
         'integer "id"':
         lambda: segments[0].update(id='3'),
         '"images" is empty':
@@ -212,3 +216,11 @@ def test_categories_of_another_file(written):
     dataset = build(path, test_mode=True, categories_file=full.name)
     assert dataset.label_space.num_things == count_things(data.categories)
     assert dataset.unannotated == [i.image_id for i in data.images]
+
+
+def test_nothing_but_corrupt_images_ends(written):
+    data, path = written
+    for image in data.images:
+        (path.parent / 'images' / image.file_name).write_bytes(b'')
+    with pytest.raises(PanopticError, match='corrupt images in a row'):
+        build(path, pipeline=PIPELINE, skip_corrupt=True)[0]

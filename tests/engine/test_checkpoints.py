@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn as nn
+from mmengine.fileio import LocalBackend
 from mmengine.logging import HistoryBuffer
 from mmengine.model import MMDistributedDataParallel  # noqa: F401
 
 from projects.panoptic_fpn.engine import (CheckpointError, PanopticRunner,
                                           latest_checkpoint, load_weights,
                                           read_checkpoint)
+from projects.panoptic_fpn.engine.checkpoint_hook import _DeferredRemoval
 from projects.panoptic_fpn.engine.checkpoint_io import (make_plain, to_plain,
                                                         write_atomically)
 from projects.panoptic_fpn.engine.checkpoint_match import require
@@ -283,6 +285,42 @@ def test_atomic_write_keeps_the_old_file(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         write_atomically(str(path), fail)
     assert path.read_text() == 'old'
+
+
+def test_a_full_disk_is_one_error_and_leaves_nothing(tmp_path):
+    path = tmp_path / 'iter_2.pth'
+    path.write_text('old')
+
+    def fill(partial):
+        with open(partial, 'w') as file:
+            file.write('half')
+        raise OSError(28, 'No space left on device')
+
+    with pytest.raises(CheckpointError, match='iter_2.pth cannot be written'):
+        write_atomically(str(path), fill)
+    assert [p.name for p in tmp_path.iterdir()] == ['iter_2.pth']
+    assert path.read_text() == 'old'
+
+
+def test_a_resumed_run_deletes_nothing_of_another_run(tmp_path):
+    one, two = tmp_path / 'one', tmp_path / 'two'
+    for folder in (one, two):
+        folder.mkdir()
+        (folder / 'best.pth').touch()
+    backend = _DeferredRemoval(LocalBackend(), str(two))
+    backend.remove(str(one / 'best.pth'))
+    backend.remove(str(two / 'best.pth'))
+    backend.flush(keep=[])
+    assert (one / 'best.pth').exists() and not (two / 'best.pth').exists()
+
+
+def test_a_copied_run_resumes_from_its_copy(tmp_path):
+    one, two = tmp_path / 'one', tmp_path / 'two'
+    for folder in (one, two):
+        folder.mkdir()
+        (folder / 'iter_5.pth').touch()
+    (two / 'last_checkpoint').write_text(str(one / 'iter_5.pth'))
+    assert latest_checkpoint(str(two)) == str(two / 'iter_5.pth')
 
 
 def test_latest_checkpoint(tmp_path):

@@ -116,5 +116,6 @@ def test_metrics_json(tmp_path):
     path = tmp_path / 'metrics.json'
     assert json.loads(path.read_text()) == dict(PQ=1., x=None)
     hook.after_test_epoch(runner, dict(PQ=2.))
+    hook.after_test_epoch(runner, {})  # format_only scores nothing
     assert json.loads(path.read_text()) == dict(PQ=2.)
     assert list(tmp_path.iterdir()) == [path]

@@ -77,6 +77,11 @@ def test_all_data_sets_must_list_the_same_categories():
         check_same_categories([train, train, swapped])
 
 
+def test_no_things_but_a_region_branch():
+    with pytest.raises(PanopticError, match='loss_weights.instance=0'):
+        check_class_counts(model(0, 0, 0), space(things=0))
+
+
 def test_wrappers_are_looked_into():
     first, second = dataset(space()), dataset(space(source='b.json'))
     wrapped = SimpleNamespace(

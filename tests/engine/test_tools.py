@@ -79,6 +79,8 @@ def test_train_options(config, tmp_path, monkeypatch):
 
 
 def test_resume_of_a_named_file(config, tmp_path, monkeypatch, capfd):
+    # MMEngine's loggers outlive the streams that pytest captures
+    monkeypatch.setattr(logging, 'raiseExceptions', False)
     missing = tmp_path / 'no.pth'
     assert call(monkeypatch, 'train', config, '--resume', missing,
                 '--work-dir', tmp_path / 'run') == 1
@@ -91,10 +93,9 @@ def test_errors_of_test(config, tmp_path, monkeypatch, capfd):
     # MMEngine's loggers outlive the streams that pytest captures
     monkeypatch.setattr(logging, 'raiseExceptions', False)
     (tmp_path / 'bad.pth').write_text('nothing')
-    for args, text in ((['no.pth'], 'error: Checkpoint no.pth does not exist'),
-                       ([tmp_path / 'bad.pth'],
-                        'is damaged or not a checkpoint'),
-                       (['x.pth', '--show-dir',
+    bad = tmp_path / 'bad.pth'
+    for args, text in (([bad], 'is damaged or not a checkpoint'),
+                       ([bad, '--show-dir',
                          'p'], 'has no default_hooks.visualization')):
         assert call(monkeypatch, 'test', config, *args, '--work-dir',
                     tmp_path) == 1
@@ -105,7 +106,7 @@ def test_errors_of_test(config, tmp_path, monkeypatch, capfd):
 @pytest.mark.parametrize(
     'tool,args', [('train', []), ('train', ['no_such_config.py']),
                   ('train', [__file__, '--launcher', 'none', '--unknown']),
-                  ('test', [__file__]),
+                  ('test', [__file__]), ('test', [__file__, 'no.pth']),
                   ('test', [__file__, 'a.pth', '--out', 'a.txt'])])
 def test_wrong_arguments(monkeypatch, capfd, tool, args):
     assert call(monkeypatch, tool, *args) == 2
@@ -241,3 +242,23 @@ def test_dist_scripts_from_another_directory(config, tmp_path):
                    timeout=300)
     metrics = json.loads((tmp_path / 'eval' / 'metrics.json').read_text())
     assert metrics['toy/n'] == 7
+
+
+def test_a_work_dir_that_cannot_be_made(config, tmp_path, monkeypatch, capfd):
+    (tmp_path / 'file').touch()
+    assert call(monkeypatch, 'train', config, '--work-dir',
+                tmp_path / 'file') == 1
+    error = capfd.readouterr().err
+    assert 'Set another --work-dir' in error and 'Traceback' not in error
+
+
+def test_an_epoch_over_an_endless_sampler_is_refused(config, tmp_path,
+                                                     monkeypatch, capfd):
+    monkeypatch.setattr(logging, 'raiseExceptions', False)
+    path = tmp_path / 'epochs.py'
+    path.write_text(f"_base_ = '{config}'\n"
+                    "train_cfg = dict(_delete_=True, "
+                    "type='EpochBasedTrainLoop', max_epochs=1)\n")
+    assert call(monkeypatch, 'train', path, '--work-dir',
+                tmp_path / 'run') == 1
+    assert "dict(type='DefaultSampler'" in capfd.readouterr().err

@@ -56,6 +56,7 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
         self.categories_file = categories_file
         self.skip_corrupt = skip_corrupt
         self.num_skipped = 0
+        self._failed_in_a_row = 0
         super().__init__(
             *args, ann_file=ann_file, data_prefix=data_prefix, **kwargs)
 
@@ -162,6 +163,10 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
             if key not in image:
                 raise PanopticError(f'{self.ann_file}: image id='
                                     f'{image["id"]!r} has no "{key}". Add it.')
+            if key != 'file_name' and not isinstance(image[key], int):
+                raise PanopticError(
+                    f'{self.ann_file}: image id={image["id"]!r} has {key}='
+                    f'{image[key]!r}. Write a whole number of pixels.')
         info = dict(
             img_id=image['id'],
             img_path=self._path('img', image['file_name']),
@@ -191,7 +196,11 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
     def _segments(self, annotation: dict) -> List[dict]:
         where = f'{self.ann_file}: image_id={annotation["image_id"]!r}'
         segments, ids = [], set()
-        for segment in annotation.get('segments_info', []):
+        if not isinstance(annotation.get('segments_info'), list):
+            raise PanopticError(f'{where}: "segments_info" is '
+                                f'{annotation.get("segments_info")!r}. List '
+                                'its segments, [] where there are none.')
+        for segment in annotation['segments_info']:
             segment_id = segment.get('id')
             if not isinstance(segment_id, int) or 'category_id' not in segment:
                 raise PanopticError(
@@ -206,7 +215,11 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
                     f'{where}: two segments have id {segment_id}. Give each '
                     'its own id in JSON and PNG.')
             ids.add(segment_id)
-            label = self.label_space.label(segment['category_id'])
+            try:
+                label = self.label_space.label(segment['category_id'])
+            except PanopticError as error:
+                raise PanopticError(
+                    f'{where}: segment {segment_id}: {error}') from None
             crowd = int(bool(segment.get('iscrowd', 0)))
             segments.append(
                 dict(
@@ -253,11 +266,19 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
         """Pipeline on one image; None, where the user asked for it, if a
         file is corrupt (mmengine then takes another image)."""
         try:
-            return super().prepare_data(idx)
+            data = super().prepare_data(idx)
+            self._failed_in_a_row = 0
+            return data
         except CorruptFileError as error:
             if self.test_mode or not self.skip_corrupt:
                 raise
             self.num_skipped += 1
+            self._failed_in_a_row += 1
+            if self._failed_in_a_row > min(100, len(self)):
+                raise PanopticError(
+                    f'{self._failed_in_a_row} corrupt images in a row, so '
+                    f'this is not about single files. The last: {error}'
+                ) from None
             print_log(
                 f'Skipped a corrupt image, {self.num_skipped} so far in this '
                 f'loader: {error}',

@@ -15,6 +15,7 @@ import json
 import os
 import os.path as osp
 import shutil
+import sys
 from typing import List, Tuple
 
 import cv2
@@ -221,7 +222,10 @@ def write_split(root: str, split: str, num_images: int, size: int,
     os.makedirs(image_dir)
     os.makedirs(map_dir)
     images, annotations = [], []
-    for index in track_iter_progress(range(num_images)):
+    indices = range(num_images)
+    # a bar of a thousand updates is no use in a log
+    for index in track_iter_progress(indices) if sys.stdout.isatty() \
+            else indices:
         image, ids, segments_info = draw_scene(seed, index, size)
         name = f'{index:06d}.png'
         cv2.imwrite(osp.join(image_dir, name), image[..., ::-1])

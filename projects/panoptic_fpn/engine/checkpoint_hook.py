@@ -6,6 +6,7 @@ writes the new one. Here a deletion waits until the new file is complete and
 :meth:`PanopticRunner.save_checkpoint`; a torn ``last_checkpoint`` is
 tolerated by :func:`latest_checkpoint`.
 """
+import os.path as osp
 from typing import Any, Dict, List, Optional
 
 from mmdet.registry import HOOKS
@@ -16,17 +17,23 @@ from .checkpoint_io import is_local, remove_partial
 
 
 class _DeferredRemoval:
-    """File backend that collects deletions until :meth:`flush`."""
+    """File backend that collects deletions until :meth:`flush`.
 
-    def __init__(self, backend: Any) -> None:
+    Only files of the run's own folder are ever deleted: the message hub of a
+    resumed checkpoint may name the best checkpoint of another run.
+    """
+
+    def __init__(self, backend: Any, folder: str) -> None:
         self._backend = backend
+        self._folder = folder
         self._doomed: List[str] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)
 
     def remove(self, path: str) -> None:
-        self._doomed.append(path)
+        if osp.dirname(osp.abspath(path)) == osp.abspath(self._folder):
+            self._doomed.append(path)
 
     rmtree = remove
 
@@ -50,7 +57,7 @@ class SafeCheckpointHook(CheckpointHook):
         super().before_train(runner)
         if is_main_process() and is_local(self.out_dir):
             remove_partial(self.out_dir)
-        self.file_backend = _DeferredRemoval(self.file_backend)
+        self.file_backend = _DeferredRemoval(self.file_backend, self.out_dir)
 
     def after_train_iter(self,
                          runner: Any,

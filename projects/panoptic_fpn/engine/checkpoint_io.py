@@ -242,13 +242,32 @@ def write_atomically(path: str, write: Callable[[str], None]) -> None:
         path (str): Local path of the file.
         write (Callable): Writes the file whose path it is given, in the
             same directory.
+
+    Raises:
+        CheckpointError: The disk is full or the folder not writable; names
+            the file. Nothing is left half written.
     """
     folder, name = osp.split(osp.abspath(path))
     partial = osp.join(folder, f'.{name}{PARTIAL_SUFFIX}')
-    write(partial)
-    _sync(partial)
-    os.replace(partial, path)
+    try:
+        write(partial)
+        _sync(partial)
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:
+        # RuntimeError is what torch's zip writer makes of a full disk
+        if osp.exists(partial):
+            os.remove(partial)
+        raise CheckpointError(
+            f'{path} cannot be written ({one_sentence(error)}). Make room, or '
+            'set another --work-dir; what is there already stays as it is.'
+        ) from error
     _sync(folder)
+
+
+def one_sentence(error: Exception) -> str:
+    """First sentence of a message that may be long."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].split('. ')[0][:200]
 
 
 def _sync(path: str) -> None:
@@ -287,7 +306,7 @@ def latest_checkpoint(work_dir: str) -> Optional[str]:
             named = file.read().strip()
     if '://' in named:
         return named
-    for path in (named, osp.join(work_dir, osp.basename(named))):
+    for path in (osp.join(work_dir, osp.basename(named)), named):
         if osp.isfile(path):
             return path
     found = []

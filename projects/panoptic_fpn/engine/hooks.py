@@ -70,8 +70,9 @@ class NonFiniteLossHook(Hook):
         raise NonFiniteLossError(
             f'Iteration {runner.iter + 1}: {found}. Training stopped; the '
             f'last checkpoint in {runner.work_dir} is from before. Look at '
-            'these images, or lower optim_wrapper.optimizer.lr or lengthen '
-            'the warm-up.')
+            'these images; or start a run with a lower '
+            'optim_wrapper.optimizer.lr or a longer warm-up, from a good '
+            'checkpoint with load_from (--resume keeps the old rate).')
 
 
 def _broken_flag(losses: Mapping[str, Any]) -> torch.Tensor:
@@ -98,7 +99,7 @@ def _any_rank(flag: torch.Tensor) -> bool:
 def _describe(losses: Mapping[str, Any], data_batch: Any) -> str:
     """Broken losses and the batch's images; empty if all are finite."""
     values = {
-        name: float(torch.as_tensor(v).float().mean())
+        name: float(torch.as_tensor(v).detach().float().mean())
         for name, v in losses.items()
     }
     broken = [
@@ -153,6 +154,8 @@ class MetricsJsonHook(Hook):
 
     @master_only
     def _write(self, runner: Any, metrics: Optional[Dict[str, Any]]) -> None:
+        if not metrics:  # results were written, nothing was scored
+            return
         text = json.dumps(flat_metrics(metrics or {}), indent=1)
 
         def write(path: str) -> None:

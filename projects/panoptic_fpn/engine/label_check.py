@@ -55,6 +55,11 @@ def check_class_counts(model: nn.Module, space: LabelSpace) -> None:
         PanopticError: They differ; names both numbers, the file of the
             categories and the config key to change.
     """
+    if space.num_things == 0 and getattr(model, 'roi_head', None) is not None:
+        raise PanopticError(
+            f'{space.source} has no thing classes, so there is nothing to '
+            'detect. Set model.loss_weights.instance=0, which leaves the '
+            'region branch out.')
     for keys, kind, expected in ((THING_KEYS, 'thing', space.num_things),
                                  (STUFF_KEYS, 'stuff', space.num_stuff)):
         for key in keys:

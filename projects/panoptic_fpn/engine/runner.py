@@ -3,6 +3,7 @@
 Select it with ``runner_type='PanopticRunner'``. On machines with an
 accelerator, process start and wrapping are MMEngine's own.
 """
+import os
 import os.path as osp
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
@@ -16,7 +17,7 @@ from mmengine.dist import (broadcast_object_list, is_main_process,
 from mmengine.fileio import join_path
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 
 from .auto_scale import batch_size_warning, effective_batch, scale_to_batch
 from .checkpoint_io import (is_local, latest_checkpoint, read_checkpoint,
@@ -52,6 +53,7 @@ class PanopticRunner(Runner):
     def from_cfg(cls, cfg: Union[Config, dict]) -> 'PanopticRunner':
         """Build from a config, scaled to the batch size where it asks."""
         cfg = cfg if isinstance(cfg, Config) else Config(cfg)
+        _make_folder(cfg.work_dir)
         world_size = launched_world_size(cfg.get('launcher', 'none'))
         return super().from_cfg(scale_to_batch(cfg, world_size))
 
@@ -111,6 +113,25 @@ class PanopticRunner(Runner):
         """As MMEngine's, and one that makes checkpoints plain."""
         super().register_hooks(default_hooks, custom_hooks)
         self.register_hook(PlainCheckpointHook())
+
+    def build_train_loop(self, loop: Union[BaseLoop, Dict]) -> BaseLoop:
+        """As MMEngine's; refuses an epoch over an endless sampler.
+
+        Raises:
+            EngineError: The epoch would never end.
+        """
+        built = super().build_train_loop(loop)
+        loader = built.dataloader
+        endless = any(
+            hasattr(sampler, 'start_at')
+            for sampler in (loader.sampler, loader.batch_sampler))
+        if isinstance(built, EpochBasedTrainLoop) and endless:
+            raise EngineError(
+                'train_cfg is an EpochBasedTrainLoop, but the sampler of '
+                'train_dataloader never ends. Set train_dataloader.sampler='
+                "dict(type='DefaultSampler', shuffle=True) and batch_sampler="
+                'None, or train by iterations (ResumableIterTrainLoop).')
+        return built
 
     def train(self) -> nn.Module:
         warning = batch_size_warning(self.cfg, self.world_size)
@@ -245,9 +266,10 @@ class PanopticRunner(Runner):
         raise NonFiniteLossError(
             f'Iteration {self.iter + 1}: {len(broken)} weights are NaN or '
             f'infinite (first: {broken[0]}), so {filename} is not written '
-            'and the checkpoint before it stays the last. Resume from it '
-            'with a lower optim_wrapper.optimizer.lr or with gradient '
-            'clipping (optim_wrapper.clip_grad).')
+            'and the checkpoint before it stays the last. Start a run from '
+            'it with load_from and a lower optim_wrapper.optimizer.lr '
+            '(--resume keeps the old rate) or with gradient clipping '
+            '(optim_wrapper.clip_grad).')
 
     def _stream(self) -> Dict[str, int]:
         """What else than the seed decides which images batch i holds."""
@@ -278,3 +300,14 @@ class PanopticRunner(Runner):
         if metainfo is not None and to_plain(metainfo) == meta.get(
                 'dataset_meta'):
             meta['dataset_meta'] = metainfo
+
+
+def _make_folder(path: str) -> None:
+    """Raises:
+        EngineError: The work directory cannot be made.
+    """
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise EngineError(f'work_dir {path} cannot be made ({error}). Set '
+                          'another --work-dir.') from None
