@@ -1,7 +1,6 @@
 """Whole runs through the tools, as a user starts them. Slow."""
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -83,20 +82,25 @@ def run(arguments):
 
 
 def kill_after(arguments, path):
-    """Start, and SIGKILL the whole group as soon as ``path`` exists."""
-    process = subprocess.Popen(
+    """Start, and SIGKILL all processes as soon as ``path`` exists."""
+    psutil = pytest.importorskip('psutil')
+    process = psutil.Popen(
         arguments,
         env=environment(),
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True)
+        stderr=subprocess.DEVNULL)
     deadline = time.time() + 300
     while not path.exists() and time.time() < deadline:
         assert process.poll() is None, 'ended before it was killed'
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    # torchrun starts its workers in sessions of their own
+    family = [process, *process.children(recursive=True)]
+    for member in family:
+        member.suspend()
+    for member in family:
+        member.kill()
+    psutil.wait_procs(family)
 
 
 def weights(work_dir, iters=12):
