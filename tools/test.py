@@ -11,7 +11,7 @@ import os
 import os.path as osp
 import sys
 
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 
 sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
 
@@ -56,16 +56,9 @@ def parse_args():
 
 def load_config(args):
     """The config with what the command line changes."""
-    from projects.panoptic_fpn.engine import draw_test_pictures
-    cfg = Config.fromfile(args.config)
-    cfg.launcher = args.launcher
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
-    if args.work_dir:
-        cfg.work_dir = args.work_dir
-    elif cfg.get('work_dir') is None:
-        stem = osp.splitext(osp.basename(args.config))[0]
-        cfg.work_dir = osp.join('work_dirs', stem)
+    from projects.panoptic_fpn.engine import draw_test_pictures, tool_config
+    cfg = tool_config(args.config, args.launcher, args.cfg_options,
+                      args.work_dir)
     cfg.load_from, cfg.resume = args.checkpoint, False
     if args.show_dir:
         # absolute: the hook takes a relative folder as one of the run
@@ -79,7 +72,6 @@ def load_config(args):
                     format_only=True,
                     outfile_prefix=args.format_only)
             ])
-    cfg.setdefault('runner_type', 'PanopticRunner')
     return cfg
 
 

@@ -11,7 +11,7 @@ import os
 import os.path as osp
 import sys
 
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 
 sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
 
@@ -57,16 +57,10 @@ def parse_args():
 
 def load_config(args):
     """The config with what the command line changes."""
-    from projects.panoptic_fpn.engine import enable_amp, enable_auto_scale
-    cfg = Config.fromfile(args.config)
-    cfg.launcher = args.launcher
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
-    if args.work_dir:
-        cfg.work_dir = args.work_dir
-    elif cfg.get('work_dir') is None:
-        stem = osp.splitext(osp.basename(args.config))[0]
-        cfg.work_dir = osp.join('work_dirs', stem)
+    from projects.panoptic_fpn.engine import (enable_amp, enable_auto_scale,
+                                              tool_config)
+    cfg = tool_config(args.config, args.launcher, args.cfg_options,
+                      args.work_dir)
     if args.seed is not None:
         cfg.randomness = dict(cfg.get('randomness') or {}, seed=args.seed)
     if args.amp:
@@ -76,7 +70,6 @@ def load_config(args):
     if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
-    cfg.setdefault('runner_type', 'PanopticRunner')
     return cfg
 
 

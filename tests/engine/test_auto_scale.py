@@ -1,8 +1,12 @@
 """The linear scaling rule on numbers worked out by hand."""
+from types import SimpleNamespace
+from unittest.mock import MagicMock
+
 import pytest
 from mmengine.config import Config
 
-from projects.panoptic_fpn.engine import (AutoScaleError, batch_size_warning,
+from projects.panoptic_fpn.engine import (AutoScaleError, CheckpointError,
+                                          PanopticRunner, batch_size_warning,
                                           effective_batch, enable_auto_scale,
                                           scale_to_batch)
 
@@ -75,7 +79,8 @@ def test_accumulated_steps():
 
 def test_scaling_twice_changes_nothing_more():
     once = scale_to_batch(config(), 4)
-    assert once.auto_scale_lr == dict(enable=False, base_batch_size=8)
+    assert once.auto_scale_lr == dict(
+        enable=False, base_batch_size=8, scaled=True)
     again = scale_to_batch(once, 4)
     enable_auto_scale(again)
     again = scale_to_batch(again, 4)
@@ -104,3 +109,19 @@ def test_missing_values_are_named():
         scale_to_batch(config(optim_wrapper=dict(optimizer={})), 1)
     with pytest.raises(AutoScaleError, match='batch_size'):
         scale_to_batch(config(train_dataloader={}), 1)
+
+
+def test_a_scaled_schedule_is_not_resumed_with_another_batch():
+    """Learning rate and milestones of the checkpoint are of the old batch."""
+    runner = SimpleNamespace(
+        cfg=Config(dict(auto_scale_lr=dict(scaled=True))),
+        _stream=lambda: dict(world_size=4, images_per_iteration=8),
+        logger=MagicMock(),
+        train_dataloader=SimpleNamespace(dataset=object()))
+    former = dict(world_size=8, images_per_iteration=16)
+    checkpoint = dict(meta=dict(data_stream=former))
+    with pytest.raises(CheckpointError, match='same number of images'):
+        PanopticRunner._check_stream(runner, checkpoint, 'iter_5.pth')
+    runner.cfg.auto_scale_lr.scaled = False
+    PanopticRunner._check_stream(runner, checkpoint, 'iter_5.pth')
+    assert runner.logger.warning.call_count == 1

@@ -10,7 +10,8 @@ from .auto_scale import (batch_size_warning, effective_batch,
 from .checkpoint_hook import SafeCheckpointHook
 from .checkpoint_io import latest_checkpoint, read_checkpoint
 from .checkpoint_match import MatchReport, load_weights
-from .command import draw_test_pictures, one_line, run_to_exit_code
+from .command import (draw_test_pictures, one_line, run_to_exit_code,
+                      tool_config)
 from .distributed import launched_world_size, on_cpu
 from .errors import (AutoScaleError, CheckpointError, EngineError, LaunchError,
                      NonFiniteLossError)
@@ -33,5 +34,5 @@ __all__ = [
     'draw_test_pictures', 'effective_batch', 'enable_amp', 'enable_auto_scale',
     'latest_checkpoint', 'launched_world_size', 'load_weights', 'on_cpu',
     'one_line', 'read_checkpoint', 'run_to_exit_code', 'scale_to_batch',
-    'seed_generators', 'seeded'
+    'seed_generators', 'seeded', 'tool_config'
 ]

@@ -1,6 +1,7 @@
 """What the training and testing tools share."""
+import os.path as osp
 import sys
-from typing import Callable
+from typing import Callable, Optional
 
 import torch.distributed as torch_dist
 from mmengine.config import Config
@@ -8,6 +9,30 @@ from mmengine.dist import get_rank, is_distributed
 
 from ..errors import PanopticError
 from .errors import EngineError
+
+
+def tool_config(path: str, launcher: str, cfg_options: Optional[dict],
+                work_dir: Optional[str]) -> Config:
+    """The config of a tool's command line.
+
+    Args:
+        path (str): The config file.
+        launcher (str): What starts the processes.
+        cfg_options (dict, optional): Keys to override.
+        work_dir (str, optional): By default the config's, or else
+            ``work_dirs/NAME_OF_THE_CONFIG``.
+    """
+    cfg = Config.fromfile(path)
+    cfg.launcher = launcher
+    if cfg_options:
+        cfg.merge_from_dict(cfg_options)
+    if work_dir:
+        cfg.work_dir = work_dir
+    elif cfg.get('work_dir') is None:
+        stem = osp.splitext(osp.basename(path))[0]
+        cfg.work_dir = osp.join('work_dirs', stem)
+    cfg.setdefault('runner_type', 'PanopticRunner')
+    return cfg
 
 
 def run_to_exit_code(run: Callable[[], None]) -> int:
