@@ -13,7 +13,7 @@ import pytest
 REPO_ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = 'projects.panoptic_fpn'
 
-_BASE = {'errors', 'labels', 'fusion'}
+_BASE = {'errors', 'files', 'labels', 'fusion'}
 _MIDDLE = {
     'models', 'datasets', 'transforms', 'metrics', 'visualization', 'engine'
 }
@@ -24,6 +24,7 @@ _ALL = _BASE | _MIDDLE | _TOP
 #: package's own ``__init__``, which registers everything below the apis.
 AREAS = {
     'errors': set(),
+    'files': {'errors'},
     'labels': {'errors'},
     'fusion': {'errors', 'labels'},
     **{

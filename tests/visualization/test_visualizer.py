@@ -224,3 +224,16 @@ def test_no_figure_is_drawn_for_a_picture(visualizer, monkeypatch):
     visualizer.add_datasample('a', image, sample(panoptic))
     assert isinstance(visualizer.get_backend('LocalVisBackend'),
                       LocalVisBackend)
+
+
+def test_a_key_that_a_backend_does_not_know_is_named():
+    from mmengine.fileio import LocalBackend, register_backend
+
+    class Forgetful(LocalBackend):
+
+        def get(self, filepath):
+            return None
+
+    register_backend('forgetful', Forgetful, force=True)
+    with pytest.raises(CorruptFileError, match='lost.jpg.*no such key'):
+        read_image('lost.jpg', dict(backend='forgetful'))

@@ -12,6 +12,7 @@ from mmdet.datasets.base_det_dataset import BaseDetDataset
 from mmdet.registry import DATASETS
 from mmengine.fileio import join_path, load
 from mmengine.logging import print_log
+from mmengine.utils import is_abs
 
 from ..engine.randomness import SeededDatasetMixin
 from ..errors import CorruptFileError, PanopticError
@@ -62,7 +63,8 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
 
     def _join_prefix(self) -> None:
         super()._join_prefix()
-        if self.categories_file and self.data_root:
+        if self.categories_file and self.data_root \
+                and not is_abs(self.categories_file):
             self.categories_file = join_path(self.data_root,
                                              self.categories_file)
 

@@ -87,10 +87,23 @@ class PerImageMetric(BaseMetric):
     #: Field of the data sample that holds what is judged.
     prediction: str = ''
 
+    # Built once for each data set, not once for each image.
+    _space: Optional[LabelSpace] = None
+
     @property
     def keys(self) -> Sequence[str]:
         """Names of the scores, NaN ('n/a') without any prediction."""
         raise NotImplementedError
+
+    @property
+    def dataset_meta(self) -> Optional[dict]:
+        """dict: Metainfo of the data set, which the evaluator sets."""
+        return self._dataset_meta
+
+    @dataset_meta.setter
+    def dataset_meta(self, dataset_meta: dict) -> None:
+        self._dataset_meta = dataset_meta
+        self._space = None
 
     @property
     def space(self) -> LabelSpace:
@@ -100,6 +113,11 @@ class PerImageMetric(BaseMetric):
             PanopticError: The metainfo of the data set has no thing classes,
                 or lists stuff before things.
         """
+        if self._space is None:
+            self._space = self._checked_space()
+        return self._space
+
+    def _checked_space(self) -> LabelSpace:
         meta = self.dataset_meta or {}
         missing = {'classes', 'thing_classes'} - set(meta)
         if missing:

@@ -12,7 +12,7 @@ from mmengine.model import BaseModule
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from ..fusion import fill_stuff, paste_instances
+from ..fusion import fuse, paste_instances
 from ..labels import channel_labels
 
 
@@ -75,22 +75,27 @@ class PanopticFusionHead(BaseModule):
             instances on it, as :func:`projects.panoptic_fpn.fusion.fuse`.
         """
         score_thr, overlap_thr, stuff_area = self.thresholds.values()
-        if instances is not None:
-            masks = instances.masks
-            if not len(masks):
-                # mmdet's empty masks have the original size, always
-                masks = masks.new_zeros((0, ) + shape)
-            panoptic, kept = paste_instances(masks, instances.bboxes,
-                                             instances.scores,
-                                             instances.labels, score_thr,
-                                             overlap_thr, self.void)
-        else:
-            panoptic = torch.full(
-                shape, self.void, dtype=torch.int32, device=channels.device)
-            kept = torch.zeros(0, dtype=torch.long)
-        if channels is not None:
-            labels = channel_labels(self.num_things_classes,
-                                    self.num_stuff_classes, predict_things)
-            fill_stuff(panoptic, channels, torch.from_numpy(labels),
-                       stuff_area, self.void)
-        return panoptic, kept
+        if instances is None or not len(instances):
+            # also because mmdet's empty masks have the original size, always
+            device = (channels
+                      if instances is None else instances.bboxes).device
+            instances = _no_instances(shape, device)
+        laid = (instances.masks, instances.bboxes, instances.scores,
+                instances.labels)
+        if channels is None:
+            return paste_instances(*laid, score_thr, overlap_thr, self.void)
+        stuff = torch.from_numpy(
+            channel_labels(self.num_things_classes, self.num_stuff_classes,
+                           predict_things))
+        return fuse(*laid, channels, stuff, score_thr, overlap_thr, stuff_area,
+                    self.void)
+
+
+def _no_instances(shape: Tuple[int, int],
+                  device: torch.device) -> InstanceData:
+    empty = torch.zeros(0, device=device)
+    return InstanceData(
+        masks=empty.bool().reshape((0, ) + shape),
+        bboxes=empty.reshape(0, 4),
+        scores=empty,
+        labels=empty.long())

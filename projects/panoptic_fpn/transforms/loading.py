@@ -13,9 +13,9 @@ import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform, LoadImageFromFile
 from mmdet.registry import TRANSFORMS
-from mmengine.fileio import get
 
 from ..errors import CorruptFileError
+from ..files import read_bytes
 from ..labels import MAX_SEGMENT_ID, rgb_to_id
 
 #: What mmcv and mmdet pad a segmentation map with; never a segment.
@@ -30,23 +30,6 @@ def segment_values(num_segments: int) -> np.ndarray:
     """
     values = np.arange(1, num_segments + 1)
     return values + (values >= PADDING)
-
-
-def read_bytes(path: str, what: str, backend_args: Optional[dict]) -> bytes:
-    """A file through mmengine's backends.
-
-    Raises:
-        CorruptFileError: It does not exist or cannot be read.
-    """
-    try:
-        content = get(path, backend_args=backend_args)
-        if content is None:  # what LMDB answers to an unknown key
-            raise KeyError('no such key')
-        return content
-    except (OSError, KeyError) as error:
-        raise CorruptFileError(
-            f'{path}: cannot read the {what} ({error}). Restore the file, or '
-            'correct data_root, data_prefix or file_name.') from None
 
 
 @TRANSFORMS.register_module()

@@ -10,9 +10,9 @@ from typing import Optional
 
 import cv2
 import numpy as np
-from mmengine.fileio import get
 
 from ..errors import CorruptFileError
+from ..files import read_bytes
 
 
 def read_image(path: str, backend_args: Optional[dict] = None) -> np.ndarray:
@@ -29,12 +29,7 @@ def read_image(path: str, backend_args: Optional[dict] = None) -> np.ndarray:
         CorruptFileError: The file is missing, unreadable or no image.
     """
     path = os.fspath(path)
-    try:
-        content = get(path, backend_args=backend_args)
-    except (OSError, KeyError) as error:
-        reason = getattr(error, 'strerror', None) or error
-        raise CorruptFileError(f'{path}: cannot be read ({reason}). Check '
-                               'the path and its permissions.') from None
+    content = read_bytes(path, 'image', backend_args)
     image = None
     if content:
         image = cv2.imdecode(
