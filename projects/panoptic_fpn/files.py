@@ -1,4 +1,8 @@
-"""Reading files through mmengine's backends (local, S3, Petrel, LMDB, ...)."""
+"""Reading through mmengine's backends (local, S3, Petrel, LMDB, ...), and
+writing local files that are complete or not there."""
+import os
+import os.path as osp
+import tempfile
 from typing import Optional
 
 from mmengine.fileio import get
@@ -26,3 +30,22 @@ def read_bytes(path: str, what: str, backend_args: Optional[dict]) -> bytes:
         raise CorruptFileError(
             f'{path}: cannot read the {what} ({error}). Restore the file, or '
             'correct data_root, data_prefix or file_name.') from None
+
+
+def write_bytes(path: str, content: bytes) -> None:
+    """Write a local file that is either complete or not there at all."""
+    folder = osp.dirname(osp.abspath(path))
+    os.makedirs(folder, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(
+        dir=folder, prefix='.' + osp.basename(path))
+    try:
+        with os.fdopen(handle, 'wb') as file:
+            file.write(content)
+        # mkstemp makes files for their owner alone; pictures are shared.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

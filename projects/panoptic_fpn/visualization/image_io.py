@@ -5,14 +5,13 @@ when written (as the drawing functions return them).
 """
 import os
 import os.path as osp
-import tempfile
 from typing import Optional
 
 import cv2
 import numpy as np
 
 from ..errors import CorruptFileError
-from ..files import read_bytes
+from ..files import read_bytes, write_bytes
 
 
 def read_image(path: str, backend_args: Optional[dict] = None) -> np.ndarray:
@@ -57,22 +56,3 @@ def write_image(path: str, image: np.ndarray) -> None:
                          ' .webp or .bmp; give one of these suffixes.')
     _, content = cv2.imencode(suffix, image[..., ::-1])
     write_bytes(path, content.tobytes())
-
-
-def write_bytes(path: str, content: bytes) -> None:
-    """Write a local file that is either complete or not there at all."""
-    folder = osp.dirname(osp.abspath(path))
-    os.makedirs(folder, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(
-        dir=folder, prefix='.' + osp.basename(path))
-    try:
-        with os.fdopen(handle, 'wb') as file:
-            file.write(content)
-        # mkstemp makes files for their owner alone; pictures are shared.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

@@ -1,0 +1,146 @@
+"""Cityscapes: its classes, the values of its label images, its file names.
+
+Everything about classes is read from ``cityscapesscripts.helpers.labels``.
+Three orders of the 19 evaluated classes meet here:
+
+label      ours: the 8 things, then the 11 stuff classes, each by id
+id         of the label table, in label images and in results: 7 .. 33
+train id   mmseg's and most checkpoints': 0 .. 18, stuff before things
+
+A pixel of ``*_gtFine_instanceIds.png`` (16 bit) holds ``id * 1000 + number``
+where it belongs to one instance and the bare ``id`` elsewhere; of a class
+that has instances, the bare id is a group that nobody could tell apart.
+"""
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Dict, List, Tuple
+
+import numpy as np
+from cityscapesscripts.helpers.labels import id2label, labels
+
+from .errors import PanopticError
+from .labels import LabelSpace
+
+#: Images of each split of the official download.
+SPLIT_SIZES = dict(train=2975, val=500, test=1525)
+#: (h, w) of every image.
+IMAGE_SIZE = (1024, 2048)
+
+IMAGE_SUFFIX = '_leftImg8bit.png'
+INSTANCE_SUFFIX = '_gtFine_instanceIds.png'
+
+#: ``info.prepared_for`` and ``info.version`` of what the converter writes.
+#: The version rises whenever a reader needs files to be written again.
+PREPARED_FOR = 'projects.panoptic_fpn'
+PREPARED_VERSION = 1
+#: Prepared JSON of a split, below the data root.
+PREPARED_FILE = 'gtFine/panoptic_fpn_{split}.json'
+
+#: Values of instance images from here on are single instances.
+FIRST_INSTANCE = 1000
+
+
+@dataclass(frozen=True)
+class PixelValue:
+    """What a value of an instance image stands for.
+
+    ``category_id`` is the label table's id; ``evaluated`` says whether it is
+    one of the 19 classes (else: void); ``instance`` whether the value names
+    one instance; ``crowd`` whether it is a group of a thing class.
+    """
+
+    category_id: int
+    evaluated: bool
+    instance: bool
+    crowd: bool
+
+
+def evaluated_labels() -> List:
+    """Rows of the label table that the evaluation does not ignore."""
+    return [label for label in labels if not label.ignoreInEval]
+
+
+def categories() -> List[Dict]:
+    """``categories`` of a COCO panoptic JSON, as the official converter
+    writes them."""
+    return [
+        dict(
+            id=label.id,
+            name=label.name,
+            color=list(label.color),
+            supercategory=label.category,
+            isthing=int(label.hasInstances)) for label in evaluated_labels()
+    ]
+
+
+def label_space() -> LabelSpace:
+    """The 8 thing and 11 stuff classes."""
+    return LabelSpace.from_coco(categories(), 'cityscapesscripts')
+
+
+def train_ids() -> np.ndarray:
+    """Train id of each of our labels.
+
+    Returns:
+        np.ndarray: int64 (19, ). ``weight[train_ids()]`` brings the output
+        channels of a head in train id order to ours, and
+        ``weight[np.argsort(train_ids())]`` ours to train id order.
+    """
+    return np.array([id2label[i].trainId for i in label_space().category_ids])
+
+
+def pixel_value(value: int) -> PixelValue:
+    """Meaning of a value of an instance image.
+
+    Raises:
+        PanopticError: No class of the label table has it.
+    """
+    instance = value >= FIRST_INSTANCE
+    label = id2label.get(value // FIRST_INSTANCE if instance else value)
+    if label is None or label.id < 0 or instance and not label.hasInstances:
+        raise PanopticError(
+            f'{value} is no value of a Cityscapes instance image (an id of '
+            'the label table, or id * 1000 + number of a class with '
+            'instances). Use *_gtFine_instanceIds.png, not labelIds, '
+            'labelTrainIds or color.')
+    evaluated = not label.ignoreInEval
+    return PixelValue(label.id, evaluated, instance, evaluated
+                      and label.hasInstances and not instance)
+
+
+def split_values(
+        values: List[int]) -> Tuple[Dict[int, PixelValue], List, List]:
+    """Sort the values of one instance image.
+
+    Args:
+        values (list[int]): Different values.
+
+    Returns:
+        tuple: Segments (value -> meaning); values that are void for every
+        evaluation; and values of single instances of classes that the
+        evaluation ignores (caravan, trailer): void as well, except that the
+        official AP forgives no detection on them.
+    """
+    segments, void, ignored = {}, [], []
+    for value in values:
+        meaning = pixel_value(value)
+        if meaning.evaluated:
+            segments[value] = meaning
+        else:
+            (ignored if meaning.instance else void).append(value)
+    return segments, void, ignored
+
+
+def image_id(path: str) -> str:
+    """``<city>_<sequence>_<frame>`` of any file of an image.
+
+    Raises:
+        PanopticError: The name has not that form.
+    """
+    name = PurePosixPath(path).name
+    parts = name.split('_')
+    if len(parts) < 4 or not (parts[1].isdigit() and parts[2].isdigit()):
+        raise PanopticError(
+            f'{path}: not named as Cityscapes names its files '
+            f'(<city>_000000_000000{IMAGE_SUFFIX}). Restore the name.')
+    return '_'.join(parts[:3])
