@@ -13,11 +13,11 @@ import pytest
 REPO_ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = 'projects.panoptic_fpn'
 
-_BASE = {'errors', 'files', 'labels', 'fusion'}
+_BASE = {'errors', 'files', 'labels', 'fusion', 'cityscapes'}
 _MIDDLE = {
     'models', 'datasets', 'transforms', 'metrics', 'visualization', 'engine'
 }
-_TOP = {'apis', 'analysis', 'checkpoints'}
+_TOP = {'apis', 'analysis', 'checkpoints', 'converters'}
 _ALL = _BASE | _MIDDLE | _TOP
 
 #: What each part of the package may import from other parts. '' is the
@@ -27,6 +27,7 @@ AREAS = {
     'files': {'errors'},
     'labels': {'errors'},
     'fusion': {'errors', 'labels'},
+    'cityscapes': {'errors', 'labels'},
     **{
         name: _BASE
         for name in _MIDDLE
@@ -44,7 +45,8 @@ AREAS = {
 THIRD_PARTY = {
     'errors': set(),
     'labels': {'numpy'},
-    'fusion': {'numpy', 'torch'}
+    'fusion': {'numpy', 'torch'},
+    'cityscapes': {'numpy', 'cityscapesscripts'}
 }
 
 #: Folders of the repository that hold Python files.

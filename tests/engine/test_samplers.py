@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from torch.utils.data import BatchSampler
 
-from projects.panoptic_fpn.engine import (ResumableAspectRatioBatchSampler,
+from projects.panoptic_fpn.engine import (ClassUniformInfiniteSampler,
+                                          ResumableAspectRatioBatchSampler,
                                           ResumableInfiniteSampler)
+from projects.panoptic_fpn.engine.samplers import class_uniform_weights
 
 
 class Images:
@@ -155,3 +157,46 @@ def test_an_empty_dataset_is_named():
 def test_a_foreign_sampler_is_named():
     with pytest.raises(TypeError, match='ResumableInfiniteSampler.*range'):
         ResumableAspectRatioBatchSampler(range(3), 2)
+
+
+class Labelled:
+    """Images that hold the given sets of classes."""
+
+    def __init__(self, *labels):
+        self.labels = labels
+
+    def __len__(self):
+        return len(self.labels)
+
+    def get_data_info(self, index):
+        found = self.labels[index]
+        return dict(segments_info=found and [dict(category=c) for c in found])
+
+
+def test_class_uniform_weights_by_hand():
+    """Class 0 in two images, class 1 in one: 0 -> 1/2 (1/2, 1/2), 1 -> 1/2."""
+    weights = class_uniform_weights(Labelled([0, 0], [0, 1], [], None))
+    assert weights.tolist() == [0.25, 0.75, 0, 0]
+    with pytest.raises(ValueError, match='no image .* has a segment'):
+        class_uniform_weights(Labelled([], None))
+
+
+def test_class_uniform_stream_is_balanced_resumes_and_is_cut():
+    dataset = Labelled([0], [0], [0], [0, 1])
+    sampler = ClassUniformInfiniteSampler(dataset, seed=5)
+    drawn = take(sampler, 4000)
+    # by definition: 1/2 for class 1's only image, and 1/8 as one of four
+    assert abs(drawn.count(3) / 4000 - 0.625) < 0.04
+    sampler.start_at(1234)
+    again = take(sampler, 50)
+    assert again == drawn[1234:1284]
+    assert [i.seed for i in again] == [i.seed for i in drawn[1234:1284]]
+    sampler.start_at(0)
+    ranks = []
+    for rank in range(2):
+        other = ClassUniformInfiniteSampler(dataset, seed=5)
+        other.rank, other.world_size = rank, 2
+        ranks.append(take(other, 100))
+    assert [i for pair in zip(*ranks) for i in pair] == drawn[:200]
+    with pytest.raises(ValueError, match='shuffle'):
+        ClassUniformInfiniteSampler(dataset, shuffle=False, seed=5)

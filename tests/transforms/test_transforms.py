@@ -9,6 +9,7 @@ from mmdet.registry import TRANSFORMS
 
 from projects.panoptic_fpn.datasets import CocoPanopticFPNDataset
 from projects.panoptic_fpn.errors import CorruptFileError
+from projects.panoptic_fpn.labels import id_to_rgb
 from projects.panoptic_fpn.transforms import (DerivePanopticTargets,
                                               LoadPanopticMap)
 from projects.panoptic_fpn.transforms.loading import PADDING, segment_values
@@ -144,22 +145,24 @@ def test_255_is_padding_whatever_the_number_of_segments():
         assert PADDING not in values
 
 
-def test_many_segments_and_mmdet_padding():
+def test_many_segments_and_mmdet_padding(tmp_path):
     """300 segments in one image, padded by mmdet's own transform."""
     space = type('Space', (), dict(num_things=1, void=2))
     ids = np.arange(1, 301) * 7
     id_map = np.repeat(ids.reshape(15, 20), 2, axis=1).astype(np.int32)
-    loader = LoadPanopticMap()
     info = [
         dict(id=int(i), category=int(k % 2), iscrowd=0)
         for k, i in enumerate(ids)
     ]
-    index_map = loader._to_indices(id_map, ids.tolist(), 'x.png')
+    png = tmp_path / 'x.png'
+    cv2.imwrite(str(png), id_to_rgb(id_map)[..., ::-1])
     results = dict(
         img=np.zeros(id_map.shape + (3, ), np.uint8),
-        gt_seg_map=index_map,
+        ori_shape=id_map.shape,
+        seg_map_path=str(png),
         segments_info=info,
         label_space=space)
+    results = LoadPanopticMap()(results)
     results = TRANSFORMS.build(dict(type='Pad', size=(48, 20)))(results)
     results = DerivePanopticTargets().transform(results)
     assert len(results['gt_bboxes']) == 150

@@ -8,6 +8,7 @@ strings; see https://cocodataset.org/#format-data, part 4.
 import logging
 from typing import Dict, List, Optional
 
+import numpy as np
 from mmdet.datasets.base_det_dataset import BaseDetDataset
 from mmdet.registry import DATASETS
 from mmengine.fileio import join_path, load
@@ -81,9 +82,7 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
         """
         content = self._read_json(self.ann_file)
         self._check_content(content)
-        source = self.categories_file or self.ann_file
-        named = self._read_json(source) if self.categories_file else content
-        self.label_space = LabelSpace.from_coco(named['categories'], source)
+        self.label_space = self._read_label_space(content)
         self._adopt_metainfo()
         images = self._unique(content['images'], 'id', 'image')
         annotations = self._unique(
@@ -100,6 +99,11 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
                 dict(image=image, annotation=annotations.get(image_id)))
             for image_id, image in images.items()
         ]
+
+    def _read_label_space(self, content: dict) -> LabelSpace:
+        source = self.categories_file or self.ann_file
+        named = self._read_json(source) if self.categories_file else content
+        return LabelSpace.from_coco(named['categories'], source)
 
     def _read_json(self, path: str) -> dict:
         try:
@@ -185,6 +189,9 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
                     f'{image["id"]!r} has no "file_name". Name its PNG.')
             info['seg_map_path'] = self._path('seg', annotation['file_name'])
             info['segments_info'] = self._segments(annotation)
+            for key in ('void_ids', 'ignored_ids'):
+                if key in annotation:
+                    info[key] = annotation[key]
             info['instances'] = [
                 dict(bbox_label=segment['category'], ignore_flag=0)
                 for segment in info['segments_info'] if segment['is_thing']
@@ -232,12 +239,24 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
         return segments
 
     def get_data_info(self, idx: int) -> dict:
-        """As mmengine's, with ``label_space`` for the transforms."""
+        """As mmengine's, with ``label_space`` and ``class_images`` for the
+        transforms."""
         return dict(
-            super().get_data_info(idx), label_space=self.label_space)
+            super().get_data_info(idx),
+            label_space=self.label_space,
+            class_images=self.class_images)
 
     def filter_data(self) -> List[dict]:
         """Drop, in training, what cannot be trained on, and say how much."""
+        kept = self._filtered()
+        #: int64 (T + S, ): images in which each class occurs
+        self.class_images = np.zeros(self.label_space.num_classes, np.int64)
+        for info in kept:
+            labels = {s['category'] for s in info['segments_info'] or []}
+            self.class_images[list(labels)] += 1
+        return kept
+
+    def _filtered(self) -> List[dict]:
         if self.test_mode:
             return self.data_list
         cfg = self.filter_cfg or {}

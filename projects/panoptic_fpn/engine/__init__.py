@@ -21,11 +21,13 @@ from .loops import ResumableIterTrainLoop
 from .randomness import (SeededDatasetMixin, SeededIndex, derive_seed,
                          seed_generators, seeded)
 from .runner import PanopticRunner
-from .samplers import (ResumableAspectRatioBatchSampler,
+from .samplers import (ClassUniformInfiniteSampler,
+                       ResumableAspectRatioBatchSampler,
                        ResumableInfiniteSampler)
 
 __all__ = [
-    'AutoScaleError', 'CheckpointError', 'CpuAmpOptimWrapper', 'EngineError',
+    'AutoScaleError', 'CheckpointError', 'ClassUniformInfiniteSampler',
+    'CpuAmpOptimWrapper', 'EngineError',
     'LabelSpaceCheckHook', 'LaunchError', 'MatchReport', 'MetricsJsonHook',
     'NonFiniteLossError', 'NonFiniteLossHook', 'PanopticRunner',
     'ResumableAspectRatioBatchSampler', 'ResumableInfiniteSampler',

@@ -10,6 +10,7 @@ every rank has equally many batches: as many as are asked for.
 an iterator made twice gives the same batches twice. Loader workers that
 prefetch cannot spoil a state that does not exist.
 """
+from collections import Counter
 from typing import Any, Iterator, List, Optional, Sized, Tuple
 
 import numpy as np
@@ -102,6 +103,71 @@ class ResumableInfiniteSampler(Sampler):
     def __len__(self) -> int:
         """Draws of a rank in one pass (the stream itself is endless)."""
         return -(-self.size // self.world_size)
+
+
+@DATA_SAMPLERS.register_module()
+class ClassUniformInfiniteSampler(ResumableInfiniteSampler):
+    """Endless stream in which all classes occur about equally often.
+
+    Each draw is a class, uniformly, and then one of the images in which it
+    occurs, uniformly: the image half of 'crop bootstrapping' (section 4.1;
+    see ``PanopticRandomCrop`` for the other half and for the reading). A
+    pass draws as many images as there are, with replacement.
+
+    Args:
+        As :class:`ResumableInfiniteSampler`; ``shuffle`` must stay True. An
+        entry of the dataset's ``get_data_info`` has ``segments_info``.
+    """
+
+    def __init__(self,
+                 dataset: Sized,
+                 shuffle: bool = True,
+                 seed: Optional[int] = None) -> None:
+        super().__init__(dataset, shuffle, seed)
+        if not shuffle:
+            raise ValueError('ClassUniformInfiniteSampler draws at random. '
+                             'Leave shuffle out, or take '
+                             'ResumableInfiniteSampler.')
+        self._weights: Optional[np.ndarray] = None
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Probability of each image in a draw, float64 (n, )."""
+        if self._weights is None:
+            self._weights = class_uniform_weights(self.dataset)
+        return self._weights
+
+    def order(self, epoch: int) -> np.ndarray:
+        generator = np.random.default_rng(
+            derive_seed('shuffle', self.seed, epoch))
+        return generator.choice(self.size, self.size, p=self.weights)
+
+
+def class_uniform_weights(dataset: Any) -> np.ndarray:
+    """Probability of each image when a class is drawn first.
+
+    Args:
+        dataset (Any): With ``__len__`` and ``get_data_info``.
+
+    Returns:
+        np.ndarray: float64 (n, ), sum 1: the mean over the classes that
+        occur of 1 / (number of images with the class).
+
+    Raises:
+        ValueError: No image has a segment.
+    """
+    found = [{
+        segment['category']
+        for segment in dataset.get_data_info(index)['segments_info'] or []
+    } for index in range(len(dataset))]
+    images = Counter(label for labels in found for label in labels)
+    if not images:
+        raise ValueError('ClassUniformInfiniteSampler: no image of the '
+                         'training dataset has a segment. Check its '
+                         'annotations.')
+    weights = np.array(
+        [sum(1 / images[label] for label in labels) for labels in found])
+    return weights / weights.sum()
 
 
 class _Buckets:

@@ -1,8 +1,9 @@
+from .crop import PanopticRandomCrop
 from .loading import LoadPanopticImage, LoadPanopticMap
 from .resize import PanopticResize
 from .targets import DerivePanopticTargets, PackPanopticInputs
 
 __all__ = [
     'DerivePanopticTargets', 'LoadPanopticImage', 'LoadPanopticMap',
-    'PackPanopticInputs', 'PanopticResize'
+    'PackPanopticInputs', 'PanopticRandomCrop', 'PanopticResize'
 ]

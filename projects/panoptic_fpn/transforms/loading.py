@@ -1,12 +1,12 @@
 """Loading: an image, and its panoptic annotation as one integer map.
 
 The map, ``gt_seg_map`` (h, w), holds for each pixel which entry of
-``segments_info`` it belongs to (:func:`segment_values`), 0 where void. It
-travels through the geometry under the name that mmcv's and mmdet's
-transforms resize, flip and crop with nearest neighbour and pad with 255; so
-255 names no segment and counts as void.
+``segments_info`` (and after them of ``ignored_ids``) it belongs to
+(:func:`segment_values`), 0 where void. It travels through the geometry under
+the name that mmcv's and mmdet's transforms resize, flip and crop with nearest
+neighbour and pad with 255; so 255 names no segment and counts as void.
 """
-from typing import Optional
+from typing import List, Optional, Tuple
 
 import cv2
 import mmcv
@@ -73,13 +73,17 @@ class LoadPanopticImage(LoadImageFromFile):
 
 @TRANSFORMS.register_module()
 class LoadPanopticMap(BaseTransform):
-    """Read a COCO panoptic PNG to a map of indices into ``segments_info``.
+    """Read a panoptic PNG to a map of indices into ``segments_info``.
 
-    In a training pipeline it comes before the geometry, in a test pipeline
-    after it: ground truth is evaluated at the original size.
+    The PNG is COCO's (8-bit RGB, id = R + 256 G + 256^2 B, 0 = void); or,
+    where the annotation lists ``void_ids``, it has one channel of 8 or 16
+    bits that holds the ids themselves, such as Cityscapes' own
+    ``*_instanceIds.png``. In a training pipeline it comes before the
+    geometry, in a test pipeline after it: ground truth is evaluated at the
+    original size.
 
     Required Keys: seg_map_path, segments_info (both None: no annotation,
-    nothing is done), ori_shape
+    nothing is done), ori_shape; void_ids, ignored_ids (optional)
 
     Added Keys: gt_seg_map
 
@@ -87,8 +91,8 @@ class LoadPanopticMap(BaseTransform):
         backend_args (dict, optional): Of mmengine's fileio.
 
     Raises:
-        CorruptFileError: The PNG is missing, cannot be decoded, is not 8-bit
-            RGB, or disagrees with JSON or image in its size or segment ids.
+        CorruptFileError: The PNG is missing, cannot be decoded, has another
+            format, or disagrees with JSON or image in its size or ids.
     """
 
     def __init__(self, backend_args: Optional[dict] = None) -> None:
@@ -104,55 +108,101 @@ class LoadPanopticMap(BaseTransform):
         path = results.get('seg_map_path')
         if path is None:
             return results
-        rgb = self._read(path)
-        if rgb.shape[:2] != tuple(results['ori_shape'][:2]):
+        pixels = self._read(path)
+        if pixels.shape[:2] != tuple(results['ori_shape'][:2]):
             raise CorruptFileError(
-                f'{path}: the PNG is {rgb.shape[:2]} (h, w), its image '
+                f'{path}: the PNG is {pixels.shape[:2]} (h, w), its image '
                 f'{results["img_path"]} is {tuple(results["ori_shape"][:2])}. '
                 'Export the PNG at the size of the image.')
-        results['gt_seg_map'] = self._to_indices(
-            rgb_to_id(rgb), [s['id'] for s in results['segments_info']], path)
+        void_ids = results.get('void_ids')
+        self._check_format(pixels, path, gray=void_ids is not None)
+        ids = [segment['id'] for segment in results['segments_info']]
+        ids += results.get('ignored_ids', [])
+        if void_ids is None:
+            indices, unknown = self._rgb_indices(pixels, ids)
+        else:
+            indices, unknown = self._gray_indices(pixels, ids, void_ids)
+        self._check_ids(indices, unknown, ids, path)
+        results['gt_seg_map'] = indices
         return results
 
     def _read(self, path: str) -> np.ndarray:
+        """Pixels (h, w) or (h, w, channels), channels as OpenCV orders."""
         png = read_bytes(path, 'panoptic PNG', self.backend_args)
         try:
-            bgr = cv2.imdecode(
+            pixels = cv2.imdecode(
                 np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
         except cv2.error:
-            bgr = None
-        if bgr is None:
+            pixels = None
+        if pixels is None:
             raise CorruptFileError(
                 f'{path}: {len(png)} bytes that are not a readable PNG. '
                 'Export it again or remove its annotation.')
-        if bgr.dtype != np.uint8 or bgr.ndim != 3 or bgr.shape[2] != 3:
-            raise CorruptFileError(
-                f'{path}: shape {bgr.shape} of {bgr.dtype}; a panoptic PNG is '
-                '8-bit RGB with id = R + 256 G + 256^2 B. Export it so.')
-        return bgr[..., ::-1]
+        return pixels
 
-    def _to_indices(self, id_map: np.ndarray, ids: list,
-                    path: str) -> np.ndarray:
+    @staticmethod
+    def _check_format(pixels: np.ndarray, path: str, gray: bool) -> None:
+        if gray:
+            if pixels.ndim != 2 or pixels.dtype not in (np.uint8, np.uint16):
+                raise CorruptFileError(
+                    f'{path}: shape {pixels.shape} of {pixels.dtype}; its '
+                    'annotation lists void_ids, which go with one channel of '
+                    '8 or 16 bits. Restore the original label image.')
+        elif (pixels.dtype != np.uint8 or pixels.ndim != 3
+              or pixels.shape[2] != 3):
+            raise CorruptFileError(
+                f'{path}: shape {pixels.shape} of {pixels.dtype}; a panoptic '
+                'PNG is 8-bit RGB with id = R + 256 G + 256^2 B. Export it '
+                'so.')
+
+    def _rgb_indices(self, bgr: np.ndarray,
+                     ids: List[int]) -> Tuple[np.ndarray, np.ndarray]:
+        """Map of a COCO PNG, and the ids of pixels that no segment has."""
         if self._values is None:
             self._values = np.zeros(MAX_SEGMENT_ID + 1, np.uint16)
-        values = segment_values(len(ids))
-        self._values[ids] = values
+        id_map = rgb_to_id(bgr[..., ::-1])
+        self._values[ids] = segment_values(len(ids))
         indices = self._values[id_map]
         self._values[ids] = 0
-        areas = np.bincount(indices.ravel(), minlength=PADDING + 1)
-        unknown = areas[0] - np.count_nonzero(id_map == 0)
-        if unknown:
-            found = np.unique(id_map[(indices == 0) & (id_map != 0)])
+        if np.count_nonzero(indices == 0) == np.count_nonzero(id_map == 0):
+            unknown = id_map[:0, 0]
+        else:
+            unknown = id_map[(indices == 0) & (id_map != 0)]
+        return indices.astype(_map_dtype(len(ids))), unknown
+
+    @staticmethod
+    def _gray_indices(id_map: np.ndarray, ids: List[int],
+                      void_ids: List[int]) -> Tuple[np.ndarray, np.ndarray]:
+        """Map of a PNG that holds ids, and those that no segment has."""
+        dtype = _map_dtype(len(ids))
+        values = np.full(np.iinfo(id_map.dtype).max + 1, PADDING, dtype)
+        values[[i for i in void_ids if i < len(values)]] = 0
+        for segment_id, value in zip(ids, segment_values(len(ids))):
+            # an 8-bit PNG has none of the higher ids: found missing later
+            if segment_id < len(values):
+                values[segment_id] = value
+        indices = np.take(values, id_map)
+        return indices, id_map[indices == PADDING]
+
+    @staticmethod
+    def _check_ids(indices: np.ndarray, unknown: np.ndarray, ids: List[int],
+                   path: str) -> None:
+        if unknown.size:
             raise CorruptFileError(
-                f'{path}: {unknown} pixels have segment ids that the JSON '
-                f'does not list: {found[:5].tolist()}. Add the segments to '
-                'segments_info or make the pixels black (void).')
-        areas = np.append(areas, np.zeros(len(ids) + 1, areas.dtype))
+                f'{path}: {unknown.size} pixels have segment ids that the '
+                f'JSON does not list: {np.unique(unknown)[:5].tolist()}. Add '
+                'the segments to segments_info or make the pixels black '
+                '(void).')
+        values = segment_values(len(ids))
+        areas = np.bincount(
+            indices.ravel(), minlength=int(values.max(initial=0)) + 1)
         missing = [i for i, v in zip(ids, values) if areas[v] == 0]
         if missing:
             raise CorruptFileError(
                 f'{path}: the JSON lists segments without a pixel in the PNG: '
                 f'ids {missing[:5]}. Remove them from segments_info.')
-        if len(ids) < PADDING:
-            return indices.astype(np.uint8)
-        return indices.astype(np.int32)
+
+
+def _map_dtype(num_segments: int) -> type:
+    """uint8 where it holds all values: the geometry is faster on it."""
+    return np.uint8 if num_segments < PADDING else np.int32

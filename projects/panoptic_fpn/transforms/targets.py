@@ -55,7 +55,7 @@ class DerivePanopticTargets(BaseTransform):
     """Instances, semantic map and panoptic map from the index map.
 
     Required Keys: gt_seg_map (absent: nothing is done), segments_info,
-    label_space
+    label_space; ignored_ids (optional)
 
     Modified Keys: gt_seg_map (with ``semantic``: labels int16, -1 = void;
     otherwise removed)
@@ -65,7 +65,9 @@ class DerivePanopticTargets(BaseTransform):
     - with ``instances``: gt_bboxes (HorizontalBoxes), gt_bboxes_labels,
       gt_masks (BitmapMasks), gt_ignore_flags (crowd)
     - with ``panoptic``: gt_panoptic_map int32 (h, w), label + 1000 * number;
-      gt_codes, the value of each entry of segments_info in it; crowd_codes
+      gt_codes, the value of each entry of segments_info in it; crowd_codes.
+      The n-th of ``ignored_ids`` is void + 1000 * n: void for whoever looks
+      at the label, one instance for who looks at the code.
 
     Args:
         instances (bool): Derive instances; needless for Semantic FPN.
@@ -90,9 +92,12 @@ class DerivePanopticTargets(BaseTransform):
             return results
         index_map = results.pop('gt_seg_map')
         segments = results['segments_info']
-        values = segment_values(len(segments))
+        num_ignored = len(results.get('ignored_ids', []))
+        values = segment_values(len(segments) + num_ignored)
+        # beyond the segments: instances of classes that nobody evaluates
+        values, ignored = np.split(values, [len(segments)])
         labels = np.array([s['category'] for s in segments], np.int64)
-        num_values = max(PADDING, int(values.max(initial=0))) + 1
+        num_values = max([PADDING, *values, *ignored]) + 1
         if self.instances:
             self._derive_instances(results, index_map, num_values, values,
                                    labels)
@@ -103,7 +108,7 @@ class DerivePanopticTargets(BaseTransform):
             results['ignore_index'] = IGNORE_LABEL
         if self.panoptic:
             self._derive_panoptic(results, index_map, num_values, values,
-                                  labels)
+                                  labels, ignored)
         return results
 
     def _derive_instances(self, results: dict, index_map: np.ndarray,
@@ -127,13 +132,17 @@ class DerivePanopticTargets(BaseTransform):
 
     def _derive_panoptic(self, results: dict, index_map: np.ndarray,
                          num_values: int, values: np.ndarray,
-                         labels: np.ndarray) -> None:
+                         labels: np.ndarray, ignored: np.ndarray) -> None:
         # n-th segment of its class: unique codes, for stuff too
         numbers = [(labels[:i] == label).sum()
                    for i, label in enumerate(labels)]
         codes = encode_panoptic(labels, np.array(numbers, np.int64))
-        table = np.full(num_values, results['label_space'].void, np.int32)
+        void = results['label_space'].void
+        table = np.full(num_values, void, np.int32)
         table[values] = codes
+        table[ignored] = encode_panoptic(
+            np.full(len(ignored), void), np.arange(1,
+                                                   len(ignored) + 1))
         results['gt_panoptic_map'] = table[index_map]
         results['gt_codes'] = codes.tolist()
         results['crowd_codes'] = [
