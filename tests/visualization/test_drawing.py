@@ -194,6 +194,13 @@ def test_void_has_no_name():
     assert place_names(np.zeros((50, 90), np.uint16), [[]], 12) == []
 
 
+def test_numbered_void_is_drawn_as_void():
+    image, panoptic = scene()
+    numbered = np.where(panoptic == VOID, VOID + 2000, panoptic)
+    numbered[0] = panoptic[0]
+    assert np.array_equal(draw(image, panoptic), draw(image, numbered))
+
+
 def test_tag_moves_into_the_picture():
     tag = Tag('name', -50, 500, 12).inside((100, 100))
     width, height = text_size('name', 12)

@@ -2,8 +2,10 @@
 from .browse import browse_dataset
 from .inference import PanopticResult, inference_panoptic, init_model
 from .results import find_images, panoptic_segments, unique_stems, write_result
+from .sweep import format_sweep, sweep_merge
 
 __all__ = [
-    'PanopticResult', 'browse_dataset', 'find_images', 'inference_panoptic',
-    'init_model', 'panoptic_segments', 'unique_stems', 'write_result'
+    'PanopticResult', 'browse_dataset', 'find_images', 'format_sweep',
+    'inference_panoptic', 'init_model', 'panoptic_segments', 'sweep_merge',
+    'unique_stems', 'write_result'
 ]

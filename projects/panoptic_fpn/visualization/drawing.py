@@ -80,7 +80,9 @@ def draw_panoptic(image: np.ndarray,
     """
     _check_sizes(image, panoptic, 'panoptic map')
     void, notes = len(classes), notes or {}
-    index, codes = compact(panoptic)
+    # ground truth may number instances that nobody evaluates: void, too
+    index, codes = compact(
+        np.where(panoptic % INSTANCE_OFFSET == void, void, panoptic))
     _check_codes(codes, void)
     scale = scale or display_scale(image.shape[:2])
     image = enlarge(image, scale)
