@@ -69,10 +69,13 @@ def enable_amp(cfg: Config) -> None:
         EngineError: The optimizer wrapper is one of another kind.
     """
     wrapper = cfg.optim_wrapper
-    known = ('OptimWrapper', 'AmpOptimWrapper', AMP_WRAPPER)
+    known = ('OptimWrapper', 'AmpOptimWrapper', AMP_WRAPPER,
+             f'mmdet.{AMP_WRAPPER}')
     if wrapper.get('type', 'OptimWrapper') not in known:
         raise EngineError(
             f'--amp cannot change optim_wrapper.type={wrapper["type"]!r}. '
             f'Set it to one of {", ".join(known)}.')
-    wrapper['type'] = AMP_WRAPPER
+    # registered with mmdet; a config of mmseg has to say so
+    mmdet_scope = cfg.get('default_scope', 'mmdet') == 'mmdet'
+    wrapper['type'] = AMP_WRAPPER if mmdet_scope else f'mmdet.{AMP_WRAPPER}'
     wrapper.setdefault('loss_scale', 'dynamic')

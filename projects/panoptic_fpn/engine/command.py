@@ -77,4 +77,9 @@ def draw_test_pictures(cfg: Config, folder: str) -> None:
             f'--show-dir: {cfg.filename} has no default_hooks.visualization. '
             "Add dict(type='PanopticVisualizationHook').")
     hook['draw'] = True
-    hook['test_out_dir'] = folder
+    if hook['type'].endswith('SegVisualizationHook'):
+        # mmseg's draws each 50th image and writes where the visualizer does
+        hook['interval'] = 1
+        cfg.visualizer['save_dir'] = folder
+    else:
+        hook['test_out_dir'] = folder

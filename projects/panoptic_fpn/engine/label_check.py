@@ -72,6 +72,25 @@ def check_class_counts(model: nn.Module, space: LabelSpace) -> None:
                         f'wherever {kind} classes are counted).')
 
 
+def check_decode_head(model: nn.Module, dataset: Any) -> None:
+    """Compare the class count of mmseg's segmentor with its data.
+
+    Args:
+        model (nn.Module): Without a ``decode_head`` nothing is compared.
+        dataset (Any): Its metainfo has 'classes'.
+
+    Raises:
+        PanopticError: They differ; names both numbers and the config key.
+    """
+    for key, count in stated_counts(model, 'decode_head.num_classes'):
+        for leaf in leaf_datasets(dataset):
+            expected = len(leaf.metainfo.get('classes') or ())
+            if expected not in (0, count):
+                raise PanopticError(
+                    f'{key}={count}, but {type(leaf).__name__} has '
+                    f'{expected} classes. Set {key}={expected} in the config.')
+
+
 def leaf_datasets(dataset: Any) -> Iterator[Any]:
     """The data sets inside wrappers such as ``ConcatDataset``."""
     children = getattr(dataset, 'datasets', None)
@@ -157,3 +176,5 @@ class LabelSpaceCheckHook(Hook):
             model = model.module
         for space in spaces:
             check_class_counts(model, space)
+        for dataset in datasets:
+            check_decode_head(model, dataset)

@@ -21,19 +21,15 @@ from ..labels import channel_labels, semantic_channels
 from .semantic_loss import semantic_cross_entropy
 
 
-@MODELS.register_module()
-class SemanticFPNHead(FPNHead):
-    """Light semantic branch on FPN features; mmseg's ``FPNHead`` for mmdet.
+class SemanticBranch(FPNHead):
+    """The branch itself: parameters and forward pass, without labels.
 
     Each level goes through stages of 3x3 convolution, group norm, ReLU and
     2x bilinear upsampling until it is at stride 4; the levels are summed and
     a 1x1 convolution gives the logits (Figure 3).
 
     Args:
-        num_things_classes (int): T.
-        num_stuff_classes (int): S.
-        predict_things (bool): One channel for each thing class (Cityscapes)
-            instead of one 'other' channel for all (COCO). Section 4.1.
+        num_channels (int): K.
         in_channels (Sequence[int]): Channels of the FPN levels.
         channels (int): Width of the branch. Table 1c.
         feature_strides (Sequence[int]): Strides of the levels, finest first.
@@ -45,9 +41,7 @@ class SemanticFPNHead(FPNHead):
     """
 
     def __init__(self,
-                 num_things_classes: int = 80,
-                 num_stuff_classes: int = 53,
-                 predict_things: bool = False,
+                 num_channels: int,
                  in_channels: Sequence[int] = (256, 256, 256, 256),
                  channels: int = 128,
                  feature_strides: Sequence[int] = (4, 8, 16, 32),
@@ -56,13 +50,10 @@ class SemanticFPNHead(FPNHead):
                  norm_cfg: dict = dict(type='GN', num_groups=32),
                  **kwargs) -> None:
         if aggregation not in ('sum', 'concat'):
-            raise ValueError("semantic_head.aggregation must be 'sum' or "
-                             f"'concat', not {aggregation!r}.")
-        label_channels = semantic_channels(num_things_classes,
-                                           num_stuff_classes, predict_things)
-        painted = channel_labels(num_things_classes, num_stuff_classes,
-                                 predict_things)
+            raise ValueError("aggregation of the semantic head must be 'sum' "
+                             f"or 'concat', not {aggregation!r}.")
         kwargs.setdefault('in_index', tuple(range(len(in_channels))))
+        kwargs.setdefault('dropout_ratio', 0)
         # No loss of mmseg's: it averages over all pixels at mmdet's scope and
         # knows no 'other'.
         kwargs.setdefault('loss_decode', [])
@@ -70,25 +61,16 @@ class SemanticFPNHead(FPNHead):
             tuple(feature_strides),
             in_channels=tuple(in_channels),
             channels=channels,
-            num_classes=len(painted),
-            out_channels=len(painted),
-            dropout_ratio=0,
+            num_classes=num_channels,
+            out_channels=num_channels,
             norm_cfg=norm_cfg,
             **kwargs)
-        self.num_things_classes = num_things_classes
-        self.num_stuff_classes = num_stuff_classes
-        self.predict_things = predict_things
         self.aggregation = aggregation
         if convs_per_stage > 1:
             self._deepen(convs_per_stage)
         if aggregation == 'concat':
             self.conv_seg = nn.Conv2d(channels * len(in_channels),
                                       self.num_classes, 1)
-        # one entry more for void: IGNORE_LABEL = -1 reads the last one
-        self.register_buffer(
-            'label_channels',
-            torch.from_numpy(np.append(label_channels, -1)),
-            persistent=False)
 
     def _deepen(self, convs_per_stage: int) -> None:
         """Follow each 3x3 convolution with ``convs_per_stage - 1`` more."""
@@ -117,7 +99,7 @@ class SemanticFPNHead(FPNHead):
         feats = self._transform_inputs(feats)
         levels = [head(feat) for head, feat in zip(self.scale_heads, feats)]
         size = levels[0].shape[-2:]
-        return self.conv_seg(
+        return self.cls_seg(
             torch.cat([
                 level if level.shape[-2:] == size else F.interpolate(
                     level,
@@ -126,6 +108,45 @@ class SemanticFPNHead(FPNHead):
                     align_corners=self.align_corners) for level in levels
             ],
                       dim=1))
+
+    def _resize(self, logits: Tensor, size: Tuple[int, int]) -> Tensor:
+        return F.interpolate(
+            logits[None],
+            size=size,
+            mode='bilinear',
+            align_corners=self.align_corners)[0]
+
+
+@MODELS.register_module()
+class SemanticFPNHead(SemanticBranch):
+    """Light semantic branch on FPN features; mmseg's ``FPNHead`` for mmdet.
+
+    Args:
+        num_things_classes (int): T.
+        num_stuff_classes (int): S.
+        predict_things (bool): One channel for each thing class (Cityscapes)
+            instead of one 'other' channel for all (COCO). Section 4.1.
+        **kwargs: Further arguments of :class:`SemanticBranch`.
+    """
+
+    def __init__(self,
+                 num_things_classes: int = 80,
+                 num_stuff_classes: int = 53,
+                 predict_things: bool = False,
+                 **kwargs) -> None:
+        label_channels = semantic_channels(num_things_classes,
+                                           num_stuff_classes, predict_things)
+        painted = channel_labels(num_things_classes, num_stuff_classes,
+                                 predict_things)
+        super().__init__(len(painted), **kwargs)
+        self.num_things_classes = num_things_classes
+        self.num_stuff_classes = num_stuff_classes
+        self.predict_things = predict_things
+        # one entry more for void: IGNORE_LABEL = -1 reads the last one
+        self.register_buffer(
+            'label_channels',
+            torch.from_numpy(np.append(label_channels, -1)),
+            persistent=False)
 
     def loss(self, feats: Tuple[Tensor],
              batch_data_samples: SampleList) -> Dict[str, Tensor]:
@@ -174,10 +195,3 @@ class SemanticFPNHead(FPNHead):
             if rescale:
                 single = self._resize(single, meta['ori_shape'][:2])
             yield single
-
-    def _resize(self, logits: Tensor, size: Tuple[int, int]) -> Tensor:
-        return F.interpolate(
-            logits[None],
-            size=size,
-            mode='bilinear',
-            align_corners=self.align_corners)[0]
