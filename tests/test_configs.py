@@ -12,8 +12,11 @@ import projects.panoptic_fpn  # noqa: F401  registers
 ROOT = Path(__file__).resolve().parents[1] / 'configs'
 CONFIGS = sorted(
     str(path.relative_to(ROOT)) for path in ROOT.rglob('*.py')
-    if '_base_' not in path.parts)
+    # configs of mmseg's segmentors: tests/models/test_mmseg_training.py
+    if not {'_base_', 'mmseg'} & set(path.parts))
 COCO = 'coco/panoptic-fpn_r50_fpn_1x_coco.py'
+CITYSCAPES = 'cityscapes/panoptic-fpn_r50_fpn_65k_cityscapes.py'
+SEMANTIC = [name for name in CONFIGS if 'semantic-fpn' in name]
 
 
 def load(name):
@@ -76,6 +79,79 @@ def test_coco_recipe_is_the_papers():
     assert not backbone.norm_cfg.requires_grad
     assert cfg.train_dataloader.batch_size * 8 == 16
     assert cfg.auto_scale_lr.base_batch_size == 16
+
+
+def transforms_of(name):
+    pipeline = load(name).train_dataloader.dataset.pipeline
+    return {transform.type: transform for transform in pipeline}
+
+
+def test_cityscapes_recipe_is_the_papers():
+    """Section 4.1; the weights of Table 2d's row that is Table 3a's."""
+    cfg = load(CITYSCAPES)
+    assert cfg.model.loss_weights == dict(instance=0.5, semantic=1.0)
+    assert cfg.model.semantic_head.predict_things
+    assert cfg.model.panoptic_fusion_head.num_things_classes == 8
+    assert cfg.model.panoptic_fusion_head.num_stuff_classes == 11
+    assert cfg.model.test_cfg.panoptic.stuff_area == 2048
+    assert cfg.train_cfg.max_iters == 65000
+    assert cfg.param_scheduler[1].milestones == [40000, 55000]
+    assert cfg.param_scheduler[1].gamma == 0.1
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.lr, optimizer.momentum,
+            optimizer.weight_decay) == (0.01, 0.9, 0.0001)
+    assert cfg.train_dataloader.batch_size * 8 == 32
+    assert cfg.auto_scale_lr.base_batch_size == 32
+    steps = transforms_of(CITYSCAPES)
+    assert steps['RandomResize'].scale == (2048, 1024)
+    assert steps['RandomResize'].ratio_range == (0.5, 2.0)
+    assert steps['PanopticRandomCrop'].crop_size == (512, 1024)
+    assert not steps['PanopticRandomCrop'].get('bootstrap')
+    assert 'PhotoMetricDistortion' not in steps
+    test = cfg.test_dataloader.dataset.pipeline
+    assert test[1].scale == (2048, 1024)
+
+
+def test_colour_and_bootstrapping_are_for_the_largest_backbones():
+    for depth in ('r101', 'x101'):
+        name = f'cityscapes/semantic-fpn_{depth}_fpn_65k_cityscapes.py'
+        steps = transforms_of(name)
+        assert steps['PanopticRandomCrop'].bootstrap
+        assert 'PhotoMetricDistortion' in steps
+        sampler = load(name).train_dataloader.sampler
+        assert sampler.type == 'ClassUniformInfiniteSampler'
+    for name in ('cityscapes/semantic-fpn_r50_fpn_65k_cityscapes.py',
+                 'cityscapes/panoptic-fpn_r101_fpn_65k_cityscapes.py'):
+        steps = transforms_of(name)
+        assert not steps['PanopticRandomCrop'].get('bootstrap')
+        assert 'PhotoMetricDistortion' not in steps
+
+
+@pytest.mark.parametrize('name', SEMANTIC)
+def test_semantic_fpn_has_no_region_branch_and_derives_no_instances(name):
+    cfg = load(name)
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+    assert not model.with_rpn and not model.with_roi_head
+    assert model.loss_weights['semantic'] == 1.0
+    assert transforms_of(name)['DerivePanopticTargets'].instances is False
+    assert 'IoU' in cfg.val_evaluator.metrics[0].type
+    assert len(cfg.val_evaluator.metrics) == 1
+    assert cfg.default_hooks.checkpoint.save_best == 'mIoU'
+
+
+def test_semantic_fpn_has_three_backbones_on_both_data_sets():
+    assert len(SEMANTIC) == 6
+    for name in SEMANTIC:
+        backbone = load(name).model.backbone
+        kind = name.split('semantic-fpn_')[1].split('_')[0]
+        assert backbone.depth == int(kind[1:])
+        assert backbone.type == ('ResNeXt' if kind[0] == 'x' else 'ResNet')
+        if kind == 'x101':
+            assert (backbone.groups, backbone.base_width,
+                    backbone.style) == (32, 8, 'pytorch')
+            std = load(name).model.data_preprocessor.std
+            assert std == [57.375, 57.120, 58.395]
 
 
 def test_ap_settings_are_not_the_merges():

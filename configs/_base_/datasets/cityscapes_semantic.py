@@ -1,0 +1,21 @@
+# The data of Semantic FPN: no instances are derived, IoU is evaluated.
+_base_ = './cityscapes_panoptic.py'
+
+train_pipeline = [
+    dict(type='LoadPanopticImage', backend_args=_base_.backend_args),
+    dict(type='LoadPanopticMap', backend_args=_base_.backend_args),
+    dict(
+        type='RandomResize',
+        resize_type='PanopticResize',
+        scale=(2048, 1024),
+        ratio_range=(0.5, 2.0),
+        keep_ratio=True),
+    dict(type='PanopticRandomCrop', crop_size=(512, 1024)),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='DerivePanopticTargets', instances=False),
+    dict(type='PackPanopticInputs'),
+]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+val_evaluator = dict(
+    metrics=[dict(type='CityscapesSemanticIoUMetric', classwise=True)])
+test_evaluator = val_evaluator
