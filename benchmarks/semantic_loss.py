@@ -1,0 +1,241 @@
+"""Memory and time of the semantic loss, forward and backward, side by side.
+
+Example:
+    python benchmarks/semantic_loss.py
+    python benchmarks/semantic_loss.py --batch 32 --repeats 3 --json out.json
+
+The second is a whole batch of Cityscapes, 32 crops of 512 x 1024 (section
+4.1). Sizes are pixels of the target; the logits have stride 4.
+
+Peak memory is what loss and backward need beyond their input, the gradient
+included; each variant in a process of its own. Time is the median of
+repetitions that alternate between the variants. Threads: OMP_NUM_THREADS.
+
+Exit code: 0 measured, 1 the variants disagree, 2 wrong arguments.
+"""
+import argparse
+import json
+import os.path as osp
+import platform
+import resource
+import statistics
+import sys
+import time
+from multiprocessing import get_context
+from runpy import run_path
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
+sys.path.insert(0, ROOT)
+
+LOSS = 'projects/panoptic_fpn/models/semantic_loss.py'
+STRIDE = 4
+#: Relative, of losses and gradients among the variants.
+TOLERANCE = 1e-5
+MB = 2**20
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument(
+        '--size',
+        nargs=2,
+        type=int,
+        default=(512, 1024),
+        metavar=('H', 'W'),
+        help='of the target (default: 512 1024)')
+    parser.add_argument('--classes', type=int, default=19, help='default: 19')
+    parser.add_argument('--batch', type=int, default=4, help='default: 4')
+    parser.add_argument(
+        '--repeats', type=int, default=9, help='for the time (default: 9)')
+    parser.add_argument(
+        '--device',
+        default='cuda' if torch.cuda.is_available() else 'cpu',
+        help='default: cuda where there is a GPU, else cpu')
+    parser.add_argument('--json', metavar='OUT', help='writes the figures')
+    args = parser.parse_args()
+    if min(*args.size, args.classes, args.batch, args.repeats) < 1:
+        parser.error('sizes and numbers must be at least 1')
+    return args
+
+
+def variants():
+    """Name to loss of logits and target."""
+    from tests.oracles.semantic_loss import full_resolution_cross_entropy
+
+    # the file alone: its package takes seconds to import, in each process
+    tiles = run_path(osp.join(ROOT, LOSS))['semantic_cross_entropy']
+
+    def checkpointed(logits, target):
+        """One image at full resolution at a time, computed twice."""
+        total = 0
+        for single in range(len(logits)):
+            pick = slice(single, single + 1)
+            mean = checkpoint(
+                full_resolution_cross_entropy,
+                logits[pick],
+                target[pick],
+                use_reentrant=False)
+            total = total + mean * (target[pick] >= 0).sum()
+        return total / (target >= 0).sum().clamp(min=1)
+
+    return {
+        'full resolution': full_resolution_cross_entropy,
+        'checkpoint per image': checkpointed,
+        'tiles (this repository)': tiles
+    }
+
+
+def random_input(case):
+    """Logits (N, C, h, w) and a target (N, H, W) with some void."""
+    generator = torch.Generator().manual_seed(0)
+    batch, classes, height, width = case['shape']
+    logits = torch.randn(
+        batch,
+        classes,
+        -(-height // STRIDE),
+        -(-width // STRIDE),
+        generator=generator)
+    target = torch.randint(
+        -1, classes, (batch, height, width), generator=generator)
+    return logits.to(case['device']).requires_grad_(), target.to(
+        case['device'])
+
+
+def loss_and_gradient(function, logits, target):
+    loss = function(logits, target)
+    gradient, = torch.autograd.grad(loss, logits)
+    return loss.detach(), gradient
+
+
+def peak_of_process():
+    """Bytes of memory this process has held at most since the last reset."""
+    try:
+        with open('/proc/self/status') as f:
+            line = next(line for line in f if line.startswith('VmHWM'))
+        return int(line.split()[1]) * 1024
+    except (OSError, StopIteration):
+        # bytes on macOS, kilobytes elsewhere
+        unit = 1 if platform.system() == 'Darwin' else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def reset_peak_of_process():
+    """To what is held now: importing may have held more for a moment."""
+    try:
+        with open('/proc/self/clear_refs', 'w') as f:
+            f.write('5')
+    except OSError:
+        pass
+
+
+def peak_bytes(name, case):
+    """Peak of one variant above its input; in a process of its own."""
+    function = variants()[name]
+    tiny = dict(case, shape=(1, case['shape'][1], 8, 8))
+    loss_and_gradient(function, *random_input(tiny))
+    logits, target = random_input(case)
+    if logits.is_cuda:
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        loss_and_gradient(function, logits, target)
+        return torch.cuda.max_memory_allocated() - before
+    reset_peak_of_process()
+    before = peak_of_process()
+    loss_and_gradient(function, logits, target)
+    return peak_of_process() - before
+
+
+def timings(case, repeats):
+    """Seconds of each variant, and its largest difference from the first.
+
+    Returns:
+        dict[str, tuple[list[float], float]]: By name.
+    """
+    functions = variants()
+    data = random_input(case)
+    seconds = {name: [] for name in functions}
+    differences, reference = {}, None
+    # the first round warms up
+    for repeat in range(repeats + 1):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            loss, gradient = loss_and_gradient(function, *data)
+            # waits for the GPU
+            loss.item()
+            if repeat:
+                seconds[name].append(time.perf_counter() - start)
+                continue
+            reference = reference or (loss, gradient)
+            differences[name] = max(
+                ((a - b).abs().max() / b.abs().max().clamp(min=1e-30)).item()
+                for a, b in zip((loss, gradient), reference))
+    return {name: (seconds[name], differences[name]) for name in functions}
+
+
+def in_fresh_process(function, *args):
+    with get_context('spawn').Pool(1) as pool:
+        return pool.apply(function, args)
+
+
+def measure(case, repeats):
+    """Figures of all variants.
+
+    Returns:
+        list[dict]: name, seconds, peak_bytes, difference.
+    """
+    times = in_fresh_process(timings, case, repeats)
+    return [
+        dict(
+            name=name,
+            seconds=statistics.median(seconds),
+            peak_bytes=in_fresh_process(peak_bytes, name, case),
+            difference=difference)
+        for name, (seconds, difference) in times.items()
+    ]
+
+
+def table(results):
+    """Figures as text, with ratios to the first variant."""
+    first = results[0]
+    lines = [
+        f'{"":26}{"peak MB":>10}{"ratio":>8}{"ms":>10}{"ratio":>8}'
+        f'{"difference":>13}'
+    ]
+    for r in results:
+        memory = r['peak_bytes'] / max(first['peak_bytes'], 1)
+        lines.append(f'{r["name"]:26}{r["peak_bytes"] / MB:10.1f}{memory:8.3f}'
+                     f'{r["seconds"] * 1000:10.1f}'
+                     f'{r["seconds"] / first["seconds"]:8.3f}'
+                     f'{r["difference"]:13.1e}')
+    return '\n'.join(lines)
+
+
+def main():
+    args = parse_args()
+    case = dict(
+        shape=(args.batch, args.classes, *args.size), device=args.device)
+    results = measure(case, args.repeats)
+    shape = ' x '.join(map(str, case['shape']))
+    print(f'{shape} on {args.device}, {torch.get_num_threads()} thread(s), '
+          f'torch {torch.__version__}')
+    print(table(results))
+    if args.json:
+        with open(args.json, 'w') as f:
+            json.dump(
+                dict(
+                    case,
+                    stride=STRIDE,
+                    repeats=args.repeats,
+                    threads=torch.get_num_threads(),
+                    torch=torch.__version__,
+                    variants=results),
+                f,
+                indent=2)
+    return int(any(r['difference'] > TOLERANCE for r in results))
+
+
+if __name__ == '__main__':
+    sys.exit(main())
