@@ -30,8 +30,15 @@ def parse_args():
     parser.add_argument(
         '--format-only',
         metavar='PREFIX',
-        help='only write PREFIX.panoptic.json and PREFIX.panoptic/*.png, the '
-        'COCO result format; images need no annotation')
+        help='only write results, with every metric of the config that can: '
+        'PREFIX.panoptic.json and PREFIX.panoptic/ (COCO format); for '
+        'Cityscapes also PREFIX.instances/ and PREFIX.semantic/. Images need '
+        'no annotation')
+    parser.add_argument(
+        '--save-branches',
+        metavar='DIR',
+        help='also write what both branches say of each image, for '
+        'tools/sweep_merge.py')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -56,7 +63,9 @@ def parse_args():
 
 def load_config(args):
     """The config with what the command line changes."""
-    from projects.panoptic_fpn.engine import draw_test_pictures, tool_config
+    from projects.panoptic_fpn.engine import (draw_test_pictures,
+                                              require_panoptic, tool_config)
+    from projects.panoptic_fpn.metrics import writing_evaluator
     cfg = tool_config(args.config, args.launcher, args.cfg_options,
                       args.work_dir)
     cfg.load_from, cfg.resume = args.checkpoint, False
@@ -64,14 +73,9 @@ def load_config(args):
         # absolute: the hook takes a relative folder as one of the run
         draw_test_pictures(cfg, osp.abspath(args.show_dir))
     if args.format_only:
-        cfg.test_evaluator = dict(
-            type='PanopticEvaluator',
-            metrics=[
-                dict(
-                    type='PanopticQualityMetric',
-                    format_only=True,
-                    outfile_prefix=args.format_only)
-            ])
+        require_panoptic(cfg, '--format-only')
+        cfg.test_evaluator = writing_evaluator(
+            cfg.get('test_evaluator'), args.format_only)
     return cfg
 
 
@@ -82,6 +86,7 @@ def main():
     from mmdet.utils import setup_cache_size_limit_of_dynamo
 
     from projects.panoptic_fpn.engine import run_to_exit_code
+    from projects.panoptic_fpn.metrics import save_branches
 
     def test():
         setup_cache_size_limit_of_dynamo()
@@ -89,6 +94,8 @@ def main():
         if args.out:
             runner.test_evaluator.metrics.append(
                 DumpDetResults(out_file_path=args.out, collect_device='gpu'))
+        if args.save_branches:
+            save_branches(runner, args.save_branches)
         runner.test()
 
     return run_to_exit_code(test)

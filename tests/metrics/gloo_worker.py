@@ -2,6 +2,7 @@
 
 Images are dealt out in blocks, not in turns, and both ranks also hold images
 of the other: MMEngine's own collection loses some and counts others twice.
+COCO's metrics judge one data set, Cityscapes' metrics another and write files.
 """
 import sys
 
@@ -10,24 +11,41 @@ import torch.distributed
 from mmengine.registry import DefaultScope
 
 from projects.panoptic_fpn.metrics import PanopticEvaluator
+from tests.metrics.cityscapes import META, sample_of
 from tests.metrics.data import make_case, space_of
-from tests.metrics.test_evaluator import METRICS
+from tests.metrics.test_evaluator import CITYSCAPES_METRICS, METRICS
+from tests.oracles.cityscapes_scenes import random_scenes
 
 NUM_IMAGES = 5
 #: Images of each rank, by position; of one process, all.
 SHARES = {1: [range(NUM_IMAGES)], 2: [[0, 1, 0], [4, 3, 2, 1]]}
 
 
-def evaluate(rank, world_size):
-    """Scores as hexadecimal floats, which keep every bit."""
+def evaluate(rank, world_size, prefix):
+    """Scores, also of each class, as hexadecimal floats: every bit counts."""
     data, _, samples = make_case(42, num_images=NUM_IMAGES, string_ids=True)
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        evaluator = PanopticEvaluator(METRICS)
-    evaluator.dataset_meta = space_of(data).metainfo()
-    for i in SHARES[world_size][rank]:
-        evaluator.process([samples[i]])
-    scores = evaluator.evaluate(NUM_IMAGES)
-    return {key: float(value).hex() for key, value in scores.items()}
+    writers = [
+        dict(metric, outfile_prefix=prefix) for metric in CITYSCAPES_METRICS
+    ]
+    scenes = random_scenes(42, NUM_IMAGES)
+    tasks = dict(
+        coco=(METRICS, samples, space_of(data).metainfo()),
+        cityscapes=(writers, [sample_of(scene) for scene in scenes], META))
+    found = {}
+    for task, (metrics, samples, metainfo) in tasks.items():
+        with DefaultScope.overwrite_default_scope('mmdet'):
+            evaluator = PanopticEvaluator(metrics)
+        evaluator.dataset_meta = metainfo
+        for i in SHARES[world_size][rank]:
+            evaluator.process([samples[i]])
+        scores = evaluator.evaluate(NUM_IMAGES)
+        found[task] = {k: float(v).hex() for k, v in scores.items()}
+        found[f'{task} by class'] = {
+            f'{name} {key}': value.hex()
+            for name, row in evaluator.by_class.items()
+            for key, value in row.items()
+        }
+    return found
 
 
 def main():
@@ -37,7 +55,7 @@ def main():
         init_method=f'file://{sys.argv[3]}',
         rank=rank,
         world_size=world_size)
-    torch.save(evaluate(rank, world_size), sys.argv[4])
+    torch.save(evaluate(rank, world_size, sys.argv[5]), sys.argv[4])
     torch.distributed.destroy_process_group()
 
 

@@ -8,6 +8,13 @@ from tests.conftest import REPO_ROOT
 from tests.metrics.gloo_worker import evaluate
 
 
+def contents(folder):
+    return {
+        path.relative_to(folder): path.read_bytes()
+        for path in folder.rglob('*') if path.is_file()
+    }
+
+
 def test_two_processes_give_the_bits_of_one(tmp_path):
     outs = [tmp_path / f'scores{rank}.pth' for rank in range(2)]
     processes = [
@@ -15,14 +22,22 @@ def test_two_processes_give_the_bits_of_one(tmp_path):
             sys.executable, '-m', 'tests.metrics.gloo_worker',
             str(rank), '2',
             str(tmp_path / 'rendezvous'),
-            str(out)
+            str(out),
+            str(tmp_path / 'two' / 'r')
         ],
                          cwd=REPO_ROOT) for rank, out in enumerate(outs)
     ]
     for process in processes:
         assert process.wait(timeout=120) == 0
-    expected = evaluate(0, 1)
-    assert len(expected) == 24 and 'nan' not in expected['coco_panoptic/PQ']
-    for out in outs:
-        assert torch.load(out) == expected
+    expected = evaluate(0, 1, str(tmp_path / 'one' / 'r'))
+    assert len(expected['coco']) == 24 and len(expected['cityscapes']) == 16
+    assert 'nan' not in expected['coco']['coco_panoptic/PQ']
+    assert 'nan' not in expected['cityscapes'].values()
+    first, second = map(torch.load, outs)
+    assert first == expected
+    for key, scores in second.items():
+        # only the first process has scores by class, and writes them
+        assert scores == ({} if 'by class' in key else expected[key])
+    files = contents(tmp_path / 'one')
+    assert len(files) > 20 and files == contents(tmp_path / 'two')
     assert not (REPO_ROOT / '.dist_test').exists()

@@ -1,17 +1,40 @@
-"""The combined table and the evaluator that prints it."""
+"""The combined table, the evaluator that prints it, scores by class."""
+import json
 import math
+from types import SimpleNamespace
 
+import pytest
 from mmdet.registry import EVALUATOR as MMDET_EVALUATOR
 from mmengine.registry import EVALUATOR, DefaultScope
 
-from projects.panoptic_fpn.metrics import PanopticEvaluator, format_table
+from projects.panoptic_fpn.engine import MetricsJsonHook
+from projects.panoptic_fpn.metrics import (PanopticEvaluator,
+                                           PanopticQualityMetric, format_table,
+                                           writing_evaluator)
+from tests.metrics.cityscapes import META, sample_of
 from tests.metrics.data import clone, make_case, same_samples, space_of
+from tests.oracles.cityscapes_scenes import random_scenes
 
 METRICS = [
     dict(type='PanopticQualityMetric'),
     dict(type='PanopticInstanceAPMetric'),
     dict(type='SemanticIoUMetric')
 ]
+CITYSCAPES_METRICS = [
+    dict(type='PanopticQualityMetric', png_name='{img_id}_panoptic.png'),
+    dict(type='CityscapesInstanceAPMetric'),
+    dict(type='CityscapesSemanticIoUMetric')
+]
+
+
+def evaluate(metrics, samples, metainfo):
+    """The evaluator after an evaluation, and its flat scores."""
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        evaluator = PanopticEvaluator(metrics)
+    evaluator.dataset_meta = metainfo
+    for sample in samples:
+        evaluator.process([sample])
+    return evaluator, evaluator.evaluate(len(samples))
 
 
 def cells(line):
@@ -82,3 +105,125 @@ def test_stuff_only_model_is_evaluated_with_na(log):
     assert math.isnan(scores['coco/bbox_mAP'])
     assert not math.isnan(scores['mIoU'])
     assert 'n/a' in log.getvalue()
+
+
+COCO_TABLE = """\
++----------+-------+-----+-----+-----------+-------+------+-------+------------+-------+
+| panoptic |    PQ |  SQ |  RQ | instances |    AP | AP50 |  AP75 | semantic   |   IoU |
++----------+-------+-----+-----+-----------+-------+------+-------+------------+-------+
+| all      | 39.41 | n/a | n/a | box       | 37.50 |  n/a |   n/a | mIoU       | 41.00 |
+| things   |   n/a | n/a | n/a | mask      |   n/a |  n/a | 35.00 | fIoU       |   n/a |
+| stuff    |   n/a | n/a | n/a |           |       |      |       | mIoU stuff |   n/a |
++----------+-------+-----+-----+-----------+-------+------+-------+------------+-------+"""  # noqa: E501
+CITYSCAPES_TABLE = """\
++----------+-------+-----+-----+-----------+-------+-------+------------+-------+-------+
+| panoptic |    PQ |  SQ |  RQ | instances |    AP |  AP50 | semantic   |   IoU |  iIoU |
++----------+-------+-----+-----+-----------+-------+-------+------------+-------+-------+
+| all      | 57.70 | n/a | n/a | mask      | 32.00 | 58.70 | classes    | 75.00 | 56.10 |
+| things   |   n/a | n/a | n/a |           |       |       | categories | 89.00 |   n/a |
+| stuff    |   n/a | n/a | n/a |           |       |       | fIoU       | 91.00 |       |
++----------+-------+-----+-----+-----------+-------+-------+------------+-------+-------+"""  # noqa: E501
+
+
+def test_each_protocol_has_its_columns():
+    coco = {
+        'coco_panoptic/PQ': 39.41,
+        'coco/bbox_mAP': .375,
+        'coco/segm_mAP_75': .35,
+        'mIoU': 41
+    }
+    assert format_table(coco) == COCO_TABLE
+    cityscapes = {
+        'coco_panoptic/PQ': 57.7,
+        'cityscapes/mAP': .32,
+        'cityscapes/AP@50': .587,
+        'mIoU': 75,
+        'iIoU': 56.1,
+        'mIoU_category': 89,
+        'iIoU_category': math.nan,
+        'fIoU': 91
+    }
+    assert format_table(cityscapes) == CITYSCAPES_TABLE
+    both = format_table({**cityscapes, 'coco/bbox_mAP': .4}).split('\n')
+    assert cells(both[1])[4:11] == [
+        'instances', 'AP', 'AP50', 'AP75', 'instances', 'AP', 'AP50'
+    ]
+    assert cells(both[3])[4:11] == [
+        'box', '40.00', 'n/a', 'n/a', 'mask', '32.00', '58.70'
+    ]
+    assert cells(format_table({}).split('\n')[1])[4:8] == cells(
+        COCO_TABLE.split('\n')[1])[4:8]
+
+
+def test_scores_of_each_class_of_coco():
+    data, _, samples = make_case(2)
+    space = space_of(data)
+    evaluator, scores = evaluate(METRICS, samples, space.metainfo())
+    by_class = evaluator.by_class
+    assert list(by_class) == [*space.names, 'other']
+    for key in ('PQ', 'SQ', 'RQ'):
+        values = [by_class[n][key] for n in space.names]
+        values = [v for v in values if not math.isnan(v)]
+        assert scores[f'coco_panoptic/{key}'] == pytest.approx(
+            sum(values) / len(values))
+    ious = [by_class[n]['IoU'] for n in (*space.stuff_names, 'other')]
+    ious = [v for v in ious if not math.isnan(v)]
+    assert scores['mIoU'] == pytest.approx(sum(ious) / len(ious))
+    assert 'IoU' not in by_class[space.thing_names[0]]
+
+
+def test_scores_of_each_class_are_not_those_of_an_earlier_evaluation():
+    data, _, samples = make_case(3)
+    evaluator, _ = evaluate(METRICS, samples, space_of(data).metainfo())
+    assert evaluator.by_class
+    evaluator.process([{**s, 'pred_panoptic_seg': None} for s in samples])
+    evaluator.evaluate(len(samples))
+    assert not any('PQ' in row for row in evaluator.by_class.values())
+
+
+@pytest.mark.parametrize('loop,event', [('val_loop', 'after_val_epoch'),
+                                        ('test_loop', 'after_test_epoch')])
+def test_metrics_json_holds_the_scores_of_each_class(tmp_path, loop, event,
+                                                     log):
+    samples = [sample_of(scene) for scene in random_scenes(4)]
+    evaluator, scores = evaluate(CITYSCAPES_METRICS, samples, META)
+    runner = SimpleNamespace(
+        work_dir=str(tmp_path), **{loop: SimpleNamespace(evaluator=evaluator)})
+    getattr(MetricsJsonHook(), event)(runner, scores)
+    content = json.loads((tmp_path / 'metrics.json').read_text())
+    assert {k: v for k, v in content.items() if k != 'classwise'} == scores
+    by_class = content['classwise']
+    assert list(by_class) == list(META['classes'])
+    assert set(
+        by_class['car']) == {'PQ', 'SQ', 'RQ', 'AP', 'AP50', 'IoU', 'iIoU'}
+    assert set(by_class['road']) == {'PQ', 'SQ', 'RQ', 'IoU', 'iIoU'}
+    assert by_class['road']['iIoU'] is None
+    assert by_class['car']['IoU'] == evaluator.by_class['car']['IoU']
+    assert 'traffic' not in log.getvalue()  # no flood
+
+
+def test_format_only_keeps_the_metrics_that_write():
+    config = dict(
+        type='PanopticEvaluator',
+        metrics=[*CITYSCAPES_METRICS, *METRICS[1:],
+                 dict(type='Unknown')])
+    kept = [
+        dict(metric, format_only=True, outfile_prefix='p/r')
+        for metric in CITYSCAPES_METRICS
+    ]
+    assert writing_evaluator(config, 'p/r') == dict(
+        type='PanopticEvaluator', metrics=kept)
+    assert writing_evaluator(CITYSCAPES_METRICS, 'p/r')['metrics'] == kept
+    assert writing_evaluator(CITYSCAPES_METRICS[1],
+                             'p/r')['metrics'] == kept[1:2]
+    by_class = dict(type=PanopticQualityMetric, classwise=True)
+    assert writing_evaluator([by_class], 'r')['metrics'] == [
+        dict(by_class, format_only=True, outfile_prefix='r')
+    ]
+    default = [
+        dict(
+            type='PanopticQualityMetric', format_only=True, outfile_prefix='r')
+    ]
+    for nothing in (METRICS[1:], None, [], dict(metrics=[])):
+        assert writing_evaluator(nothing, 'r')['metrics'] == default
+    assert 'format_only' not in CITYSCAPES_METRICS[0]

@@ -10,8 +10,8 @@ from .auto_scale import (batch_size_warning, effective_batch,
 from .checkpoint_hook import SafeCheckpointHook
 from .checkpoint_io import latest_checkpoint, read_checkpoint
 from .checkpoint_match import MatchReport, load_weights
-from .command import (draw_test_pictures, one_line, run_to_exit_code,
-                      tool_config)
+from .command import (draw_test_pictures, one_line, require_panoptic,
+                      run_to_exit_code, tool_config)
 from .distributed import launched_world_size, on_cpu
 from .errors import (AutoScaleError, CheckpointError, EngineError, LaunchError,
                      NonFiniteLossError)
@@ -27,14 +27,14 @@ from .samplers import (ClassUniformInfiniteSampler,
 
 __all__ = [
     'AutoScaleError', 'CheckpointError', 'ClassUniformInfiniteSampler',
-    'CpuAmpOptimWrapper', 'EngineError',
-    'LabelSpaceCheckHook', 'LaunchError', 'MatchReport', 'MetricsJsonHook',
-    'NonFiniteLossError', 'NonFiniteLossHook', 'PanopticRunner',
-    'ResumableAspectRatioBatchSampler', 'ResumableInfiniteSampler',
-    'ResumableIterTrainLoop', 'SafeCheckpointHook', 'SeededDatasetMixin',
-    'SeededIndex', 'batch_size_warning', 'check_class_counts', 'derive_seed',
-    'draw_test_pictures', 'effective_batch', 'enable_amp', 'enable_auto_scale',
-    'latest_checkpoint', 'launched_world_size', 'load_weights', 'on_cpu',
-    'one_line', 'read_checkpoint', 'run_to_exit_code', 'scale_to_batch',
-    'seed_generators', 'seeded', 'tool_config'
+    'CpuAmpOptimWrapper', 'EngineError', 'LabelSpaceCheckHook', 'LaunchError',
+    'MatchReport', 'MetricsJsonHook', 'NonFiniteLossError',
+    'NonFiniteLossHook', 'PanopticRunner', 'ResumableAspectRatioBatchSampler',
+    'ResumableInfiniteSampler', 'ResumableIterTrainLoop', 'SafeCheckpointHook',
+    'SeededDatasetMixin', 'SeededIndex', 'batch_size_warning',
+    'check_class_counts', 'derive_seed', 'draw_test_pictures',
+    'effective_batch', 'enable_amp', 'enable_auto_scale', 'latest_checkpoint',
+    'launched_world_size', 'load_weights', 'on_cpu', 'one_line',
+    'read_checkpoint', 'require_panoptic', 'run_to_exit_code',
+    'scale_to_batch', 'seed_generators', 'seeded', 'tool_config'
 ]

@@ -83,3 +83,17 @@ def draw_test_pictures(cfg: Config, folder: str) -> None:
         cfg.visualizer['save_dir'] = folder
     else:
         hook['test_out_dir'] = folder
+
+
+def require_panoptic(cfg: Config, option: str) -> None:
+    """Refuse what a config of mmseg's segmentors cannot do.
+
+    Raises:
+        EngineError: The config's scope is not mmdet's; names the option.
+    """
+    scope = cfg.get('default_scope', 'mmdet')
+    if scope != 'mmdet':
+        raise EngineError(
+            f'{option}: {cfg.filename} is a config of {scope}, which has no '
+            'panoptic results. To write label images there: --cfg-options '
+            'test_evaluator.format_only=True test_evaluator.output_dir=DIR')

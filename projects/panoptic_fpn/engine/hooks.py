@@ -130,8 +130,12 @@ def image_names(data_batch: Any) -> List[str]:
 class MetricsJsonHook(Hook):
     """Writes the metrics of each evaluation to ``work_dir/metrics.json``.
 
-    One flat object, e.g. ``{"coco_panoptic/PQ": 41.5, "mIoU": null}``; NaN
-    and infinity are null. In training the file holds the last validation.
+    One object of flat scores, e.g. ``{"coco_panoptic/PQ": 41.5, "mIoU":
+    null}``; NaN and infinity are null. Where the evaluator knows scores of
+    single classes (``by_class``), ``"classwise"`` holds them, e.g.
+    ``{"car": {"PQ": 53.1, "IoU": 92.0}}``, in the units of the flat scores;
+    neither the log nor the scalars of the logger do. In training the file
+    holds the last validation.
 
     Args:
         filename (str): Name of the file. Defaults to 'metrics.json'.
@@ -145,18 +149,27 @@ class MetricsJsonHook(Hook):
     def after_val_epoch(self,
                         runner: Any,
                         metrics: Optional[Dict[str, Any]] = None) -> None:
-        self._write(runner, metrics)
+        self._write(runner, metrics, getattr(runner, 'val_loop', None))
 
     def after_test_epoch(self,
                          runner: Any,
                          metrics: Optional[Dict[str, Any]] = None) -> None:
-        self._write(runner, metrics)
+        self._write(runner, metrics, getattr(runner, 'test_loop', None))
 
     @master_only
-    def _write(self, runner: Any, metrics: Optional[Dict[str, Any]]) -> None:
+    def _write(self, runner: Any, metrics: Optional[Dict[str, Any]],
+               loop: Any) -> None:
         if not metrics:  # results were written, nothing was scored
             return
-        text = json.dumps(flat_metrics(metrics or {}), indent=1)
+        content = flat_metrics(metrics)
+        evaluator = getattr(loop, 'evaluator', None)
+        by_class = getattr(evaluator, 'by_class', None)
+        if by_class:
+            content['classwise'] = {
+                name: flat_metrics(scores)
+                for name, scores in by_class.items()
+            }
+        text = json.dumps(content, indent=1)
 
         def write(path: str) -> None:
             with open(path, 'w', encoding='utf-8') as file:

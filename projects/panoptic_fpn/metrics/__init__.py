@@ -3,14 +3,19 @@
 Each metric adds up one small row for each image and never changes the data
 samples that it reads.
 """
-from .evaluator import PanopticEvaluator, format_table
+from .branch_files import PanopticBranchWriter, save_branches
+from .cityscapes_instances import CityscapesInstanceAPMetric
+from .cityscapes_semantic import CityscapesSemanticIoUMetric
+from .evaluator import PanopticEvaluator, format_table, writing_evaluator
 from .instance_ap import PanopticInstanceAPMetric
 from .panoptic_quality import (PanopticQualityMetric, class_quality,
                                group_quality, panoptic_counts)
 from .semantic_iou import SemanticIoUMetric, semantic_areas, semantic_scores
 
 __all__ = [
-    'PanopticEvaluator', 'PanopticInstanceAPMetric', 'PanopticQualityMetric',
-    'SemanticIoUMetric', 'class_quality', 'format_table', 'group_quality',
-    'panoptic_counts', 'semantic_areas', 'semantic_scores'
+    'CityscapesInstanceAPMetric', 'CityscapesSemanticIoUMetric',
+    'PanopticBranchWriter', 'PanopticEvaluator', 'PanopticInstanceAPMetric',
+    'PanopticQualityMetric', 'SemanticIoUMetric', 'class_quality',
+    'format_table', 'group_quality', 'panoptic_counts', 'save_branches',
+    'semantic_areas', 'semantic_scores', 'writing_evaluator'
 ]

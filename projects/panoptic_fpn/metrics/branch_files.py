@@ -19,6 +19,7 @@ import numpy as np
 from mmdet.registry import METRICS
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
 from pycocotools import mask as mask_util
 
 from ..errors import CorruptFileError, PanopticError
@@ -180,3 +181,27 @@ class PanopticBranchWriter(PerImageMetric):
             f'Both branches of {len(rows)} images are in {self.folder}.',
             logger='current')
         return {}
+
+
+def save_branches(runner: Any, folder: str) -> None:
+    """Let the test of a runner write both branches too.
+
+    Args:
+        runner (Runner): With a ``TwoStagePanopticFPN``.
+        folder (str): See :class:`PanopticBranchWriter`.
+
+    Raises:
+        PanopticError: The model has no merge.
+    """
+    model = runner.model
+    if is_model_wrapper(model):
+        model = model.module
+    if not hasattr(model, 'panoptic_fusion_head'):
+        raise PanopticError(f'{type(model).__name__} merges no branches, so '
+                            'there is nothing to sweep. Leave '
+                            '--save-branches out.')
+    evaluator = runner.test_evaluator
+    writer = PanopticBranchWriter(folder,
+                                  model.panoptic_fusion_head.thresholds)
+    writer.dataset_meta = evaluator.dataset_meta
+    evaluator.metrics.append(writer)

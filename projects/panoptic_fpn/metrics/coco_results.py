@@ -8,26 +8,29 @@
 Ids count the segments of an image from 1, so three bytes hold them.
 Boxes are (x, y, width, height) in pixels.
 """
+import json
 from pathlib import Path
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
-import mmcv
 import numpy as np
-from mmengine.fileio import dump
 
 from ..errors import PanopticError
 from ..labels import id_to_rgb
-from .per_image import check_labels, labels_of_codes
+from .per_image import check_labels, labels_of_codes, plain_id
+from .result_files import write_image, write_result
 from .runs import segment_boxes
 
 
-def png_name(sample: Dict) -> str:
+def png_name(sample: Dict, template: Optional[str] = None) -> str:
     """Name of an image's PNG: its annotation's, or else by the image's stem.
 
     Args:
         sample (dict): Data sample with ``img_path`` and, where the image is
-            annotated, ``seg_map_path``.
+            annotated, ``seg_map_path``; or with ``img_id``.
+        template (str, optional): The name instead, with '{img_id}' in it.
     """
+    if template is not None:
+        return template.format(img_id=plain_id(sample['img_id']))
     annotated = sample.get('seg_map_path')
     if annotated:
         return Path(annotated).name
@@ -66,8 +69,12 @@ def number_segments(pred: np.ndarray, void: int,
     return ids[np.searchsorted(codes, pred)], segments
 
 
-def write_png(sample: Dict, pred: np.ndarray, void: int,
-              category_ids: Sequence[int], prefix: str) -> Dict:
+def write_png(sample: Dict,
+              pred: np.ndarray,
+              void: int,
+              category_ids: Sequence[int],
+              prefix: str,
+              template: Optional[str] = None) -> Dict:
     """Write the PNG of one image.
 
     Args:
@@ -76,20 +83,18 @@ def write_png(sample: Dict, pred: np.ndarray, void: int,
         void (int): Label of void pixels.
         category_ids (Sequence[int]): Category id of each label.
         prefix (str): Folder and first part of the names of all files.
+        template (str, optional): See :func:`png_name`.
 
     Returns:
         dict: The entry of the JSON, without ``image_id``.
 
     Raises:
-        OSError: The file cannot be written.
+        PanopticError: The file cannot be written.
         CodeError: A label is neither void nor one of the classes.
     """
     ids, segments = number_segments(pred, void, category_ids)
-    name = png_name(sample)
-    path = Path(f'{prefix}.panoptic') / name
-    if not mmcv.imwrite(id_to_rgb(ids)[..., ::-1], str(path)):
-        raise OSError(f'{path} could not be written. Check the folder that '
-                      'outfile_prefix names.')
+    name = png_name(sample, template)
+    write_image(Path(f'{prefix}.panoptic') / name, id_to_rgb(ids))
     return dict(file_name=name, segments_info=segments)
 
 
@@ -104,7 +109,8 @@ def write_json(annotations: List[Dict], prefix: str) -> str:
         str: Path of the file.
 
     Raises:
-        PanopticError: Two images share the name of a PNG.
+        PanopticError: Two images share the name of a PNG, or the file cannot
+            be written.
     """
     image_of = {}
     for entry in annotations:
@@ -116,5 +122,5 @@ def write_json(annotations: List[Dict], prefix: str) -> str:
                 f'{entry["image_id"]!r} share this name, so one PNG replaced '
                 'the other. Give images in different folders different names.')
     path = f'{prefix}.panoptic.json'
-    dump(dict(annotations=annotations), path)
+    write_result(path, json.dumps(dict(annotations=annotations)).encode())
     return path

@@ -1,34 +1,81 @@
 """The evaluator that prints one table of all metrics.
 
 Scores are the flat dict of an evaluation: PQ and IoU in percent, AP as the
-fraction that CocoMetric gives; the table shows percent only.
+fraction that CocoMetric gives; the table shows percent only. It has a block
+of columns for each task and protocol.
 """
-from typing import Dict, List, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from mmdet.registry import EVALUATOR
+from mmdet.registry import EVALUATOR, METRICS
 from mmengine.evaluator import Evaluator
 from mmengine.logging import print_log
 
+from .by_class import ByClass, merge_by_class
 from .per_image import number
 
-_HEAD = ('panoptic', 'PQ', 'SQ', 'RQ', 'instances', 'AP', 'AP50', 'AP75',
-         'semantic', 'IoU')
-#: Three blocks side by side; a name, then the keys of its scores.
-_ROWS = (
-    ('all', 'coco_panoptic/PQ', 'coco_panoptic/SQ', 'coco_panoptic/RQ',
-     'box', 'coco/bbox_mAP', 'coco/bbox_mAP_50', 'coco/bbox_mAP_75',
-     'mIoU', 'mIoU'),
+
+@dataclass(frozen=True)
+class Block:
+    """Columns of one task: ``head``, and rows of a name and keys of scores."""
+
+    head: Tuple[str, ...]
+    rows: Tuple[Tuple[Optional[str], ...], ...]
+
+    def is_scored(self, metrics: Mapping) -> bool:
+        """Whether any of its scores was computed."""
+        return any(key in metrics for row in self.rows for key in row[1:])
+
+    def cells(self, metrics: Mapping, height: int) -> List[Tuple[str, ...]]:
+        """Texts, padded to ``height`` rows below the head."""
+        rows = [(row[0], *(cell(metrics, key) for key in row[1:]))
+                for row in self.rows]
+        empty = [('', ) * len(self.head)] * (height - len(rows))
+        return [self.head, *rows, *empty]
+
+
+def cell(metrics: Mapping, key: Optional[str]) -> str:
+    """A score in percent; empty without a key."""
+    if key is None:
+        return ''
+    value = metrics.get(key)
+    if value is not None and key.startswith(('coco/', 'cityscapes/')):
+        value = 100 * value
+    return number(value)
+
+
+# yapf: disable
+_PANOPTIC = Block(('panoptic', 'PQ', 'SQ', 'RQ'), (
+    ('all', 'coco_panoptic/PQ', 'coco_panoptic/SQ', 'coco_panoptic/RQ'),
     ('things', 'coco_panoptic/PQ_th', 'coco_panoptic/SQ_th',
-     'coco_panoptic/RQ_th', 'mask', 'coco/segm_mAP', 'coco/segm_mAP_50',
-     'coco/segm_mAP_75', 'fIoU', 'fIoU'),
+     'coco_panoptic/RQ_th'),
     ('stuff', 'coco_panoptic/PQ_st', 'coco_panoptic/SQ_st',
-     'coco_panoptic/RQ_st', '', None, None, None, 'mIoU stuff', 'mIoU_stuff'),
-)  # yapf: disable
+     'coco_panoptic/RQ_st')))
+_COCO_AP = Block(('instances', 'AP', 'AP50', 'AP75'), (
+    ('box', 'coco/bbox_mAP', 'coco/bbox_mAP_50', 'coco/bbox_mAP_75'),
+    ('mask', 'coco/segm_mAP', 'coco/segm_mAP_50', 'coco/segm_mAP_75')))
+_CITYSCAPES_AP = Block(('instances', 'AP', 'AP50'), (
+    ('mask', 'cityscapes/mAP', 'cityscapes/AP@50'), ))
+_COCO_IOU = Block(('semantic', 'IoU'), (
+    ('mIoU', 'mIoU'),
+    ('fIoU', 'fIoU'),
+    ('mIoU stuff', 'mIoU_stuff')))
+_CITYSCAPES_IOU = Block(('semantic', 'IoU', 'iIoU'), (
+    ('classes', 'mIoU', 'iIoU'),
+    ('categories', 'mIoU_category', 'iIoU_category'),
+    ('fIoU', 'fIoU', None)))
+# yapf: enable
 
 
-def is_name(column: int) -> bool:
-    """Whether a column of the table holds names, not numbers."""
-    return column % 4 == 0
+def choose_blocks(metrics: Mapping) -> List[Block]:
+    """Blocks of the protocols that were evaluated; COCO's by default."""
+    blocks = [_PANOPTIC]
+    if _COCO_AP.is_scored(metrics) or not _CITYSCAPES_AP.is_scored(metrics):
+        blocks.append(_COCO_AP)
+    if _CITYSCAPES_AP.is_scored(metrics):
+        blocks.append(_CITYSCAPES_AP)
+    blocks.append(_CITYSCAPES_IOU if 'iIoU' in metrics else _COCO_IOU)
+    return blocks
 
 
 def format_table(metrics: Mapping, notes: Sequence[str] = ()) -> str:
@@ -39,32 +86,26 @@ def format_table(metrics: Mapping, notes: Sequence[str] = ()) -> str:
             show as 'n/a'.
         notes (Sequence[str]): Lines below the table.
     """
-
-    def cell(column, entry):
-        if is_name(column) or entry is None:
-            return entry or ''
-        value = metrics.get(entry)
-        if value is not None and entry.startswith('coco/'):
-            value = 100 * value
-        return number(value)
-
-    rows = [_HEAD]
-    rows += [[cell(i, entry) for i, entry in enumerate(row)] for row in _ROWS]
-    return '\n'.join([*align(rows), *notes])
+    blocks = choose_blocks(metrics)
+    height = max(len(block.rows) for block in blocks)
+    columns = [
+        column for block in blocks
+        for column in align(block.cells(metrics, height))
+    ]
+    lines = ['|'.join(row).join('||') for row in zip(*columns)]
+    rule = '+'.join('-' * len(column[0]) for column in columns).join('++')
+    return '\n'.join([rule, lines[0], rule, *lines[1:], rule, *notes])
 
 
-def align(rows: Sequence[Sequence[str]]) -> List[str]:
-    """Lines of a grid, the first row its head; names left, numbers right."""
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    rule = '+'.join('-' * (width + 2) for width in widths).join('++')
-    lines = []
-    for row in rows:
-        cells = [
-            f' {text:<{width}} ' if is_name(i) else f' {text:>{width}} '
-            for i, (text, width) in enumerate(zip(row, widths))
-        ]
-        lines.append('|'.join(cells).join('||'))
-    return [rule, lines[0], rule, *lines[1:], rule]
+def align(rows: Sequence[Sequence[str]]) -> List[List[str]]:
+    """Columns of a block, each of one width; names left, numbers right."""
+    names, *numbers = zip(*rows)
+    width = max(map(len, names))
+    columns = [[f' {text:<{width}} ' for text in names]]
+    for column in numbers:
+        width = max(map(len, column))
+        columns.append([f' {text:>{width}} ' for text in column])
+    return columns
 
 
 @EVALUATOR.register_module()
@@ -77,6 +118,9 @@ class PanopticEvaluator(Evaluator):
         metrics (dict | BaseMetric | Sequence): As in MMEngine's evaluator.
     """
 
+    #: Scores of each class in the last evaluation, on the first process.
+    by_class: ByClass = {}
+
     def evaluate(self, size: int) -> Dict[str, float]:
         """Scores of all metrics.
 
@@ -86,9 +130,45 @@ class PanopticEvaluator(Evaluator):
         Returns:
             dict: Flat scores, NaN where there is nothing to judge.
         """
+        for metric in self.metrics:
+            # Not those of an earlier evaluation, if this one has none.
+            metric.by_class = {}
         metrics = super().evaluate(size)
+        self.by_class = merge_by_class(self.metrics)
         if metrics:
             notes = [getattr(metric, 'note', None) for metric in self.metrics]
             table = format_table(metrics, [n for n in notes if n])
             print_log(f'Evaluation in percent\n{table}', logger='current')
         return metrics
+
+
+def writing_evaluator(evaluator: Any, prefix: str) -> Dict:
+    """Evaluator config that writes results and computes nothing.
+
+    Args:
+        evaluator (dict | list): ``test_evaluator`` of a config: an evaluator
+            with ``metrics``, or metrics.
+        prefix (str): ``outfile_prefix`` of every metric.
+
+    Returns:
+        dict: Those of its metrics that can write results; where there are
+        none, ``PanopticQualityMetric``.
+    """
+    metrics = evaluator
+    if isinstance(evaluator, Mapping) and 'metrics' in evaluator:
+        metrics = evaluator['metrics']
+    if isinstance(metrics, Mapping):
+        metrics = [metrics]
+    kept = [metric for metric in metrics or () if _can_write(metric['type'])]
+    return dict(
+        type='PanopticEvaluator',
+        metrics=[
+            dict(metric, format_only=True, outfile_prefix=prefix)
+            for metric in kept or [dict(type='PanopticQualityMetric')]
+        ])
+
+
+def _can_write(metric: Any) -> bool:
+    """Whether a class, or the one of a registered name, writes results."""
+    found = METRICS.get(metric) if isinstance(metric, str) else metric
+    return getattr(found, 'writes_results', False)

@@ -23,10 +23,12 @@ from mmdet.registry import METRICS
 from mmengine.logging import print_log
 
 from ..errors import PanopticError
+from .by_class import scores_by_class
 from .coco_results import write_json, write_png
-from .per_image import (CodeError, PerImageMetric, Row, check_labels,
-                        check_same_shape, format_classwise, image_name,
-                        labels_of_codes, to_plane)
+from .per_image import (CodeError, Row, check_labels, check_same_shape,
+                        format_classwise, image_name, labels_of_codes,
+                        to_plane)
+from .result_files import WritingMetric
 from .runs import joint_histogram, joint_runs
 
 #: Columns of the counts of a class.
@@ -172,7 +174,7 @@ def group_quality(quality: np.ndarray, num_things: int) -> Dict[str, float]:
 
 
 @METRICS.register_module()
-class PanopticQualityMetric(PerImageMetric):
+class PanopticQualityMetric(WritingMetric):
     """PQ, SQ and RQ from counts in memory.
 
     Compares ``pred_panoptic_seg`` with ``gt_panoptic_seg`` of the data
@@ -186,29 +188,35 @@ class PanopticQualityMetric(PerImageMetric):
             compute nothing, as for images without annotation.
         outfile_prefix (str, optional): Write ``PREFIX.panoptic.json`` and
             ``PREFIX.panoptic/*.png``. Several machines must share the folder.
+        png_name (str, optional): Names of the PNGs, such as
+            '{img_id}_panoptic.png'. By default those of the annotation, or
+            else of the images.
         prefix (str, optional): First part of the keys. Defaults to
             'coco_panoptic'.
 
     Raises:
-        PanopticError: ``format_only`` without ``outfile_prefix``.
+        PanopticError: ``format_only`` without ``outfile_prefix``, or
+            ``png_name`` gives all images the same name.
     """
     default_prefix = 'coco_panoptic'
     prediction = 'pred_panoptic_seg'
-    keys = tuple(q + g for g in ('', '_th', '_st') for q in ('PQ', 'SQ', 'RQ'))
+    score_keys = tuple(q + g for g in ('', '_th', '_st')
+                       for q in ('PQ', 'SQ', 'RQ'))
 
     def __init__(self,
                  classwise: bool = False,
                  format_only: bool = False,
                  outfile_prefix: Optional[str] = None,
+                 png_name: Optional[str] = None,
                  prefix: Optional[str] = None) -> None:
-        super().__init__(prefix=prefix)
-        if format_only and outfile_prefix is None:
+        super().__init__(format_only, outfile_prefix, prefix)
+        if png_name is not None and not (png_name.endswith('.png')
+                                         and '{img_id}' in png_name):
             raise PanopticError(
-                'PanopticQualityMetric: format_only=True writes '
-                'files; say where with outfile_prefix.')
+                f'PanopticQualityMetric.png_name={png_name!r}: write a name '
+                "with '{img_id}' in it that ends with .png.")
         self.classwise = classwise
-        self.format_only = format_only
-        self.outfile_prefix = outfile_prefix
+        self.png_name = png_name
 
     def image_row(self, sample: Dict) -> Dict:
         """Counts of the classes that occur, and what the JSON lists."""
@@ -220,7 +228,8 @@ class PanopticQualityMetric(PerImageMetric):
             if self.outfile_prefix is not None:
                 row['annotation'] = write_png(sample, pred, space.void,
                                               space.category_ids,
-                                              self.outfile_prefix)
+                                              self.outfile_prefix,
+                                              self.png_name)
         except CodeError as error:
             raise PanopticError(
                 f'{image_name(sample)}: {error} Check num_things and '
@@ -242,27 +251,32 @@ class PanopticQualityMetric(PerImageMetric):
     def compute(self, rows: List[Row]) -> Dict[str, float]:
         """Write the JSON where asked for; scores of the summed counts."""
         if self.outfile_prefix is not None:
-            path = write_json([
-                dict(image_id=image_id, **row['annotation'])
-                for image_id, row in rows
-            ], self.outfile_prefix)
-            print_log(f'Panoptic results are in {path}.', logger='current')
+            self._write_json(rows)
         if self.format_only:
             return {}
         space = self.space
         total = sum_counts([row['counts'] for _, row in rows],
                            space.num_classes)
         quality = class_quality(total)
+        columns = dict(zip(('PQ', 'SQ', 'RQ'), 100 * quality.T))
+        self.by_class = scores_by_class(space.names, columns)
         if self.classwise:
-            self._print_classwise(space.names, quality)
+            print_log(
+                format_classwise('Panoptic quality by class', space.names,
+                                 columns),
+                logger='current')
         return group_quality(quality, space.num_things)
 
-    @staticmethod
-    def _print_classwise(names: Sequence[str], quality: np.ndarray) -> None:
-        columns = dict(zip(('PQ', 'SQ', 'RQ'), 100 * quality.T))
-        print_log(
-            format_classwise('Panoptic quality by class', names, columns),
-            logger='current')
+    def _write_json(self, rows: List[Row]) -> None:
+        """List the PNGs of all images."""
+        annotations = [
+            dict(image_id=image_id, **row['annotation'])
+            for image_id, row in rows
+        ]
+        path = write_json(annotations, self.outfile_prefix)
+        print_log(f'Panoptic results are in {path}.', logger='current')
+        self.finish_folder(f'{self.outfile_prefix}.panoptic',
+                           [entry['file_name'] for entry in annotations])
 
 
 def sum_counts(rows: Sequence[Tuple[np.ndarray, np.ndarray]],

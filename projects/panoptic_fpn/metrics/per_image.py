@@ -1,4 +1,4 @@
-"""What the three metrics share: one small row for each image, gathered by id.
+"""What all metrics share: one small row for each image, gathered by id.
 
 ``BaseMetric`` interleaves the ranks' results and cuts the list at the size of
 the data set, which keeps the padding of a distributed sampler, and loses real

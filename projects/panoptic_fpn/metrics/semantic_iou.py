@@ -22,10 +22,59 @@ from mmseg.evaluation import IoUMetric
 
 from ..errors import PanopticError
 from ..labels import IGNORE_LABEL, semantic_channels
+from .by_class import ByClass, scores_by_class
 from .per_image import (CodeError, PerImageMetric, Row, check_same_shape,
                         format_classwise, image_name, labels_of_codes,
                         to_plane)
 from .runs import joint_histogram, joint_runs
+
+
+def code_counts(gt: np.ndarray, pred: np.ndarray, num_labels: int,
+                num_channels: int) -> Tuple[np.ndarray, np.ndarray]:
+    """Pixels by segment of the ground truth and predicted channel.
+
+    Args:
+        gt (np.ndarray): (h, w) of ``label + 1000 * number``.
+        pred (np.ndarray): (h, w) of channels, 0..C-1.
+        num_labels (int): Labels that the ground truth may hold, with void.
+        num_channels (int): C.
+
+    Returns:
+        tuple[np.ndarray, np.ndarray]: The G codes that occur, ascending;
+        int64 (G, C), pixels.
+
+    Raises:
+        CodeError: A label or channel is out of range.
+    """
+    (gt_runs, pred_runs), lengths = joint_runs(gt, pred)
+    codes, index = np.unique(gt_runs, return_inverse=True)
+    labels = labels_of_codes(codes)
+    if labels.max() >= num_labels:
+        raise CodeError(f'the ground truth holds label {labels.max()}, but '
+                        f'there are {num_labels - 1} classes.')
+    if pred_runs.min() < 0 or pred_runs.max() >= num_channels:
+        bad = pred_runs.min() if pred_runs.min() < 0 else pred_runs.max()
+        raise CodeError(f'the prediction holds channel {bad}, but a semantic '
+                        f'head for these classes has {num_channels}.')
+    return codes, joint_histogram(index, pred_runs, lengths,
+                                  (len(codes), num_channels))
+
+
+def sum_rows(counts: np.ndarray, rows: np.ndarray, size: int) -> np.ndarray:
+    """Add up rows of a matrix that have the same target.
+
+    Args:
+        counts (np.ndarray): int64 (G, C).
+        rows (np.ndarray): (G, ), row of the result, or ``IGNORE_LABEL``.
+        size (int): R.
+
+    Returns:
+        np.ndarray: int64 (R, C).
+    """
+    known = rows != IGNORE_LABEL
+    matrix = np.zeros((size, counts.shape[1]), dtype=np.int64)
+    np.add.at(matrix, rows[known], counts[known])
+    return matrix
 
 
 def semantic_areas(gt: np.ndarray, pred: np.ndarray, channels: np.ndarray,
@@ -49,19 +98,8 @@ def semantic_areas(gt: np.ndarray, pred: np.ndarray, channels: np.ndarray,
     Raises:
         CodeError: A label or channel is out of range.
     """
-    (gt_runs, pred_runs), lengths = joint_runs(gt, pred)
-    labels = labels_of_codes(gt_runs)
-    if labels.max() >= len(channels):
-        raise CodeError(f'the ground truth holds label {labels.max()}, but '
-                        f'there are {len(channels) - 1} classes.')
-    if pred_runs.min() < 0 or pred_runs.max() >= num_channels:
-        bad = pred_runs.min() if pred_runs.min() < 0 else pred_runs.max()
-        raise CodeError(f'the prediction holds channel {bad}, but a semantic '
-                        f'head for these classes has {num_channels}.')
-    truth = channels[labels]
-    known = truth != IGNORE_LABEL
-    matrix = joint_histogram(truth[known], pred_runs[known], lengths[known],
-                             (num_channels, num_channels))
+    codes, counts = code_counts(gt, pred, len(channels), num_channels)
+    matrix = sum_rows(counts, channels[labels_of_codes(codes)], num_channels)
     return np.stack(
         [matrix.diagonal(),
          matrix.sum(axis=0),
@@ -120,6 +158,7 @@ class SemanticIoUMetric(PerImageMetric):
     default_prefix = ''
     prediction = 'pred_sem_seg'
     keys = ('mIoU', 'fIoU', 'mIoU_stuff')
+    by_class: ByClass = {}
 
     def __init__(self,
                  predict_things: Optional[bool] = None,
@@ -168,10 +207,11 @@ class SemanticIoUMetric(PerImageMetric):
         areas = sum(areas for _, (_, areas) in rows)
         first = space.num_things if predict_things else 0
         scores = semantic_scores(areas, range(first, first + space.num_stuff))
+        other = 'other' if 'other' not in space.names else 'other (things)'
+        names = (
+            space.names if predict_things else (*space.stuff_names, other))
+        self.by_class = scores_by_class(names, dict(IoU=scores['IoU']))
         if self.classwise:
-            names = (
-                space.names if predict_things else
-                (*space.stuff_names, 'other'))
             columns = {key: scores[key] for key in ('IoU', 'Acc')}
             print_log(
                 format_classwise('Semantic IoU by class', names, columns),

@@ -1,0 +1,135 @@
+"""Results of an evaluation as files: complete or not there, none of others.
+
+``PREFIX.TASK/`` holds the files of one task. Every process writes those of
+its own images, the first one looks at the folder in the end, so several
+machines must share it.
+"""
+import logging
+import os
+from pathlib import Path
+from typing import Iterable, Optional, Sequence, Union
+
+import cv2
+import numpy as np
+from mmengine.logging import print_log
+
+from ..errors import PanopticError
+from ..files import write_bytes
+from .by_class import ByClass
+from .per_image import PerImageMetric
+
+
+def write_result(path: Union[str, Path], content: bytes) -> None:
+    """Write a file of results; its folder is made.
+
+    Raises:
+        PanopticError: The file cannot be written.
+    """
+    try:
+        write_bytes(str(path), content)
+    except OSError as error:
+        raise PanopticError(
+            f'{path} could not be written ({error}). Make room, or check the '
+            'folder that outfile_prefix names.') from None
+
+
+def write_image(path: Union[str, Path], image: np.ndarray) -> None:
+    """Write a PNG.
+
+    Args:
+        path (str | Path): Local file.
+        image (np.ndarray): uint8 (h, w), or RGB (h, w, 3).
+
+    Raises:
+        PanopticError: The file cannot be written.
+    """
+    if image.ndim == 3:
+        image = image[..., ::-1]
+    write_result(path, cv2.imencode('.png', image)[1].tobytes())
+
+
+def foreign_files(folder: Union[str, Path],
+                  written: Iterable[str]) -> Sequence[str]:
+    """Files below a folder that are not among ``written``.
+
+    Args:
+        folder (str | Path): May be missing.
+        written (Iterable[str]): Paths relative to it, with '/'.
+
+    Returns:
+        list[str]: Sorted relative paths; hidden files are passed over.
+    """
+    folder, written = Path(folder), set(written)
+    found = []
+    for path, _, names in os.walk(folder):
+        parent = Path(path).relative_to(folder)
+        found += [(parent / name).as_posix() for name in names
+                  if not name.startswith('.')]
+    return sorted(name for name in found if name not in written)
+
+
+class WritingMetric(PerImageMetric):
+    """Base of metrics that also write results.
+
+    Args:
+        format_only (bool): Whether to write results and compute nothing, as
+            for images without annotation.
+        outfile_prefix (str, optional): Folder and first part of the names of
+            all files; None writes none.
+        prefix (str, optional): First part of the keys.
+
+    Raises:
+        PanopticError: ``format_only`` without ``outfile_prefix``.
+    """
+
+    #: What ``--format-only`` of the test tool looks for.
+    writes_results = True
+
+    #: Names of the scores.
+    score_keys: Sequence[str] = ()
+
+    #: Of the last evaluation.
+    by_class: ByClass = {}
+
+    def __init__(self,
+                 format_only: bool = False,
+                 outfile_prefix: Optional[str] = None,
+                 prefix: Optional[str] = None) -> None:
+        super().__init__(prefix=prefix)
+        if format_only and outfile_prefix is None:
+            raise PanopticError(
+                f'{type(self).__name__}: format_only=True writes '
+                'files; say where with outfile_prefix.')
+        self.format_only = format_only
+        self.outfile_prefix = outfile_prefix
+
+    @property
+    def keys(self) -> Sequence[str]:
+        return () if self.format_only else self.score_keys
+
+    def finish_folder(self, folder: str, written: Iterable[str]) -> None:
+        """Say where the results are and whether other files lie among them.
+
+        A folder with results of other images, such as those of another
+        split, must not be handed in by mistake, and nothing in it is this
+        metric's to delete.
+
+        Args:
+            folder (str): ``PREFIX.TASK``.
+            written (Iterable[str]): Its files of this evaluation.
+
+        Raises:
+            PanopticError: There are other files and nothing but results was
+                asked for. Where there are scores to report, the log warns.
+        """
+        print_log(f'Results are in {folder}.', logger='current')
+        others = foreign_files(folder, written)
+        if not others:
+            return
+        text = (f'{folder} holds {len(others)} files that this evaluation has '
+                f'not written (the first is {others[0]}). The new results are '
+                'complete; remove the other files before you hand the folder '
+                'in, or choose another prefix.')
+        if self.format_only:
+            raise PanopticError(text)
+        print_log(text, logger='current', level=logging.WARNING)
