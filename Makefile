@@ -47,8 +47,8 @@ test-slow: ## Run the slow tests, which `make test` leaves out
 
 lint: ## Check style and the order of imports
 	@$(tests)
-	$(PYTHON) -m flake8 projects configs tools tests
-	$(PYTHON) -m isort --check-only --diff projects configs tools tests
+	$(PYTHON) -m flake8 projects configs tools tests benchmarks
+	$(PYTHON) -m isort --check-only --diff projects configs tools tests benchmarks
 
 env: ## Only make or complete the environment
 	@$(tests)

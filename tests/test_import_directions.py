@@ -50,7 +50,7 @@ THIRD_PARTY = {
 }
 
 #: Folders of the repository that hold Python files.
-TOP_LEVEL = ('projects', 'tools', 'tests', 'configs')
+TOP_LEVEL = ('projects', 'tools', 'tests', 'configs', 'benchmarks')
 
 
 def imported_modules(tree, package):

@@ -1,0 +1,73 @@
+"""Prepare Cityscapes for training and evaluation.
+
+Example:
+    python tools/dataset_converters/cityscapes.py data/cityscapes
+
+The folder is the one that leftImg8bit_trainvaltest.zip and
+gtFine_trainvaltest.zip were unpacked to. Running again does only what is
+missing, after an interruption too.
+Exit code: 0 prepared, 1 the data cannot be used, or interrupted, 2 wrong
+arguments.
+"""
+import argparse
+import os.path as osp
+import sys
+
+ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
+sys.path.insert(0, ROOT)
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description=__doc__.split('\n')[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument(
+        'data_root', help='folder that holds leftImg8bit and gtFine')
+    parser.add_argument(
+        '--splits',
+        nargs='+',
+        choices=['train', 'val', 'test'],
+        default=['train', 'val', 'test'])
+    parser.add_argument(
+        '--num-workers',
+        type=int,
+        help='processes; by default one for each core, at most 8')
+    args = parser.parse_args()
+    if args.num_workers is not None and args.num_workers < 1:
+        parser.error(f'--num-workers {args.num_workers}: at least 1')
+    return args
+
+
+def prepare_and_print(args):
+    from projects.panoptic_fpn.converters import format_summary, prepare
+    from projects.panoptic_fpn.engine.command import run_to_exit_code
+
+    def warn(text):
+        print(f'warning: {text}', file=sys.stderr)
+
+    def run():
+        summaries = prepare(
+            args.data_root,
+            args.splits,
+            args.num_workers,
+            report=lambda line: print(line, flush=True),
+            warn=warn)
+        for split, summary in summaries.items():
+            print(format_summary(split, summary))
+
+    return run_to_exit_code(run)
+
+
+def main():
+    args = parse_args()
+    try:
+        return prepare_and_print(args)
+    except KeyboardInterrupt:
+        print(
+            'interrupted: nothing is half written; running again continues',
+            file=sys.stderr)
+        return 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())
