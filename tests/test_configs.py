@@ -174,7 +174,15 @@ def test_metafile_names_existing_configs():
     import yaml
     root = ROOT.parent
     index = yaml.safe_load((root / 'model-index.yml').read_text())
+    listed = []
     for path in index['Import']:
         content = yaml.safe_load((root / path).read_text())
         for model in content['Models']:
             assert (root / model['Config']).is_file()
+            listed.append(model['Config'])
+            schedule = load(model['Config'].split('configs/')[1])
+            assert schedule.train_cfg.max_iters == model['Metadata'][
+                'Iterations']
+            assert schedule.auto_scale_lr.base_batch_size == model['Metadata'][
+                'Batch Size']
+    assert len(set(listed)) == len(listed) == 8
