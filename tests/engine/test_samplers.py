@@ -1,5 +1,6 @@
 """Batch streams against a plain loop that starts at the beginning."""
 import itertools
+import pickle
 import time
 
 import numpy as np
@@ -8,8 +9,9 @@ from torch.utils.data import BatchSampler
 
 from projects.panoptic_fpn.engine import (ClassUniformInfiniteSampler,
                                           ResumableAspectRatioBatchSampler,
-                                          ResumableInfiniteSampler)
-from projects.panoptic_fpn.engine.samplers import class_uniform_weights
+                                          ResumableInfiniteSampler,
+                                          SeededIndex)
+from projects.panoptic_fpn.engine.samplers import images_of_classes
 
 
 class Images:
@@ -173,30 +175,39 @@ class Labelled:
         return dict(segments_info=found and [dict(category=c) for c in found])
 
 
-def test_class_uniform_weights_by_hand():
-    """Class 0 in two images, class 1 in one: 0 -> 1/2 (1/2, 1/2), 1 -> 1/2."""
-    weights = class_uniform_weights(Labelled([0, 0], [0, 1], [], None))
-    assert weights.tolist() == [0.25, 0.75, 0, 0]
+def test_images_of_classes():
+    images = images_of_classes(Labelled([0, 0], [4, 0], [], None))
+    assert {k: v.tolist() for k, v in images.items()} == {0: [0, 1], 4: [1]}
     with pytest.raises(ValueError, match='no image .* has a segment'):
-        class_uniform_weights(Labelled([], None))
+        images_of_classes(Labelled([], None))
 
 
 def test_class_uniform_stream_is_balanced_resumes_and_is_cut():
-    dataset = Labelled([0], [0], [0], [0, 1])
+    dataset = Labelled([0], [0], [0], [0, 4])
     sampler = ClassUniformInfiniteSampler(dataset, seed=5)
     drawn = take(sampler, 4000)
-    # by definition: 1/2 for class 1's only image, and 1/8 as one of four
-    assert abs(drawn.count(3) / 4000 - 0.625) < 0.04
+    # by definition: half of the draws are of class 4, which has one image,
+    # and an eighth of them that image for the sake of class 0
+    pairs = [(int(i), i.label) for i in drawn]
+    assert abs(pairs.count((3, 4)) / 4000 - 1 / 2) < 0.04
+    for image in range(4):
+        assert abs(pairs.count((image, 0)) / 4000 - 1 / 8) < 0.03
     sampler.start_at(1234)
     again = take(sampler, 50)
-    assert again == drawn[1234:1284]
+    assert [(int(i), i.label) for i in again] == pairs[1234:1284]
     assert [i.seed for i in again] == [i.seed for i in drawn[1234:1284]]
-    sampler.start_at(0)
     ranks = []
     for rank in range(2):
         other = ClassUniformInfiniteSampler(dataset, seed=5)
         other.rank, other.world_size = rank, 2
         ranks.append(take(other, 100))
-    assert [i for pair in zip(*ranks) for i in pair] == drawn[:200]
+    merged = [i for pair in zip(*ranks) for i in pair]
+    assert [(int(i), i.label) for i in merged] == pairs[:200]
     with pytest.raises(ValueError, match='shuffle'):
         ClassUniformInfiniteSampler(dataset, shuffle=False, seed=5)
+
+
+def test_the_label_reaches_a_part_of_a_concatenation():
+    index = pickle.loads(pickle.dumps(SeededIndex(12, 77, 3)))
+    for part in (index, index - 10, index % 5):
+        assert (part.seed, part.label) == (77, 3)

@@ -1,5 +1,7 @@
 """Crops against the label image itself, at the place the crop says it has."""
 import copy
+import itertools
+from collections import Counter
 
 import cv2
 import numpy as np
@@ -12,7 +14,7 @@ from PIL import Image
 from projects.panoptic_fpn.converters.cityscapes import prepare
 from projects.panoptic_fpn.converters.miniature import make_miniature
 from projects.panoptic_fpn.datasets import CityscapesPanopticDataset
-from projects.panoptic_fpn.engine import seeded
+from projects.panoptic_fpn.engine import ClassUniformInfiniteSampler, seeded
 
 CROP = (64, 128)
 #: Things by id, then stuff by id: written down here, not read from our code.
@@ -144,25 +146,44 @@ def test_5000_crops_are_what_the_label_image_says(dataset, bootstrap):
     assert instances > 5000 and empty > 0
 
 
-def test_bootstrapping_shows_all_classes_about_equally(dataset):
-    """A crop is drawn around a class; frequencies by the definition."""
+def test_the_drawn_class_is_in_the_crop(dataset):
+    """Pixel by pixel: crops of 1 x 1 show the class and nothing else."""
     crop = TRANSFORMS.build(
-        dict(type='PanopticRandomCrop', crop_size=(1, 1), bootstrap=True))
-    info = dataset[0]
-    present = {s['category'] for s in info['segments_info']}
-    wanted = {c: 1 / info['class_images'][c] for c in present}
+        dict(type='PanopticRandomCrop', crop_size=1, bootstrap=True))
     derive = TRANSFORMS.build(
         dict(type='DerivePanopticTargets', instances=False))
-    found = {}
-    for number in range(4000):
+    sampler = ClassUniformInfiniteSampler(dataset, seed=2)
+    found = Counter()
+    for index in itertools.islice(sampler, 2000):
+        info = dataset[index]
+        assert info['drawn_label'] == index.label
+        with seeded(index.seed):
+            label = derive(crop(info))['gt_seg_map'].item()
+        assert label == index.label
+        found[label] += 1
+    # 19 classes, uniformly: 105 of each, sigma 10
+    assert len(found) == 19
+    assert 60 < min(found.values()) <= max(found.values()) < 150
+    assert dataset[0]['drawn_label'] is None
+
+
+def test_without_the_sampler_a_class_of_the_image_is_drawn(dataset):
+    crop = TRANSFORMS.build(
+        dict(type='PanopticRandomCrop', crop_size=(1, 1), bootstrap=True))
+    derive = TRANSFORMS.build(
+        dict(type='DerivePanopticTargets', instances=False))
+    info = dataset[0]
+    present = {s['category'] for s in info['segments_info']}
+    # of a class that scaling removed, too
+    info['drawn_label'] = 99
+    found = Counter()
+    for number in range(1000):
         with seeded(number):
-            label = derive(crop(copy.deepcopy(info)))['gt_seg_map'].item()
-        found[label] = found.get(label, 0) + 1
+            results = derive(crop(copy.deepcopy(info)))
+        found[results['gt_seg_map'].item()] += 1
     assert set(found) == present  # never void
-    for label, weight in wanted.items():
-        share = weight / sum(wanted.values())
-        noise = 4 * np.sqrt(share * (1 - share) / 4000)
-        assert abs(found[label] / 4000 - share) < noise
+    mean = 1000 / len(present)
+    assert max(abs(n - mean) for n in found.values()) < 5 * np.sqrt(mean)
 
 
 def test_all_void_and_small_images_are_cropped_anywhere():
@@ -171,8 +192,7 @@ def test_all_void_and_small_images_are_cropped_anywhere():
     results = dict(
         img=np.zeros((5, 9, 3), np.uint8),
         gt_seg_map=np.full((5, 9), 255, np.uint8),
-        segments_info=[dict(id=7, category=0, iscrowd=0)],
-        class_images=np.array([3]))
+        segments_info=[dict(id=7, category=0, iscrowd=0)])
     results = crop(results)
     assert results['img'].shape == (5, 6, 3)
     assert results['gt_seg_map'].shape == (5, 6)
@@ -193,8 +213,7 @@ def test_each_window_with_the_pixel_is_equally_likely():
                 dict(
                     img=np.zeros((6, 8, 3), np.uint8),
                     gt_seg_map=index_map,
-                    segments_info=[dict(id=1, category=0, iscrowd=0)],
-                    class_images=np.array([1])))
+                    segments_info=[dict(id=1, category=0, iscrowd=0)]))
         assert results['gt_seg_map'].sum() == 1
         matrix = results['homography_matrix']
         corner = (-matrix[1, 2], -matrix[0, 2])

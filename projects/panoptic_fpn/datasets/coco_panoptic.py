@@ -8,7 +8,6 @@ strings; see https://cocodataset.org/#format-data, part 4.
 import logging
 from typing import Dict, List, Optional
 
-import numpy as np
 from mmdet.datasets.base_det_dataset import BaseDetDataset
 from mmdet.registry import DATASETS
 from mmengine.fileio import join_path, load
@@ -239,24 +238,15 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
         return segments
 
     def get_data_info(self, idx: int) -> dict:
-        """As mmengine's, with ``label_space`` and ``class_images`` for the
-        transforms."""
+        """As mmengine's, with ``label_space`` for the transforms and
+        ``drawn_label``, the class for whose sake the image was drawn."""
         return dict(
             super().get_data_info(idx),
             label_space=self.label_space,
-            class_images=self.class_images)
+            drawn_label=self.drawn_label)
 
     def filter_data(self) -> List[dict]:
         """Drop, in training, what cannot be trained on, and say how much."""
-        kept = self._filtered()
-        #: int64 (T + S, ): images in which each class occurs
-        self.class_images = np.zeros(self.label_space.num_classes, np.int64)
-        for info in kept:
-            labels = {s['category'] for s in info['segments_info'] or []}
-            self.class_images[list(labels)] += 1
-        return kept
-
-    def _filtered(self) -> List[dict]:
         if self.test_mode:
             return self.data_list
         cfg = self.filter_cfg or {}

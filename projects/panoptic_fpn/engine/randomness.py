@@ -67,45 +67,59 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 class SeededIndex(int):
-    """Index of a sample together with the seed of this draw of it.
+    """Index of a sample together with what was drawn with it.
 
     Two draws of one image (in two passes over the data, or twice in a
     batch) have one index and two seeds. ``index - n`` and ``index % n``
-    keep the seed, because dataset wrappers (concatenate, repeat) pass on
-    the index in that form.
+    keep them, because dataset wrappers (concatenate, repeat) pass on the
+    index in that form.
 
     Args:
         index (int): Index of the sample in the dataset.
         seed (int): Seed of this draw.
+        label (int, optional): Class for whose sake the sample was drawn.
     """
 
     seed: int
+    label: Optional[int]
 
-    def __new__(cls, index: int, seed: int) -> 'SeededIndex':
+    def __new__(cls,
+                index: int,
+                seed: int,
+                label: Optional[int] = None) -> 'SeededIndex':
         self = super().__new__(cls, index)
         self.seed = seed
+        self.label = label
         return self
 
-    def __reduce__(self) -> Tuple[Any, Tuple[int, int]]:
-        return SeededIndex, (int(self), self.seed)
+    def __reduce__(self) -> Tuple[Any, Tuple[int, int, Optional[int]]]:
+        return SeededIndex, (int(self), self.seed, self.label)
 
     def __sub__(self, other: int) -> 'SeededIndex':
-        return SeededIndex(int(self) - int(other), self.seed)
+        return SeededIndex(int(self) - int(other), self.seed, self.label)
 
     def __mod__(self, other: int) -> 'SeededIndex':
-        return SeededIndex(int(self) % int(other), self.seed)
+        return SeededIndex(int(self) % int(other), self.seed, self.label)
 
 
 class SeededDatasetMixin:
     """Seeds the pipeline from the index; put it before the dataset's class.
 
     ``class MyDataset(SeededDatasetMixin, BaseDetDataset)``. A plain index
-    (evaluation, browsing) runs the pipeline as it always did.
+    (evaluation, browsing) runs the pipeline as it always did. Of a sample
+    that was drawn for the sake of a class, ``drawn_label`` names it while
+    the pipeline runs.
     """
+
+    drawn_label: Optional[int] = None
 
     def __getitem__(self, idx: Union[int, SeededIndex]) -> Any:
         seed: Optional[int] = getattr(idx, 'seed', None)
         if seed is None:
             return super().__getitem__(idx)
-        with seeded(seed):
-            return super().__getitem__(int(idx))
+        self.drawn_label = idx.label
+        try:
+            with seeded(seed):
+                return super().__getitem__(int(idx))
+        finally:
+            self.drawn_label = None

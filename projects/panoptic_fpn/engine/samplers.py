@@ -10,8 +10,7 @@ every rank has equally many batches: as many as are asked for.
 an iterator made twice gives the same batches twice. Loader workers that
 prefetch cannot spoil a state that does not exist.
 """
-from collections import Counter
-from typing import Any, Iterator, List, Optional, Sized, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sized, Tuple
 
 import numpy as np
 from mmdet.registry import DATA_SAMPLERS
@@ -110,9 +109,9 @@ class ClassUniformInfiniteSampler(ResumableInfiniteSampler):
     """Endless stream in which all classes occur about equally often.
 
     Each draw is a class, uniformly, and then one of the images in which it
-    occurs, uniformly: the image half of 'crop bootstrapping' (section 4.1;
-    see ``PanopticRandomCrop`` for the other half and for the reading). A
-    pass draws as many images as there are, with replacement.
+    occurs, uniformly; ``PanopticRandomCrop(bootstrap=True)`` crops around
+    the class ('crop bootstrapping', section 4.1; see there for the
+    reading). A pass draws as many images as there are, with replacement.
 
     Args:
         As :class:`ResumableInfiniteSampler`; ``shuffle`` must stay True. An
@@ -128,46 +127,61 @@ class ClassUniformInfiniteSampler(ResumableInfiniteSampler):
             raise ValueError('ClassUniformInfiniteSampler draws at random. '
                              'Leave shuffle out, or take '
                              'ResumableInfiniteSampler.')
-        self._weights: Optional[np.ndarray] = None
+        self._images: Optional[Dict[int, np.ndarray]] = None
+        self._pass: Tuple[Optional[int], Any] = (None, None)
 
     @property
-    def weights(self) -> np.ndarray:
-        """Probability of each image in a draw, float64 (n, )."""
-        if self._weights is None:
-            self._weights = class_uniform_weights(self.dataset)
-        return self._weights
+    def images(self) -> Dict[int, np.ndarray]:
+        """Indices of the images of each class that occurs, by label."""
+        if self._images is None:
+            self._images = images_of_classes(self.dataset)
+        return self._images
+
+    def draws(self, epoch: int) -> Tuple[np.ndarray, np.ndarray]:
+        """Indices and labels of one pass, of all ranks together."""
+        key = (self.seed, epoch)
+        if self._pass[0] != key:
+            generator = np.random.default_rng(
+                derive_seed('shuffle', self.seed, epoch))
+            known = sorted(self.images)
+            labels = generator.choice(known, self.size)
+            indices = np.array(
+                [generator.choice(self.images[label]) for label in labels])
+            self._pass = (key, (indices, labels))
+        return self._pass[1]
 
     def order(self, epoch: int) -> np.ndarray:
-        generator = np.random.default_rng(
-            derive_seed('shuffle', self.seed, epoch))
-        return generator.choice(self.size, self.size, p=self.weights)
+        return self.draws(epoch)[0]
+
+    def tag(self, index: int, draw: int) -> SeededIndex:
+        epoch, offset = divmod(self.rank + draw * self.world_size, self.size)
+        tagged = super().tag(index, draw)
+        tagged.label = int(self.draws(epoch)[1][offset])
+        return tagged
 
 
-def class_uniform_weights(dataset: Any) -> np.ndarray:
-    """Probability of each image when a class is drawn first.
+def images_of_classes(dataset: Any) -> Dict[int, np.ndarray]:
+    """Which images each class occurs in.
 
     Args:
         dataset (Any): With ``__len__`` and ``get_data_info``.
 
     Returns:
-        np.ndarray: float64 (n, ), sum 1: the mean over the classes that
-        occur of 1 / (number of images with the class).
+        dict[int, np.ndarray]: Label -> int64 indices, ascending.
 
     Raises:
         ValueError: No image has a segment.
     """
-    found = [{
-        segment['category']
-        for segment in dataset.get_data_info(index)['segments_info'] or []
-    } for index in range(len(dataset))]
-    images = Counter(label for labels in found for label in labels)
-    if not images:
+    found: Dict[int, List[int]] = {}
+    for index in range(len(dataset)):
+        segments = dataset.get_data_info(index)['segments_info'] or []
+        for label in {segment['category'] for segment in segments}:
+            found.setdefault(label, []).append(index)
+    if not found:
         raise ValueError('ClassUniformInfiniteSampler: no image of the '
                          'training dataset has a segment. Check its '
                          'annotations.')
-    weights = np.array(
-        [sum(1 / images[label] for label in labels) for labels in found])
-    return weights / weights.sum()
+    return {label: np.array(indices) for label, indices in found.items()}
 
 
 class _Buckets:

@@ -3,7 +3,7 @@
 Targets are derived after the geometry (``targets.py``), so a crop cuts two
 arrays and nothing else: no box can outlive its mask.
 """
-from typing import Optional, Tuple
+from typing import Optional, Tuple, Union
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -24,26 +24,26 @@ class PanopticRandomCrop(BaseTransform):
     bootstrapping [5]'. Reference [5] (Rota Bulo et al., In-Place Activated
     BatchNorm) samples training images so that all classes appear about
     equally often; for crops that means: draw a class uniformly, then one of
-    the images in which it occurs, then a crop that contains a pixel of it.
-    The image is drawn by ``ClassUniformInfiniteSampler``. Here the class is
-    drawn from those of the image with weights 1 / (number of images that
-    have it), which makes the pair (class, image) distributed as described;
-    then one of its pixels uniformly, then a window uniformly from those that
-    contain the pixel.
+    the images in which it occurs, then one of its pixels, then a window from
+    those that contain the pixel, all uniformly. Class and image are drawn by
+    ``ClassUniformInfiniteSampler``; with another sampler the class is drawn
+    from those of the image.
 
-    Required Keys: img; gt_seg_map, segments_info, class_images (with
-    ``bootstrap``)
+    Required Keys: img; gt_seg_map, segments_info, drawn_label (optional)
 
     Modified Keys: img, img_shape, gt_seg_map, homography_matrix
 
     Args:
-        crop_size (tuple[int, int]): (h, w) of the window in pixels.
-        bootstrap (bool): Whether to crop around rare classes.
+        crop_size (int | tuple[int, int]): Side of a square, or (h, w) of the
+            window, in pixels.
+        bootstrap (bool): Whether to crop around drawn classes.
     """
 
     def __init__(self,
-                 crop_size: Tuple[int, int],
+                 crop_size: Union[int, Tuple[int, int]],
                  bootstrap: bool = False) -> None:
+        if isinstance(crop_size, int):
+            crop_size = (crop_size, crop_size)
         if len(crop_size) != 2 or min(crop_size) < 1:
             raise ValueError(f'PanopticRandomCrop.crop_size={crop_size!r}: '
                              'give (h, w), both at least 1.')
@@ -92,12 +92,12 @@ class PanopticRandomCrop(BaseTransform):
         areas = np.bincount(
             index_map.ravel(), minlength=max(PADDING, values.max()) + 1)
         # scaling down may have removed small segments
-        left = areas[values] > 0
-        if not left.any():
+        present = np.unique(labels[areas[values] > 0])
+        if not present.size:
             return None
-        present = np.unique(labels[left])
-        weights = 1.0 / np.maximum(results['class_images'][present], 1)
-        label = np.random.choice(present, p=weights / weights.sum())
+        label = results.get('drawn_label')
+        if label not in present:
+            label = np.random.choice(present)
         chosen = np.zeros(len(areas), bool)
         chosen[values[labels == label]] = True
         pixels = np.flatnonzero(chosen[index_map])
