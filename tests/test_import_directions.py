@@ -13,7 +13,7 @@ import pytest
 REPO_ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = 'projects.panoptic_fpn'
 
-_BASE = {'errors', 'files', 'labels', 'fusion', 'cityscapes'}
+_BASE = {'errors', 'files', 'workers', 'labels', 'fusion', 'cityscapes'}
 _MIDDLE = {
     'models', 'datasets', 'transforms', 'metrics', 'visualization', 'engine'
 }
@@ -25,6 +25,7 @@ _ALL = _BASE | _MIDDLE | _TOP
 AREAS = {
     'errors': set(),
     'files': {'errors'},
+    'workers': {'errors'},
     'labels': {'errors'},
     'fusion': {'errors', 'labels'},
     'cityscapes': {'errors', 'labels'},

@@ -9,7 +9,6 @@ folder. Exit code: 0 done, 1 the folder cannot be used, 2 wrong arguments.
 """
 import argparse
 import json
-import os
 import os.path as osp
 import sys
 
@@ -43,8 +42,12 @@ def parse_args():
         '--metric', choices=['PQ', 'PQ_th', 'PQ_st'], default='PQ')
     parser.add_argument('--top', type=int, default=10, help='lines to print')
     parser.add_argument(
-        '--num-workers', type=int, default=os.cpu_count(), help='processes')
+        '--num-workers',
+        type=int,
+        help='processes; by default one for each core, at most 8')
     args = parser.parse_args()
+    if args.num_workers is not None and args.num_workers < 1:
+        parser.error(f'--num-workers {args.num_workers}: at least 1')
     for name in ('score_thr', 'overlap_thr'):
         for value in getattr(args, name):
             if not 0 <= value <= 1:
@@ -56,7 +59,7 @@ def parse_args():
 def main():
     args = parse_args()
     from projects.panoptic_fpn.apis import format_sweep, sweep_merge
-    from projects.panoptic_fpn.engine import run_to_exit_code
+    from projects.panoptic_fpn.engine import flat_metrics, run_to_exit_code
     from projects.panoptic_fpn.files import write_bytes
     from projects.panoptic_fpn.visualization.image_io import write_image
     from projects.panoptic_fpn.visualization.sweep import draw_sweep
@@ -66,12 +69,18 @@ def main():
                                   args.overlap_thr, args.stuff_area,
                                   args.num_workers, args.metric)
         print(format_sweep(rows[:args.top], start))
+        print('The best of many settings on these images is no score for '
+              'them; report what other images give.')
+        text = json.dumps(
+            dict(
+                settings=[flat_metrics(row) for row in rows],
+                config=start and flat_metrics(start)),
+            indent=1,
+            allow_nan=False)
         paths = [
             osp.join(args.folder, name) for name in ('sweep.json', 'sweep.png')
         ]
-        write_bytes(
-            paths[0],
-            json.dumps(dict(settings=rows, config=start), indent=1).encode())
+        write_bytes(paths[0], text.encode())
         write_image(paths[1], draw_sweep(rows, args.metric))
         print(*paths, sep='\n')
 

@@ -2,17 +2,23 @@
 import copy
 import json
 import math
+import os
+import signal
 
 import numpy as np
 import pytest
 import torch
+from mmengine.evaluator import Evaluator
 
 from projects.panoptic_fpn.apis import format_sweep, sweep_merge
 from projects.panoptic_fpn.errors import PanopticError
 from projects.panoptic_fpn.metrics import PanopticQualityMetric
 from projects.panoptic_fpn.metrics.branch_files import (BranchFile,
-                                                        PanopticBranchWriter)
+                                                        PanopticBranchWriter,
+                                                        save_branches)
+from projects.panoptic_fpn.models import PanopticFusionHead
 from projects.panoptic_fpn.visualization.sweep import draw_sweep
+from projects.panoptic_fpn.workers import run_jobs
 from tests.metrics.data import make_case, run_metric, space_of
 from tests.oracles.derive import count_things
 from tests.oracles.merge import merge_by_sets
@@ -113,9 +119,45 @@ def test_files_hold_what_the_branches_said(case):
                               sample['gt_panoptic_seg']['sem_seg'][0].numpy())
 
 
-def test_a_folder_of_another_run_is_refused(case):
+class Runner:
+    """What ``save_branches`` needs of one."""
+
+    def __init__(self, head):
+        self.model = torch.nn.Module()
+        self.model.panoptic_fusion_head = head
+        self.test_evaluator = Evaluator([])
+        self.test_evaluator.dataset_meta = dict(classes=())
+
+
+def test_a_run_is_told_to_write_too(tmp_path):
+    runner = Runner(PanopticFusionHead(test_cfg=dict(stuff_area=7)))
+    save_branches(runner, str(tmp_path / 'new'))
+    writer = runner.test_evaluator.metrics[0]
+    assert writer.thresholds == dict(
+        score_thr=0.5, overlap_thr=0.5, stuff_area=7)
+    assert writer.dataset_meta == dict(classes=())
+
+
+def test_other_runs_and_other_models_are_refused(case, tmp_path):
     with pytest.raises(PanopticError, match='another run'):
-        PanopticBranchWriter(str(case[2]))
+        save_branches(Runner(PanopticFusionHead()), str(case[2]))
+    with pytest.raises(PanopticError, match='Leave --save-branches out'):
+        save_branches(Runner(torch.nn.Identity()), str(tmp_path))
+
+
+def kill_worker(job):
+    if job == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return job
+
+
+def test_a_killed_process_is_told():
+    """Jobs in order, as the sweep has them; an endless wait otherwise."""
+    results = run_jobs(kill_worker, range(5), 2, in_order=True)
+    with pytest.raises(PanopticError, match='killed.*--num-workers'):
+        list(results)
+    assert list(run_jobs(str, range(50), 2,
+                         in_order=True)) == [str(n) for n in range(50)]
 
 
 def test_unfinished_and_spoiled_folders(case, tmp_path):

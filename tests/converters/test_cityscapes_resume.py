@@ -17,8 +17,8 @@ import pytest
 
 from projects.panoptic_fpn.converters import cityscapes as module
 from projects.panoptic_fpn.converters import output, prepare
-from projects.panoptic_fpn.converters.workers import run_jobs
 from projects.panoptic_fpn.errors import PanopticError
+from projects.panoptic_fpn.workers import run_jobs
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = '.panoptic_fpn_cache_{}_v1.jsonl'
@@ -75,7 +75,7 @@ def test_several_processes_write_the_same_bytes(root, expected):
 OPENCV = """
 import cv2
 import numpy as np
-from projects.panoptic_fpn.converters.workers import run_jobs
+from projects.panoptic_fpn.workers import run_jobs
 
 def blur(value):
     image = np.full((1500, 1500), value, np.float32)

@@ -6,12 +6,12 @@ compared with the ground truth. Settings that give an image the same map are
 counted once.
 """
 import json
-import multiprocessing
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
+from multiprocessing import parent_process
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from ..labels import LabelSpace, channel_labels
 from ..metrics import class_quality, group_quality, panoptic_counts
 from ..metrics.branch_files import INDEX_NAME, BranchFile
 from ..metrics.per_image import labels_of_codes, number
+from ..workers import default_workers, run_jobs
 
 #: Thresholds in the order of a setting.
 KEYS = ('score_thr', 'overlap_thr', 'stuff_area')
@@ -82,7 +83,8 @@ def image_counts(path: str, settings: Sequence[Tuple[float, float, int]],
     Returns:
         np.ndarray: float64 (settings, C, 4), see ``panoptic_counts``.
     """
-    torch.set_num_threads(1)  # one process for each core
+    if parent_process() is not None:  # one process for each core
+        torch.set_num_threads(1)
     image = BranchFile.read(path)
     laid = _Laid(image, min(s[0] for s in settings))
     stuff = torch.from_numpy(
@@ -135,7 +137,7 @@ def sweep_merge(folder: str,
                 score_thrs: Sequence[float],
                 overlap_thrs: Sequence[float],
                 stuff_areas: Sequence[int],
-                num_workers: int = 1,
+                num_workers: Optional[int] = None,
                 metric: str = 'PQ') -> Tuple[List[Dict], Optional[Dict]]:
     """PQ of every combination of thresholds, and of the config's own.
 
@@ -144,7 +146,8 @@ def sweep_merge(folder: str,
         score_thrs (Sequence[float]): Least scores of instances.
         overlap_thrs (Sequence[float]): Largest overlapped fractions.
         stuff_areas (Sequence[int]): Least pixels of a stuff class.
-        num_workers (int): Processes.
+        num_workers (int, optional): Processes; by default one for each core,
+            at most 8.
         metric (str): What the settings are ordered by, best first.
 
     Returns:
@@ -154,7 +157,8 @@ def sweep_merge(folder: str,
         evaluated with, None if it does not say.
 
     Raises:
-        PanopticError: The folder or one of its files cannot be used.
+        PanopticError: The folder or one of its files cannot be used, or a
+            process was killed.
     """
     index = read_index(folder)
     settings = list(product(score_thrs, overlap_thrs, stuff_areas))
@@ -168,7 +172,10 @@ def sweep_merge(folder: str,
         space=index.space,
         predict_things=index.predict_things)
     bar = ProgressBar(len(index.paths))
-    for counts in _in_order(count, index.paths, num_workers):
+    # in order: the same bits with any number of processes
+    for counts in run_jobs(
+            count, index.paths, num_workers or default_workers(),
+            in_order=True):
         total += counts
         bar.update()
     print()
@@ -194,14 +201,3 @@ def format_sweep(rows: Sequence[Dict], start: Optional[Dict]) -> str:
     if start:
         lines[-1] += '  <- config'
     return '\n'.join(lines)
-
-
-def _in_order(function, paths: Sequence[str],
-              num_workers: int) -> Iterator[np.ndarray]:
-    if num_workers <= 1:
-        yield from map(function, paths)
-        return
-    # Threads of a parent do not live on in a forked child.
-    torch.set_num_threads(1)
-    with multiprocessing.Pool(num_workers) as pool:
-        yield from pool.imap(function, paths)

@@ -24,6 +24,7 @@ from mmengine.utils import ProgressBar
 
 from ..cityscapes import PREPARED_VERSION, SPLIT_SIZES
 from ..errors import CorruptFileError, PanopticError
+from ..workers import default_workers, run_jobs
 from .cityscapes_files import (ImageFiles, check_count, check_root, find_split,
                                one_error)
 from .label_image import (describe_segments, file_stamp, panoptic_png,
@@ -32,7 +33,6 @@ from .output import Journal, write_file
 from .png_header import read_header
 from .prepared_files import (OFFICIAL_FILES, OFFICIAL_SPLIT, PANOPTIC_SUFFIX,
                              prepared_entries, write_prepared, write_results)
-from .workers import default_workers, run_jobs
 
 _JOURNAL = 'gtFine/.panoptic_fpn_cache_{split}_v{version}.jsonl'
 #: So many unusable files are told in one error.

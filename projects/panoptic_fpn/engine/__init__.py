@@ -15,7 +15,7 @@ from .command import (draw_test_pictures, one_line, require_panoptic,
 from .distributed import launched_world_size, on_cpu
 from .errors import (AutoScaleError, CheckpointError, EngineError, LaunchError,
                      NonFiniteLossError)
-from .hooks import MetricsJsonHook, NonFiniteLossHook
+from .hooks import MetricsJsonHook, NonFiniteLossHook, flat_metrics
 from .label_check import LabelSpaceCheckHook, check_class_counts
 from .loops import ResumableIterTrainLoop
 from .randomness import (SeededDatasetMixin, SeededIndex, derive_seed,
@@ -33,8 +33,8 @@ __all__ = [
     'ResumableInfiniteSampler', 'ResumableIterTrainLoop', 'SafeCheckpointHook',
     'SeededDatasetMixin', 'SeededIndex', 'batch_size_warning',
     'check_class_counts', 'derive_seed', 'draw_test_pictures',
-    'effective_batch', 'enable_amp', 'enable_auto_scale', 'latest_checkpoint',
-    'launched_world_size', 'load_weights', 'on_cpu', 'one_line',
-    'read_checkpoint', 'require_panoptic', 'run_to_exit_code',
+    'effective_batch', 'enable_amp', 'enable_auto_scale', 'flat_metrics',
+    'latest_checkpoint', 'launched_world_size', 'load_weights', 'on_cpu',
+    'one_line', 'read_checkpoint', 'require_panoptic', 'run_to_exit_code',
     'scale_to_batch', 'seed_generators', 'seeded', 'tool_config'
 ]

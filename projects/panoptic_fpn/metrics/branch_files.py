@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import numpy as np
 from mmdet.registry import METRICS
-from mmengine.dist import is_main_process
+from mmengine.dist import broadcast_object_list
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from pycocotools import mask as mask_util
@@ -54,10 +54,10 @@ class BranchFile:
 
     def masks(self, chosen: np.ndarray) -> np.ndarray:
         """Bitmaps of some instances, bool (k, h, w)."""
-        rles = [self.rles[i] for i in chosen]
-        if not rles:
-            return np.zeros((0, ) + self.truth.shape, bool)
-        return mask_util.decode(rles).transpose(2, 0, 1).astype(bool)
+        masks = np.empty((len(chosen), ) + self.truth.shape, bool)
+        for mask, i in zip(masks, chosen):
+            mask[...] = mask_util.decode(self.rles[i])
+        return masks
 
     def to_bytes(self) -> bytes:
         counts = [rle['counts'] for rle in self.rles]
@@ -115,9 +115,6 @@ class PanopticBranchWriter(PerImageMetric):
         folder (str): Where to; several machines must share it.
         thresholds (dict, optional): The merge's in the config, as the point
             that a sweep starts from.
-
-    Raises:
-        PanopticError: The folder holds files of another run.
     """
     default_prefix = ''
     prediction = 'pred_panoptic_seg'
@@ -130,10 +127,6 @@ class PanopticBranchWriter(PerImageMetric):
         super().__init__(**kwargs)
         self.folder = Path(folder)
         self.thresholds = dict(thresholds or {})
-        if is_main_process() and any(self.folder.glob('*.npz')):
-            raise PanopticError(
-                f'{folder}: holds branch files of another run, which a sweep '
-                'would count. Remove them or name another folder.')
 
     def image_row(self, sample: Dict) -> Dict:
         """Write one image; whether its semantic branch predicts things."""
@@ -191,17 +184,25 @@ def save_branches(runner: Any, folder: str) -> None:
         folder (str): See :class:`PanopticBranchWriter`.
 
     Raises:
-        PanopticError: The model has no merge.
+        PanopticError: The model has no merge of ours, or the folder holds
+            files of another run.
     """
+    # all processes look before any of them writes
+    stale = [any(Path(folder).glob('*.npz'))]
+    broadcast_object_list(stale)
+    if stale[0]:
+        raise PanopticError(
+            f'{folder}: holds branch files of another run, which a sweep '
+            'would count. Remove them or name another folder.')
     model = runner.model
     if is_model_wrapper(model):
         model = model.module
-    if not hasattr(model, 'panoptic_fusion_head'):
+    head = getattr(model, 'panoptic_fusion_head', None)
+    if not hasattr(head, 'thresholds'):
         raise PanopticError(f'{type(model).__name__} merges no branches, so '
                             'there is nothing to sweep. Leave '
                             '--save-branches out.')
     evaluator = runner.test_evaluator
-    writer = PanopticBranchWriter(folder,
-                                  model.panoptic_fusion_head.thresholds)
+    writer = PanopticBranchWriter(folder, head.thresholds)
     writer.dataset_meta = evaluator.dataset_meta
     evaluator.metrics.append(writer)

@@ -4,14 +4,14 @@ import multiprocessing.connection
 import os
 import signal
 import threading
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import Any, Callable, Iterator, Optional, Sequence
+from typing import Any, Callable, Iterator, List, Optional, Sequence
 
 import cv2
 
-from ..errors import PanopticError
+from .errors import PanopticError
 
 
 def default_workers() -> int:
@@ -22,7 +22,8 @@ def default_workers() -> int:
 def run_jobs(function: Callable[[Any], Any],
              jobs: Sequence,
              num_workers: int,
-             start_method: Optional[str] = None) -> Iterator:
+             start_method: Optional[str] = None,
+             in_order: bool = False) -> Iterator:
     """Results of ``function`` on each job, in the order they are finished.
 
     Args:
@@ -31,6 +32,7 @@ def run_jobs(function: Callable[[Any], Any],
         num_workers (int): Processes; with 1 all is done in this one.
         start_method (str, optional): 'fork', 'spawn', ...; by default the
             system's.
+        in_order (bool): In the order of the jobs instead.
 
     Raises:
         PanopticError: A process was killed. What ``function`` raises passes
@@ -46,15 +48,24 @@ def run_jobs(function: Callable[[Any], Any],
             mp_context=multiprocessing.get_context(start_method),
             initializer=_begin_worker)
         try:
-            for future in as_completed(_submit(pool, function, jobs)):
+            futures = _submit(pool, function, jobs)
+            finished = _each(futures) if in_order else as_completed(futures)
+            for future in finished:
                 yield future.result()
         except BrokenProcessPool:
             raise PanopticError(
                 f'One of {num_workers} processes was killed, most likely for '
-                'want of memory. Run again with fewer --num-workers: it '
-                'continues where it stopped.') from None
+                'want of memory. Run again with fewer '
+                '--num-workers.') from None
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _each(futures: List[Future]) -> Iterator[Future]:
+    """One by one, and not held any longer: results may be large."""
+    futures.reverse()
+    while futures:
+        yield futures.pop()
 
 
 @contextmanager
@@ -70,7 +81,7 @@ def _without_opencv_threads() -> Iterator[None]:
 
 
 def _submit(pool: ProcessPoolExecutor, function: Callable,
-            jobs: Sequence) -> list:
+            jobs: Sequence) -> List[Future]:
     # Ctrl-C goes to the whole group of processes; it is for this one alone
     # to end the others. They inherit that the signal is held back.
     old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
