@@ -170,6 +170,27 @@ def test_r101_is_a_delta():
     assert first.to_dict() == second.to_dict()
 
 
+def test_cityscapes_r101_is_a_delta():
+    name = 'cityscapes/panoptic-fpn_r101_fpn_65k_cityscapes.py'
+    first, second = load(CITYSCAPES), load(name)
+    assert second.model.backbone.depth == 101
+    assert 'resnet101' in second.model.backbone.init_cfg.checkpoint
+    first.model.backbone, second.model.backbone = None, None
+    assert first.to_dict() == second.to_dict()
+
+
+def test_cityscapes_lies_where_its_scripts_expect_it(monkeypatch):
+    for place in ('data/cityscapes', '/elsewhere/cs'):
+        if place.startswith('/'):
+            monkeypatch.setenv('CITYSCAPES_DATASET', place)
+        for name in (CITYSCAPES,
+                     'mmseg/semantic-fpn_r50_fpn_65k_cityscapes.py'):
+            cfg = load(name)
+            for loader in (cfg.train_dataloader, cfg.val_dataloader,
+                           cfg.test_dataloader):
+                assert loader.dataset.data_root == place
+
+
 def test_metafile_names_existing_configs():
     import yaml
     root = ROOT.parent

@@ -16,7 +16,7 @@ custom_imports = dict(
 # the data set.
 runner_type = 'mmdet.PanopticRunner'
 
-data_root = 'data/cityscapes/'
+data_root = '{{$CITYSCAPES_DATASET:data/cityscapes}}'
 backend_args = None
 num_classes = 19
 crop_size = (512, 1024)
@@ -63,6 +63,8 @@ model = dict(
     # crop_size and stride matter in slide mode only
     test_cfg=dict(mode='whole', crop_size=crop_size, stride=(256, 512)))
 
+# mmseg's own transforms; unlike ours its resizing of labels (INTER_NEAREST) is
+# half a pixel off.
 train_pipeline = [
     dict(type='LoadImageFromFile', backend_args=backend_args),
     dict(type='LoadAnnotations', backend_args=backend_args),
@@ -136,7 +138,7 @@ custom_hooks = [
 ]
 
 env_cfg = dict(
-    cudnn_benchmark=True,
+    cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl'))
 randomness = dict(seed=0)

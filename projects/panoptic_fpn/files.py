@@ -2,7 +2,8 @@
 writing local files that are complete or not there."""
 import os
 import os.path as osp
-import tempfile
+from contextlib import suppress
+from secrets import token_hex
 from typing import Optional
 
 from mmengine.fileio import get
@@ -33,19 +34,22 @@ def read_bytes(path: str, what: str, backend_args: Optional[dict]) -> bytes:
 
 
 def write_bytes(path: str, content: bytes) -> None:
-    """Write a local file that is either complete or not there at all."""
-    folder = osp.dirname(osp.abspath(path))
+    """Write a local file that is either complete or not there at all.
+
+    Raises:
+        OSError: The folder cannot be written to, or the disk is full; what
+            was there before is still there.
+    """
+    folder, name = osp.split(osp.abspath(path))
     os.makedirs(folder, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(
-        dir=folder, prefix='.' + osp.basename(path))
+    partial = osp.join(folder, f'.{name}{token_hex(4)}')
+    # as open() does: the umask decides who may read it
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
     try:
-        with os.fdopen(handle, 'wb') as file:
+        with os.fdopen(os.open(partial, flags, 0o666), 'wb') as file:
             file.write(content)
-        # mkstemp makes files for their owner alone; pictures are shared.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
+        os.replace(partial, path)
     except BaseException:
-        os.unlink(temporary)
+        with suppress(OSError):
+            os.unlink(partial)
         raise

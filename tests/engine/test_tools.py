@@ -10,7 +10,9 @@ import sys
 import pytest
 from mmengine.config import Config
 
-from projects.panoptic_fpn.engine import CheckpointError, one_line
+from projects.panoptic_fpn.engine import (CheckpointError, EngineError,
+                                          one_line, require_panoptic,
+                                          tool_config)
 
 from . import toy
 
@@ -262,3 +264,43 @@ def test_an_epoch_over_an_endless_sampler_is_refused(config, tmp_path,
     assert call(monkeypatch, 'train', path, '--work-dir',
                 tmp_path / 'run') == 1
     assert "dict(type='DefaultSampler'" in capfd.readouterr().err
+
+
+LOADERS = """
+data_root = 'data/x/'
+train_dataloader = dict(
+    num_workers=2, persistent_workers=True, prefetch_factor=3,
+    dataset=dict(type='X', data_root=data_root))
+val_dataloader = dict(num_workers=2, persistent_workers=True,
+                      dataset=dict(type='X', data_root=data_root))
+test_dataloader = val_dataloader
+"""
+
+
+def test_a_data_root_that_nothing_reads_is_refused(tmp_path):
+    path = tmp_path / 'c.py'
+    path.write_text(LOADERS)
+    with pytest.raises(
+            EngineError, match=r'train_dataloader\.dataset\.data_root=/y'):
+        tool_config(str(path), 'none', dict(data_root='/y'), None)
+    keys = {f'{s}_dataloader.dataset.data_root': '/y' for s in ('train', )}
+    cfg = tool_config(str(path), 'none', dict(keys, data_root='/y'), None)
+    assert cfg.train_dataloader.dataset.data_root == '/y'
+
+
+def test_no_workers_need_no_other_setting(tmp_path):
+    path = tmp_path / 'c.py'
+    path.write_text(LOADERS)
+    cfg = tool_config(
+        str(path), 'none', {'train_dataloader.num_workers': 0}, None)
+    assert cfg.train_dataloader.persistent_workers is False
+    assert 'prefetch_factor' not in cfg.train_dataloader
+    assert cfg.val_dataloader.persistent_workers is True
+
+
+def test_options_that_a_config_of_mmseg_has_not(tmp_path):
+    path = tmp_path / 'c.py'
+    path.write_text("default_scope = 'mmseg'")
+    cfg = tool_config(str(path), 'none', None, None)
+    with pytest.raises(EngineError, match='--format-only.*of mmseg'):
+        require_panoptic(cfg, '--format-only')

@@ -10,7 +10,9 @@ import torch
 import torch.distributed
 from mmengine.registry import DefaultScope
 
-from projects.panoptic_fpn.metrics import PanopticEvaluator
+from projects.panoptic_fpn.errors import PanopticError
+from projects.panoptic_fpn.metrics import (CityscapesSemanticIoUMetric,
+                                           PanopticEvaluator)
 from tests.metrics.cityscapes import META, sample_of
 from tests.metrics.data import make_case, space_of
 from tests.metrics.test_evaluator import CITYSCAPES_METRICS, METRICS
@@ -48,6 +50,19 @@ def evaluate(rank, world_size, prefix):
     return found
 
 
+def refused(rank, prefix):
+    """What each process says of a folder in which others' files lie."""
+    metric = CityscapesSemanticIoUMetric(
+        format_only=True, outfile_prefix=prefix)
+    metric.dataset_meta = META
+    metric.process(None, [sample_of(random_scenes(1, 2)[rank])])
+    try:
+        metric.evaluate(2)
+    except PanopticError as error:
+        return str(error)
+    return 'no error'
+
+
 def main():
     rank, world_size = int(sys.argv[1]), int(sys.argv[2])
     torch.distributed.init_process_group(
@@ -55,7 +70,10 @@ def main():
         init_method=f'file://{sys.argv[3]}',
         rank=rank,
         world_size=world_size)
-    torch.save(evaluate(rank, world_size, sys.argv[5]), sys.argv[4])
+    found = evaluate(rank, world_size, sys.argv[5])
+    if world_size > 1:
+        found['refused'] = refused(rank, sys.argv[6])
+    torch.save(found, sys.argv[4])
     torch.distributed.destroy_process_group()
 
 

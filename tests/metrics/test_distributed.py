@@ -16,6 +16,9 @@ def contents(folder):
 
 
 def test_two_processes_give_the_bits_of_one(tmp_path):
+    stray = tmp_path / 'refused' / 'r.semantic' / 'other.png'
+    stray.parent.mkdir(parents=True)
+    stray.write_bytes(b'of another split')
     outs = [tmp_path / f'scores{rank}.pth' for rank in range(2)]
     processes = [
         subprocess.Popen([
@@ -23,7 +26,8 @@ def test_two_processes_give_the_bits_of_one(tmp_path):
             str(rank), '2',
             str(tmp_path / 'rendezvous'),
             str(out),
-            str(tmp_path / 'two' / 'r')
+            str(tmp_path / 'two' / 'r'),
+            str(tmp_path / 'refused' / 'r')
         ],
                          cwd=REPO_ROOT) for rank, out in enumerate(outs)
     ]
@@ -34,6 +38,9 @@ def test_two_processes_give_the_bits_of_one(tmp_path):
     assert 'nan' not in expected['coco']['coco_panoptic/PQ']
     assert 'nan' not in expected['cityscapes'].values()
     first, second = map(torch.load, outs)
+    # an error of the first process ends all of them, instead of a wait
+    for found in (first, second):
+        assert 'the first is other.png' in found.pop('refused')
     assert first == expected
     for key, scores in second.items():
         # only the first process has scores by class, and writes them

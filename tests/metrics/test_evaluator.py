@@ -202,6 +202,30 @@ def test_metrics_json_holds_the_scores_of_each_class(tmp_path, loop, event,
     assert 'traffic' not in log.getvalue()  # no flood
 
 
+def test_an_export_that_was_killed_is_marked(tmp_path):
+    scenes = random_scenes(3, 2)
+    metrics = [
+        dict(metric, outfile_prefix=str(tmp_path / 'r'))
+        for metric in CITYSCAPES_METRICS
+    ]
+    evaluator = PanopticEvaluator(metrics)
+    evaluator.dataset_meta = META
+    evaluator.process([sample_of(scenes[0])])
+    marked = {p.parent.name for p in tmp_path.glob('*/.incomplete')}
+    assert marked == {'r.panoptic', 'r.instances', 'r.semantic'}
+    evaluator.process([sample_of(scenes[1])])
+    evaluator.evaluate(2)
+    assert not list(tmp_path.glob('*/.incomplete'))
+
+
+def test_a_table_has_the_blocks_of_what_was_evaluated():
+    table = format_table(dict(mIoU=50., iIoU=40., fIoU=60.))
+    assert 'panoptic' not in table and 'instances' not in table
+    assert 'categories' in table
+    table = format_table({'mIoU': float('nan'), 'coco/segm_mAP': 0.3})
+    assert 'mask' in table and 'panoptic' not in table
+
+
 def test_format_only_keeps_the_metrics_that_write():
     config = dict(
         type='PanopticEvaluator',

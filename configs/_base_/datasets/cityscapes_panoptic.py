@@ -1,6 +1,7 @@
 # Cityscapes, crops of section 4.1; prepared by
 #   python tools/dataset_converters/cityscapes.py data/cityscapes
-data_root = 'data/cityscapes/'
+# It lies there, or where CITYSCAPES_DATASET says, as for cityscapesscripts.
+data_root = '{{$CITYSCAPES_DATASET:data/cityscapes}}'
 backend_args = None
 
 train_pipeline = [

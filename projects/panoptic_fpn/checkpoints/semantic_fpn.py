@@ -184,7 +184,11 @@ def convert_file(path: str,
     if not osp.isdir(osp.dirname(osp.abspath(out_path))):
         raise CheckpointError(f'{osp.dirname(out_path)} is no folder, so '
                               f'{out_path} cannot be written. Make it first.')
-    weights = read_checkpoint(path)['state_dict']
+    # of a model that was saved inside DistributedDataParallel
+    weights = {
+        key.removeprefix('module.'): value
+        for key, value in read_checkpoint(path)['state_dict'].items()
+    }
     result = convert_semantic_fpn(weights, to, classes, path)
     content = dict(state_dict=result.state_dict, meta=_meta(classes, to, path))
     write_atomically(out_path, lambda partial: torch.save(content, partial))

@@ -61,7 +61,8 @@ def prepare(root: str,
     Args:
         root (str): The folder.
         splits (Sequence[str]): Of 'train', 'val' and 'test'.
-        num_workers (int, optional): Processes; by default one a core.
+        num_workers (int, optional): Processes; by default one a core, at
+            most 8.
         report (Callable): Called with lines about the progress.
         warn (Callable, optional): Called with what is odd but no obstacle;
             by default ``report`` with 'warning: ' before it.

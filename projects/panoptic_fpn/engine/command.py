@@ -1,7 +1,7 @@
 """What the training and testing tools share."""
 import os.path as osp
 import sys
-from typing import Callable, Optional
+from typing import Callable, Dict, Optional
 
 import torch.distributed as torch_dist
 from mmengine.config import Config
@@ -21,11 +21,16 @@ def tool_config(path: str, launcher: str, cfg_options: Optional[dict],
         cfg_options (dict, optional): Keys to override.
         work_dir (str, optional): By default the config's, or else
             ``work_dirs/NAME_OF_THE_CONFIG``.
+
+    Raises:
+        EngineError: ``data_root`` is overridden where nothing reads it.
     """
     cfg = Config.fromfile(path)
     cfg.launcher = launcher
     if cfg_options:
         cfg.merge_from_dict(cfg_options)
+        _check_data_root(cfg, cfg_options)
+    _allow_no_workers(cfg)
     if work_dir:
         cfg.work_dir = work_dir
     elif cfg.get('work_dir') is None:
@@ -33,6 +38,35 @@ def tool_config(path: str, launcher: str, cfg_options: Optional[dict],
         cfg.work_dir = osp.join('work_dirs', stem)
     cfg.setdefault('runner_type', 'PanopticRunner')
     return cfg
+
+
+def _loaders(cfg: Config) -> Dict[str, dict]:
+    names = [f'{split}_dataloader' for split in ('train', 'val', 'test')]
+    return {name: cfg[name] for name in names if cfg.get(name)}
+
+
+def _check_data_root(cfg: Config, cfg_options: dict) -> None:
+    """``data_root`` is a variable of the config file: the data sets have
+    its old value by then."""
+    root = cfg_options.get('data_root')
+    read = [
+        loader.get('dataset', {}).get('data_root')
+        for loader in _loaders(cfg).values()
+    ]
+    if root is not None and root not in read:
+        keys = [f'{name}.dataset.data_root={root}' for name in _loaders(cfg)]
+        raise EngineError(f'--cfg-options data_root={root}: no data set reads '
+                          f'it any more. Give {" ".join(keys)}, or a config '
+                          'that inherits and sets them.')
+
+
+def _allow_no_workers(cfg: Config) -> None:
+    """``num_workers=0``, as for a debugger, without torch's complaint about
+    settings that only workers have."""
+    for loader in _loaders(cfg).values():
+        if loader.get('num_workers') == 0:
+            loader['persistent_workers'] = False
+            loader.pop('prefetch_factor', None)
 
 
 def run_to_exit_code(run: Callable[[], None]) -> int:

@@ -24,8 +24,7 @@ from pycocotools import mask as mask_util
 
 from ..errors import CorruptFileError, PanopticError
 from ..files import read_bytes, write_bytes
-from .instance_ap import to_array
-from .per_image import PerImageMetric, Row, to_plane
+from .per_image import PerImageMetric, Row, to_array, to_plane
 from .runs import encode_mask
 
 INDEX_NAME = 'index.json'

@@ -19,9 +19,8 @@ from .by_class import scores_by_class
 from .cityscapes_ap import image_overlaps, instance_ap, join_overlaps
 from .cityscapes_results import (instance_files, instances_folder,
                                  write_instances)
-from .instance_ap import to_array
-from .per_image import (Row, check_same_shape, format_classwise, image_name,
-                        plain_id)
+from .per_image import (Row, check_same_shape, check_thing_labels,
+                        format_classwise, image_name, plain_id, to_array)
 from .result_files import WritingMetric
 from .semantic_iou import mean_of_known
 
@@ -56,6 +55,9 @@ class CityscapesInstanceAPMetric(WritingMetric):
                  prefix: Optional[str] = None) -> None:
         super().__init__(format_only, outfile_prefix, prefix)
         self.classwise = classwise
+
+    def folder(self) -> str:
+        return instances_folder(self.outfile_prefix)
 
     def image_row(self, sample: Dict) -> Dict:
         """Overlaps of one image, and how many masks were written.
@@ -94,12 +96,7 @@ class CityscapesInstanceAPMetric(WritingMetric):
                 'or leave this metric out.')
         labels, scores, masks = (
             to_array(pred[key]) for key in ('labels', 'scores', 'masks'))
-        num_things = self.space.num_things
-        if labels.size and not 0 <= labels.min() <= labels.max() < num_things:
-            raise PanopticError(
-                f'{image_name(sample)}: predicted labels {labels.min()} to '
-                f'{labels.max()}, but the data set has {num_things} thing '
-                'classes. Set num_classes of the region heads to that.')
+        check_thing_labels(sample, labels, self.space.num_things)
         return labels, scores, masks
 
     def compute(self, rows: List[Row]) -> Dict[str, float]:
@@ -109,7 +106,7 @@ class CityscapesInstanceAPMetric(WritingMetric):
                 name for image_id, row in rows
                 for name in instance_files(image_id, row['num_masks'])
             ]
-            self.finish_folder(instances_folder(self.outfile_prefix), files)
+            self.finish_folder(files)
         if self.format_only:
             return {}
         names = self.space.thing_names

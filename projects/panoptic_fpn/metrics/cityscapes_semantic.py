@@ -18,6 +18,7 @@ among its numbers; see ``semantic_iou``):
 from typing import Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
+from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling
 from cityscapesscripts.helpers.labels import category2labels, id2label
 from mmdet.registry import METRICS
 from mmengine.logging import print_log
@@ -42,8 +43,6 @@ def average_sizes(space: LabelSpace) -> np.ndarray:
     Returns:
         np.ndarray: float64 (T, ).
     """
-    # Imported late: it reads environment variables and may refuse them.
-    from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling
     table = evalPixelLevelSemanticLabeling.args.avgClassSize
     return np.array([table[name] for name in space.thing_names])
 
@@ -187,6 +186,9 @@ class CityscapesSemanticIoUMetric(WritingMetric):
                 'average sizes. Use SemanticIoUMetric.')
         return space
 
+    def folder(self) -> str:
+        return semantic_folder(self.outfile_prefix)
+
     def image_row(self, sample: Dict) -> Dict[str, np.ndarray]:
         """Counts of one image; nothing where only results are written.
 
@@ -233,7 +235,6 @@ class CityscapesSemanticIoUMetric(WritingMetric):
         """Scores of the summed counts."""
         if self.outfile_prefix is not None:
             self.finish_folder(
-                semantic_folder(self.outfile_prefix),
                 [semantic_file(image_id) for image_id, _ in rows])
         if self.format_only:
             return {}

@@ -68,14 +68,12 @@ _CITYSCAPES_IOU = Block(('semantic', 'IoU', 'iIoU'), (
 
 
 def choose_blocks(metrics: Mapping) -> List[Block]:
-    """Blocks of the protocols that were evaluated; COCO's by default."""
-    blocks = [_PANOPTIC]
-    if _COCO_AP.is_scored(metrics) or not _CITYSCAPES_AP.is_scored(metrics):
-        blocks.append(_COCO_AP)
-    if _CITYSCAPES_AP.is_scored(metrics):
-        blocks.append(_CITYSCAPES_AP)
-    blocks.append(_CITYSCAPES_IOU if 'iIoU' in metrics else _COCO_IOU)
-    return blocks
+    """Blocks of the tasks and protocols that were evaluated; COCO's without
+    any score."""
+    iou = _CITYSCAPES_IOU if 'iIoU' in metrics else _COCO_IOU
+    blocks = (_PANOPTIC, _COCO_AP, _CITYSCAPES_AP, iou)
+    found = [block for block in blocks if block.is_scored(metrics)]
+    return found or [_PANOPTIC, _COCO_AP, _COCO_IOU]
 
 
 def format_table(metrics: Mapping, notes: Sequence[str] = ()) -> str:

@@ -26,7 +26,8 @@ from ..labels import LabelSpace
 from .instance_truth import (GroundTruth, check_id_types, check_images,
                              derived_dataset, instance_truth,
                              thing_category_ids)
-from .per_image import PerImageMetric, Row, check_same_shape, image_name
+from .per_image import (PerImageMetric, Row, check_same_shape,
+                        check_thing_labels, to_array)
 from .runs import encode_mask
 
 #: What the log and the table say of AP without an instances JSON.
@@ -116,12 +117,7 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
             key: to_array(pred[key])
             for key in ('bboxes', 'scores', 'labels')
         }
-        labels = result['labels']
-        if labels.size and not 0 <= labels.min() <= labels.max() < num_things:
-            raise PanopticError(
-                f'{image_name(sample)}: predicted labels {labels.min()} to '
-                f'{labels.max()}, but the data set has {num_things} thing '
-                'classes. Set num_classes of the region heads to that.')
+        check_thing_labels(sample, result['labels'], num_things)
         masks = pred.get('masks')
         if isinstance(masks, (torch.Tensor, np.ndarray)):
             masks = to_array(masks)
@@ -189,10 +185,3 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
                                      self.ann_file)
         with redirect_stdout(io.StringIO()):
             return GroundTruth(dataset), ids
-
-
-def to_array(data: Any) -> np.ndarray:
-    """Array of a tensor on any device; a view where possible."""
-    if isinstance(data, torch.Tensor):
-        return data.detach().cpu().numpy()
-    return np.asarray(data)

@@ -218,6 +218,9 @@ class PanopticQualityMetric(WritingMetric):
         self.classwise = classwise
         self.png_name = png_name
 
+    def folder(self) -> str:
+        return f'{self.outfile_prefix}.panoptic'
+
     def image_row(self, sample: Dict) -> Dict:
         """Counts of the classes that occur, and what the JSON lists."""
         space, row = self.space, {}
@@ -275,8 +278,7 @@ class PanopticQualityMetric(WritingMetric):
         ]
         path = write_json(annotations, self.outfile_prefix)
         print_log(f'Panoptic results are in {path}.', logger='current')
-        self.finish_folder(f'{self.outfile_prefix}.panoptic',
-                           [entry['file_name'] for entry in annotations])
+        self.finish_folder([entry['file_name'] for entry in annotations])
 
 
 def sum_counts(rows: Sequence[Tuple[np.ndarray, np.ndarray]],

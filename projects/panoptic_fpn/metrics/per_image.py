@@ -55,11 +55,16 @@ def image_name(sample: Dict) -> str:
     return f'image {sample.get("img_id")!r}' + (f' ({path})' if path else '')
 
 
+def to_array(data: Any) -> np.ndarray:
+    """Array of a tensor on any device; a view where possible."""
+    if isinstance(data, torch.Tensor):
+        return data.detach().cpu().numpy()
+    return np.asarray(data)
+
+
 def to_plane(data: Any) -> np.ndarray:
     """(h, w) array of a (1, h, w) or (h, w) map; a view where possible."""
-    if isinstance(data, torch.Tensor):
-        data = data.detach().cpu().numpy()
-    data = np.asarray(data)
+    data = to_array(data)
     return data.reshape(data.shape[-2:])
 
 
@@ -75,6 +80,20 @@ def check_same_shape(sample: Dict, name: str, shape: Tuple[int, ...],
             f'{image_name(sample)}: {name} is {tuple(shape)} (h, w) but the '
             f'ground truth is {tuple(truth)}. Predict at the original size of '
             'the image (rescale=True) and check that image and PNG agree.')
+
+
+def check_thing_labels(sample: Dict, labels: np.ndarray,
+                       num_things: int) -> None:
+    """Raise where an instance is predicted that is no thing.
+
+    Raises:
+        PanopticError: Names the image, the labels and the config key.
+    """
+    if labels.size and not 0 <= labels.min() <= labels.max() < num_things:
+        raise PanopticError(
+            f'{image_name(sample)}: predicted labels {labels.min()} to '
+            f'{labels.max()}, but the data set has {num_things} thing '
+            'classes. Set num_classes of the region heads to that.')
 
 
 class PerImageMetric(BaseMetric):
@@ -183,9 +202,14 @@ class PerImageMetric(BaseMetric):
 
         Returns:
             dict: Scores with their prefix, on every process.
+
+        Raises:
+            PanopticError: On every process, what the first one could not
+                compute or write.
         """
         rows = unique_rows(list(chain(*all_gather_object(self.results))))
-        metrics = [None]
+        self.results.clear()
+        outcome = [None, None]
         if is_main_process():
             if len(rows) != size:
                 print_log(
@@ -193,12 +217,20 @@ class PerImageMetric(BaseMetric):
                     f'for a data set of {size} images.',
                     logger='current',
                     level=logging.WARNING)
-            scores = self.compute_metrics(rows)
-            prefix = f'{self.prefix}/' if self.prefix else ''
-            metrics = [{prefix + k: v for k, v in scores.items()}]
-        broadcast_object_list(metrics)
-        self.results.clear()
-        return metrics[0]
+            try:
+                outcome[0] = self._prefixed(self.compute_metrics(rows))
+            except PanopticError as error:
+                # for all processes: the others would wait for scores
+                outcome[1] = str(error)
+        broadcast_object_list(outcome)
+        scores, failure = outcome
+        if failure is not None:
+            raise PanopticError(failure)
+        return scores
+
+    def _prefixed(self, scores: Dict[str, float]) -> Dict[str, float]:
+        prefix = f'{self.prefix}/' if self.prefix else ''
+        return {prefix + key: value for key, value in scores.items()}
 
     def ground_truth(self, sample: Dict,
                      remedy: str) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -2,12 +2,13 @@
 
 ``PREFIX.TASK/`` holds the files of one task. Every process writes those of
 its own images, the first one looks at the folder in the end, so several
-machines must share it.
+machines must share it. Until then ``PREFIX.TASK/.incomplete`` is there: the
+folder of a run that was killed may hold files of an earlier one.
 """
 import logging
 import os
 from pathlib import Path
-from typing import Iterable, Optional, Sequence, Union
+from typing import Any, Dict, Iterable, Optional, Sequence, Union
 
 import cv2
 import numpy as np
@@ -17,6 +18,9 @@ from ..errors import PanopticError
 from ..files import write_bytes
 from .by_class import ByClass
 from .per_image import PerImageMetric
+
+#: Lies in a folder as long as its files are being written.
+INCOMPLETE = '.incomplete'
 
 
 def write_result(path: Union[str, Path], content: bytes) -> None:
@@ -46,6 +50,19 @@ def write_image(path: Union[str, Path], image: np.ndarray) -> None:
     if image.ndim == 3:
         image = image[..., ::-1]
     write_result(path, cv2.imencode('.png', image)[1].tobytes())
+
+
+def mark_incomplete(folder: Union[str, Path], incomplete: bool) -> None:
+    """Add or remove the mark of a folder whose files are being written.
+
+    Raises:
+        PanopticError: It cannot be written.
+    """
+    mark = Path(folder) / INCOMPLETE
+    if incomplete:
+        write_result(mark, b'')
+    else:
+        mark.unlink(missing_ok=True)
 
 
 def foreign_files(folder: Union[str, Path],
@@ -102,12 +119,26 @@ class WritingMetric(PerImageMetric):
                 'files; say where with outfile_prefix.')
         self.format_only = format_only
         self.outfile_prefix = outfile_prefix
+        self._marked = False
+
+    def folder(self) -> str:
+        """``PREFIX.TASK``."""
+        raise NotImplementedError
+
+    def process(self, data_batch: Any, data_samples: Sequence[Dict]) -> None:
+        """As the base; marks the folder before the first file."""
+        judged = any(
+            sample.get(self.prediction) is not None for sample in data_samples)
+        if self.outfile_prefix is not None and judged and not self._marked:
+            mark_incomplete(self.folder(), True)
+            self._marked = True
+        super().process(data_batch, data_samples)
 
     @property
     def keys(self) -> Sequence[str]:
         return () if self.format_only else self.score_keys
 
-    def finish_folder(self, folder: str, written: Iterable[str]) -> None:
+    def finish_folder(self, written: Iterable[str]) -> None:
         """Say where the results are and whether other files lie among them.
 
         A folder with results of other images, such as those of another
@@ -115,13 +146,15 @@ class WritingMetric(PerImageMetric):
         metric's to delete.
 
         Args:
-            folder (str): ``PREFIX.TASK``.
             written (Iterable[str]): Its files of this evaluation.
 
         Raises:
             PanopticError: There are other files and nothing but results was
                 asked for. Where there are scores to report, the log warns.
         """
+        folder = self.folder()
+        mark_incomplete(folder, False)
+        self._marked = False
         print_log(f'Results are in {folder}.', logger='current')
         others = foreign_files(folder, written)
         if not others:

@@ -15,6 +15,7 @@ the tile is at hand: only a gradient of the size of the logits is kept.
 Upsampling by products obeys torch's float32 precision of those: allowing TF32
 on a GPU allows it here.
 """
+from functools import lru_cache
 from math import isqrt
 from typing import List, Optional, Tuple
 
@@ -109,9 +110,9 @@ def _loss_and_gradient(logits: Tensor, target: Tensor, align_corners: bool,
     Returns:
         tuple[Tensor, Tensor | None]: Scalar and (N, C, h, w).
     """
-    side = _tile_side(logits)
-    rows = _pieces(logits, 2, target.shape[1], align_corners, side)
-    columns = _pieces(logits, 3, target.shape[2], align_corners, side)
+    setting = (align_corners, _tile_side(logits), logits.dtype, logits.device)
+    rows = _pieces(logits.shape[2], target.shape[1], *setting)
+    columns = _pieces(logits.shape[3], target.shape[2], *setting)
     # clamp: an all-void batch gives 0 / 1, not 0 / 0
     labelled = (target >= 0).sum().clamp(min=1)
     scale = labelled.to(logits.dtype).reciprocal()
@@ -142,28 +143,32 @@ def _tile_side(logits: Tensor) -> int:
     return side - side % 16 if side > 16 else side
 
 
-def _pieces(logits: Tensor, axis: int, size: int, align_corners: bool,
-            length: int) -> List[Piece]:
+# Kept, because copying them makes a GPU wait: those of one crop size, or of a
+# few sizes of a data set of photographs.
+@lru_cache(maxsize=16)
+def _pieces(inputs: int, size: int, align_corners: bool, length: int,
+            dtype: torch.dtype, device: torch.device) -> List[Piece]:
     """Linear interpolation along an axis as matrices, in pieces.
 
     Interpolating the unit vectors gives the matrix with torch's own rule for
     borders and rounding.
 
     Args:
-        logits (Tensor): Its ``axis`` is interpolated; gives type and device.
-        axis (int): 2 or 3.
+        inputs (int): Of the input, pixels.
         size (int): Of the output, pixels.
         align_corners (bool): Of the interpolation.
         length (int): Of a piece, pixels of the output.
+        dtype (torch.dtype): Of the matrices.
+        device (torch.device): Of the matrices.
 
     Returns:
         list[Piece]: Matrices are (pixels of output, pixels of input).
     """
     # on the CPU: the bounds below are numbers of Python
-    units = torch.eye(logits.shape[axis], dtype=logits.dtype, device='cpu')
+    units = torch.eye(inputs, dtype=dtype, device='cpu')
     matrix = F.interpolate(
         units[None], size, mode='linear', align_corners=align_corners)[0].T
-    device_matrix = matrix.to(logits.device)
+    device_matrix = matrix.to(device)
     pieces = []
     for start in range(0, size, length):
         out = slice(start, start + length)
