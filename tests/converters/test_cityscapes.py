@@ -1,5 +1,6 @@
 """Preparing Cityscapes: against the official converter and slow oracles."""
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -10,7 +11,8 @@ from cityscapesscripts.preparation.createPanopticImgs import convert2panoptic
 from projects.panoptic_fpn import cityscapes as cs
 from projects.panoptic_fpn.converters import (format_summary, make_miniature,
                                               prepare)
-from projects.panoptic_fpn.converters.summary import summarize
+from projects.panoptic_fpn.converters.cityscapes.summary import summarize
+from projects.panoptic_fpn.datasets import CityscapesPanopticDataset
 
 LABELS = 'gtFine/{split}/{city}/{id}_gtFine_instanceIds.png'
 
@@ -32,7 +34,6 @@ def prepared(root, split):
 @pytest.fixture(scope='module', name='done')
 def _done(miniature, tmp_path_factory):
     """The miniature, prepared. Read-only."""
-    import shutil
     root = tmp_path_factory.mktemp('done') / 'data'
     shutil.copytree(miniature, root)
     prepare(str(root), num_workers=1, report=silent)
@@ -212,3 +213,27 @@ def test_summary_of_nothing():
     summary = summarize([])
     assert (summary['images'], summary['void_pixels']) == (0, 0)
     assert '0 images' in format_summary('val', summary)
+
+
+def test_another_folder_to_write_to(miniature, tmp_path):
+    """As where the data are read-only."""
+    root, out = tmp_path / 'data', tmp_path / 'out'
+    shutil.copytree(miniature, root)
+    before = {p for p in root.rglob('*')}
+    prepare(str(root), num_workers=1, report=silent, out=str(out))
+    assert {p for p in root.rglob('*')} == before
+    prepare(str(root), num_workers=1, report=silent)
+    written = {p.relative_to(out) for p in out.rglob('*') if p.is_file()}
+    assert len(written) == 4 + 4  # JSON files, PNGs of val
+    for name in written:
+        assert (out / name).read_bytes() == (root / name).read_bytes()
+    dataset = CityscapesPanopticDataset(
+        data_root=str(root),
+        ann_file=str(out / 'gtFine' / 'panoptic_fpn_val.json'),
+        data_prefix=dict(img='leftImg8bit/val/', seg='gtFine/val/'),
+        test_mode=True,
+        pipeline=[
+            dict(type='LoadPanopticImage'),
+            dict(type='LoadPanopticMap')
+        ])
+    assert dataset[0]['gt_seg_map'].shape == dataset[0]['img'].shape[:2]

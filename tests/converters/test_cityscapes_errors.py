@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from projects.panoptic_fpn.converters import cityscapes as module
 from projects.panoptic_fpn.converters import prepare
+from projects.panoptic_fpn.converters.cityscapes import conversion as module
 from projects.panoptic_fpn.errors import PanopticError
 
 LABEL = ('gtFine/train/bochum/'

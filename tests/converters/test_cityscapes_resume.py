@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from projects.panoptic_fpn.converters import cityscapes as module
-from projects.panoptic_fpn.converters import output, prepare
+from projects.panoptic_fpn.converters import prepare
+from projects.panoptic_fpn.converters.cityscapes import conversion as module
+from projects.panoptic_fpn.converters.cityscapes import output
 from projects.panoptic_fpn.errors import PanopticError
 from projects.panoptic_fpn.workers import run_jobs
 

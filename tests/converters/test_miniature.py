@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 
 from projects.panoptic_fpn.cityscapes import evaluated_labels, image_id
 from projects.panoptic_fpn.converters import make_miniature
-from projects.panoptic_fpn.converters import miniature as module
+from projects.panoptic_fpn.converters.miniature import make as module
 from projects.panoptic_fpn.errors import PanopticError
 
 from .conftest import SPLITS, TOOLS

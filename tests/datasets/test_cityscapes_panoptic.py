@@ -8,8 +8,7 @@ from cityscapesscripts.preparation.createPanopticImgs import convert2panoptic
 from PIL import Image
 
 from projects.panoptic_fpn import cityscapes
-from projects.panoptic_fpn.converters.cityscapes import prepare
-from projects.panoptic_fpn.converters.miniature import make_miniature
+from projects.panoptic_fpn.converters import make_miniature, prepare
 from projects.panoptic_fpn.datasets import CityscapesPanopticDataset
 from projects.panoptic_fpn.errors import CorruptFileError, PanopticError
 

@@ -11,8 +11,7 @@ from mmcv.transforms import Compose
 from mmdet.registry import TRANSFORMS
 from PIL import Image
 
-from projects.panoptic_fpn.converters.cityscapes import prepare
-from projects.panoptic_fpn.converters.miniature import make_miniature
+from projects.panoptic_fpn.converters import make_miniature, prepare
 from projects.panoptic_fpn.datasets import CityscapesPanopticDataset
 from projects.panoptic_fpn.engine import ClassUniformInfiniteSampler, seeded
 

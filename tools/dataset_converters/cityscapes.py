@@ -32,6 +32,10 @@ def parse_args():
         '--num-workers',
         type=int,
         help='processes; by default one for each core, at most 8')
+    parser.add_argument(
+        '--out-dir',
+        help='write below this folder instead, as where DATA_ROOT is '
+        'read-only; give its panoptic_fpn_*.json as ann_file of the data sets')
     args = parser.parse_args()
     if args.num_workers is not None and args.num_workers < 1:
         parser.error(f'--num-workers {args.num_workers}: at least 1')
@@ -51,7 +55,8 @@ def prepare_and_print(args):
             args.splits,
             args.num_workers,
             report=lambda line: print(line, flush=True),
-            warn=warn)
+            warn=warn,
+            out=args.out_dir)
         for split, summary in summaries.items():
             print(format_summary(split, summary))
 

@@ -3,7 +3,7 @@ from typing import Dict, List
 
 from terminaltables import AsciiTable
 
-from ..cityscapes import categories, label_space
+from ...cityscapes import categories, label_space
 
 
 def summarize(entries: List[Dict]) -> Dict:

@@ -2,7 +2,7 @@
 import struct
 from dataclasses import dataclass
 
-from ..errors import CorruptFileError
+from ...errors import CorruptFileError
 
 _SIGNATURE = b'\x89PNG\r\n\x1a\n'
 _END = b'IEND\xaeB\x60\x82'

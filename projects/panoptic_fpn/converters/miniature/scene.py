@@ -9,7 +9,7 @@ from typing import Collection, List, Optional, Tuple
 
 import numpy as np
 
-from .street_shapes import OUTLINES, SIZES, blob, fit, regular, row_of
+from .shapes import OUTLINES, SIZES, blob, fit, regular, row_of
 
 #: Things that are added beyond the wanted ones, and how often.
 _CROWD_OF = dict(

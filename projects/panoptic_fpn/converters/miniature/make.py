@@ -22,10 +22,10 @@ from cityscapesscripts.helpers.labels import name2label
 from cityscapesscripts.preparation.json2instanceImg import createInstanceImage
 from cityscapesscripts.preparation.json2labelImg import createLabelImage
 
-from ..cityscapes import FIRST_INSTANCE, IMAGE_SUFFIX
-from ..errors import PanopticError
-from .street_looks import draw_image
-from .street_scene import FRAME_LABELS, Item, Street
+from ...cityscapes import FIRST_INSTANCE, IMAGE_SUFFIX
+from ...errors import PanopticError
+from .looks import draw_image
+from .scene import FRAME_LABELS, Item, Street
 
 CITIES = dict(
     train=('aachen', 'bochum', 'bremen'),

@@ -7,9 +7,9 @@ import json
 import os.path as osp
 from typing import Dict, List, Optional
 
-from ..cityscapes import (PREPARED_FILE, PREPARED_FOR, PREPARED_VERSION,
-                          categories)
-from .cityscapes_files import ImageFiles
+from ...cityscapes import (PREPARED_FILE, PREPARED_FOR, PREPARED_VERSION,
+                           categories)
+from .files import ImageFiles
 from .output import remove_leftovers, write_if_changed
 from .summary import summarize
 
@@ -20,10 +20,10 @@ OFFICIAL_FILES = 'gtFine/cityscapes_panoptic_val'
 PANOPTIC_SUFFIX = '_gtFine_panoptic.png'
 
 
-def prepared_entries(root: str, split: str) -> List[Dict]:
+def prepared_entries(out: str, split: str) -> List[Dict]:
     """Entries that an earlier run left in the prepared JSON."""
     try:
-        with open(osp.join(root, PREPARED_FILE.format(split=split))) as file:
+        with open(osp.join(out, PREPARED_FILE.format(split=split))) as file:
             content = json.load(file)
         info = content['info']
         if (info['prepared_for'], info['version']) != (PREPARED_FOR,
@@ -46,12 +46,12 @@ def prepared_entries(root: str, split: str) -> List[Dict]:
         return []  # none yet, or edited by someone: it is written anew
 
 
-def write_results(root: str, split: str, files: List[ImageFiles],
+def write_results(out: str, split: str, files: List[ImageFiles],
                   entries: Dict[str, Dict]) -> Dict:
     """Write the JSON files of an annotated split.
 
     Args:
-        root (str): The data root.
+        out (str): The data root, or where it is prepared instead.
         split (str): 'train' or 'val'.
         files (list[ImageFiles]): Its images, in the order of the JSON.
         entries (dict[str, dict]): The entry of each by its id.
@@ -65,26 +65,27 @@ def write_results(root: str, split: str, files: List[ImageFiles],
     ordered = [entries[item.id] for item in files]
     summary = summarize(ordered)
     if split == OFFICIAL_SPLIT:
-        _write_official(root, split, files, ordered)
-    write_prepared(root, split, files, ordered, summary)
+        _write_official(out, files, ordered)
+    write_prepared(out, split, files, ordered, summary)
     return summary
 
 
-def _below(path: str, root: str, kind: str, split: str) -> str:
-    return osp.relpath(path, osp.join(root, kind, split))
+def _in_split(path: str) -> str:
+    """CITY/NAME"""
+    return osp.join(osp.basename(osp.dirname(path)), osp.basename(path))
 
 
-def _images(root: str, split: str, files: List[ImageFiles]) -> List[Dict]:
+def _images(files: List[ImageFiles]) -> List[Dict]:
     return [
         dict(
             id=item.id,
-            file_name=_below(item.image, root, 'leftImg8bit', split),
+            file_name=_in_split(item.image),
             height=item.height,
             width=item.width) for item in files
     ]
 
 
-def write_prepared(root: str, split: str, files: List[ImageFiles],
+def write_prepared(out: str, split: str, files: List[ImageFiles],
                    entries: Optional[List[Dict]], summary: Dict) -> None:
     """Write the prepared JSON; without entries it lists images alone."""
     info = dict(
@@ -92,32 +93,31 @@ def write_prepared(root: str, split: str, files: List[ImageFiles],
         version=PREPARED_VERSION,
         split=split,
         summary=summary)
-    content = dict(
-        info=info, images=_images(root, split, files), categories=categories())
+    content = dict(info=info, images=_images(files), categories=categories())
     if entries is not None:
         info['label_stamps'] = {e['image_id']: e['stamp'] for e in entries}
         content['annotations'] = [
             dict(
                 image_id=item.id,
-                file_name=_below(item.label, root, 'gtFine', split),
+                file_name=_in_split(item.label),
                 segments_info=entry['segments_info'],
                 void_ids=entry['void_ids'],
                 ignored_ids=entry['ignored_ids'])
             for item, entry in zip(files, entries)
         ]
-    path = osp.join(root, PREPARED_FILE.format(split=split))
+    path = osp.join(out, PREPARED_FILE.format(split=split))
     remove_leftovers(path)
     write_if_changed(path, json.dumps(content).encode())
 
 
-def _write_official(root: str, split: str, files: List[ImageFiles],
+def _write_official(out: str, files: List[ImageFiles],
                     entries: List[Dict]) -> None:
     """COCO panoptic JSON; its PNGs are there already."""
-    folder = osp.join(root, OFFICIAL_FILES)
+    folder = osp.join(out, OFFICIAL_FILES)
     remove_leftovers(osp.join(folder, f'*{PANOPTIC_SUFFIX}'))
     remove_leftovers(f'{folder}.json')
     content = dict(
-        images=_images(root, split, files),
+        images=_images(files),
         annotations=[
             dict(
                 image_id=item.id,

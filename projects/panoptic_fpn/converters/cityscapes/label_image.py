@@ -10,10 +10,10 @@ from typing import Dict, List, Tuple
 import cv2
 import numpy as np
 
-from ..cityscapes import split_values
-from ..errors import CorruptFileError, PanopticError
-from ..files import read_bytes
-from ..metrics.runs import segment_boxes
+from ...cityscapes import split_values
+from ...errors import CorruptFileError, PanopticError
+from ...files import read_bytes
+from ...metrics.runs import segment_boxes
 from .png_header import read_header
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from glob import escape, glob
 from typing import Callable, Dict, List, Optional, Sequence
 
-from ..cityscapes import IMAGE_SUFFIX, INSTANCE_SUFFIX, SPLIT_SIZES, image_id
-from ..errors import CorruptFileError, PanopticError
+from ...cityscapes import IMAGE_SUFFIX, INSTANCE_SUFFIX, SPLIT_SIZES, image_id
+from ...errors import CorruptFileError, PanopticError
 from .png_header import read_header
 
 _IMAGES_ZIP = 'leftImg8bit_trainvaltest.zip'

@@ -1,6 +1,7 @@
 """Cityscapes as downloaded, prepared for training and evaluation.
 
-Nothing that was there before is changed. Written are, below ROOT/gtFine,
+Nothing that was there before is changed. Written are, below ROOT/gtFine or
+OUT/gtFine,
 
 panoptic_fpn_{split}.json   images; of train and val also the segments of
                             *_gtFine_instanceIds.png, which training and
@@ -22,11 +23,10 @@ from typing import (Callable, Dict, Iterator, List, NamedTuple, Optional,
 
 from mmengine.utils import ProgressBar
 
-from ..cityscapes import PREPARED_VERSION, SPLIT_SIZES
-from ..errors import CorruptFileError, PanopticError
-from ..workers import default_workers, run_jobs
-from .cityscapes_files import (ImageFiles, check_count, check_root, find_split,
-                               one_error)
+from ...cityscapes import PREPARED_VERSION, SPLIT_SIZES
+from ...errors import CorruptFileError, PanopticError
+from ...workers import default_workers, run_jobs
+from .files import ImageFiles, check_count, check_root, find_split, one_error
 from .label_image import (describe_segments, file_stamp, panoptic_png,
                           read_label_image)
 from .output import Journal, write_file
@@ -52,7 +52,8 @@ def prepare(root: str,
             splits: Sequence[str] = ('train', 'val', 'test'),
             num_workers: Optional[int] = None,
             report: Callable[[str], None] = print,
-            warn: Optional[Callable[[str], None]] = None) -> Dict[str, Dict]:
+            warn: Optional[Callable[[str], None]] = None,
+            out: Optional[str] = None) -> Dict[str, Dict]:
     """Prepare the folder that leftImg8bit and gtFine were unpacked to.
 
     Only what is missing or older than its label image is done; a run that
@@ -66,6 +67,8 @@ def prepare(root: str,
         report (Callable): Called with lines about the progress.
         warn (Callable, optional): Called with what is odd but no obstacle;
             by default ``report`` with 'warning: ' before it.
+        out (str, optional): Another folder to write to, as where ``root``
+            is read-only; ``ann_file`` then needs its whole path.
 
     Returns:
         dict[str, dict]: For each split that is there, what ``summarize``
@@ -76,6 +79,7 @@ def prepare(root: str,
             nothing can be written; names it and says what to do.
     """
     root = osp.normpath(str(root))
+    out = root if out is None else osp.normpath(str(out))
     warn = warn or (lambda text: report(f'warning: {text}'))
     if num_workers is None:
         num_workers = default_workers()
@@ -97,7 +101,7 @@ def prepare(root: str,
         else:
             warn(f'{split}: no images, left out')
     return {
-        split: _prepare_split(root, split, files, num_workers, report, warn)
+        split: _prepare_split(out, split, files, num_workers, report, warn)
         for split, files in found.items()
     }
 
@@ -113,23 +117,23 @@ def _check_arguments(splits: Sequence[str], num_workers: int) -> None:
                             'ask for one split and one worker at least.')
 
 
-def _prepare_split(root: str, split: str, files: List[ImageFiles],
+def _prepare_split(out: str, split: str, files: List[ImageFiles],
                    num_workers: int, report: Callable[[str], None],
                    warn: Callable[[str], None]) -> Dict:
     if split == 'test':
         summary = dict(
             images=len(files), pixels=sum(f.height * f.width for f in files))
-        write_prepared(root, split, files, None, summary)
+        write_prepared(out, split, files, None, summary)
         return summary
-    jobs = [_job(root, split, item) for item in files]
-    entries = _fresh(jobs, prepared_entries(root, split))
+    jobs = [_job(out, split, item) for item in files]
+    entries = _fresh(jobs, prepared_entries(out, split))
     journal_path = osp.join(
-        root, _JOURNAL.format(split=split, version=PREPARED_VERSION))
+        out, _JOURNAL.format(split=split, version=PREPARED_VERSION))
     if len(entries) == len(jobs):
         report(f'{split}: all {len(jobs)} images are prepared already')
         with suppress(OSError):  # of a run that ended between two writes
             os.unlink(journal_path)
-        return write_results(root, split, files, entries)
+        return write_results(out, split, files, entries)
     with Journal(journal_path) as journal:
         entries.update(_fresh(jobs, journal.entries))
         if entries:
@@ -140,26 +144,26 @@ def _prepare_split(root: str, split: str, files: List[ImageFiles],
             for entry in new:
                 journal.add(entry)
                 entries[entry['image_id']] = entry
-        summary = write_results(root, split, files, entries)
+        summary = write_results(out, split, files, entries)
         journal.remove()
-    _check_instances(root, split, summary, warn)
+    _check_instances(osp.dirname(osp.dirname(files[0].label)), summary, warn)
     return summary
 
 
-def _check_instances(root: str, split: str, summary: Dict,
-                     warn: Callable[[str], None]) -> None:
+def _check_instances(folder: str, summary: Dict, warn: Callable[[str],
+                                                                None]) -> None:
     things = [row for row in summary['classes'] if row['isthing']]
     if sum(row['groups'] for row in things) and not sum(row['segments']
                                                         for row in things):
-        warn(f'{osp.join(root, "gtFine", split)}: groups of things but not '
+        warn(f'{folder}: groups of things but not '
              'one instance. If these are labelIds under another name, restore '
              'the official *_gtFine_instanceIds.png.')
 
 
-def _job(root: str, split: str, files: ImageFiles) -> Job:
+def _job(out: str, split: str, files: ImageFiles) -> Job:
     png = None
     if split == OFFICIAL_SPLIT:
-        png = osp.join(root, OFFICIAL_FILES, files.id + PANOPTIC_SUFFIX)
+        png = osp.join(out, OFFICIAL_FILES, files.id + PANOPTIC_SUFFIX)
     return Job(files, file_stamp(files.label), png)
 
 

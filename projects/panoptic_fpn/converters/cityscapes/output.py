@@ -8,8 +8,8 @@ from contextlib import suppress
 from glob import escape, glob
 from typing import Dict, List
 
-from ..errors import PanopticError
-from ..files import write_bytes
+from ...errors import PanopticError
+from ...files import write_bytes
 
 
 class WriteError(PanopticError):
@@ -18,8 +18,9 @@ class WriteError(PanopticError):
     @classmethod
     def of(cls, path: str, error: OSError) -> 'WriteError':
         return cls(f'{path}: cannot write ({error.strerror or error}). Make '
-                   'room, or the folder writable, and run again: it '
-                   'continues where it stopped.')
+                   'room, or the folder writable, or write elsewhere '
+                   '(--out-dir), and run again: it continues where it '
+                   'stopped.')
 
 
 def write_file(path: str, content: bytes) -> None:
@@ -78,6 +79,7 @@ class Journal:
     def __init__(self, path: str) -> None:
         self.path = path
         try:
+            os.makedirs(osp.dirname(path), exist_ok=True)
             self._file = self._open_locked()
             self.entries = self._read()
         except OSError as error:
