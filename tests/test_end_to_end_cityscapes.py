@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from tests.oracles.cityscapes_official import (instance_mean, instance_scores,
                                                panoptic_scores, pixel_scores)
@@ -156,6 +157,13 @@ def test_two_processes_give_the_same_scores_and_files(data, trained, tmp_path):
         tmp_path / 'branches2',
         tool='dist_test.sh')
     assert one == two
+    files = [sorted((tmp_path / f'branches{n}').glob('*.npz')) for n in (1, 2)]
+    assert len(files[0]) == 4
+    for first, second in zip(*files, strict=True):
+        assert first.name == second.name
+        with np.load(first) as a, np.load(second) as b:
+            assert a.files == b.files
+            assert all(np.array_equal(a[key], b[key]) for key in a.files)
     sweeps = []
     for number in (1, 2):
         folder = tmp_path / f'branches{number}'
@@ -207,6 +215,24 @@ def test_semantic_fpn_alone(data, tmp_path):
     scores = json.loads((tmp_path / 'metrics.json').read_text())
     assert scores['mIoU'] >= 0 and scores['iIoU'] >= 0
     assert scores['cityscapes/mAP'] is None
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize('amp', [[], ['--amp']], ids=['float32', 'float16'])
+def test_an_iteration_and_an_evaluation_on_a_gpu(data, tmp_path, amp):
+    if not torch.cuda.is_available():
+        pytest.skip('no GPU')
+    run('train.py',
+        TINY,
+        '--work-dir',
+        tmp_path,
+        *amp,
+        config_options=[
+            'train_cfg.max_iters=2', 'train_cfg.val_interval=2',
+            *data_options(data, 'train', 'val')
+        ])
+    scores = json.loads((tmp_path / 'metrics.json').read_text())
+    assert scores['mIoU'] >= 0 and scores['coco_panoptic/PQ'] >= 0
 
 
 def test_full_size_crops_and_a_full_size_image(tmp_path):
