@@ -48,6 +48,11 @@ def parse_args():
     args = parser.parse_args()
     if args.num_workers is not None and args.num_workers < 1:
         parser.error(f'--num-workers {args.num_workers}: at least 1')
+    for value in args.stuff_area:
+        if value < 0:
+            parser.error(f'--stuff-area {value}: at least 0')
+    if args.top < 1:
+        parser.error(f'--top {args.top}: at least 1')
     for name in ('score_thr', 'overlap_thr'):
         for value in getattr(args, name):
             if not 0 <= value <= 1:

@@ -1,11 +1,13 @@
 """Browsing draws what the pipeline packed."""
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 from mmengine.config import Config
 
 import projects.panoptic_fpn  # noqa: F401
-from projects.panoptic_fpn.apis import browse_dataset
+from projects.panoptic_fpn.apis import browse_dataset, init_model
 from projects.panoptic_fpn.errors import PanopticError
 
 TRAIN = [
@@ -70,6 +72,14 @@ def test_the_seed_decides_what_is_drawn(config, tmp_path):
 
     assert run(0, 'a') == run(0, 'b')
     assert run(0, 'a') != run(1, 'c')
+
+
+def test_a_config_of_mmseg_is_refused():
+    path = Path(__file__).parents[2] / (
+        'configs/mmseg/semantic-fpn_r50_fpn_65k_cityscapes.py')
+    for use in (browse_dataset, init_model):
+        with pytest.raises(PanopticError, match='a config of mmseg'):
+            use(str(path))
 
 
 def test_a_split_the_config_lacks(config, tmp_path):

@@ -99,6 +99,11 @@ def test_find_images(tmp_path):
     assert find_images([listed[1], str(tmp_path), 'missing.jpg']) == [
         listed[1], listed[0], 'missing.jpg'
     ]
+    # as Cityscapes has its images, in folders of cities
+    (tmp_path / 'folder.jpg' / 'c.png').touch()
+    assert find_images([str(tmp_path)]) == [
+        *listed, str(tmp_path / 'folder.jpg' / 'c.png')
+    ]
 
 
 def test_unique_stems():

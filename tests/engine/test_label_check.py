@@ -62,9 +62,7 @@ def test_one_off_names_both_numbers_and_the_key(kwargs, words):
 
 def dataset(label_space, **kwargs):
     return SimpleNamespace(
-        metainfo=label_space.metainfo(),
-        ann_file=label_space.source,
-        **kwargs)
+        metainfo=label_space.metainfo(), ann_file=label_space.source, **kwargs)
 
 
 def test_all_data_sets_must_list_the_same_categories():
@@ -96,9 +94,7 @@ def test_mmdets_concatenation_of_two_files_keeps_one_metainfo(tmp_path):
     from projects.panoptic_fpn.datasets import CocoPanopticFPNDataset
     from tests.oracles.perturb import random_data, write_coco_panoptic
     data = random_data(1)
-    paths = [
-        write_coco_panoptic(data, tmp_path / name) for name in ('a', 'b')
-    ]
+    paths = [write_coco_panoptic(data, tmp_path / name) for name in ('a', 'b')]
     both = ConcatDataset([
         CocoPanopticFPNDataset(
             ann_file=str(path), data_prefix=dict(img='', seg=''))
@@ -128,6 +124,17 @@ def test_the_hook_stops_a_run_before_it_starts():
             start(runner)
     runner.model = model()
     hook.before_train(runner)
+
+    class Metric:
+
+        def check_model(self, model):
+            raise PanopticError('cannot judge it')
+
+    runner.val_loop = SimpleNamespace(
+        evaluator=SimpleNamespace(metrics=[object(), Metric()]))
+    with pytest.raises(PanopticError, match='cannot judge'):
+        hook.before_train(runner)
+    runner.val_loop = object()
     loader.dataset.unannotated = [7]
     with pytest.raises(PanopticError, match='no annotation'):
         hook.before_train(runner)

@@ -320,3 +320,16 @@ def test_other_classes_have_no_categories():
 
 def test_labels_are_those_of_the_label_table():
     assert META['category_ids'] == tuple(LABELS)
+
+
+def test_a_head_without_things_is_told_before_training():
+    metric = CityscapesSemanticIoUMetric()
+    metric.dataset_meta = META
+    model = torch.nn.Module()
+    metric.check_model(model)  # no semantic branch: n/a
+    model.semantic_head = torch.nn.Module()
+    model.semantic_head.predict_things = True
+    metric.check_model(model)
+    model.semantic_head.predict_things = False
+    with pytest.raises(PanopticError, match='take SemanticIoUMetric'):
+        metric.check_model(model)

@@ -8,6 +8,7 @@ from mmdet.registry import EVALUATOR as MMDET_EVALUATOR
 from mmengine.registry import EVALUATOR, DefaultScope
 
 from projects.panoptic_fpn.engine import MetricsJsonHook
+from projects.panoptic_fpn.errors import PanopticError
 from projects.panoptic_fpn.metrics import (PanopticEvaluator,
                                            PanopticQualityMetric, format_table,
                                            writing_evaluator)
@@ -224,6 +225,16 @@ def test_a_table_has_the_blocks_of_what_was_evaluated():
     assert 'categories' in table
     table = format_table({'mIoU': float('nan'), 'coco/segm_mAP': 0.3})
     assert 'mask' in table and 'panoptic' not in table
+
+
+def test_results_of_another_run_are_refused_before_this_one(tmp_path):
+    prefix = str(tmp_path / 'val')
+    writing_evaluator(CITYSCAPES_METRICS, prefix)
+    (tmp_path / 'val.instances').mkdir()
+    with pytest.raises(PanopticError, match=r'val\.instances: results of'):
+        writing_evaluator(CITYSCAPES_METRICS, prefix)
+    with pytest.raises(PanopticError, match='hidden'):
+        writing_evaluator(CITYSCAPES_METRICS, f'{tmp_path}/')
 
 
 def test_format_only_keeps_the_metrics_that_write():

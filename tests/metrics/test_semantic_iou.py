@@ -60,8 +60,7 @@ def test_the_model_tells_the_layout_of_its_channels(predict_things):
     for sample in samples:
         labels = sample['gt_panoptic_seg']['sem_seg'][0].numpy() % 1000
         sample['pred_sem_seg'] = dict(
-            as_map(np.append(table, 0)[labels]),
-            predict_things=predict_things)
+            as_map(np.append(table, 0)[labels]), predict_things=predict_things)
     scores = run_metric(SemanticIoUMetric(), samples, space.metainfo())
     assert scores['mIoU'] == scores['mIoU_stuff'] == 100
     with pytest.raises(ValueError, match='Leave it out of the metric'):

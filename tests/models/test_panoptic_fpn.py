@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.structures import PixelData
 
 import projects.panoptic_fpn  # noqa: F401  registers
+from projects.panoptic_fpn.errors import PanopticError
 
 ROOT = Path(__file__).resolve().parents[2]
 NUM_THINGS, NUM_STUFF = 4, 5
@@ -130,7 +131,7 @@ def test_unusable_weights(weights, words):
 def test_unknown_threshold_is_refused():
     cfg = config()
     cfg.test_cfg.panoptic = dict(score_threshold=0.5)
-    with pytest.raises(TypeError, match='score_threshold'):
+    with pytest.raises(PanopticError, match='score_threshold'):
         build(cfg)
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from projects.panoptic_fpn.converters import make_miniature, prepare
 from projects.panoptic_fpn.datasets import CityscapesPanopticDataset
 from projects.panoptic_fpn.engine import ClassUniformInfiniteSampler, seeded
+from projects.panoptic_fpn.errors import PanopticError
 
 CROP = (64, 128)
 #: Things by id, then stuff by id: written down here, not read from our code.
@@ -195,8 +196,11 @@ def test_all_void_and_small_images_are_cropped_anywhere():
     results = crop(results)
     assert results['img'].shape == (5, 6, 3)
     assert results['gt_seg_map'].shape == (5, 6)
-    with pytest.raises(ValueError, match='crop_size'):
-        TRANSFORMS.build(dict(type='PanopticRandomCrop', crop_size=(0, 6)))
+    for wrong in ((0, 6), (6, ), (6.5, 6), -3):
+        with pytest.raises(PanopticError, match='crop_size'):
+            TRANSFORMS.build(dict(type='PanopticRandomCrop', crop_size=wrong))
+    with pytest.raises(PanopticError, match='LoadPanopticMap before'):
+        crop(dict(img=np.zeros((5, 9, 3)), segments_info=[dict(category=0)]))
 
 
 def test_each_window_with_the_pixel_is_equally_likely():
@@ -219,3 +223,34 @@ def test_each_window_with_the_pixel_is_equally_likely():
         corners[corner] = corners.get(corner, 0) + 1
     assert set(corners) == {(y, x) for y in range(3) for x in range(4)}
     assert 140 < min(corners.values()) <= max(corners.values()) < 260
+
+
+#: Steps, what is said of them, whether instances are derived. (A crop of the
+#: semantic map alone is no mistake.)
+ORDERS = [(order, words, instances) for order, words in (
+    (['crop', 'map', 'derive'], 'gt_seg_map is'),
+    (['resize', 'map', 'derive'], 'gt_seg_map is'),
+    (['flip', 'map', 'derive'], 'before RandomFlip'),
+) for instances in (True, False)]
+ORDERS.append((['map', 'derive', 'crop'], 'gt_masks is', True))
+
+
+@pytest.mark.parametrize('order, words, instances', ORDERS)
+def test_an_order_that_would_train_on_other_targets(dataset, order, words,
+                                                    instances):
+    """Without instances nothing else would notice."""
+    steps = dict(
+        map=dict(type='LoadPanopticMap'),
+        crop=dict(type='PanopticRandomCrop', crop_size=CROP),
+        resize=dict(type='PanopticResize', scale=(128, 64)),
+        flip=dict(type='RandomFlip', prob=1.0),
+        derive=dict(type='DerivePanopticTargets', instances=instances))
+    run = Compose([
+        TRANSFORMS.build(cfg)
+        for cfg in (dict(type='LoadPanopticImage'), *(steps[name]
+                                                      for name in order),
+                    dict(type='PackPanopticInputs'))
+    ])
+    with pytest.raises(PanopticError, match=words) as error:
+        run(dataset.get_data_info(0))
+    assert '.png' in str(error.value)

@@ -15,6 +15,7 @@ from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from ..engine.command import require_panoptic
 from ..engine.randomness import derive_seed, seeded
 from ..errors import PanopticError
 from ..labels import LabelSpace
@@ -60,6 +61,7 @@ def browse_dataset(config: Union[str, Config],
     if loader is None:
         raise PanopticError(f'{config.filename}: no {split}_dataloader. '
                             'Choose another split or add it.')
+    require_panoptic(config, 'browsing')
     init_default_scope(config.get('default_scope', 'mmdet'))
     dataset_config = copy.deepcopy(loader.dataset)
     _keep_panoptic_map(dataset_config)

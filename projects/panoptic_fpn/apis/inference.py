@@ -22,6 +22,7 @@ from torch import nn
 
 from ..engine.checkpoint_io import read_checkpoint
 from ..engine.checkpoint_match import EXACT, load_weights, require
+from ..engine.command import require_panoptic
 from ..engine.label_check import check_class_counts
 from ..errors import CorruptFileError, PanopticError
 from ..labels import LabelSpace
@@ -82,6 +83,7 @@ def init_model(config: Union[str, Path, Config],
         if isinstance(config, Config) else Config.fromfile(config))
     if cfg_options:
         config.merge_from_dict(cfg_options)
+    require_panoptic(config, 'panoptic inference')
     init_default_scope(config.get('default_scope', 'mmdet'))
     if checkpoint is not None and 'init_cfg' in config.model.backbone:
         # The checkpoint holds these weights: do not download them.

@@ -113,7 +113,7 @@ def write_result(image: np.ndarray,
 
 
 def find_images(paths: Sequence[str]) -> List[str]:
-    """Files as they are given, and the images of folders, sorted.
+    """Files as they are given, and the images below folders, sorted.
 
     Results of an earlier run (``*_overlay.png``, ``*_panoptic.png``) in a
     folder are no images. A file that does not exist stays in the list: it
@@ -129,8 +129,8 @@ def find_images(paths: Sequence[str]) -> List[str]:
     for path in paths:
         if osp.isdir(path):
             names = sorted(
-                entry.path for entry in os.scandir(path)
-                if entry.is_file() and _is_photograph(entry.name))
+                osp.join(folder, name) for folder, _, files in os.walk(path)
+                for name in files if _is_photograph(name))
         else:
             names = [path]
         found.update(dict.fromkeys(names))

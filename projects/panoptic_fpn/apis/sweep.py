@@ -47,8 +47,8 @@ def read_index(folder: str) -> SweepIndex:
         PanopticError: The folder was not written by ``--save-branches``, or
             not to its end.
     """
-    remedy = ('Write it with tools/test.py CONFIG CHECKPOINT '
-              f'--save-branches {folder}.')
+    remedy = ('Remove the folder, then write it with tools/test.py CONFIG '
+              f'CHECKPOINT --save-branches {folder}.')
     path = Path(folder) / INDEX_NAME
     if not path.is_file():
         raise PanopticError(f'{path}: no such file, so {folder} holds no '
@@ -173,12 +173,16 @@ def sweep_merge(folder: str,
         predict_things=index.predict_things)
     bar = ProgressBar(len(index.paths))
     # in order: the same bits with any number of processes
-    for counts in run_jobs(
-            count, index.paths, num_workers or default_workers(),
-            in_order=True):
-        total += counts
-        bar.update()
-    print()
+    try:
+        for counts in run_jobs(
+                count,
+                index.paths,
+                num_workers or default_workers(),
+                in_order=True):
+            total += counts
+            bar.update()
+    finally:
+        print()  # ends the line of the bar
     rows = [
         dict(
             zip(KEYS, setting),

@@ -119,6 +119,13 @@ def draw_test_pictures(cfg: Config, folder: str) -> None:
         hook['test_out_dir'] = folder
 
 
+#: What mmseg has in the place of our options.
+_MMSEG_OPTIONS = (
+    'There, label images are written with --cfg-options '
+    'test_evaluator.format_only=True test_evaluator.output_dir=DIR, and '
+    'pictures are drawn with tools/test.py --show-dir DIR.')
+
+
 def require_panoptic(cfg: Config, option: str) -> None:
     """Refuse what a config of mmseg's segmentors cannot do.
 
@@ -129,5 +136,4 @@ def require_panoptic(cfg: Config, option: str) -> None:
     if scope != 'mmdet':
         raise EngineError(
             f'{option}: {cfg.filename} is a config of {scope}, which has no '
-            'panoptic results. To write label images there: --cfg-options '
-            'test_evaluator.format_only=True test_evaluator.output_dir=DIR')
+            f'panoptic results. {_MMSEG_OPTIONS}')

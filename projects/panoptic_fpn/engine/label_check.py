@@ -155,25 +155,30 @@ class LabelSpaceCheckHook(Hook):
     """Check model and data sets against one another at start-up."""
 
     def before_train(self, runner) -> None:
-        datasets = [runner.train_dataloader.dataset]
-        if runner.val_loop is not None:
+        datasets, loop = [runner.train_dataloader.dataset], runner.val_loop
+        if loop is not None:
             datasets.append(runner.val_dataloader.dataset)
             check_annotated(datasets[1])
-        self._check(runner, *datasets)
+        self._check(runner, loop, *datasets)
 
     def before_val(self, runner) -> None:
-        self._check(runner, runner.val_dataloader.dataset)
+        self._check(runner, runner.val_loop, runner.val_dataloader.dataset)
 
     def before_test(self, runner) -> None:
-        self._check(runner, runner.test_dataloader.dataset)
+        self._check(runner, getattr(runner, 'test_loop', None),
+                    runner.test_dataloader.dataset)
 
     @staticmethod
-    def _check(runner, *datasets: Any) -> None:
+    def _check(runner, loop: Any, *datasets: Any) -> None:
         spaces = [s for dataset in datasets for s in label_spaces(dataset)]
         check_same_categories(spaces)
         model = runner.model
         if is_model_wrapper(model):
             model = model.module
+        # a metric that cannot judge the model would say so after hours
+        for metric in getattr(getattr(loop, 'evaluator', None), 'metrics', ()):
+            if hasattr(metric, 'check_model'):
+                metric.check_model(model)
         for space in spaces:
             check_class_counts(model, space)
         for dataset in datasets:

@@ -9,6 +9,7 @@ serves all settings.
 """
 import io
 import json
+import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,8 +103,8 @@ class BranchFile:
         except (OSError, ValueError, KeyError, TypeError,
                 zipfile.BadZipFile) as error:
             raise CorruptFileError(
-                f'{path}: not a branch file ({error}). Write the folder again '
-                'with tools/test.py --save-branches.') from None
+                f'{path}: not a branch file ({error}). Remove its folder and '
+                'write it again with tools/test.py --save-branches.') from None
 
 
 @METRICS.register_module()
@@ -191,8 +192,13 @@ def save_branches(runner: Any, folder: str) -> None:
     broadcast_object_list(stale)
     if stale[0]:
         raise PanopticError(
-            f'{folder}: holds branch files of another run, which a sweep '
-            'would count. Remove them or name another folder.')
+            f'{folder}: holds branch files of another run, finished or not, '
+            'which a sweep would count. Remove the folder or name another.')
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise PanopticError(f'{folder}: no folder that can be written to '
+                            f'({error.strerror}). Name another.') from None
     model = runner.model
     if is_model_wrapper(model):
         model = model.module

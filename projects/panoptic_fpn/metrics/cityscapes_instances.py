@@ -21,7 +21,7 @@ from .cityscapes_results import (instance_files, instances_folder,
                                  write_instances)
 from .per_image import (Row, check_same_shape, check_thing_labels,
                         format_classwise, image_name, plain_id, to_array)
-from .result_files import WritingMetric
+from .result_files import NO_TRUTH, WritingMetric
 from .semantic_iou import mean_of_known
 
 
@@ -69,9 +69,7 @@ class CityscapesInstanceAPMetric(WritingMetric):
         space, row = self.space, {}
         labels, scores, masks = self._predictions(sample)
         if not self.format_only:
-            gt, codes, crowd = self.ground_truth(
-                sample, 'Give the dataset its annotation file, or set '
-                'format_only=True to write results without scores.')
+            gt, codes, crowd = self.ground_truth(sample, NO_TRUTH)
             if len(masks):
                 check_same_shape(sample, 'pred_instances.masks',
                                  masks.shape[1:], gt.shape)

@@ -22,6 +22,7 @@ from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling
 from cityscapesscripts.helpers.labels import category2labels, id2label
 from mmdet.registry import METRICS
 from mmengine.logging import print_log
+from torch import nn
 
 from ..cityscapes import label_space
 from ..errors import PanopticError
@@ -30,7 +31,7 @@ from .by_class import scores_by_class
 from .cityscapes_results import semantic_file, semantic_folder, write_semantic
 from .per_image import (CodeError, Row, check_same_shape, format_classwise,
                         image_name, labels_of_codes, plain_id, to_plane)
-from .result_files import WritingMetric
+from .result_files import NO_TRUTH, WritingMetric
 from .semantic_iou import code_counts, mean_of_known, sum_rows
 
 #: Rows of the weighted pixels of instances.
@@ -186,6 +187,25 @@ class CityscapesSemanticIoUMetric(WritingMetric):
                 'average sizes. Use SemanticIoUMetric.')
         return space
 
+    def check_model(self, model: nn.Module) -> None:
+        """What can be known before the first iteration.
+
+        Raises:
+            PanopticError: The classes are not Cityscapes', or the semantic
+                head has no channels for things.
+        """
+        self.space
+        head = getattr(model, 'semantic_head', None)
+        if head is not None and not head.predict_things:
+            raise PanopticError(self._no_things())
+
+    def _no_things(self) -> str:
+        return (f'{type(self).__name__}: the semantic head has one channel '
+                "'other' for all things, and Cityscapes' pixel task asks for "
+                'each class. Set model.semantic_head.predict_things=True, or '
+                'take SemanticIoUMetric in its place in val_evaluator and '
+                'test_evaluator.')
+
     def folder(self) -> str:
         return semantic_folder(self.outfile_prefix)
 
@@ -199,10 +219,7 @@ class CityscapesSemanticIoUMetric(WritingMetric):
         """
         space, field = self.space, sample[self.prediction]
         if field.get('predict_things') is False:
-            raise PanopticError(
-                f'{type(self).__name__}: the semantic head has one channel '
-                "'other' for all things, and Cityscapes' pixel task asks for "
-                'each class. Set model.semantic_head.predict_things=True.')
+            raise PanopticError(self._no_things())
         pred = to_plane(field['sem_seg'])
         row = {}
         try:
@@ -222,9 +239,7 @@ class CityscapesSemanticIoUMetric(WritingMetric):
         return row
 
     def _counts(self, sample: Dict, pred: np.ndarray) -> Dict:
-        gt, codes, crowd = self.ground_truth(
-            sample, 'Give the dataset its annotation file, or set '
-            'format_only=True to write results without scores.')
+        gt, codes, crowd = self.ground_truth(sample, NO_TRUTH)
         check_same_shape(sample, self.prediction, pred.shape, gt.shape)
         num_classes = self.space.num_classes
         found, counts = code_counts(gt, pred, num_classes + 1, num_classes)

@@ -4,13 +4,16 @@ Scores are the flat dict of an evaluation: PQ and IoU in percent, AP as the
 fraction that CocoMetric gives; the table shows percent only. It has a block
 of columns for each task and protocol.
 """
+import os.path as osp
 from dataclasses import dataclass
+from glob import escape, glob
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from mmdet.registry import EVALUATOR, METRICS
 from mmengine.evaluator import Evaluator
 from mmengine.logging import print_log
 
+from ..errors import PanopticError
 from .by_class import ByClass, merge_by_class
 from .per_image import number
 
@@ -151,7 +154,12 @@ def writing_evaluator(evaluator: Any, prefix: str) -> Dict:
     Returns:
         dict: Those of its metrics that can write results; where there are
         none, ``PanopticQualityMetric``.
+
+    Raises:
+        PanopticError: There are results with this prefix already, which
+            would mix with the new ones, or it names no files.
     """
+    _check_prefix(prefix)
     metrics = evaluator
     if isinstance(evaluator, Mapping) and 'metrics' in evaluator:
         metrics = evaluator['metrics']
@@ -164,6 +172,18 @@ def writing_evaluator(evaluator: Any, prefix: str) -> Dict:
             dict(metric, format_only=True, outfile_prefix=prefix)
             for metric in kept or [dict(type='PanopticQualityMetric')]
         ])
+
+
+def _check_prefix(prefix: str) -> None:
+    if not osp.basename(prefix):
+        raise PanopticError(
+            f'outfile_prefix={prefix!r} names a folder; the files would be '
+            f'hidden ones. Add the first part of their names, {prefix}val.')
+    there = sorted(glob(f'{escape(prefix)}.*'))
+    if there:
+        raise PanopticError(
+            f'{", ".join(there)}: results of another run. Remove them, or '
+            'choose another prefix.')
 
 
 def _can_write(metric: Any) -> bool:

@@ -28,7 +28,7 @@ from .coco_results import write_json, write_png
 from .per_image import (CodeError, Row, check_labels, check_same_shape,
                         format_classwise, image_name, labels_of_codes,
                         to_plane)
-from .result_files import WritingMetric
+from .result_files import NO_TRUTH, WritingMetric
 from .runs import joint_histogram, joint_runs
 
 #: Columns of the counts of a class.
@@ -242,9 +242,7 @@ class PanopticQualityMetric(WritingMetric):
     def _counts(self, sample: Dict, pred: np.ndarray,
                 num_classes: int) -> Tuple[np.ndarray, np.ndarray]:
         """Labels (k, ) with anything to count, and their counts (k, 4)."""
-        gt, codes, crowd = self.ground_truth(
-            sample, 'Give the dataset its annotation file, or set '
-            'format_only=True to write results without scores.')
+        gt, codes, crowd = self.ground_truth(sample, NO_TRUTH)
         check_same_shape(sample, self.prediction, pred.shape, gt.shape)
         counts = panoptic_counts(gt, codes, labels_of_codes(codes), crowd,
                                  pred, num_classes, num_classes)

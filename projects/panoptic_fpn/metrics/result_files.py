@@ -19,6 +19,11 @@ from ..files import write_bytes
 from .by_class import ByClass
 from .per_image import PerImageMetric
 
+#: What helps where an image has no annotation.
+NO_TRUTH = ('Give the dataset its annotation file, or set format_only=True '
+            '(tools/test.py --format-only PREFIX) to write results without '
+            'scores.')
+
 #: Lies in a folder as long as its files are being written.
 INCOMPLETE = '.incomplete'
 

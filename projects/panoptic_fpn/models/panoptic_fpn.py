@@ -17,6 +17,7 @@ from mmdet.utils import ConfigType, InstanceList, OptConfigType
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
 
+from ..errors import PanopticError
 from .precision import give_float32, take_float32
 
 
@@ -39,7 +40,7 @@ class TwoStagePanopticFPN(TwoStageDetector):
             (lambda_s); 1 where not given.
 
     Raises:
-        ValueError: An unknown or negative weight, or both weights 0.
+        PanopticError: An unknown or negative weight, or both weights 0.
     """
 
     def __init__(self,
@@ -59,7 +60,7 @@ class TwoStagePanopticFPN(TwoStageDetector):
         if weights['semantic'] == 0:
             semantic_head = None
         if roi_head is None and semantic_head is None:
-            raise ValueError(
+            raise PanopticError(
                 'The model has no branch: give model.roi_head or '
                 'model.semantic_head, and a weight above 0 in '
                 'model.loss_weights.')
@@ -73,21 +74,22 @@ class TwoStagePanopticFPN(TwoStageDetector):
         if semantic_head is not None:
             self.semantic_head = MODELS.build(semantic_head)
         self.panoptic_fusion_head = MODELS.build(
-            dict(panoptic_fusion_head, test_cfg=(test_cfg
-                                                 or {}).get('panoptic')))
+            dict(
+                panoptic_fusion_head,
+                test_cfg=(test_cfg or {}).get('panoptic')))
         self._guard_region_precision()
 
     @staticmethod
     def _check_weights(loss_weights: Dict[str, float]) -> None:
         unknown = set(loss_weights) - {'instance', 'semantic'}
         if unknown:
-            raise ValueError(
+            raise PanopticError(
                 f'model.loss_weights has {sorted(unknown)}; known are '
                 "'instance' (lambda_i) and 'semantic' (lambda_s).")
         for name, weight in loss_weights.items():
             if weight < 0:
-                raise ValueError(f'model.loss_weights.{name}={weight}: '
-                                 'a weight must be 0 or more.')
+                raise PanopticError(f'model.loss_weights.{name}={weight}: '
+                                    'a weight must be 0 or more.')
 
     def _guard_region_precision(self) -> None:
         if self.with_rpn:
@@ -133,8 +135,7 @@ class TwoStagePanopticFPN(TwoStageDetector):
                      batch_data_samples: SampleList) -> Dict[str, Tensor]:
         losses, proposals = self.rpn_head.loss_and_predict(
             feats, [_as_objects(sample) for sample in batch_data_samples],
-            proposal_cfg=self.train_cfg.get('rpn_proposal',
-                                            self.test_cfg.rpn))
+            proposal_cfg=self.train_cfg.get('rpn_proposal', self.test_cfg.rpn))
         region = self.roi_head.loss(feats, proposals, batch_data_samples)
         losses.update(_scaled(region, self.loss_weights['instance']))
         return losses
@@ -210,7 +211,8 @@ class TwoStagePanopticFPN(TwoStageDetector):
             sem_seg=panoptic[None],
             metainfo=dict(instance_indices=kept.tolist()))
 
-    def _forward(self, batch_inputs: Tensor,
+    def _forward(self,
+                 batch_inputs: Tensor,
                  batch_data_samples: Optional[SampleList] = None) -> tuple:
         """Raw outputs of all branches, for counting and export."""
         feats = self.extract_feat(batch_inputs)

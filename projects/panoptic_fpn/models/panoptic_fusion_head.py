@@ -12,8 +12,11 @@ from mmengine.model import BaseModule
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ..errors import PanopticError
 from ..fusion import fuse, paste_instances
 from ..labels import channel_labels
+
+_DEFAULTS = dict(score_thr=0.5, overlap_thr=0.5, stuff_area=4096)
 
 
 @MODELS.register_module()
@@ -30,7 +33,7 @@ class PanopticFusionHead(BaseModule):
             default 4096, COCO's).
 
     Raises:
-        TypeError: Another key in ``test_cfg``.
+        PanopticError: Another key in ``test_cfg``.
     """
 
     def __init__(self,
@@ -40,16 +43,12 @@ class PanopticFusionHead(BaseModule):
         super().__init__()
         self.num_things_classes = num_things_classes
         self.num_stuff_classes = num_stuff_classes
-        self.thresholds = self._thresholds(**(test_cfg or {}))
-
-    @staticmethod
-    def _thresholds(score_thr: float = 0.5,
-                    overlap_thr: float = 0.5,
-                    stuff_area: int = 4096) -> dict:
-        return dict(
-            score_thr=score_thr,
-            overlap_thr=overlap_thr,
-            stuff_area=stuff_area)
+        self.thresholds = dict(_DEFAULTS, **(test_cfg or {}))
+        unknown = sorted(set(self.thresholds) - set(_DEFAULTS))
+        if unknown:
+            raise PanopticError(
+                f'model.test_cfg.panoptic has {unknown}; known are '
+                f'{sorted(_DEFAULTS)}. Correct the name.')
 
     @property
     def void(self) -> int:

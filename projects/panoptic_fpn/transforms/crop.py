@@ -10,6 +10,7 @@ from mmcv.transforms import BaseTransform
 from mmcv.transforms.utils import cache_randomness
 from mmdet.registry import TRANSFORMS
 
+from ..errors import PanopticError
 from .loading import PADDING, segment_values
 
 
@@ -37,6 +38,10 @@ class PanopticRandomCrop(BaseTransform):
         crop_size (int | tuple[int, int]): Side of a square, or (h, w) of the
             window, in pixels.
         bootstrap (bool): Whether to crop around drawn classes.
+
+    Raises:
+        PanopticError: ``crop_size`` is no such thing, or there is no map to
+            find a class in.
     """
 
     def __init__(self,
@@ -44,9 +49,11 @@ class PanopticRandomCrop(BaseTransform):
                  bootstrap: bool = False) -> None:
         if isinstance(crop_size, int):
             crop_size = (crop_size, crop_size)
-        if len(crop_size) != 2 or min(crop_size) < 1:
-            raise ValueError(f'PanopticRandomCrop.crop_size={crop_size!r}: '
-                             'give (h, w), both at least 1.')
+        if len(crop_size) != 2 or not all(
+                isinstance(side, int) and side > 0 for side in crop_size):
+            raise PanopticError(
+                f'PanopticRandomCrop.crop_size={crop_size!r}: give (h, w) in '
+                'whole pixels, both at least 1.')
         self.crop_size = tuple(crop_size)
         self.bootstrap = bootstrap
 
@@ -85,8 +92,11 @@ class PanopticRandomCrop(BaseTransform):
         """(y, x) of a pixel of a drawn class; None where all is void."""
         index_map = results.get('gt_seg_map')
         segments = results.get('segments_info')
-        if index_map is None or not segments:
+        if not segments:
             return None
+        if index_map is None:
+            raise PanopticError('PanopticRandomCrop(bootstrap=True) needs the '
+                                'map: put LoadPanopticMap before it.')
         labels = np.array([s['category'] for s in segments])
         values = segment_values(len(segments))
         areas = np.bincount(

@@ -14,9 +14,13 @@ import numpy as np
 from mmcv.transforms import BaseTransform, LoadImageFromFile
 from mmdet.registry import TRANSFORMS
 
-from ..errors import CorruptFileError
+from ..errors import CorruptFileError, PanopticError
 from ..files import read_bytes
 from ..labels import MAX_SEGMENT_ID, rgb_to_id
+
+#: Of label images that a converter has read, such as Cityscapes'.
+_PREPARE_AGAIN = ('The file has changed since the data set was prepared: '
+                  'run its converter again.')
 
 #: What mmcv and mmdet pad a segmentation map with; never a segment.
 PADDING = 255
@@ -93,6 +97,7 @@ class LoadPanopticMap(BaseTransform):
     Raises:
         CorruptFileError: The PNG is missing, cannot be decoded, has another
             format, or disagrees with JSON or image in its size or ids.
+        PanopticError: The image was flipped before.
     """
 
     def __init__(self, backend_args: Optional[dict] = None) -> None:
@@ -108,6 +113,10 @@ class LoadPanopticMap(BaseTransform):
         path = results.get('seg_map_path')
         if path is None:
             return results
+        if results.get('flip'):
+            raise PanopticError(
+                f'{path}: its image is flipped already. Put LoadPanopticMap '
+                'before RandomFlip.')
         pixels = self._read(path)
         if pixels.shape[:2] != tuple(results['ori_shape'][:2]):
             raise CorruptFileError(
@@ -122,7 +131,7 @@ class LoadPanopticMap(BaseTransform):
             indices, unknown = self._rgb_indices(pixels, ids)
         else:
             indices, unknown = self._gray_indices(pixels, ids, void_ids)
-        self._check_ids(indices, unknown, ids, path)
+        self._check_ids(indices, unknown, ids, path, void_ids is not None)
         results['gt_seg_map'] = indices
         return results
 
@@ -186,21 +195,26 @@ class LoadPanopticMap(BaseTransform):
 
     @staticmethod
     def _check_ids(indices: np.ndarray, unknown: np.ndarray, ids: List[int],
-                   path: str) -> None:
+                   path: str, prepared: bool) -> None:
         if unknown.size:
+            remedy = _PREPARE_AGAIN if prepared else (
+                'Add the segments to segments_info or make the pixels black '
+                '(void).')
             raise CorruptFileError(
                 f'{path}: {unknown.size} pixels have segment ids that the '
-                f'JSON does not list: {np.unique(unknown)[:5].tolist()}. Add '
-                'the segments to segments_info or make the pixels black '
-                '(void).')
+                f'JSON does not list: {np.unique(unknown)[:5].tolist()}. '
+                f'{remedy}')
         values = segment_values(len(ids))
         areas = np.bincount(
             indices.ravel(), minlength=int(values.max(initial=0)) + 1)
         missing = [i for i, v in zip(ids, values) if areas[v] == 0]
         if missing:
+            remedy = (
+                _PREPARE_AGAIN
+                if prepared else 'Remove them from segments_info.')
             raise CorruptFileError(
                 f'{path}: the JSON lists segments without a pixel in the PNG: '
-                f'ids {missing[:5]}. Remove them from segments_info.')
+                f'ids {missing[:5]}. {remedy}')
 
 
 def _map_dtype(num_segments: int) -> type:

@@ -15,6 +15,7 @@ from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks
 from mmengine.structures import PixelData
 
+from ..errors import PanopticError
 from ..labels import IGNORE_LABEL, encode_panoptic
 from .loading import PADDING, segment_values
 
@@ -43,8 +44,8 @@ def map_boxes(index_map: np.ndarray,
         keys = index_map.astype(np.int64) * lines + (
             position if axis == 1 else position[:, None])
         held = np.bincount(
-            keys.ravel(), minlength=num_values * lines).reshape(
-                num_values, lines) > 0
+            keys.ravel(),
+            minlength=num_values * lines).reshape(num_values, lines) > 0
         boxes[present, low] = held[present].argmax(axis=1)
         boxes[present, high] = lines - held[present, ::-1].argmax(axis=1)
     return boxes, areas
@@ -164,6 +165,9 @@ class PackPanopticInputs(PackDetInputs):
 
     The sample gets ``gt_panoptic_seg.sem_seg`` (1, h, w), and the metainfo
     ``gt_codes`` and ``crowd_codes`` beside the keys below.
+
+    Raises:
+        PanopticError: Targets and image differ in size.
     """
 
     def __init__(self,
@@ -175,9 +179,30 @@ class PackPanopticInputs(PackDetInputs):
         super().__init__(meta_keys=tuple(meta_keys))
 
     def transform(self, results: dict) -> dict:
+        self._check_sizes(results)
         packed = super().transform(results)
         if 'gt_panoptic_map' in results:
             panoptic = np.ascontiguousarray(results['gt_panoptic_map'])
             packed['data_samples'].gt_panoptic_seg = PixelData(
                 sem_seg=torch.from_numpy(panoptic)[None])
         return packed
+
+    @staticmethod
+    def _check_sizes(results: dict) -> None:
+        """Targets that belong to another part of the scene train silently.
+
+        Raises:
+            PanopticError: Targets and image differ in size.
+        """
+        size = results['img'].shape[:2]
+        masks = results.get('gt_masks')
+        found = dict(
+            gt_seg_map=getattr(results.get('gt_seg_map'), 'shape', size),
+            gt_masks=size if masks is None else (masks.height, masks.width))
+        for key, shape in found.items():
+            if tuple(shape) != size:
+                raise PanopticError(
+                    f'{results.get("img_path")}: {key} is {tuple(shape)} (h, '
+                    f'w), its image {size}. Put LoadPanopticMap before the '
+                    'resizing, cropping and padding of train_pipeline, and '
+                    'DerivePanopticTargets after them.')

@@ -5,7 +5,7 @@ from typing import Dict, Optional, Sequence
 
 from mmdet.registry import HOOKS
 from mmdet.structures import DetDataSample
-from mmengine.dist import is_main_process
+from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
@@ -80,24 +80,31 @@ class PanopticVisualizationHook(Hook):
 
     def before_test_epoch(self, runner: Runner) -> None:
         self._start()
+        processes = get_world_size()
+        if self.draw and self.test_out_dir is not None and processes > 1:
+            print_log(
+                f'Pictures are drawn of the images of the first of {processes}'
+                ' processes. Start one process to have all.',
+                logger='current',
+                level=logging.WARNING)
 
-    def after_val_iter(self,
-                       runner: Runner,
-                       batch_idx: int,
-                       data_batch: Optional[dict] = None,
-                       outputs: Optional[Sequence[DetDataSample]] = None
-                       ) -> None:
+    def after_val_iter(
+            self,
+            runner: Runner,
+            batch_idx: int,
+            data_batch: Optional[dict] = None,
+            outputs: Optional[Sequence[DetDataSample]] = None) -> None:
         """Draw the first images of a validation."""
         for sample in self._chosen(outputs, self.num_images):
             self._add(runner, sample, 'val_' + self._stem(sample.img_path),
                       runner.iter)
 
-    def after_test_iter(self,
-                        runner: Runner,
-                        batch_idx: int,
-                        data_batch: Optional[dict] = None,
-                        outputs: Optional[Sequence[DetDataSample]] = None
-                        ) -> None:
+    def after_test_iter(
+            self,
+            runner: Runner,
+            batch_idx: int,
+            data_batch: Optional[dict] = None,
+            outputs: Optional[Sequence[DetDataSample]] = None) -> None:
         """Draw the images of a test, where someone asked for pictures."""
         if self.test_out_dir is None and not self.show:
             return
