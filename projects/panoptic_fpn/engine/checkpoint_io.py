@@ -259,8 +259,8 @@ def write_atomically(path: str, write: Callable[[str], None]) -> None:
             os.remove(partial)
         raise CheckpointError(
             f'{path} cannot be written ({one_sentence(error)}). Make room, or '
-            'set another --work-dir; what is there already stays as it is.'
-        ) from error
+            'choose another folder (of a run: --work-dir); what is there '
+            'already stays as it is.') from error
     _sync(folder)
 
 
