@@ -164,6 +164,8 @@ def note_pid_and_sleep(job):
 
 
 def prepare_in_a_group(root):
+    # a shell ignores it for what it starts in the background, CI among them
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.setpgrp()
     try:
         prepare(str(root), num_workers=2, report=silent)
