@@ -229,6 +229,7 @@ def test_a_table_has_the_blocks_of_what_was_evaluated():
 
 def test_results_of_another_run_are_refused_before_this_one(tmp_path):
     prefix = str(tmp_path / 'val')
+    (tmp_path / 'val.log').touch()
     writing_evaluator(CITYSCAPES_METRICS, prefix)
     (tmp_path / 'val.instances').mkdir()
     with pytest.raises(PanopticError, match=r'val\.instances: results of'):

@@ -6,7 +6,6 @@ of columns for each task and protocol.
 """
 import os.path as osp
 from dataclasses import dataclass
-from glob import escape, glob
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from mmdet.registry import EVALUATOR, METRICS
@@ -174,12 +173,19 @@ def writing_evaluator(evaluator: Any, prefix: str) -> Dict:
         ])
 
 
+#: What metrics write, after ``PREFIX.``
+_RESULTS = ('panoptic.json', 'panoptic', 'instances', 'semantic')
+
+
 def _check_prefix(prefix: str) -> None:
     if not osp.basename(prefix):
         raise PanopticError(
             f'outfile_prefix={prefix!r} names a folder; the files would be '
             f'hidden ones. Add the first part of their names, {prefix}val.')
-    there = sorted(glob(f'{escape(prefix)}.*'))
+    there = [
+        path for path in (f'{prefix}.{suffix}' for suffix in _RESULTS)
+        if osp.exists(path)
+    ]
     if there:
         raise PanopticError(
             f'{", ".join(there)}: results of another run. Remove them, or '
