@@ -85,8 +85,8 @@ def main():
     from mmdet.registry import RUNNERS
     from mmdet.utils import setup_cache_size_limit_of_dynamo
 
+    from projects.panoptic_fpn.apis import save_branches
     from projects.panoptic_fpn.engine import run_to_exit_code
-    from projects.panoptic_fpn.metrics import save_branches
 
     def test():
         setup_cache_size_limit_of_dynamo()

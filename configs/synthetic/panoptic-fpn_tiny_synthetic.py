@@ -2,6 +2,7 @@
 _base_ = [
     '../_base_/models/panoptic-fpn_tiny.py',
     '../_base_/datasets/synthetic_panoptic.py',
+    '../_base_/schedules/schedule_600_tiny.py',
     '../_base_/default_runtime.py',
 ]
 num_things = 4
@@ -18,22 +19,5 @@ model = dict(
     # images of 128 x 128 pixels
     test_cfg=dict(panoptic=dict(stuff_area=64)))
 
-max_iters = 600
-train_cfg = dict(
-    type='ResumableIterTrainLoop', max_iters=max_iters, val_interval=max_iters)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=50),
-    dict(
-        type='CosineAnnealingLR',
-        by_epoch=False,
-        begin=50,
-        end=max_iters,
-        eta_min=1e-6)
-]
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=0.002, weight_decay=0.01))
 auto_scale_lr = dict(enable=False, base_batch_size=8, scale_schedule=True)
 default_hooks = dict(checkpoint=dict(interval=200))

@@ -10,12 +10,11 @@ import pytest
 import torch
 from mmengine.evaluator import Evaluator
 
-from projects.panoptic_fpn.apis import format_sweep, sweep_merge
+from projects.panoptic_fpn.apis import format_sweep, save_branches, sweep_merge
 from projects.panoptic_fpn.errors import PanopticError
 from projects.panoptic_fpn.metrics import PanopticQualityMetric
 from projects.panoptic_fpn.metrics.branch_files import (BranchFile,
-                                                        PanopticBranchWriter,
-                                                        save_branches)
+                                                        PanopticBranchWriter)
 from projects.panoptic_fpn.models import PanopticFusionHead
 from projects.panoptic_fpn.visualization.sweep import draw_sweep
 from projects.panoptic_fpn.workers import run_jobs

@@ -2,10 +2,10 @@
 from .browse import browse_dataset
 from .inference import PanopticResult, inference_panoptic, init_model
 from .results import find_images, panoptic_segments, unique_stems, write_result
-from .sweep import format_sweep, sweep_merge
+from .sweep import format_sweep, save_branches, sweep_merge
 
 __all__ = [
     'PanopticResult', 'browse_dataset', 'find_images', 'format_sweep',
-    'inference_panoptic', 'init_model', 'panoptic_segments', 'sweep_merge',
-    'unique_stems', 'write_result'
+    'inference_panoptic', 'init_model', 'panoptic_segments', 'save_branches',
+    'sweep_merge', 'unique_stems', 'write_result'
 ]

@@ -6,23 +6,26 @@ compared with the ground truth. Settings that give an image the same map are
 counted once.
 """
 import json
+import os
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from multiprocessing import parent_process
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
+from mmengine.dist import broadcast_object_list
 from mmengine.utils import ProgressBar
 
+from ..engine.checkpoint_match import bare_model
 from ..errors import PanopticError
 from ..files import read_bytes
 from ..fusion import fill_stuff, paste_instances
 from ..labels import LabelSpace, channel_labels
 from ..metrics import class_quality, group_quality, panoptic_counts
-from ..metrics.branch_files import INDEX_NAME, BranchFile
+from ..metrics.branch_files import INDEX_NAME, BranchFile, PanopticBranchWriter
 from ..metrics.per_image import labels_of_codes, number
 from ..workers import default_workers, run_jobs
 
@@ -38,6 +41,41 @@ class SweepIndex:
     predict_things: bool
     thresholds: Dict
     paths: Tuple[str, ...]
+
+
+def save_branches(runner: Any, folder: str) -> None:
+    """Let the test of a runner write both branches too.
+
+    Args:
+        runner (Runner): With a ``TwoStagePanopticFPN``.
+        folder (str): See :class:`PanopticBranchWriter`.
+
+    Raises:
+        PanopticError: The model has no merge of ours, or the folder holds
+            files of another run.
+    """
+    # all processes look before any of them writes
+    stale = [any(Path(folder).glob('*.npz'))]
+    broadcast_object_list(stale)
+    if stale[0]:
+        raise PanopticError(
+            f'{folder}: holds branch files of another run, finished or not, '
+            'which a sweep would count. Remove the folder or name another.')
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise PanopticError(f'{folder}: no folder that can be written to '
+                            f'({error.strerror}). Name another.') from None
+    model = bare_model(runner.model)
+    head = getattr(model, 'panoptic_fusion_head', None)
+    if not hasattr(head, 'thresholds'):
+        raise PanopticError(f'{type(model).__name__} merges no branches, so '
+                            'there is nothing to sweep. Leave '
+                            '--save-branches out.')
+    evaluator = runner.test_evaluator
+    writer = PanopticBranchWriter(folder, head.thresholds)
+    writer.dataset_meta = evaluator.dataset_meta
+    evaluator.metrics.append(writer)
 
 
 def read_index(folder: str) -> SweepIndex:

@@ -75,14 +75,11 @@ class CityscapesPanopticDataset(CocoPanopticFPNDataset):
 
     def _repair_categories(self, content: dict) -> None:
         """Train ids, as of ``createPanopticImgs --use-train-id``, to ids."""
-        id_of_name = {c['name']: c['id'] for c in cityscapes.categories()}
-        train_ids = dict(
-            zip(cityscapes.label_space().names,
-                cityscapes.train_ids().tolist()))
+        space, train_ids = cityscapes.label_space(), cityscapes.train_ids()
         named = {c.get('name'): c.get('id') for c in content['categories']}
-        if named != train_ids:
+        if named != dict(zip(space.names, train_ids)):
             return
-        id_of_train_id = {train_ids[n]: i for n, i in id_of_name.items()}
+        id_of_train_id = dict(zip(train_ids.tolist(), space.category_ids))
         for category in content['categories']:
             category['id'] = id_of_train_id[category['id']]
         for annotation in content.get('annotations', []):

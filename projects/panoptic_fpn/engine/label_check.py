@@ -7,11 +7,11 @@ from typing import Any, Iterator, List, Sequence, Tuple
 
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from torch import nn
 
 from ..errors import PanopticError
 from ..labels import LabelSpace
+from .checkpoint_match import bare_model
 
 #: Where a model states its number of thing classes, below ``model.``.
 THING_KEYS = ('roi_head.bbox_head.num_classes',
@@ -172,9 +172,7 @@ class LabelSpaceCheckHook(Hook):
     def _check(runner, loop: Any, *datasets: Any) -> None:
         spaces = [s for dataset in datasets for s in label_spaces(dataset)]
         check_same_categories(spaces)
-        model = runner.model
-        if is_model_wrapper(model):
-            model = model.module
+        model = bare_model(runner.model)
         # a metric that cannot judge the model would say so after hours
         for metric in getattr(getattr(loop, 'evaluator', None), 'metrics', ()):
             if hasattr(metric, 'check_model'):

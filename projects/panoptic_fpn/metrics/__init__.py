@@ -3,7 +3,7 @@
 Each metric adds up one small row for each image and never changes the data
 samples that it reads.
 """
-from .branch_files import PanopticBranchWriter, save_branches
+from .branch_files import PanopticBranchWriter
 from .cityscapes_instances import CityscapesInstanceAPMetric
 from .cityscapes_semantic import CityscapesSemanticIoUMetric
 from .evaluator import PanopticEvaluator, format_table, writing_evaluator
@@ -16,6 +16,6 @@ __all__ = [
     'CityscapesInstanceAPMetric', 'CityscapesSemanticIoUMetric',
     'PanopticBranchWriter', 'PanopticEvaluator', 'PanopticInstanceAPMetric',
     'PanopticQualityMetric', 'SemanticIoUMetric', 'class_quality',
-    'format_table', 'group_quality', 'panoptic_counts', 'save_branches',
-    'semantic_areas', 'semantic_scores', 'writing_evaluator'
+    'format_table', 'group_quality', 'panoptic_counts', 'semantic_areas',
+    'semantic_scores', 'writing_evaluator'
 ]

@@ -9,7 +9,6 @@ serves all settings.
 """
 import io
 import json
-import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +17,10 @@ from urllib.parse import quote
 
 import numpy as np
 from mmdet.registry import METRICS
-from mmengine.dist import broadcast_object_list
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from pycocotools import mask as mask_util
 
-from ..errors import CorruptFileError, PanopticError
+from ..errors import CorruptFileError
 from ..files import read_bytes, write_bytes
 from .per_image import PerImageMetric, Row, to_array, to_plane
 from .runs import encode_mask
@@ -158,13 +155,8 @@ class PanopticBranchWriter(PerImageMetric):
 
     def compute(self, rows: List[Row]) -> Dict[str, float]:
         """Write the index; it is there when all images are."""
-        metainfo = {
-            key: value
-            for key, value in self.dataset_meta.items()
-            if key in self.space.metainfo()
-        }
         content = dict(
-            metainfo=metainfo,
+            metainfo=self.space.metainfo(),
             predict_things=rows[0][1]['predict_things'],
             thresholds=self.thresholds,
             images=len(rows))
@@ -174,40 +166,3 @@ class PanopticBranchWriter(PerImageMetric):
             f'Both branches of {len(rows)} images are in {self.folder}.',
             logger='current')
         return {}
-
-
-def save_branches(runner: Any, folder: str) -> None:
-    """Let the test of a runner write both branches too.
-
-    Args:
-        runner (Runner): With a ``TwoStagePanopticFPN``.
-        folder (str): See :class:`PanopticBranchWriter`.
-
-    Raises:
-        PanopticError: The model has no merge of ours, or the folder holds
-            files of another run.
-    """
-    # all processes look before any of them writes
-    stale = [any(Path(folder).glob('*.npz'))]
-    broadcast_object_list(stale)
-    if stale[0]:
-        raise PanopticError(
-            f'{folder}: holds branch files of another run, finished or not, '
-            'which a sweep would count. Remove the folder or name another.')
-    try:
-        os.makedirs(folder, exist_ok=True)
-    except OSError as error:
-        raise PanopticError(f'{folder}: no folder that can be written to '
-                            f'({error.strerror}). Name another.') from None
-    model = runner.model
-    if is_model_wrapper(model):
-        model = model.module
-    head = getattr(model, 'panoptic_fusion_head', None)
-    if not hasattr(head, 'thresholds'):
-        raise PanopticError(f'{type(model).__name__} merges no branches, so '
-                            'there is nothing to sweep. Leave '
-                            '--save-branches out.')
-    evaluator = runner.test_evaluator
-    writer = PanopticBranchWriter(folder, head.thresholds)
-    writer.dataset_meta = evaluator.dataset_meta
-    evaluator.metrics.append(writer)

@@ -111,7 +111,8 @@ def panoptic_png(values: np.ndarray, keep: List[int]) -> bytes:
     """
     kept = np.zeros(1 << 16, np.uint16)
     kept[keep] = keep
-    # Two little-endian bytes of an id are R and G; OpenCV wants B, G, R.
+    # Two little-endian bytes of an id are R and G; OpenCV wants B, G, R. Not
+    # id_to_rgb, which is for three bytes: 41 ms instead of 18 for an image.
     ids = np.ascontiguousarray(kept[values], dtype='<u2')
     bytes_ = ids.view(np.uint8).reshape(*ids.shape, 2)
     bgr = np.zeros((*ids.shape, 3), np.uint8)

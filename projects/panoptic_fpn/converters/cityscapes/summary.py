@@ -3,7 +3,7 @@ from typing import Dict, List
 
 from terminaltables import AsciiTable
 
-from ...cityscapes import categories, label_space
+from ...cityscapes import label_space
 
 
 def summarize(entries: List[Dict]) -> Dict:
@@ -19,18 +19,16 @@ def summarize(entries: List[Dict]) -> Dict:
         groups, images (that show the class) and pixels; ``void_pixels``; and
         ``ignored``, the instances of classes outside the evaluation.
     """
-    isthing = {row['id']: row['isthing'] for row in categories()}
-    space = label_space()
     rows = {
         category.id:
         dict(
             name=category.name,
-            isthing=isthing[category.id],
+            isthing=int(category.isthing),
             segments=0,
             groups=0,
             images=0,
             pixels=0)
-        for category in space.categories
+        for category in label_space().categories
     }
     pixels = ignored = 0
     for entry in entries:
