@@ -17,7 +17,7 @@ _BASE = {'errors', 'files', 'workers', 'labels', 'fusion', 'cityscapes'}
 _MIDDLE = {
     'models', 'datasets', 'transforms', 'metrics', 'visualization', 'engine'
 }
-_TOP = {'apis', 'analysis', 'checkpoints', 'converters'}
+_TOP = {'apis', 'analysis', 'checkpoints', 'converters', 'paper'}
 _ALL = _BASE | _MIDDLE | _TOP
 
 #: What each part of the package may import from other parts. '' is the

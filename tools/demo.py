@@ -23,7 +23,11 @@ def parse_args():
         formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument('images', nargs='+', help='image files and folders')
     parser.add_argument('--config', required=True, help='config of the model')
-    parser.add_argument('--checkpoint', required=True, help='its weights')
+    parser.add_argument(
+        '--checkpoint',
+        required=True,
+        nargs='+',
+        help='its weights; of two networks, instance first')
     parser.add_argument('--out-dir', required=True, help='folder of results')
     parser.add_argument('--device', default='cpu', help='cpu, cuda:0, ...')
     parser.add_argument(
@@ -40,8 +44,12 @@ def parse_args():
     if args.score_thr is not None and not 0 <= args.score_thr <= 1:
         parser.error(f'--score-thr {args.score_thr} is not within 0 .. 1')
     for name in ('config', 'checkpoint'):
-        if not osp.isfile(getattr(args, name)):
-            parser.error(f'--{name} {getattr(args, name)}: no such file')
+        paths = getattr(args, name)
+        for path in [paths] if name == 'config' else paths:
+            if not osp.isfile(path):
+                parser.error(f'--{name} {path}: no such file')
+    if len(args.checkpoint) == 1:
+        args.checkpoint = args.checkpoint[0]
     return args, parser
 
 

@@ -3,6 +3,7 @@
 #
 #   [GPUS=8] tools/slurm_test.sh PARTITION JOB_NAME CONFIG CHECKPOINT [options]
 #
+# Two checkpoints are for a config of two networks.
 # Environment: GPUS (processes in all), GPUS_PER_NODE (0: processes on the
 # CPU, see TASKS_PER_NODE), CPUS_PER_TASK, SRUN_ARGS, MASTER_ADDR, PORT,
 # PYTHON.
@@ -40,4 +41,4 @@ exec srun -p "$PARTITION" \
     --kill-on-bad-exit=1 \
     ${SRUN_ARGS:-} \
     "${PYTHON:-python}" -u "$ROOT/tools/test.py" "$CONFIG" \
-    "$CHECKPOINT" --launcher=slurm "$@"
+    "$CHECKPOINT" "$@" --launcher=slurm

@@ -2,6 +2,7 @@
 
 Example:
     python tools/test.py CONFIG CHECKPOINT --show-dir pictures
+    python tools/test.py X2_CONFIG INSTANCE.pth SEMANTIC.pth
 
 Writes ``metrics.json`` into the work directory. Exit code: 0 evaluated, 1
 something in config, data or checkpoint cannot be used, 2 wrong arguments.
@@ -19,7 +20,10 @@ sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='weights of its model')
+    parser.add_argument(
+        'checkpoint',
+        nargs='+',
+        help='weights of its model; of two networks, instance first')
     parser.add_argument('--work-dir', help='folder of logs and metrics.json')
     parser.add_argument(
         '--out', metavar='FILE.pkl', help='write the predictions to a pickle')
@@ -40,6 +44,10 @@ def parse_args():
         help='also write what both branches say of each image, for '
         'tools/sweep_merge.py')
     parser.add_argument(
+        '--tta',
+        action='store_true',
+        help='average over the augmentations of the config\'s tta_pipeline')
+    parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=DictAction,
@@ -55,20 +63,25 @@ def parse_args():
         parser.error(f'config {args.config}: no such file')
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
         parser.error(f'--out {args.out}: must end with .pkl or .pickle')
-    if '://' not in args.checkpoint and not osp.isfile(args.checkpoint):
-        parser.error(f'checkpoint {args.checkpoint}: no such file')
+    for checkpoint in args.checkpoint:
+        if '://' not in checkpoint and not osp.isfile(checkpoint):
+            parser.error(f'checkpoint {checkpoint}: no such file')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
 
 
 def load_config(args):
     """The config with what the command line changes."""
-    from projects.panoptic_fpn.engine import (draw_test_pictures,
+    from projects.panoptic_fpn.engine import (draw_test_pictures, enable_tta,
                                               require_panoptic, tool_config)
     from projects.panoptic_fpn.metrics import writing_evaluator
     cfg = tool_config(args.config, args.launcher, args.cfg_options,
                       args.work_dir)
-    cfg.load_from, cfg.resume = args.checkpoint, False
+    single = len(args.checkpoint) == 1
+    cfg.load_from = args.checkpoint[0] if single else args.checkpoint
+    cfg.resume = False
+    if args.tta:
+        enable_tta(cfg)
     if args.show_dir:
         # absolute: the hook takes a relative folder as one of the run
         draw_test_pictures(cfg, osp.abspath(args.show_dir))

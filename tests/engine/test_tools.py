@@ -183,6 +183,18 @@ def test_dist_scripts_honour_their_variables(tmp_path):
     for expected in ('--nnodes=1', '--nproc_per_node=4', 'k.pth',
                      str(TOOLS / 'test.py')):
         assert expected in lines
+    lines = lines_of(
+        'dist_test',
+        'c.py',
+        'a b.pth',
+        'c.pth',
+        '2',
+        '--out',
+        'x.pkl',
+        PYTHON=python)
+    place = lines.index('a b.pth')
+    assert lines[place + 1] == 'c.pth' and '--nproc_per_node=2' in lines
+    assert '--out' in lines and lines.count('2') == 0
 
 
 def test_slurm_scripts_honour_their_variables(tmp_path):

@@ -165,7 +165,10 @@ def toy_config(work_dir,
         work_dir=str(work_dir),
         # MMEngine keeps loggers by this name, with a resolution of 1 s
         experiment_name=uuid.uuid4().hex,
-        model=dict(type='ToyModel', **(model or {})),
+        model={
+            'type': 'ToyModel',
+            **(model or {})
+        },
         train_dataloader=loader,
         train_cfg=dict(
             type='ResumableIterTrainLoop',

@@ -9,6 +9,7 @@ import pytest
 import torch
 from mmdet.evaluation import CocoPanopticMetric
 from PIL import Image
+from torch import nn
 
 from projects.panoptic_fpn.labels import LabelSpace
 from projects.panoptic_fpn.metrics import (PanopticQualityMetric,
@@ -387,3 +388,46 @@ def test_tensors_of_another_integer_type_and_arrays():
         truth = sample['gt_panoptic_seg']
         truth['sem_seg'] = truth['sem_seg'].numpy()
     assert run_metric(PanopticQualityMetric(), samples, meta) == expected
+
+
+def a_model(*branches):
+    model = nn.Module()
+    for branch in branches:
+        setattr(model, branch, nn.Identity())
+    return model
+
+
+@pytest.mark.parametrize('branch, judged', [('roi_head', '_th'),
+                                            ('semantic_head', '_st')])
+def test_a_model_of_one_branch_is_judged_by_what_it_predicts(branch, judged):
+    """Table 2's baselines have PQ_th or PQ_st, the same as any model's."""
+    data, _, samples = make_case(3)
+    meta = space_of(data).metainfo()
+    metric = PanopticQualityMetric(classwise=True)
+    metric.check_model(a_model(branch))
+    scores = run_metric(metric, samples, meta)
+    whole = run_metric(PanopticQualityMetric(), samples, meta)
+    for key, score in scores.items():
+        if key.endswith(judged):
+            assert score == whole[key] > 0
+        else:
+            assert math.isnan(score), key
+    assert 'no branch' in metric.note
+    known = {
+        name
+        for name, row in metric.by_class.items() if not math.isnan(row['PQ'])
+    }
+    space = space_of(data)
+    assert known <= set(space.thing_names if judged ==
+                        '_th' else space.stuff_names)
+
+
+@pytest.mark.parametrize('branches', [('roi_head', 'semantic_head'), ()])
+def test_other_models_are_judged_by_everything(branches):
+    """Of both branches, or (another kind of model) of neither."""
+    data, _, samples = make_case(3)
+    metric = PanopticQualityMetric()
+    metric.check_model(a_model('roi_head'))
+    metric.check_model(a_model(*branches))
+    scores = run_metric(metric, samples, space_of(data).metainfo())
+    assert not math.isnan(scores['coco_panoptic/PQ']) and metric.note is None

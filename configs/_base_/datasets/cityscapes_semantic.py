@@ -1,4 +1,5 @@
-# The data of Semantic FPN: no instances are derived, IoU is evaluated.
+# The data of Semantic FPN: no instances are derived; IoU is evaluated, and PQ
+# over stuff.
 _base_ = './cityscapes_panoptic.py'
 
 train_pipeline = [
@@ -16,6 +17,8 @@ train_pipeline = [
     dict(type='PackPanopticInputs'),
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-val_evaluator = dict(
-    metrics=[dict(type='CityscapesSemanticIoUMetric', classwise=True)])
+val_evaluator = dict(metrics=[
+    _base_.val_evaluator.metrics[0],
+    dict(type='CityscapesSemanticIoUMetric', classwise=True),
+])
 test_evaluator = val_evaluator

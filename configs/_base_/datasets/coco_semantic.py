@@ -1,5 +1,5 @@
-# The data of Semantic FPN: no instances are derived, IoU is evaluated over
-# the 53 stuff classes and 'other'.
+# The data of Semantic FPN: no instances are derived; IoU is evaluated over the
+# 53 stuff classes and 'other', PQ over stuff.
 _base_ = './coco_panoptic.py'
 
 train_pipeline = [
@@ -15,5 +15,8 @@ train_pipeline = [
     dict(type='PackPanopticInputs'),
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-val_evaluator = dict(metrics=[dict(type='SemanticIoUMetric')])
+val_evaluator = dict(metrics=[
+    dict(type='PanopticQualityMetric'),
+    dict(type='SemanticIoUMetric'),
+])
 test_evaluator = val_evaluator

@@ -6,7 +6,7 @@ Images given as arrays are BGR uint8 (h, w, 3), as mmdet's APIs take them;
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterable, Iterator, Optional, Union
+from typing import Iterable, Iterator, Optional, Sequence, Union
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from ..engine.checkpoint_io import read_checkpoint
 from ..engine.checkpoint_match import EXACT, load_weights, require
 from ..engine.command import require_panoptic
 from ..engine.label_check import check_class_counts
+from ..engine.network_checkpoints import load_networks
 from ..errors import CorruptFileError, PanopticError
 from ..labels import LabelSpace
 from ..visualization.image_io import read_image
@@ -52,14 +53,16 @@ class PanopticResult:
 
 
 def init_model(config: Union[str, Path, Config],
-               checkpoint: Optional[str] = None,
+               checkpoint: Union[str, Sequence[str], None] = None,
                device: str = 'cpu',
                cfg_options: Optional[dict] = None) -> nn.Module:
     """Build a model and load its weights.
 
     Args:
         config (str | Path | Config): The config the model was trained with.
-        checkpoint (str, optional): Weights; random ones without it.
+        checkpoint (str | Sequence[str], optional): Weights; random ones
+            without it. One file for each network of a
+            ``TwoNetworkPanopticFPN``.
         device (str): 'cpu', 'cuda:0', ...
         cfg_options (dict, optional): Keys of the config to override, as
             ``--cfg-options``.
@@ -99,13 +102,18 @@ def init_model(config: Union[str, Path, Config],
     return model.to(device).eval()
 
 
-def _load_checkpoint(model: nn.Module, path: str) -> dict:
+def _load_checkpoint(model: nn.Module, path: Union[str,
+                                                   Sequence[str]]) -> dict:
     """Load every weight of the model; return the checkpoint's ``meta``."""
-    checkpoint = read_checkpoint(path, 'cpu')
-    report = load_weights(
-        model, checkpoint['state_dict'], revise_keys=[(r'^module\.', '')])
-    warning = require(report, EXACT, path)
-    if warning:
+    revise_keys = [(r'^module\.', '')]
+    if isinstance(path, str):
+        checkpoint = read_checkpoint(path, 'cpu')
+        report = load_weights(model, checkpoint['state_dict'], revise_keys)
+        warnings = [require(report, EXACT, path)]
+    else:
+        checkpoint, _, warnings = load_networks(
+            model, path, EXACT, revise_keys=revise_keys)
+    for warning in filter(None, warnings):
         print_log(warning, logger='current', level=logging.WARNING)
     return checkpoint.get('meta') or {}
 

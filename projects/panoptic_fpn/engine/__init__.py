@@ -15,7 +15,8 @@ from .command import (draw_test_pictures, one_line, require_panoptic,
 from .distributed import launched_world_size, on_cpu
 from .errors import (AutoScaleError, CheckpointError, EngineError, LaunchError,
                      NonFiniteLossError)
-from .hooks import MetricsJsonHook, NonFiniteLossHook, flat_metrics
+from .hooks import (AlternateLossesHook, MetricsJsonHook, NonFiniteLossHook,
+                    flat_metrics)
 from .label_check import LabelSpaceCheckHook, check_class_counts
 from .loops import ResumableIterTrainLoop
 from .randomness import (SeededDatasetMixin, SeededIndex, derive_seed,
@@ -24,17 +25,19 @@ from .runner import PanopticRunner
 from .samplers import (ClassUniformInfiniteSampler,
                        ResumableAspectRatioBatchSampler,
                        ResumableInfiniteSampler)
+from .tta import enable_tta
 
 __all__ = [
-    'AutoScaleError', 'CheckpointError', 'ClassUniformInfiniteSampler',
-    'CpuAmpOptimWrapper', 'EngineError', 'LabelSpaceCheckHook', 'LaunchError',
-    'MatchReport', 'MetricsJsonHook', 'NonFiniteLossError',
-    'NonFiniteLossHook', 'PanopticRunner', 'ResumableAspectRatioBatchSampler',
-    'ResumableInfiniteSampler', 'ResumableIterTrainLoop', 'SafeCheckpointHook',
-    'SeededDatasetMixin', 'SeededIndex', 'batch_size_warning',
-    'check_class_counts', 'derive_seed', 'draw_test_pictures',
-    'effective_batch', 'enable_amp', 'enable_auto_scale', 'flat_metrics',
-    'latest_checkpoint', 'launched_world_size', 'load_weights', 'on_cpu',
-    'one_line', 'read_checkpoint', 'require_panoptic', 'run_to_exit_code',
-    'scale_to_batch', 'seed_generators', 'seeded', 'tool_config'
+    'AlternateLossesHook', 'AutoScaleError', 'CheckpointError',
+    'ClassUniformInfiniteSampler', 'CpuAmpOptimWrapper', 'EngineError',
+    'LabelSpaceCheckHook', 'LaunchError', 'MatchReport', 'MetricsJsonHook',
+    'NonFiniteLossError', 'NonFiniteLossHook', 'PanopticRunner',
+    'ResumableAspectRatioBatchSampler', 'ResumableInfiniteSampler',
+    'ResumableIterTrainLoop', 'SafeCheckpointHook', 'SeededDatasetMixin',
+    'SeededIndex', 'batch_size_warning', 'check_class_counts', 'derive_seed',
+    'draw_test_pictures', 'effective_batch', 'enable_amp', 'enable_auto_scale',
+    'enable_tta', 'flat_metrics', 'latest_checkpoint', 'launched_world_size',
+    'load_weights', 'on_cpu', 'one_line', 'read_checkpoint',
+    'require_panoptic', 'run_to_exit_code', 'scale_to_batch',
+    'seed_generators', 'seeded', 'tool_config'
 ]

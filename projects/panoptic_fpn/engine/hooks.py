@@ -1,4 +1,4 @@
-"""Hooks of a run: stop on a broken loss, write ``metrics.json``."""
+"""Hooks of a run: alternate losses, stop on a broken one, write scores."""
 import json
 import math
 import os.path as osp
@@ -11,7 +11,9 @@ from mmengine.dist import (all_gather_object, all_reduce, get_rank,
                            is_distributed, master_only)
 from mmengine.hooks import Hook
 
+from ..errors import PanopticError
 from .checkpoint_io import make_plain, write_atomically
+from .checkpoint_match import bare_model
 from .errors import NonFiniteLossError
 
 
@@ -124,6 +126,51 @@ def image_names(data_batch: Any) -> List[str]:
         path, image_id = meta.get('img_path'), meta.get('img_id')
         names.append(f'{path} (id {image_id})' if path else f'id {image_id}')
     return names
+
+
+@HOOKS.register_module()
+class AlternateLossesHook(Hook):
+    """Trains one branch in each iteration, in turns (Table 3c, 'alternate').
+
+    Even iterations have the losses of the instance branch and of RPN, odd
+    ones those of the semantic branch: on all processes alike, and after a
+    resume, too. The idle branch gets no gradient, so the optimizer passes it
+    over: neither weight decay nor momentum moves it.
+
+    Under DDP the config needs ``find_unused_parameters=True``.
+
+    Raises:
+        PanopticError: The model cannot train a branch alone or lacks one, or
+            DDP would wait for the gradients of the idle one.
+    """
+
+    branches = ('instance', 'semantic')
+
+    def before_train(self, runner: Any) -> None:
+        model = bare_model(runner.model)
+        weights = getattr(model, 'loss_weights', {})
+        if not (hasattr(model, 'trained_branch')
+                and all(weights.get(branch) for branch in self.branches)):
+            raise PanopticError(
+                f'AlternateLossesHook: {type(model).__name__} with '
+                f'loss_weights={dict(weights)} has not two branches to train '
+                'in turns. Leave the hook out, or set both weights of '
+                'model.loss_weights above 0.')
+        wrapper = runner.model
+        if getattr(wrapper, 'find_unused_parameters', True) is False:
+            raise PanopticError(
+                'AlternateLossesHook: DDP waits for gradients of the idle '
+                'branch. Set find_unused_parameters=True in the config.')
+
+    def before_train_iter(self,
+                          runner: Any,
+                          batch_idx: int,
+                          data_batch: Any = None) -> None:
+        model = bare_model(runner.model)
+        model.trained_branch = self.branches[runner.iter % 2]
+
+    def after_train(self, runner: Any) -> None:
+        bare_model(runner.model).trained_branch = None
 
 
 @HOOKS.register_module()

@@ -6,7 +6,7 @@ accelerator, process start and wrapping are MMEngine's own.
 import os
 import os.path as osp
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn as nn
@@ -28,6 +28,7 @@ from .distributed import (cpu_wrapper_cfg, init_process_group,
                           launched_world_size, on_cpu, without_sync_bn)
 from .errors import CheckpointError, EngineError, NonFiniteLossError
 from .hooks import PlainCheckpointHook
+from .network_checkpoints import load_networks
 
 #: Key of ``checkpoint['meta']``: what else the batch stream depends on.
 _STREAM = 'data_stream'
@@ -174,17 +175,21 @@ class PanopticRunner(Runner):
 
     def load_checkpoint(
             self,
-            filename: str,
+            filename: Union[str, Sequence[str]],
             map_location: Any = 'cpu',
             strict: bool = False,
             revise_keys: List[Tuple[str, str]] = [(r'^module\.', '')]) -> dict:
         """Load weights with protection on and check that they fit.
 
         Args and return value are those of ``Runner.load_checkpoint``.
+        Several files are for a model of as many networks (``load_from`` of a
+        config, too).
 
         Raises:
             CheckpointError: Names the file, what is wrong and the fix.
         """
+        if not isinstance(filename, str):
+            return self._load_networks(filename, map_location, revise_keys)
         checkpoint = read_checkpoint(filename, map_location)
         policy = EXACT if strict and self._policy != RESUME else self._policy
         if policy == RESUME:
@@ -199,6 +204,18 @@ class PanopticRunner(Runner):
         self._has_loaded = True
         self.logger.info(f'Loaded {len(report.loaded)} tensors from '
                          f'{filename}')
+        return checkpoint
+
+    def _load_networks(self, paths: Sequence[str], map_location: Any,
+                       revise_keys: List[Tuple[str, str]]) -> dict:
+        checkpoint, report, warnings = load_networks(self.model, paths,
+                                                     self._policy,
+                                                     map_location, revise_keys)
+        for warning in warnings:
+            self.logger.warning(warning)
+        self._has_loaded = True
+        self.logger.info(f'Loaded {len(report.loaded)} tensors from '
+                         f'{", ".join(paths)}')
         return checkpoint
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:

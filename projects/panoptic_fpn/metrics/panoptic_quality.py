@@ -21,6 +21,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 import numpy as np
 from mmdet.registry import METRICS
 from mmengine.logging import print_log
+from torch import nn
 
 from ..errors import PanopticError
 from .by_class import scores_by_class
@@ -182,6 +183,9 @@ class PanopticQualityMetric(WritingMetric):
     and numbers are those of mmdet's ``CocoPanopticMetric``; files are written
     only where ``outfile_prefix`` asks for them.
 
+    A model with one branch (lambda_i or lambda_s = 0, Table 2) is judged by
+    what it predicts: PQ_th or PQ_st; the rest is NaN ('n/a').
+
     Args:
         classwise (bool): Whether to print a line for each class.
         format_only (bool): Whether to write the COCO result format and
@@ -217,6 +221,23 @@ class PanopticQualityMetric(WritingMetric):
                 "with '{img_id}' in it that ends with .png.")
         self.classwise = classwise
         self.png_name = png_name
+        self._lacking: Optional[str] = None
+
+    def check_model(self, model: nn.Module) -> None:
+        """See whether the model has one branch alone."""
+        branches = dict(
+            things=getattr(model, 'roi_head', None),
+            stuff=getattr(model, 'semantic_head', None))
+        lacking = [kind for kind, head in branches.items() if head is None]
+        # a model of another kind has neither, and predicts both
+        self._lacking = lacking[0] if len(lacking) == 1 else None
+
+    @property
+    def note(self) -> Optional[str]:
+        """What a table must say beside these scores."""
+        if self._lacking is None:
+            return None
+        return f'no branch for {self._lacking}: their PQ is not judged'
 
     def folder(self) -> str:
         return f'{self.outfile_prefix}.panoptic'
@@ -259,6 +280,10 @@ class PanopticQualityMetric(WritingMetric):
         total = sum_counts([row['counts'] for _, row in rows],
                            space.num_classes)
         quality = class_quality(total)
+        if self._lacking is not None:
+            things = slice(space.num_things)
+            stuff = slice(space.num_things, None)
+            quality[things if self._lacking == 'things' else stuff] = np.nan
         columns = dict(zip(('PQ', 'SQ', 'RQ'), 100 * quality.T))
         self.by_class = scores_by_class(space.names, columns)
         if self.classwise:
@@ -266,7 +291,10 @@ class PanopticQualityMetric(WritingMetric):
                 format_classwise('Panoptic quality by class', space.names,
                                  columns),
                 logger='current')
-        return group_quality(quality, space.num_things)
+        scores = group_quality(quality, space.num_things)
+        if self._lacking is not None:
+            scores.update(PQ=np.nan, SQ=np.nan, RQ=np.nan)
+        return scores
 
     def _write_json(self, rows: List[Row]) -> None:
         """List the PNGs of all images."""

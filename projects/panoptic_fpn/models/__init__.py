@@ -2,8 +2,12 @@ from .mmseg_head import SemanticFPNDecodeHead
 from .panoptic_fpn import TwoStagePanopticFPN
 from .panoptic_fusion_head import PanopticFusionHead
 from .semantic_fpn_head import SemanticFPNHead
+from .semantic_tta import SemanticTTAModel
+from .symmetric_decoder import SymmetricDecoder
+from .two_networks import TwoNetworkPanopticFPN
 
 __all__ = [
     'PanopticFusionHead', 'SemanticFPNDecodeHead', 'SemanticFPNHead',
+    'SemanticTTAModel', 'SymmetricDecoder', 'TwoNetworkPanopticFPN',
     'TwoStagePanopticFPN'
 ]

@@ -13,12 +13,15 @@ from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from mmdet.models.roi_heads.roi_extractors import BaseRoIExtractor
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample, SampleList
-from mmdet.utils import ConfigType, InstanceList, OptConfigType
+from mmdet.utils import ConfigType, OptConfigType
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
 
 from ..errors import PanopticError
 from .precision import give_float32, take_float32
+
+#: Names of the branches, in the order of their FPN groups.
+BRANCHES = ('instance', 'semantic')
 
 
 @MODELS.register_module()
@@ -30,6 +33,11 @@ class TwoStagePanopticFPN(TwoStageDetector):
     not built: neither trained nor evaluated, the single-task baseline of
     Table 2. With lambda_i = 0 RPN goes too.
 
+    Attributes:
+        trained_branch (str | None): 'instance' or 'semantic' where the next
+            losses are of one branch alone, as ``AlternateLossesHook`` sets it
+            (Table 3c).
+
     Args:
         backbone, neck, rpn_head, roi_head, train_cfg, test_cfg,
             data_preprocessor, init_cfg: As mmdet's ``TwoStageDetector``.
@@ -38,9 +46,13 @@ class TwoStagePanopticFPN(TwoStageDetector):
             ``test_cfg.panoptic``.
         loss_weights (dict): ``instance`` (lambda_i) and ``semantic``
             (lambda_s); 1 where not given.
+        fpn_groups (dict, optional): ``instance`` and ``semantic``: channels
+            of each FPN level that the branch alone sees, the instance
+            branch's first. By default both see all. Table 3d.
 
     Raises:
-        PanopticError: An unknown or negative weight, or both weights 0.
+        PanopticError: An unknown or negative weight, both weights 0, or
+            groups that are not the channels of FPN.
     """
 
     def __init__(self,
@@ -51,9 +63,12 @@ class TwoStagePanopticFPN(TwoStageDetector):
                  semantic_head: OptConfigType = None,
                  test_cfg: OptConfigType = None,
                  loss_weights: Optional[Dict[str, float]] = None,
+                 fpn_groups: Optional[Dict[str, int]] = None,
                  **kwargs) -> None:
         self._check_weights(loss_weights or {})
-        weights = dict(instance=1.0, semantic=1.0)
+        if fpn_groups:
+            _check_groups(fpn_groups, kwargs.get('neck') or {})
+        weights = dict.fromkeys(BRANCHES, 1.0)
         weights.update(loss_weights or {})
         if weights['instance'] == 0:
             rpn_head = roi_head = None
@@ -71,6 +86,8 @@ class TwoStagePanopticFPN(TwoStageDetector):
             test_cfg=test_cfg,
             **kwargs)
         self.loss_weights = weights
+        self.fpn_groups = fpn_groups
+        self.trained_branch: Optional[str] = None
         if semantic_head is not None:
             self.semantic_head = MODELS.build(semantic_head)
         self.panoptic_fusion_head = MODELS.build(
@@ -81,7 +98,7 @@ class TwoStagePanopticFPN(TwoStageDetector):
 
     @staticmethod
     def _check_weights(loss_weights: Dict[str, float]) -> None:
-        unknown = set(loss_weights) - {'instance', 'semantic'}
+        unknown = set(loss_weights) - set(BRANCHES)
         if unknown:
             raise PanopticError(
                 f'model.loss_weights has {sorted(unknown)}; known are '
@@ -107,6 +124,25 @@ class TwoStagePanopticFPN(TwoStageDetector):
         """bool: whether the detector has the semantic branch"""
         return getattr(self, 'semantic_head', None) is not None
 
+    def branch_features(self, feats: Tuple[Tensor],
+                        branch: str) -> Tuple[Tensor]:
+        """What a branch sees of the FPN levels.
+
+        Args:
+            feats (tuple[Tensor]): Levels (N, C, h, w).
+            branch (str): 'instance' or 'semantic'.
+
+        Returns:
+            tuple[Tensor]: The same levels; with ``fpn_groups`` copies of the
+            branch's own channels.
+        """
+        if not self.fpn_groups:
+            return feats
+        split = self.fpn_groups['instance']
+        part = slice(split) if branch == 'instance' else slice(split, None)
+        # mmcv's RoIAlign reads memory as if it were contiguous
+        return tuple(feat[:, part].contiguous() for feat in feats)
+
     def loss(self, batch_inputs: Tensor,
              batch_data_samples: SampleList) -> Dict[str, Tensor]:
         """Weighted losses of a batch.
@@ -124,10 +160,14 @@ class TwoStagePanopticFPN(TwoStageDetector):
         """
         feats = self.extract_feat(batch_inputs)
         losses = dict()
-        if self.with_roi_head:
-            losses.update(self._region_loss(feats, batch_data_samples))
-        if self.with_semantic_head:
-            semantic = self.semantic_head.loss(feats, batch_data_samples)
+        if self.with_roi_head and self.trained_branch != 'semantic':
+            losses.update(
+                self._region_loss(
+                    self.branch_features(feats, 'instance'),
+                    batch_data_samples))
+        if self.with_semantic_head and self.trained_branch != 'instance':
+            semantic = self.semantic_head.loss(
+                self.branch_features(feats, 'semantic'), batch_data_samples)
             losses.update(_scaled(semantic, self.loss_weights['semantic']))
         return losses
 
@@ -168,34 +208,65 @@ class TwoStagePanopticFPN(TwoStageDetector):
             What belongs to a branch the model lacks is absent.
         """
         feats = self.extract_feat(batch_inputs)
-        if self.with_roi_head:
-            instances = self._predict_instances(feats, batch_data_samples,
-                                                rescale)
-        else:
-            instances = [None] * len(batch_data_samples)
-        metas = [sample.metainfo for sample in batch_data_samples]
-        if self.with_semantic_head:
-            channels = [
-                logits.argmax(dim=0) for logits in self.semantic_head.predict(
-                    feats, metas, rescale)
-            ]
-        else:
-            channels = [None] * len(batch_data_samples)
+        instances = self.predict_instances(feats, batch_data_samples, rescale)
+        channels = self.predict_channels(feats, batch_data_samples, rescale)
         for sample, *branches in zip(batch_data_samples, instances, channels):
-            self._add_predictions(sample, *branches, rescale=rescale)
+            self.add_predictions(sample, *branches, rescale=rescale)
         return batch_data_samples
 
-    def _predict_instances(self, feats: Tuple[Tensor],
-                           batch_data_samples: SampleList,
-                           rescale: bool) -> InstanceList:
+    def predict_instances(
+            self,
+            feats: Tuple[Tensor],
+            batch_data_samples: SampleList,
+            rescale: bool = True) -> List[Optional[InstanceData]]:
+        """Instances of each image; None without a region branch.
+
+        Args:
+            feats (tuple[Tensor]): FPN levels.
+            batch_data_samples (list[:obj:`DetDataSample`]): N of them.
+            rescale (bool): As in :meth:`predict`.
+        """
+        if not self.with_roi_head:
+            return [None] * len(batch_data_samples)
+        feats = self.branch_features(feats, 'instance')
         proposals = self.rpn_head.predict(
             feats, batch_data_samples, rescale=False)
         return self.roi_head.predict(
             feats, proposals, batch_data_samples, rescale=rescale)
 
-    def _add_predictions(self, sample: DetDataSample,
-                         instances: Optional[InstanceData],
-                         channels: Optional[Tensor], rescale: bool) -> None:
+    def predict_channels(self,
+                         feats: Tuple[Tensor],
+                         batch_data_samples: SampleList,
+                         rescale: bool = True) -> List[Optional[Tensor]]:
+        """Channel of each pixel (h, w) of each image; None without a
+        semantic branch.
+
+        Args:
+            feats (tuple[Tensor]): FPN levels.
+            batch_data_samples (list[:obj:`DetDataSample`]): N of them.
+            rescale (bool): As in :meth:`predict`.
+        """
+        if not self.with_semantic_head:
+            return [None] * len(batch_data_samples)
+        metas = [sample.metainfo for sample in batch_data_samples]
+        return [
+            logits.argmax(dim=0) for logits in self.semantic_head.predict(
+                self.branch_features(feats, 'semantic'), metas, rescale)
+        ]
+
+    def add_predictions(self,
+                        sample: DetDataSample,
+                        instances: Optional[InstanceData],
+                        channels: Optional[Tensor],
+                        rescale: bool = True) -> None:
+        """Merge both branches and fill a sample as :meth:`predict` says.
+
+        Args:
+            sample (:obj:`DetDataSample`): Is changed.
+            instances (InstanceData, optional): Of the region branch.
+            channels (Tensor, optional): (h, w), of the semantic branch.
+            rescale (bool): Whether both are of the original size.
+        """
         shape = sample.ori_shape if rescale else sample.img_shape
         predict_things = (
             self.with_semantic_head and self.semantic_head.predict_things)
@@ -218,13 +289,30 @@ class TwoStagePanopticFPN(TwoStageDetector):
         feats = self.extract_feat(batch_inputs)
         outputs: List = []
         if self.with_roi_head:
+            regions = self.branch_features(feats, 'instance')
             proposals = self.rpn_head.predict(
-                feats, batch_data_samples, rescale=False)
+                regions, batch_data_samples, rescale=False)
             outputs.extend(
-                self.roi_head.forward(feats, proposals, batch_data_samples))
+                self.roi_head.forward(regions, proposals, batch_data_samples))
         if self.with_semantic_head:
-            outputs.append(self.semantic_head(feats))
+            outputs.append(
+                self.semantic_head(self.branch_features(feats, 'semantic')))
         return tuple(outputs)
+
+
+def _check_groups(groups: Dict[str, int], neck: dict) -> None:
+    """Both branches have channels, which together are all.
+
+    Raises:
+        PanopticError: Names the groups and the channels of FPN.
+    """
+    channels = neck.get('out_channels')
+    if (set(groups) != set(BRANCHES) or min(groups.values()) < 1
+            or sum(groups.values()) != channels):
+        raise PanopticError(
+            f'model.fpn_groups={dict(groups)}: instance and semantic must '
+            f'have channels that add up to model.neck.out_channels={channels}'
+            '.')
 
 
 def _scaled(losses: Dict[str, Tensor], weight: float) -> Dict[str, Tensor]:

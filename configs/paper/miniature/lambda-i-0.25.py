@@ -1,0 +1,3 @@
+_base_ = './lambda-s-0.5.py'
+# Tables 2c and 2d: lambda_i = 0.25, lambda_s = 1
+model = dict(loss_weights=dict(instance=0.25, semantic=1.0))

@@ -1,0 +1,3 @@
+_base_ = './lambda-s-0.5.py'
+# Tables 2a and 2b: lambda_s = 0.1, lambda_i = 1
+model = dict(loss_weights=dict(semantic=0.1))

@@ -1,0 +1,3 @@
+_base_ = './lambda-i-0.0.py'
+# Table 1c: 64 channels in the semantic branch
+model = dict(semantic_head=dict(channels=64))

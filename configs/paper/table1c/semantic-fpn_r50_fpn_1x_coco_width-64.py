@@ -1,0 +1,3 @@
+_base_ = '../../coco/semantic-fpn_r50_fpn_1x_coco.py'
+# Table 1c: 64 channels in the semantic branch (mIoU 39.6)
+model = dict(semantic_head=dict(channels=64))

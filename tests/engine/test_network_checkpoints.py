@@ -1,0 +1,96 @@
+"""Two checkpoints for a model of two networks."""
+import pytest
+import torch
+from torch import nn
+
+from projects.panoptic_fpn.engine.checkpoint_match import EXACT
+from projects.panoptic_fpn.engine.errors import CheckpointError
+from projects.panoptic_fpn.engine.network_checkpoints import load_networks
+from projects.panoptic_fpn.labels import LabelSpace
+
+
+class Pair(nn.Module):
+    networks = ('instance_network', 'semantic_network')
+
+    def __init__(self):
+        super().__init__()
+        self.instance_network = nn.ModuleDict(
+            dict(backbone=nn.Linear(2, 2), box=nn.Linear(2, 3)))
+        self.semantic_network = nn.ModuleDict(
+            dict(backbone=nn.Linear(2, 2), seg=nn.Linear(2, 4)))
+
+
+def meta(names=('cat', 'dog', 'sky')):
+    categories = [
+        dict(id=i, name=name, isthing=int(name != 'sky'))
+        for i, name in enumerate(names)
+    ]
+    return LabelSpace.from_coco(categories).metainfo()
+
+
+@pytest.fixture
+def files(tmp_path):
+    pair, paths = Pair(), []
+    for name in pair.networks:
+        paths.append(str(tmp_path / f'{name}.pth'))
+        save(paths[-1], getattr(pair, name), meta())
+    return pair, paths
+
+
+def save(path, network, dataset_meta):
+    torch.save(
+        dict(
+            state_dict=network.state_dict(),
+            meta=dict(dataset_meta=dataset_meta)), path)
+
+
+def test_each_network_gets_its_own(files):
+    expected, paths = files
+    model = Pair()
+    _, report, warnings = load_networks(model, paths, EXACT)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, expected.state_dict()[name])
+    assert sorted(report.loaded) == sorted(model.state_dict())
+    assert warnings == []
+
+
+def test_what_a_file_has_besides_is_a_warning(files):
+    """A joint model's file, say, in the place of a single one's."""
+    pair, paths = files
+    joint = nn.ModuleDict(
+        dict(
+            backbone=nn.Linear(2, 2), box=nn.Linear(2, 3), seg=nn.Linear(2,
+                                                                         4)))
+    save(paths[0], joint, meta())
+    _, _, warnings = load_networks(Pair(), paths, EXACT)
+    assert len(warnings) == 1 and 'instance_network' in warnings[0]
+    assert paths[0] in warnings[0] and 'seg.weight' in warnings[0]
+
+
+def test_swapped_files_are_refused_with_the_order(files):
+    _, paths = files
+    with pytest.raises(CheckpointError) as error:
+        load_networks(Pair(), paths[::-1], EXACT)
+    text = str(error.value)
+    assert paths[1] in text and 'instance_network, semantic_network' in text
+
+
+def test_different_classes_are_refused_with_both_named(files):
+    pair, paths = files
+    # as many of each kind: no shape gives them away
+    save(paths[1], pair.semantic_network, meta(('cat', 'cow', 'sky')))
+    with pytest.raises(CheckpointError) as error:
+        load_networks(Pair(), paths, EXACT)
+    text = str(error.value)
+    assert all(path in text for path in paths)
+    assert 'cow' in text and 'dog' in text and 'cat' not in text
+
+
+@pytest.mark.parametrize('count', [1, 3])
+def test_as_many_files_as_networks(files, count):
+    _, paths = files
+    given = (paths * 2)[:count]
+    with pytest.raises(CheckpointError, match='takes 2'):
+        load_networks(Pair(), given, EXACT)
+    with pytest.raises(CheckpointError, match='Linear, which takes 1'):
+        load_networks(nn.Linear(2, 2), paths, EXACT)
