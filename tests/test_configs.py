@@ -41,9 +41,8 @@ def test_model_builds_and_names_exist(name):
             assert METRICS.get(metric.type) is not None
     for hook in [*cfg.default_hooks.values(), *cfg.custom_hooks]:
         assert HOOKS.get(hook.type) is not None
-    for loader in filter(
-            None,
-        (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader)):
+    loaders = (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader)
+    for loader in filter(None, loaders):
         assert DATASETS.get(loader.dataset.type) is not None
         assert DATA_SAMPLERS.get(loader.sampler.type) is not None
         for transform in loader.dataset.pipeline:

@@ -93,9 +93,27 @@ def test_an_interrupted_call_leaves_nothing_half_written(
         patch.setattr(cv2, 'imwrite', fail_later)
         with pytest.raises(KeyboardInterrupt):
             write_dataset(str(target), **RECIPE)
-    assert not target.exists()
+    assert list(tmp_path.iterdir()) == []
     write_dataset(str(target), **RECIPE)
     assert len(list(target.rglob('*.png'))) == 2 * (12 + 4)
+
+
+def test_runs_that_start_side_by_side_share_the_files(tmp_path, monkeypatch):
+    """The second is done while the first still writes."""
+    target = tmp_path / 'data'
+    plain, nested = cv2.imwrite, []
+
+    def write_amid(path, image):
+        if not nested:
+            nested.append(path)
+            write_dataset(str(target), **RECIPE)
+            nested.append(sorted(target.rglob('*')))
+        return plain(path, image)
+
+    monkeypatch.setattr(cv2, 'imwrite', write_amid)
+    write_dataset(str(target), **RECIPE)
+    assert sorted(target.rglob('*')) == nested[1]
+    assert list(tmp_path.iterdir()) == [target]
 
 
 def test_dataset_draws_what_is_missing(tmp_path):

@@ -16,6 +16,7 @@ import os
 import os.path as osp
 import shutil
 import sys
+import uuid
 from typing import List, Tuple
 
 import cv2
@@ -250,7 +251,8 @@ def write_dataset(root: str,
     """Write the data set of a seed, unless it is there already.
 
     It is written beside ``root`` and moved there when complete, so an
-    interrupted call leaves nothing half written.
+    interrupted call leaves nothing half written. Of runs that start side by
+    side the first to be done moves its files there, the others take them.
 
     Args:
         root (str): Folder to create.
@@ -268,27 +270,44 @@ def write_dataset(root: str,
         num_val=num_val,
         size=size,
         seed=seed)
-    stamp = osp.join(root, 'recipe.json')
-    if osp.exists(root):
-        found = None
-        if osp.exists(stamp):
-            with open(stamp) as file:
-                found = json.load(file)
-        if found != recipe:
-            raise PanopticError(
-                f'{root}: holds {found or "other files"}, wanted {recipe}. '
-                'Delete the folder or set another data_root.')
+    if _is_written(root, recipe):
         return
     print_log(
         f'Drawing {num_train} + {num_val} synthetic images to {root}',
         logger='current')
-    partial = f'{root.rstrip("/")}.partial'
-    shutil.rmtree(partial, ignore_errors=True)
-    write_split(partial, 'train', num_train, size, 2 * seed)
-    write_split(partial, 'val', num_val, size, 2 * seed + 1)
-    with open(osp.join(partial, 'recipe.json'), 'w') as file:
-        json.dump(recipe, file)
-    os.rename(partial, root)
+    partial = f'{root.rstrip("/")}.partial-{uuid.uuid4().hex[:8]}'
+    try:
+        write_split(partial, 'train', num_train, size, 2 * seed)
+        write_split(partial, 'val', num_val, size, 2 * seed + 1)
+        with open(osp.join(partial, 'recipe.json'), 'w') as file:
+            json.dump(recipe, file)
+        if not _is_written(root, recipe):
+            os.rename(partial, root)
+    except OSError:
+        # another run moved its files there between the two lines above
+        if not _is_written(root, recipe):
+            raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _is_written(root: str, recipe: dict) -> bool:
+    """Whether the data set is there.
+
+    Raises:
+        PanopticError: Something else is.
+    """
+    if not osp.exists(root):
+        return False
+    stamp, found = osp.join(root, 'recipe.json'), None
+    if osp.exists(stamp):
+        with open(stamp) as file:
+            found = json.load(file)
+    if found != recipe:
+        raise PanopticError(
+            f'{root}: holds {found or "other files"}, wanted {recipe}. '
+            'Delete the folder or set another data_root.')
+    return True
 
 
 @DATASETS.register_module()
