@@ -6,8 +6,13 @@ data_root = 'data/synthetic_shapes_96/'
 data = dict(
     data_root=data_root,
     generate=dict(num_train=1000, num_val=200, size=96, seed=0))
+test_pipeline = [
+    _base_.test_pipeline[0],
+    dict(type='PanopticResize', scale=(96, 96), keep_ratio=True),
+    *_base_.test_pipeline[2:],
+]
 train_dataloader = dict(batch_size=4, dataset=data)
-test_dataloader = dict(dataset=data)
+test_dataloader = dict(dataset=dict(**data, pipeline=test_pipeline))
 val_cfg, val_dataloader, val_evaluator = None, None, None
 
 max_iters = 400
