@@ -1,11 +1,12 @@
 """What tools and notebooks call: models from files, images in, files out."""
 from .browse import browse_dataset
+from .class_frequencies import class_frequencies
 from .inference import PanopticResult, inference_panoptic, init_model
 from .results import find_images, panoptic_segments, unique_stems, write_result
 from .sweep import format_sweep, save_branches, sweep_merge
 
 __all__ = [
-    'PanopticResult', 'browse_dataset', 'find_images', 'format_sweep',
-    'inference_panoptic', 'init_model', 'panoptic_segments', 'save_branches',
-    'sweep_merge', 'unique_stems', 'write_result'
+    'PanopticResult', 'browse_dataset', 'class_frequencies', 'find_images',
+    'format_sweep', 'inference_panoptic', 'init_model', 'panoptic_segments',
+    'save_branches', 'sweep_merge', 'unique_stems', 'write_result'
 ]

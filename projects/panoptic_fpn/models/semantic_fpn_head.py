@@ -6,7 +6,7 @@ K     num_stuff + 1, last channel = 'other' (any thing), as on COCO; or
       num_things + num_stuff, in label order, as on Cityscapes (section 4.1)
 H, W  padded batch size in pixels, multiples of 32
 """
-from typing import Dict, Iterator, List, Sequence, Tuple
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from mmseg.models.decode_heads import FPNHead
 from torch import Tensor, nn
 
 from ..labels import channel_labels, semantic_channels
+from .class_balance import log_prior
 from .semantic_loss import semantic_cross_entropy
 
 
@@ -126,6 +127,8 @@ class SemanticFPNHead(SemanticBranch):
         num_stuff_classes (int): S.
         predict_things (bool): One channel for each thing class (Cityscapes)
             instead of one 'other' channel for all (COCO). Section 4.1.
+        class_balance (dict, optional): ``file`` and ``power`` of
+            :meth:`balance_classes`. Table 1b.
         **kwargs: Further arguments of :class:`SemanticBranch`.
     """
 
@@ -133,6 +136,7 @@ class SemanticFPNHead(SemanticBranch):
                  num_things_classes: int = 80,
                  num_stuff_classes: int = 53,
                  predict_things: bool = False,
+                 class_balance: Optional[dict] = None,
                  **kwargs) -> None:
         label_channels = semantic_channels(num_things_classes,
                                            num_stuff_classes, predict_things)
@@ -147,6 +151,24 @@ class SemanticFPNHead(SemanticBranch):
             'label_channels',
             torch.from_numpy(np.append(label_channels, -1)),
             persistent=False)
+        self.register_buffer('log_prior', None, persistent=False)
+        if class_balance is not None:
+            self.balance_classes(**class_balance)
+
+    def balance_classes(self, file: str, power: float = 1.0) -> None:
+        """Divide predicted probabilities by a power of class frequencies.
+
+        The loss and the weights stay as they are.
+
+        Args:
+            file (str): Written by ``tools/class_frequencies.py``.
+            power (float): 0 for no balance, 1 for equally frequent classes.
+
+        Raises:
+            PanopticError: See ``class_balance.log_prior``.
+        """
+        self.log_prior = log_prior(file, power, self.num_classes,
+                                   self.predict_things)
 
     def loss(self, feats: Tuple[Tensor],
              batch_data_samples: SampleList) -> Dict[str, Tensor]:
@@ -188,6 +210,8 @@ class SemanticFPNHead(SemanticBranch):
             Tensor: Float32 logits (K, h, w).
         """
         logits = self(feats).float()
+        if self.log_prior is not None:
+            logits = logits - self.log_prior[:, None, None]
         for single, meta in zip(logits, batch_img_metas):
             single = self._resize(single, meta['batch_input_shape'])
             height, width = meta['img_shape'][:2]

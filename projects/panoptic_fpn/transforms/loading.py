@@ -21,6 +21,8 @@ from ..labels import MAX_SEGMENT_ID, rgb_to_id
 #: Of label images that a converter has read, such as Cityscapes'.
 _PREPARE_AGAIN = ('The file has changed since the data set was prepared: '
                   'run its converter again.')
+_NO_CLASS = ('Add these classes to "categories" of the JSON, or the values to '
+             'void_ids of the data set.')
 
 #: What mmcv and mmdet pad a segmentation map with; never a segment.
 PADDING = 255
@@ -82,12 +84,15 @@ class LoadPanopticMap(BaseTransform):
     The PNG is COCO's (8-bit RGB, id = R + 256 G + 256^2 B, 0 = void); or,
     where the annotation lists ``void_ids``, it has one channel of 8 or 16
     bits that holds the ids themselves, such as Cityscapes' own
-    ``*_instanceIds.png``. In a training pipeline it comes before the
-    geometry, in a test pipeline after it: ground truth is evaluated at the
-    original size.
+    ``*_instanceIds.png``. With ``class_map`` these ids are classes, of which
+    any may be absent, and a palette is passed over (COCO-Stuff's pixel maps
+    have one). In a training pipeline it comes before the geometry, in a test
+    pipeline after it: ground truth is evaluated at the original size.
 
     Required Keys: seg_map_path, segments_info (both None: no annotation,
-    nothing is done), ori_shape; void_ids, ignored_ids (optional)
+    nothing is done), ori_shape; void_ids, ignored_ids, class_map (optional)
+
+    Modified Keys: segments_info (with ``class_map``: without absent classes)
 
     Added Keys: gt_seg_map
 
@@ -117,31 +122,37 @@ class LoadPanopticMap(BaseTransform):
             raise PanopticError(
                 f'{path}: its image is flipped already. Put LoadPanopticMap '
                 'before RandomFlip.')
-        pixels = self._read(path)
+        class_map = results.get('class_map', False)
+        pixels = self._read(path, class_map)
         if pixels.shape[:2] != tuple(results['ori_shape'][:2]):
             raise CorruptFileError(
                 f'{path}: the PNG is {pixels.shape[:2]} (h, w), its image '
                 f'{results["img_path"]} is {tuple(results["ori_shape"][:2])}. '
                 'Export the PNG at the size of the image.')
         void_ids = results.get('void_ids')
-        self._check_format(pixels, path, gray=void_ids is not None)
+        self._check_format(pixels, path, void_ids is not None, class_map)
+        if class_map:
+            results['segments_info'] = _present(results['segments_info'],
+                                                pixels)
         ids = [segment['id'] for segment in results['segments_info']]
         ids += results.get('ignored_ids', [])
         if void_ids is None:
             indices, unknown = self._rgb_indices(pixels, ids)
         else:
             indices, unknown = self._gray_indices(pixels, ids, void_ids)
-        self._check_ids(indices, unknown, ids, path, void_ids is not None)
+        self._check_ids(indices, unknown, ids, path, void_ids is not None,
+                        class_map)
         results['gt_seg_map'] = indices
         return results
 
-    def _read(self, path: str) -> np.ndarray:
+    def _read(self, path: str, class_map: bool) -> np.ndarray:
         """Pixels (h, w) or (h, w, channels), channels as OpenCV orders."""
         png = read_bytes(path, 'panoptic PNG', self.backend_args)
+        # OpenCV turns the indices of a palette into colours
+        backend = 'pillow' if class_map else 'cv2'
         try:
-            pixels = cv2.imdecode(
-                np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
-        except cv2.error:
+            pixels = mmcv.imfrombytes(png, flag='unchanged', backend=backend)
+        except (cv2.error, OSError, SyntaxError, ValueError):
             pixels = None
         if pixels is None:
             raise CorruptFileError(
@@ -150,13 +161,16 @@ class LoadPanopticMap(BaseTransform):
         return pixels
 
     @staticmethod
-    def _check_format(pixels: np.ndarray, path: str, gray: bool) -> None:
+    def _check_format(pixels: np.ndarray, path: str, gray: bool,
+                      class_map: bool) -> None:
         if gray:
             if pixels.ndim != 2 or pixels.dtype not in (np.uint8, np.uint16):
+                wanted = ('a map of classes has' if class_map else
+                          'its annotation lists void_ids, which go with')
                 raise CorruptFileError(
-                    f'{path}: shape {pixels.shape} of {pixels.dtype}; its '
-                    'annotation lists void_ids, which go with one channel of '
-                    '8 or 16 bits. Restore the original label image.')
+                    f'{path}: shape {pixels.shape} of {pixels.dtype}; '
+                    f'{wanted} one channel of 8 or 16 bits. Restore the '
+                    'original label image.')
         elif (pixels.dtype != np.uint8 or pixels.ndim != 3
               or pixels.shape[2] != 3):
             raise CorruptFileError(
@@ -195,13 +209,15 @@ class LoadPanopticMap(BaseTransform):
 
     @staticmethod
     def _check_ids(indices: np.ndarray, unknown: np.ndarray, ids: List[int],
-                   path: str, prepared: bool) -> None:
+                   path: str, prepared: bool, class_map: bool) -> None:
         if unknown.size:
-            remedy = _PREPARE_AGAIN if prepared else (
+            what, remedy = 'segment', _PREPARE_AGAIN if prepared else (
                 'Add the segments to segments_info or make the pixels black '
                 '(void).')
+            if class_map:
+                what, remedy = 'category', _NO_CLASS
             raise CorruptFileError(
-                f'{path}: {unknown.size} pixels have segment ids that the '
+                f'{path}: {unknown.size} pixels have {what} ids that the '
                 f'JSON does not list: {np.unique(unknown)[:5].tolist()}. '
                 f'{remedy}')
         values = segment_values(len(ids))
@@ -215,6 +231,12 @@ class LoadPanopticMap(BaseTransform):
             raise CorruptFileError(
                 f'{path}: the JSON lists segments without a pixel in the PNG: '
                 f'ids {missing[:5]}. {remedy}')
+
+
+def _present(segments: List[dict], pixels: np.ndarray) -> List[dict]:
+    """Those segments whose id occurs among pixels of 8 or 16 bits."""
+    areas = np.bincount(pixels.ravel())
+    return [s for s in segments if s['id'] < len(areas) and areas[s['id']]]
 
 
 def _map_dtype(num_segments: int) -> type:
