@@ -1,0 +1,124 @@
+"""What the paper claims, held against ranges of our trainings.
+
+A verdict is never stronger than the data: a difference counts where the
+ranges from lowest to highest seed do not overlap, and where each side has at
+least three seeds. Of two settings without any difference, the ranges of three
+seeds each come apart in 1 of 10 cases, those of two seeds in 1 of 3.
+"""
+from dataclasses import dataclass
+from typing import Dict, List, Mapping, Optional, Tuple
+
+from .results import Spread
+from .rows import Claim, Row
+
+MIN_SEEDS = 3
+AGREES, CONTRADICTS = 'agrees', 'contradicts'
+NO_EFFECT, NOT_JUDGED = 'no visible effect', 'not judged'
+NOT_RUN = 'not run'
+#: In the order of a summary.
+VERDICTS = (AGREES, CONTRADICTS, NO_EFFECT, NOT_JUDGED, NOT_RUN)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One of :data:`VERDICTS` (for a ratio, the ratio) and its numbers."""
+
+    claim: Claim
+    data: str
+    verdict: str
+    why: str
+
+
+def judge(claim: Claim,
+          ours: Mapping[str, Spread],
+          data: str,
+          fixed: Mapping[str, float] = {},
+          tolerance: float = 0.) -> Verdict:
+    """Hold a claim against our values.
+
+    Args:
+        claim (Claim): Its rows and metric.
+        ours (Mapping[str, Spread]): Values of the metric by label.
+        data (str): Named in the verdict.
+        fixed (Mapping[str, float]): Printed values of other systems, by
+            label; they have no range.
+        tolerance (float): Difference of medians that is 'comparable' however
+            narrow the ranges are.
+    """
+    left = [label for label in claim.left if label in ours]
+    right = ours.get(claim.right)
+    if right is None and claim.right in fixed:
+        right = Spread([fixed[claim.right]])
+    missing = [] if left else list(claim.left)
+    missing += [] if right else [claim.right]
+    if missing:
+        return Verdict(claim, data, NOT_RUN, f'without {", ".join(missing)}')
+    best = max(left, key=lambda label: ours[label].median)
+    if claim.kind == 'ratio':
+        ratio = ours[best].median / right.median
+        return Verdict(claim, data, f'ratio {ratio:.2f}',
+                       f'the paper: about {claim.factor}')
+    of = f' (best of {len(left)} rows)' if len(left) > 1 else ''
+    why = (f'{best}{of} {describe(ours[best])} against {claim.right} '
+           f'{describe(right)}')
+    sides = [ours[best]] + [right] * (claim.right not in fixed)
+    if min(len(side.values) for side in sides) < MIN_SEEDS:
+        return Verdict(claim, data, NOT_JUDGED,
+                       f'{why}: fewer than {MIN_SEEDS} seeds')
+    return Verdict(claim, data,
+                   _verdict(claim.kind, ours[best], right, tolerance), why)
+
+
+def _verdict(kind: str, left: Spread, right: Spread, tolerance: float) -> str:
+    if kind == 'comparable':
+        # beyond the last digit of a float
+        near = round(abs(left.median - right.median), 6) <= tolerance
+        return AGREES if near or left.overlaps(right) else CONTRADICTS
+    if left.overlaps(right):
+        return NO_EFFECT
+    return AGREES if left.low > right.high else CONTRADICTS
+
+
+def describe(spread: Spread) -> str:
+    """'39.0 (38.8 to 39.3, 5 seeds)'; a printed number is alone."""
+    if len(spread.values) == 1:
+        return f'{spread.median:.1f}'
+    return (f'{spread.median:.1f} ({spread.low:.1f} to {spread.high:.1f}, '
+            f'{len(spread.values)} seeds)')
+
+
+def judge_rows(claims: Tuple[Claim, ...], rows: List[Row],
+               ours: Mapping[str, Dict[str,
+                                       Spread]], data: str) -> List[Verdict]:
+    """Judge a table's claims on the rows of one data set.
+
+    Args:
+        claims (tuple[Claim]): Of the table.
+        rows (list[Row]): Those of the data set.
+        ours (Mapping[str, dict[str, Spread]]): Metrics by label.
+        data (str): The data set.
+    """
+    verdicts = []
+    for claim in claims:
+        values = {
+            label: found[claim.metric]
+            for label, found in ours.items() if claim.metric in found
+        }
+        printed = {row.label: row.paper[claim.metric] for row in rows}
+        fixed = {
+            row.label: printed[row.label]
+            for row in rows
+            if row.config is None and printed[row.label] is not None
+        }
+        verdicts.append(
+            judge(claim, values, data, fixed, _tolerance(claim, printed)))
+    return verdicts
+
+
+def _tolerance(claim: Claim, printed: Mapping[str, Optional[float]]) -> float:
+    """The difference that the paper itself calls comparable."""
+    values = [printed.get(label) for label in (claim.left[0], claim.right)]
+    if claim.kind != 'comparable' or None in values:
+        return 0.
+    # of numbers with one digit
+    return round(abs(values[0] - values[1]), 1)

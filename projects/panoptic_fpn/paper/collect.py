@@ -1,0 +1,229 @@
+"""What folders of runs hold, table by table.
+
+In    the tables and one or more work directories
+Out   :class:`Report`: for each row the states of its seeds and the spread of
+      each metric; what is half done; verdicts of the claims
+
+The miniature has one run for the rows of both data sets, so tables that
+differ in the data set alone (2a and 2b, 2c and 2d) become one.
+"""
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+
+from .claims import Verdict, judge_rows
+from .configs import Weights
+from .errors import PaperError
+from .plan import best_of, grid_of, run_of
+from .results import Spread, State, read_complexity, spreads, states_of
+from .rows import Book, Row, Table
+from .steps import Run, complexity_file
+
+Spreads = Dict[str, Spread]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The best of section 4.4's weights, by the median PQ."""
+
+    weights: Weights
+    found: Spreads
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """A row of a report; ``paper`` has its numbers by data set."""
+
+    name: str
+    label: str
+    title: str
+    paper: Mapping[str, Mapping[str, Optional[float]]]
+    run: bool
+    states: Mapping[int, State] = field(default_factory=dict)
+    found: Spreads = field(default_factory=dict)
+    grid: Optional[Grid] = None
+    config: Optional[str] = None
+
+    @property
+    def seeds(self) -> List[int]:
+        """Seeds that are done."""
+        return [s for s, state in self.states.items() if state.metrics]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table of a report, or what several tables have in common."""
+
+    tables: Tuple[Table, ...]
+    columns: Tuple[str, ...]
+    results: Tuple[Result, ...]
+    verdicts: Tuple[Verdict, ...]
+
+    @property
+    def id(self) -> str:
+        return '-'.join(table.id for table in self.tables)
+
+    @property
+    def data(self) -> Tuple[str, ...]:
+        return tuple(d for table in self.tables for d in table.data)
+
+
+@dataclass(frozen=True)
+class Report:
+    """All of it."""
+
+    sections: Tuple[Section, ...]
+    #: name of a run with its seed: what is there of it
+    unfinished: Mapping[str, str]
+    #: folders without any run
+    empty: Tuple[Path, ...]
+    miniature: bool
+
+
+def collect(book: Book,
+            work_dirs: Sequence[Path],
+            miniature: bool = False) -> Report:
+    """Read all runs of some work directories.
+
+    Args:
+        book (Book): The tables.
+        work_dirs (Sequence[Path]): As ``tools/paper.py run`` fills them; of
+            a run with the same seed in several, the first that is done.
+        miniature (bool): The miniature's runs.
+
+    Raises:
+        PaperError: None of the folders exists, or a config is missing.
+    """
+    if not any(path.is_dir() for path in work_dirs):
+        raise PaperError(f'{", ".join(map(str, work_dirs))}: no such folder. '
+                         'Name what --work-dir of `tools/paper.py run` was.')
+    reader = _Reader(book, work_dirs, miniature)
+    if miniature:
+        sections = reader.miniature_sections()
+    else:
+        sections = [reader.section(table) for table in book.tables]
+    empty = tuple(path for path in work_dirs if path not in reader.filled)
+    return Report(tuple(sections), reader.unfinished, empty, miniature)
+
+
+class _Reader:
+    """Reads runs, and notes what is half done and which folders hold any."""
+
+    def __init__(self, book: Book, work_dirs: Sequence[Path],
+                 miniature: bool) -> None:
+        self.book, self.work_dirs = book, work_dirs
+        self.miniature = miniature
+        self.unfinished: Dict[str, str] = {}
+        self.filled: set = set()
+
+    def states(self, run: Run) -> Dict[int, State]:
+        """States of a run, noted."""
+        for network in run.networks:
+            self.states(network)
+        states = states_of(run, self.work_dirs)
+        for seed, state in states.items():
+            self.filled.update(path for path in self.work_dirs
+                               if path in state.folder.parents)
+            if state.half:
+                self.unfinished[f'{run.name} seed {seed}'] = (
+                    f'{state.text} ({state.folder})')
+        return states
+
+    def section(self, table: Table) -> Section:
+        """A table as it is printed."""
+        results = tuple(self.result(table, row) for row in table.rows)
+        verdicts = []
+        for data in table.data:
+            rows = table.of_data(data)
+            ours = {
+                row.label: result.found
+                for row, result in zip(table.rows, results) if row.data == data
+            }
+            verdicts += judge_rows(table.claims, rows, ours, data)
+        return Section((table, ), table.columns, results, tuple(verdicts))
+
+    def result(self, table: Table, row: Row) -> Result:
+        paper = {row.data: row.paper}
+        if row.config is None:
+            return Result(row.name, row.label, row.title, paper, False)
+        states: Dict[int, State] = {}
+        if row.trained:
+            states = self.states(run_of(self.book, row))
+        found = spreads(states, table.columns)
+        if table.compute:
+            part = 'trunk' if row.computed else 'total'
+            found.update(self.compute(row, part))
+        return Result(row.name, row.label, row.title, paper, True, states,
+                      found, self.grid(table, row), row.config)
+
+    def compute(self, row: Row, part: str) -> Spreads:
+        for work_dir in self.work_dirs:
+            path = complexity_file(work_dir, self.book.path(row.config))
+            try:
+                known = read_complexity(path, part)
+            except PaperError as error:
+                self.unfinished[path.name] = str(error)
+                continue
+            if known:
+                self.filled.add(work_dir)
+                return {name: Spread([value]) for name, value in known.items()}
+        return {}
+
+    def grid(self, table: Table, row: Row) -> Optional[Grid]:
+        """The best of the grid; None where no run of it alone is there."""
+        runs = grid_of(self.book, row)
+        if not any((path / run.name).is_dir()
+                   for run in runs.values() if run.weights
+                   for path in self.work_dirs):
+            return None
+        for run in runs.values():
+            self.states(run)
+        best, done = best_of(runs, self.work_dirs)
+        if best is None:
+            return None
+        run = runs[best]
+        if row.test_config:
+            config = self.book.path(row.test_config)
+            run = replace(run, test_config=config)
+        found = spreads(self.states(run), table.columns)
+        return Grid(best, found, done, len(runs))
+
+    def miniature_sections(self) -> List[Section]:
+        groups: Dict[Tuple, List[Table]] = {}
+        for table in self.book.tables:
+            key = tuple(
+                dict.fromkeys(
+                    (row.label, row.miniature) for row in table.rows))
+            if all(row.miniature for row in table.rows):
+                groups.setdefault(key, []).append(table)
+        return [self.miniature_section(group) for group in groups.values()]
+
+    def miniature_section(self, tables: Sequence[Table]) -> Section:
+        """Tables that stand on the same miniature runs, as one."""
+        columns = tuple(
+            dict.fromkeys(name for table in tables for name in table.columns))
+        by_label: Dict[str, List[Row]] = {}
+        for table in tables:
+            for row in table.rows:
+                by_label.setdefault(row.label, []).append(row)
+        results = []
+        for label, rows in by_label.items():
+            run = run_of(self.book, rows[0], miniature=True)
+            states = self.states(run)
+            results.append(
+                Result(
+                    run.name,
+                    label,
+                    rows[0].title, {row.data: row.paper
+                                    for row in rows},
+                    True,
+                    states,
+                    spreads(states, columns),
+                    config=rows[0].miniature_config))
+        claims = dict.fromkeys(claim for table in tables
+                               for claim in table.claims)
+        ours = {result.label: result.found for result in results}
+        verdicts = judge_rows(tuple(claims), [], ours, 'miniature')
+        return Section(tuple(tables), columns, tuple(results), tuple(verdicts))

@@ -1,0 +1,153 @@
+"""The model zoo page and the recorded results."""
+import re
+
+import pytest
+
+from projects.panoptic_fpn.paper import PaperError
+from projects.panoptic_fpn.paper.collect import collect
+from projects.panoptic_fpn.paper.saved import (HEADER, read_results,
+                                               save_results)
+from projects.panoptic_fpn.paper.zoo import image_shape, zoo_page
+
+from .fakes import BOOK, ROOT, write_metrics
+
+COCO = 'coco/panoptic-fpn_r50_fpn_1x_coco.py'
+ENTRY = f"""
+results:
+  - config: {COCO}
+    seeds: 2
+    metrics: {{PQ: [39.1, 39.0, 39.2], AP: [33.0, 32.0, 34.0]}}
+"""
+
+
+def write(tmp_path, text):
+    path = tmp_path / 'results.yml'
+    path.write_text(text)
+    return path
+
+
+def page(saved={}):
+    asked = []
+
+    def memory(config, shape, batch):
+        asked.append((config.stem, shape, batch))
+        return 3 * 2**30
+
+    return zoo_page(BOOK, saved, memory), asked
+
+
+def line_of(text, config):
+    stem = config.split('/')[-1].removesuffix('.py')
+    line, = [line for line in text.splitlines() if f'| [{stem}](' in line]
+    return [cell.strip() for cell in line.strip('|').split('|')]
+
+
+def test_a_line_of_the_page():
+    text, _ = page()
+    assert line_of(text, COCO)[1:] == [
+        '90k x 16, lr 0.02', '3.0 GB',
+        'AP 33.3, AP50 54.9, AP75 35.2, PQ 39.0, PQ_th 45.9, PQ_st 28.7, mIoU '
+        '41.0 (2a, 3a, 3c, 3d)', 'not run'
+    ]
+    assert f'`tools/dist_train.sh configs/{COCO} 8`' in line_of(text, COCO)[0]
+    cells = line_of(text, 'panoptic-fpn_r50x2_fpn_1x_coco')
+    assert 'INSTANCE.pth SEMANTIC.pth 8`' in cells[0] and cells[2] == ''
+    cells = line_of(text, 'panoptic-fpn_r101_fpn_1x_coco_test-dev')
+    assert '--format-only' in cells[0]
+    assert cells[3] == 'PQ 40.9, PQ_th 48.3, PQ_st 29.7 (4a)'
+    assert line_of(text, 'semantic-fpn_r101_fpn_1x_coco')[3] == \
+        'not in the paper'
+
+
+def test_every_config_is_on_the_page_once():
+    text, _ = page()
+    folders = ['coco', 'cityscapes', *(f'paper/{t.id}' for t in BOOK.tables)]
+    wanted = {
+        path.stem
+        for folder in folders if 'figure' not in folder
+        for path in (BOOK.configs / folder).glob('*.py')
+        if 'miniature' not in path.name
+    }
+    found = re.findall(r'^\| \[([^]]+)\]', text, re.MULTILINE)
+    assert len(found) == len(set(found)) and set(found) == wanted
+
+
+def test_memory_is_asked_once_for_each_model():
+    """The weights of Table 2 do not change the model, 0 does."""
+    _, asked = page()
+    stems = [stem for stem, *_ in asked]
+    assert sum('lambda' in stem for stem in stems) == 2  # 0.0, two data sets
+    sizes = {(shape, batch) for _, shape, batch in asked}
+    assert sizes >= {((800, 1333), 2), ((512, 1024), 4)}
+
+
+def test_image_shape(tmp_path):
+    assert image_shape(BOOK.path(COCO)) == (800, 1333)
+    with pytest.raises(PaperError, match='neither crops nor'):
+        image_shape(BOOK.path('paper/miniature/x2.py'))
+
+
+def test_recorded_results_are_shown(tmp_path):
+    saved = read_results(write(tmp_path, ENTRY), BOOK)
+    text, _ = page(saved)
+    assert line_of(text, COCO)[4] == (
+        'PQ 39.1 (39.0 to 39.2), AP 33.0 (32.0 to 34.0) (2 seeds)')
+    one = ENTRY.replace('seeds: 2', 'seeds: 1')
+    text, _ = page(read_results(write(tmp_path, one), BOOK))
+    assert line_of(text, COCO)[4] == 'PQ 39.1, AP 33.0 (1 seed)'
+
+
+@pytest.mark.parametrize('old,new,message', [
+    (COCO, 'coco/panoptic.py', "config 'coco/panoptic.py' is no file below"),
+    ('PQ:', 'QP:', "metric 'QP' is none of .*PQ"),
+    ('seeds: 2', 'seeds: none', "seeds 'none' is no number"),
+    ('[39.1, 39.0, 39.2]', '[0.391, 0.39]', r'is not \[median, lowest'),
+    ('[39.1, 39.0, 39.2]', '[39.1, 39.2, 39.0]', r'is not \[median, lowest'),
+    ('    seeds: 2\n', '', 'needs config, seeds and metrics'),
+    ('    seeds: 2', '    sneeds: 2', 'needs config, seeds and metrics'),
+    ('results:', 'result:', 'has no list `results`'),
+    (ENTRY, '[', 'is no YAML'),
+    (ENTRY, ENTRY + ENTRY.split('results:')[1], 'is there twice'),
+])
+def test_errors_of_the_results_file(tmp_path, old, new, message):
+    path = write(tmp_path, ENTRY.replace(old, new))
+    with pytest.raises(PaperError, match=message) as error:
+        read_results(path, BOOK)
+    assert str(error.value).startswith(str(path))
+
+
+def test_missing_results_file(tmp_path):
+    from projects.panoptic_fpn.errors import PanopticError
+    with pytest.raises(PanopticError, match='results.yml: cannot read'):
+        read_results(tmp_path / 'results.yml', BOOK)
+
+
+def test_a_report_is_recorded_and_read_back(tmp_path):
+    path = write(tmp_path, ENTRY)
+    for seed, value in enumerate((38., 39., 39.5)):
+        write_metrics(
+            tmp_path, 'table3a/coco-r50', seed, coco_panoptic__PQ=value)
+        write_metrics(tmp_path, 'table2c/lambda-i-0.0', seed, mIoU=40. + seed)
+    save_results(path, BOOK, collect(BOOK, [tmp_path]))
+    assert path.read_text().startswith(HEADER)
+    saved = read_results(path, BOOK)
+    assert saved[COCO].metrics == dict(PQ=(39., 38., 39.5))
+    assert saved[COCO].seeds == 3 and 'torch' in saved[COCO].versions
+    other = saved['coco/semantic-fpn_r50_fpn_1x_coco.py']
+    assert other.metrics == dict(mIoU=(41., 40., 42.))
+    with pytest.raises(PaperError, match='no row has a result'):
+        save_results(path, BOOK,
+                     collect(BOOK, [tmp_path / 'results.yml', ROOT / 'docs']))
+
+
+def test_the_page_is_current():
+    """What `tools/paper.py zoo` writes; memory is that of the models."""
+    from projects.panoptic_fpn.analysis import build_on_meta, training_memory
+    saved = read_results(ROOT / 'docs' / 'results.yml', BOOK)
+
+    def memory(config, shape, batch):
+        return training_memory(build_on_meta(config), shape, batch).total
+
+    expected = (ROOT / 'docs' / 'model_zoo.md').read_text()
+    assert zoo_page(BOOK, saved,
+                    memory) == expected, ('python tools/paper.py zoo')

@@ -1,0 +1,211 @@
+"""The paper's tables: one config and one command for each row.
+
+Example:
+    python tools/paper.py list
+    python tools/paper.py show table2a/lambda-s-0.25
+    python tools/paper.py run table3a --gpus 8 --dry-run
+    python tools/paper.py report work_dirs/paper
+    python tools/paper.py run --miniature; \
+        python tools/paper.py report work_dirs/paper --miniature
+    python tools/paper.py zoo
+
+Exit code: 0 done, 1 something cannot be used or a run failed, 2 wrong
+arguments, 130 interrupted.
+"""
+import argparse
+import os.path as osp
+import sys
+from pathlib import Path
+
+ROOT = Path(osp.abspath(__file__)).parents[1]
+sys.path.insert(0, str(ROOT))
+TABLES = ROOT / 'configs' / 'paper' / 'tables.yml'
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    commands = parser.add_subparsers(dest='command', required=True)
+    work = argparse.ArgumentParser(add_help=False)
+    work.add_argument(
+        '--work-dir',
+        type=Path,
+        default=Path('work_dirs/paper'),
+        help='folder of all runs (default: %(default)s)')
+    work.add_argument(
+        '--miniature',
+        action='store_true',
+        help='the rows in small: synthetic data, tiny model')
+
+    part = commands.add_parser(
+        'list', parents=[work], help='rows, numbers, configs and states')
+    part.add_argument('--table', help='only this one, as table2a')
+    part.add_argument(
+        '--markdown',
+        action='store_true',
+        help='the map of configs/paper/README.md, without states')
+
+    part = commands.add_parser(
+        'show', parents=[work], help='one row: config, commands, state')
+    part.add_argument('row', help='as table2a/lambda-s-0.25')
+    part.add_argument('--gpus', type=int, help='processes of a run')
+
+    part = commands.add_parser(
+        'run', parents=[work], help='train and evaluate rows')
+    part.add_argument('rows', nargs='*', help='rows, tables, or all')
+    part.add_argument(
+        '--seeds',
+        type=_positive,
+        help='trainings of each run; by default 5 on Cityscapes as in the '
+        'paper, 3 in miniature, 1 else')
+    part.add_argument(
+        '--gpus',
+        type=int,
+        help='processes of a run; 0 for tools/train.py without a launcher. '
+        'By default the visible GPUs, in miniature 0')
+    part.add_argument(
+        '--jobs', type=_positive, default=1, help='runs side by side')
+    part.add_argument(
+        '--lambda-grid',
+        action='store_true',
+        help='the weights of the losses of section 4.4, all nine')
+    part.add_argument(
+        '--dry-run', action='store_true', help='print the commands')
+    _add_pages(commands)
+    args = parser.parse_args()
+    _check(parser, args)
+    return args
+
+
+def _add_pages(commands):
+    part = commands.add_parser(
+        'report', help='tables and pictures of finished runs')
+    part.add_argument(
+        'work_dirs',
+        type=Path,
+        nargs='+',
+        metavar='WORK_DIR',
+        help='what --work-dir of run was')
+    part.add_argument(
+        '--out', type=Path, help='folder of report.md; by default WORK_DIR')
+    part.add_argument(
+        '--miniature', action='store_true', help='of the miniature')
+    part.add_argument(
+        '--save',
+        type=Path,
+        metavar='FILE.yml',
+        help='also put the results into this file, as docs/results.yml')
+
+    part = commands.add_parser(
+        'zoo', help='the model zoo page, from recorded results')
+    part.add_argument(
+        '--results', type=Path, default=ROOT / 'docs' / 'results.yml')
+    part.add_argument(
+        '--out', type=Path, default=ROOT / 'docs' / 'model_zoo.md')
+
+
+def _positive(text):
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f'{text}: at least 1')
+    return value
+
+
+def _check(parser, args):
+    gpus = getattr(args, 'gpus', None)
+    if gpus is not None and gpus < 0:
+        parser.error(f'--gpus {gpus}: at least 0')
+    if args.command == 'report' and args.miniature and args.save:
+        parser.error('--save: results of the miniature are none')
+    if args.command != 'run':
+        return
+    if not args.rows and not args.miniature:
+        parser.error('run: name rows or tables, or all')
+    if args.miniature and args.lambda_grid:
+        parser.error('--lambda-grid: not in miniature')
+
+
+def list_rows(args, book):
+    from projects.panoptic_fpn.paper.listing import list_rows, map_page
+    if args.markdown:
+        print(map_page(book), end='')
+        return
+    tables = [book.table(args.table)] if args.table else book.tables
+    print(list_rows(book, tables, args.work_dir, args.miniature))
+
+
+def show_row(args, book):
+    from projects.panoptic_fpn.paper.listing import show_row
+    gpus = _gpus(args)
+    print(
+        show_row(book, book.row(args.row), args.work_dir, ROOT / 'tools', gpus,
+                 args.miniature))
+
+
+def run_rows(args, book):
+    import torch
+
+    from projects.panoptic_fpn.paper.plan import plan_steps
+    from projects.panoptic_fpn.paper.runs import run_steps
+    from projects.panoptic_fpn.paper.steps import Place
+    gpus = _gpus(args)
+    steps = plan_steps(book, book.select(args.rows or ['all']),
+                       Place(args.work_dir, ROOT / 'tools', gpus), args.seeds,
+                       args.miniature, args.lambda_grid)
+    run_steps(steps, args.jobs, gpus, torch.cuda.device_count(), args.dry_run)
+
+
+def _gpus(args):
+    import torch
+    if args.gpus is not None:
+        return args.gpus
+    return 0 if args.miniature else torch.cuda.device_count()
+
+
+def write_report(args, book):
+    from projects.panoptic_fpn.paper.collect import collect
+    from projects.panoptic_fpn.paper.saved import save_results
+    from projects.panoptic_fpn.paper.writing import write_report
+    report = collect(book, args.work_dirs, args.miniature)
+    for path in write_report(report, args.out or args.work_dirs[0]):
+        print(path)
+    if args.save:
+        save_results(args.save, book, report)
+        print(args.save)
+
+
+def write_zoo(args, book):
+    from projects.panoptic_fpn.analysis import build_on_meta, training_memory
+    from projects.panoptic_fpn.files import write_bytes
+    from projects.panoptic_fpn.paper.saved import read_results
+    from projects.panoptic_fpn.paper.zoo import zoo_page
+
+    def memory(config, shape, batch):
+        return training_memory(build_on_meta(config), shape, batch).total
+
+    page = zoo_page(book, read_results(args.results, book), memory)
+    write_bytes(str(args.out), page.encode())
+    print(args.out)
+
+
+COMMANDS = dict(
+    list=list_rows,
+    show=show_row,
+    run=run_rows,
+    report=write_report,
+    zoo=write_zoo)
+
+
+def main():
+    args = parse_args()
+    from projects.panoptic_fpn.engine import run_to_exit_code
+    from projects.panoptic_fpn.paper.rows import read_book
+    command = COMMANDS[args.command]
+    try:
+        return run_to_exit_code(lambda: command(args, read_book(TABLES)))
+    except KeyboardInterrupt:
+        print('interrupted: the same command continues', file=sys.stderr)
+        return 130
+
+
+if __name__ == '__main__':
+    sys.exit(main())
