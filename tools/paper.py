@@ -13,6 +13,7 @@ Exit code: 0 done, 1 something cannot be used or a run failed, 2 wrong
 arguments, 130 interrupted.
 """
 import argparse
+import os
 import os.path as osp
 import sys
 from pathlib import Path
@@ -205,6 +206,10 @@ def main():
     except KeyboardInterrupt:
         print('interrupted: the same command continues', file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # `list | head`; nothing more can be printed, at exit neither
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 if __name__ == '__main__':

@@ -21,7 +21,8 @@ from projects.panoptic_fpn.engine import (CheckpointError, PanopticRunner,
 from projects.panoptic_fpn.engine.checkpoint_hook import _DeferredRemoval
 from projects.panoptic_fpn.engine.checkpoint_io import (make_plain, to_plain,
                                                         write_atomically)
-from projects.panoptic_fpn.engine.checkpoint_match import require
+from projects.panoptic_fpn.engine.checkpoint_match import (require,
+                                                           require_pretrained)
 
 from . import toy
 
@@ -483,3 +484,21 @@ def test_make_plain_leaves_weights_alone():
     make_plain(checkpoint)
     assert checkpoint['state_dict'] is weights
     assert checkpoint['meta'] == dict(x=3)
+
+
+def test_missing_pretrained_weights_are_named_with_their_key(tmp_path):
+    there = tmp_path / 'there.pth'
+    there.touch()
+
+    def model(path):
+        init = dict(type='Pretrained', checkpoint=str(path))
+        return dict(backbone=dict(type='ResNet', init_cfg=[init]))
+
+    require_pretrained(model(there))
+    require_pretrained(model('open-mmlab://detectron2/resnet50_caffe'))
+    require_pretrained(dict(backbone=dict(init_cfg=None)))
+    with pytest.raises(CheckpointError) as error:
+        require_pretrained(model(tmp_path / 'gone.pth'))
+    text = str(error.value)
+    assert 'model.backbone.init_cfg[0].checkpoint' in text
+    assert str(tmp_path / 'gone.pth') in text

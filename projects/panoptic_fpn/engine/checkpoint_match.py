@@ -4,10 +4,11 @@ resume    every tensor of model and file, and the state of the run
 exact     (evaluation) every tensor of the model; more in the file is reported
 finetune  the backbone; the rest (other classes, new branches) is reported
 """
+import os.path as osp
 import re
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import torch
 import torch.nn as nn
@@ -156,6 +157,32 @@ def _require_backbone(report: MatchReport, filename: str) -> str:
         return ''
     return (f'Checkpoint {filename} fills {len(loaded)} of {total} tensors of '
             f'the model, the others keep their initial values: {text}.')
+
+
+def require_pretrained(config: Any, key: str = 'model') -> None:
+    """Files of pretrained weights that a config names are there.
+
+    Args:
+        config (Any): Of a model, or any part of it.
+        key (str): Its place in the config.
+
+    Raises:
+        CheckpointError: Names the first missing file and its key.
+    """
+    if isinstance(config, (list, tuple)):
+        for i, item in enumerate(config):
+            require_pretrained(item, f'{key}[{i}]')
+        return
+    if not isinstance(config, Mapping):
+        return
+    path = config.get('checkpoint')
+    if config.get('type') == 'Pretrained' and isinstance(path, str) \
+            and '://' not in path and not osp.isfile(path):
+        raise CheckpointError(
+            f'{key}.checkpoint={path}: no such file. Put the weights there '
+            f'or name others; to train from scratch set {key}=None.')
+    for name, item in config.items():
+        require_pretrained(item, f'{key}.{name}')
 
 
 def require_run_state(checkpoint: dict, filename: str) -> None:

@@ -23,7 +23,8 @@ from .auto_scale import batch_size_warning, effective_batch, scale_to_batch
 from .checkpoint_io import (is_local, latest_checkpoint, read_checkpoint,
                             to_plain, write_atomically)
 from .checkpoint_match import (EXACT, FINETUNE, RESUME, bare_model,
-                               load_weights, require, require_run_state)
+                               load_weights, require, require_pretrained,
+                               require_run_state)
 from .distributed import (cpu_wrapper_cfg, init_process_group,
                           launched_world_size, on_cpu, without_sync_bn)
 from .errors import CheckpointError, EngineError, NonFiniteLossError
@@ -135,6 +136,7 @@ class PanopticRunner(Runner):
         return built
 
     def train(self) -> nn.Module:
+        require_pretrained(self.cfg.get('model') or {})
         warning = batch_size_warning(self.cfg, self.world_size)
         if warning:
             self.logger.warning(warning)
