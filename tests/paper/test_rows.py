@@ -130,6 +130,12 @@ def test_unknown_row_names_the_nearest(name, near):
         BOOK.select(['table1a', name])
 
 
+def test_a_table_in_the_place_of_a_row_names_its_rows():
+    with pytest.raises(PaperError) as error:
+        BOOK.row('table3c')
+    assert 'table3c/coco-alternate' in str(error.value)
+
+
 def test_unknown_table_names_the_nearest():
     with pytest.raises(PaperError, match='table7a: no such.*table2a'):
         BOOK.table('table7a')

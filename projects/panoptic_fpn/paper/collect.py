@@ -222,6 +222,10 @@ class _Reader:
                     states,
                     spreads(states, columns),
                     config=rows[0].miniature_config))
+        measured = {name for result in results for name in result.found}
+        if measured:
+            # shapes have no iIoU
+            columns = tuple(name for name in columns if name in measured)
         claims = dict.fromkeys(claim for table in tables
                                for claim in table.claims)
         ours = {result.label: result.found for result in results}

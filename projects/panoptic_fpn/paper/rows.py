@@ -119,10 +119,14 @@ class Book:
         """A row by its name.
 
         Raises:
-            PaperError: There is none; names the nearest.
+            PaperError: There is none, or it is a table; names the nearest.
         """
         rows = self.rows
         if name not in rows:
+            own = [row for row in rows if row.startswith(f'{name}/')]
+            if own:
+                raise PaperError(f'{name} is a table. Name one of its rows: '
+                                 f'{", ".join(own)}.')
             raise PaperError(_unknown('row', name, rows))
         return rows[name]
 
