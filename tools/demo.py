@@ -26,8 +26,8 @@ def parse_args():
     parser.add_argument(
         '--checkpoint',
         required=True,
-        nargs='+',
-        help='its weights; of two networks, instance first')
+        action='append',
+        help='its weights; twice for two networks, instance first')
     parser.add_argument('--out-dir', required=True, help='folder of results')
     parser.add_argument('--device', default='cpu', help='cpu, cuda:0, ...')
     parser.add_argument(

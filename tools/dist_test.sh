@@ -8,18 +8,21 @@
 # the CPU. Environment: NNODES, NODE_RANK, MASTER_ADDR, PORT, PYTHON.
 set -eu
 
-if [ $# -lt 3 ]; then
-    echo "usage: $0 CONFIG CHECKPOINT GPUS [options of tools/test.py]" >&2
+usage() {
+    echo "usage: $0 CONFIG CHECKPOINT [CHECKPOINT] GPUS" \
+        "[options of tools/test.py]" >&2
     exit 2
-fi
+}
+[ $# -ge 3 ] || usage
 CONFIG=$1
 CHECKPOINTS=("$2")
 shift 2
-while [ $# -gt 0 ] && ! [[ $1 =~ ^[0-9]+$ ]]; do
+while [[ $# -gt 0 && $1 != -* && ! $1 =~ ^[0-9]+$ ]]; do
     CHECKPOINTS+=("$1")
     shift
 done
-GPUS=${1:?the number of processes is missing}
+[[ $# -gt 0 && $1 =~ ^[0-9]+$ ]] || usage
+GPUS=$1
 shift
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 

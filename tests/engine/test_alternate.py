@@ -88,6 +88,17 @@ def test_only_the_branch_in_turn_moves(tmp_path):
     assert found == {i: expected(i) for i in found}
 
 
+def test_accumulated_gradients_are_of_one_branch(tmp_path):
+    """Fewer GPUs: two iterations to a step of the optimizer."""
+    wrapper = dict(options()['optim_wrapper'], accumulative_counts=2)
+    assert toy.run(tmp_path, **dict(options(), optim_wrapper=wrapper)) == [0]
+    found = moved(tmp_path)
+    assert found == {
+        i: expected(i // 2) if i % 2 else []
+        for i in range(1, 10)
+    }
+
+
 def test_a_resumed_run_goes_on_with_the_right_branch(tmp_path):
     toy.run(tmp_path, **options(interval=5))
     (tmp_path / 'iter_10.pth').unlink()
@@ -123,4 +134,10 @@ def test_a_model_without_two_branches_is_refused():
     with pytest.raises(PanopticError, match='semantic'):
         AlternateLossesHook().before_train(SimpleNamespace(model=model))
     model.loss_weights = dict(instance=1.0, semantic=0.5)
-    AlternateLossesHook().before_train(SimpleNamespace(model=model))
+    runner = SimpleNamespace(model=model, iter=1, cfg={})
+    hook = AlternateLossesHook()
+    hook.before_train(runner)
+    hook.before_train_iter(runner, 0)
+    assert model.trained_branch == 'semantic'
+    hook.after_train(runner)
+    assert model.trained_branch is None

@@ -133,6 +133,7 @@ def test_error_of_a_loader_worker_is_one_line():
 
 @pytest.mark.parametrize('script,args', [('dist_train', ['c']),
                                          ('dist_test', ['c', 'p']),
+                                         ('dist_test', ['c', 'p', '--foo']),
                                          ('slurm_train', ['p', 'j', 'c']),
                                          ('slurm_test', ['p', 'j', 'c'])])
 def test_scripts_explain_themselves(script, args):

@@ -54,11 +54,11 @@ def test_grouped_fpn_predicts_from_its_own_channels():
     data = batch(model, False)
     feats = model.extract_feat(data['inputs'])
     samples = data['data_samples']
-    before = model.predict_channels(feats, samples)
+    before = model.predict_semantic(feats, samples)
     changed = [f.clone() for f in feats]
     for feat in changed:
         feat[:, :SPLIT] = torch.randn_like(feat[:, :SPLIT])
-    after = model.predict_channels(changed, samples)
+    after = model.predict_semantic(changed, samples)
     assert all(map(torch.equal, before, after))
     changed = [f.clone() for f in feats]
     for feat in changed:
@@ -176,12 +176,23 @@ def test_two_networks_train_each_with_its_own_losses():
     cfg = two_networks()
     cfg.loss_weights = dict(instance=0.5, semantic=2.0)
     model = build(cfg)
+    assert model.instance_network.loss_weights == dict(
+        instance=0.5, semantic=0.0)
+    assert model.semantic_network.loss_weights == dict(
+        instance=0.0, semantic=2.0)
     losses = losses_of(model)
     assert set(losses) == set(losses_of(build(config())))
     losses['loss_seg'].backward(retain_graph=True)
     assert all(p.grad is None for p in model.instance_network.parameters())
     total({k: v for k, v in losses.items() if k != 'loss_seg'}).backward()
     assert all(p.grad is not None for p in model.instance_network.parameters())
+
+
+def test_two_networks_need_two_tasks():
+    cfg = two_networks()
+    cfg.loss_weights = dict(instance=1.0, semantic=0.0)
+    with pytest.raises(PanopticError, match='TwoStagePanopticFPN'):
+        build(cfg)
 
 
 def test_two_networks_show_where_their_branches_are():

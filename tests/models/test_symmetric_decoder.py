@@ -186,3 +186,27 @@ def test_each_backbone_trains_and_predicts(name):
     assert predicted.shape == (1, 64, 96)
     assert (predicted[0, :, :40] == 0).float().mean() > 0.9
     assert (predicted[0, :, 56:] == 12).float().mean() > 0.9
+
+
+def test_maps_are_doubled_before_they_meet_the_encoders():
+    """Nearest upsampling, then concatenation: by plain repetition."""
+    model, feats = decoder(18), encoder_maps(expansion=1)
+    with torch.no_grad():
+        above = model.stages[3](feats[3])
+        doubled = above.repeat_interleave(2, 2).repeat_interleave(2, 3)
+        expected = model.stages[2](torch.cat([doubled, feats[2]], dim=1))
+        outs = model(feats)
+    torch.testing.assert_close(outs[3], above)
+    torch.testing.assert_close(outs[2], expected)
+
+
+@pytest.mark.parametrize('name', ['d16', 'd8'])
+def test_dilation_makes_up_for_every_stride_that_is_left_out(name):
+    """Figure 5b: a stage's convolutions see as far as in the plain network."""
+    backbone = model_config(
+        f'semantic-fpn_r101-{name}_65k_cityscapes.py').backbone
+    plain, reached = 1, 1
+    for stride, dilation, full in zip(backbone.strides, backbone.dilations,
+                                      (1, 2, 2, 2)):
+        plain, reached = plain * full, reached * stride
+        assert reached * dilation == plain

@@ -29,8 +29,10 @@ model = dict(
     roi_head=dict(
         bbox_head=dict(num_classes=num_things),
         mask_head=dict(num_classes=num_things)),
-    # 'two 3x3 conv layers [...] before bilinear upscaling', 'features were
-    # concatenated instead of summed' (section 4.2)
+    # 'each upsampling module had two 3x3 conv layers and ReLU before bilinear
+    # upscaling to the final resolution, and features were concatenated instead
+    # of summed' (section 4.2). We take a module for a stage of Figure 3, and
+    # keep its group norm.
     semantic_head=dict(
         num_things_classes=num_things,
         num_stuff_classes=num_stuff,

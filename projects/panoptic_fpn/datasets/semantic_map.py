@@ -161,5 +161,6 @@ class SemanticMapDataset(CocoPanopticFPNDataset):
         info = dict(
             super().get_data_info(idx), class_map=True, void_ids=self.void_ids)
         if info['segments_info'] is not None:
-            info['segments_info'] = self.class_segments
+            # a sample's own, as the base class gives
+            info['segments_info'] = [dict(s) for s in self.class_segments]
         return info

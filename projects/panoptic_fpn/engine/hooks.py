@@ -135,7 +135,8 @@ class AlternateLossesHook(Hook):
     Even iterations have the losses of the instance branch and of RPN, odd
     ones those of the semantic branch: on all processes alike, and after a
     resume, too. The idle branch gets no gradient, so the optimizer passes it
-    over: neither weight decay nor momentum moves it.
+    over: neither weight decay nor momentum moves it. Where gradients of
+    several iterations are accumulated, these have the same branch.
 
     Under DDP the config needs ``find_unused_parameters=True``.
 
@@ -166,8 +167,9 @@ class AlternateLossesHook(Hook):
                           runner: Any,
                           batch_idx: int,
                           data_batch: Any = None) -> None:
-        model = bare_model(runner.model)
-        model.trained_branch = self.branches[runner.iter % 2]
+        optim = runner.cfg.get('optim_wrapper') or {}
+        step = runner.iter // optim.get('accumulative_counts', 1)
+        bare_model(runner.model).trained_branch = self.branches[step % 2]
 
     def after_train(self, runner: Any) -> None:
         bare_model(runner.model).trained_branch = None

@@ -190,10 +190,11 @@ class PanopticRunner(Runner):
         Raises:
             CheckpointError: Names the file, what is wrong and the fix.
         """
-        if not isinstance(filename, str):
-            return self._load_networks(filename, map_location, revise_keys)
-        checkpoint = read_checkpoint(filename, map_location)
         policy = EXACT if strict and self._policy != RESUME else self._policy
+        if not isinstance(filename, str):
+            return self._load_networks(filename, policy, map_location,
+                                       revise_keys)
+        checkpoint = read_checkpoint(filename, map_location)
         if policy == RESUME:
             require_run_state(checkpoint, filename)
             self._check_stream(checkpoint, filename)
@@ -208,10 +209,10 @@ class PanopticRunner(Runner):
                          f'{filename}')
         return checkpoint
 
-    def _load_networks(self, paths: Sequence[str], map_location: Any,
+    def _load_networks(self, paths: Sequence[str], policy: str,
+                       map_location: Any,
                        revise_keys: List[Tuple[str, str]]) -> dict:
-        checkpoint, report, warnings = load_networks(self.model, paths,
-                                                     self._policy,
+        checkpoint, report, warnings = load_networks(self.model, paths, policy,
                                                      map_location, revise_keys)
         for warning in warnings:
             self.logger.warning(warning)

@@ -24,7 +24,14 @@ def enable_tta(cfg: Config) -> None:
             "--tta out, or add tta_model=dict(type='SemanticTTAModel') and a "
             'tta_pipeline with TestTimeAug.')
     cfg.model = dict(cfg.tta_model, module=cfg.model)
-    dataset = cfg.test_dataloader.dataset
-    while 'dataset' in dataset:  # inside a wrapper
-        dataset = dataset.dataset
-    dataset.pipeline = cfg.tta_pipeline
+    _set_pipeline(cfg.test_dataloader.dataset, cfg.tta_pipeline)
+
+
+def _set_pipeline(dataset: dict, pipeline: list) -> None:
+    """Of a data set, or of those inside a wrapper."""
+    inner = dataset.get('datasets') or [dataset.get('dataset')]
+    if inner == [None]:
+        dataset['pipeline'] = pipeline
+        return
+    for part in inner:
+        _set_pipeline(part, pipeline)

@@ -209,7 +209,7 @@ class TwoStagePanopticFPN(TwoStageDetector):
         """
         feats = self.extract_feat(batch_inputs)
         instances = self.predict_instances(feats, batch_data_samples, rescale)
-        channels = self.predict_channels(feats, batch_data_samples, rescale)
+        channels = self.predict_semantic(feats, batch_data_samples, rescale)
         for sample, *branches in zip(batch_data_samples, instances, channels):
             self.add_predictions(sample, *branches, rescale=rescale)
         return batch_data_samples
@@ -234,7 +234,7 @@ class TwoStagePanopticFPN(TwoStageDetector):
         return self.roi_head.predict(
             feats, proposals, batch_data_samples, rescale=rescale)
 
-    def predict_channels(self,
+    def predict_semantic(self,
                          feats: Tuple[Tensor],
                          batch_data_samples: SampleList,
                          rescale: bool = True) -> List[Optional[Tensor]]:

@@ -11,6 +11,7 @@ from mmdet.structures import SampleList
 from mmdet.utils import OptConfigType, OptMultiConfig
 from torch import Tensor, nn
 
+from ..errors import PanopticError
 from .panoptic_fpn import BRANCHES
 
 
@@ -29,12 +30,13 @@ class TwoNetworkPanopticFPN(BaseDetector):
     Args:
         data_preprocessor (dict): Of both networks.
         init_cfg (dict, optional): As mmdet's ``BaseDetector``.
-        loss_weights (dict, optional): As ``TwoStagePanopticFPN``; neither
-            may be 0.
+        loss_weights (dict, optional): As ``TwoStagePanopticFPN``: each
+            network's own; neither may be 0.
         **network: Further arguments of ``TwoStagePanopticFPN``.
 
     Raises:
-        PanopticError: See ``TwoStagePanopticFPN``.
+        PanopticError: A weight is 0, so a network would have no branch; or
+            see ``TwoStagePanopticFPN``.
     """
 
     #: Children, in the order of their checkpoints.
@@ -47,6 +49,10 @@ class TwoNetworkPanopticFPN(BaseDetector):
                  **network) -> None:
         super().__init__(data_preprocessor, init_cfg)
         weights = dict(dict.fromkeys(BRANCHES, 1.0), **(loss_weights or {}))
+        if 0 in weights.values():
+            raise PanopticError(
+                f'TwoNetworkPanopticFPN with loss_weights={weights}: one of '
+                'two networks would do nothing. Use TwoStagePanopticFPN.')
         for name, idle in zip(self.networks, reversed(BRANCHES)):
             single = dict(
                 network,
@@ -78,8 +84,7 @@ class TwoNetworkPanopticFPN(BaseDetector):
         return self.semantic_network.panoptic_fusion_head
 
     def extract_feat(
-            self,
-            batch_inputs: Tensor) -> Tuple[Tuple[Tensor], Tuple[Tensor]]:
+            self, batch_inputs: Tensor) -> Tuple[Tuple[Tensor], Tuple[Tensor]]:
         """FPN levels of the instance and of the semantic network."""
         return tuple(
             getattr(self, name).extract_feat(batch_inputs)
@@ -102,7 +107,7 @@ class TwoNetworkPanopticFPN(BaseDetector):
         instance_feats, semantic_feats = self.extract_feat(batch_inputs)
         instances = self.instance_network.predict_instances(
             instance_feats, batch_data_samples, rescale)
-        channels = self.semantic_network.predict_channels(
+        channels = self.semantic_network.predict_semantic(
             semantic_feats, batch_data_samples, rescale)
         for sample, *branches in zip(batch_data_samples, instances, channels):
             self.semantic_network.add_predictions(
@@ -113,6 +118,6 @@ class TwoNetworkPanopticFPN(BaseDetector):
                  batch_inputs: Tensor,
                  batch_data_samples: SampleList = None) -> tuple:
         """Raw outputs of both networks."""
-        return sum((getattr(self, name)._forward(batch_inputs,
-                                                 batch_data_samples)
-                    for name in self.networks), ())
+        return sum(
+            (getattr(self, name)._forward(batch_inputs, batch_data_samples)
+             for name in self.networks), ())
