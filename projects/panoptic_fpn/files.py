@@ -49,7 +49,9 @@ def write_bytes(path: str, content: bytes) -> None:
         with os.fdopen(os.open(partial, flags, 0o666), 'wb') as file:
             file.write(content)
         os.replace(partial, path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             os.unlink(partial)
+        if isinstance(error, OSError):
+            error.filename = path
         raise

@@ -5,7 +5,8 @@ from torch import nn
 
 from projects.panoptic_fpn.engine.checkpoint_match import EXACT
 from projects.panoptic_fpn.engine.errors import CheckpointError
-from projects.panoptic_fpn.engine.network_checkpoints import load_networks
+from projects.panoptic_fpn.engine.network_checkpoints import (
+    load_networks, require_all_networks)
 from projects.panoptic_fpn.labels import LabelSpace
 
 
@@ -94,3 +95,21 @@ def test_as_many_files_as_networks(files, count):
         load_networks(Pair(), given, EXACT)
     with pytest.raises(CheckpointError, match='Linear, which takes 1'):
         load_networks(nn.Linear(2, 2), paths, EXACT)
+
+
+def test_one_file_of_one_network_is_not_enough(files):
+    """A plain checkpoint has the keys of one network."""
+    pair, paths = files
+    state = torch.load(paths[0], weights_only=True)['state_dict']
+    with pytest.raises(CheckpointError, match='takes 2 checkpoints') as error:
+        require_all_networks(Pair(), state, paths[0])
+    assert paths[0] in str(error.value)
+    require_all_networks(Pair(), pair.state_dict(), 'pair.pth')
+    require_all_networks(nn.Linear(2, 2), state, paths[0])
+
+
+def test_a_file_without_classes_is_a_warning(files):
+    pair, paths = files
+    torch.save(dict(state_dict=pair.semantic_network.state_dict()), paths[1])
+    _, _, warnings = load_networks(Pair(), paths, EXACT)
+    assert len(warnings) == 1 and paths[1] in warnings[0]

@@ -12,7 +12,8 @@ from mmengine.config import Config
 
 from projects.panoptic_fpn.engine import (CheckpointError, EngineError,
                                           one_line, require_panoptic,
-                                          tool_config)
+                                          run_to_exit_code, tool_config)
+from projects.panoptic_fpn.files import write_bytes
 
 from . import toy
 
@@ -317,3 +318,48 @@ def test_options_that_a_config_of_mmseg_has_not(tmp_path):
     cfg = tool_config(str(path), 'none', None, None)
     with pytest.raises(EngineError, match='--format-only.*of mmseg'):
         require_panoptic(cfg, '--format-only')
+
+
+def test_errors_of_the_system_name_their_file(tmp_path, capsys):
+    """Such as --out below a file; others keep their traceback."""
+    (tmp_path / 'file').touch()
+    target = str(tmp_path / 'file' / 'x.json')
+    assert run_to_exit_code(lambda: write_bytes(target, b'')) == 1
+    text = capsys.readouterr().err
+    assert text.startswith(f'error: {tmp_path}') and text.count('\n') == 1
+    folder = str(tmp_path)
+    assert run_to_exit_code(lambda: write_bytes(folder, b'')) == 1
+    assert capsys.readouterr().err.startswith(f'error: {folder}: ')
+
+    def broken_pipe():
+        raise BrokenPipeError(32, 'Broken pipe')
+
+    with pytest.raises(BrokenPipeError):
+        run_to_exit_code(broken_pipe)
+
+
+def test_a_schedule_that_is_longer_than_the_training(config, tmp_path,
+                                                     monkeypatch, capfd):
+    schedule = [
+        dict(type='CosineAnnealingLR', by_epoch=False, begin=50, end=4)
+    ]
+    cfg = Config.fromfile(config)
+    cfg.param_scheduler = schedule
+    cfg.dump(tmp_path / 'short.py')
+    assert call(monkeypatch, 'train', tmp_path / 'short.py', '--work-dir',
+                tmp_path / 'run') == 1
+    text = capfd.readouterr().err
+    assert 'param_scheduler' in text and 'max_iters=' in text
+
+
+def test_weights_that_cannot_be_downloaded(config, tmp_path, monkeypatch,
+                                           capfd):
+    url = 'http://127.0.0.1:9/none.pth'
+    cfg = Config.fromfile(config)
+    cfg.model.init_cfg = dict(type='Pretrained', checkpoint=url)
+    cfg.dump(tmp_path / 'away.py')
+    assert call(monkeypatch, 'train', tmp_path / 'away.py', '--work-dir',
+                tmp_path / 'run') == 1
+    text = capfd.readouterr().err
+    assert f'model.init_cfg.checkpoint={url}' in text
+    assert 'model.init_cfg=None' in text

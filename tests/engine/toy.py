@@ -72,8 +72,13 @@ class ToyDataset(SeededDatasetMixin, _Reads):
 class ToyModel(BaseModel):
     """Draws in its forward pass, as RoI sampling does; has BN and dropout."""
 
-    def __init__(self, rows=3, nan_at=None, nan_rank=0, hidden=8):
-        super().__init__()
+    def __init__(self,
+                 rows=3,
+                 nan_at=None,
+                 nan_rank=0,
+                 hidden=8,
+                 init_cfg=None):
+        super().__init__(init_cfg=init_cfg)
         self.backbone = nn.Sequential(
             nn.Linear(4, hidden), nn.BatchNorm1d(hidden), nn.ReLU())
         self.dropout = nn.Dropout(0.3)

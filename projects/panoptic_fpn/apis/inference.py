@@ -24,7 +24,7 @@ from ..engine.checkpoint_io import read_checkpoint
 from ..engine.checkpoint_match import EXACT, load_weights, require
 from ..engine.command import require_panoptic
 from ..engine.label_check import check_class_counts
-from ..engine.network_checkpoints import load_networks
+from ..engine.network_checkpoints import load_networks, require_all_networks
 from ..errors import CorruptFileError, PanopticError
 from ..labels import LabelSpace
 from ..visualization.image_io import read_image
@@ -108,6 +108,7 @@ def _load_checkpoint(model: nn.Module, path: Union[str,
     revise_keys = [(r'^module\.', '')]
     if isinstance(path, str):
         checkpoint = read_checkpoint(path, 'cpu')
+        require_all_networks(model, checkpoint['state_dict'], path)
         report = load_weights(model, checkpoint['state_dict'], revise_keys)
         warnings = [require(report, EXACT, path)]
     else:

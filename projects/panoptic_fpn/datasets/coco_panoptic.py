@@ -111,7 +111,7 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
         except FileNotFoundError:
             raise PanopticError(
                 f'{path}: no such file. Set data_root and ann_file of the '
-                'dataset to your panoptic JSON.') from None
+                'dataset to your JSON.') from None
         except ValueError as error:
             raise PanopticError(f'{path}: not a JSON file ({error}). Copy or '
                                 'export it again.') from None

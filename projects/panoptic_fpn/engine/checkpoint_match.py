@@ -8,7 +8,7 @@ import os.path as osp
 import re
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 import torch
 import torch.nn as nn
@@ -159,30 +159,38 @@ def _require_backbone(report: MatchReport, filename: str) -> str:
             f'the model, the others keep their initial values: {text}.')
 
 
-def require_pretrained(config: Any, key: str = 'model') -> None:
-    """Files of pretrained weights that a config names are there.
+def pretrained_weights(config: Any,
+                       key: str = 'model') -> Iterator[Tuple[str, str]]:
+    """Keys of ``init_cfg`` entries with pretrained weights, and their files
+    or addresses.
 
     Args:
         config (Any): Of a model, or any part of it.
         key (str): Its place in the config.
+    """
+    if isinstance(config, (list, tuple)):
+        for i, item in enumerate(config):
+            yield from pretrained_weights(item, f'{key}[{i}]')
+    if not isinstance(config, Mapping):
+        return
+    path = config.get('checkpoint')
+    if config.get('type') == 'Pretrained' and isinstance(path, str):
+        yield key, path
+    for name, item in config.items():
+        yield from pretrained_weights(item, f'{key}.{name}')
+
+
+def require_pretrained(config: Any) -> None:
+    """Files of pretrained weights that a model's config names are there.
 
     Raises:
         CheckpointError: Names the first missing file and its key.
     """
-    if isinstance(config, (list, tuple)):
-        for i, item in enumerate(config):
-            require_pretrained(item, f'{key}[{i}]')
-        return
-    if not isinstance(config, Mapping):
-        return
-    path = config.get('checkpoint')
-    if config.get('type') == 'Pretrained' and isinstance(path, str) \
-            and '://' not in path and not osp.isfile(path):
-        raise CheckpointError(
-            f'{key}.checkpoint={path}: no such file. Put the weights there '
-            f'or name others; to train from scratch set {key}=None.')
-    for name, item in config.items():
-        require_pretrained(item, f'{key}.{name}')
+    for key, path in pretrained_weights(config):
+        if '://' not in path and not osp.isfile(path):
+            raise CheckpointError(
+                f'{key}.checkpoint={path}: no such file. Put the weights '
+                f'there or name others; to train from scratch set {key}=None.')
 
 
 def require_run_state(checkpoint: dict, filename: str) -> None:

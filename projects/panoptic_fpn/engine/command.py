@@ -70,18 +70,25 @@ def _allow_no_workers(cfg: Config) -> None:
 
 
 def run_to_exit_code(run: Callable[[], None]) -> int:
-    """Call a function; turn the project's own errors into one line.
+    """Call a function; turn the project's own errors into one line, and those
+    of the system that name a file.
 
     Other exceptions are programming errors and keep their traceback.
 
     Returns:
-        int: 0, or 1 after a :class:`PanopticError`.
+        int: 0, or 1 after an error.
     """
     try:
         run()
-    except PanopticError as error:
+    except (PanopticError, OSError) as error:
+        text = one_line(error)
+        if not isinstance(error, PanopticError):
+            if error.filename is None:
+                raise
+            text = (f'{error.filename}: {error.strerror}. Check the path, who '
+                    'may read and write there, and the room on the disk.')
         prefix = f'[rank {get_rank()}] ' if is_distributed() else ''
-        print(f'{prefix}error: {one_line(error)}', file=sys.stderr)
+        print(f'{prefix}error: {text}', file=sys.stderr)
         return 1
     finally:
         if is_distributed() and sys.exc_info()[0] is None:

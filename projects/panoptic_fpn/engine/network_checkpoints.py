@@ -42,8 +42,7 @@ def load_networks(
             f'{type(model).__name__}, which takes {len(networks) or 1} '
             f'({takes}). Give as many.')
     files = [read_checkpoint(path, map_location) for path in paths]
-    _check_same_classes(paths, files)
-    total, warnings = MatchReport(), []
+    total, warnings = MatchReport(), _check_same_classes(paths, files)
     for name, path, file in zip(networks, paths, files):
         report = load_weights(
             getattr(model, name), file['state_dict'], revise_keys)
@@ -58,17 +57,40 @@ def load_networks(
     return files[0], total, warnings
 
 
-def _check_same_classes(paths: Sequence[str], files: Sequence[dict]) -> None:
+def require_all_networks(model: nn.Module, state_dict: dict,
+                         path: str) -> None:
+    """One file must hold all networks of a model.
+
+    Raises:
+        CheckpointError: It is that of a single network.
+    """
+    networks = getattr(bare_model(model), 'networks', ())
+    if networks and not any(
+            key.split('.')[0] in networks for key in state_dict):
+        raise CheckpointError(
+            f'{path} holds no network of {type(bare_model(model)).__name__}, '
+            f'which takes {len(networks)} checkpoints ({", ".join(networks)}).'
+            ' Give as many.')
+
+
+def _check_same_classes(paths: Sequence[str],
+                        files: Sequence[dict]) -> List[str]:
     """Label 3 of one network must be label 3 of the other.
+
+    Returns:
+        list[str]: Warnings of files that do not say.
 
     Raises:
         CheckpointError: Names both files and the classes of one only.
     """
-    known = []
+    known, silent = [], []
     for path, file in zip(paths, files):
         meta = (file.get('meta') or {}).get('dataset_meta') or {}
         if 'thing_classes' in meta:
             known.append((path, LabelSpace.from_metainfo(meta, path)))
+        else:
+            silent.append(f'{path} does not name its classes: that all '
+                          'networks have the same was not checked.')
     for path, space in known[1:]:
         first, expected = known[0]
         if space == expected:
@@ -79,3 +101,4 @@ def _check_same_classes(paths: Sequence[str], files: Sequence[dict]) -> None:
             f'{first} and {path} were trained on different classes; (id, '
             f'name, isthing) of one only: {sorted(one ^ two)[:6]}. Merge '
             'networks of the same data set.')
+    return silent

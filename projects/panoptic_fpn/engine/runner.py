@@ -7,6 +7,7 @@ import os
 import os.path as osp
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
+from urllib.error import URLError
 
 import torch
 import torch.nn as nn
@@ -23,13 +24,13 @@ from .auto_scale import batch_size_warning, effective_batch, scale_to_batch
 from .checkpoint_io import (is_local, latest_checkpoint, read_checkpoint,
                             to_plain, write_atomically)
 from .checkpoint_match import (EXACT, FINETUNE, RESUME, bare_model,
-                               load_weights, require, require_pretrained,
-                               require_run_state)
+                               load_weights, pretrained_weights, require,
+                               require_pretrained, require_run_state)
 from .distributed import (cpu_wrapper_cfg, init_process_group,
                           launched_world_size, on_cpu, without_sync_bn)
 from .errors import CheckpointError, EngineError, NonFiniteLossError
 from .hooks import PlainCheckpointHook
-from .network_checkpoints import load_networks
+from .network_checkpoints import load_networks, require_all_networks
 
 #: Key of ``checkpoint['meta']``: what else the batch stream depends on.
 _STREAM = 'data_stream'
@@ -143,6 +144,31 @@ class PanopticRunner(Runner):
         with self._loading(FINETUNE):
             return super().train()
 
+    def build_param_scheduler(self, scheduler: Any) -> Any:
+        """As MMEngine's.
+
+        Raises:
+            EngineError: A schedule does not fit the length of the training.
+        """
+        try:
+            return super().build_param_scheduler(scheduler)
+        except ValueError as error:
+            raise EngineError(
+                f'param_scheduler does not fit the config: {error}. Set begin '
+                f'and end of its entries within train_cfg.max_iters='
+                f'{self.max_iters}.') from error
+
+    def _init_model_weights(self) -> None:
+        try:
+            super()._init_model_weights()
+        except URLError as error:
+            urls = dict(pretrained_weights(self.cfg.model))
+            named = ', '.join(f'{key}.checkpoint={urls[key]}' for key in urls)
+            raise CheckpointError(
+                f'Pretrained weights cannot be downloaded ({error.reason}): '
+                f'{named}. Set it to a file; to train from scratch set '
+                f'{next(iter(urls), "init_cfg")}=None.') from None
+
     def val(self) -> dict:
         with self._loading(EXACT):
             return super().val()
@@ -199,6 +225,9 @@ class PanopticRunner(Runner):
             require_run_state(checkpoint, filename)
             self._check_stream(checkpoint, filename)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        if policy == EXACT:
+            require_all_networks(self.model, checkpoint['state_dict'],
+                                 filename)
         report = load_weights(self.model, checkpoint['state_dict'],
                               revise_keys)
         warning = require(report, policy, filename)
