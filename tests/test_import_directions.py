@@ -39,6 +39,8 @@ AREAS = {
         name: _BASE | _MIDDLE
         for name in _TOP
     },
+    # compute and memory of the paper's rows
+    'paper': _BASE | _MIDDLE | {'analysis'},
     '': _BASE | _MIDDLE,
 }
 

@@ -8,6 +8,7 @@ Example:
     python tools/paper.py run --miniature; \
         python tools/paper.py report work_dirs/paper --miniature
     python tools/paper.py zoo
+    python tools/paper.py compute
 
 Exit code: 0 done, 1 something cannot be used or a run failed, 2 wrong
 arguments, 130 interrupted.
@@ -103,6 +104,14 @@ def _add_pages(commands):
     part.add_argument(
         '--out', type=Path, default=ROOT / 'docs' / 'model_zoo.md')
 
+    part = commands.add_parser(
+        'compute', help='Figure 4, and the compute of Tables 1a, 3a and 3b')
+    part.add_argument(
+        '--out',
+        type=Path,
+        default=ROOT / 'docs',
+        help='folder of complexity.md (default: docs)')
+
 
 def _positive(text):
     value = int(text)
@@ -125,33 +134,33 @@ def _check(parser, args):
         parser.error('--lambda-grid: not in miniature')
 
 
-def list_rows(args, book):
+def list_rows(args, tables):
     from projects.panoptic_fpn.paper.listing import list_rows, map_page
     if args.markdown:
-        print(map_page(book), end='')
+        print(map_page(tables), end='')
         return
-    tables = [book.table(args.table)] if args.table else book.tables
-    print(list_rows(book, tables, args.work_dir, args.miniature))
+    chosen = [tables.table(args.table)] if args.table else tables
+    print(list_rows(tables, chosen, args.work_dir, args.miniature))
 
 
-def show_row(args, book):
+def show_row(args, tables):
     from projects.panoptic_fpn.paper.listing import show_row
     gpus = _gpus(args)
     print(
-        show_row(book, book.row(args.row), args.work_dir, ROOT / 'tools', gpus,
-                 args.miniature))
+        show_row(tables, tables.row(args.row), args.work_dir, ROOT / 'tools',
+                 gpus, args.miniature))
 
 
-def run_rows(args, book):
+def run_rows(args, tables):
     import torch
 
     from projects.panoptic_fpn.paper.plan import plan_steps
-    from projects.panoptic_fpn.paper.runs import run_steps
-    from projects.panoptic_fpn.paper.steps import Place
+    from projects.panoptic_fpn.paper.scheduler import run_steps
+    from projects.panoptic_fpn.paper.steps import LaunchOptions
     gpus = _gpus(args)
-    steps = plan_steps(book, book.select(args.rows or ['all']),
-                       Place(args.work_dir, ROOT / 'tools', gpus), args.seeds,
-                       args.miniature, args.lambda_grid)
+    steps = plan_steps(tables, tables.select(args.rows or ['all']),
+                       LaunchOptions(args.work_dir, ROOT / 'tools', gpus),
+                       args.seeds, args.miniature, args.lambda_grid)
     run_steps(steps, args.jobs, gpus, torch.cuda.device_count(), args.dry_run)
 
 
@@ -162,30 +171,29 @@ def _gpus(args):
     return 0 if args.miniature else torch.cuda.device_count()
 
 
-def write_report(args, book):
+def write_report(args, tables):
     from projects.panoptic_fpn.paper.collect import collect
-    from projects.panoptic_fpn.paper.saved import save_results
-    from projects.panoptic_fpn.paper.writing import write_report
-    report = collect(book, args.work_dirs, args.miniature)
+    from projects.panoptic_fpn.paper.saved import save_results, write_report
+    report = collect(tables, args.work_dirs, args.miniature)
     for path in write_report(report, args.out or args.work_dirs[0]):
         print(path)
     if args.save:
-        save_results(args.save, book, report)
+        save_results(args.save, tables, report)
         print(args.save)
 
 
-def write_zoo(args, book):
-    from projects.panoptic_fpn.analysis import build_on_meta, training_memory
+def write_zoo(args, tables):
     from projects.panoptic_fpn.files import write_bytes
     from projects.panoptic_fpn.paper.saved import read_results
     from projects.panoptic_fpn.paper.zoo import zoo_page
-
-    def memory(config, shape, batch):
-        return training_memory(build_on_meta(config), shape, batch).total
-
-    page = zoo_page(book, read_results(args.results, book), memory)
+    page = zoo_page(tables, read_results(args.results, tables))
     write_bytes(str(args.out), page.encode())
     print(args.out)
+
+
+def write_compute(args, tables):
+    from projects.panoptic_fpn.paper.compute import write_compute
+    print(*write_compute(tables, args.out), sep='\n')
 
 
 COMMANDS = dict(
@@ -193,16 +201,17 @@ COMMANDS = dict(
     show=show_row,
     run=run_rows,
     report=write_report,
-    zoo=write_zoo)
+    zoo=write_zoo,
+    compute=write_compute)
 
 
 def main():
     args = parse_args()
     from projects.panoptic_fpn.engine import run_to_exit_code
-    from projects.panoptic_fpn.paper.rows import read_book
+    from projects.panoptic_fpn.paper.rows import read_tables
     command = COMMANDS[args.command]
     try:
-        return run_to_exit_code(lambda: command(args, read_book(TABLES)))
+        return run_to_exit_code(lambda: command(args, read_tables(TABLES)))
     except KeyboardInterrupt:
         print('interrupted: the same command continues', file=sys.stderr)
         return 130

@@ -3,17 +3,22 @@ import json
 from pathlib import Path
 
 from projects.panoptic_fpn.paper.plan import run_of
-from projects.panoptic_fpn.paper.rows import read_book
+from projects.panoptic_fpn.paper.rows import read_tables
 
 ROOT = Path(__file__).resolve().parents[2]
-TABLES = ROOT / 'configs' / 'paper' / 'tables.yml'
-BOOK = read_book(TABLES)
+TABLES_FILE = ROOT / 'configs' / 'paper' / 'tables.yml'
+TABLES = read_tables(TABLES_FILE)
 
 
-def write_metrics(work_dir, row, seed, miniature=False, book=BOOK, **metrics):
+def write_metrics(work_dir,
+                  row,
+                  seed,
+                  miniature=False,
+                  tables=TABLES,
+                  **metrics):
     """The evaluation of a row's run; keys as metrics.json has them, with
     ``__`` for '/'."""
-    folder = run_of(book, book.row(row), miniature).folder(work_dir, seed)
+    folder = run_of(tables, tables.row(row), miniature).folder(work_dir, seed)
     path = folder / 'test' / 'metrics.json'
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from .fakes import BOOK, ROOT, write_metrics
+from .fakes import ROOT, TABLES, write_metrics
 
 TOOL = ROOT / 'tools' / 'paper.py'
 
@@ -54,7 +54,7 @@ def test_list_and_show(call, tmp_path):
     write_metrics(tmp_path, 'table3a/coco-r50', 0, coco_panoptic__PQ=39.0)
     code, out, _ = call('list', '--work-dir', tmp_path)
     assert code == 0 and out.count('done with PQ 39.0 (seed 0)') == 3
-    assert all(row.name in out for row in BOOK.rows.values() if row.config)
+    assert all(row.name in out for row in TABLES.rows.values() if row.config)
     code, out, _ = call('list', '--table', 'table3d', '--work-dir', tmp_path)
     assert code == 0 and 'table3a' not in out
     code, out, _ = call('show', 'table2a/lambda-s-0.1')
@@ -89,7 +89,7 @@ def test_wrong_arguments(call, args):
 
 def test_a_failing_run_is_exit_code_1_with_its_log(call, monkeypatch,
                                                    tmp_path):
-    from projects.panoptic_fpn.paper.machine import Machine
+    from projects.panoptic_fpn.paper.processes import Machine
     monkeypatch.chdir(tmp_path)
     start = Machine.start
 
@@ -128,6 +128,23 @@ def test_report_and_results(call, tmp_path):
     assert saved.is_file() and (tmp_path / 'out' / 'table3a.png').is_file()
     code, _, err = call('report', tmp_path / 'missing')
     assert code == 1 and 'missing: no such folder' in err
+
+
+def test_files_of_compute(call, monkeypatch, tmp_path):
+    from projects.panoptic_fpn.paper import compute
+    asked = []
+    monkeypatch.setattr(
+        compute, 'write_compute', lambda tables, folder: asked.append(folder)
+        or [folder / 'complexity.md'])
+    assert call('compute') == (0, f'{ROOT}/docs/complexity.md\n', '')
+    assert call('compute', '--out', tmp_path)[0] == 0
+    assert asked == [ROOT / 'docs', tmp_path]
+
+
+def test_a_cpu_is_a_cpu(call, monkeypatch, tmp_path):
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '0')
+    _, out, _ = call('run', '--miniature', '--dry-run', '--work-dir', tmp_path)
+    assert "export CUDA_VISIBLE_DEVICES=''" in out.splitlines()
 
 
 def test_zoo_names_what_is_wrong_with_the_results(call, tmp_path):

@@ -1,25 +1,26 @@
 """Which commands the rows need, and which of them are left to do."""
 import json
+import os
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from projects.panoptic_fpn.paper import PaperError
-from projects.panoptic_fpn.paper.configs import frequencies_file, schedule
 from projects.panoptic_fpn.paper.plan import (best_of, grid_of, pending,
                                               plan_steps, run_of)
-from projects.panoptic_fpn.paper.steps import Place, steps_of
+from projects.panoptic_fpn.paper.run import frequencies_file, schedule
+from projects.panoptic_fpn.paper.steps import LaunchOptions, steps_of
 
-from .fakes import BOOK, ROOT
+from .fakes import ROOT, TABLES
 
 COCO = 'panoptic-fpn_r50_fpn_1x_coco'
 CITYSCAPES = 'panoptic-fpn_r50_fpn_65k_cityscapes'
 
 
 def plan(tmp_path, *names, gpus=8, **kwargs):
-    place = Place(tmp_path, ROOT / 'tools', gpus)
-    return plan_steps(BOOK, BOOK.select(names), place, **kwargs)
+    launch = LaunchOptions(tmp_path, ROOT / 'tools', gpus)
+    return plan_steps(TABLES, TABLES.select(names), launch, **kwargs)
 
 
 def touch(path):
@@ -139,7 +140,7 @@ def test_other_systems_have_no_commands(tmp_path):
 
 def test_grid_is_section_44s(tmp_path):
     """Nine weights, of which five are configs of Tables 2a and 2c."""
-    runs = grid_of(BOOK, BOOK.row('table3a/coco-r50'))
+    runs = grid_of(TABLES, TABLES.row('table3a/coco-r50'))
     values = (0.5, 0.75, 1.0)
     assert set(runs) == {(i, s) for i in values for s in values}
     names = {pair: run.name for pair, run in runs.items()}
@@ -161,7 +162,7 @@ def test_grid_is_section_44s(tmp_path):
 def test_grid_of_cityscapes_finds_its_own_twins():
     names = {
         pair: run.name
-        for pair, run in grid_of(BOOK, BOOK.row(
+        for pair, run in grid_of(TABLES, TABLES.row(
             'table3a/cityscapes-r50')).items()
     }
     assert names[0.5, 1.0] == CITYSCAPES
@@ -172,15 +173,15 @@ def test_grid_of_cityscapes_finds_its_own_twins():
 def test_grid_of_other_models_is_their_own():
     for row in ('table3b/coco-r101', 'table3c/coco-alternate',
                 'table3d/coco-grouped'):
-        own = run_of(BOOK, BOOK.row(row)).config
-        runs = grid_of(BOOK, BOOK.row(row)).values()
+        own = run_of(TABLES, TABLES.row(row)).config
+        runs = grid_of(TABLES, TABLES.row(row)).values()
         assert {run.config for run in runs} == {own}
         assert sum(run.weights is None for run in runs) == 1
-    assert grid_of(BOOK, BOOK.row('table3a/coco-r50x2')) == {}
+    assert grid_of(TABLES, TABLES.row('table3a/coco-r50x2')) == {}
 
 
 def test_the_best_of_the_grid_is_exported(tmp_path):
-    runs = grid_of(BOOK, BOOK.row('table4a/r101'))
+    runs = grid_of(TABLES, TABLES.row('table4a/r101'))
     assert best_of(runs, [tmp_path]) == (None, 0)
     kinds = {s.kind for s in plan(tmp_path, 'table4a', grid=True)}
     assert kinds == {'train', 'test'}
@@ -216,6 +217,65 @@ def test_a_thrown_away_checkpoint_that_is_needed_is_trained_again(tmp_path):
     assert alone[0] in pending(both)
 
 
+def test_an_edited_config_is_refused_in_one_line(tmp_path):
+    steps = plan(tmp_path, 'table3a/coco-r50')
+    for step in steps:
+        touch(step.output)
+    record = json.loads(json.dumps(steps[0].record))
+    file = steps[0].log.parent / 'run.json'
+    file.write_text(json.dumps(record))
+    assert pending(plan(tmp_path, 'table3a/coco-r50')) == []
+    record['fingerprint']['optim_wrapper'] = 'another'
+    file.write_text(json.dumps(record))
+    refused, = pending(plan(tmp_path, 'table3a/coco-r50'))
+    assert refused.kind == 'train' and refused.refused == (
+        f'{file.parent} was run with another config (optim_wrapper differs): '
+        'remove the folder, or set another --work-dir')
+    del record['fingerprint']  # as older versions wrote it
+    file.write_text(json.dumps(record))
+    assert pending(plan(tmp_path, 'table3a/coco-r50')) == []
+
+
+def test_two_networks_are_refused_with_one_of_theirs(tmp_path):
+    steps = plan(tmp_path, 'table3a/coco-r50x2')
+    merge = steps[-1]
+    for step in steps:
+        touch(step.output)
+    record = json.loads(json.dumps(merge.record))
+    key = 'semantic-fpn_r50_fpn_1x_coco: model'
+    record['fingerprint'][key] = 'another'
+    (merge.log.parent / 'run.json').write_text(json.dumps(record))
+    refused, = pending(plan(tmp_path, 'table3a/coco-r50x2'))
+    assert refused.merges and f'({key} differs)' in refused.refused
+
+
+def test_an_old_result_of_two_networks_is_evaluated_again(tmp_path):
+    steps = plan(tmp_path, 'table3a/coco-r50x2')
+    for age, step in enumerate(steps):
+        touch(step.output)
+        os.utime(step.output, (age, age))
+    assert pending(steps) == []
+    os.utime(steps[1].output, (9, 9))
+    assert pending(steps) == steps[2:]
+    # of one network its checkpoint may be newer, as after a copy
+    train, test = plan(tmp_path, 'table3a/coco-r50')
+    for age, step in enumerate((test, train)):
+        touch(step.output)
+        os.utime(step.output, (age, age))
+    assert pending([train, test]) == []
+
+
+def test_networks_that_are_trained_again_are_merged_again(tmp_path):
+    steps = plan(tmp_path, 'table2a/lambda-s-0.0', 'table3a/coco-r50x2')
+    for step in steps:
+        touch(step.output)
+    train, test, *_, merge = steps
+    assert train.output in merge.needs
+    train.output.unlink()
+    test.output.unlink()
+    assert pending(steps) == [train, test, merge]
+
+
 def test_what_was_trained_on_other_gpus_is_trained(tmp_path):
     """run.json says how many iterations the training had."""
     first = plan(tmp_path, 'table3a/coco-r50', gpus=4)[0]
@@ -228,7 +288,7 @@ def test_what_was_trained_on_other_gpus_is_trained(tmp_path):
 
 def test_schedules():
     paths = {
-        name: BOOK.path(BOOK.row(name).config)
+        name: TABLES.path(TABLES.row(name).config)
         for name in ('table3c/coco-alternate', 'table1b/x152')
     }
     assert schedule(paths['table3c/coco-alternate'], 8) == (180000, False)
@@ -237,10 +297,11 @@ def test_schedules():
 
 def test_errors(tmp_path):
     with pytest.raises(PaperError, match='class_balance.file is not set'):
-        frequencies_file(BOOK.path(f'coco/{COCO}.py'))
-    run = run_of(BOOK, BOOK.row('table3a/coco-r50'))
+        frequencies_file(TABLES.path(f'coco/{COCO}.py'))
+    run = run_of(TABLES, TABLES.row('table3a/coco-r50'))
     broken = tmp_path / 'broken.py'
     broken.write_text('model = (')
     with pytest.raises(PaperError, match='broken.py: cannot be read'):
         steps_of(
-            type(run)(broken, 'broken'), 0, Place(tmp_path, Path('tools'), 1))
+            type(run)(broken, 'broken'), 0,
+            LaunchOptions(tmp_path, Path('tools'), 1))

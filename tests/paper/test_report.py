@@ -9,9 +9,9 @@ from projects.panoptic_fpn.paper.collect import collect
 from projects.panoptic_fpn.paper.pictures import draw_report
 from projects.panoptic_fpn.paper.plan import grid_of, run_of
 from projects.panoptic_fpn.paper.report import effects, heading, markdown
-from projects.panoptic_fpn.paper.writing import write_report
+from projects.panoptic_fpn.paper.saved import write_report
 
-from .fakes import BOOK, write_metrics
+from .fakes import TABLES, write_metrics
 
 CITYSCAPES = 'table3c/cityscapes-'
 
@@ -40,7 +40,7 @@ def lines_of(text, start):
 def test_paper_ours_and_difference(tmp_path):
     """Medians 57.2 and 58.1 against 57.4 and 57.7, by hand."""
     fill(tmp_path)
-    text = markdown(collect(BOOK, [tmp_path]), {})
+    text = markdown(collect(TABLES, [tmp_path]), {})
     part = text.split('## Table 3c')[1].split('## Table 3d')[0]
     part = part.split('| Cityscapes')[1].splitlines()
     assert part[0] == ' |  | AP | PQ_th | mIoU | PQ_st | PQ |'
@@ -62,11 +62,53 @@ def test_paper_ours_and_difference(tmp_path):
     assert '**not run**: combining the losses is better than alternating ' \
         '(COCO, PQ): without combine, alternate' in text
     assert 'Not finished' not in text and 'Nothing there' not in text
+    assert '--seeds' not in text  # nothing on COCO
+
+
+def test_no_difference_where_images_differ(tmp_path):
+    write_metrics(tmp_path, 'table1b/x152', 0, mIoU=30., fIoU=56.)
+    text = markdown(collect(TABLES, [tmp_path]), {})
+    part = text.split('## Table 1b')[1].split('## Table 1c')[0]
+    assert '| ours, 1 seed | 30.0 | 56.0 |' in part
+    assert 'difference' not in part and '- **' not in part
+
+
+def test_an_effect_that_was_claimed_to_be_none(tmp_path):
+    """Table 3d: wide ranges that overlap."""
+    for label, values in (('original', (56., 58., 60.)), ('grouped', (57., 58.,
+                                                                      59.))):
+        for seed, value in enumerate(values):
+            write_metrics(
+                tmp_path,
+                f'table3d/cityscapes-{label}',
+                seed,
+                coco_panoptic__PQ=value)
+    text = markdown(collect(TABLES, [tmp_path]), {})
+    assert ('- **no visible effect, as claimed**: grouped and shared channels '
+            'are comparable (Cityscapes, PQ): grouped 58.0') in text
+    assert 'no visible effect 1 (1 as claimed)' in text
+
+
+def test_results_of_another_config_are_named_and_not_counted(tmp_path):
+    fill(tmp_path)
+    run = run_of(TABLES, TABLES.row(f'{CITYSCAPES}combine'))
+    folder = run.folder(tmp_path, 1)
+    (folder / 'run.json').write_text(
+        json.dumps(dict(fingerprint=dict(run.fingerprint(), model='other'))))
+    report = collect(TABLES, [tmp_path])
+    assert report.unfinished == {
+        f'{run.name} seed 1':
+        f'run with another config (model differs) ({folder})'
+    }
+    row = next(
+        r for r in section_of(report, 'table3c').results
+        if r.name == f'{CITYSCAPES}combine')
+    assert row.seeds == [0, 2]
 
 
 def test_rows_that_share_a_run_have_its_numbers(tmp_path):
     fill(tmp_path)
-    report = collect(BOOK, [tmp_path])
+    report = collect(TABLES, [tmp_path])
     found = {
         result.name: result.found['PQ'].median
         for section in report.sections
@@ -87,15 +129,15 @@ def test_rows_that_share_a_run_have_its_numbers(tmp_path):
 
 def test_half_finished_runs_are_named_and_the_rest_reported(tmp_path):
     fill(tmp_path)
-    run = run_of(BOOK, BOOK.row('table3d/coco-grouped'))
+    run = run_of(TABLES, TABLES.row('table3d/coco-grouped'))
     folder = run.folder(tmp_path, 4)
     folder.mkdir(parents=True)
     (folder / 'iter_45000.pth').touch()
-    network = run_of(BOOK, BOOK.row('table2a/lambda-s-0.0'))
+    network = run_of(TABLES, TABLES.row('table2a/lambda-s-0.0'))
     broken = network.folder(tmp_path, 0) / 'test' / 'metrics.json'
     broken.parent.mkdir(parents=True)
     broken.write_text('{')
-    report = collect(BOOK, [tmp_path])
+    report = collect(TABLES, [tmp_path])
     assert report.unfinished[f'{run.name} seed 4'] == \
         f'training 50 % ({folder})'
     assert 'cannot be read' in report.unfinished[f'{network.name} seed 0']
@@ -109,26 +151,27 @@ def test_empty_folders_are_named(tmp_path):
     empty, other, missing = tmp_path / 'e', tmp_path / 'f', tmp_path / 'no'
     empty.mkdir()
     fill(other)
-    report = collect(BOOK, [empty, other, missing])
+    report = collect(TABLES, [empty, other, missing])
     assert report.empty == (empty, missing)
     text = markdown(report, {})
     assert f'Nothing there: `{empty}`, `{missing}`.' in text
     assert '57.2 (57.0 to 57.6)' in text
-    alone = markdown(collect(BOOK, [empty]), {})
+    alone = markdown(collect(TABLES, [empty]), {})
     assert f'Nothing there: `{empty}`.' in alone
-    rows = [row for row in BOOK.rows.values() if row.config]
+    rows = [row for row in TABLES.rows.values() if row.config]
     assert alone.count('| ours | not run |') == len(rows)
     with pytest.raises(PaperError, match=f'{missing}: no such folder'):
-        collect(BOOK, [missing])
+        collect(TABLES, [missing])
 
 
 def test_one_seed_is_not_judged(tmp_path):
     for label, pq in (('alternate', 30.), ('combine', 50.)):
         write_metrics(
             tmp_path, f'table3c/coco-{label}', 0, coco_panoptic__PQ=pq)
-    text = markdown(collect(BOOK, [tmp_path]), {})
+    text = markdown(collect(TABLES, [tmp_path]), {})
     assert len(lines_of(text, '- **not judged**: combining the losses')) == 1
     assert '- **agrees**' not in text and '- **contradicts**' not in text
+    assert 'claims need 3: `tools/paper.py run ROW --seeds 3`' in text
     assert '| ours, 1 seed | n/a | n/a | n/a | n/a | 50.0 |' in text
 
 
@@ -136,29 +179,29 @@ def test_compute_is_read_from_its_files(tmp_path):
     folder = tmp_path / 'complexity'
     folder.mkdir()
     for label, trunk, total in (('d8', 12, 13), ('d16', 4, 5)):
-        config = BOOK.row(f'figure4/{label}').config
+        config = TABLES.row(f'figure4/{label}').config
         (folder / f'{config.split("/")[-1][:-3]}.json').write_text(
             json.dumps({
                 part: dict(multiply_adds=n * 10**11, activations=10**9)
                 for part, n in (('trunk', trunk), ('total', total))
-            }))
-    report = collect(BOOK, [tmp_path])
+            } | dict(output_stride=int(label[1:]))))
+    report = collect(TABLES, [tmp_path])
     text = markdown(report, {})
-    assert '| dilation-8 | ours | 1.20 | 1.00 |' in text
-    assert '- **ratio 3.00**: dilation-8 takes about 3 times the compute' \
+    assert '| dilation-8 | ours | 1.20 | 1.00 | 1/8 |' in text
+    assert '- **ratio 3.00**: dilation-8 uses a further ~3x more compute' \
         in text
     assert draw_report(report) == {}
 
 
 def test_the_best_of_the_lambda_grid(tmp_path):
-    runs = grid_of(BOOK, BOOK.row('table3d/cityscapes-grouped'))
+    runs = grid_of(TABLES, TABLES.row('table3d/cityscapes-grouped'))
     for (instance, semantic), value in (((0.5, 1.0), 57.0), ((0.75, 0.75),
                                                              58.0)):
         run = runs[instance, semantic]
         path = run.folder(tmp_path, 0) / 'test' / 'metrics.json'
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps({'coco_panoptic/PQ': value}))
-    text = markdown(collect(BOOK, [tmp_path]), {})
+    text = markdown(collect(TABLES, [tmp_path]), {})
     assert ('|  | ours, best of 2 of 9: lambda_i 0.75, lambda_s 0.75 | n/a | '
             'n/a | n/a | n/a | 58.0 |') in text
     assert '| ours, 1 seed | n/a | n/a | n/a | n/a | 57.0 |' in text
@@ -177,7 +220,7 @@ def miniature(tmp_path):
                 coco__segm_mAP=(60 - 5 * step + seed) / 100,
                 mIoU=None if step == 0 else 70. + step,
                 coco_panoptic__PQ_th=50. + 0.1 * seed)
-    return collect(BOOK, [tmp_path], miniature=True)
+    return collect(TABLES, [tmp_path], miniature=True)
 
 
 def test_miniature_sets_effects_side_by_side(miniature):
@@ -242,7 +285,7 @@ def test_files_of_a_report(tmp_path, miniature):
 def test_pictures_of_curves_and_bars(tmp_path):
     fill(tmp_path)
     write_metrics(tmp_path, 'table2a/lambda-s-0.1', 0, coco__segm_mAP=0.3)
-    drawn = draw_report(collect(BOOK, [tmp_path]))
+    drawn = draw_report(collect(TABLES, [tmp_path]))
     assert set(drawn) == {
         'table2a', 'table2d', 'table3a', 'table3c', 'table3d'
     }

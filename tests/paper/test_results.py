@@ -1,5 +1,6 @@
 """States of folders, metrics in percent, spreads by hand."""
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -8,18 +9,19 @@ from projects.panoptic_fpn.paper import PaperError
 from projects.panoptic_fpn.paper.listing import (list_rows, map_page, show_row,
                                                  state_text)
 from projects.panoptic_fpn.paper.plan import run_of
-from projects.panoptic_fpn.paper.results import (Spread, State,
+from projects.panoptic_fpn.paper.results import (Spread, Stage, State,
                                                  read_complexity, read_metrics,
                                                  spreads, state_of, states_of)
+from projects.panoptic_fpn.paper.run import Run
 
-from .fakes import BOOK, ROOT, write_metrics
+from .fakes import ROOT, TABLES, write_metrics
 
 ROW = 'table3a/coco-r50'
 
 
 @pytest.fixture
 def run():
-    return run_of(BOOK, BOOK.row(ROW))
+    return run_of(TABLES, TABLES.row(ROW))
 
 
 def test_cocos_keys_in_percent(tmp_path):
@@ -94,7 +96,7 @@ def test_states(tmp_path, run):
 
 
 def test_states_of_the_export(tmp_path):
-    run = run_of(BOOK, BOOK.row('table4a/r101'))
+    run = run_of(TABLES, TABLES.row('table4a/r101'))
     folder = run.folder(tmp_path, 0)
     folder.mkdir(parents=True)
     (folder / 'iter_90000.pth').touch()
@@ -117,6 +119,62 @@ def test_of_several_folders_what_is_done_counts(tmp_path, run):
         assert [states[seed].text for seed in (0, 1)] == ['done', 'done']
 
 
+def test_results_of_an_edited_config_do_not_count(tmp_path):
+    """run.json tells; without a fingerprint they count as before."""
+    config = tmp_path / 'c.py'
+    config.write_text("model = dict(a=1)\ndata = '{{$D:data}}'\nlr = 0.1\n")
+    run = Run(config, 'c')
+    folder = run.folder(tmp_path, 0)
+    (folder / 'test').mkdir(parents=True)
+    (folder / 'test' / 'metrics.json').write_text('{"mIoU": 3.0}')
+    record = folder / 'run.json'
+    for content in ({}, dict(fingerprint=run.fingerprint())):
+        record.write_text(json.dumps(content))
+        assert state_of(run, tmp_path, 0).stage is Stage.DONE
+    for name, other in (('lr', Run(edited(config, '0.1', '0.2'),
+                                   'c')), ('loss weights',
+                                           Run(config, 'c', (1., .5)))):
+        state = state_of(other, tmp_path, 0)
+        assert state.stage is Stage.OTHER_CONFIG and state.half
+        assert state.text == f'run with another config ({name} differs)'
+    comment = edited(config, 'lr = 0.1', 'lr = 0.1  # as in the paper')
+    assert state_of(Run(comment, 'c'), tmp_path, 0).metrics == dict(mIoU=3.)
+
+
+def edited(config, old, new):
+    """Another file: configs are read once."""
+    path = config.with_name(f'{abs(hash(new))}.py')
+    path.write_text(config.read_text().replace(old, new))
+    return path
+
+
+def test_the_fingerprint_is_the_same_wherever_the_data_lie(
+        tmp_path, monkeypatch):
+    config = tmp_path / 'c.py'
+    config.write_text("data = '{{$PFPN_TEST_DATA:data}}'\n")
+    before = Run(config, 'c').fingerprint()
+    monkeypatch.setenv('PFPN_TEST_DATA', '/elsewhere')
+    assert Run(edited(config, '', ''), 'c').fingerprint() == before
+
+
+def test_two_networks_are_as_old_as_theirs(tmp_path):
+    """A network that was trained again, or with another config."""
+    run = run_of(TABLES, TABLES.row('table3a/coco-r50x2'))
+    path = write_metrics(
+        tmp_path, 'table3a/coco-r50x2', 0, coco_panoptic__PQ=39.0)
+    checkpoint = run.networks[1].folder(tmp_path, 0) / 'iter_90000.pth'
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+    os.utime(checkpoint, (10, 10))
+    os.utime(path, (20, 20))
+    assert state_of(run, tmp_path, 0).stage is Stage.DONE
+    os.utime(checkpoint, (30, 30))
+    state = state_of(run, tmp_path, 0)
+    assert state.half and state.text == 'older than its networks'
+    assert any(
+        key.startswith(run.networks[1].name) for key in run.fingerprint())
+
+
 def test_spread_by_hand():
     odd, even = Spread([3., 1., 2., 9., 5.]), Spread([1., 2., 4., 8.])
     assert (odd.median, odd.low, odd.high) == (3., 1., 9.)
@@ -129,9 +187,9 @@ def test_spread_by_hand():
 
 def test_spreads_leave_out_what_has_no_number():
     states = {
-        0: State('done', Path('.'), dict(PQ=1., AP=None)),
-        1: State('training 5 %', Path('.')),
-        2: State('done', Path('.'), dict(PQ=3.))
+        0: State(Stage.DONE, Path('.'), dict(PQ=1., AP=None)),
+        1: State(Stage.TRAINING, Path('.'), detail='5 %'),
+        2: State(Stage.DONE, Path('.'), dict(PQ=3.))
     }
     assert spreads(states, ['PQ', 'AP', 'mIoU']) == dict(PQ=Spread([1., 3.]))
 
@@ -140,47 +198,50 @@ def test_complexity(tmp_path):
     path = tmp_path / 'c.json'
     assert read_complexity(path, 'total') == {}
     cost = dict(multiply_adds=5 * 10**11, activations=8 * 10**8)
-    path.write_text(json.dumps(dict(total=cost, trunk=dict(cost, x=1))))
-    assert read_complexity(path, 'total') == dict(flops=0.5, memory=0.8)
+    path.write_text(
+        json.dumps(dict(total=cost, trunk=dict(cost, x=1), output_stride=8)))
+    assert read_complexity(path, 'total') == dict(
+        flops=0.5, memory=0.8, resolution=0.125)
     path.write_text('{}')
     with pytest.raises(PaperError, match='c.json: cannot be read'):
         read_complexity(path, 'trunk')
 
 
 def test_state_text():
-    table, row = BOOK.table('table3a'), BOOK.row(ROW)
+    table, row = TABLES.table('table3a'), TABLES.row(ROW)
     states = {
-        0: State('done', Path('.'), dict(PQ=39.04)),
-        1: State('training 35 %', Path('.')),
-        2: State('training 35 %', Path('.')),
-        3: State('done', Path('.'), dict(AP=1.))
+        0: State(Stage.DONE, Path('.'), dict(PQ=39.04)),
+        1: State(Stage.TRAINING, Path('.'), detail='35 %'),
+        2: State(Stage.TRAINING, Path('.'), detail='35 %'),
+        3: State(Stage.DONE, Path('.'), dict(AP=1.))
     }
     assert state_text(
         table, row, states,
         None) == ('done with PQ 39.0 (seed 0), training 35 % (seed 1, 2), '
                   'done with PQ n/a (seed 3)')
     assert state_text(table, row, {}, False) == 'not run, not computed'
-    fpn = BOOK.row('figure4/fpn')
-    assert state_text(BOOK.table('figure4'), fpn, {}, True) == 'computed'
+    fpn = TABLES.row('figure4/fpn')
+    assert state_text(TABLES.table('figure4'), fpn, {}, True) == 'computed'
 
 
 def test_list_names_every_row_with_a_config(tmp_path):
-    text = list_rows(BOOK, BOOK.tables, tmp_path, False)
-    for row in BOOK.rows.values():
+    text = list_rows(TABLES, TABLES, tmp_path, False)
+    for row in TABLES.rows.values():
         assert (f'  {row.name}  [' in text) == (row.config is not None)
-    assert text.count('not run') == sum(r.trained for r in BOOK.rows.values())
+    assert text.count('not run') == sum(r.trained
+                                        for r in TABLES.rows.values())
     write_metrics(tmp_path, ROW, 0, coco_panoptic__PQ=39.0)
-    text = list_rows(BOOK, [BOOK.table('table3a')], tmp_path, False)
+    text = list_rows(TABLES, [TABLES.table('table3a')], tmp_path, False)
     assert text.count('done with PQ 39.0 (seed 0)') == 1
-    small = list_rows(BOOK, BOOK.tables, tmp_path, True)
+    small = list_rows(TABLES, TABLES, tmp_path, True)
     assert 'configs/paper/miniature/x2.py' in small and 'table1a' not in small
 
 
 def test_show(tmp_path):
 
     def show(name, gpus=8, miniature=False):
-        return show_row(BOOK, BOOK.row(name), tmp_path, ROOT / 'tools', gpus,
-                        miniature)
+        return show_row(TABLES, TABLES.row(name), tmp_path, ROOT / 'tools',
+                        gpus, miniature)
 
     text = show('table2a/lambda-s-0.25')
     for expected in ('paper: mIoU 39.6  AP 33.7', 'semantic=0.25',
@@ -200,5 +261,5 @@ def test_show(tmp_path):
 
 def test_the_map_of_the_rows_is_current():
     path = ROOT / 'configs' / 'paper' / 'README.md'
-    assert path.read_text() == map_page(BOOK), (
+    assert path.read_text() == map_page(TABLES), (
         'python tools/paper.py list --markdown > configs/paper/README.md')

@@ -3,11 +3,9 @@ from .complexity import Complexity, complexity
 from .counting import Cost, measure
 from .memory import TrainingMemory, training_memory
 from .meta_model import build_on_meta
-from .paper_compute import PaperCompute, paper_compute
-from .text import complexity_json, complexity_table, figure4_json, paper_page
+from .text import complexity_json, complexity_table
 
 __all__ = [
-    'Complexity', 'Cost', 'PaperCompute', 'TrainingMemory', 'build_on_meta',
-    'complexity', 'complexity_json', 'complexity_table', 'figure4_json',
-    'measure', 'paper_compute', 'paper_page', 'training_memory'
+    'Complexity', 'Cost', 'TrainingMemory', 'build_on_meta', 'complexity',
+    'complexity_json', 'complexity_table', 'measure', 'training_memory'
 ]

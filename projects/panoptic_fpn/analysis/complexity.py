@@ -65,6 +65,9 @@ def complexity(model: BaseDetector,
         detections (int, optional): RoIs that the mask head sees. By default
             ``test_cfg.rcnn.max_per_img``.
 
+    Returns:
+        Complexity: Of all parts.
+
     Raises:
         PanopticError: A part cannot be counted; names it.
     """

@@ -61,6 +61,9 @@ def training_memory(model: TwoStagePanopticFPN, shape: Tuple[int, int],
             pads.
         batch (int): Images on one GPU.
 
+    Returns:
+        TrainingMemory: In bytes.
+
     Raises:
         PanopticError: Another model, also two networks, which are trained
             one at a time; or a part that cannot be run on shapes alone.

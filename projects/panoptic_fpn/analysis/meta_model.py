@@ -58,7 +58,13 @@ def build_on_meta(config: Union[str, Path, Config],
 
 
 def networks_of(model: BaseDetector) -> Dict[str, BaseDetector]:
-    """The networks of a model, by name; one alone has the name ''.
+    """The networks of a model.
+
+    Args:
+        model (BaseDetector): Of one network or two.
+
+    Returns:
+        dict[str, BaseDetector]: By name; one alone has the name ''.
 
     Raises:
         PanopticError: One has parameters in a part that is not known here.
@@ -84,18 +90,43 @@ def _check_children(module: nn.Module, known: set) -> None:
 
 def padded_shape(model: BaseDetector, shape: Tuple[int,
                                                    int]) -> Tuple[int, int]:
-    """(H, W) as the model's preprocessor pads an image of (h, w)."""
+    """The size to which a model's preprocessor pads an image.
+
+    Args:
+        model (BaseDetector): With its ``data_preprocessor``.
+        shape (tuple[int, int]): (h, w) of the image in pixels.
+
+    Returns:
+        tuple[int, int]: (H, W).
+    """
     divisor = getattr(model.data_preprocessor, 'pad_size_divisor', 1)
     return tuple(-(-side // divisor) * divisor for side in shape)
 
 
 def images(batch: int, shape: Tuple[int, int]) -> Tensor:
-    """A batch (N, 3, H, W) without values."""
+    """A batch of images without values.
+
+    Args:
+        batch (int): N.
+        shape (tuple[int, int]): (H, W) in pixels.
+
+    Returns:
+        Tensor: (N, 3, H, W) on the meta device.
+    """
     return torch.empty(batch, 3, *shape, device='meta')
 
 
 def features(network: BaseDetector, feats: tuple, branch: str) -> tuple:
-    """FPN levels as one branch sees them ('instance' or 'semantic')."""
+    """FPN levels as one branch sees them.
+
+    Args:
+        network (BaseDetector): With one or both branches.
+        feats (tuple[Tensor]): From its neck.
+        branch (str): 'instance' or 'semantic'.
+
+    Returns:
+        tuple[Tensor]: Of a grouped FPN the branch's channels.
+    """
     if hasattr(network, 'branch_features'):
         return network.branch_features(feats, branch)
     return feats
@@ -139,6 +170,9 @@ def _stages(module: nn.Module) -> List[nn.Module]:
 @contextmanager
 def shapes_only(what: str) -> Iterator[None]:
     """Say what cannot be built or run on shapes alone.
+
+    Args:
+        what (str): Named in the error.
 
     Raises:
         PanopticError: An operator has no such kernel, or shapes do not fit.

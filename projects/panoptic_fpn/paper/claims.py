@@ -2,11 +2,13 @@
 
 A verdict is never stronger than the data: a difference counts where the
 ranges from lowest to highest seed do not overlap, and where each side has at
-least three seeds. Of two settings without any difference, the ranges of three
-seeds each come apart in 1 of 10 cases, those of two seeds in 1 of 3.
+least three seeds. Two rows are as good as each other where no two trainings
+differ by more than the paper's own rows; ranges that overlap show nothing.
+Of two settings without any difference, the ranges of three seeds each come
+apart in 1 of 10 cases, those of two seeds in 1 of 3.
 """
 from dataclasses import dataclass
-from typing import Dict, List, Mapping, Optional, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .results import Spread
 from .rows import Claim, Row
@@ -21,19 +23,31 @@ VERDICTS = (AGREES, CONTRADICTS, NO_EFFECT, NOT_JUDGED, NOT_RUN)
 
 @dataclass(frozen=True)
 class Verdict:
-    """One of :data:`VERDICTS` (for a ratio, the ratio) and its numbers."""
+    """What became of a claim.
+
+    Attributes:
+        claim (Claim): It.
+        data (str): The data set, or 'miniature'.
+        verdict (str): One of :data:`VERDICTS`; for a ratio, the ratio.
+        why (str): The numbers.
+    """
 
     claim: Claim
     data: str
     verdict: str
     why: str
 
+    @property
+    def as_claimed(self) -> bool:
+        """bool: Whether no visible effect is what the claim expects."""
+        return self.verdict == NO_EFFECT and self.claim.kind == 'comparable'
+
 
 def judge(claim: Claim,
           ours: Mapping[str, Spread],
           data: str,
           fixed: Mapping[str, float] = {},
-          tolerance: float = 0.) -> Verdict:
+          tolerance: Optional[float] = None) -> Verdict:
     """Hold a claim against our values.
 
     Args:
@@ -42,8 +56,11 @@ def judge(claim: Claim,
         data (str): Named in the verdict.
         fixed (Mapping[str, float]): Printed values of other systems, by
             label; they have no range.
-        tolerance (float): Difference of medians that is 'comparable' however
-            narrow the ranges are.
+        tolerance (float, optional): The largest difference of two trainings
+            that is 'comparable'; None where nothing says how large.
+
+    Returns:
+        Verdict: With its numbers.
     """
     left = [label for label in claim.left if label in ours]
     right = ours.get(claim.right)
@@ -69,34 +86,47 @@ def judge(claim: Claim,
                    _verdict(claim.kind, ours[best], right, tolerance), why)
 
 
-def _verdict(kind: str, left: Spread, right: Spread, tolerance: float) -> str:
-    if kind == 'comparable':
+def _verdict(kind: str, left: Spread, right: Spread,
+             tolerance: Optional[float]) -> str:
+    if kind == 'comparable' and tolerance is not None:
         # beyond the last digit of a float
-        near = round(abs(left.median - right.median), 6) <= tolerance
-        return AGREES if near or left.overlaps(right) else CONTRADICTS
+        if round(left.farthest(right), 6) <= tolerance:
+            return AGREES
     if left.overlaps(right):
         return NO_EFFECT
-    return AGREES if left.low > right.high else CONTRADICTS
+    better = kind == 'better' and left.low > right.high
+    return AGREES if better else CONTRADICTS
 
 
 def describe(spread: Spread) -> str:
-    """'39.0 (38.8 to 39.3, 5 seeds)'; a printed number is alone."""
+    """A spread in words.
+
+    Args:
+        spread (Spread): Of a row.
+
+    Returns:
+        str: '39.0 (38.8 to 39.3, 5 seeds)'; a printed number is alone.
+    """
     if len(spread.values) == 1:
         return f'{spread.median:.1f}'
     return (f'{spread.median:.1f} ({spread.low:.1f} to {spread.high:.1f}, '
             f'{len(spread.values)} seeds)')
 
 
-def judge_rows(claims: Tuple[Claim, ...], rows: List[Row],
+def judge_rows(claims: Tuple[Claim, ...], rows: Sequence[Row],
                ours: Mapping[str, Dict[str,
                                        Spread]], data: str) -> List[Verdict]:
     """Judge a table's claims on the rows of one data set.
 
     Args:
         claims (tuple[Claim]): Of the table.
-        rows (list[Row]): Those of the data set.
+        rows (Sequence[Row]): Those of the data set; none for the miniature,
+            whose numbers have no printed ones beside them.
         ours (Mapping[str, dict[str, Spread]]): Metrics by label.
         data (str): The data set.
+
+    Returns:
+        list[Verdict]: One for each claim.
     """
     verdicts = []
     for claim in claims:
@@ -115,10 +145,11 @@ def judge_rows(claims: Tuple[Claim, ...], rows: List[Row],
     return verdicts
 
 
-def _tolerance(claim: Claim, printed: Mapping[str, Optional[float]]) -> float:
+def _tolerance(claim: Claim,
+               printed: Mapping[str, Optional[float]]) -> Optional[float]:
     """The difference that the paper itself calls comparable."""
     values = [printed.get(label) for label in (claim.left[0], claim.right)]
     if claim.kind != 'comparable' or None in values:
-        return 0.
+        return None
     # of numbers with one digit
     return round(abs(values[0] - values[1]), 1)

@@ -12,19 +12,23 @@ from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .claims import Verdict, judge_rows
-from .configs import Weights
-from .errors import PaperError
 from .plan import best_of, grid_of, run_of
 from .results import Spread, State, read_complexity, spreads, states_of
-from .rows import Book, Row, Table
-from .steps import Run, complexity_file
+from .rows import PaperError, PaperTables, Row, Table
+from .run import Run, Weights, complexity_file
 
 Spreads = Dict[str, Spread]
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The best of section 4.4's weights, by the median PQ."""
+    """The best of section 4.4's weights, by the median PQ.
+
+    Attributes:
+        weights (tuple[float, float]): (lambda_i, lambda_s).
+        found (dict[str, Spread]): Its metrics.
+        done, total (int): Weights that have a result, and all.
+    """
 
     weights: Weights
     found: Spreads
@@ -34,7 +38,19 @@ class Grid:
 
 @dataclass(frozen=True)
 class Result:
-    """A row of a report; ``paper`` has its numbers by data set."""
+    """A row of a report.
+
+    Attributes:
+        name (str): Of the row; in miniature, of its run.
+        label, title (str): Of the row.
+        paper (Mapping[str, Mapping]): Numbers by data set.
+        run (bool): Whether it is ours to run.
+        states (Mapping[int, State]): By seed.
+        found (dict[str, Spread]): Metrics of the seeds that are done.
+        grid (Grid | None): Where section 4.4's weights were run.
+        config (str | None): That gives the numbers, below ``configs/``: of
+            test-dev the one that exports.
+    """
 
     name: str
     label: str
@@ -48,13 +64,20 @@ class Result:
 
     @property
     def seeds(self) -> List[int]:
-        """Seeds that are done."""
+        """list[int]: Those that are done."""
         return [s for s, state in self.states.items() if state.metrics]
 
 
 @dataclass(frozen=True)
 class Section:
-    """A table of a report, or what several tables have in common."""
+    """A table of a report, or what several tables have in common.
+
+    Attributes:
+        tables (tuple[Table]): One, in miniature one or more.
+        columns (tuple[str]): Metrics.
+        results (tuple[Result]): Rows.
+        verdicts (tuple[Verdict]): Of the claims.
+    """
 
     tables: Tuple[Table, ...]
     columns: Tuple[str, ...]
@@ -63,35 +86,46 @@ class Section:
 
     @property
     def id(self) -> str:
+        """str: 'table2a', of several 'table2a-table2b'."""
         return '-'.join(table.id for table in self.tables)
 
     @property
     def data(self) -> Tuple[str, ...]:
+        """tuple[str]: Data sets of all its tables."""
         return tuple(d for table in self.tables for d in table.data)
 
 
 @dataclass(frozen=True)
 class Report:
-    """All of it."""
+    """All of it.
+
+    Attributes:
+        sections (tuple[Section]): Tables.
+        unfinished (Mapping[str, str]): Name of a run with its seed: what is
+            there of it.
+        empty (tuple[Path]): Folders without any run.
+        miniature (bool): Whether it is the miniature's.
+    """
 
     sections: Tuple[Section, ...]
-    #: name of a run with its seed: what is there of it
     unfinished: Mapping[str, str]
-    #: folders without any run
     empty: Tuple[Path, ...]
     miniature: bool
 
 
-def collect(book: Book,
+def collect(tables: PaperTables,
             work_dirs: Sequence[Path],
             miniature: bool = False) -> Report:
     """Read all runs of some work directories.
 
     Args:
-        book (Book): The tables.
+        tables (PaperTables): The tables.
         work_dirs (Sequence[Path]): As ``tools/paper.py run`` fills them; of
             a run with the same seed in several, the first that is done.
         miniature (bool): The miniature's runs.
+
+    Returns:
+        Report: Of what is there.
 
     Raises:
         PaperError: None of the folders exists, or a config is missing.
@@ -99,11 +133,11 @@ def collect(book: Book,
     if not any(path.is_dir() for path in work_dirs):
         raise PaperError(f'{", ".join(map(str, work_dirs))}: no such folder. '
                          'Name what --work-dir of `tools/paper.py run` was.')
-    reader = _Reader(book, work_dirs, miniature)
+    reader = _Reader(tables, work_dirs, miniature)
     if miniature:
         sections = reader.miniature_sections()
     else:
-        sections = [reader.section(table) for table in book.tables]
+        sections = [reader.section(table) for table in tables]
     empty = tuple(path for path in work_dirs if path not in reader.filled)
     return Report(tuple(sections), reader.unfinished, empty, miniature)
 
@@ -111,9 +145,9 @@ def collect(book: Book,
 class _Reader:
     """Reads runs, and notes what is half done and which folders hold any."""
 
-    def __init__(self, book: Book, work_dirs: Sequence[Path],
+    def __init__(self, tables: PaperTables, work_dirs: Sequence[Path],
                  miniature: bool) -> None:
-        self.book, self.work_dirs = book, work_dirs
+        self.tables, self.work_dirs = tables, work_dirs
         self.miniature = miniature
         self.unfinished: Dict[str, str] = {}
         self.filled: set = set()
@@ -150,17 +184,20 @@ class _Reader:
             return Result(row.name, row.label, row.title, paper, False)
         states: Dict[int, State] = {}
         if row.trained:
-            states = self.states(run_of(self.book, row))
+            states = self.states(run_of(self.tables, row))
         found = spreads(states, table.columns)
         if table.compute:
             part = 'trunk' if row.computed else 'total'
-            found.update(self.compute(row, part))
-        return Result(row.name, row.label, row.title, paper, True, states,
-                      found, self.grid(table, row), row.config)
+            known = self.compute(row, part)
+            found.update(
+                (name, known[name]) for name in table.compute if name in known)
+        return Result(row.name, row.label,
+                      row.title, paper, True, states, found,
+                      self.grid(table, row), row.test_config or row.config)
 
     def compute(self, row: Row, part: str) -> Spreads:
         for work_dir in self.work_dirs:
-            path = complexity_file(work_dir, self.book.path(row.config))
+            path = complexity_file(work_dir, self.tables.path(row.config))
             try:
                 known = read_complexity(path, part)
             except PaperError as error:
@@ -173,7 +210,7 @@ class _Reader:
 
     def grid(self, table: Table, row: Row) -> Optional[Grid]:
         """The best of the grid; None where no run of it alone is there."""
-        runs = grid_of(self.book, row)
+        runs = grid_of(self.tables, row)
         if not any((path / run.name).is_dir()
                    for run in runs.values() if run.weights
                    for path in self.work_dirs):
@@ -185,14 +222,14 @@ class _Reader:
             return None
         run = runs[best]
         if row.test_config:
-            config = self.book.path(row.test_config)
+            config = self.tables.path(row.test_config)
             run = replace(run, test_config=config)
         found = spreads(self.states(run), table.columns)
         return Grid(best, found, done, len(runs))
 
     def miniature_sections(self) -> List[Section]:
         groups: Dict[Tuple, List[Table]] = {}
-        for table in self.book.tables:
+        for table in self.tables:
             key = tuple(
                 dict.fromkeys(
                     (row.label, row.miniature) for row in table.rows))
@@ -210,7 +247,7 @@ class _Reader:
                 by_label.setdefault(row.label, []).append(row)
         results = []
         for label, rows in by_label.items():
-            run = run_of(self.book, rows[0], miniature=True)
+            run = run_of(self.tables, rows[0], miniature=True)
             states = self.states(run)
             results.append(
                 Result(

@@ -4,13 +4,22 @@ from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence
 
 from .plan import default_seeds, grid_of, plan_steps, run_of
+from .report import markdown_table
 from .results import State, states_of
-from .rows import Book, Row, Table
-from .steps import Place, complexity_file
+from .rows import PaperTables, Row, Table
+from .run import complexity_file
+from .steps import LaunchOptions
 
 
 def numbers(values: Mapping[str, Optional[float]]) -> str:
-    """'PQ 39.0  AP 33.3'; without what is not printed."""
+    """Numbers of a row in one line.
+
+    Args:
+        values (Mapping[str, float | None]): By metric.
+
+    Returns:
+        str: 'PQ 39.0  AP 33.3', without what is not printed.
+    """
     return '  '.join(f'{name} {value}' for name, value in values.items()
                      if value is not None)
 
@@ -25,6 +34,9 @@ def state_text(table: Table, row: Row, states: Mapping[int, State],
         states (Mapping[int, State]): By seed.
         computed (bool, optional): Whether its compute is known; None where
             the table has none.
+
+    Returns:
+        str: 'done with PQ 39.0 (seed 0)', 'not run', ...
     """
     parts = []
     if row.trained:
@@ -45,22 +57,45 @@ def state_text(table: Table, row: Row, states: Mapping[int, State],
     return ', '.join(parts)
 
 
-def row_states(book: Book, row: Row, work_dir: Path,
+def row_states(tables: PaperTables, row: Row, work_dir: Path,
                miniature: bool) -> Dict[int, State]:
+    """States of a row's seeds.
+
+    Args:
+        tables (PaperTables): The tables.
+        row (Row): A row with a config.
+        work_dir (Path): Folder of runs.
+        miniature (bool): Of its miniature.
+
+    Returns:
+        dict[int, State]: By seed; {} for a row that is not trained.
+
+    Raises:
+        PaperError: A config is missing.
+    """
     if not row.trained:
         return {}
-    return states_of(run_of(book, row, miniature), [work_dir])
+    return states_of(run_of(tables, row, miniature), [work_dir])
 
 
-def list_rows(book: Book, tables: Sequence[Table], work_dir: Path,
+def list_rows(tables: PaperTables, chosen: Sequence[Table], work_dir: Path,
               miniature: bool) -> str:
     """Every row that is trained or computed: numbers, config, state.
+
+    Args:
+        tables (PaperTables): The tables.
+        chosen (Sequence[Table]): Those to list.
+        work_dir (Path): Folder of runs.
+        miniature (bool): The rows' miniature instead.
+
+    Returns:
+        str: Three lines for each row.
 
     Raises:
         PaperError: A config is missing.
     """
     lines = []
-    for table in tables:
+    for table in chosen:
         rows = [
             row for row in table.rows
             if (row.miniature if miniature else row.config)
@@ -72,9 +107,9 @@ def list_rows(book: Book, tables: Sequence[Table], work_dir: Path,
             config = row.miniature_config if miniature else row.config
             computed = None
             if table.compute and not miniature:
-                path = complexity_file(work_dir, book.path(row.config))
+                path = complexity_file(work_dir, tables.path(row.config))
                 computed = path.is_file()
-            states = row_states(book, row, work_dir, miniature)
+            states = row_states(tables, row, work_dir, miniature)
             paper = numbers(row.paper) or 'no numbers printed'
             lines += [
                 f'  {row.name}  [{paper}]',
@@ -84,14 +119,25 @@ def list_rows(book: Book, tables: Sequence[Table], work_dir: Path,
     return '\n'.join(lines)
 
 
-def show_row(book: Book, row: Row, work_dir: Path, tools: Path, gpus: int,
-             miniature: bool) -> str:
+def show_row(tables: PaperTables, row: Row, work_dir: Path, tools: Path,
+             gpus: int, miniature: bool) -> str:
     """A row: numbers, config, what shares its run, commands, state.
+
+    Args:
+        tables (PaperTables): The tables.
+        row (Row): Any row.
+        work_dir (Path): Folder of runs.
+        tools (Path): Folder of the tools.
+        gpus (int): Of each run; 0 without a launcher.
+        miniature (bool): The row's miniature instead.
+
+    Returns:
+        str: Lines for the terminal.
 
     Raises:
         PaperError: A config is missing.
     """
-    table = book.table(row.table)
+    table = tables.table(row.table)
     lines = [
         f'{row.name}: {row.title} ({table.title}, section {table.section})',
         f'paper: {numbers(row.paper) or "no numbers printed"}'
@@ -103,13 +149,13 @@ def show_row(book: Book, row: Row, work_dir: Path, tools: Path, gpus: int,
             config else "another system's: nothing to run"
         ])
     for config in filter(None, [chosen, not miniature and row.test_config]):
-        path = book.path(config)
+        path = tables.path(config)
         lines += ['', f'configs/{config}:']
         lines += [f'    {line}' for line in path.read_text().splitlines()]
-    lines += [''] + _shared(book, row, miniature)
-    place = Place(work_dir, tools, gpus)
+    lines += [''] + _shared(tables, row, miniature)
+    launch = LaunchOptions(work_dir, tools, gpus)
     seeds = 1
-    steps = plan_steps(book, [row], place, seeds, miniature)
+    steps = plan_steps(tables, [row], launch, seeds, miniature)
     lines += ['commands (seed 0):']
     lines += [f'    {shlex.join(step.command)}' for step in steps]
     if row.trained:
@@ -118,8 +164,8 @@ def show_row(book: Book, row: Row, work_dir: Path, tools: Path, gpus: int,
                      (' as in the paper' if count == 5 else ''))
     computed = None
     if table.compute and not miniature:
-        computed = complexity_file(work_dir, book.path(row.config)).is_file()
-    states = row_states(book, row, work_dir, miniature)
+        computed = complexity_file(work_dir, tables.path(row.config)).is_file()
+    states = row_states(tables, row, work_dir, miniature)
     lines.append(f'state: {state_text(table, row, states, computed)}')
     if row.test_config and not miniature:
         lines.append('Its numbers come from COCO\'s server: zip '
@@ -130,7 +176,7 @@ def show_row(book: Book, row: Row, work_dir: Path, tools: Path, gpus: int,
     return '\n'.join(lines)
 
 
-def _shared(book: Book, row: Row, miniature: bool) -> List[str]:
+def _shared(tables: PaperTables, row: Row, miniature: bool) -> List[str]:
     """Lines about rows that stand on the same run."""
     if not row.trained:
         return []
@@ -139,14 +185,14 @@ def _shared(book: Book, row: Row, miniature: bool) -> List[str]:
         return other.miniature_config if miniature else other.config
 
     same = [
-        other.name for other in book.rows.values() if other.trained
+        other.name for other in tables.rows.values() if other.trained
         and other.name != row.name and config_of(other) == config_of(row)
     ]
     lines = [f'same run: {", ".join(same)}'] if same else []
     if row.networks:
         lines.append(f'networks: {", ".join(row.networks)}')
     if row.lambda_grid and not miniature:
-        runs = grid_of(book, row).values()
+        runs = grid_of(tables, row).values()
         other = sorted({run.name for run in runs if run.weights is None})
         lines.append(f'--lambda-grid: {len(runs)} runs, of which configs: '
                      f'{", ".join(other)}')
@@ -157,8 +203,15 @@ GENERATED = ('<!-- Written by `python tools/paper.py list --markdown`; '
              'changes are lost. -->')
 
 
-def map_page(book: Book) -> str:
-    """The page ``configs/paper/README.md``: tables, rows, configs."""
+def map_page(tables: PaperTables) -> str:
+    """The page ``configs/paper/README.md``: tables, rows, configs.
+
+    Args:
+        tables (PaperTables): The tables.
+
+    Returns:
+        str: Markdown.
+    """
     lines = [
         GENERATED, '', '# Rows of the paper and their configs', '',
         '`python tools/paper.py show ROW` prints the commands of a row, '
@@ -166,11 +219,8 @@ def map_page(book: Book) -> str:
         'configs share one run; the rows of', 'other systems are left out '
         '(`tables.yml` has them).', ''
     ]
-    for table in book.tables:
-        lines += [
-            f'## {table.id}: {table.title}', '',
-            '| row | paper | config | miniature |', '|---|---|---|---|'
-        ]
+    for table in tables:
+        rows = []
         for row in table.rows:
             if row.config is None:
                 continue
@@ -181,9 +231,11 @@ def map_page(book: Book) -> str:
             if row.test_config:
                 config += f'<br>exported by {_link(row.test_config)}'
             mini = _link(row.miniature_config) if row.miniature else ''
-            lines.append(f'| `{row.name}` | {numbers(row.paper)} | {config} | '
-                         f'{mini} |')
-        lines.append('')
+            rows.append((f'`{row.name}`', numbers(row.paper), config, mini))
+        lines += [
+            f'## {table.id}: {table.title}', '',
+            markdown_table(('row', 'paper', 'config', 'miniature'), rows), ''
+        ]
     return '\n'.join(lines)
 
 

@@ -25,9 +25,12 @@ _Series = Dict[str, Dict[str, _Value]]
 def draw_report(report: Report) -> Dict[str, np.ndarray]:
     """Pictures of the tables that have any result of ours.
 
+    Args:
+        report (Report): What was found.
+
     Returns:
         dict[str, np.ndarray]: By ``Section.id``. Tables of which all is
-        computed are drawn by ``tools/complexity.py``.
+        computed are drawn by :mod:`.compute`.
     """
     return {
         section.id: draw_section(section, report.miniature)
@@ -37,7 +40,15 @@ def draw_report(report: Report) -> Dict[str, np.ndarray]:
 
 
 def draw_section(section: Section, miniature: bool) -> np.ndarray:
-    """Curves for a table with an axis, bars for another."""
+    """Curves for a table with an axis, bars for another.
+
+    Args:
+        section (Section): With some result.
+        miniature (bool): As differences to the baseline.
+
+    Returns:
+        np.ndarray: RGB uint8 of shape (h, w, 3).
+    """
     computed = {name for table in section.tables for name in table.compute}
     columns = [c for c in section.columns if c not in computed]
     draw = _curves if section.tables[0].axis else _bars

@@ -1,8 +1,9 @@
 """A report as Markdown: the paper, ours, the difference."""
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
-from .claims import NOT_RUN, VERDICTS, Verdict
+from .claims import MIN_SEEDS, NO_EFFECT, NOT_RUN, VERDICTS, Verdict
 from .collect import Report, Result, Section
+from .plan import SEEDS
 from .results import Spread
 
 #: Data sets as they are written.
@@ -20,6 +21,9 @@ def markdown(report: Report, pictures: Mapping[str, str]) -> str:
     Args:
         report (Report): What was found.
         pictures (Mapping[str, str]): File name by section.
+
+    Returns:
+        str: Markdown.
     """
     parts = _miniature_head(report) if report.miniature else _head(report)
     parts += _state_of_runs(report)
@@ -33,7 +37,20 @@ def _head(report: Report) -> List[str]:
         '# The paper\'s tables: paper, ours, difference',
         'Ours is the median over the seeds, with the range from lowest to '
         'highest. ' + _counts(report),
-    ]
+    ] + _few_seeds(report)
+
+
+def _few_seeds(report: Report) -> List[str]:
+    """Why no claim is judged where a run has its default of one seed."""
+    few = any(
+        len(result.seeds) < MIN_SEEDS for section in report.sections
+        for result in section.results if result.seeds and any(
+            SEEDS.get(data, 1) < MIN_SEEDS for data in result.paper))
+    return [
+        'Rows on COCO have one seed, as in the paper; claims need '
+        f'{MIN_SEEDS}: `tools/paper.py run ROW --seeds {MIN_SEEDS}` trains '
+        'what is missing.'
+    ] * few
 
 
 def _miniature_head(report: Report) -> List[str]:
@@ -65,8 +82,11 @@ def _counts(report: Report) -> str:
         name: sum(v.verdict == name for v in verdicts)
         for name in VERDICTS
     }
-    text = ', '.join(f'{name} {count}' for name, count in counts.items()
-                     if count)
+    expected = sum(v.as_claimed for v in verdicts)
+    text = ', '.join(
+        f'{name} {count}' +
+        (f' ({expected} as claimed)' if name == NO_EFFECT and expected else '')
+        for name, count in counts.items() if count)
     return (f'Claims of the paper: {text}. A difference counts where the '
             'ranges do not overlap and each side has at least three seeds '
             '(even then chance alone gives 1 in 10, more for the best of '
@@ -88,7 +108,14 @@ def _state_of_runs(report: Report) -> List[str]:
 
 
 def heading(section: Section) -> str:
-    """'Table 2a: ...'; of several tables, what they have in common."""
+    """Number and title of a section.
+
+    Args:
+        section (Section): Of a report.
+
+    Returns:
+        str: 'Table 2a: ...'; of several tables, what they have in common.
+    """
     names = [table.id for table in section.tables]
     kind = 'Figure' if names[0].startswith('figure') else 'Table'
     numbers = [name.removeprefix(kind.lower()) for name in names]
@@ -120,11 +147,20 @@ def _claim_line(verdict: Verdict) -> str:
     where = verdict.claim.metric
     if verdict.data != 'miniature':
         where = f'{data}, {where}'
-    return (f'- **{verdict.verdict}**: {verdict.claim.text} ({where}): '
-            f'{verdict.why}')
+    said = verdict.verdict + (', as claimed' if verdict.as_claimed else '')
+    return f'- **{said}**: {verdict.claim.text} ({where}): {verdict.why}'
 
 
-def _lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown.
+
+    Args:
+        head (Sequence[str]): Titles of the columns.
+        rows (Iterable[Sequence[str]]): Cells of the lines.
+
+    Returns:
+        str: Without a line break at its end.
+    """
     return '\n'.join('| ' + ' | '.join(cells) + ' |'
                      for cells in [head, ['---'] * len(head), *rows])
 
@@ -134,6 +170,7 @@ def _table(section: Section, rows: Sequence[Result], data: str) -> str:
     lines = []
     for result in rows:
         paper, count = result.paper[data], len(result.seeds)
+        measured = paper if section.tables[0].difference else {}
         name = result.title
         if any(value is not None for value in paper.values()):
             printed = [_printed(paper[c]) for c in section.columns]
@@ -146,21 +183,21 @@ def _table(section: Section, rows: Sequence[Result], data: str) -> str:
             lines.append([name, 'ours', NOT_RUN, *blank[1:]])
             continue
         title = f'ours, {_plural([count])}' if count else 'ours'
-        lines += _ours(name, title, result.found, paper, section.columns)
+        lines += _ours(name, title, result.found, measured, section.columns)
         if result.grid and result.grid.found:
             grid = result.grid
             lines += _ours(
                 '', f'ours, best of {grid.done} of {grid.total}: lambda_i '
                 f'{grid.weights[0]}, lambda_s {grid.weights[1]}', grid.found,
-                paper, section.columns)
+                measured, section.columns)
     head = [DATA.get(data, data), '', *section.columns]
-    return _lines(head, lines)
+    return markdown_table(head, lines)
 
 
 def _ours(name: str, title: str, found: Mapping[str, Spread],
           paper: Mapping[str, Optional[float]],
           columns: Sequence[str]) -> List[List[str]]:
-    differences = [_difference(found.get(c), paper[c]) for c in columns]
+    differences = [_difference(found.get(c), paper.get(c)) for c in columns]
     lines = [[name, title, *(_cell(found.get(c), c) for c in columns)]]
     if any(differences):
         lines.append(['', 'difference', *differences])
@@ -176,6 +213,8 @@ def _cell(spread: Optional[Spread], column: str = '') -> str:
         return 'n/a'
     if column in ('flops', 'memory'):
         return f'{spread.median:.2f}'
+    if column == 'resolution':
+        return f'1/{1 / spread.median:g}'
     if len(spread.values) == 1:
         return f'{spread.median:.1f}'
     return f'{spread.median:.1f} ({spread.low:.1f} to {spread.high:.1f})'
@@ -193,6 +232,10 @@ def _signed(value: float) -> str:
 
 def effects(section: Section, column: str) -> Tuple[Optional[str], Dict]:
     """Differences to the baseline row, of the paper's data sets and of ours.
+
+    Args:
+        section (Section): Of a report.
+        column (str): A metric.
 
     Returns:
         tuple[str | None, dict[str, dict[str, float]]]: Label of the baseline
@@ -243,7 +286,7 @@ def _miniature_table(section: Section) -> str:
             count = '' if found is None else str(len(found.values))
             cell = _cell(found) if result.seeds else NOT_RUN
             lines.append([*line, cell, ours, count])
-    return _lines(head, lines)
+    return markdown_table(head, lines)
 
 
 def _effect(values: Mapping[str, float], label: str,

@@ -7,16 +7,16 @@ flops in 1e12 multiply-adds, memory in 1e9 activations.
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Dict, Iterable, List, Mapping, Optional, Tuple
+from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
 
 import yaml
 
+from ..errors import PanopticError
 from ..files import read_bytes
-from .errors import PaperError
 
 _TABLE_KEYS = {
     'title', 'section', 'main', 'columns', 'axis', 'baseline', 'compute',
-    'rows', 'claims'
+    'difference', 'rows', 'claims'
 }
 _ROW_KEYS = {
     'name', 'paper', 'config', 'networks', 'test_config', 'tta', 'lambda_grid',
@@ -24,6 +24,10 @@ _ROW_KEYS = {
 }
 #: Kinds of a claim, and how many things each compares.
 CLAIMS = dict(better=2, comparable=2, ratio=3)
+
+
+class PaperError(PanopticError):
+    """A row, a file of tables or a folder of runs that cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +51,12 @@ class Row:
 
     @property
     def trained(self) -> bool:
+        """bool: Whether it stands on a training of ours."""
         return self.config is not None and not self.computed
 
     @property
     def miniature_config(self) -> Optional[str]:
+        """str | None: Config of the miniature, below ``configs/``."""
         return self.miniature and f'paper/miniature/{self.miniature}.py'
 
 
@@ -83,40 +89,66 @@ class Table:
     axis: Optional[str] = None
     baseline: Optional[str] = None
     compute: Tuple[str, ...] = ()
+    #: whether ours is measured on the same images as the paper's
+    difference: bool = True
 
     @property
     def data(self) -> Tuple[str, ...]:
-        """Data sets in their order."""
+        """tuple[str]: Data sets in their order."""
         return tuple(dict.fromkeys(row.data for row in self.rows))
 
     def of_data(self, data: str) -> List[Row]:
+        """Rows of a data set.
+
+        Args:
+            data (str): One of :attr:`data`.
+
+        Returns:
+            list[Row]: In the table's order.
+        """
         return [row for row in self.rows if row.data == data]
 
 
 @dataclass(frozen=True)
-class Book:
+class PaperTables:
     """All tables, and the folder of configs that they point into."""
 
-    tables: Tuple[Table, ...]
+    all: Tuple[Table, ...]
     configs: Path
+
+    def __iter__(self) -> Iterator[Table]:
+        return iter(self.all)
 
     @property
     def rows(self) -> Dict[str, Row]:
-        return {row.name: row for table in self.tables for row in table.rows}
+        """dict[str, Row]: By name, in the order of the tables."""
+        return {row.name: row for table in self for row in table.rows}
 
     def table(self, name: str) -> Table:
         """A table by its id.
 
+        Args:
+            name (str): As 'table2a'.
+
+        Returns:
+            Table: It.
+
         Raises:
             PaperError: There is none; names the nearest.
         """
-        known = {table.id: table for table in self.tables}
+        known = {table.id: table for table in self}
         if name not in known:
             raise PaperError(_unknown('table', name, known))
         return known[name]
 
     def row(self, name: str) -> Row:
         """A row by its name.
+
+        Args:
+            name (str): As 'table2a/lambda-s-0.25'.
+
+        Returns:
+            Row: It.
 
         Raises:
             PaperError: There is none, or it is a table; names the nearest.
@@ -133,10 +165,16 @@ class Book:
     def select(self, names: Iterable[str]) -> List[Row]:
         """Rows by their names, by their table's, or 'all', each once.
 
+        Args:
+            names (Iterable[str]): Of rows and tables.
+
+        Returns:
+            list[Row]: In the order of the names.
+
         Raises:
             PaperError: A name is neither; names the nearest.
         """
-        tables = {table.id: table.rows for table in self.tables}
+        tables = {table.id: table.rows for table in self}
         rows, chosen = self.rows, {}
         for name in names:
             if name == 'all':
@@ -153,6 +191,12 @@ class Book:
 
     def path(self, config: str) -> Path:
         """A config file of a row.
+
+        Args:
+            config (str): Below ``configs/``.
+
+        Returns:
+            Path: The file.
 
         Raises:
             PaperError: It is missing.
@@ -172,11 +216,14 @@ def _unknown(what: str, name: str, known: Iterable[str]) -> str:
             '`tools/paper.py list`.')
 
 
-def read_book(path: Path) -> Book:
+def read_tables(path: Path) -> PaperTables:
     """Read a file of tables.
 
     Args:
         path (Path): ``configs/paper/tables.yml``.
+
+    Returns:
+        PaperTables: All of it.
 
     Raises:
         PaperError: The file is not of the form written at its top; names
@@ -188,15 +235,17 @@ def read_book(path: Path) -> Book:
         raise PaperError(f'{path}: is no YAML ({error}).') from None
     if not isinstance(content, dict):
         raise PaperError(f'{path}: holds no tables.')
-    tables = tuple(
-        _table(f'{path}: {name}', name, raw) for name, raw in content.items())
-    book = Book(tables, Path(path).parents[1])
-    for row in book.rows.values():
+    tables = PaperTables(
+        tuple(
+            _table(f'{path}: {name}', name, raw)
+            for name, raw in content.items()),
+        Path(path).parents[1])
+    for row in tables.rows.values():
         for network in row.networks:
-            if network not in book.rows:
+            if network not in tables.rows:
                 raise PaperError(f'{path}: {row.name}: networks: '
-                                 f'{_unknown("row", network, book.rows)}')
-    return book
+                                 f'{_unknown("row", network, tables.rows)}')
+    return tables
 
 
 def _check_keys(where: str, raw: Mapping, known: set, wanted: set) -> None:
@@ -231,7 +280,8 @@ def _table(where: str, name: str, raw: Mapping) -> Table:
         raise PaperError(f'{where}: baseline {baseline!r} is none of '
                          f'{sorted(labels)}.')
     return Table(name, raw['title'], str(raw['section']), raw['main'], columns,
-                 tuple(rows), claims, raw.get('axis'), baseline, compute)
+                 tuple(rows), claims, raw.get('axis'), baseline, compute,
+                 raw.get('difference', True))
 
 
 def _row(where: str, name: str, table: str, data: str, label: str,

@@ -1,21 +1,25 @@
-"""Recorded results, ``docs/results.yml``: what the model zoo page shows.
+"""Files of a report, and ``docs/results.yml``, the recorded results.
 
-A list ``results`` of entries, see :data:`HEADER`.
+What the model zoo page shows is a list ``results`` of entries, see
+:data:`HEADER`.
 """
+import json
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Dict, Mapping, Optional, Tuple
+from typing import Dict, List, Mapping, Optional, Tuple
 
 import yaml
 
 from ..files import read_bytes, write_bytes
+from ..visualization.image_io import write_image
 from .collect import Report, Result
-from .errors import PaperError
-from .machine import versions
-from .results import KEYS
-from .rows import Book
-from .steps import read_record
+from .pictures import draw_report
+from .processes import versions
+from .report import heading, markdown
+from .results import KEYS, Spread
+from .rows import PaperError, PaperTables
+from .run import read_record
 
 HEADER = """\
 # Measured results, for `python tools/paper.py zoo`. Entries are written by
@@ -35,7 +39,16 @@ _KEYS = {'config', 'seeds', 'metrics', 'date', 'gpus', 'versions'}
 
 @dataclass(frozen=True)
 class Saved:
-    """Results of a config; metrics are (median, lowest, highest)."""
+    """Results of a config.
+
+    Attributes:
+        config (str): Below ``configs/``.
+        seeds (int): Trainings.
+        metrics (Mapping[str, tuple]): (median, lowest, highest) in percent.
+        date (str): When they were recorded.
+        gpus (int | None): Of each training.
+        versions (Mapping[str, str]): Of what trained.
+    """
 
     config: str
     seeds: int
@@ -45,8 +58,15 @@ class Saved:
     versions: Mapping[str, str] = ()
 
 
-def read_results(path: Path, book: Book) -> Dict[str, Saved]:
-    """Recorded results by config.
+def read_results(path: Path, tables: PaperTables) -> Dict[str, Saved]:
+    """Read recorded results.
+
+    Args:
+        path (Path): ``docs/results.yml``, or a file like it.
+        tables (PaperTables): The tables.
+
+    Returns:
+        dict[str, Saved]: By config.
 
     Raises:
         PaperError: The file is missing or not of its form, or names a config
@@ -62,7 +82,7 @@ def read_results(path: Path, book: Book) -> Dict[str, Saved]:
                          f'results: [] and what `report --save` writes.')
     saved: Dict[str, Saved] = {}
     for number, entry in enumerate(entries):
-        result = _entry(f'{path}: entry {number + 1}', entry, book)
+        result = _entry(f'{path}: entry {number + 1}', entry, tables)
         if result.config in saved:
             raise PaperError(f'{path}: {result.config} is there twice. Keep '
                              'one entry.')
@@ -70,15 +90,15 @@ def read_results(path: Path, book: Book) -> Dict[str, Saved]:
     return saved
 
 
-def _entry(where: str, entry: object, book: Book) -> Saved:
+def _entry(where: str, entry: object, tables: PaperTables) -> Saved:
     if not isinstance(entry, dict) or not {'config', 'seeds', 'metrics'
                                            } <= set(entry) <= _KEYS:
         raise PaperError(f'{where}: {entry!r} needs config, seeds and '
                          f'metrics, and may have {sorted(_KEYS)}.')
     config, metrics = entry['config'], entry['metrics']
-    if not isinstance(config, str) or not (book.configs / config).is_file():
+    if not isinstance(config, str) or not (tables.configs / config).is_file():
         raise PaperError(f'{where}: config {config!r} is no file below '
-                         f'{book.configs}. Correct its path.')
+                         f'{tables.configs}. Correct its path.')
     if not isinstance(entry['seeds'], int) or entry['seeds'] < 1:
         raise PaperError(f'{where} ({config}): seeds {entry["seeds"]!r} is no '
                          'number of trainings.')
@@ -108,14 +128,19 @@ def _is_spread(values: object) -> bool:
             and 0 <= values[1] <= values[0] <= values[2] <= 100)
 
 
-def save_results(path: Path, book: Book, report: Report) -> None:
+def save_results(path: Path, tables: PaperTables, report: Report) -> None:
     """Put the results of a report into the file, in place of older ones of
     the same config.
+
+    Args:
+        path (Path): Is made where it is missing.
+        tables (PaperTables): The tables.
+        report (Report): Not the miniature's.
 
     Raises:
         PaperError: The file cannot be used, or nothing is there to save.
     """
-    saved = read_results(path, book) if path.is_file() else {}
+    saved = read_results(path, tables) if path.is_file() else {}
     found: Dict[str, Saved] = {}
     for section in report.sections:
         for result in section.results:
@@ -157,3 +182,97 @@ def _as_dict(entry: Saved) -> Dict:
         gpus=entry.gpus,
         versions=dict(entry.versions))
     return {key: value for key, value in content.items() if value}
+
+
+def write_report(report: Report, folder: Path) -> List[Path]:
+    """Write ``report.md``, ``report.json`` and the pictures; of the miniature
+    ``miniature.md``, ``miniature.json`` and ``miniature-*.png``.
+
+    Args:
+        report (Report): What was found.
+        folder (Path): Is made where it is missing.
+
+    Returns:
+        list[Path]: The Markdown, the JSON, and the pictures.
+
+    Raises:
+        PaperError: A file cannot be written.
+    """
+    pictures = draw_report(report)
+    stem, prefix = ('miniature',
+                    'miniature-') if report.miniature else ('report', '')
+    names = {section: f'{prefix}{section}.png' for section in pictures}
+    content = json.dumps(as_json(report), indent=1, allow_nan=False) + '\n'
+    paths = [folder / f'{stem}.md', folder / f'{stem}.json']
+    try:
+        for section, name in names.items():
+            paths.append(folder / name)
+            write_image(str(folder / name), pictures[section])
+        write_bytes(str(paths[0]), markdown(report, names).encode())
+        write_bytes(str(paths[1]), content.encode())
+    except OSError as error:
+        raise PaperError(f'{folder}: cannot be written to ({error}). Set '
+                         'another --out.') from None
+    return paths
+
+
+def as_json(report: Report) -> Dict:
+    """The same for JSON; numbers are not rounded.
+
+    Args:
+        report (Report): What was found.
+
+    Returns:
+        dict: Of plain types.
+    """
+    return dict(
+        miniature=report.miniature,
+        unfinished=dict(report.unfinished),
+        empty=[str(path) for path in report.empty],
+        tables=[
+            dict(
+                tables=[table.id for table in section.tables],
+                title=heading(section),
+                rows=[_row_json(result) for result in section.results],
+                claims=[
+                    dict(
+                        claim=v.claim.text,
+                        metric=v.claim.metric,
+                        data=v.data,
+                        verdict=v.verdict,
+                        as_claimed=v.as_claimed,
+                        why=v.why) for v in section.verdicts
+                ]) for section in report.sections
+        ])
+
+
+def _row_json(result: Result) -> Dict:
+    grid = result.grid
+    return dict(
+        row=result.name,
+        label=result.label,
+        title=result.title,
+        config=result.config,
+        paper={
+            data: dict(values)
+            for data, values in result.paper.items()
+        },
+        seeds=result.seeds,
+        states={
+            str(s): state.text
+            for s, state in result.states.items()
+        },
+        ours=_spreads_json(result.found),
+        lambda_grid=grid and dict(
+            weights=grid.weights,
+            done=grid.done,
+            total=grid.total,
+            ours=_spreads_json(grid.found)))
+
+
+def _spreads_json(found: Mapping[str, Spread]) -> Dict:
+    return {
+        name:
+        dict(median=s.median, low=s.low, high=s.high, values=list(s.values))
+        for name, s in found.items()
+    }

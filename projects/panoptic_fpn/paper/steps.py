@@ -1,47 +1,35 @@
 """The commands of one run.
 
-A run is a config with weights of the losses. With a seed it lives in
-``WORK_DIR/NAME/seed-S``:
-
-``run.json``                 how it was started
-``iter_N.pth``               the end of its training
-``test/metrics.json``        what it is evaluated to: then it is done
-``test-dev.panoptic.json``   results for COCO's server (Table 4a)
-``*.log``                    what each command says
-
 A step is one command. It is finished when its output is there, so that a
-plan that is carried out again continues where it was cut off.
+plan that is carried out again continues where it was cut off. A folder whose
+``run.json`` has the fingerprint of another config is left as it is.
 """
-import json
 import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, Sequence, Tuple
 
-from .configs import Weights, frequencies_file, schedule
-
-RECORD = 'run.json'
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training with its evaluation, or two networks' evaluation."""
-
-    config: Path
-    name: str
-    weights: Optional[Weights] = None
-    networks: Tuple['Run', ...] = ()
-    test_config: Optional[Path] = None
-    tta: bool = False
-
-    def folder(self, work_dir: Path, seed: int) -> Path:
-        return work_dir / self.name / f'seed-{seed}'
+from .run import (Run, complexity_file, export_file, frequencies_file,
+                  is_older, read_record, schedule)
 
 
 @dataclass(frozen=True)
 class Step:
-    """One command; ``needs`` are outputs of others."""
+    """One command.
+
+    Attributes:
+        kind (str): 'train', 'test', 'export', 'count' or 'compute'.
+        what (str): Name of the run, and its seed.
+        config (Path): That it is about.
+        command (tuple[str]): Program and arguments.
+        output (Path): There when it is finished.
+        log (Path): Takes what the command prints.
+        needs (tuple[Path]): Outputs of others.
+        record (Mapping): What to write to ``run.json`` beside the log.
+        merges (bool): Whether it evaluates two networks.
+        refused (str): Why it must not be carried out; '' if it may.
+    """
 
     kind: str
     what: str
@@ -50,13 +38,26 @@ class Step:
     output: Path
     log: Path
     needs: Tuple[Path, ...] = ()
-    #: what to write to ``run.json`` beside the log
     record: Mapping = field(default_factory=dict)
+    merges: bool = False
+    refused: str = ''
+
+    @property
+    def finished(self) -> bool:
+        """bool: Whether nothing is left to do."""
+        return (not self.refused and self.output.exists()
+                and not (self.merges and is_older(self.output, self.needs)))
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where the steps run."""
+class LaunchOptions:
+    """How steps are started.
+
+    Attributes:
+        work_dir (Path): Folder of all runs.
+        tools (Path): Folder of the tools.
+        gpus (int): Processes of a run; 0 without a launcher.
+    """
 
     work_dir: Path
     tools: Path
@@ -84,31 +85,55 @@ def _words(*args: object) -> Tuple[str, ...]:
 
 
 def short(path: Path) -> str:
-    """A path, relative where it is below the current folder."""
+    """A path as it is printed.
+
+    Args:
+        path (Path): Any.
+
+    Returns:
+        str: Relative where it is below the current folder.
+    """
     here = Path.cwd()
     absolute = Path(os.path.abspath(path))
     return str(
         absolute.relative_to(here) if absolute.is_relative_to(here) else path)
 
 
-def steps_of(run: Run, seed: int, place: Place) -> List[Step]:
-    """Training, evaluation and export of a run with a seed."""
-    folder = run.folder(place.work_dir, seed)
-    steps = [train_step(net, seed, place) for net in run.networks or [run]]
+def steps_of(run: Run, seed: int, launch: LaunchOptions) -> List[Step]:
+    """Training, evaluation and export of a run with a seed.
+
+    Args:
+        run (Run): Its networks come first.
+        seed (int): From 0.
+        launch (LaunchOptions): Folder, tools and GPUs.
+
+    Returns:
+        list[Step]: In an order that works, also those that are finished.
+
+    Raises:
+        PaperError: A config cannot be used.
+    """
+    folder = run.folder(launch.work_dir, seed)
+    steps = [train_step(net, seed, launch) for net in run.networks or [run]]
     checkpoints = tuple(step.output for step in steps)
     options = _options(run)
 
     def evaluate(kind: str, config: Path, output: Path, needs: Sequence[Path],
                  *args: object) -> Step:
-        command = place.test(config, checkpoints, '--work-dir', folder / kind,
-                             *args, *options)
-        record = _record(run, seed, place) if run.networks else {}
+        command = launch.test(config, checkpoints, '--work-dir', folder / kind,
+                              *args, *options)
+        own = {}
+        if run.networks:
+            own = dict(
+                record=_record(run, seed, launch),
+                merges=True,
+                refused=_refused(run, folder))
         return Step(kind, _what(run, seed), config, command, output,
-                    folder / f'{kind}.log', (*checkpoints, *needs), record)
+                    folder / f'{kind}.log', (*checkpoints, *needs), **own)
 
     needs, tta = [], []
     if run.tta:
-        steps.append(_count_step(run, folder, place))
+        steps.append(_count_step(run, folder, launch))
         needs, tta = [steps[-1].output], ['--tta']
     steps.append(
         evaluate('test', run.config, folder / 'test' / 'metrics.json', needs,
@@ -124,54 +149,79 @@ def _what(run: Run, seed: int) -> str:
     return f'{run.name} seed {seed}'
 
 
-def export_file(folder: Path) -> Path:
-    return folder / 'test-dev.panoptic.json'
+def _refused(run: Run, folder: Path) -> str:
+    key = run.changed_key(folder)
+    return key and (f'{folder} was run with another config ({key} differs): '
+                    'remove the folder, or set another --work-dir') or ''
 
 
-def train_step(run: Run, seed: int, place: Place) -> Step:
-    """The training of a run; its output is its last checkpoint."""
-    folder = run.folder(place.work_dir, seed)
-    iters, scaled = schedule(run.config, max(1, place.gpus))
+def train_step(run: Run, seed: int, launch: LaunchOptions) -> Step:
+    """The training of a run; its output is its last checkpoint.
+
+    Args:
+        run (Run): Without networks.
+        seed (int): From 0.
+        launch (LaunchOptions): Folder, tools and GPUs.
+
+    Returns:
+        Step: Refused where the folder holds another config's run.
+
+    Raises:
+        PaperError: The config cannot be read.
+    """
+    folder = run.folder(launch.work_dir, seed)
+    iters, scaled = schedule(run.config, max(1, launch.gpus))
     args = ['--work-dir', folder, '--seed', seed, '--resume']
     args += ['--auto-scale-lr'] * scaled
-    record = dict(_record(run, seed, place), max_iters=iters)
+    record = dict(_record(run, seed, launch), max_iters=iters)
     # another number of GPUs has another number of iterations
     ended = read_record(folder).get('max_iters', iters)
     output = folder / f'iter_{ended}.pth'
     if not output.is_file():
         output = folder / f'iter_{iters}.pth'
-    return Step('train', _what(run, seed), run.config,
-                place.train(run.config, *args, *_options(run)), output,
-                folder / 'train.log', (), record)
+    return Step(
+        'train',
+        _what(run, seed),
+        run.config,
+        launch.train(run.config, *args, *_options(run)),
+        output,
+        folder / 'train.log',
+        record=record,
+        refused=_refused(run, folder))
 
 
-def _count_step(run: Run, folder: Path, place: Place) -> Step:
+def _count_step(run: Run, folder: Path, launch: LaunchOptions) -> Step:
     """Frequencies of the classes, which the evaluation balances with."""
     output = frequencies_file(run.config)
-    command = place.python('class_frequencies', run.config, '--out', output)
+    command = launch.python('class_frequencies', run.config, '--out', output)
     return Step('count', run.name, run.config, command, output,
                 folder / 'count.log')
 
 
-def compute_step(config: Path, place: Place) -> Step:
-    """Multiply-adds and activations of a config, for 1024x2048 pixels."""
-    output = complexity_file(place.work_dir, config)
-    command = place.python('complexity', config, '--shape', 1024, 2048,
-                           '--out', output)
+def compute_step(config: Path, launch: LaunchOptions) -> Step:
+    """Multiply-adds and activations of a config, for 1024x2048 pixels.
+
+    Args:
+        config (Path): The config file.
+        launch (LaunchOptions): Folder and tools.
+
+    Returns:
+        Step: Its output is :func:`complexity_file`.
+    """
+    output = complexity_file(launch.work_dir, config)
+    command = launch.python('complexity', config, '--shape', 1024, 2048,
+                            '--out', output)
     return Step('compute', config.stem, config, command, output,
                 output.with_suffix('.log'))
 
 
-def complexity_file(work_dir: Path, config: Path) -> Path:
-    return work_dir / 'complexity' / f'{config.stem}.json'
-
-
-def _record(run: Run, seed: int, place: Place) -> Dict:
+def _record(run: Run, seed: int, launch: LaunchOptions) -> Dict:
     return dict(
         config=short(run.config),
         seed=seed,
         weights=run.weights,
-        gpus=place.gpus)
+        gpus=launch.gpus,
+        fingerprint=run.fingerprint())
 
 
 def _options(run: Run) -> List[str]:
@@ -182,12 +232,3 @@ def _options(run: Run) -> List[str]:
         '--cfg-options', f'model.loss_weights.instance={instance}',
         f'model.loss_weights.semantic={semantic}'
     ]
-
-
-def read_record(folder: Path) -> Dict:
-    """What ``run.json`` says of how a run was started; {} without it."""
-    try:
-        content = json.loads((folder / RECORD).read_text(encoding='utf-8'))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

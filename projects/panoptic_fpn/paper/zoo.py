@@ -6,18 +6,18 @@ one of the schedule's 8 GPUs.
 """
 import json
 from pathlib import Path
-from typing import Callable, Dict, List, Mapping, Optional, Tuple
+from typing import Dict, List, Mapping, Optional, Tuple
 
-from .configs import load
-from .errors import PaperError
+from ..analysis import build_on_meta, training_memory
+from .report import markdown_table
 from .results import KEYS
-from .rows import Book, Row
+from .rows import PaperError, PaperTables, Row
+from .run import load
 from .saved import Saved
 
-#: Bytes of a training step of (config, (H, W), images).
-Memory = Callable[[Path, Tuple[int, int], int], int]
 GPUS = 8
 
+_COLUMNS = ('config and command', 'schedule', 'memory', 'paper', 'ours')
 GENERATED = ('<!-- Written by `python tools/paper.py zoo` from '
              'docs/results.yml; changes are lost. -->')
 _HEAD = """\
@@ -34,70 +34,71 @@ without targets and what kernels and allocator need, so too low): see
 one line. Without 8 GPUs: `--auto-scale-lr`."""
 
 
-def zoo_page(book: Book, saved: Mapping[str, Saved], memory: Memory) -> str:
+def zoo_page(
+    tables: PaperTables,
+    saved: Mapping[str, Saved],
+) -> str:
     """The page.
 
     Args:
-        book (Book): The tables.
+        tables (PaperTables): The tables.
         saved (Mapping[str, Saved]): Results by config.
-        memory (callable): See :data:`Memory`; asked once for each model.
+
+    Returns:
+        str: Markdown.
 
     Raises:
         PaperError: A config cannot be read.
     """
     known: Dict[str, int] = {}
     parts = [GENERATED, _HEAD]
-    for title, configs in _groups(book).items():
-        lines = [f'## {title}', '']
-        lines += [
-            '| config and command | schedule | memory | paper | ours |',
-            '|---|---|---|---|---|'
-        ]
+    for title, configs in _groups(tables).items():
+        lines = []
         for config in configs:
-            rows = _rows_of(book, config)
-            cells = [
+            rows = _rows_of(tables, config)
+            lines.append([
                 f'[{Path(config).stem}](../configs/{config})<br>'
-                f'`{_command(book, config, rows)}`',
-                _schedule(book.configs / config, rows),
-                _memory(book.configs / config, rows, memory, known),
+                f'`{_command(tables, config, rows)}`' + _evaluation(rows),
+                _schedule(tables.configs / config, rows),
+                _memory(tables.configs / config, rows, known),
                 _paper(rows),
                 _ours(saved.get(config))
-            ]
-            lines.append('| ' + ' | '.join(cells) + ' |')
-        parts.append('\n'.join(lines))
+            ])
+        parts += [f'## {title}', markdown_table(_COLUMNS, lines)]
     return '\n\n'.join(parts) + '\n'
 
 
-def _groups(book: Book) -> Dict[str, List[str]]:
+def _groups(tables: PaperTables) -> Dict[str, List[str]]:
     """Configs by the heading they stand under, below ``configs/``."""
     groups = {'COCO': 'coco', 'Cityscapes': 'cityscapes'}
     found = {}
     for title, folder in groups.items():
         found[title] = sorted(f'{folder}/{path.name}'
-                              for path in (book.configs / folder).glob('*.py')
+                              for path in (tables.configs /
+                                           folder).glob('*.py')
                               if 'miniature' not in path.name)
-    for table in book.tables:
+    for table in tables:
         if table.id.startswith('figure'):
             continue
         folder = f'paper/{table.id}'
         names = sorted(f'{folder}/{path.name}'
-                       for path in (book.configs / folder).glob('*.py'))
+                       for path in (tables.configs / folder).glob('*.py'))
         if names:
             number = table.id.removeprefix('table')
             found[f'Table {number}: {table.title}'] = names
     return found
 
 
-def _rows_of(book: Book, config: str) -> List[Row]:
+def _rows_of(tables: PaperTables, config: str) -> List[Row]:
     """Rows that a config gives the numbers of: those of test-dev belong to
     the config that exports."""
     return [
-        row for row in book.rows.values()
+        row for row in tables.rows.values()
         if row.config is not None and (row.test_config or row.config) == config
     ]
 
 
-def _command(book: Book, config: str, rows: List[Row]) -> str:
+def _command(tables: PaperTables, config: str, rows: List[Row]) -> str:
     path = f'configs/{config}'
     if any(row.networks for row in rows):
         return f'tools/dist_test.sh {path} INSTANCE.pth SEMANTIC.pth {GPUS}'
@@ -105,6 +106,14 @@ def _command(book: Book, config: str, rows: List[Row]) -> str:
         return (f'tools/dist_test.sh {path} CHECKPOINT {GPUS} --format-only '
                 'PREFIX')
     return f'tools/dist_train.sh {path} {GPUS}'
+
+
+def _evaluation(rows: List[Row]) -> str:
+    """How it is evaluated, where that is not by the config alone."""
+    if not any(row.tta for row in rows):
+        return ''
+    return ('<br>evaluated with `tools/class_frequencies.py` and `--tta`: '
+            '[how](../README.md#coco-stuff-2017)')
 
 
 def _evaluated_only(rows: List[Row]) -> Optional[str]:
@@ -127,8 +136,7 @@ def _schedule(path: Path, rows: List[Row]) -> str:
             f'{cfg.optim_wrapper.optimizer.lr:g}')
 
 
-def _memory(path: Path, rows: List[Row], memory: Memory,
-            known: Dict[str, int]) -> str:
+def _memory(path: Path, rows: List[Row], known: Dict[str, int]) -> str:
     if _evaluated_only(rows):
         return ''
     cfg = load(path)
@@ -140,12 +148,35 @@ def _memory(path: Path, rows: List[Row], memory: Memory,
     model['loss_weights'] = {name: bool(v) for name, v in weights.items()}
     key = json.dumps([model, shape, batch], sort_keys=True, default=str)
     if key not in known:
-        known[key] = memory(path, shape, batch)
+        known[key] = memory_of(path, shape, batch)
     return f'{known[key] / 2**30:.1f} GB'
+
+
+def memory_of(path: Path, shape: Tuple[int, int], batch: int) -> int:
+    """Estimate the memory of a training step on one GPU.
+
+    Args:
+        path (Path): The config file.
+        shape (tuple[int, int]): (H, W) of the images.
+        batch (int): Images on the GPU.
+
+    Returns:
+        int: Bytes.
+
+    Raises:
+        PanopticError: The model cannot be run on shapes alone.
+    """
+    return training_memory(build_on_meta(path), shape, batch).total
 
 
 def image_shape(path: Path) -> Tuple[int, int]:
     """(H, W) of the largest training image of a config.
+
+    Args:
+        path (Path): The config file.
+
+    Returns:
+        tuple[int, int]: Before padding, in pixels.
 
     Raises:
         PaperError: Its pipeline has no crop and no scales.

@@ -10,16 +10,15 @@ import time
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Callable, Dict, List, Optional, Sequence
+from typing import IO, Any, Callable, Dict, List, Optional, Sequence, Set
 
-from ..datasets.synthetic_shapes import write_dataset
 from ..files import write_bytes
-from .configs import load
-from .errors import PaperError
-from .machine import Starter, machine, versions
 from .plan import pending
-from .processes import end, interruptible, last_line, lock_beside
-from .steps import RECORD, Step
+from .processes import (Starter, end, interruptible, last_line, lock_beside,
+                        machine, versions)
+from .rows import PaperError
+from .run import RECORD
+from .steps import Step
 
 
 @dataclass
@@ -69,9 +68,9 @@ def run_steps(steps: Sequence[Step],
         for name, value in here.environ(0).items():
             print(f'export {name}={shlex.quote(value)}')
         for step in left:
-            print(shlex.join(step.command))
+            print(f'# {step.refused}' if step.refused else shlex.join(step.
+                                                                      command))
         return
-    prepare_data([step.config for step in pending(steps)])
     failures = carry_out(steps, here.start, jobs)
     if failures:
         lines = [
@@ -80,16 +79,6 @@ def run_steps(steps: Sequence[Step],
         ]
         raise PaperError(f'{len(failures)} of {len(steps)} steps failed; the '
                          'same command tries them again:\n' + '\n'.join(lines))
-
-
-def prepare_data(configs: Sequence[Path]) -> None:
-    """Draw the synthetic data of some configs where they are missing: two
-    runs that start side by side would both draw them."""
-    for path in dict.fromkeys(configs):
-        loader = load(path).get('train_dataloader') or {}
-        data = loader.get('dataset', {})
-        if data.get('type') == 'SyntheticShapesDataset':
-            write_dataset(data['data_root'], **data.get('generate', {}))
 
 
 def carry_out(steps: Sequence[Step],
@@ -119,10 +108,10 @@ def carry_out(steps: Sequence[Step],
     say(f'{len(todo)} steps to do' +
         (f', {done} of {len(steps)} are finished or not needed' if done else ''
          ) + '.')
-    return _Work(todo, start, jobs, say, clock).run(pause)
+    return _Scheduler(todo, start, jobs, say, clock).run(pause)
 
 
-class _Work:
+class _Scheduler:
     """The state of :func:`carry_out`."""
 
     def __init__(self, todo: List[Step], start: Starter, jobs: int,
@@ -133,6 +122,7 @@ class _Work:
         self.began = clock()
         self.children: List[_Child] = []
         self.failures: List[Failure] = []
+        self.lost: Set[Path] = set()
         self.seconds: Dict[str, List[float]] = {}
         self.ended = 0
 
@@ -155,10 +145,15 @@ class _Work:
         making.update(step.output for step in self.todo)
         for step in self.todo:
             missing = [p for p in step.needs if not p.exists()]
-            lost = [path for path in missing if path not in making]
-            if lost:
+            # what was refused is there, but is another config's
+            lost = [
+                path for path in step.needs if path in self.lost or (
+                    path in missing and path not in making)
+            ]
+            if step.refused or lost:
                 self.todo.remove(step)
-                self._fail(step, f'needs {lost[0]}, which failed')
+                self._fail(step, step.refused
+                           or f'needs {lost[0]}, which failed')
                 return True
             if not missing and len(self.children) < self.jobs:
                 self.todo.remove(step)
@@ -214,6 +209,7 @@ class _Work:
 
     def _fail(self, step: Step, reason: str) -> None:
         self.ended += 1
+        self.lost.add(step.output)
         self.failures.append(Failure(step, reason))
         self.say(f'failed  {_name(step)}: {reason}; {self._progress()}')
 

@@ -4,15 +4,18 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from projects.panoptic_fpn.paper import PaperError
-from projects.panoptic_fpn.paper.machine import Machine, machine, versions
-from projects.panoptic_fpn.paper.processes import last_line, lock_beside
-from projects.panoptic_fpn.paper.runs import carry_out
-from projects.panoptic_fpn.paper.steps import Step, read_record
+from projects.panoptic_fpn.paper.processes import (Machine, last_line,
+                                                   lock_beside, machine,
+                                                   versions)
+from projects.panoptic_fpn.paper.run import read_record
+from projects.panoptic_fpn.paper.scheduler import carry_out
+from projects.panoptic_fpn.paper.steps import Step
 
 from .fakes import FakeRunner
 
@@ -113,6 +116,23 @@ def test_what_is_left_is_estimated_from_what_was_done(tmp_path):
     assert done[3].endswith('4 of 4, 3:40 gone, about 0:00 left')
 
 
+def test_a_refused_step_is_one_failure_and_nothing_stands_on_it(tmp_path):
+    steps = chain(tmp_path, 'a', 'b')
+    steps[0] = replace(steps[0], refused='a/seed-0 was run with another')
+    for step in (steps[0], steps[3]):
+        step.output.parent.mkdir(parents=True)
+        step.output.touch()
+    runner, failures, said = carry(steps)
+    assert runner.started == []
+    assert [f.reason for f in failures] == [
+        'a/seed-0 was run with another',
+        f'needs {steps[0].output}, which failed'
+    ]
+    steps[1].output.parent.mkdir()
+    steps[1].output.touch()  # also what is finished is refused
+    assert len(carry(steps)[1]) == 1
+
+
 def test_two_calls_do_not_train_the_same_run(tmp_path):
     steps = chain(tmp_path, 'a')
     (tmp_path / 'a').mkdir()
@@ -192,6 +212,9 @@ def test_cores_are_shared_without_gpus(monkeypatch):
     assert Machine(jobs=2).environ(1)['OMP_NUM_THREADS'] == '4'
     assert Machine(jobs=16).environ(1)['OMP_NUM_THREADS'] == '1'
     assert Machine().environ(0)['PYTHON'] == sys.executable
+    # 'on a CPU' also where GPUs are
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '0,1')
+    assert machine(1, 0, 2).environ(0)['CUDA_VISIBLE_DEVICES'] == ''
     monkeypatch.setenv('OMP_NUM_THREADS', '3')
     assert Machine(jobs=2).environ(1)['OMP_NUM_THREADS'] == '3'
 
