@@ -56,7 +56,7 @@ def parse_args():
     part.add_argument('rows', nargs='*', help='rows, tables, or all')
     part.add_argument(
         '--seeds',
-        type=_positive,
+        type=_number,
         help='trainings of each run; by default 5 on Cityscapes as in the '
         'paper, 3 in miniature, 1 else')
     part.add_argument(
@@ -65,7 +65,7 @@ def parse_args():
         help='processes of a run; 0 for tools/train.py without a launcher. '
         'By default the visible GPUs, in miniature 0')
     part.add_argument(
-        '--jobs', type=_positive, default=1, help='runs side by side')
+        '--jobs', type=_number, default=1, help='runs side by side')
     part.add_argument(
         '--lambda-grid',
         action='store_true',
@@ -113,17 +113,18 @@ def _add_pages(commands):
         help='folder of complexity.md (default: docs)')
 
 
-def _positive(text):
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f'{text}: at least 1')
-    return value
+def _number(text):
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'{text}: not 1 or more')
+    return int(text)
 
 
 def _check(parser, args):
     gpus = getattr(args, 'gpus', None)
     if gpus is not None and gpus < 0:
         parser.error(f'--gpus {gpus}: at least 0')
+    if args.command == 'list' and args.table and args.markdown:
+        parser.error('--table: the map has all tables')
     if args.command == 'report' and args.miniature and args.save:
         parser.error('--save: results of the miniature are none')
     if args.command != 'run':
@@ -154,11 +155,14 @@ def show_row(args, tables):
 def run_rows(args, tables):
     import torch
 
-    from projects.panoptic_fpn.paper.plan import plan_steps
+    from projects.panoptic_fpn.paper.plan import plan_steps, require_miniature
     from projects.panoptic_fpn.paper.scheduler import run_steps
     from projects.panoptic_fpn.paper.steps import LaunchOptions
     gpus = _gpus(args)
-    steps = plan_steps(tables, tables.select(args.rows or ['all']),
+    rows = tables.select(args.rows or ['all'])
+    if args.rows and args.miniature:
+        require_miniature(rows)
+    steps = plan_steps(tables, rows,
                        LaunchOptions(args.work_dir, ROOT / 'tools', gpus),
                        args.seeds, args.miniature, args.lambda_grid)
     run_steps(steps, args.jobs, gpus, torch.cuda.device_count(), args.dry_run)
@@ -180,6 +184,11 @@ def write_report(args, tables):
     if args.save:
         save_results(args.save, tables, report)
         print(args.save)
+    for path in report.empty:
+        other = 'without' if args.miniature else 'with'
+        print(f'nothing there: {path} ({other} --miniature?)', file=sys.stderr)
+    for run, state in report.unfinished.items():
+        print(f'not counted: {run}: {state}', file=sys.stderr)
 
 
 def write_zoo(args, tables):

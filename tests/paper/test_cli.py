@@ -63,6 +63,7 @@ def test_list_and_show(call, tmp_path):
 
 @pytest.mark.parametrize('args', [('show', 'table2a/lambda-0.25'),
                                   ('run', 'table2a/lambda-0.25'),
+                                  ('show', 'TABLE2A/Lambda-S-0.25'),
                                   ('list', '--table', 'tabel2a')])
 def test_what_does_not_exist_names_the_nearest(call, args):
     code, _, err = call(*args)
@@ -77,6 +78,7 @@ def test_what_does_not_exist_names_the_nearest(call, args):
     ('run', 'all', '--gpus', '-1'),
     ('run', 'all', '--jobs', '0'),
     ('run', 'all', '--seeds', 'five'),
+    ('list', '--table', 'table2a', '--markdown'),
     ('report', ),
     ('report', 'x', '--miniature', '--save', 'results.yml'),
     ('shwo', 'x'),
@@ -126,6 +128,9 @@ def test_report_and_results(call, tmp_path):
                         '--save', saved)
     assert code == 0 and 'report.md' in out
     assert saved.is_file() and (tmp_path / 'out' / 'table3a.png').is_file()
+    code, _, err = call('report', tmp_path, '--out', tmp_path / 'out',
+                        '--miniature')
+    assert code == 0 and 'nothing there' in err and 'without' in err
     code, _, err = call('report', tmp_path / 'missing')
     assert code == 1 and 'missing: no such folder' in err
 
@@ -153,3 +158,15 @@ def test_zoo_names_what_is_wrong_with_the_results(call, tmp_path):
     code, _, err = call('zoo', '--results', path, '--out', tmp_path / 'z.md')
     assert code == 1 and "entry 1: config 'a.py' is no file below" in err
     assert not (tmp_path / 'z.md').exists()
+
+
+def test_what_has_no_miniature_says_so(call):
+    code, _, err = call('run', 'table1a', '--miniature', '--dry-run')
+    assert code == 1 and 'table1a/r101' in err and 'Tables 1c to 3d' in err
+
+
+def test_half_finished_runs_are_named_on_the_terminal(call, tmp_path):
+    path = write_metrics(tmp_path, 'table3a/coco-r50', 0, mIoU=1.)
+    path.write_text('{"mIoU": ')
+    code, _, err = call('report', tmp_path)
+    assert code == 0 and 'not counted' in err and str(path) in err

@@ -14,7 +14,7 @@ from projects.panoptic_fpn.paper.processes import (Machine, last_line,
                                                    lock_beside, machine,
                                                    versions)
 from projects.panoptic_fpn.paper.run import read_record
-from projects.panoptic_fpn.paper.scheduler import carry_out
+from projects.panoptic_fpn.paper.scheduler import _advice, carry_out
 from projects.panoptic_fpn.paper.steps import Step
 
 from .fakes import FakeRunner
@@ -121,7 +121,7 @@ def test_a_refused_step_is_one_failure_and_nothing_stands_on_it(tmp_path):
     steps[0] = replace(steps[0], refused='a/seed-0 was run with another')
     for step in (steps[0], steps[3]):
         step.output.parent.mkdir(parents=True)
-        step.output.touch()
+        step.output.write_text('{}')
     runner, failures, said = carry(steps)
     assert runner.started == []
     assert [f.reason for f in failures] == [
@@ -129,7 +129,7 @@ def test_a_refused_step_is_one_failure_and_nothing_stands_on_it(tmp_path):
         f'needs {steps[0].output}, which failed'
     ]
     steps[1].output.parent.mkdir()
-    steps[1].output.touch()  # also what is finished is refused
+    steps[1].output.write_text('{}')  # also what is finished is refused
     assert len(carry(steps)[1]) == 1
 
 
@@ -139,7 +139,8 @@ def test_two_calls_do_not_train_the_same_run(tmp_path):
     with lock_beside(steps[0].log):
         runner, failures, _ = carry(steps)
         assert runner.started == []
-        assert failures[0].reason == f'another process is at {tmp_path}/a'
+        assert failures[0].reason == (f'another process is at {tmp_path}/a: '
+                                      'wait for it to end')
     runner, failures, _ = carry(steps)
     assert len(runner.started) == 2 and failures == []
 
@@ -265,3 +266,20 @@ def test_versions_of_installed_packages():
                             text=True,
                             check=True).stdout.strip()
     assert versions(('torch', 'no-such-package')) == dict(torch=output)
+
+
+def test_scores_that_cannot_be_read_are_evaluated_again(tmp_path):
+    steps = chain(tmp_path, 'a')
+    carry(steps)
+    for broken in ('{"coco_panoptic/PQ"', '{"mIoU": "many"}', '[]'):
+        steps[1].output.write_text(broken)
+        runner, failures, _ = carry(steps)
+        assert runner.started == ['a test'] and failures == []
+
+
+def test_a_damaged_checkpoint_comes_with_the_way_out(tmp_path):
+    """It counts as finished, so that the same command would fail for ever."""
+    steps = chain(tmp_path, 'a')
+    said = f'error: {steps[0].output} cannot be read; it is damaged. Use x.'
+    assert f'Delete {steps[0].output}' in _advice(steps[1], said)
+    assert _advice(steps[1], 'error: c.py: lr is 0. Set it.') == ''

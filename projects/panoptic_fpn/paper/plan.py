@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from .results import spreads, states_of
-from .rows import PaperTables, Row
+from .rows import PaperError, PaperTables, Row
 from .run import Run, Weights, equal_but_weights, loss_weights
 from .steps import LaunchOptions, Step, compute_step, steps_of
 
@@ -166,6 +166,21 @@ def _grid_runs(tables: PaperTables, row: Row,
         config = tables.path(row.test_config)
         runs[best] = replace(runs[best], test_config=config)
     return list(runs.values())
+
+
+def require_miniature(rows: Iterable[Row]) -> None:
+    """Rows that are asked for in miniature have one.
+
+    Args:
+        rows (Iterable[Row]): Of the command line.
+
+    Raises:
+        PaperError: Some have none; names them.
+    """
+    without = [row.name for row in rows if row.config and not row.miniature]
+    if without:
+        raise PaperError(f'{", ".join(without)}: in miniature there are '
+                         'Tables 1c to 3d alone. Leave --miniature out.')
 
 
 def pending(steps: Iterable[Step]) -> List[Step]:

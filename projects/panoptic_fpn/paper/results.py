@@ -158,6 +158,22 @@ def read_metrics(path: Path) -> Metrics:
     return found
 
 
+def is_broken(path: Path) -> bool:
+    """Whether a ``metrics.json`` cannot be used: it is evaluated again.
+
+    Args:
+        path (Path): The file, which exists.
+
+    Returns:
+        bool: Whether :func:`read_metrics` refuses it.
+    """
+    try:
+        read_metrics(path)
+    except PaperError:
+        return True
+    return False
+
+
 def _is_number(value: object) -> bool:
     return isinstance(
         value,

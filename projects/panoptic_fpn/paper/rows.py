@@ -209,11 +209,10 @@ class PaperTables:
 
 
 def _unknown(what: str, name: str, known: Iterable[str]) -> str:
-    known = list(known)
-    near = get_close_matches(name, known, n=3, cutoff=0.4)
-    hint = f'Nearest: {", ".join(near)}. ' if near else ''
-    return (f'{name}: no such {what}. {hint}All are in '
-            '`tools/paper.py list`.')
+    # however far: the names show their form, too
+    near = get_close_matches(name.lower(), list(known), n=3, cutoff=0.)
+    return (f'{name or "(empty)"}: no such {what}. Nearest: '
+            f'{", ".join(near)}. All are in `tools/paper.py list`.')
 
 
 def read_tables(path: Path) -> PaperTables:

@@ -168,7 +168,9 @@ class _Scheduler:
             step.log.parent.mkdir(parents=True, exist_ok=True)
             lock = lock_beside(step.log)
             if lock is None:
-                self._fail(step, f'another process is at {step.log.parent}')
+                self._fail(
+                    step, f'another process is at {step.log.parent}: '
+                    'wait for it to end')
                 return
             if step.record:
                 _write_record(step)
@@ -204,7 +206,8 @@ class _Scheduler:
                          f'{self._progress()}')
             else:
                 why = f'exit code {code}' if code else f'no {step.output}'
-                self._fail(step, f'{why}: {last_line(step.log)}')
+                said = last_line(step.log)
+                self._fail(step, f'{why}: {said}{_advice(step, said)}')
         return bool(over)
 
     def _fail(self, step: Step, reason: str) -> None:
@@ -235,6 +238,18 @@ class _Scheduler:
 
 def _name(step: Step) -> str:
     return f'{step.kind:<7} {step.what}'
+
+
+def _advice(step: Step, said: str) -> str:
+    """A checkpoint that was finished and is damaged stays finished."""
+    damaged = [
+        path for path in step.needs
+        if path.suffix == '.pth' and path.name in said and 'damaged' in said
+    ]
+    if not damaged:
+        return ''
+    return (f' Delete {damaged[0]}: the same command then trains on from the '
+            'checkpoint before it.')
 
 
 def _time(seconds: float) -> str:

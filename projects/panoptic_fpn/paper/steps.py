@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Dict, List, Mapping, Sequence, Tuple
 
+from .results import is_broken
 from .run import (Run, complexity_file, export_file, frequencies_file,
                   is_older, read_record, schedule)
 
@@ -46,7 +47,8 @@ class Step:
     def finished(self) -> bool:
         """bool: Whether nothing is left to do."""
         return (not self.refused and self.output.exists()
-                and not (self.merges and is_older(self.output, self.needs)))
+                and not (self.merges and is_older(self.output, self.needs))
+                and not (self.kind == 'test' and is_broken(self.output)))
 
 
 @dataclass(frozen=True)
