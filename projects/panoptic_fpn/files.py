@@ -52,6 +52,6 @@ def write_bytes(path: str, content: bytes) -> None:
     except BaseException as error:
         with suppress(OSError):
             os.unlink(partial)
-        if isinstance(error, OSError):
-            error.filename = path
+        if isinstance(error, OSError) and error.errno is not None:
+            error.filename = path  # not that of the partial one
         raise

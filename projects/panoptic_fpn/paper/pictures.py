@@ -16,7 +16,11 @@ from .collect import Report, Result, Section
 from .report import DATA, effects, heading
 
 _COLORS = dict(coco='C0', cityscapes='C2', ours='C1')
-_NAMES = dict(coco='paper, COCO', cityscapes='paper, Cityscapes', ours='ours')
+#: In miniature, where one picture has the paper's data sets and ours.
+_NAMES = dict(
+    coco='paper, COCO',
+    cityscapes='paper, Cityscapes',
+    ours='ours (miniature: synthetic data, tiny model)')
 #: median and range, lowest to highest
 _Value = Tuple[float, float, float]
 _Series = Dict[str, Dict[str, _Value]]
@@ -125,13 +129,13 @@ def _curves(section: Section, parts: Sequence[Tuple[Optional[str],
             if data is None:
                 title = (f'{column}, difference to {section.tables[0].axis} '
                          f'{_position(base):g}')
-            _curve(panel, _values(section, data, column))
+            _curve(panel, _values(section, data, column), data is None)
             panel.set_title(title, fontsize=9)
             panel.set_xlabel(section.tables[0].axis, fontsize=8)
     return _finish(figure, section, panels)
 
 
-def _curve(panel: Axes, series: _Series) -> None:
+def _curve(panel: Axes, series: _Series, miniature: bool) -> None:
     for name, values in series.items():
         labels = sorted(values, key=_position)
         x = [_position(label) for label in labels]
@@ -141,12 +145,18 @@ def _curve(panel: Axes, series: _Series) -> None:
             x,
             y,
             color=_COLORS.get(name, 'C3'),
-            label=_NAMES.get(name, 'paper'),
+            label=_name(name, miniature),
             linestyle='-' if ours else '--',
             marker='o',
             markersize=3.5)
         if ours:
             panel.fill_between(x, low, high, color=_COLORS[name], alpha=0.2)
+
+
+def _name(name: str, miniature: bool) -> str:
+    if miniature:
+        return _NAMES[name]
+    return 'ours' if name == 'ours' else 'paper'
 
 
 def _bars(section: Section, parts: Sequence[Tuple[Optional[str],
@@ -192,8 +202,7 @@ def _bar_series(section: Section, data: Optional[str],
             for name, values in _values(section, data, column).items():
                 if result.label not in values:
                     continue
-                who = _NAMES.get(name, 'paper') if data is None else (
-                    'ours' if name == 'ours' else 'paper')
+                who = _name(name, data is None)
                 color = _COLORS.get(name, 'C3') if data is None else f'C{i}'
                 alpha = 1. if name == 'ours' else 0.45
                 bar = bars.setdefault(f'{who}: {result.title}',
