@@ -253,7 +253,7 @@ def test_miniature_is_judged_once_for_both_data_sets(miniature):
     found = {v.claim.metric: v.verdict for v in section.verdicts}
     assert found == dict(
         AP='contradicts', PQ_th='no visible effect', mIoU='agrees')
-    assert len(section.verdicts) == 2
+    assert len(section.verdicts) == 3
 
 
 def test_files_of_a_report(tmp_path, miniature):
