@@ -105,3 +105,17 @@ def test_labels_and_fusion_need_no_mm_package():
             'import projects.panoptic_fpn.labels\n'
             'import projects.panoptic_fpn.fusion\n')
     subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_difference_names_what_one_alone_has():
+    one = LabelSpace.from_coco([
+        dict(id=1, name='cat', isthing=1),
+        dict(id='2', name='sky', isthing=0)
+    ])
+    two = LabelSpace.from_coco([
+        dict(id=1, name='cow', isthing=1),
+        dict(id='2', name='sky', isthing=0)
+    ])
+    names = [name for _, name, _ in one.difference(two)]
+    assert names == ['cat', 'cow'] and one != two
+    assert one.difference(one) == []

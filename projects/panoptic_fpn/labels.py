@@ -17,7 +17,7 @@ Needs numpy alone.
 """
 from colorsys import hsv_to_rgb
 from dataclasses import dataclass
-from typing import Dict, Iterable, Mapping, Sequence, Tuple
+from typing import Dict, Iterable, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
@@ -204,10 +204,16 @@ class LabelSpace:
             palette=list(self.palette),
             category_ids=self.category_ids)
 
+    def _described(self) -> List[Tuple]:
+        return [(c.id, c.name, c.isthing) for c in self.categories]
+
+    def difference(self, other: 'LabelSpace') -> List[Tuple]:
+        """(id, name, isthing) of categories that one of two alone has."""
+        return sorted({*self._described()} ^ {*other._described()}, key=str)
+
     def __eq__(self, other) -> bool:
-        return isinstance(other, LabelSpace) and [
-            (c.id, c.name, c.isthing) for c in self.categories
-        ] == [(c.id, c.name, c.isthing) for c in other.categories]
+        return isinstance(
+            other, LabelSpace) and self._described() == other._described()
 
     def __hash__(self) -> int:
         return hash(self.category_ids)

@@ -124,14 +124,11 @@ def check_same_categories(spaces: Sequence[LabelSpace]) -> None:
     """
     for other in spaces[1:]:
         if other != spaces[0]:
-            one, two = ({(c.id, c.name, c.isthing)
-                         for c in space.categories}
-                        for space in (spaces[0], other))
             raise PanopticError(
                 f'{spaces[0].source} and {other.source} list different '
                 f'categories; (id, name, isthing) of one only: '
-                f'{sorted(one ^ two)[:6]}. Train and validate with the same '
-                'categories.')
+                f'{other.difference(spaces[0])[:6]}. Train and validate with '
+                'the same categories.')
 
 
 def check_annotated(dataset: Any) -> None:

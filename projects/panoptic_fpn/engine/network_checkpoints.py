@@ -95,10 +95,8 @@ def _check_same_classes(paths: Sequence[str],
         first, expected = known[0]
         if space == expected:
             continue
-        one, two = ({(c.id, c.name, c.isthing)
-                     for c in item.categories} for item in (expected, space))
         raise CheckpointError(
             f'{first} and {path} were trained on different classes; (id, '
-            f'name, isthing) of one only: {sorted(one ^ two)[:6]}. Merge '
-            'networks of the same data set.')
+            f'name, isthing) of one only: {space.difference(expected)[:6]}. '
+            'Merge networks of the same data set.')
     return silent
