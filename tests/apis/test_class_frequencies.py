@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mmdet.registry import DATASETS
 from mmengine.config import Config
 
 import projects.panoptic_fpn  # noqa: F401  registers
 from projects.panoptic_fpn.apis import class_frequencies
+from projects.panoptic_fpn.apis.class_frequencies import _data_infos
 from projects.panoptic_fpn.errors import CorruptFileError, PanopticError
 from projects.panoptic_fpn.models.class_balance import log_prior
 from tests.datasets import coco_stuff
@@ -140,3 +142,13 @@ def test_tool_errors(stuff, tmp_path, monkeypatch, capsys):
                  (config, '--out', tmp_path), (config, '--out', 'f.txt'),
                  (config, '--out', out, '--num-workers', 0)):
         assert call(monkeypatch, *args) == 2
+
+
+def test_images_share_the_list_of_all_classes(stuff):
+    """118k images of COCO with 92 classes each would not fit a memory."""
+    dataset = DATASETS.build(stuff_config(stuff[0]).train_dataloader.dataset)
+    infos = list(_data_infos(dataset))
+    assert len(infos) == len(dataset) > 1
+    assert all(info['segments_info'] is infos[0]['segments_info']
+               for info in infos)
+    assert infos[0] == dataset.get_data_info(0)

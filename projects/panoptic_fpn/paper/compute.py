@@ -16,7 +16,8 @@ from ..files import write_bytes
 from ..visualization.compute import draw_compute
 from ..visualization.image_io import write_image
 from .report import DATA, markdown_table
-from .rows import PaperError, PaperTables, Row
+from .rows import PaperTables, Row
+from .saved import writing_to
 
 #: (H, W) of the paper's '2 megapixel image', and of one of COCO.
 SHAPES = dict(cityscapes=(1024, 2048), coco=(800, 1344))
@@ -146,7 +147,7 @@ def write_compute(tables: PaperTables, folder: Path) -> List[Path]:
     paths = [folder / 'complexity.md', folder / picture]
     paths.append(paths[1].with_suffix('.json'))
     numbers = json.dumps(figure4_json(compute), indent=1, allow_nan=False)
-    try:
+    with writing_to(folder):
         write_image(
             str(paths[1]),
             draw_compute([
@@ -156,9 +157,6 @@ def write_compute(tables: PaperTables, folder: Path) -> List[Path]:
             ]))
         write_bytes(str(paths[2]), (numbers + '\n').encode())
         write_bytes(str(paths[0]), compute_page(compute, picture).encode())
-    except OSError as error:
-        raise PaperError(f'{folder}: cannot be written to ({error}). Set '
-                         'another --out.') from None
     return paths
 
 

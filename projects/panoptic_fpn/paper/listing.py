@@ -78,6 +78,28 @@ def row_states(tables: PaperTables, row: Row, work_dir: Path,
     return states_of(run_of(tables, row, miniature), [work_dir])
 
 
+def is_computed(tables: PaperTables, table: Table, row: Row, work_dir: Path,
+                miniature: bool) -> Optional[bool]:
+    """Whether a row's compute is known.
+
+    Args:
+        tables (PaperTables): The tables.
+        table (Table): Of the row.
+        row (Row): A row with a config.
+        work_dir (Path): Folder of runs.
+        miniature (bool): Of its miniature, which has none.
+
+    Returns:
+        bool | None: None where the table has no compute.
+
+    Raises:
+        PaperError: The config is missing.
+    """
+    if miniature or not table.compute:
+        return None
+    return complexity_file(work_dir, tables.path(row.config)).is_file()
+
+
 def list_rows(tables: PaperTables, chosen: Sequence[Table], work_dir: Path,
               miniature: bool) -> str:
     """Every row that is trained or computed: numbers, config, state.
@@ -105,10 +127,7 @@ def list_rows(tables: PaperTables, chosen: Sequence[Table], work_dir: Path,
         lines.append(f'{table.id}: {table.title}')
         for row in rows:
             config = row.miniature_config if miniature else row.config
-            computed = None
-            if table.compute and not miniature:
-                path = complexity_file(work_dir, tables.path(row.config))
-                computed = path.is_file()
+            computed = is_computed(tables, table, row, work_dir, miniature)
             states = row_states(tables, row, work_dir, miniature)
             paper = numbers(row.paper) or 'no numbers printed'
             lines += [
@@ -162,9 +181,7 @@ def show_row(tables: PaperTables, row: Row, work_dir: Path, tools: Path,
         count = default_seeds(row, miniature)
         lines.append(f'seeds: {count}' +
                      (' as in the paper' if count == 5 else ''))
-    computed = None
-    if table.compute and not miniature:
-        computed = complexity_file(work_dir, tables.path(row.config)).is_file()
+    computed = is_computed(tables, table, row, work_dir, miniature)
     states = row_states(tables, row, work_dir, miniature)
     lines.append(f'state: {state_text(table, row, states, computed)}')
     if row.test_config and not miniature:

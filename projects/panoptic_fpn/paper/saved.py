@@ -4,10 +4,11 @@ What the model zoo page shows is a list ``results`` of entries, see
 :data:`HEADER`.
 """
 import json
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Tuple
+from typing import Dict, Iterator, List, Mapping, Optional, Tuple
 
 import yaml
 
@@ -204,16 +205,30 @@ def write_report(report: Report, folder: Path) -> List[Path]:
     names = {section: f'{prefix}{section}.png' for section in pictures}
     content = json.dumps(as_json(report), indent=1, allow_nan=False) + '\n'
     paths = [folder / f'{stem}.md', folder / f'{stem}.json']
-    try:
+    with writing_to(folder):
         for section, name in names.items():
             paths.append(folder / name)
             write_image(str(folder / name), pictures[section])
         write_bytes(str(paths[0]), markdown(report, names).encode())
         write_bytes(str(paths[1]), content.encode())
+    return paths
+
+
+@contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Errors of the system while pages are written, in one sentence.
+
+    Args:
+        folder (Path): What ``--out`` names.
+
+    Raises:
+        PaperError: In the place of an OSError.
+    """
+    try:
+        yield
     except OSError as error:
         raise PaperError(f'{folder}: cannot be written to ({error}). Set '
                          'another --out.') from None
-    return paths
 
 
 def as_json(report: Report) -> Dict:
