@@ -24,7 +24,7 @@ from typing import Sequence
 import numpy as np
 
 from .per_image import labels_of_codes
-from .runs import mask_window, run_starts
+from .runs import index_map, mask_window
 
 #: IoU that a match has to exceed, with the rounding of the official script.
 OVERLAPS = np.arange(0.5, 1., 0.05)
@@ -70,10 +70,7 @@ def image_overlaps(gt: np.ndarray, groups: Sequence[int], num_things: int,
         scores (np.ndarray): (n, ).
         masks (Sequence[np.ndarray]): n masks (h, w); they may overlap.
     """
-    starts = run_starts(gt)
-    codes, runs = np.unique(gt.reshape(-1)[starts], return_inverse=True)
-    lengths = np.diff(starts, append=gt.size)
-    index = np.repeat(runs.astype(np.int32), lengths).reshape(gt.shape)
+    codes, areas, index = index_map(gt)
     common = np.zeros((len(masks), len(codes)), dtype=np.int64)
     for row, mask in zip(common, masks):
         window = mask_window(mask)
@@ -91,7 +88,6 @@ def image_overlaps(gt: np.ndarray, groups: Sequence[int], num_things: int,
     on_things = common[:, is_thing]
     same = labels[:, None] == gt_labels[is_thing]
     pred, instance = np.nonzero(same & (on_things > 0))
-    areas = np.bincount(runs, weights=lengths).astype(np.int64)
     return InstanceOverlaps(
         labels=labels,
         scores=np.asarray(scores, np.float64)[kept],

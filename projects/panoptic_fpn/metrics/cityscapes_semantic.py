@@ -69,7 +69,7 @@ def image_counts(codes: np.ndarray, counts: np.ndarray, crowd: Sequence[int],
         sizes (np.ndarray): (T, ), see :func:`average_sizes`.
 
     Returns:
-        dict: ``confusion`` int64 (C, C), [ground truth, prediction], without
+        dict: ``confusion`` int32 (C, C), [ground truth, prediction], without
         void; ``weighted`` float64 (4, T): pixels of instances with the right
         label, with another, in the right category, in another.
     """
@@ -86,7 +86,7 @@ def image_counts(codes: np.ndarray, counts: np.ndarray, crowd: Sequence[int],
         weight = sizes[label] / total
         weighted[[RIGHT, CATEGORY_RIGHT], label] += right * weight
         weighted[[WRONG, CATEGORY_WRONG], label] += (total - right) * weight
-    return dict(confusion=confusion, weighted=weighted)
+    return dict(confusion=confusion.astype(np.int32), weighted=weighted)
 
 
 def ratio(right: np.ndarray, wrong: np.ndarray) -> np.ndarray:
@@ -253,10 +253,9 @@ class CityscapesSemanticIoUMetric(WritingMetric):
                 [semantic_file(image_id) for image_id, _ in rows])
         if self.format_only:
             return {}
-        totals = (
-            sum(row[key] for _, row in rows)
-            for key in ('confusion', 'weighted'))
-        scores = cityscapes_scores(*totals, self._groups)
+        confusion = sum(row['confusion'].astype(np.int64) for _, row in rows)
+        weighted = sum(row['weighted'] for _, row in rows)
+        scores = cityscapes_scores(confusion, weighted, self._groups)
         names = dict(classes=self.space.names, categories=list(self._groups))
         columns = {
             kind: dict(zip(('IoU', 'iIoU'), scores[kind]))

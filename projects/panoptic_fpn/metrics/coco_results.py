@@ -18,7 +18,7 @@ from ..errors import PanopticError
 from ..labels import id_to_rgb
 from .per_image import check_labels, labels_of_codes, plain_id
 from .result_files import write_image, write_result
-from .runs import segment_boxes
+from .runs import index_values, joint_runs, segment_boxes
 
 
 def png_name(sample: Dict, template: Optional[str] = None) -> str:
@@ -66,7 +66,9 @@ def number_segments(pred: np.ndarray, void: int,
             bbox=boxes[i].tolist(),
             iscrowd=0) for i in np.flatnonzero(painted)
     ]
-    return ids[np.searchsorted(codes, pred)], segments
+    (values, ), lengths = joint_runs(pred)
+    id_map = np.repeat(ids[index_values(values)[1]], lengths)
+    return id_map.reshape(pred.shape), segments
 
 
 def write_png(sample: Dict,

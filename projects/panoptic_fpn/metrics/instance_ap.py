@@ -1,10 +1,10 @@
-"""Box and mask AP of the region branch, through mmdet's CocoMetric.
+"""Box and mask AP of the region branch, with the scores of CocoMetric.
 
 In    ``pred_instances``: boxes (n, 4) as x1, y1, x2, y2 in pixels of the
       original image, scores (n, ), labels (n, ) 0..T-1, masks (n, h, w) bool
 Row   of an image: boxes, scores, labels, RLEs; and, where no instances JSON is
       named, the RLEs of the ground truth
-Out   CocoMetric's keys (``bbox_mAP``, ``segm_mAP_50``, ...), fractions
+Out   mmdet's keys (``bbox_mAP``, ``segm_mAP_50``, ...), fractions
 
 Without an instances JSON, the things of ``gt_panoptic_seg`` are the ground
 truth. They do not overlap, unlike the polygons of an instances JSON, so the
@@ -20,15 +20,18 @@ from mmdet.datasets.api_wrappers import COCO
 from mmdet.evaluation import CocoMetric
 from mmdet.registry import METRICS
 from mmengine.logging import print_log
+from pycocotools.cocoeval import COCOeval
 
 from ..errors import PanopticError
 from ..labels import LabelSpace
+from .coco_ap import STATS, choose_backend, coco_evaluation, list_detections
 from .instance_truth import (GroundTruth, check_id_types, check_images,
                              derived_dataset, instance_truth,
                              thing_category_ids)
 from .per_image import (PerImageMetric, Row, check_same_shape,
-                        check_thing_labels, to_array)
+                        check_thing_labels, format_classwise, to_array)
 from .runs import encode_mask
+from .semantic_iou import mean_of_known
 
 #: What the log and the table say of AP without an instances JSON.
 DERIVED = 'AP (ground truth derived from the panoptic annotation)'
@@ -46,7 +49,15 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
         ann_file (str, optional): Instances JSON with the same image ids. By
             default the ground truth is derived from ``gt_panoptic_seg``.
         metric (str | Sequence[str]): 'bbox', 'segm' or both.
-        kwargs: Arguments of :class:`mmdet.evaluation.CocoMetric`.
+        backend (str, optional): What matches and accumulates, 'pycocotools'
+            or 'hotcoco'; the scores are the same. By default hotcoco where it
+            is installed, see :mod:`coco_ap`.
+        kwargs: Arguments of :class:`mmdet.evaluation.CocoMetric`;
+            ``use_mp_eval`` has no effect.
+
+    Raises:
+        PanopticError: ``ann_file`` cannot be read, or there is no such
+            metric, score or backend.
     """
     default_prefix = 'coco'
     prediction = 'pred_instances'
@@ -54,8 +65,12 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
     def __init__(self,
                  ann_file: Optional[str] = None,
                  metric: Any = ('bbox', 'segm'),
+                 backend: Optional[str] = None,
                  **kwargs) -> None:
         metric = [metric] if isinstance(metric, str) else list(metric)
+        self.backend = choose_backend(backend)
+        self._check_names('metric', metric, ('bbox', 'segm'))
+        self._check_names('metric_items', kwargs.get('metric_items'), STATS)
         try:
             with redirect_stdout(io.StringIO()):
                 super().__init__(ann_file=ann_file, metric=metric, **kwargs)
@@ -72,6 +87,15 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
                 'panoptic annotation.') from None
         self.ann_file = ann_file
 
+    @staticmethod
+    def _check_names(key: str, names: Optional[Sequence[str]],
+                     known: Sequence[str]) -> None:
+        unknown = sorted(set(names or ()) - set(known))
+        if unknown:
+            raise PanopticError(
+                f'PanopticInstanceAPMetric.{key}: {unknown} is not among '
+                f'{list(known)}. Correct the name.')
+
     @property
     def note(self) -> Optional[str]:
         """What a table must say beside these scores."""
@@ -79,12 +103,9 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
 
     @property
     def keys(self) -> Sequence[str]:
-        items = self.metric_items or [
-            'mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l'
-        ]
+        items = self.metric_items or STATS[:6]
         return [
-            f'{metric}_{item}' for metric in self.metrics
-            if metric in ('bbox', 'segm') for item in items
+            f'{metric}_{item}' for metric in self.metrics for item in items
         ]
 
     def image_row(self, sample: Dict) -> Dict:
@@ -144,33 +165,80 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
         if self.note and not self.format_only:
             print_log(f'{self.note}.', logger='current')
         truth, category_ids = self._truth(rows, space)
-        # CocoMetric lists classes in the order of cat_ids, COCOeval by id.
+        # COCOeval lists classes by id, whatever the order of cat_ids.
         order = np.argsort(category_ids)
         rank = np.argsort(order)
-        pairs = [(None,
-                  dict(
-                      row['result'],
-                      img_id=image_id,
-                      labels=rank[row['result']['labels']]))
-                 for image_id, row in rows]
+        results = [
+            dict(
+                row['result'],
+                img_id=image_id,
+                labels=rank[row['result']['labels']]) for image_id, row in rows
+        ]
         self.img_ids = [image_id for image_id, _ in rows]
         self.cat_ids = [category_ids[i] for i in order]
-        scores.update(self._evaluate_pairs(pairs, truth))
+        scores.update(self._evaluate_results(results, truth))
         if self.format_only:
             return {}
         return {k: v if v >= 0 else float('nan') for k, v in scores.items()}
 
-    def _evaluate_pairs(self, pairs: List, truth: COCO) -> Dict[str, float]:
-        """CocoMetric's own evaluation, without pycocotools' prints."""
-        kept = self._coco_api, self.metrics
-        self._coco_api = truth
-        if not all('masks' in result for _, result in pairs):
-            self.metrics = [m for m in self.metrics if m != 'segm']
-        try:
+    def _evaluate_results(self, results: List[Dict],
+                          truth: COCO) -> Dict[str, float]:
+        """Scores of the results of all images, -1 where there is none; files
+        where ``outfile_prefix`` asks for them."""
+        if self.outfile_prefix is not None:
+            self.results2json(results, self.outfile_prefix)
+        if self.format_only:
+            return {}
+        scores = {}
+        for metric in self.metrics:
+            if metric == 'segm' and not all('masks' in r for r in results):
+                continue
             with redirect_stdout(io.StringIO()):
-                return CocoMetric.compute_metrics(self, pairs)
-        finally:
-            self._coco_api, self.metrics = kept
+                judged = coco_evaluation(
+                    truth,
+                    list_detections(results, self.cat_ids, metric),
+                    metric,
+                    self.backend,
+                    imgIds=self.img_ids,
+                    catIds=self.cat_ids,
+                    maxDets=list(self.proposal_nums),
+                    iouThrs=np.array(self.iou_thrs))
+            stats = dict(zip(STATS, judged.stats))
+            scores.update({
+                f'{metric}_{item}': float(round(stats[item], 3))
+                for item in self.metric_items or STATS[:6]
+            })
+            if self.classwise:
+                scores.update(self._class_scores(metric, judged))
+        return scores
+
+    def _class_scores(self, metric: str, judged: COCOeval) -> Dict[str, float]:
+        """AP of each class, which a table in the log breaks down."""
+        # (overlaps, recalls, classes, areas, numbers of detections)
+        precision = judged.eval['precision'][..., -1]
+        precision = np.where(precision > -1, precision, np.nan)
+        parts = dict(
+            AP=precision[..., 0],
+            AP50=precision[:1, ..., 0],
+            AP75=precision[5:6, ..., 0],
+            APs=precision[..., 1],
+            APm=precision[..., 2],
+            APl=precision[..., 3])
+        columns = {
+            name: [mean_of_known(part[:, :, i]) for i in range(part.shape[2])]
+            for name, part in parts.items()
+        }
+        names = [c['name'] for c in judged.cocoGt.loadCats(self.cat_ids)]
+        print_log(
+            format_classwise(f'AP by class, {metric}', names, {
+                k: 100 * np.array(v)
+                for k, v in columns.items()
+            }),
+            logger='current')
+        return {
+            f'{name}_precision': float(np.round(value, 3))
+            for name, value in zip(names, columns['AP'])
+        }
 
     def _truth(self, rows: List[Row],
                space: LabelSpace) -> Tuple[COCO, List[int]]:

@@ -30,7 +30,7 @@ from .per_image import (CodeError, Row, check_labels, check_same_shape,
                         format_classwise, image_name, labels_of_codes,
                         to_plane)
 from .result_files import NO_TRUTH, WritingMetric
-from .runs import joint_histogram, joint_runs
+from .runs import index_values, joint_histogram, joint_runs
 
 #: Columns of the counts of a class.
 TP, FP, FN, IOU = range(4)
@@ -54,7 +54,7 @@ def segment_overlaps(gt: np.ndarray, gt_codes: np.ndarray, pred: np.ndarray,
         CodeError: The ground truth holds a code that is not in gt_codes.
     """
     (gt_runs, pred_runs), lengths = joint_runs(gt, pred)
-    codes, gt_index = np.unique(gt_runs, return_inverse=True)
+    codes, gt_index = index_values(gt_runs)
     place = {int(code): i for i, code in enumerate(gt_codes)}
     is_void = labels_of_codes(codes) == void
     unknown = [int(c) for c in codes[~is_void] if int(c) not in place]
@@ -65,7 +65,7 @@ def segment_overlaps(gt: np.ndarray, gt_codes: np.ndarray, pred: np.ndarray,
         len(place) if empty else place[int(code)]
         for code, empty in zip(codes, is_void)
     ])
-    pred_codes, pred_index = np.unique(pred_runs, return_inverse=True)
+    pred_codes, pred_index = index_values(pred_runs)
     overlaps = joint_histogram(rows[gt_index], pred_index, lengths,
                                (len(place) + 1, len(pred_codes)))
     return overlaps, pred_codes
@@ -267,7 +267,7 @@ class PanopticQualityMetric(WritingMetric):
         check_same_shape(sample, self.prediction, pred.shape, gt.shape)
         counts = panoptic_counts(gt, codes, labels_of_codes(codes), crowd,
                                  pred, num_classes, num_classes)
-        labels = np.flatnonzero(counts.any(axis=1))
+        labels = np.flatnonzero(counts.any(axis=1)).astype(np.int16)
         return labels, counts[labels]
 
     def compute(self, rows: List[Row]) -> Dict[str, float]:

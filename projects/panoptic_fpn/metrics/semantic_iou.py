@@ -26,7 +26,7 @@ from .by_class import ByClass, scores_by_class
 from .per_image import (CodeError, PerImageMetric, Row, check_same_shape,
                         format_classwise, image_name, labels_of_codes,
                         to_plane)
-from .runs import joint_histogram, joint_runs
+from .runs import index_values, joint_histogram, joint_runs
 
 
 def code_counts(gt: np.ndarray, pred: np.ndarray, num_labels: int,
@@ -47,7 +47,7 @@ def code_counts(gt: np.ndarray, pred: np.ndarray, num_labels: int,
         CodeError: A label or channel is out of range.
     """
     (gt_runs, pred_runs), lengths = joint_runs(gt, pred)
-    codes, index = np.unique(gt_runs, return_inverse=True)
+    codes, index = index_values(gt_runs)
     labels = labels_of_codes(codes)
     if labels.max() >= num_labels:
         raise CodeError(f'the ground truth holds label {labels.max()}, but '
@@ -181,7 +181,7 @@ class SemanticIoUMetric(PerImageMetric):
         return told
 
     def image_row(self, sample: Dict) -> Tuple[bool, np.ndarray]:
-        """Layout of the channels and int64 (3, C) areas of one image."""
+        """Layout of the channels and int32 (3, C) areas of one image."""
         space, predict_things = self.space, self._layout(sample)
         pred = to_plane(sample[self.prediction]['sem_seg'])
         gt = self.ground_truth(
@@ -193,18 +193,19 @@ class SemanticIoUMetric(PerImageMetric):
         num_channels = space.num_stuff + (
             space.num_things if predict_things else 1)
         try:
-            return predict_things, semantic_areas(
-                gt, pred, np.append(channels, IGNORE_LABEL), num_channels)
+            areas = semantic_areas(gt, pred, np.append(channels, IGNORE_LABEL),
+                                   num_channels)
         except CodeError as error:
             raise PanopticError(
                 f'{image_name(sample)}: {error} Check num_things, num_stuff '
                 'and predict_things of model and metric.') from None
+        return predict_things, areas.astype(np.int32)
 
     def compute(self, rows: List[Row]) -> Dict[str, float]:
         """Scores of the summed areas."""
         space = self.space
         predict_things = rows[0][1][0]
-        areas = sum(areas for _, (_, areas) in rows)
+        areas = sum(areas.astype(np.int64) for _, (_, areas) in rows)
         first = space.num_things if predict_things else 0
         scores = semantic_scores(areas, range(first, first + space.num_stuff))
         other = 'other' if 'other' not in space.names else 'other (things)'

@@ -1,0 +1,1 @@
+"""Times and memory of this project beside mmdet's and the official tools'."""

@@ -1,0 +1,298 @@
+"""PQ of an image, its ground truth read from disk: ours beside mmdet's.
+
+Both start from a panoptic PNG and JSON on disk and a predicted map in memory
+and end with PQ. Ours reads as the loader's workers do (``LoadPanopticMap``,
+``DerivePanopticTargets``) and counts with ``PanopticQualityMetric``; mmdet's
+``CocoPanopticMetric`` reads the PNG itself, writes the prediction as another
+and reads that, too, which is its way without ``outfile_prefix``.
+"""
+import json
+import logging
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Dict, List
+
+import cv2
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks import harness  # noqa: E402
+
+#: Images of a case; the seconds are for one.
+IMAGES = 3
+
+
+@dataclass(frozen=True)
+class Case:
+    """Size and contents of the images."""
+    height: int
+    width: int
+    segments: int
+    stuff_segments: int
+    num_things: int
+    num_stuff: int
+
+    @property
+    def void(self) -> int:
+        return self.num_things + self.num_stuff
+
+    def __str__(self) -> str:
+        return f'{self.width}x{self.height}, {self.segments} segments'
+
+
+CITYSCAPES = Case(1024, 2048, 51, 11, 8, 11)
+COCO = Case(480, 640, 20, 7, 80, 53)
+
+
+def random_segments(rng: np.random.Generator, case: Case) -> np.ndarray:
+    """Map (h, w) of segments from 1: bands with wavy borders, and on them
+    polygons with ragged ones, from large to small."""
+    h, w = case.height, case.width
+    x, y = np.arange(w), np.arange(h)[:, None]
+    segments = np.ones((h, w), np.int32)
+    for number in range(1, case.stuff_segments):
+        border = np.full(w, h * number / case.stuff_segments)
+        for period in rng.uniform(0.03, 0.5, 4) * w:
+            phase = rng.uniform(0, 2 * np.pi)
+            border += rng.uniform(
+                0, 0.03) * h * np.sin(2 * np.pi * x / period + phase)
+        segments[y > border] = number + 1
+    radii = np.geomspace(0.25, 0.012, case.segments - case.stuff_segments) * h
+    for number, radius in enumerate(radii, case.stuff_segments + 1):
+        angles = np.sort(rng.uniform(0, 2 * np.pi, 60))
+        reach = radius * (1 + 0.15 * rng.standard_normal(60))
+        center = rng.uniform([0, 0.3 * h], [w, h])
+        points = center + reach[:, None] * np.stack(
+            [0.7 * np.cos(angles), np.sin(angles)], axis=1)
+        cv2.fillPoly(segments, [points.astype(np.int32)], number)
+    return segments
+
+
+def predicted(rng: np.random.Generator, codes: np.ndarray,
+              void: int) -> np.ndarray:
+    """A map with displaced borders, holes of void and some labels changed."""
+    h, w = codes.shape
+    field = rng.standard_normal((h // 16, w // 16, 2)).astype(np.float32)
+    field = cv2.resize(field, (w, h), interpolation=cv2.INTER_CUBIC)
+    x, y = np.meshgrid(
+        np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32))
+    found = cv2.remap(
+        codes.astype(np.float32),
+        x + 3 * field[..., 0],
+        y + 3 * field[..., 1],
+        cv2.INTER_NEAREST,
+        borderMode=cv2.BORDER_REPLICATE).astype(np.int32)
+    for code in rng.permutation(np.unique(found))[:5]:
+        found[found == code] = void
+    return found
+
+
+def write_data(folder: Path, case: Case, seed: int) -> List[np.ndarray]:
+    """``panoptic.json`` and the PNGs of a data set; its predicted codes."""
+    from PIL import Image
+
+    from projects.panoptic_fpn.labels import id_to_rgb
+    rng = np.random.default_rng(seed)
+    images, annotations, predictions = [], [], []
+    for image_id in range(1, IMAGES + 1):
+        segments = random_segments(rng, case)
+        stuff = case.num_things + rng.permutation(
+            case.num_stuff)[:case.stuff_segments]
+        things = rng.integers(0, case.num_things,
+                              case.segments - case.stuff_segments)
+        # 0 is void: the first band
+        labels = np.concatenate([[case.void], stuff, things])
+        ids = np.append(0, rng.choice(1 << 24, case.segments, False) | 1)
+        ids[1], labels[1] = 0, case.void
+        name = f'{image_id}.png'
+        Image.fromarray(id_to_rgb(ids[segments])).save(folder / name)
+        images.append(
+            dict(
+                id=image_id,
+                file_name=f'{image_id}.jpg',
+                height=case.height,
+                width=case.width))
+        annotations.append(
+            dict(
+                image_id=image_id,
+                file_name=name,
+                segments_info=[
+                    dict(
+                        id=int(ids[n]),
+                        category_id=int(labels[n]) + 1,
+                        area=int((segments == n).sum()),
+                        iscrowd=0) for n in np.unique(segments) if ids[n]
+                ]))
+        numbers = np.arange(len(labels)) * (labels < case.num_things)
+        predictions.append(
+            predicted(rng, (labels + 1000 * numbers)[segments], case.void))
+    categories = [
+        dict(id=i + 1, name=f'class {i}', isthing=int(i < case.num_things))
+        for i in range(case.void)
+    ]
+    (folder / 'panoptic.json').write_text(
+        json.dumps(
+            dict(
+                images=images, annotations=annotations,
+                categories=categories)))
+    return predictions
+
+
+def sample_of(entry: Dict, folder: Path, case: Case, codes) -> Dict:
+    """Data sample (dict) of an image, without its ground truth."""
+    return dict(
+        img_id=entry['image_id'],
+        img_path=str(folder / entry['file_name'].replace('.png', '.jpg')),
+        ori_shape=(case.height, case.width),
+        pred_panoptic_seg=dict(sem_seg=codes[None]))
+
+
+def our_call(folder: Path, case: Case, codes: List) -> Callable:
+    """PQ of all images by our transforms and metric."""
+    import torch
+    from mmengine.dataset import Compose
+
+    from projects.panoptic_fpn.labels import LabelSpace
+    from projects.panoptic_fpn.metrics import PanopticQualityMetric
+    content = json.loads((folder / 'panoptic.json').read_text())
+    space = LabelSpace.from_coco(content['categories'])
+    # as PackPanopticInputs does with it
+    load = Compose([
+        dict(type='LoadPanopticMap'),
+        dict(
+            type='DerivePanopticTargets',
+            instances=False,
+            semantic=False,
+            panoptic=True)
+    ])
+    metric = PanopticQualityMetric()
+    metric.dataset_meta = space.metainfo()
+
+    def run():
+        for entry, found in zip(content['annotations'], codes):
+            sample = sample_of(entry, folder, case, torch.from_numpy(found))
+            segments = [
+                dict(
+                    id=s['id'],
+                    category=s['category_id'] - 1,
+                    iscrowd=s['iscrowd'],
+                    is_thing=s['category_id'] <= case.num_things)
+                for s in entry['segments_info']
+            ]
+            truth = load(
+                dict(
+                    seg_map_path=str(folder / entry['file_name']),
+                    segments_info=segments,
+                    label_space=space,
+                    **sample))
+            sample.update(
+                gt_panoptic_seg=dict(
+                    sem_seg=torch.from_numpy(truth['gt_panoptic_map'])[None]),
+                gt_codes=truth['gt_codes'],
+                crowd_codes=truth['crowd_codes'])
+            metric.process(None, [sample])
+        return metric.evaluate(IMAGES)
+
+    return run
+
+
+def their_call(folder: Path, case: Case, codes: List) -> Callable:
+    """PQ of all images by mmdet's metric."""
+    import torch
+    from mmdet.evaluation import CocoPanopticMetric
+    content = json.loads((folder / 'panoptic.json').read_text())
+    metric = CocoPanopticMetric(
+        ann_file=str(folder / 'panoptic.json'), seg_prefix=str(folder))
+    metric.dataset_meta = dict(
+        classes=[c['name'] for c in content['categories']],
+        thing_classes=[
+            c['name'] for c in content['categories'] if c['isthing']
+        ])
+
+    def run():
+        for entry, found in zip(content['annotations'], codes):
+            # it writes into the map that it is given
+            found = torch.from_numpy(found.copy())
+            metric.process(None, [sample_of(entry, folder, case, found)])
+        return metric.evaluate(IMAGES)
+
+    return run
+
+
+CALLS = dict(ours=our_call, theirs=their_call)
+
+
+def prepare(side: str, case: Case, seed: int) -> Callable:
+    """A call of one side on data of its own, for a process that ends."""
+    from mmengine.registry import init_default_scope
+
+    import projects.panoptic_fpn  # noqa: F401
+    init_default_scope('mmdet')
+    logging.disable(logging.INFO)
+    folder = Path(tempfile.mkdtemp())
+    run = CALLS[side](folder, case, write_data(folder, case, seed))
+    # imports and tables of the first call are no cost of an image
+    run()
+
+    def run_and_remove():
+        try:
+            return run()
+        finally:
+            shutil.rmtree(folder)
+
+    return run_and_remove
+
+
+def measure_case(case: Case, rounds: int, seed: int, ask) -> harness.Row:
+    """Seconds of an image; the scores have to agree."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        codes = write_data(folder, case, seed)
+        calls = {
+            side: call(folder, case, codes)
+            for side, call in CALLS.items()
+        }
+        scores = {side: call() for side, call in calls.items()}
+        apart = max(
+            abs(scores['ours'][key] - value)
+            for key, value in scores['theirs'].items())
+        if not apart < 1e-9:
+            raise ValueError(f'{case}: the scores differ by {apart}: {scores}')
+        seconds = harness.alternate(calls, rounds)
+    peaks = {
+        side: harness.peak_bytes(prepare, side, case, seed)
+        for side in CALLS
+    }
+    return harness.Row(
+        stage='PQ metric',
+        case=f'{case}, ground truth from disk',
+        ours=[s / IMAGES for s in seconds['ours']],
+        theirs=[s / IMAGES for s in seconds['theirs']],
+        ask=ask,
+        ours_bytes=peaks['ours'],
+        theirs_bytes=peaks['theirs'],
+        note=f'same PQ, SQ and RQ (PQ {scores["ours"]["coco_panoptic/PQ"]:.2f}'
+        '); mmdet: no mIoU from the same run, no AP without an instances JSON')
+
+
+def measure(rounds: int, seed: int = 0) -> List[harness.Row]:
+    """Rows of a large and a small image, on one core."""
+    from mmengine.registry import init_default_scope
+
+    import projects.panoptic_fpn  # noqa: F401
+    init_default_scope('mmdet')
+    logging.disable(logging.INFO)
+    try:
+        return [
+            measure_case(CITYSCAPES, rounds, seed, 10.),
+            measure_case(COCO, rounds, seed, None)
+        ]
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+if __name__ == '__main__':
+    sys.exit(harness.stage_main(measure, __doc__))
