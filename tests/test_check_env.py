@@ -349,3 +349,16 @@ def test_wrong_arguments():
     process = run_tool('everything')
     assert process.returncode == 2
     assert 'invalid choice' in process.stderr
+
+
+def test_what_is_only_slower(env):
+    import check_env
+    notes = check_env.slower(make(env, add={'pyspng': '0.1.4'}))
+    assert notes == [
+        'OpenCV decodes PNGs, at half the speed: py -m pip install '
+        'deflate==0.9.0',
+        'pycocotools counts AP, 7 times as long: py -m pip install '
+        'hotcoco==1.3.0'
+    ]
+    fast = {'pyspng': '0.1.4', 'deflate': '0.9.0', 'hotcoco': '1.3.0'}
+    assert check_env.slower(make(env, add=fast)) == []

@@ -109,10 +109,12 @@ def test_cityscapes_recipe_is_the_papers():
     assert cfg.train_dataloader.batch_size * 8 == 32
     assert cfg.auto_scale_lr.base_batch_size == 32
     steps = transforms_of(CITYSCAPES)
-    assert steps['RandomResize'].scale == (2048, 1024)
-    assert steps['RandomResize'].ratio_range == (0.5, 2.0)
-    assert steps['PanopticRandomCrop'].crop_size == (512, 1024)
-    assert not steps['PanopticRandomCrop'].get('bootstrap')
+    crop = steps['PanopticRandomResizeCrop']
+    assert crop.scale == (2048, 1024)
+    assert crop.ratio_range == (0.5, 2.0)
+    assert crop.crop_size == (512, 1024)
+    assert crop.get('keep_ratio', True)
+    assert not crop.get('bootstrap')
     assert 'PhotoMetricDistortion' not in steps
     test = cfg.test_dataloader.dataset.pipeline
     assert test[1].scale == (2048, 1024)
@@ -122,14 +124,14 @@ def test_colour_and_bootstrapping_are_for_the_largest_backbones():
     for depth in ('r101', 'x101'):
         name = f'cityscapes/semantic-fpn_{depth}_fpn_65k_cityscapes.py'
         steps = transforms_of(name)
-        assert steps['PanopticRandomCrop'].bootstrap
+        assert steps['PanopticRandomResizeCrop'].bootstrap
         assert 'PhotoMetricDistortion' in steps
         sampler = load(name).train_dataloader.sampler
         assert sampler.type == 'ClassUniformInfiniteSampler'
     for name in ('cityscapes/semantic-fpn_r50_fpn_65k_cityscapes.py',
                  'cityscapes/panoptic-fpn_r101_fpn_65k_cityscapes.py'):
         steps = transforms_of(name)
-        assert not steps['PanopticRandomCrop'].get('bootstrap')
+        assert not steps['PanopticRandomResizeCrop'].get('bootstrap')
         assert 'PhotoMetricDistortion' not in steps
 
 

@@ -127,3 +127,50 @@ def test_windows_contain_their_boxes_and_stay_inside():
     assert box_windows(boxes, (10, 20))[1] == [0, 0, 10, 20]
     y1, x1, y2, x2 = box_windows(boxes, (10, 20))[2]
     assert y2 <= y1 or x2 <= x1
+
+
+@pytest.mark.parametrize('seed', range(10))
+@pytest.mark.parametrize('predict_things', [False, True])
+@pytest.mark.parametrize('dtype', [torch.uint8, torch.int32])
+def test_channels_of_any_type_equal_the_oracle(seed, predict_things, dtype):
+    masks, scores, labels, channels = random_scene(seed)
+    if predict_things:
+        channels = np.where(channels == NUM_STUFF, seed % NUM_THINGS,
+                            channels + NUM_THINGS)
+    # a part of a larger map: not contiguous
+    larger = torch.from_numpy(np.pad(channels, 3)).to(dtype)
+    panoptic, _ = fuse(
+        torch.from_numpy(masks),
+        torch.from_numpy(boxes_of(masks)),
+        torch.from_numpy(scores),
+        torch.from_numpy(labels),
+        larger[3:-3, 3:-3],
+        torch.from_numpy(
+            channel_labels(NUM_THINGS, NUM_STUFF, predict_things)),
+        score_thr=0.5,
+        overlap_thr=0.5,
+        stuff_area=60,
+        void=VOID)
+    assert panoptic.dtype == torch.int32
+    expected = merge_by_sets(
+        masks,
+        scores,
+        labels,
+        channels,
+        NUM_THINGS,
+        NUM_STUFF,
+        stuff_area=60,
+        predict_things=predict_things)
+    assert (panoptic.numpy() == expected).all()
+
+
+def test_stuff_is_filled_in_place():
+    larger = torch.full((4, 6), VOID, dtype=torch.int32)
+    labels = torch.from_numpy(channel_labels(NUM_THINGS, NUM_STUFF))
+    part = larger[1:3, 1:5]
+    part[0, 0] = 2001
+    semantic = torch.tensor([[0, 1, 1, 4], [1, 1, 4, 0]])
+    assert fill_stuff(part, semantic, labels, 2, VOID) is part
+    assert larger[1:3, 1:5].tolist() == [[2001, 4, 4, VOID],
+                                         [4, 4, VOID, VOID]]
+    assert (larger == VOID).sum() == 24 - 5

@@ -13,7 +13,9 @@ import pytest
 REPO_ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = 'projects.panoptic_fpn'
 
-_BASE = {'errors', 'files', 'workers', 'labels', 'fusion', 'cityscapes'}
+_BASE = {
+    'errors', 'files', 'workers', 'labels', 'fusion', 'cityscapes', 'decoding'
+}
 _MIDDLE = {
     'models', 'datasets', 'transforms', 'metrics', 'visualization', 'engine'
 }
@@ -26,6 +28,7 @@ AREAS = {
     'errors': set(),
     'files': {'errors'},
     'workers': {'errors'},
+    'decoding': set(),
     'labels': {'errors'},
     'fusion': {'errors', 'labels'},
     'cityscapes': {'errors', 'labels'},

@@ -13,12 +13,10 @@ train_pipeline = [
     dict(type='LoadPanopticImage', backend_args=backend_args),
     dict(type='LoadPanopticMap', backend_args=backend_args),
     dict(
-        type='RandomResize',
-        resize_type='PanopticResize',
+        type='PanopticRandomResizeCrop',
         scale=(4 * side, side),
         ratio_range=(0.5, 2.0),
-        keep_ratio=True),
-    dict(type='PanopticRandomCrop', crop_size=(side, side)),
+        crop_size=(side, side)),
     dict(type='RandomFlip', prob=0.5),
     # 'our competition entry was trained with color augmentation'
     dict(type='PhotoMetricDistortion'),

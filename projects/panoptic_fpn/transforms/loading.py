@@ -6,7 +6,7 @@ The map, ``gt_seg_map`` (h, w), holds for each pixel which entry of
 the name that mmcv's and mmdet's transforms resize, flip and crop with nearest
 neighbour and pad with 255; so 255 names no segment and counts as void.
 """
-from typing import List, Optional, Tuple
+from typing import List, Optional
 
 import cv2
 import mmcv
@@ -14,9 +14,11 @@ import numpy as np
 from mmcv.transforms import BaseTransform, LoadImageFromFile
 from mmdet.registry import TRANSFORMS
 
+from ..decoding import decode_image, decode_indices, decode_map
 from ..errors import CorruptFileError, PanopticError
 from ..files import read_bytes
-from ..labels import MAX_SEGMENT_ID, rgb_to_id
+from ..labels import MAX_SEGMENT_ID
+from .runs import run_starts
 
 #: Of label images that a converter has read, such as Cityscapes'.
 _PREPARE_AGAIN = ('The file has changed since the data set was prepared: '
@@ -55,8 +57,13 @@ class LoadPanopticImage(LoadImageFromFile):
         path = results['img_path']
         img_bytes = read_bytes(path, 'image', self.backend_args)
         try:
-            img = mmcv.imfrombytes(
-                img_bytes, flag=self.color_type, backend=self.imdecode_backend)
+            if (self.color_type, self.imdecode_backend) == ('color', 'cv2'):
+                img = decode_image(img_bytes)
+            else:
+                img = mmcv.imfrombytes(
+                    img_bytes,
+                    flag=self.color_type,
+                    backend=self.imdecode_backend)
         except (cv2.error, OSError, ValueError):
             img = None
         if img is None:
@@ -129,36 +136,55 @@ class LoadPanopticMap(BaseTransform):
                 f'{path}: the PNG is {pixels.shape[:2]} (h, w), its image '
                 f'{results["img_path"]} is {tuple(results["ori_shape"][:2])}. '
                 'Export the PNG at the size of the image.')
-        void_ids = results.get('void_ids')
-        self._check_format(pixels, path, void_ids is not None, class_map)
-        if class_map:
-            results['segments_info'] = _present(results['segments_info'],
-                                                pixels)
-        ids = [segment['id'] for segment in results['segments_info']]
-        ids += results.get('ignored_ids', [])
-        if void_ids is None:
-            indices, unknown = self._rgb_indices(pixels, ids)
-        else:
-            indices, unknown = self._gray_indices(pixels, ids, void_ids)
-        self._check_ids(indices, unknown, ids, path, void_ids is not None,
-                        class_map)
-        results['gt_seg_map'] = indices
+        gray = results.get('void_ids') is not None
+        self._check_format(pixels, path, gray, class_map)
+        results['gt_seg_map'] = self._index_map(pixels, results)
         return results
 
+    def _index_map(self, pixels: np.ndarray, results: dict) -> np.ndarray:
+        """Map (h, w) of pixels of a known format: ids are looked up run by
+        run."""
+        class_map = results.get('class_map', False)
+        id_map = pixels.reshape(-1) if pixels.ndim == 2 else _rgb_to_id(pixels)
+        starts = run_starts(id_map)
+        lengths = np.diff(starts, append=id_map.size)
+        run_ids = id_map[starts]
+        if pixels.ndim == 3:
+            run_ids &= MAX_SEGMENT_ID
+        if class_map:
+            present = set(np.unique(run_ids).tolist())
+            results['segments_info'] = [
+                s for s in results['segments_info'] if s['id'] in present
+            ]
+        ids = [segment['id'] for segment in results['segments_info']]
+        ids += results.get('ignored_ids', [])
+        run_values = self._values_of(run_ids, ids)
+        self._check_ids(run_ids, run_values,
+                        lengths, ids, results['seg_map_path'],
+                        results.get('void_ids'), class_map)
+        return np.repeat(run_values.astype(_map_dtype(len(ids))),
+                         lengths).reshape(pixels.shape[:2])
+
     def _read(self, path: str, class_map: bool) -> np.ndarray:
-        """Pixels (h, w) or (h, w, channels), channels as OpenCV orders."""
+        """Pixels (h, w) or (h, w, channels), RGB."""
         png = read_bytes(path, 'panoptic PNG', self.backend_args)
-        # OpenCV turns the indices of a palette into colours
-        backend = 'pillow' if class_map else 'cv2'
+        pixels = None
         try:
-            pixels = mmcv.imfrombytes(png, flag='unchanged', backend=backend)
+            if not class_map:
+                pixels = decode_map(png)
+            else:
+                pixels = decode_indices(png)
+                if pixels is None:
+                    # OpenCV turns the indices of a palette into colours
+                    pixels = mmcv.imfrombytes(
+                        png, flag='unchanged', backend='pillow')
         except (cv2.error, OSError, SyntaxError, ValueError):
-            pixels = None
+            pass
         if pixels is None:
             raise CorruptFileError(
                 f'{path}: {len(png)} bytes that are not a readable PNG. '
                 'Export it again or remove its annotation.')
-        return pixels
+        return np.ascontiguousarray(pixels)
 
     @staticmethod
     def _check_format(pixels: np.ndarray, path: str, gray: bool,
@@ -178,52 +204,36 @@ class LoadPanopticMap(BaseTransform):
                 'PNG is 8-bit RGB with id = R + 256 G + 256^2 B. Export it '
                 'so.')
 
-    def _rgb_indices(self, bgr: np.ndarray,
-                     ids: List[int]) -> Tuple[np.ndarray, np.ndarray]:
-        """Map of a COCO PNG, and the ids of pixels that no segment has."""
+    def _values_of(self, run_ids: np.ndarray, ids: List[int]) -> np.ndarray:
+        """Value in the map of each of ``run_ids``, 0 where not in ``ids``."""
         if self._values is None:
             self._values = np.zeros(MAX_SEGMENT_ID + 1, np.uint16)
-        id_map = rgb_to_id(bgr[..., ::-1])
         self._values[ids] = segment_values(len(ids))
-        indices = self._values[id_map]
+        values = self._values[run_ids]
         self._values[ids] = 0
-        if np.count_nonzero(indices == 0) == np.count_nonzero(id_map == 0):
-            unknown = id_map[:0, 0]
-        else:
-            unknown = id_map[(indices == 0) & (id_map != 0)]
-        return indices.astype(_map_dtype(len(ids))), unknown
+        return values
 
     @staticmethod
-    def _gray_indices(id_map: np.ndarray, ids: List[int],
-                      void_ids: List[int]) -> Tuple[np.ndarray, np.ndarray]:
-        """Map of a PNG that holds ids, and those that no segment has."""
-        dtype = _map_dtype(len(ids))
-        values = np.full(np.iinfo(id_map.dtype).max + 1, PADDING, dtype)
-        values[[i for i in void_ids if i < len(values)]] = 0
-        for segment_id, value in zip(ids, segment_values(len(ids))):
-            # an 8-bit PNG has none of the higher ids: found missing later
-            if segment_id < len(values):
-                values[segment_id] = value
-        indices = np.take(values, id_map)
-        return indices, id_map[indices == PADDING]
-
-    @staticmethod
-    def _check_ids(indices: np.ndarray, unknown: np.ndarray, ids: List[int],
-                   path: str, prepared: bool, class_map: bool) -> None:
-        if unknown.size:
+    def _check_ids(run_ids: np.ndarray, run_values: np.ndarray,
+                   lengths: np.ndarray, ids: List[int], path: str,
+                   void_ids: Optional[List[int]], class_map: bool) -> None:
+        prepared = void_ids is not None
+        unknown = run_values == 0
+        unknown &= ~np.isin(run_ids, void_ids if prepared else [0])
+        if unknown.any():
             what, remedy = 'segment', _PREPARE_AGAIN if prepared else (
                 'Add the segments to segments_info or make the pixels black '
                 '(void).')
             if class_map:
                 what, remedy = 'category', _NO_CLASS
             raise CorruptFileError(
-                f'{path}: {unknown.size} pixels have {what} ids that the '
-                f'JSON does not list: {np.unique(unknown)[:5].tolist()}. '
-                f'{remedy}')
+                f'{path}: {lengths[unknown].sum()} pixels have {what} ids '
+                'that the JSON does not list: '
+                f'{np.unique(run_ids[unknown])[:5].tolist()}. {remedy}')
         values = segment_values(len(ids))
-        areas = np.bincount(
-            indices.ravel(), minlength=int(values.max(initial=0)) + 1)
-        missing = [i for i, v in zip(ids, values) if areas[v] == 0]
+        runs = np.bincount(
+            run_values, minlength=int(values.max(initial=0)) + 1)
+        missing = [i for i, n in zip(ids, runs[values]) if n == 0]
         if missing:
             remedy = (
                 _PREPARE_AGAIN
@@ -233,12 +243,11 @@ class LoadPanopticMap(BaseTransform):
                 f'ids {missing[:5]}. {remedy}')
 
 
-def _present(segments: List[dict], pixels: np.ndarray) -> List[dict]:
-    """Those segments whose id occurs among pixels of 8 or 16 bits."""
-    areas = np.bincount(pixels.ravel())
-    return [s for s in segments if s['id'] < len(areas) and areas[s['id']]]
+def _rgb_to_id(pixels: np.ndarray) -> np.ndarray:
+    """uint32 (h * w, ) of RGB pixels (h, w, 3); 255 in the highest byte."""
+    return cv2.cvtColor(pixels, cv2.COLOR_RGB2RGBA).view('<u4').reshape(-1)
 
 
 def _map_dtype(num_segments: int) -> type:
     """uint8 where it holds all values: the geometry is faster on it."""
-    return np.uint8 if num_segments < PADDING else np.int32
+    return np.uint8 if num_segments < PADDING else np.uint16

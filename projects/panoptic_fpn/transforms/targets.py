@@ -4,13 +4,16 @@ Instances and the semantic map are derived once, from what the transforms left
 of the map, so a box can never be without its mask and an instance that a crop
 removed is gone with its box, mask and label.
 """
-from typing import Sequence, Tuple
+from collections import Counter
+from typing import Optional, Sequence
 
+import cv2
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
 from mmdet.datasets.transforms import PackDetInputs
 from mmdet.registry import TRANSFORMS
+from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks
 from mmengine.structures import PixelData
@@ -18,37 +21,7 @@ from mmengine.structures import PixelData
 from ..errors import PanopticError
 from ..labels import IGNORE_LABEL, encode_panoptic
 from .loading import PADDING, segment_values
-
-
-def map_boxes(index_map: np.ndarray,
-              num_values: int) -> Tuple[np.ndarray, np.ndarray]:
-    """Boxes and areas of all values of a map.
-
-    Args:
-        index_map (np.ndarray): Integers (h, w), 0 <= value < num_values.
-        num_values (int): n.
-
-    Returns:
-        tuple[np.ndarray, np.ndarray]: Boxes int64 (n, 4), x1, y1, x2, y2 with
-        x2 and y2 one past the last pixel, meaningless where the area is 0;
-        and areas int64 (n, ).
-    """
-    height, width = index_map.shape
-    areas = np.bincount(index_map.ravel(), minlength=num_values)
-    boxes = np.zeros((num_values, 4), np.int64)
-    present = np.flatnonzero(areas)
-    for axis, (low, high) in ((1, (0, 2)), (0, (1, 3))):
-        # which values each column (row) holds, as a (n, columns) table
-        lines = width if axis == 1 else height
-        position = np.arange(lines)
-        keys = index_map.astype(np.int64) * lines + (
-            position if axis == 1 else position[:, None])
-        held = np.bincount(
-            keys.ravel(),
-            minlength=num_values * lines).reshape(num_values, lines) > 0
-        boxes[present, low] = held[present].argmax(axis=1)
-        boxes[present, high] = lines - held[present, ::-1].argmax(axis=1)
-    return boxes, areas
+from .runs import contiguous, look_up, map_boxes
 
 
 @TRANSFORMS.register_module()
@@ -91,7 +64,7 @@ class DerivePanopticTargets(BaseTransform):
     def transform(self, results: dict) -> dict:
         if results.get('gt_seg_map') is None:
             return results
-        index_map = results.pop('gt_seg_map')
+        index_map = contiguous(results.pop('gt_seg_map'))
         segments = results['segments_info']
         num_ignored = len(results.get('ignored_ids', []))
         values = segment_values(len(segments) + num_ignored)
@@ -105,7 +78,7 @@ class DerivePanopticTargets(BaseTransform):
         if self.semantic:
             table = np.full(num_values, IGNORE_LABEL, np.int16)
             table[values] = labels
-            results['gt_seg_map'] = table[index_map]
+            results['gt_seg_map'] = look_up(table, index_map)
             results['ignore_index'] = IGNORE_LABEL
         if self.panoptic:
             self._derive_panoptic(results, index_map, num_values, values,
@@ -121,22 +94,24 @@ class DerivePanopticTargets(BaseTransform):
         boxes, areas = map_boxes(index_map, num_values)
         chosen = np.flatnonzero(thing & (areas[values] >= self.min_area))
         masks = np.zeros((len(chosen), ) + index_map.shape, np.uint8)
-        for mask, value in zip(masks, values[chosen]):
+        for mask, value in zip(masks.view(bool), values[chosen]):
             x1, y1, x2, y2 = boxes[value]
-            mask[y1:y2, x1:x2] = index_map[y1:y2, x1:x2] == value
+            np.equal(index_map[y1:y2, x1:x2], value, out=mask[y1:y2, x1:x2])
         results['gt_bboxes'] = HorizontalBoxes(
             boxes[values[chosen]].astype(np.float32).reshape(-1, 4),
             dtype=torch.float32)
         results['gt_bboxes_labels'] = labels[chosen]
         results['gt_ignore_flags'] = crowd[chosen]
-        results['gt_masks'] = BitmapMasks(masks, *index_map.shape)
+        results['gt_masks'] = _as_masks(masks)
 
     def _derive_panoptic(self, results: dict, index_map: np.ndarray,
                          num_values: int, values: np.ndarray,
                          labels: np.ndarray, ignored: np.ndarray) -> None:
         # n-th segment of its class: unique codes, for stuff too
-        numbers = [(labels[:i] == label).sum()
-                   for i, label in enumerate(labels)]
+        numbers, seen = [], Counter()
+        for label in labels.tolist():
+            numbers.append(seen[label])
+            seen[label] += 1
         codes = encode_panoptic(labels, np.array(numbers, np.int64))
         void = results['label_space'].void
         table = np.full(num_values, void, np.int32)
@@ -144,7 +119,7 @@ class DerivePanopticTargets(BaseTransform):
         table[ignored] = encode_panoptic(
             np.full(len(ignored), void), np.arange(1,
                                                    len(ignored) + 1))
-        results['gt_panoptic_map'] = table[index_map]
+        results['gt_panoptic_map'] = look_up(table, index_map)
         results['gt_codes'] = codes.tolist()
         results['crowd_codes'] = [
             int(code) for code, s in zip(codes, results['segments_info'])
@@ -180,12 +155,38 @@ class PackPanopticInputs(PackDetInputs):
 
     def transform(self, results: dict) -> dict:
         self._check_sizes(results)
-        packed = super().transform(results)
+        # mmdet copies both several times as slowly
+        image, masks = results.get('img'), results.get('gt_masks')
+        packed = super().transform({
+            key: value
+            for key, value in results.items() if key not in ('img', 'gt_masks')
+        })
+        if image is not None:
+            packed = dict(inputs=torch.from_numpy(_planes(image)), **packed)
+        if masks is not None:
+            self._pack_masks(packed['data_samples'], masks,
+                             results.get('gt_ignore_flags'))
         if 'gt_panoptic_map' in results:
             panoptic = np.ascontiguousarray(results['gt_panoptic_map'])
             packed['data_samples'].gt_panoptic_seg = PixelData(
                 sem_seg=torch.from_numpy(panoptic)[None])
         return packed
+
+    @staticmethod
+    def _pack_masks(sample: DetDataSample, masks: BitmapMasks,
+                    ignored: Optional[np.ndarray]) -> None:
+        """Put the bitmaps of crowd apart; the others stay where they are, or
+        move up inside their array: a megabyte each, they are not copied to
+        another one."""
+        if ignored is None:
+            sample.gt_instances.masks = masks
+            return
+        others = np.flatnonzero(~ignored)
+        sample.ignored_instances.masks = masks[np.flatnonzero(ignored)]
+        for place, index in enumerate(others):
+            if place != index:
+                masks.masks[place] = masks.masks[index]
+        sample.gt_instances.masks = _as_masks(masks.masks[:len(others)])
 
     @staticmethod
     def _check_sizes(results: dict) -> None:
@@ -206,3 +207,21 @@ class PackPanopticInputs(PackDetInputs):
                     f'w), its image {size}. Put LoadPanopticMap before the '
                     'resizing, cropping and padding of train_pipeline, and '
                     'DerivePanopticTargets after them.')
+
+
+def _as_masks(bitmaps: np.ndarray) -> BitmapMasks:
+    """Of bitmaps (n, h, w), which its constructor would copy."""
+    masks = BitmapMasks(bitmaps[:0], *bitmaps.shape[1:])
+    masks.masks = bitmaps
+    return masks
+
+
+def _planes(image: np.ndarray) -> np.ndarray:
+    """(channels, h, w), C-contiguous, of (h, w, channels) or (h, w)."""
+    image = contiguous(image)
+    if image.ndim == 2:
+        return image[None]
+    height, width, channels = image.shape
+    planes = np.empty((channels, height, width), image.dtype)
+    cv2.split(image, list(planes))
+    return planes

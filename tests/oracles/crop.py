@@ -1,0 +1,25 @@
+"""Oracle: the pixel of a drawn class, by looking at every pixel."""
+import numpy as np
+
+
+def pixel_of_class(index_map, labels, values, drawn=None):
+    """(y, x), or None where the map has none of ``values``.
+
+    Args:
+        index_map: Integers (h, w).
+        labels: Class of each entry of ``values``.
+        values: What the map holds of it.
+        drawn: Class to look for, where the map has it.
+    """
+    labels, values = np.asarray(labels), np.asarray(values)
+    present = sorted({
+        label
+        for label, value in zip(labels.tolist(), values.tolist())
+        if (index_map == value).any()
+    })
+    if not present:
+        return None
+    if drawn not in present:
+        drawn = np.random.choice(present)
+    places = np.argwhere(np.isin(index_map, values[labels == drawn]))
+    return tuple(places[np.random.randint(len(places))].tolist())
