@@ -4,7 +4,7 @@
 #              a CUDA build of torch. It is checked and never changed.
 #              Default: .venv, made here, whatever else is activated.
 # TORCH_INDEX  where .venv takes torch from, e.g. the CPU wheels of pytorch.org
-# DEMO_CONFIG, DEMO_DIR, PYTEST_ARGS
+# DEMO_CONFIG, DEMO_DIR, PYTEST_ARGS, BENCHMARK_ARGS
 #
 # Why so little here: tools/setup_env.sh keeps one stamp per finished step and
 # returns at once when there is nothing to do.
@@ -12,6 +12,7 @@
 DEMO_CONFIG ?= configs/synthetic/panoptic-fpn_tiny_synthetic.py
 DEMO_DIR    ?= work_dirs/demo
 PYTEST_ARGS ?=
+BENCHMARK_ARGS ?=
 
 # Only from the command line: a PYTHON that some shell exports is no choice.
 ifneq ($(origin PYTHON),command line)
@@ -25,7 +26,7 @@ endif
 export TORCH_INDEX
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint check env clean-env
+.PHONY: help demo test test-slow benchmark lint check env clean-env
 
 help: ## Print this
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -44,6 +45,10 @@ test: ## Run the tests (PYTEST_ARGS="-k merge" for some)
 test-slow: ## Run the slow tests, which `make test` leaves out
 	@$(tests)
 	$(PYTHON) -m pytest -m slow $(PYTEST_ARGS)
+
+benchmark: ## Time and memory of each stage beside mmdet's
+	@$(tests)
+	$(PYTHON) benchmarks/run.py $(BENCHMARK_ARGS)
 
 lint: ## Check style and the order of imports
 	@$(tests)

@@ -22,7 +22,6 @@ import json
 import shutil
 import sys
 import tempfile
-import time
 from pathlib import Path
 from statistics import median
 
@@ -31,6 +30,8 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+from benchmarks.harness import alternate  # noqa: E402
+
 NAME = 'cityscapes_panoptic_val'
 
 
@@ -43,15 +44,9 @@ def parse_args():
 
 
 def milliseconds(rounds, count, *functions):
-    """Of each function, per image; they take turns, so that what else the
-    machine does meets all of them."""
-    times = [[] for _ in functions]
-    for _ in range(rounds):
-        for spent, function in zip(times, functions):
-            begin = time.perf_counter()
-            function()
-            spent.append((time.perf_counter() - begin) / count * 1e3)
-    return [median(spent) for spent in times]
+    """Of each function, per image."""
+    times = alternate(dict(enumerate(functions)), rounds, warmup=0)
+    return [median(spent) / count * 1e3 for spent in times.values()]
 
 
 def official(root, out):

@@ -19,6 +19,7 @@ import os
 import platform
 import resource
 import statistics
+import textwrap
 import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, redirect_stdout
@@ -275,21 +276,21 @@ def stage_main(measure: Callable[..., List[Row]],
 
 
 def text_table(rows: Sequence[Row]) -> str:
-    """Rows as text, two lines each: figures, and the note below them."""
+    """Rows as text: figures, and below them what else is to be said."""
     lines = [
-        f'{"stage, input":<64}{"theirs s":>10}{"ours s":>10}'
-        f'{"ratio":>8}{"ask":>7}{"memory":>8}'
+        f'{"stage, input":<58}{"theirs s":>10}{"ours s":>10}'
+        f'{"ratio":>9}{"ask":>7}{"memory":>8}'
     ]
     for row in rows:
         ask = '' if row.ask is None else f'{row.ask:g}x'
         memory = row.memory_ratio
         memory = '' if memory is None else f'{memory:.2f}'
-        lines.append(f'{row.stage + ", " + row.case:<64}'
-                     f'{row.their_seconds:10.4f}{row.seconds:10.4f}'
-                     f'{row.ratio:7.2f}x{ask:>7}{memory:>8}'
+        name, *more = textwrap.wrap(f'{row.stage}, {row.case}', 57)
+        lines.append(f'{name:<58}{row.their_seconds:10.4f}{row.seconds:10.4f}'
+                     f'{row.ratio:8.2f}x{ask:>7}{memory:>8}'
                      f'{"  BELOW THE ASK" if row.met is False else ""}')
+        lines += [f'  {text}' for text in more]
         against = '' if row.against == 'mmdet' else f'against {row.against}'
         notes = '; '.join(filter(None, [against, row.note]))
-        if notes:
-            lines.append(f'    {notes}')
+        lines += [f'    {text}' for text in textwrap.wrap(notes, 96)]
     return '\n'.join(lines)

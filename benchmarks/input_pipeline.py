@@ -46,7 +46,7 @@ CROP = [
         scale=(2048, 1024),
         ratio_range=(0.5, 2.0),
         keep_ratio=True),
-    dict(type='RandomCrop', crop_size=(512, 1024))
+    dict(type='RandomCrop', crop_size=(1024, 512))
 ]
 
 

@@ -16,12 +16,9 @@ Exit code: 0 measured, 1 the variants disagree, 2 wrong arguments.
 import argparse
 import json
 import os.path as osp
-import platform
-import resource
 import statistics
 import sys
-import time
-from multiprocessing import get_context
+from functools import partial
 from runpy import run_path
 
 import torch
@@ -29,6 +26,7 @@ from torch.utils.checkpoint import checkpoint
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 sys.path.insert(0, ROOT)
+from benchmarks import harness  # noqa: E402
 
 LOSS = 'projects/panoptic_fpn/models/semantic_loss.py'
 STRIDE = 4
@@ -110,42 +108,15 @@ def loss_and_gradient(function, logits, target):
     return loss.detach(), gradient
 
 
-def peak_of_process():
-    """Bytes of memory this process has held at most since the last reset."""
-    try:
-        with open('/proc/self/status') as f:
-            line = next(line for line in f if line.startswith('VmHWM'))
-        return int(line.split()[1]) * 1024
-    except (OSError, StopIteration):
-        # bytes on macOS, kilobytes elsewhere
-        unit = 1 if platform.system() == 'Darwin' else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def reset_peak_of_process():
-    """To what is held now: importing may have held more for a moment."""
-    try:
-        with open('/proc/self/clear_refs', 'w') as f:
-            f.write('5')
-    except OSError:
-        pass
-
-
-def peak_bytes(name, case):
-    """Peak of one variant above its input; in a process of its own."""
+def peak_of(name, case):
+    """Peak bytes of one variant above its input; in a process of its own."""
     function = variants()[name]
     tiny = dict(case, shape=(1, case['shape'][1], 8, 8))
     loss_and_gradient(function, *random_input(tiny))
     logits, target = random_input(case)
-    if logits.is_cuda:
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        loss_and_gradient(function, logits, target)
-        return torch.cuda.max_memory_allocated() - before
-    reset_peak_of_process()
-    before = peak_of_process()
-    loss_and_gradient(function, logits, target)
-    return peak_of_process() - before
+    return harness.peak_above(
+        lambda: loss_and_gradient(function, logits, target),
+        cuda=logits.is_cuda)
 
 
 def timings(case, repeats):
@@ -156,28 +127,24 @@ def timings(case, repeats):
     """
     functions = variants()
     data = random_input(case)
-    seconds = {name: [] for name in functions}
-    differences, reference = {}, None
-    # the first round warms up
-    for repeat in range(repeats + 1):
-        for name, function in functions.items():
-            start = time.perf_counter()
-            loss, gradient = loss_and_gradient(function, *data)
-            # waits for the GPU
-            loss.item()
-            if repeat:
-                seconds[name].append(time.perf_counter() - start)
-                continue
-            reference = reference or (loss, gradient)
-            differences[name] = max(
-                ((a - b).abs().max() / b.abs().max().clamp(min=1e-30)).item()
-                for a, b in zip((loss, gradient), reference))
+    reference, differences = None, {}
+    for name, function in functions.items():
+        result = loss_and_gradient(function, *data)
+        reference = reference or result
+        differences[name] = max(
+            ((a - b).abs().max() / b.abs().max().clamp(min=1e-30)).item()
+            for a, b in zip(result, reference))
+
+    def call(function):
+        # waits for the GPU
+        loss_and_gradient(function, *data)[0].item()
+
+    seconds = harness.alternate(
+        {name: partial(call, functions[name])
+         for name in functions},
+        repeats,
+        warmup=0)
     return {name: (seconds[name], differences[name]) for name in functions}
-
-
-def in_fresh_process(function, *args):
-    with get_context('spawn').Pool(1) as pool:
-        return pool.apply(function, args)
 
 
 def measure(case, repeats):
@@ -186,12 +153,12 @@ def measure(case, repeats):
     Returns:
         list[dict]: name, seconds, peak_bytes, difference.
     """
-    times = in_fresh_process(timings, case, repeats)
+    times = harness.in_fresh_process(timings, case, repeats)
     return [
         dict(
             name=name,
             seconds=statistics.median(seconds),
-            peak_bytes=in_fresh_process(peak_bytes, name, case),
+            peak_bytes=harness.in_fresh_process(peak_of, name, case),
             difference=difference)
         for name, (seconds, difference) in times.items()
     ]

@@ -14,7 +14,8 @@ REPO_ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = 'projects.panoptic_fpn'
 
 _BASE = {
-    'errors', 'files', 'workers', 'labels', 'fusion', 'cityscapes', 'decoding'
+    'errors', 'files', 'workers', 'labels', 'fusion', 'cityscapes',
+    'allocator', 'decoding'
 }
 _MIDDLE = {
     'models', 'datasets', 'transforms', 'metrics', 'visualization', 'engine'
@@ -28,7 +29,8 @@ AREAS = {
     'errors': set(),
     'files': {'errors'},
     'workers': {'errors'},
-    'decoding': set(),
+    'allocator': set(),
+    'decoding': {'allocator'},
     'labels': {'errors'},
     'fusion': {'errors', 'labels'},
     'cityscapes': {'errors', 'labels'},

@@ -29,6 +29,10 @@ def parse_args():
         action='append',
         help='its weights; twice for two networks, instance first')
     parser.add_argument('--out-dir', required=True, help='folder of results')
+    parser.add_argument(
+        '--amp',
+        action='store_true',
+        help='convolutions in bfloat16 (float16 on a GPU)')
     parser.add_argument('--device', default='cpu', help='cpu, cuda:0, ...')
     parser.add_argument(
         '--score-thr',
@@ -73,7 +77,7 @@ def main():
         return 1
 
     failed = 0
-    results = inference_panoptic(model, images)
+    results = inference_panoptic(model, images, args.amp)
     for i, (stem, result) in enumerate(zip(unique_stems(images), results), 1):
         progress = f'[{i}/{len(images)}]'
         if result.error:

@@ -7,9 +7,8 @@ Everything else, also what is damaged, is left to OpenCV; so is everything
 where these packages are missing. (JPEG: OpenCV's libjpeg-turbo is as fast as
 any other.)
 
-Half of the time would go to the system: glibc returns freed megabytes to it,
-and each page that is asked for again costs microseconds
-(:func:`_keep_freed_memory`).
+Half of the time would go to the system, which zeroes pages that were freed
+just before: see ``allocator.py``.
 """
 import functools
 import struct
@@ -18,6 +17,8 @@ from typing import List, NamedTuple, Optional, Tuple
 
 import cv2
 import numpy as np
+
+from .allocator import keep_freed_megabytes
 
 try:
     import deflate
@@ -153,7 +154,7 @@ def _chunks(content: bytes) -> Optional[List[Tuple[bytes, memoryview]]]:
 
 def _decode_png(png: _Png) -> Optional[np.ndarray]:
     """Pixels (h, w) or (h, w, 3); None where the data is damaged."""
-    _keep_freed_memory()
+    keep_freed_megabytes()
     size = png.size[0] * png.row_bytes
     try:
         rows = deflate.zlib_decompress(png.data, size)
@@ -203,15 +204,3 @@ def _has_libraries() -> bool:
             'deflate and pyspng are missing. Install them as '
             'requirements/runtime.txt pins them.')
     return pyspng is not None
-
-
-@functools.lru_cache(None)
-def _keep_freed_memory() -> None:
-    """Let this process keep up to 64 MB that it has freed.
-
-    glibc maps large blocks one by one and gives each back when it is freed,
-    until it sees a larger one freed: blocks of up to that size then come from
-    a heap, of which it keeps twice as much. 32 MB is as far as it learns.
-    Other allocators do nothing here.
-    """
-    np.empty(31 << 20, np.uint8)

@@ -18,6 +18,7 @@ Needs torch alone.
 from typing import List, Tuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .labels import INSTANCE_OFFSET
@@ -69,6 +70,7 @@ def paste_instances(masks: Tensor, boxes: Tensor, scores: Tensor,
     """
     shape = tuple(masks.shape[-2:])
     panoptic = torch.full(shape, void, dtype=torch.int32, device=masks.device)
+    free = torch.ones(shape, dtype=torch.bool, device=masks.device)
     order = torch.argsort(scores, descending=True, stable=True)
     order = order[scores[order] >= score_thr]
     windows = box_windows(boxes[order], shape)
@@ -77,14 +79,15 @@ def paste_instances(masks: Tensor, boxes: Tensor, scores: Tensor,
                                               labels[order].tolist(), windows):
         if y2 <= y1 or x2 <= x1:
             continue
-        mask = masks[index, y1:y2, x1:x2]
-        window = panoptic[y1:y2, x1:x2]
-        free = mask & (window == void)
-        area, left = torch.stack([mask.sum(), free.sum()]).tolist()
+        part = slice(y1, y2), slice(x1, x2)
+        mask = masks[index][part]
+        own = mask & free[part]
+        area, left = torch.stack([mask.sum(), own.sum()]).tolist()
         if left == 0 or area - left > overlap_thr * area:
             continue
         kept.append(index)
-        window[free] = label + INSTANCE_OFFSET * len(kept)
+        panoptic[part].masked_fill_(own, label + INSTANCE_OFFSET * len(kept))
+        free[part].logical_xor_(own)
     return panoptic, torch.as_tensor(kept, dtype=torch.long)
 
 
@@ -106,14 +109,17 @@ def fill_stuff(panoptic: Tensor, semantic: Tensor, channel_labels: Tensor,
     Returns:
         Tensor: ``panoptic``.
     """
-    channel_labels = channel_labels.to(semantic.device)
-    free = panoptic == void
-    stuff = channel_labels[semantic[free].long()]
-    area = torch.bincount(stuff, minlength=void + 1)
-    values = torch.arange(void + 1, device=stuff.device, dtype=panoptic.dtype)
-    values[area < stuff_area] = void
-    panoptic[free] = values[stuff]
-    return panoptic
+    labels = channel_labels.to(semantic.device)
+    num = len(labels)
+    # one more channel: what is taken
+    channels = torch.where(panoptic == void, semantic.long(), num).view(-1)
+    area = torch.bincount(channels, minlength=num + 1)[:num]
+    # several channels may have a label, void at least
+    areas = area.new_zeros(void + 1).index_add_(0, labels, area)
+    painted = labels.where(areas[labels] >= stuff_area, void)
+    # what a pixel of each channel gets on top of void, or of an instance
+    change = F.pad(painted - void, (0, 1)).to(panoptic.dtype)
+    return panoptic.add_(change.index_select(0, channels).view_as(panoptic))
 
 
 def fuse(masks: Tensor, boxes: Tensor, scores: Tensor, labels: Tensor,

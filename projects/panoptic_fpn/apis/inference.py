@@ -4,9 +4,11 @@ Images given as arrays are BGR uint8 (h, w, 3), as mmdet's APIs take them;
 ``PanopticResult.image`` is RGB.
 """
 import logging
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterable, Iterator, Optional, Sequence, Union
+from typing import (ContextManager, Iterable, Iterator, Optional, Sequence,
+                    Union)
 
 import numpy as np
 import torch
@@ -20,6 +22,8 @@ from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from torch import nn
 
+from ..allocator import keep_freed_memory
+from ..engine.amp import half_precision
 from ..engine.checkpoint_io import read_checkpoint
 from ..engine.checkpoint_match import EXACT, load_weights, require
 from ..engine.command import require_panoptic
@@ -81,6 +85,8 @@ def init_model(config: Union[str, Path, Config],
     if device.startswith('cuda') and not torch.cuda.is_available():
         raise PanopticError(f'device {device}: torch sees no GPU here. Use '
                             'device cpu, or install a torch with CUDA.')
+    if device == 'cpu':
+        keep_freed_memory()
     config = (
         config.copy()
         if isinstance(config, Config) else Config.fromfile(config))
@@ -134,10 +140,9 @@ def _dataset_meta(config: Config, meta: dict,
             f' {error}') from None
 
 
-def inference_panoptic(
-        model: nn.Module,
-        images: Union[ImageInput,
-                      Iterable[ImageInput]]) -> Iterator[PanopticResult]:
+def inference_panoptic(model: nn.Module,
+                       images: Union[ImageInput, Iterable[ImageInput]],
+                       amp: bool = False) -> Iterator[PanopticResult]:
     """Segment images, one at a time.
 
     An image that cannot be read becomes a result with ``error``; the others
@@ -147,6 +152,7 @@ def inference_panoptic(
     Args:
         model (nn.Module): From :func:`init_model`.
         images (str | Path | np.ndarray | Iterable): Files or BGR arrays.
+        amp (bool): Whether convolutions run in bfloat16 (float16 on a GPU).
 
     Yields:
         PanopticResult: One for each image, in order.
@@ -169,9 +175,16 @@ def inference_panoptic(
             except CorruptFileError as error:
                 yield PanopticResult(source, error=str(error))
                 continue
-        sample = _segment(model, pipeline, image, source)
-        yield PanopticResult(
-            source, np.ascontiguousarray(image[..., ::-1]), sample)
+        with _precision(model, amp):
+            sample = _segment(model, pipeline, image, source)
+        yield PanopticResult(source, np.ascontiguousarray(image[..., ::-1]),
+                             sample)
+
+
+def _precision(model: nn.Module, amp: bool) -> ContextManager:
+    if not amp:
+        return nullcontext()
+    return half_precision(next(model.parameters()).device)
 
 
 @torch.no_grad()

@@ -4,7 +4,8 @@ Process start on the CPU, resume that skips data instead of reading it,
 random state as a function of place, checkpoints that survive a kill and are
 read with protection on, bfloat16 on the CPU, scaling to another batch size.
 """
-from .amp import CpuAmpOptimWrapper, enable_amp
+from .amp import (CpuAmpOptimWrapper, enable_amp, enable_test_amp,
+                  half_precision)
 from .auto_scale import (batch_size_warning, effective_batch,
                          enable_auto_scale, scale_to_batch)
 from .checkpoint_hook import SafeCheckpointHook
@@ -19,6 +20,7 @@ from .hooks import (AlternateLossesHook, MetricsJsonHook, NonFiniteLossHook,
                     flat_metrics)
 from .label_check import LabelSpaceCheckHook, check_class_counts
 from .loops import ResumableIterTrainLoop
+from .panoptic_only import enable_panoptic_only
 from .randomness import (SeededDatasetMixin, SeededIndex, derive_seed,
                          seed_generators, seeded)
 from .runner import PanopticRunner
@@ -36,8 +38,9 @@ __all__ = [
     'ResumableIterTrainLoop', 'SafeCheckpointHook', 'SeededDatasetMixin',
     'SeededIndex', 'batch_size_warning', 'check_class_counts', 'derive_seed',
     'draw_test_pictures', 'effective_batch', 'enable_amp', 'enable_auto_scale',
-    'enable_tta', 'flat_metrics', 'latest_checkpoint', 'launched_world_size',
-    'load_weights', 'on_cpu', 'one_line', 'read_checkpoint',
-    'require_panoptic', 'run_to_exit_code', 'scale_to_batch',
-    'seed_generators', 'seeded', 'tool_config'
+    'enable_panoptic_only', 'enable_test_amp', 'enable_tta', 'flat_metrics',
+    'half_precision', 'latest_checkpoint',
+    'launched_world_size', 'load_weights', 'on_cpu', 'one_line',
+    'read_checkpoint', 'require_panoptic', 'run_to_exit_code',
+    'scale_to_batch', 'seed_generators', 'seeded', 'tool_config'
 ]

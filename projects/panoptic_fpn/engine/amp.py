@@ -4,7 +4,7 @@ MMEngine's ``AmpOptimWrapper`` asserts an accelerator. bfloat16 has the
 exponent of float32, so the CPU needs no loss scaling.
 """
 from contextlib import contextmanager
-from typing import Any, Iterator, Optional, Union
+from typing import Any, ContextManager, Iterator, Optional, Union
 
 import torch
 import torch.nn as nn
@@ -60,6 +60,29 @@ def build_amp_optim_wrapper(loss_scale: Union[str, float, dict] = 'dynamic',
             f'Mixed precision on the CPU is bfloat16, not {dtype}.',
             logger='current')
     return CpuAmpOptimWrapper(**kwargs)
+
+
+def half_precision(device: torch.device) -> ContextManager:
+    """Autocast in which a model predicts: bfloat16 on a CPU, else float16.
+
+    Args:
+        device (torch.device): Of the model.
+    """
+    dtype = torch.bfloat16 if device.type == 'cpu' else torch.float16
+    return torch.autocast(device.type, dtype=dtype)
+
+
+def enable_test_amp(cfg: Config) -> None:
+    """What ``--amp`` means for a test: MMEngine's ``TestLoop(fp16=True)``,
+    which is bfloat16 on a CPU.
+
+    Raises:
+        EngineError: The config has no test loop.
+    """
+    if cfg.get('test_cfg') is None:
+        raise EngineError('--amp: the config has no test_cfg. Set test_cfg='
+                          "dict(type='TestLoop').")
+    cfg.test_cfg.fp16 = True
 
 
 def enable_amp(cfg: Config) -> None:

@@ -20,6 +20,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 
+from ..allocator import keep_freed_memory
 from .auto_scale import batch_size_warning, effective_batch, scale_to_batch
 from .checkpoint_io import (is_local, latest_checkpoint, read_checkpoint,
                             to_plain, write_atomically)
@@ -88,7 +89,10 @@ class PanopticRunner(Runner):
         return getattr(loop, name) if isinstance(loop, BaseLoop) else 0
 
     def setup_env(self, env_cfg: Dict) -> None:
-        """As MMEngine's; joins gloo first where there is no accelerator."""
+        """As MMEngine's; joins gloo first where there is no accelerator, and
+        keeps freed memory there."""
+        if on_cpu():
+            keep_freed_memory()
         if self.distributed:
             init_process_group(self.launcher, env_cfg.get('dist_cfg') or {})
         super().setup_env(env_cfg)

@@ -1,6 +1,8 @@
+from .mask_head import WindowedMaskHead
 from .mmseg_head import SemanticFPNDecodeHead
 from .panoptic_fpn import TwoStagePanopticFPN
 from .panoptic_fusion_head import PanopticFusionHead
+from .roi_align import SeparableRoIExtractor
 from .semantic_fpn_head import SemanticFPNHead
 from .semantic_tta import SemanticTTAModel
 from .symmetric_decoder import SymmetricDecoder
@@ -8,6 +10,6 @@ from .two_networks import TwoNetworkPanopticFPN
 
 __all__ = [
     'PanopticFusionHead', 'SemanticFPNDecodeHead', 'SemanticFPNHead',
-    'SemanticTTAModel', 'SymmetricDecoder', 'TwoNetworkPanopticFPN',
-    'TwoStagePanopticFPN'
+    'SemanticTTAModel', 'SeparableRoIExtractor', 'SymmetricDecoder',
+    'TwoNetworkPanopticFPN', 'TwoStagePanopticFPN', 'WindowedMaskHead'
 ]

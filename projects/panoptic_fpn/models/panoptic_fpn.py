@@ -4,8 +4,10 @@ In    inputs  (N, 3, H, W), normalized; H, W padded to multiples of 32
 Out   losses of section 3.2, or for each image ``pred_instances``,
       ``pred_sem_seg`` and ``pred_panoptic_seg`` from one forward pass
 """
+import copy
 from typing import Dict, List, Optional, Tuple
 
+import numpy as np
 import torch
 from mmdet.models.detectors import TwoStageDetector
 from mmdet.models.roi_heads.bbox_heads import BBoxHead
@@ -18,7 +20,9 @@ from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
 
 from ..errors import PanopticError
-from .precision import give_float32, take_float32
+from .panoptic_fusion_head import DEFAULTS
+from .precision import give_float32, take_contiguous, take_float32
+from .roi_align import SeparableRoIExtractor
 
 #: Names of the branches, in the order of their FPN groups.
 BRANCHES = ('instance', 'semantic')
@@ -39,16 +43,24 @@ class TwoStagePanopticFPN(TwoStageDetector):
             (Table 3c).
 
     Args:
-        backbone, neck, rpn_head, roi_head, train_cfg, test_cfg,
-            data_preprocessor, init_cfg: As mmdet's ``TwoStageDetector``.
+        backbone, neck, rpn_head, roi_head, train_cfg, data_preprocessor,
+            init_cfg: As mmdet's ``TwoStageDetector``.
         semantic_head (dict, optional): The semantic branch.
         panoptic_fusion_head (dict): The merge; its thresholds are
             ``test_cfg.panoptic``.
+        test_cfg (dict): ``rpn``, ``rcnn`` and ``panoptic``, thresholds of
+            the merge. With ``panoptic_only=True`` detections that cannot
+            reach the panoptic map get no mask and are left out: the same
+            map in less time, and no AP.
         loss_weights (dict): ``instance`` (lambda_i) and ``semantic``
             (lambda_s); 1 where not given.
         fpn_groups (dict, optional): ``instance`` and ``semantic``: channels
             of each FPN level that the branch alone sees, the instance
             branch's first. By default both see all. Table 3d.
+        channels_last (bool): Whether images, features and weights lie
+            channels-last in memory, as fast convolutions of CPUs and of
+            GPUs' half precision want them. The results are the same up to
+            rounding.
 
     Raises:
         PanopticError: An unknown or negative weight, both weights 0, or
@@ -64,6 +76,7 @@ class TwoStagePanopticFPN(TwoStageDetector):
                  test_cfg: OptConfigType = None,
                  loss_weights: Optional[Dict[str, float]] = None,
                  fpn_groups: Optional[Dict[str, int]] = None,
+                 channels_last: bool = True,
                  **kwargs) -> None:
         self._check_weights(loss_weights or {})
         if fpn_groups:
@@ -79,6 +92,9 @@ class TwoStagePanopticFPN(TwoStageDetector):
                 'The model has no branch: give model.roi_head or '
                 'model.semantic_head, and a weight above 0 in '
                 'model.loss_weights.')
+        self.panoptic_only = bool((test_cfg or {}).get('panoptic_only'))
+        if self.panoptic_only and roi_head is not None:
+            test_cfg = _without_faint_detections(test_cfg)
         super().__init__(
             backbone=backbone,
             rpn_head=rpn_head,
@@ -95,6 +111,16 @@ class TwoStagePanopticFPN(TwoStageDetector):
                 panoptic_fusion_head,
                 test_cfg=(test_cfg or {}).get('panoptic')))
         self._guard_region_precision()
+        self.memory_format = (
+            torch.channels_last if channels_last else torch.contiguous_format)
+        self.to(memory_format=self.memory_format)
+
+    def init_weights(self) -> None:
+        """As mmdet's; the same weights in any memory format."""
+        # random numbers are drawn in the order of the memory
+        self.to(memory_format=torch.contiguous_format)
+        super().init_weights()
+        self.to(memory_format=self.memory_format)
 
     @staticmethod
     def _check_weights(loss_weights: Dict[str, float]) -> None:
@@ -116,6 +142,8 @@ class TwoStagePanopticFPN(TwoStageDetector):
             for module in self.roi_head.modules():
                 if isinstance(module, BaseRoIExtractor):
                     take_float32(module)
+                    if not isinstance(module, SeparableRoIExtractor):
+                        take_contiguous(module)
                 elif isinstance(module, (BBoxHead, FCNMaskHead)):
                     give_float32(module)
 
@@ -123,6 +151,11 @@ class TwoStagePanopticFPN(TwoStageDetector):
     def with_semantic_head(self) -> bool:
         """bool: whether the detector has the semantic branch"""
         return getattr(self, 'semantic_head', None) is not None
+
+    def extract_feat(self, batch_inputs: Tensor) -> Tuple[Tensor]:
+        """FPN levels (N, C, h, w) of images (N, 3, H, W)."""
+        return super().extract_feat(
+            batch_inputs.contiguous(memory_format=self.memory_format))
 
     def branch_features(self, feats: Tuple[Tensor],
                         branch: str) -> Tuple[Tensor]:
@@ -249,10 +282,8 @@ class TwoStagePanopticFPN(TwoStageDetector):
         if not self.with_semantic_head:
             return [None] * len(batch_data_samples)
         metas = [sample.metainfo for sample in batch_data_samples]
-        return [
-            logits.argmax(dim=0) for logits in self.semantic_head.predict(
-                self.branch_features(feats, 'semantic'), metas, rescale)
-        ]
+        return self.semantic_head.predict_channels(
+            self.branch_features(feats, 'semantic'), metas, rescale)
 
     def add_predictions(self,
                         sample: DetDataSample,
@@ -313,6 +344,30 @@ def _check_groups(groups: Dict[str, int], neck: dict) -> None:
             f'model.fpn_groups={dict(groups)}: instance and semantic must '
             f'have channels that add up to model.neck.out_channels={channels}'
             '.')
+
+
+def _without_faint_detections(test_cfg: dict) -> dict:
+    """Settings with the merge's score threshold for the region branch, too.
+
+    NMS takes detections from the most confident on, so those above the
+    threshold are the same ones.
+
+    Raises:
+        PanopticError: The NMS changes scores, so they would not be.
+    """
+    test_cfg = copy.deepcopy(test_cfg)
+    kind = test_cfg['rcnn'].get('nms', {}).get('type', 'nms')
+    if kind != 'nms':
+        raise PanopticError(
+            f'model.test_cfg.panoptic_only with test_cfg.rcnn.nms.type='
+            f"{kind!r}: it changes scores. Set 'nms', or leave panoptic_only "
+            'out.')
+    # detections are kept above their threshold, the merge keeps its own, too
+    merge = dict(DEFAULTS, **(test_cfg.get('panoptic') or {}))
+    lowest = np.nextafter(np.float32(merge['score_thr']), np.float32(-1))
+    test_cfg['rcnn']['score_thr'] = max(
+        float(lowest), test_cfg['rcnn']['score_thr'])
+    return test_cfg
 
 
 def _scaled(losses: Dict[str, Tensor], weight: float) -> Dict[str, Tensor]:

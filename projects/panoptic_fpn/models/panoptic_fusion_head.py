@@ -16,7 +16,8 @@ from ..errors import PanopticError
 from ..fusion import fuse, paste_instances
 from ..labels import channel_labels
 
-_DEFAULTS = dict(score_thr=0.5, overlap_thr=0.5, stuff_area=4096)
+#: Thresholds of the merge that ``test_cfg.panoptic`` does not give.
+DEFAULTS = dict(score_thr=0.5, overlap_thr=0.5, stuff_area=4096)
 
 
 @MODELS.register_module()
@@ -43,12 +44,12 @@ class PanopticFusionHead(BaseModule):
         super().__init__()
         self.num_things_classes = num_things_classes
         self.num_stuff_classes = num_stuff_classes
-        self.thresholds = dict(_DEFAULTS, **(test_cfg or {}))
-        unknown = sorted(set(self.thresholds) - set(_DEFAULTS))
+        self.thresholds = dict(DEFAULTS, **(test_cfg or {}))
+        unknown = sorted(set(self.thresholds) - set(DEFAULTS))
         if unknown:
             raise PanopticError(
                 f'model.test_cfg.panoptic has {unknown}; known are '
-                f'{sorted(_DEFAULTS)}. Correct the name.')
+                f'{sorted(DEFAULTS)}. Correct the name.')
 
     @property
     def void(self) -> int:

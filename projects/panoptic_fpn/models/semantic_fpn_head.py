@@ -19,7 +19,9 @@ from torch import Tensor, nn
 
 from ..labels import channel_labels, semantic_channels
 from .class_balance import log_prior
+from .interpolation import Step, resize
 from .semantic_loss import semantic_cross_entropy
+from .upsampling import winning_channels
 
 
 class SemanticBranch(FPNHead):
@@ -197,7 +199,8 @@ class SemanticFPNHead(SemanticBranch):
         """Logits of each image of a batch, at image resolution.
 
         One image at a time: those of a photograph of 12 megapixels take
-        2.6 GB.
+        2.6 GB. Where their ``argmax`` is all that is wanted,
+        :meth:`predict_channels` gives it without them.
 
         Args:
             feats (tuple[Tensor]): FPN levels.
@@ -209,13 +212,33 @@ class SemanticFPNHead(SemanticBranch):
         Yields:
             Tensor: Float32 logits (K, h, w).
         """
-        logits = self(feats).float()
+        for logits, meta in zip(self._balanced(feats), batch_img_metas):
+            yield resize(logits, _steps(meta, rescale), self.align_corners)
+
+    def predict_channels(self,
+                         feats: Tuple[Tensor],
+                         batch_img_metas: List[dict],
+                         rescale: bool = True) -> List[Tensor]:
+        """``argmax`` of what :meth:`predict` yields: int64 (h, w) each."""
+        return [
+            winning_channels(logits, _steps(meta, rescale), self.align_corners)
+            for logits, meta in zip(self._balanced(feats), batch_img_metas)
+        ]
+
+    def _balanced(self, feats: Tuple[Tensor]) -> Tensor:
+        """Logits (N, K, H/4, W/4) of balanced classes, for prediction."""
+        # contiguous: interpolation rounds otherwise where channels are last
+        logits = self(feats).float().contiguous()
         if self.log_prior is not None:
             logits = logits - self.log_prior[:, None, None]
-        for single, meta in zip(logits, batch_img_metas):
-            single = self._resize(single, meta['batch_input_shape'])
-            height, width = meta['img_shape'][:2]
-            single = single[:, :height, :width]
-            if rescale:
-                single = self._resize(single, meta['ori_shape'][:2])
-            yield single
+        return logits
+
+
+def _steps(meta: dict, rescale: bool) -> List[Step]:
+    """From the semantic branch's output to the image, its padding cut off."""
+    shape = tuple(meta['img_shape'][:2])
+    steps = [(tuple(meta['batch_input_shape']), shape)]
+    if rescale:
+        original = tuple(meta['ori_shape'][:2])
+        steps.append((original, original))
+    return steps

@@ -179,10 +179,11 @@ class PackPanopticInputs(PackDetInputs):
         move up inside their array: a megabyte each, they are not copied to
         another one."""
         if ignored is None:
-            sample.gt_instances.masks = masks
+            sample.gt_instances.masks = _as_masks(masks.masks)
             return
         others = np.flatnonzero(~ignored)
-        sample.ignored_instances.masks = masks[np.flatnonzero(ignored)]
+        sample.ignored_instances.masks = _as_masks(
+            masks.masks[np.flatnonzero(ignored)])
         for place, index in enumerate(others):
             if place != index:
                 masks.masks[place] = masks.masks[index]
@@ -209,9 +210,22 @@ class PackPanopticInputs(PackDetInputs):
                     'DerivePanopticTargets after them.')
 
 
-def _as_masks(bitmaps: np.ndarray) -> BitmapMasks:
+class SharedBitmapMasks(BitmapMasks):
+    """``BitmapMasks`` that a loader's worker hands over in shared memory, as
+    torch's tensors; mmdet's go through a pipe, byte by byte. An image of
+    Cityscapes has 25 MB of them."""
+
+    def __reduce__(self) -> tuple:
+        return _of_tensor, (torch.from_numpy(self.masks), )
+
+
+def _of_tensor(bitmaps: torch.Tensor) -> SharedBitmapMasks:
+    return _as_masks(bitmaps.numpy())
+
+
+def _as_masks(bitmaps: np.ndarray) -> SharedBitmapMasks:
     """Of bitmaps (n, h, w), which its constructor would copy."""
-    masks = BitmapMasks(bitmaps[:0], *bitmaps.shape[1:])
+    masks = SharedBitmapMasks(bitmaps[:0], *bitmaps.shape[1:])
     masks.masks = bitmaps
     return masks
 

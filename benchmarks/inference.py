@@ -1,0 +1,117 @@
+"""Seconds of one image through Panoptic FPN with ResNet-50, all cores.
+
+Example:
+    python benchmarks/inference.py
+    SAMPLE_PHOTOGRAPHS=/data/coco_sample python benchmarks/inference.py
+
+From the batch that a loader gives to the predictions at the original size;
+ours and mmdet's have the same weights (``models.py``) and take turns, each in
+a process of its own, set up as its tools do.
+"""
+import copy
+import sys
+from pathlib import Path
+from typing import Callable, List
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks import models  # noqa: E402
+from benchmarks.harness import Row, stage_main  # noqa: E402
+from benchmarks.workers import in_turns  # noqa: E402
+from projects.panoptic_fpn.allocator import keep_freed_memory  # noqa: E402
+from projects.panoptic_fpn.engine import half_precision  # noqa: E402
+
+STAGE = 'R50 inference'
+CASE = 'photograph at 800x1199'
+
+
+def prepare(kind: str, seed: int, amp: bool, score_thr: float) -> Callable:
+    """A function that predicts one image.
+
+    Args:
+        kind (str): 'ours' or 'theirs'.
+        seed (int): Of image and weights.
+        amp (bool): In bfloat16.
+        score_thr (float): Least score of a detection.
+    """
+    if kind == 'ours':
+        keep_freed_memory()
+    model = models.load(kind, seed)
+    model.roi_head.test_cfg.score_thr = score_thr
+    batch = models.photographs(seed, kind, 1)
+
+    @torch.no_grad()
+    def run() -> np.ndarray:
+        data = copy.deepcopy(batch)
+        if amp:
+            with half_precision(torch.device('cpu')):
+                sample = model.test_step(data)[0]
+        else:
+            sample = model.test_step(data)[0]
+        return sample.pred_panoptic_seg.sem_seg[0].numpy().copy()
+
+    return run
+
+
+def measure(rounds: int, seed: int = 0) -> List[Row]:
+    """Rows of float32, bfloat16, and the panoptic map alone."""
+    models.load('ours', seed)
+    cases = dict(
+        ours=('ours', seed, False, 0.05),
+        theirs=('theirs', seed, False, 0.05),
+        bfloat16=('ours', seed, True, 0.05),
+        alone=('ours', seed, False, 0.5),
+        their_alone=('theirs', seed, False, 0.5))
+    seconds, peaks, maps = in_turns(prepare, cases, rounds)
+
+    def row(case: str, ours: str, theirs: str, **options) -> Row:
+        return Row(
+            STAGE,
+            f'{CASE}, {case}',
+            seconds[ours],
+            seconds[theirs],
+            ours_bytes=peaks[ours],
+            theirs_bytes=peaks[theirs],
+            **options)
+
+    same = _percent(maps['bfloat16'], maps['ours'])
+    return [
+        row('float32',
+            'ours',
+            'theirs',
+            ask=1.25,
+            note='mmdet does less: the panoptic map alone, ours the instances '
+            'and the semantic map, too'),
+        row('bfloat16',
+            'bfloat16',
+            'theirs',
+            ask=1.8,
+            note=f'mmdet in float32; {same} of our pixels as in float32'),
+        row('bfloat16',
+            'bfloat16',
+            'ours',
+            ask=1.8,
+            against='ours in float32',
+            note=f'{same} of the pixels are the same'),
+        row('panoptic map alone',
+            'alone',
+            'their_alone',
+            note='masks for scores above 0.5 alone; '
+            f'{_percent(_plain(maps["alone"]), _plain(maps["their_alone"]))} '
+            'of the pixels have the same label')
+    ]
+
+
+def _plain(panoptic: np.ndarray) -> np.ndarray:
+    """Labels; instances are numbered in another order."""
+    return panoptic % 1000
+
+
+def _percent(first: np.ndarray, second: np.ndarray) -> str:
+    return f'{100 * (first == second).mean():.2f} %'
+
+
+if __name__ == '__main__':
+    sys.exit(stage_main(measure, __doc__))

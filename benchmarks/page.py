@@ -1,0 +1,129 @@
+"""Pages that hold measured figures: the README's table, docs/performance.md.
+
+Example:
+    python benchmarks/page.py            # writes both from docs/benchmark
+    python benchmarks/page.py --check
+
+All figures come from ``docs/benchmark/*.json``; those files are written by
+``run.py --write-docs`` and by ``scaling.py``, ``memory.py`` and
+``two_processes.py`` with ``--out docs/benchmark``.
+
+Exit code: 0 written, or current; 1 a file is missing or a page is stale.
+"""
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Dict, Optional
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.harness import ROOT  # noqa: E402
+
+#: Where committed figures are, and where a run leaves its own.
+FOLDER = ROOT / 'docs' / 'benchmark'
+WORK = Path('work_dirs/benchmark')
+README = ROOT / 'README.md'
+PERFORMANCE = ROOT / 'docs' / 'performance.md'
+#: The README's table is between them.
+BEGIN, END = '<!-- benchmark -->', '<!-- /benchmark -->'
+
+
+class PageError(Exception):
+    """A page cannot be written; says which file or line is missing."""
+
+
+def save(path: Path, report: dict, picture: Optional[np.ndarray] = None):
+    """Write ``path`` with .json, and .png where there is a picture."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix('.json').write_text(json.dumps(report, indent=1) + '\n')
+    if picture is not None:
+        from projects.panoptic_fpn.visualization.image_io import write_image
+        write_image(str(path.with_suffix('.png')), picture)
+
+
+def figures(name: str, folder: Path = FOLDER) -> dict:
+    """A report of docs/benchmark.
+
+    Raises:
+        PageError: It is not there; says how to measure it.
+    """
+    path = folder / f'{name}.json'
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        command = ('run.py --write-docs' if name == 'benchmark' else
+                   f'{name}.py --out docs/benchmark')
+        raise PageError(f'{path}: {error}. Measure it: python benchmarks/'
+                        f'{command}') from None
+
+
+def with_table(readme: str, table: str) -> str:
+    """The README with another table between the markers.
+
+    Raises:
+        PageError: The markers are not there, once each and in this order.
+    """
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end or BEGIN in rest or END in before + after:
+        raise PageError(f'README.md: {BEGIN} and {END} must be there once '
+                        'each, around the table of the benchmark.')
+    return f'{before}{BEGIN}\n{table}\n{END}{after}'
+
+
+def pages() -> Dict[Path, str]:
+    """What the pages should say.
+
+    Raises:
+        PageError: Figures or markers are missing.
+    """
+    from benchmarks import performance, table
+    readme = with_table(README.read_text(),
+                        table.markdown(figures('benchmark')))
+    return {README: readme, PERFORMANCE: performance.page()}
+
+
+def write():
+    """Write the pages that changed.
+
+    Raises:
+        PageError: Figures or markers are missing.
+    """
+    for path, text in pages().items():
+        if not path.is_file() or path.read_text() != text:
+            path.write_text(text)
+            print(f'wrote {path.relative_to(ROOT)}')
+
+
+def main(argv=None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument(
+        '--check',
+        action='store_true',
+        help='write nothing, tell what differs')
+    args = parser.parse_args(argv)
+    try:
+        if not args.check:
+            write()
+            return 0
+        stale = [
+            path for path, text in pages().items()
+            if not path.is_file() or path.read_text() != text
+        ]
+    except PageError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    for path in stale:
+        print(
+            f'error: {path.relative_to(ROOT)} is not what docs/benchmark '
+            'says: python benchmarks/page.py',
+            file=sys.stderr)
+    return 1 if stale else 0
+
+
+if __name__ == '__main__':
+    # the module that others import, with the same PageError
+    from benchmarks import page
+    sys.exit(page.main())

@@ -1,0 +1,232 @@
+"""RoIAlign as two small matrix products for each box (Mask R-CNN, section 3).
+
+In    features (N, C, H, W), any memory layout
+      rois     (n, 5): index of the image, x1, y1, x2, y2 in pixels
+Out   (n, C, P, P), P bins each way
+
+A bin is the mean of bilinear samples on a grid, and a sample's weights are a
+product of those of its row and of its column. So a box is ``A_y @ window @
+A_x.T`` of the window of the features that it touches, (P, h) and (P, w) being
+the weights of rows and columns. The products run along the channels, with a
+BLAS's speed forward and backward; mmcv's CPU kernel gathers sample by sample
+on one core.
+"""
+from contextlib import contextmanager
+from typing import Iterator, List, Optional, Tuple
+
+import torch
+from mmcv.ops import RoIAlign
+from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
+from mmdet.registry import MODELS
+from mmdet.utils import ConfigType
+from torch import Tensor, nn
+
+#: Of a box: image, window y1, x1, y2, x2 (half open) in pixels of the features
+Window = Tuple[int, int, int, int, int]
+
+
+class SeparableRoIAlign(RoIAlign):
+    """mmcv's ``RoIAlign``, as matrix products where the features are on a CPU.
+
+    The same numbers up to rounding. On another device mmcv's kernel runs, on
+    a contiguous copy where need be: it reads slices of channels and
+    channels-last memory as if they were contiguous, without an error.
+    """
+
+    def forward(self, input: Tensor, rois: Tensor) -> Tensor:
+        """See the module for shapes; the result is of the input's type."""
+        if input.device.type != 'cpu' or self.pool_mode != 'avg':
+            return super().forward(input.contiguous(), rois)
+        # autocast would take positions within a pixel to 8 bits
+        with torch.autocast('cpu', enabled=False):
+            aligned = _SeparableRoIAlign.apply(input.float(), rois.float(),
+                                               self.output_size,
+                                               self.spatial_scale,
+                                               self.sampling_ratio,
+                                               self.aligned)
+        return aligned.to(input.dtype)
+
+
+@MODELS.register_module()
+class SeparableRoIExtractor(SingleRoIExtractor):
+    """mmdet's ``SingleRoIExtractor`` on :class:`SeparableRoIAlign`.
+
+    Args: as ``SingleRoIExtractor``; a ``roi_layer`` of another type than
+    ``RoIAlign`` is built as there.
+    """
+
+    def build_roi_layers(self, layer_cfg: ConfigType,
+                         featmap_strides: List[int]) -> nn.ModuleList:
+        if layer_cfg['type'] == 'RoIAlign':
+            layer_cfg = dict(layer_cfg, type=SeparableRoIAlign)
+        return super().build_roi_layers(layer_cfg, featmap_strides)
+
+    def forward(self,
+                feats: Tuple[Tensor],
+                rois: Tensor,
+                roi_scale_factor: Optional[float] = None) -> Tensor:
+        """Bins of each box from the level of its size.
+
+        Args:
+            feats (tuple[Tensor]): Levels (N, C, h, w).
+            rois (Tensor): (n, 5), see the module.
+            roi_scale_factor (float, optional): Enlarges the boxes.
+
+        Returns:
+            Tensor: (n, C, P, P); on a CPU channels-last in memory.
+        """
+        if feats[0].device.type != 'cpu' or len(feats) == 1:
+            return super().forward(feats, rois, roi_scale_factor)
+        levels = self.map_roi_levels(rois, len(feats))
+        if roi_scale_factor is not None:
+            rois = self.roi_rescale(rois, roi_scale_factor)
+        # Levels without a box, too: all take part in the graph, or processes
+        # would wait for gradients that others do not send.
+        picks = [(levels == i).nonzero()[:, 0] for i in range(len(feats))]
+        bins = [
+            layer(feat, rois[pick]).permute(0, 2, 3, 1)
+            for layer, feat, pick in zip(self.roi_layers, feats, picks)
+        ]
+        order = torch.cat(picks).argsort()
+        return torch.cat(bins).index_select(0, order).permute(0, 3, 1, 2)
+
+
+class _SeparableRoIAlign(torch.autograd.Function):
+    """Features to bins; boxes get no gradient, as in mmcv."""
+
+    @staticmethod
+    def forward(ctx, features: Tensor, rois: Tensor, size: Tuple[int, int],
+                scale: float, samples: int, aligned: bool) -> Tensor:
+        windows, rows, columns = _weights(rois, features.shape[-2:], size,
+                                          scale, samples, aligned)
+        ctx.layout = windows, features.shape
+        ctx.save_for_backward(rows, columns)
+        pixels = _channels_last(features)
+        bins = pixels.new_zeros((len(rois), *size, pixels.shape[-1]))
+        with _one_thread():
+            for bin, window, row, column in zip(bins, windows, rows, columns):
+                view, row, column = _at(pixels, window, row, column)
+                if view is not None:
+                    tall = (row @ view).view(len(row), column.shape[1], -1)
+                    torch.matmul(column, tall, out=bin)
+        return bins.permute(0, 3, 1, 2)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple:
+        windows, shape = ctx.layout
+        rows, columns = ctx.saved_tensors
+        pixels = grad.new_zeros((shape[0], *shape[2:], shape[1]))
+        grad = _channels_last(grad)
+        with _one_thread():
+            for bin, window, row, column in zip(grad, windows, rows, columns):
+                view, row, column = _at(pixels, window, row, column)
+                if view is not None:
+                    tall = torch.matmul(column.T, bin)
+                    view.addmm_(row.T, tall.view(len(row), -1))
+        return pixels.permute(0, 3, 1, 2), None, None, None, None, None
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Thousands of products of microseconds: threads wait for one another
+    longer than they compute, a hundred times so on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _channels_last(maps: Tensor) -> Tensor:
+    """(N, C, h, w) in any layout to contiguous (N, h, w, C)."""
+    return maps.permute(0, 2, 3, 1).contiguous()
+
+
+def _at(pixels: Tensor, window: Window, row: Tensor, column: Tensor) -> tuple:
+    """Window as a matrix (h, w * C) that shares memory, (P, h) and (P, w).
+
+    None in the matrix' place where the box touches no pixel.
+    """
+    image, y1, x1, y2, x2 = window
+    h, w = y2 - y1, x2 - x1
+    if h <= 0 or w <= 0:
+        return None, row, column
+    channels = pixels.shape[-1]
+    per_image, per_row, per_pixel, _ = pixels.stride()
+    view = pixels.as_strided((h, w * channels), (per_row, 1),
+                             image * per_image + y1 * per_row + x1 * per_pixel)
+    return view, row[:, :h], column[:, :w]
+
+
+def _weights(rois: Tensor, shape: Tuple[int, int], size: Tuple[int, int],
+             scale: float, samples: int,
+             aligned: bool) -> Tuple[List[Window], Tensor, Tensor]:
+    """Windows of boxes, and weights of their rows and columns.
+
+    Args:
+        rois (Tensor): (n, 5).
+        shape (tuple[int, int]): (H, W) of the features.
+        size (tuple[int, int]): Bins (P_h, P_w).
+        scale (float): Pixels of the features for one of the image.
+        samples (int): For each bin and axis; 0 for one a pixel.
+        aligned (bool): Whether pixel centres are at half integers.
+
+    Returns:
+        tuple[list[Window], Tensor, Tensor]: Weights are (n, P_h, h) and
+        (n, P_w, w), h and w of the largest window.
+    """
+    boxes = rois[:, 1:] * scale - (0.5 if aligned else 0.0)
+    axes = []
+    for low, high, length, bins in zip(boxes[:, :2].flip(1).T,
+                                       boxes[:, 2:].flip(1).T, shape, size):
+        extent = high - low
+        if not aligned:
+            extent = extent.clamp(min=1)
+        axes.append(_axis_weights(low, extent, length, bins, samples))
+    (y1, y2, rows), (x1, x2, columns) = axes
+    images = rois[:, 0].long()
+    windows = torch.stack([images, y1, x1, y2, x2], dim=1).tolist()
+    return windows, rows, columns
+
+
+def _axis_weights(start: Tensor, extent: Tensor, length: int, bins: int,
+                  samples: int) -> Tuple[Tensor, Tensor, Tensor]:
+    """Weights of the pixels along one axis.
+
+    Args:
+        start (Tensor): (n, ), in pixels of the features.
+        extent (Tensor): (n, ), of the box.
+        length (int): Of the axis.
+        bins (int): P.
+        samples (int): For each bin; 0 for one a pixel.
+
+    Returns:
+        tuple[Tensor, Tensor, Tensor]: First pixel and one past the last of
+        each window, int64 (n, ), and weights (n, P, longest window).
+    """
+    step = extent / bins
+    grid = torch.full_like(step, samples) if samples > 0 else step.ceil()
+    number = torch.arange(max(int(grid.max()), 1) if len(grid) else 1)
+    grid = grid[:, None, None]
+    offset = (number + 0.5) * (step[:, None, None] / grid)
+    position = (
+        start[:, None, None] +
+        torch.arange(bins)[:, None] * step[:, None, None] + offset)
+    # a sample further than a pixel outside counts as 0
+    inside = (number < grid) & (position >= -1) & (position <= length)
+    position = position.clamp(0, length - 1)
+    low = position.long()
+    high = (low + 1).clamp(max=length - 1)
+    share = position - low
+    weight = torch.where(inside, 1 / grid, 0.)
+    # NaN and grids of no sample touch nothing
+    first = torch.where(inside, low, length).flatten(1).amin(1)
+    last = torch.where(inside, high, -1).flatten(1).amax(1) + 1
+    size = max(int((last - first).max()), 0) if len(first) else 0
+    table = start.new_zeros((len(start), bins, size + 1))
+    for index, part in ((low, 1 - share), (high, share)):
+        # what counts as 0 goes to a column of its own
+        place = torch.where(inside, index - first[:, None, None], size)
+        table.scatter_add_(2, place, part * weight)
+    return first, last, table[..., :size]

@@ -1,0 +1,239 @@
+"""Channel of each pixel at image resolution, from logits at stride 4.
+
+In    logits    (K, h, w), float32
+Out   channels  (H, W) int64, as ``resize(logits, steps).argmax(0)`` says
+
+The upsampled logits (K, H, W) never exist. A pixel of bilinear interpolation
+is a mean of few logits, and rounding keeps order:
+
+- where one channel leads at all pixels that a mean is taken of, it leads in
+  the mean. That decides most pixels of a segmentation, at stride 4;
+- where a channel's largest logit is below the smallest of another, it cannot
+  lead in the mean. That leaves two or three channels along boundaries.
+
+Only these are interpolated, with the operations of torch's own kernel in its
+order: the same bits on a CPU. On other devices two channels that differ by
+rounding alone may change places.
+"""
+from typing import NamedTuple, Sequence, Tuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .interpolation import (Axes, Step, axes_of, interpolate, is_special,
+                            resize, take)
+
+# Logits that are interpolated at once. On a CPU torch leaves operations on up
+# to so many to one thread, and they stay in its cache: waiting for a second
+# one costs more where cores are busy, and gathering is done by one anyway.
+# Elsewhere a launch costs more than that; a guess, no GPU was at hand.
+CPU_ELEMENTS = 2**15
+GPU_ELEMENTS = 2**24
+# What rounding may add to a mean, relative: two steps round 8 times, each by
+# 2**-24 at most. And absolute, for logits so small that it is not relative.
+SLACK, TINY = 2.0**-17, 2.0**-100
+# Windows with more channels are interpolated over all.
+MAX_CANDIDATES = 16
+
+
+class Windows(NamedTuple):
+    """Rectangles of logits that pixels are made of.
+
+    Args:
+        rows, columns (Tensor): (H, ) and (W, ): where that of a pixel starts.
+        size (tuple[int, int]): Of all, (h, w).
+    """
+
+    rows: Tensor
+    columns: Tensor
+    size: Tuple[int, int]
+
+
+def winning_channels(logits: Tensor,
+                     steps: Sequence[Step],
+                     align_corners: bool = False) -> Tensor:
+    """Channel with the largest resized logit; the first of equal ones.
+
+    Args:
+        logits (Tensor): (K, h, w), float32, contiguous.
+        steps (Sequence[Step]): See :func:`resize`.
+        align_corners (bool): Of the interpolation.
+
+    Returns:
+        Tensor: int64 (H, W).
+    """
+    logits = logits.detach()
+    steps = [(tuple(size), tuple(crop)) for size, crop in steps]
+    if is_special(logits, steps):
+        return resize(logits, steps, align_corners).argmax(dim=0)
+    axes = axes_of(logits, steps, align_corners)
+    sure = _sure_channels(logits, axes)
+    channels = sure.flatten().long()
+    pixels = _nonzero(sure.flatten() == len(logits))
+    y = torch.div(pixels, sure.shape[1], rounding_mode='floor')
+    x = pixels - y * sure.shape[1]
+    best = _best_of_few
+    if len(logits) <= MAX_CANDIDATES or not axes or not len(pixels):
+        best = _best_of_all
+    channels[pixels] = best(logits, axes, y, x)
+    return channels.view(sure.shape)
+
+
+def _sure_channels(logits: Tensor, axes: Axes) -> Tensor:
+    """Channels that need no interpolation, (H, W); K where not decided."""
+    num = len(logits)
+    near = _at_least(logits, _below(logits.amax(0)))
+    sure = _first(near).masked_fill_(near.sum(0, dtype=torch.int16) > 1, num)
+    for rows, columns in axes:
+        for dim, axis in ((1, columns), (0, rows)):
+            # of a pixel and the next one
+            length = sure.shape[dim] - 1
+            pair = sure.clone()
+            pair.narrow(dim, 0, length).masked_fill_(
+                sure.narrow(dim, 0, length) != sure.narrow(dim, 1, length),
+                num)
+            sure = pair.index_select(dim, axis.low)
+    return sure
+
+
+def _below(values: Tensor) -> Tensor:
+    """What is less than ``values`` whatever rounding does to both."""
+    return values - (values.abs() * SLACK + TINY)
+
+
+def _best_of_all(logits: Tensor, axes: Axes, y: Tensor, x: Tensor) -> Tensor:
+    """Winning channels of some pixels, int64 (P, ).
+
+    Args:
+        logits (Tensor): (K, h, w).
+        axes (Axes): Of each step.
+        y, x (Tensor): (P, ).
+    """
+    size = max(_elements(logits) // len(logits), 1)
+    return torch.cat([
+        _first_of_best(interpolate(logits, axes, *part))
+        for part in zip(y.split(size), x.split(size))
+    ])
+
+
+def _best_of_few(logits: Tensor, axes: Axes, y: Tensor, x: Tensor) -> Tensor:
+    """As :func:`_best_of_all`, from the channels that can win alone."""
+    windows = _windows(axes, logits)
+    start = take(windows.rows, y) * logits.shape[2]
+    start += take(windows.columns, x)
+    places = _nonzero(
+        torch.zeros_like(logits[0], dtype=torch.bool).view(-1).index_fill_(
+            0, start, True))
+    listed, ends, number = _list_candidates(logits, places, windows.size)
+    # of each pixel: how many, and where the last one stands
+    index = torch.searchsorted(places, start)
+    number, ends = take(number, index), take(ends, index)
+    channels = torch.empty_like(start)
+    least, most = 0, 2
+    while least < len(logits):
+        if most > MAX_CANDIDATES:
+            most = len(logits)
+        group = _nonzero((number > least) & (number <= most))
+        if most == len(logits):
+            channels[group] = _best_of_all(logits, axes, y[group], x[group])
+        else:
+            for part in group.split(max(_elements(logits) // most, 1)):
+                # where there are fewer, the last one stands repeatedly
+                slot = torch.arange(1 - most, 1, device=part.device)[:, None]
+                slot = slot.maximum(1 - take(number, part)) + take(ends, part)
+                candidates = take(listed, slot)
+                values = interpolate(logits, axes, take(y, part),
+                                     take(x, part), candidates)
+                best = _first_of_best(values)[None]
+                channels[part] = candidates.gather(0, best)[0]
+        least, most = most, most * 2
+    return channels
+
+
+def _windows(axes: Axes, logits: Tensor) -> Windows:
+    """Windows that hold every logit that a pixel is made of."""
+    starts, sizes = [], []
+    for side, chain in zip(logits.shape[1:], zip(*axes)):
+        low = high = torch.arange(side, device=logits.device)
+        for axis in chain:
+            low, high = low[axis.low], high[axis.high]
+        starts.append(low)
+        sizes.append(int((high - low).max()) + 1)
+    return Windows(*starts, tuple(sizes))
+
+
+def _list_candidates(logits: Tensor, places: Tensor,
+                     size: Tuple[int, int]) -> Tuple[Tensor, Tensor, Tensor]:
+    """Channels that can win in a window.
+
+    Args:
+        logits (Tensor): (K, h, w).
+        places (Tensor): (U, ), where windows start; y * w + x.
+        size (tuple[int, int]): Of the windows. Those that leave the image
+            are smaller.
+
+    Returns:
+        tuple[Tensor, Tensor, Tensor]: The channels, in ascending order for
+        each window; where a window's last one stands, and how many it has,
+        (U, ).
+    """
+    num, height, width = logits.shape
+    flat = logits.flatten(1)
+    listed, number = [], []
+    for part in places.split(max(_elements(logits) // num, 1)):
+        y = torch.div(part, width, rounding_mode='floor')
+        x = part - y * width
+        least = most = flat.index_select(1, part)
+        for shift in range(1, size[0] * size[1]):
+            down, right = divmod(shift, size[1])
+            index = (y + down).clamp(max=height - 1) * width
+            index += (x + right).clamp(max=width - 1)
+            values = flat.index_select(1, index)
+            least, most = least.minimum(values), most.maximum(values)
+        found = _at_least(most, _below(least.amax(0)))
+        number.append(found.sum(0, dtype=torch.int16))
+        listed.append(_nonzero(found.T.reshape(-1)) % num)
+    number = torch.cat(number).long()
+    return torch.cat(listed), number.cumsum(0) - 1, number
+
+
+def _first(found: Tensor) -> Tensor:
+    """First channel of those found, uint8 (...); int16 for 256 or more.
+
+    Args:
+        found (Tensor): uint8 (K, ...), 0 or 1, with one or more per pixel.
+    """
+    num = len(found)
+    dtype = torch.uint8 if num < 256 else torch.int16
+    # torch's argmax takes ten times as long as its maximum
+    rank = torch.arange(num, 0, -1, dtype=dtype, device=found.device)
+    return num - (found * rank.view(-1, *[1] * (found.dim() - 1))).amax(0)
+
+
+def _first_of_best(values: Tensor) -> Tensor:
+    """``argmax`` over the first dimension."""
+    return _first(_at_least(values, values.amax(0))).long()
+
+
+def _elements(logits: Tensor) -> int:
+    """How many logits to treat at once."""
+    return CPU_ELEMENTS if logits.device.type == 'cpu' else GPU_ELEMENTS
+
+
+# NumPy's comparisons and nonzero take a fourth of the time of torch's.
+
+
+def _at_least(values: Tensor, threshold: Tensor) -> Tensor:
+    """``values >= threshold`` as uint8."""
+    if values.device.type == 'cpu':
+        found = np.greater_equal(values.numpy(), threshold.numpy())
+        return torch.from_numpy(found.view(np.uint8))
+    return (values >= threshold).view(torch.uint8)
+
+
+def _nonzero(mask: Tensor) -> Tensor:
+    """Indices of what is not 0 in (n, )."""
+    if mask.device.type == 'cpu':
+        return torch.from_numpy(np.flatnonzero(mask.numpy()))
+    return mask.nonzero()[:, 0]

@@ -1,0 +1,109 @@
+"""README and docs/performance.md say what docs/benchmark says."""
+import json
+
+import pytest
+
+from benchmarks import memory, page, performance, run, two_processes
+from benchmarks.page import BEGIN, END, PageError, with_table
+
+from .fakes import report, row
+
+
+def test_readme_and_performance_are_current():
+    for path, text in page.pages().items():
+        assert path.read_text() == text, 'python benchmarks/page.py'
+
+
+def test_figures_of_the_docs_are_whole():
+    """Of all stages, none of which failed."""
+    found = page.figures('benchmark')
+    assert list(found['stages']) == list(run.STAGES)
+    assert not any(stage['error'] for stage in found['stages'].values())
+    for name in ('benchmark', 'scaling', 'memory'):
+        assert (page.FOLDER / f'{name}.png').is_file()
+
+
+def test_table_goes_between_the_markers():
+    readme = f'# A\n\n{BEGIN}\nold\n{END}\n\nmore\n'
+    text = with_table(readme, '| new |')
+    assert text == f'# A\n\n{BEGIN}\n| new |\n{END}\n\nmore\n'
+    assert with_table(text, '| new |') == text
+
+
+@pytest.mark.parametrize(
+    'readme', ['', f'{BEGIN}', f'{END}\n{BEGIN}', f'{BEGIN}{BEGIN}{END}{END}'])
+def test_readme_without_markers(readme):
+    with pytest.raises(PageError, match='once each'):
+        with_table(readme, '| new |')
+
+
+def test_missing_figures_name_their_command(tmp_path):
+    with pytest.raises(PageError, match='memory.py --out docs/benchmark'):
+        page.figures('memory', tmp_path)
+    with pytest.raises(PageError, match='run.py --write-docs'):
+        page.figures('benchmark', tmp_path)
+
+
+def test_stale_page_is_told(tmp_path, monkeypatch, capsys):
+    path = tmp_path / 'README.md'
+    monkeypatch.setattr(page, 'ROOT', tmp_path)
+    monkeypatch.setattr(page, 'pages', lambda: {path: 'new\n'})
+    assert page.main(['--check']) == 1
+    assert 'README.md is not what' in capsys.readouterr().err
+    assert page.main([]) == 0 and path.read_text() == 'new\n'
+    assert page.main(['--check']) == 0
+
+
+def test_cores_of_a_gpu_by_hand():
+    rows = [
+        row('input pipeline', 'photograph to 800x1199', 0.01, 0.04),
+        row('input pipeline', '2048x1024 PNG, 51 segments', 0.05, 0.5)
+    ]
+    coco, cityscapes = performance.loaders(rows)
+    assert (coco.ours, cityscapes.mmdet) == (0.01, 0.5)
+    # 16 images in 0.304 s on 8 GPUs
+    assert coco.images == pytest.approx(6.579, abs=1e-3)
+    # a crop has 0.614 of the pixels
+    assert cityscapes.images == pytest.approx(10.712, abs=1e-3)
+    assert performance.cores(8 * cityscapes.images, cityscapes.ours) == 5
+    assert performance.cores(8 * cityscapes.images, cityscapes.mmdet) == 43
+    with pytest.raises(PageError, match='2048x1024'):
+        performance.loaders(rows[:1])
+
+
+def test_gradients_by_hand():
+    # 8 GPUs: 7 steps to reduce an eighth each, 7 to gather
+    assert performance.ring_bytes(800, 8) == 1400
+    assert performance.ring_bytes(640, 64) == 1260
+
+
+def test_parameters_are_those_of_the_models():
+    found = performance.trained_parameters()
+    # R101 has 17 blocks more in its third stage; BatchNorm is not trained
+    block = 1024 * 256 + 9 * 256 * 256 + 256 * 1024
+    assert found['R101'] - found['R50'] == 17 * block
+
+
+def test_efficiency_of_two_processes():
+    rates = {'1': [10., 12., 11.], '2': [19., 11., 16.5]}
+    assert two_processes.efficiency(rates) == 0.75
+
+
+def test_bytes_of_an_image():
+    line = dict(
+        points=[
+            dict(images=100, held=5 * 10**6, rows=10**5),
+            dict(images=300, held=6 * 10**6, rows=6 * 10**5)
+        ],
+        compute_peak=0)
+    assert memory.row_bytes(line) == 2000.
+    assert memory.held_bytes(line) == 5000.
+
+
+def test_page_without_a_row_is_not_written(tmp_path, monkeypatch):
+    for name in ('benchmark', 'scaling', 'memory', 'two_processes'):
+        (tmp_path / f'{name}.json').write_text(json.dumps(report(row())))
+    monkeypatch.setattr(performance, 'figures',
+                        lambda name: page.figures(name, tmp_path))
+    with pytest.raises(PageError, match='800x'):
+        performance.page()
