@@ -208,9 +208,18 @@ def _peak_of_stage(function, args):
 
 @contextmanager
 def quiet():
-    """Without what mmdet and pycocotools print."""
-    with redirect_stdout(io.StringIO()):
-        yield
+    """Without what mmdet and pycocotools print and log below errors."""
+    from mmengine.logging import MMLogger
+
+    # before stdout is another one: a logger keeps that of its beginning
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel('ERROR')
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def set_threads():

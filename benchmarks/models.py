@@ -22,14 +22,14 @@ import torch
 from mmcv.transforms import Compose
 from mmdet.registry import MODELS, TRANSFORMS
 from mmengine.config import Config
-from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import projects.panoptic_fpn  # noqa: E402, F401
 from benchmarks import inputs  # noqa: E402
-from benchmarks.harness import ROOT  # noqa: E402
+from benchmarks.harness import ROOT, quiet  # noqa: E402
+from projects.panoptic_fpn.engine import apply_memory_format  # noqa: E402
 from projects.panoptic_fpn.labels import LabelSpace  # noqa: E402
 
 CONFIG = ROOT / 'configs' / 'coco' / 'panoptic-fpn_r50_fpn_1x_coco.py'
@@ -99,14 +99,17 @@ def _as_coco(information: dict) -> dict:
 def build(kind: str) -> nn.Module:
     """Our model, or mmdet's ``PanopticFPN`` of the same settings."""
     init_default_scope('mmdet')
-    cfg = Config.fromfile(CONFIG).model
+    settings = Config.fromfile(CONFIG)
+    cfg = settings.model
     cfg.backbone.init_cfg = None
     if kind == 'theirs':
         _make_theirs(cfg)
-    with _quiet():
+    with quiet():
         torch.manual_seed(0)
         model = MODELS.build(cfg)
         model.init_weights()
+    if kind == 'ours':
+        apply_memory_format(model, settings)
     return model
 
 
@@ -133,22 +136,6 @@ def _make_theirs(cfg: Config) -> None:
     cfg.panoptic_fusion_head = dict(type='HeuristicFusionHead', **classes)
     cfg.test_cfg.panoptic = dict(mask_overlap=0.5, stuff_area_limit=4096)
     cfg.data_preprocessor.update(seg_pad_value=255, mask_pad_value=0)
-
-
-def _quiet():
-    """Without a line for each of 300 weights."""
-
-    class Quiet:
-
-        def __enter__(self):
-            self.logger = MMLogger.get_current_instance()
-            self.level = self.logger.level
-            self.logger.setLevel('ERROR')
-
-        def __exit__(self, *args):
-            self.logger.setLevel(self.level)
-
-    return Quiet()
 
 
 def load(kind: str, seed: int) -> nn.Module:

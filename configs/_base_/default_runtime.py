@@ -23,6 +23,8 @@ custom_hooks = [
     dict(type='MetricsJsonHook'),
 ]
 
+# weights and features as fast convolutions want them; same results
+channels_last = True
 env_cfg = dict(
     cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),

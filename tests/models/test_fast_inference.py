@@ -3,9 +3,11 @@ import copy
 
 import pytest
 import torch
+from mmdet.registry import MODELS
 from mmengine.config import Config
 
-from projects.panoptic_fpn.engine import (EngineError, enable_panoptic_only,
+from projects.panoptic_fpn.engine import (EngineError, apply_memory_format,
+                                          enable_panoptic_only,
                                           enable_test_amp, half_precision)
 from projects.panoptic_fpn.errors import PanopticError
 
@@ -26,10 +28,14 @@ def predict(model):
     return model(**batch(model, False), mode='predict')
 
 
+def last_of(model):
+    apply_memory_format(model, Config(dict(channels_last=True)))
+    return model
+
+
 def test_channels_last_changes_rounding_alone():
-    plain = config()
-    plain.channels_last = False
-    models = [spread(cfg) for cfg in (config(), plain)]
+    models = [last_of(spread()), spread()]
+    apply_memory_format(models[1], Config(dict()))
     last, first = (m.backbone.layer1[0].conv1.weight for m in models)
     assert torch.equal(last, first)
     assert last.is_contiguous(memory_format=torch.channels_last)
@@ -43,10 +49,30 @@ def test_channels_last_changes_rounding_alone():
         torch.testing.assert_close(value, wanted, rtol=1e-4, atol=1e-5)
 
 
+def test_the_same_seed_draws_the_same_weights():
+    models = []
+    for lay_out in (last_of, lambda m: m):
+        torch.manual_seed(3)
+        model = lay_out(MODELS.build(copy.deepcopy(config())))
+        model.init_weights()
+        models.append(model)
+    model, other = models
+    for (name, a), b in zip(model.named_parameters(), other.parameters()):
+        assert torch.equal(a, b), name
+    weight = model.backbone.layer1[0].conv1.weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_both_of_two_networks_are_laid_out():
+    cfg = config()
+    cfg.type = 'TwoNetworkPanopticFPN'
+    model = last_of(MODELS.build(cfg))
+    for network in (model.instance_network, model.semantic_network):
+        assert network.memory_format == torch.channels_last
+
+
 def test_checkpoint_of_one_layout_is_loaded_in_the_other():
-    plain = config()
-    plain.channels_last = False
-    source, target = build(plain), spread()
+    source, target = build(config()), last_of(spread())
     target.load_state_dict(source.state_dict())
     weight = target.backbone.layer1[0].conv1.weight
     assert torch.equal(weight, source.backbone.layer1[0].conv1.weight)
@@ -129,7 +155,7 @@ def test_mmdets_extractor_sees_memory_that_it_reads_rightly():
     cfg = config()
     for name in ('bbox_roi_extractor', 'mask_roi_extractor'):
         cfg.roi_head[name].type = 'SingleRoIExtractor'
-    theirs, ours = spread(cfg), spread()
+    theirs, ours = last_of(spread(cfg)), last_of(spread())
     for sample, wanted in zip(predict(ours), predict(theirs)):
         for key in ('bboxes', 'scores'):
             torch.testing.assert_close(

@@ -28,6 +28,7 @@ from ..engine.checkpoint_io import read_checkpoint
 from ..engine.checkpoint_match import EXACT, load_weights, require
 from ..engine.command import require_panoptic
 from ..engine.label_check import check_class_counts
+from ..engine.memory_format import apply_memory_format
 from ..engine.network_checkpoints import load_networks, require_all_networks
 from ..errors import CorruptFileError, PanopticError
 from ..labels import LabelSpace
@@ -105,6 +106,7 @@ def init_model(config: Union[str, Path, Config],
     model.label_space = LabelSpace.from_metainfo(model.dataset_meta)
     check_class_counts(model, model.label_space)
     model.cfg = config
+    apply_memory_format(model, config)
     return model.to(device).eval()
 
 

@@ -20,6 +20,7 @@ from .hooks import (AlternateLossesHook, MetricsJsonHook, NonFiniteLossHook,
                     flat_metrics)
 from .label_check import LabelSpaceCheckHook, check_class_counts
 from .loops import ResumableIterTrainLoop
+from .memory_format import apply_memory_format
 from .panoptic_only import enable_panoptic_only
 from .randomness import (SeededDatasetMixin, SeededIndex, derive_seed,
                          seed_generators, seeded)
@@ -36,11 +37,12 @@ __all__ = [
     'NonFiniteLossError', 'NonFiniteLossHook', 'PanopticRunner',
     'ResumableAspectRatioBatchSampler', 'ResumableInfiniteSampler',
     'ResumableIterTrainLoop', 'SafeCheckpointHook', 'SeededDatasetMixin',
-    'SeededIndex', 'batch_size_warning', 'check_class_counts', 'derive_seed',
-    'draw_test_pictures', 'effective_batch', 'enable_amp', 'enable_auto_scale',
+    'SeededIndex', 'apply_memory_format', 'batch_size_warning',
+    'check_class_counts', 'derive_seed', 'draw_test_pictures',
+    'effective_batch', 'enable_amp', 'enable_auto_scale',
     'enable_panoptic_only', 'enable_test_amp', 'enable_tta', 'flat_metrics',
-    'half_precision', 'latest_checkpoint',
-    'launched_world_size', 'load_weights', 'on_cpu', 'one_line',
-    'read_checkpoint', 'require_panoptic', 'run_to_exit_code',
-    'scale_to_batch', 'seed_generators', 'seeded', 'tool_config'
+    'half_precision', 'latest_checkpoint', 'launched_world_size',
+    'load_weights', 'on_cpu', 'one_line', 'read_checkpoint',
+    'require_panoptic', 'run_to_exit_code', 'scale_to_batch',
+    'seed_generators', 'seeded', 'tool_config'
 ]

@@ -31,6 +31,7 @@ from .distributed import (cpu_wrapper_cfg, init_process_group,
                           launched_world_size, on_cpu, without_sync_bn)
 from .errors import CheckpointError, EngineError, NonFiniteLossError
 from .hooks import PlainCheckpointHook
+from .memory_format import apply_memory_format
 from .network_checkpoints import load_networks, require_all_networks
 
 #: Key of ``checkpoint['meta']``: what else the batch stream depends on.
@@ -104,6 +105,12 @@ class PanopticRunner(Runner):
         """As MMEngine's; keeps the seed that all ranks share."""
         self.base_seed = int(sync_random_seed() if seed is None else seed)
         super().set_randomness(self.base_seed, diff_rank_seed, deterministic)
+
+    def build_model(self, model: Union[nn.Module, Dict]) -> nn.Module:
+        """As MMEngine's; laid out as ``channels_last`` of the config says."""
+        model = super().build_model(model)
+        apply_memory_format(model, self.cfg)
+        return model
 
     def wrap_model(self, model_wrapper_cfg: Optional[Dict],
                    model: nn.Module) -> nn.Module:

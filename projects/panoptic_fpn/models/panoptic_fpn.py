@@ -57,10 +57,6 @@ class TwoStagePanopticFPN(TwoStageDetector):
         fpn_groups (dict, optional): ``instance`` and ``semantic``: channels
             of each FPN level that the branch alone sees, the instance
             branch's first. By default both see all. Table 3d.
-        channels_last (bool): Whether images, features and weights lie
-            channels-last in memory, as fast convolutions of CPUs and of
-            GPUs' half precision want them. The results are the same up to
-            rounding.
 
     Raises:
         PanopticError: An unknown or negative weight, both weights 0, or
@@ -76,7 +72,6 @@ class TwoStagePanopticFPN(TwoStageDetector):
                  test_cfg: OptConfigType = None,
                  loss_weights: Optional[Dict[str, float]] = None,
                  fpn_groups: Optional[Dict[str, int]] = None,
-                 channels_last: bool = True,
                  **kwargs) -> None:
         self._check_weights(loss_weights or {})
         if fpn_groups:
@@ -111,9 +106,19 @@ class TwoStagePanopticFPN(TwoStageDetector):
                 panoptic_fusion_head,
                 test_cfg=(test_cfg or {}).get('panoptic')))
         self._guard_region_precision()
-        self.memory_format = (
-            torch.channels_last if channels_last else torch.contiguous_format)
-        self.to(memory_format=self.memory_format)
+        self.memory_format = torch.contiguous_format
+
+    def set_memory_format(self, memory_format: torch.memory_format) -> None:
+        """Lay weights, images and features out in memory; the results are
+        the same up to rounding.
+
+        Args:
+            memory_format (torch.memory_format): ``torch.channels_last``, as
+                fast convolutions of CPUs and of GPUs' half precision want
+                it, or ``torch.contiguous_format``.
+        """
+        self.memory_format = memory_format
+        self.to(memory_format=memory_format)
 
     def init_weights(self) -> None:
         """As mmdet's; the same weights in any memory format."""
