@@ -15,6 +15,7 @@ import dataclasses
 import gc
 import io
 import json
+import logging
 import os
 import platform
 import resource
@@ -209,17 +210,13 @@ def _peak_of_stage(function, args):
 @contextmanager
 def quiet():
     """Without what mmdet and pycocotools print and log below errors."""
-    from mmengine.logging import MMLogger
-
-    # before stdout is another one: a logger keeps that of its beginning
-    logger = MMLogger.get_current_instance()
-    level = logger.level
-    logger.setLevel('ERROR')
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
         with redirect_stdout(io.StringIO()):
             yield
     finally:
-        logger.setLevel(level)
+        logging.disable(before)
 
 
 def set_threads():

@@ -14,7 +14,6 @@ Writes ``scaling.json`` and ``scaling.png``. Exit code: 0 measured, 2 wrong
 arguments.
 """
 import argparse
-import logging
 import os
 import sys
 import tempfile
@@ -64,7 +63,6 @@ def measure_axis(axis, args):
     """Seconds along an axis: {stage: {'ours': [...], 'mmdet': [...]}}, None
     where a curve has ended; in a process of its own."""
     harness.set_threads()
-    logging.disable(logging.INFO)
     found = {}
     for value in AXES[axis]:
         with tempfile.TemporaryDirectory() as folder, harness.quiet():
