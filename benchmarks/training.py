@@ -53,8 +53,7 @@ def measure(rounds: int, seed: int = 0) -> List[Row]:
         ours=('ours', seed, False),
         theirs=('theirs', seed, False),
         bfloat16=('ours', seed, True))
-    seconds, peaks, losses = in_turns(
-        prepare, cases, max(1, rounds // 3), warmup=0)
+    seconds, peaks, losses = in_turns(prepare, cases, max(1, rounds // 3))
     return [
         Row(STAGE,
             f'{CASE}, {case}',

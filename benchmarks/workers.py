@@ -1,5 +1,6 @@
 """Processes that take turns: what sets a whole process up, such as its
 allocator, must not help the other side."""
+import gc
 import time
 from multiprocessing import get_context
 from typing import Any, Callable, Dict, List, Tuple
@@ -25,13 +26,17 @@ class Worker:
         other.close()
         self._receive()
 
-    def __call__(self) -> Any:
+    def __call__(self, with_peak: bool = False) -> Any:
         """Call it.
 
+        Args:
+            with_peak (bool): Whether to measure memory, which costs time.
+
         Returns:
-            tuple: Seconds, peak bytes above what was held before, result.
+            tuple: Seconds, peak bytes above what was held before (or 0),
+            result.
         """
-        self.pipe.send('run')
+        self.pipe.send(with_peak)
         return self._receive()
 
     def _receive(self) -> Any:
@@ -57,15 +62,15 @@ def _serve(pipe, prepare: Callable, args: tuple) -> None:
         pipe.send((False, None))
         while True:
             try:
-                pipe.recv()
+                with_peak = pipe.recv()
             except EOFError:
                 return
-            pipe.send((False, _timed(run)))
+            pipe.send((False, _timed(run, with_peak)))
     except Exception as error:
         pipe.send((True, f'{type(error).__name__}: {error}'))
 
 
-def _timed(run: Callable) -> Tuple[float, int, Any]:
+def _timed(run: Callable, with_peak: bool) -> Tuple[float, int, Any]:
     found = []
 
     def measured():
@@ -73,36 +78,39 @@ def _timed(run: Callable) -> Tuple[float, int, Any]:
         result = run()
         found.extend([time.perf_counter() - begin, result])
 
-    peak = peak_above(measured)
+    gc.collect()
+    peak = 0
+    if with_peak:
+        # gives the process's freed memory back first, which costs time
+        peak = peak_above(measured)
+    else:
+        measured()
     return found[0], peak, found[1]
 
 
-def in_turns(prepare: Callable[..., Callable],
-             cases: Dict[str, tuple],
-             rounds: int,
-             warmup: int = 1) -> Tuple[Dict[str, List[float]], dict, dict]:
+def in_turns(prepare: Callable[..., Callable], cases: Dict[str, tuple],
+             rounds: int) -> Tuple[Dict[str, List[float]], dict, dict]:
     """Each case once a round, every other round in the reversed order.
 
     Args:
         prepare (Callable): As of :class:`Worker`.
         cases (dict[str, tuple]): Its arguments, by name.
-        rounds (int): That count.
-        warmup (int): Rounds before.
+        rounds (int): That count, after one in which memory is measured.
 
     Returns:
-        tuple: By name, seconds of each round, largest peak in bytes and
-        result of the last round.
+        tuple: By name, seconds of each round, peak in bytes and result of
+        the last round.
     """
     seconds = {name: [] for name in cases}
-    peaks, results = dict.fromkeys(cases, 0), {}
+    peaks, results = {}, {}
     workers = {name: Worker(prepare, *args) for name, args in cases.items()}
     try:
-        for i in range(-warmup, rounds):
+        for name, worker in workers.items():
+            _, peaks[name], _ = worker(with_peak=True)
+        for i in range(rounds):
             for name in list(cases)[::-1 if i % 2 else 1]:
-                spent, peak, results[name] = workers[name]()
-                peaks[name] = max(peak, peaks[name])
-                if i >= 0:
-                    seconds[name].append(spent)
+                spent, _, results[name] = workers[name]()
+                seconds[name].append(spent)
     finally:
         for worker in workers.values():
             worker.close()

@@ -12,7 +12,7 @@ BLAS's speed forward and backward; mmcv's CPU kernel gathers sample by sample
 on one core.
 """
 from contextlib import contextmanager
-from typing import Iterator, List, Optional, Tuple
+from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from mmcv.ops import RoIAlign
@@ -35,16 +35,9 @@ class SeparableRoIAlign(RoIAlign):
 
     def forward(self, input: Tensor, rois: Tensor) -> Tensor:
         """See the module for shapes; the result is of the input's type."""
-        if input.device.type != 'cpu' or self.pool_mode != 'avg':
+        if not _on_products(self, input):
             return super().forward(input.contiguous(), rois)
-        # autocast would take positions within a pixel to 8 bits
-        with torch.autocast('cpu', enabled=False):
-            aligned = _SeparableRoIAlign.apply(input.float(), rois.float(),
-                                               self.output_size,
-                                               self.spatial_scale,
-                                               self.sampling_ratio,
-                                               self.aligned)
-        return aligned.to(input.dtype)
+        return _align([self], [input], rois, [slice(None)])
 
 
 @MODELS.register_module()
@@ -75,7 +68,7 @@ class SeparableRoIExtractor(SingleRoIExtractor):
         Returns:
             Tensor: (n, C, P, P); on a CPU channels-last in memory.
         """
-        if feats[0].device.type != 'cpu' or len(feats) == 1:
+        if len(feats) == 1 or not _on_products(self.roi_layers[0], feats[0]):
             return super().forward(feats, rois, roi_scale_factor)
         levels = self.map_roi_levels(rois, len(feats))
         if roi_scale_factor is not None:
@@ -83,47 +76,102 @@ class SeparableRoIExtractor(SingleRoIExtractor):
         # Levels without a box, too: all take part in the graph, or processes
         # would wait for gradients that others do not send.
         picks = [(levels == i).nonzero()[:, 0] for i in range(len(feats))]
-        bins = [
-            layer(feat, rois[pick]).permute(0, 2, 3, 1)
-            for layer, feat, pick in zip(self.roi_layers, feats, picks)
+        return _align(self.roi_layers, feats, rois, picks)
+
+
+def _on_products(layer: nn.Module, features: Tensor) -> bool:
+    """Whether a layer on these features is computed here."""
+    return (isinstance(layer, SeparableRoIAlign) and layer.pool_mode == 'avg'
+            and features.device.type == 'cpu')
+
+
+def _align(layers: Sequence[RoIAlign], feats: Sequence[Tensor], rois: Tensor,
+           picks: Sequence) -> Tensor:
+    """Bins (n, C, P, P) of boxes from several levels.
+
+    Args:
+        layers (Sequence[RoIAlign]): Of each level.
+        feats (Sequence[Tensor]): Levels (N, C, h, w).
+        rois (Tensor): (n, 5).
+        picks (Sequence): Index of the boxes of each level.
+    """
+    rois = rois.float()
+    # autocast would take positions within a pixel to 8 bits
+    with torch.autocast('cpu', enabled=False):
+        levels = [
+            _Boxes(
+                torch.arange(len(rois))[pick].tolist(),
+                *_weights(rois[pick], feat.shape[-2:], layer.output_size,
+                          layer.spatial_scale, layer.sampling_ratio,
+                          layer.aligned))
+            for layer, feat, pick in zip(layers, feats, picks)
         ]
-        order = torch.cat(picks).argsort()
-        return torch.cat(bins).index_select(0, order).permute(0, 3, 1, 2)
+        bins = _SeparableRoIAlign.apply(levels, layers[0].output_size,
+                                        len(rois),
+                                        *(feat.float() for feat in feats))
+    return bins.to(feats[0].dtype)
+
+
+class _Boxes(NamedTuple):
+    """Those of a level.
+
+    Args:
+        places (list[int]): Among all boxes.
+        windows (list[Window]): Of the features.
+        rows, columns (Tensor): Weights, (n, P, h) and (n, P, w).
+    """
+
+    places: List[int]
+    windows: List[Window]
+    rows: Tensor
+    columns: Tensor
+
+    def products(self, pixels: Tensor, bins: Tensor) -> Iterator[tuple]:
+        """Of each box that touches a pixel: its bins (P, P, C), its window
+        (h, w * C), (P, h) and (P, w)."""
+        per_image, per_row, per_pixel, _ = pixels.stride()
+        channels = pixels.shape[-1]
+        for place, (image, y1, x1, y2,
+                    x2), row, column in zip(self.places, self.windows,
+                                            self.rows, self.columns):
+            h, w = y2 - y1, x2 - x1
+            if h <= 0 or w <= 0:
+                continue
+            window = pixels.as_strided(
+                (h, w * channels), (per_row, 1),
+                image * per_image + y1 * per_row + x1 * per_pixel)
+            yield bins[place], window, row[:, :h], column[:, :w]
 
 
 class _SeparableRoIAlign(torch.autograd.Function):
     """Features to bins; boxes get no gradient, as in mmcv."""
 
     @staticmethod
-    def forward(ctx, features: Tensor, rois: Tensor, size: Tuple[int, int],
-                scale: float, samples: int, aligned: bool) -> Tensor:
-        windows, rows, columns = _weights(rois, features.shape[-2:], size,
-                                          scale, samples, aligned)
-        ctx.layout = windows, features.shape
-        ctx.save_for_backward(rows, columns)
-        pixels = _channels_last(features)
-        bins = pixels.new_zeros((len(rois), *size, pixels.shape[-1]))
+    def forward(ctx, levels: List[_Boxes], size: Tuple[int, int], number: int,
+                *feats: Tensor) -> Tensor:
+        ctx.levels = levels
+        ctx.shapes = [feat.shape for feat in feats]
+        bins = feats[0].new_zeros((number, *size, feats[0].shape[1]))
         with _one_thread():
-            for bin, window, row, column in zip(bins, windows, rows, columns):
-                view, row, column = _at(pixels, window, row, column)
-                if view is not None:
-                    tall = (row @ view).view(len(row), column.shape[1], -1)
-                    torch.matmul(column, tall, out=bin)
+            for boxes, feat in zip(levels, feats):
+                for out, window, row, column in boxes.products(
+                        _channels_last(feat), bins):
+                    tall = (row @ window).view(len(row), column.shape[1], -1)
+                    torch.matmul(column, tall, out=out)
         return bins.permute(0, 3, 1, 2)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple:
-        windows, shape = ctx.layout
-        rows, columns = ctx.saved_tensors
-        pixels = grad.new_zeros((shape[0], *shape[2:], shape[1]))
         grad = _channels_last(grad)
+        found = []
         with _one_thread():
-            for bin, window, row, column in zip(grad, windows, rows, columns):
-                view, row, column = _at(pixels, window, row, column)
-                if view is not None:
-                    tall = torch.matmul(column.T, bin)
-                    view.addmm_(row.T, tall.view(len(row), -1))
-        return pixels.permute(0, 3, 1, 2), None, None, None, None, None
+            for boxes, (n, c, h, w) in zip(ctx.levels, ctx.shapes):
+                pixels = grad.new_zeros((n, h, w, c))
+                for bins, window, row, column in boxes.products(pixels, grad):
+                    tall = torch.matmul(column.T, bins)
+                    window.addmm_(row.T, tall.view(len(row), -1))
+                found.append(pixels.permute(0, 3, 1, 2))
+        return (None, None, None, *found)
 
 
 @contextmanager
@@ -141,22 +189,6 @@ def _one_thread() -> Iterator[None]:
 def _channels_last(maps: Tensor) -> Tensor:
     """(N, C, h, w) in any layout to contiguous (N, h, w, C)."""
     return maps.permute(0, 2, 3, 1).contiguous()
-
-
-def _at(pixels: Tensor, window: Window, row: Tensor, column: Tensor) -> tuple:
-    """Window as a matrix (h, w * C) that shares memory, (P, h) and (P, w).
-
-    None in the matrix' place where the box touches no pixel.
-    """
-    image, y1, x1, y2, x2 = window
-    h, w = y2 - y1, x2 - x1
-    if h <= 0 or w <= 0:
-        return None, row, column
-    channels = pixels.shape[-1]
-    per_image, per_row, per_pixel, _ = pixels.stride()
-    view = pixels.as_strided((h, w * channels), (per_row, 1),
-                             image * per_image + y1 * per_row + x1 * per_pixel)
-    return view, row[:, :h], column[:, :w]
 
 
 def _weights(rois: Tensor, shape: Tuple[int, int], size: Tuple[int, int],
