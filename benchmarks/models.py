@@ -2,12 +2,12 @@
 for both.
 
 Untrained weights predict nothing, and trained ones cannot be had offline.
-These are drawn from a seed, BatchNorm's statistics and the last layer of each
-head are then fitted to the benchmark's own images: RPN's, the box head's, the
-mask head's and the semantic branch's see the features of a random network and
-learn to name what is on these images. Layers, shapes and amount of work are
-those of any trained model; the number of detections and the distance between
-scores are like them, too. Fitted once (a minute) and kept in
+These are drawn from a seed, as mmdet initializes them; BatchNorm's statistics,
+the mask head and the last layer of RPN, box head and semantic branch are then
+fitted to the benchmark's own image: they see the features of a random network
+and learn to name what is on it. Layers, shapes and amount of work are those of
+any trained model; the number of detections and the distance between scores
+are like them, too. Fitted once (two minutes) and kept in
 ``work_dirs/benchmark``.
 """
 import copy
@@ -16,7 +16,7 @@ import os
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Dict, List
+from typing import Callable, Dict, List
 
 import torch
 from mmcv.transforms import Compose
@@ -35,8 +35,6 @@ from projects.panoptic_fpn.labels import LabelSpace  # noqa: E402
 CONFIG = ROOT / 'configs' / 'coco' / 'panoptic-fpn_r50_fpn_1x_coco.py'
 KEPT = ROOT / 'work_dirs' / 'benchmark'
 NUM_THINGS, NUM_STUFF = 80, 53
-#: Weight of the last BatchNorm of each residual; mmdet starts with 0.
-RESIDUAL = 0.2
 RESIZE = dict(scale=(1333, 800), keep_ratio=True)
 LOAD = dict(
     ours=[
@@ -178,11 +176,8 @@ def fit(seed: int, path: Path, steps: int = 60) -> None:
     print('fitting the weights of the benchmark ...', flush=True)
     model = build('ours')
     model.train()
-    for name, module in model.named_modules():
+    for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
-            # a random network whose residuals are as large as what they are
-            # added to is chaotic, which no trained one is
-            module.weight.data.fill_(RESIDUAL if name.endswith('bn3') else 1)
             module.momentum = 1.0
             module.train()
     data = model.data_preprocessor(photographs(seed, 'ours', 1), True)
@@ -199,9 +194,12 @@ def fit(seed: int, path: Path, steps: int = 60) -> None:
     torch.save(model.state_dict(), path)
 
 
-def _minimize(layers: List[nn.Module], steps: int, loss) -> None:
+def _minimize(layers: List[nn.Module],
+              steps: int,
+              loss: Callable[[], Tensor],
+              lr: float = 3e-3) -> None:
     parameters = [p for layer in layers for p in layer.parameters()]
-    optimizer = torch.optim.Adam(parameters, lr=3e-3)
+    optimizer = torch.optim.Adam(parameters, lr=lr)
     for _ in range(steps):
         value = loss()
         optimizer.zero_grad()
@@ -263,24 +261,24 @@ def _fit_boxes(model: nn.Module, feats: tuple, samples: list,
         hidden = box.shared_fcs[0](
             roi.bbox_roi_extractor(feats[:4], rois).flatten(1))
         hidden = torch.relu(box.shared_fcs[1](torch.relu(hidden)))
-        found = []
-        hook = mask.conv_logits.register_forward_pre_hook(
-            lambda module, args: found.append(args[0]))
         positive = _rois([s.pos_priors for s in sampled])
-        mask(roi.mask_roi_extractor(feats[:4], positive))
-        hook.remove()
+        regions = roi.mask_roi_extractor(feats[:4], positive)
     truth = [sample.gt_instances for sample in samples]
 
-    def loss():
-        boxes = box.loss_and_target(
-            box.fc_cls(hidden), box.fc_reg(hidden), rois, sampled,
-            roi.train_cfg)['loss_bbox']
-        masks = mask.loss_and_target(
-            mask.conv_logits(found[0]), sampled, truth,
-            roi.train_cfg)['loss_mask']
-        return _total(boxes) + _total(masks)
+    def box_loss():
+        return _total(
+            box.loss_and_target(
+                box.fc_cls(hidden), box.fc_reg(hidden), rois, sampled,
+                roi.train_cfg)['loss_bbox'])
 
-    _minimize([box.fc_cls, box.fc_reg, mask.conv_logits], steps, loss)
+    def mask_loss():
+        return _total(
+            mask.loss_and_target(
+                mask(regions), sampled, truth, roi.train_cfg)['loss_mask'])
+
+    _minimize([box.fc_cls, box.fc_reg], steps, box_loss)
+    # all of its layers: from random ones masks have no sharp borders
+    _minimize([mask], steps, mask_loss, lr=3e-4)
 
 
 def _rois(boxes: List[Tensor]) -> Tensor:
