@@ -60,7 +60,8 @@ def _provenance(report: dict) -> str:
     revision = report['revision']
     revision = f', revision {revision}' if revision else ''
     return (
-        f'Medians of {of}, ours and theirs in turn; time per image, memory '
+        f'Medians of {of} (training: a third of the rounds), ours and theirs '
+        'in turn; time per image, memory '
         "is our peak above the inputs over theirs. Measured on "
         f'{report["date"]}{revision}: {one_line(report["machine"])}.')
 

@@ -142,3 +142,23 @@ def test_score_threshold_reaches_the_merge(trained):
     model = init_model(config, str(path), cfg_options={key: 0.9})
     assert model.panoptic_fusion_head.thresholds['score_thr'] == 0.9
     assert config.model.test_cfg.panoptic.get('score_thr') != 0.9
+
+
+def test_what_makes_inference_fast_is_on(trained, monkeypatch):
+    from projects.panoptic_fpn.apis import inference
+    config, path = trained
+    save(config, path, dict(dataset_meta=small_space().metainfo()))
+    calls = []
+    monkeypatch.setattr(inference, 'keep_freed_memory',
+                        lambda: calls.append('kept'))
+    config.channels_last = True
+    model = init_model(config, str(path), 'cpu')
+    assert calls == ['kept']
+    assert model.memory_format == torch.channels_last
+    seen = []
+    model.backbone.register_forward_hook(
+        lambda *args: seen.append(args[-1][0].dtype))
+    image, _ = scene()
+    list(inference_panoptic(model, image))
+    list(inference_panoptic(model, image, amp=True))
+    assert seen == [torch.float32, torch.bfloat16]

@@ -264,3 +264,19 @@ def test_pycocotools_is_asked_where_it_is_chosen():
 def test_names_that_do_not_exist(options):
     with pytest.raises(PanopticError, match=f'{next(iter(options))}.*'):
         PanopticInstanceAPMetric(**options)
+
+
+def test_masks_of_a_json_without_boxes():
+    """pycocotools needs none for masks."""
+    pytest.importorskip('hotcoco')
+    rng = np.random.default_rng(4)
+    dataset, masks = random_truth(rng)
+    found = random_detections(rng, dataset, masks)
+    scores = []
+    for backend in coco_ap.BACKENDS:
+        bare = copy.deepcopy(dataset)
+        for annotation in bare['annotations']:
+            del annotation['bbox']
+        judged = judge(bare, copy.deepcopy(found), 'segm', backend)
+        scores.append(judged.stats)
+    assert np.array_equal(*scores)

@@ -1,17 +1,24 @@
 """Options that make inference faster, beside the plain model."""
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
+from mmcv.ops import RoIAlign
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
-from projects.panoptic_fpn.engine import (EngineError, apply_memory_format,
+from projects.panoptic_fpn.apis import save_branches
+from projects.panoptic_fpn.engine import (EngineError, PanopticRunner,
+                                          apply_memory_format,
                                           enable_panoptic_only,
                                           enable_test_amp, half_precision)
 from projects.panoptic_fpn.errors import PanopticError
+from projects.panoptic_fpn.metrics import (CityscapesInstanceAPMetric,
+                                           PanopticInstanceAPMetric)
+from projects.panoptic_fpn.models.roi_align import SeparableRoIAlign
 
-from .test_panoptic_fpn import batch, build, config, losses_of
+from .test_panoptic_fpn import ROOT, batch, build, config, losses_of
 
 
 def spread(cfg=None, scale=30.):
@@ -118,13 +125,70 @@ def test_panoptic_only_leaves_ap_out():
                     dict(type='CityscapesInstanceAPMetric'),
                     dict(type='PanopticInstanceAPMetric')
                 ])))
+    listed = list(cfg.test_evaluator.metrics) + [dict(type='CocoMetric')]
     enable_panoptic_only(cfg)
     assert cfg.model.test_cfg.panoptic_only
     assert [m['type'] for m in cfg.test_evaluator.metrics
             ] == ['PanopticQualityMetric']
-    cfg.test_evaluator.metrics = [dict(type='PanopticInstanceAPMetric')]
-    with pytest.raises(EngineError, match='no metric but AP'):
+    # an evaluator may be written as a list of metrics, too
+    cfg.test_evaluator = listed
+    enable_panoptic_only(cfg)
+    assert [m['type'] for m in cfg.test_evaluator.metrics
+            ] == ['PanopticQualityMetric']
+    cfg.test_evaluator = dict(type='PanopticInstanceAPMetric')
+    with pytest.raises(EngineError, match='InstanceAPMetric.*alone'):
         enable_panoptic_only(cfg)
+
+
+@pytest.mark.parametrize(
+    'metric', [PanopticInstanceAPMetric, CityscapesInstanceAPMetric])
+@pytest.mark.parametrize(
+    'kind', ['TwoStagePanopticFPN', 'TwoNetworkPanopticFPN'])
+def test_ap_refuses_a_model_that_leaves_instances_out(metric, kind):
+    cfg = config()
+    cfg.type = kind
+    metric().check_model(MODELS.build(copy.deepcopy(cfg)))
+    cfg.test_cfg.panoptic_only = True
+    model = MODELS.build(cfg)
+    with pytest.raises(PanopticError, match='panoptic_only'):
+        metric().check_model(model)
+    with pytest.raises(PanopticError, match='--save-branches'):
+        save_branches(SimpleNamespace(model=model), 'nowhere')
+
+
+def test_a_run_lays_its_model_out_as_its_config_says():
+    for path in ('coco/panoptic-fpn_r50_fpn_1x_coco.py',
+                 'cityscapes/panoptic-fpn_r50_fpn_65k_cityscapes.py',
+                 'synthetic/panoptic-fpn_tiny_synthetic.py'):
+        assert Config.fromfile(ROOT / 'configs' / path).channels_last is True
+    runner = PanopticRunner.__new__(PanopticRunner)
+    for value in (True, False):
+        runner.cfg = Config(dict(channels_last=value))
+        model = runner.build_model(copy.deepcopy(config()))
+        assert (model.memory_format == torch.channels_last) is value
+
+
+def test_roi_align_under_an_autocast_around_backward():
+    layer = SeparableRoIAlign(7, 1 / 4, 2)
+    features = torch.randn(1, 4, 10, 10, requires_grad=True)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        layer(features, torch.tensor([[0., 1, 1, 30, 30]])).sum().backward()
+    assert features.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize('layer', [RoIAlign, 'RoIAlign'])
+def test_layers_of_mmcv_see_memory_that_they_read_rightly(layer):
+    found = []
+    for lay_out in (last_of, lambda m: m):
+        cfg = config()
+        for name in ('bbox_roi_extractor', 'mask_roi_extractor'):
+            size = cfg.roi_head[name].roi_layer.output_size
+            cfg.roi_head[name].roi_layer = dict(type=layer, output_size=size)
+        model = lay_out(spread(cfg, scale=3.))
+        feats = model.extract_feat(batch(model, False)['inputs'])
+        rois = torch.tensor([[0., 4, 4, 60, 50], [1., 0, 0, 95, 63]])
+        found.append(model.roi_head.bbox_roi_extractor(feats[:4], rois))
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
 
 
 def test_bfloat16_predicts_what_float32_does():

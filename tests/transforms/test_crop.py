@@ -15,6 +15,8 @@ from projects.panoptic_fpn.converters import make_miniature, prepare
 from projects.panoptic_fpn.datasets import CityscapesPanopticDataset
 from projects.panoptic_fpn.engine import ClassUniformInfiniteSampler, seeded
 from projects.panoptic_fpn.errors import PanopticError
+from projects.panoptic_fpn.transforms import PanopticRandomCrop
+from projects.panoptic_fpn.transforms.loading import segment_values
 
 CROP = (64, 128)
 #: Things by id, then stuff by id: written down here, not read from our code.
@@ -254,3 +256,16 @@ def test_an_order_that_would_train_on_other_targets(dataset, order, words,
     with pytest.raises(PanopticError, match=words) as error:
         run(dataset.get_data_info(0))
     assert '.png' in str(error.value)
+
+
+def test_bootstrap_with_more_values_than_segments():
+    """``ignored_ids`` follow the segments in the map, beyond 255 here."""
+    values = segment_values(270)
+    index_map = np.resize(values, (30, 40)).astype(np.uint16)
+    results = dict(
+        img=np.zeros((30, 40, 3), np.uint8),
+        gt_seg_map=index_map,
+        segments_info=[dict(category=i % 7) for i in range(250)],
+        ignored_ids=list(range(20)))
+    cropped = PanopticRandomCrop((8, 8), bootstrap=True)(results)
+    assert cropped['gt_seg_map'].shape == (8, 8)

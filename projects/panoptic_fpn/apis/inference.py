@@ -63,6 +63,9 @@ def init_model(config: Union[str, Path, Config],
                cfg_options: Optional[dict] = None) -> nn.Module:
     """Build a model and load its weights.
 
+    On a CPU this process keeps the memory that it frees from now on (see
+    ``allocator.py``): it stays as large as its largest image made it.
+
     Args:
         config (str | Path | Config): The config the model was trained with.
         checkpoint (str | Sequence[str], optional): Weights; random ones
@@ -86,7 +89,7 @@ def init_model(config: Union[str, Path, Config],
     if device.startswith('cuda') and not torch.cuda.is_available():
         raise PanopticError(f'device {device}: torch sees no GPU here. Use '
                             'device cpu, or install a torch with CUDA.')
-    if device == 'cpu':
+    if device.startswith('cpu'):
         keep_freed_memory()
     config = (
         config.copy()

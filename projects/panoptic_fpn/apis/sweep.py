@@ -54,6 +54,13 @@ def save_branches(runner: Any, folder: str) -> None:
         PanopticError: The model has no merge of ours, or the folder holds
             files of another run.
     """
+    model = bare_model(runner.model)
+    networks = (model, getattr(model, 'instance_network', None))
+    if any(getattr(network, 'panoptic_only', False) for network in networks):
+        raise PanopticError(
+            '--save-branches with --panoptic-only: instances below the '
+            'threshold of the merge are missing, and a sweep would not know. '
+            'Leave --panoptic-only out.')
     # all processes look before any of them writes
     stale = [any(Path(folder).glob('*.npz'))]
     broadcast_object_list(stale)

@@ -20,7 +20,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 
-from ..allocator import keep_freed_memory
+from ..allocator import LARGEST_IN_TRAINING, keep_freed_memory
 from .auto_scale import batch_size_warning, effective_batch, scale_to_batch
 from .checkpoint_io import (is_local, latest_checkpoint, read_checkpoint,
                             to_plain, write_atomically)
@@ -148,6 +148,8 @@ class PanopticRunner(Runner):
         return built
 
     def train(self) -> nn.Module:
+        if on_cpu():
+            keep_freed_memory(LARGEST_IN_TRAINING)
         require_pretrained(self.cfg.get('model') or {})
         warning = batch_size_warning(self.cfg, self.world_size)
         if warning:

@@ -13,6 +13,7 @@ from typing import Dict, List, Optional, Tuple
 import numpy as np
 from mmdet.registry import METRICS
 from mmengine.logging import print_log
+from torch import nn
 
 from ..errors import PanopticError
 from .by_class import scores_by_class
@@ -20,7 +21,8 @@ from .cityscapes_ap import image_overlaps, instance_ap, join_overlaps
 from .cityscapes_results import (instance_files, instances_folder,
                                  write_instances)
 from .per_image import (Row, check_same_shape, check_thing_labels,
-                        format_classwise, image_name, plain_id, to_array)
+                        format_classwise, image_name, plain_id,
+                        require_all_instances, to_array)
 from .result_files import NO_TRUTH, WritingMetric
 from .semantic_iou import mean_of_known
 
@@ -58,6 +60,10 @@ class CityscapesInstanceAPMetric(WritingMetric):
 
     def folder(self) -> str:
         return instances_folder(self.outfile_prefix)
+
+    def check_model(self, model: nn.Module) -> None:
+        """Refuse a model that leaves instances out."""
+        require_all_instances(model)
 
     def image_row(self, sample: Dict) -> Dict:
         """Overlaps of one image, and how many masks were written.

@@ -183,9 +183,12 @@ class HotCOCOeval(COCOeval):
         for ann in coco.loadAnns(coco.getAnnIds(self.params.imgIds)):
             kept = {
                 key: ann[key]
-                for key in ('image_id', 'category_id', 'area', 'iscrowd',
-                            'bbox')
+                for key in ('image_id', 'category_id', 'area', 'iscrowd')
             }
+            # that of masks is counted from masks
+            kept['bbox'] = (
+                ann['bbox']
+                if iou_type == 'bbox' else ann.get('bbox', [0, 0, 0, 0]))
             if iou_type == 'segm':
                 kept['segmentation'] = as_text(coco.annToRLE(ann))
             judged.append(kept)

@@ -21,6 +21,7 @@ from mmdet.evaluation import CocoMetric
 from mmdet.registry import METRICS
 from mmengine.logging import print_log
 from pycocotools.cocoeval import COCOeval
+from torch import nn
 
 from ..errors import PanopticError
 from ..labels import LabelSpace
@@ -29,7 +30,8 @@ from .instance_truth import (GroundTruth, check_id_types, check_images,
                              derived_dataset, instance_truth,
                              thing_category_ids)
 from .per_image import (PerImageMetric, Row, check_same_shape,
-                        check_thing_labels, format_classwise, to_array)
+                        check_thing_labels, format_classwise,
+                        require_all_instances, to_array)
 from .runs import encode_mask
 from .semantic_iou import mean_of_known
 
@@ -107,6 +109,10 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
         return [
             f'{metric}_{item}' for metric in self.metrics for item in items
         ]
+
+    def check_model(self, model: nn.Module) -> None:
+        """Refuse a model that leaves instances out."""
+        require_all_instances(model)
 
     def image_row(self, sample: Dict) -> Dict:
         """Detections with RLEs, the size of the image and its instances.

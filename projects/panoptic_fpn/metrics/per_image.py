@@ -19,6 +19,7 @@ from mmengine.dist import (all_gather_object, broadcast_object_list,
                            is_main_process)
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
+from torch import nn
 
 from ..errors import PanopticError
 from ..labels import INSTANCE_OFFSET, LabelSpace
@@ -80,6 +81,20 @@ def check_same_shape(sample: Dict, name: str, shape: Tuple[int, ...],
             f'{image_name(sample)}: {name} is {tuple(shape)} (h, w) but the '
             f'ground truth is {tuple(truth)}. Predict at the original size of '
             'the image (rescale=True) and check that image and PNG agree.')
+
+
+def require_all_instances(model: nn.Module) -> None:
+    """AP counts all instances, also those that the merge would not take.
+
+    Raises:
+        PanopticError: The model leaves them out.
+    """
+    networks = (model, getattr(model, 'instance_network', None))
+    if any(getattr(network, 'panoptic_only', False) for network in networks):
+        raise PanopticError(
+            'model.test_cfg.panoptic_only leaves out instances that AP '
+            'counts. Take the metrics of instances out of the evaluator, or '
+            'panoptic_only out of the model.')
 
 
 def check_thing_labels(sample: Dict, labels: np.ndarray,

@@ -22,7 +22,7 @@ from torch import Tensor
 from ..errors import PanopticError
 from .panoptic_fusion_head import DEFAULTS
 from .precision import give_float32, take_contiguous, take_float32
-from .roi_align import SeparableRoIExtractor
+from .roi_align import SeparableRoIAlign
 
 #: Names of the branches, in the order of their FPN groups.
 BRANCHES = ('instance', 'semantic')
@@ -147,7 +147,9 @@ class TwoStagePanopticFPN(TwoStageDetector):
             for module in self.roi_head.modules():
                 if isinstance(module, BaseRoIExtractor):
                     take_float32(module)
-                    if not isinstance(module, SeparableRoIExtractor):
+                    if not all(
+                            isinstance(layer, SeparableRoIAlign)
+                            for layer in module.roi_layers):
                         take_contiguous(module)
                 elif isinstance(module, (BBoxHead, FCNMaskHead)):
                     give_float32(module)
@@ -355,7 +357,8 @@ def _without_faint_detections(test_cfg: dict) -> dict:
     """Settings with the merge's score threshold for the region branch, too.
 
     NMS takes detections from the most confident on, so those above the
-    threshold are the same ones.
+    threshold are the same ones, but for IoUs that differ from NMS's threshold
+    by rounding.
 
     Raises:
         PanopticError: The NMS changes scores, so they would not be.

@@ -50,7 +50,7 @@ class SeparableRoIExtractor(SingleRoIExtractor):
 
     def build_roi_layers(self, layer_cfg: ConfigType,
                          featmap_strides: List[int]) -> nn.ModuleList:
-        if layer_cfg['type'] == 'RoIAlign':
+        if layer_cfg['type'] in ('RoIAlign', RoIAlign):
             layer_cfg = dict(layer_cfg, type=SeparableRoIAlign)
         return super().build_roi_layers(layer_cfg, featmap_strides)
 
@@ -164,7 +164,8 @@ class _SeparableRoIAlign(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple:
         grad = _channels_last(grad)
         found = []
-        with _one_thread():
+        # also where a user's autocast is around backward
+        with torch.autocast('cpu', enabled=False), _one_thread():
             for boxes, (n, c, h, w) in zip(ctx.levels, ctx.shapes):
                 pixels = grad.new_zeros((n, h, w, c))
                 for bins, window, row, column in boxes.products(pixels, grad):

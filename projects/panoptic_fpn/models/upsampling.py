@@ -33,6 +33,12 @@ GPU_ELEMENTS = 2**24
 # What rounding may add to a mean, relative: two steps round 8 times, each by
 # 2**-24 at most. And absolute, for logits so small that it is not relative.
 SLACK, TINY = 2.0**-17, 2.0**-100
+# Share of undecided pixels from which on all are interpolated, the resized
+# logits that exist at once (32 MB, which malloc keeps), and how many channels
+# torch's kernel for several takes at least: that for fewer rounds otherwise.
+MANY = 0.5
+DENSE_ELEMENTS = 2**23
+MIN_CHANNELS = 4
 # Windows with more channels are interpolated over all.
 MAX_CANDIDATES = 16
 
@@ -73,11 +79,36 @@ def winning_channels(logits: Tensor,
     pixels = _nonzero(sure.flatten() == len(logits))
     y = torch.div(pixels, sure.shape[1], rounding_mode='floor')
     x = pixels - y * sure.shape[1]
+    if len(pixels) > MANY * len(channels):
+        return _dense_channels(logits, steps, align_corners)
     best = _best_of_few
     if len(logits) <= MAX_CANDIDATES or not axes or not len(pixels):
         best = _best_of_all
     channels[pixels] = best(logits, axes, y, x)
     return channels.view(sure.shape)
+
+
+def _dense_channels(logits: Tensor, steps: Sequence[Step],
+                    align_corners: bool) -> Tensor:
+    """By way of the resized logits of few channels at a time, for maps that
+    are noise."""
+    pixels = max(height * width for (height, width), _ in steps)
+    groups = min(-(-len(logits) * pixels // DENSE_ELEMENTS),
+                 len(logits) // MIN_CHANNELS)
+    best = channels = None
+    begin = 0
+    for part in logits.tensor_split(max(groups, 1)):
+        values = resize(part, steps, align_corners)
+        largest = values.amax(0)
+        first = _first(_at_least(values, largest)).long() + begin
+        begin += len(part)
+        if best is None:
+            best, channels = largest, first
+            continue
+        # the first of equal ones
+        channels = torch.where(largest > best, first, channels)
+        best = best.maximum(largest)
+    return channels
 
 
 def _sure_channels(logits: Tensor, axes: Axes) -> Tensor:

@@ -155,7 +155,9 @@ def draw_pixel(results: dict,
     repeats = np.diff(before_y)[runs.rows]
 
     values = segment_values(len(segments))
-    label_of = np.full(max(PADDING, values.max()) + 1, -1)
+    # beyond the segments: instances that nobody evaluates
+    largest = int(runs.values.max())
+    label_of = np.full(max(PADDING, values.max(), largest) + 1, -1)
     label_of[values] = [s['category'] for s in segments]
     labels = label_of[runs.values]
     # scaling down may have removed small segments
