@@ -6,11 +6,12 @@ These are drawn from a seed, as mmdet initializes them; BatchNorm's statistics,
 the mask head and the last layer of RPN, box head and semantic branch are then
 fitted to the benchmark's own image: they see the features of a random network
 and learn to name what is on it. Layers, shapes and amount of work are those of
-any trained model; the number of detections and the distance between scores
-are like them, too. Fitted once (two minutes) and kept in
+any trained model; how far scores are apart is not known to
+be. Fitted once (two minutes) and kept in
 ``work_dirs/benchmark``.
 """
 import copy
+import hashlib
 import json
 import os
 import sys
@@ -150,8 +151,16 @@ def load(kind: str, seed: int) -> nn.Module:
 
 
 def _fingerprint(seed: int) -> str:
-    named = os.environ.get('SAMPLE_PHOTOGRAPHS', 'drawn')
-    return f'{Path(named).name}_{seed}'
+    """Of all that the weights depend on."""
+    named = os.environ.get('SAMPLE_PHOTOGRAPHS')
+    recipe = [
+        Path(__file__).read_text(),
+        Path(inputs.__file__).read_text(),
+        Config.fromfile(CONFIG).pretty_text,
+        str(Path(named).resolve()) if named else 'drawn',
+        str(seed)
+    ]
+    return hashlib.sha256('\n'.join(recipe).encode()).hexdigest()[:12]
 
 
 def _renamed(state: Dict[str, Tensor],
