@@ -65,7 +65,7 @@ def measure(rounds: int, seed: int = 0) -> List[Row]:
         bfloat16=('ours', seed, True, 0.05),
         alone=('ours', seed, False, 0.5),
         their_alone=('theirs', seed, False, 0.5))
-    seconds, peaks, maps = in_turns(prepare, cases, rounds)
+    seconds, peaks, maps = in_turns(prepare, cases, rounds, warmup=2)
 
     def row(case: str, ours: str, theirs: str, **options) -> Row:
         return Row(

@@ -88,14 +88,17 @@ def _timed(run: Callable, with_peak: bool) -> Tuple[float, int, Any]:
     return found[0], peak, found[1]
 
 
-def in_turns(prepare: Callable[..., Callable], cases: Dict[str, tuple],
-             rounds: int) -> Tuple[Dict[str, List[float]], dict, dict]:
+def in_turns(prepare: Callable[..., Callable],
+             cases: Dict[str, tuple],
+             rounds: int,
+             warmup: int = 0) -> Tuple[Dict[str, List[float]], dict, dict]:
     """Each case once a round, every other round in the reversed order.
 
     Args:
         prepare (Callable): As of :class:`Worker`.
         cases (dict[str, tuple]): Its arguments, by name.
         rounds (int): That count, after one in which memory is measured.
+        warmup (int): Rounds between these: a heap takes some to settle.
 
     Returns:
         tuple: By name, seconds of each round, peak in bytes and result of
@@ -107,10 +110,11 @@ def in_turns(prepare: Callable[..., Callable], cases: Dict[str, tuple],
     try:
         for name, worker in workers.items():
             _, peaks[name], _ = worker(with_peak=True)
-        for i in range(rounds):
+        for i in range(-warmup, rounds):
             for name in list(cases)[::-1 if i % 2 else 1]:
                 spent, _, results[name] = workers[name]()
-                seconds[name].append(spent)
+                if i >= 0:
+                    seconds[name].append(spent)
     finally:
         for worker in workers.values():
             worker.close()
