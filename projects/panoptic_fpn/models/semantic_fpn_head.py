@@ -112,14 +112,6 @@ class SemanticBranch(FPNHead):
             ],
                       dim=1))
 
-    def cls_seg(self, feat: Tensor) -> Tensor:
-        """Features to logits, in the type of the weights.
-
-        Under mixed precision, too: with 8 bits close logits become equal.
-        """
-        with torch.autocast(feat.device.type, enabled=False):
-            return super().cls_seg(feat.to(self.conv_seg.weight.dtype))
-
     def _resize(self, logits: Tensor, size: Tuple[int, int]) -> Tensor:
         return F.interpolate(
             logits[None],
