@@ -74,7 +74,7 @@ def trained(data, tmp_path_factory):
             'train_cfg.max_iters=60', 'train_cfg.val_interval=60',
             'default_hooks.checkpoint.interval=60',
             'train_dataloader.dataset.pipeline.2.scale=(256,128)',
-            'train_dataloader.dataset.pipeline.3.crop_size=(64,128)',
+            'train_dataloader.dataset.pipeline.2.crop_size=(64,128)',
             *data_options(data, 'train', 'val')
         ])
     assert '| classes ' in log and '| categories ' in log
