@@ -26,7 +26,8 @@ from ..fusion import fill_stuff, paste_instances
 from ..labels import LabelSpace, channel_labels
 from ..metrics import class_quality, group_quality, panoptic_counts
 from ..metrics.branch_files import INDEX_NAME, BranchFile, PanopticBranchWriter
-from ..metrics.per_image import labels_of_codes, number
+from ..metrics.per_image import (labels_of_codes, leaves_instances_out,
+                                 number)
 from ..workers import default_workers, run_jobs
 
 #: Thresholds in the order of a setting.
@@ -54,9 +55,7 @@ def save_branches(runner: Any, folder: str) -> None:
         PanopticError: The model has no merge of ours, or the folder holds
             files of another run.
     """
-    model = bare_model(runner.model)
-    networks = (model, getattr(model, 'instance_network', None))
-    if any(getattr(network, 'panoptic_only', False) for network in networks):
+    if leaves_instances_out(bare_model(runner.model)):
         raise PanopticError(
             '--save-branches with --panoptic-only: instances below the '
             'threshold of the merge are missing, and a sweep would not know. '

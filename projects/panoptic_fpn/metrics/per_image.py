@@ -83,14 +83,19 @@ def check_same_shape(sample: Dict, name: str, shape: Tuple[int, ...],
             'the image (rescale=True) and check that image and PNG agree.')
 
 
+def leaves_instances_out(model: nn.Module) -> bool:
+    """Whether a model, or its instance network, is ``panoptic_only``."""
+    networks = (model, getattr(model, 'instance_network', None))
+    return any(getattr(n, 'panoptic_only', False) for n in networks)
+
+
 def require_all_instances(model: nn.Module) -> None:
     """AP counts all instances, also those that the merge would not take.
 
     Raises:
         PanopticError: The model leaves them out.
     """
-    networks = (model, getattr(model, 'instance_network', None))
-    if any(getattr(network, 'panoptic_only', False) for network in networks):
+    if leaves_instances_out(model):
         raise PanopticError(
             'model.test_cfg.panoptic_only leaves out instances that AP '
             'counts. Take the metrics of instances out of the evaluator, or '
