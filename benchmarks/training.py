@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import models  # noqa: E402
 from benchmarks.harness import Row, stage_main  # noqa: E402
 from benchmarks.workers import in_turns  # noqa: E402
-from projects.panoptic_fpn.allocator import (  # noqa: E402
-    LARGEST_IN_TRAINING, keep_freed_memory)
+from projects.panoptic_fpn.allocator import (LARGEST_IN_TRAINING,  # noqa: E402
+                                             keep_freed_memory)
 from projects.panoptic_fpn.engine import CpuAmpOptimWrapper  # noqa: E402
 
 STAGE = 'R50 training step'

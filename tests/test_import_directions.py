@@ -15,7 +15,7 @@ PACKAGE = 'projects.panoptic_fpn'
 
 _BASE = {
     'errors', 'files', 'workers', 'labels', 'fusion', 'cityscapes',
-    'allocator', 'decoding'
+    'allocator', 'decoding', 'runs'
 }
 _MIDDLE = {
     'models', 'datasets', 'transforms', 'metrics', 'visualization', 'engine'
@@ -31,6 +31,7 @@ AREAS = {
     'workers': {'errors'},
     'allocator': set(),
     'decoding': {'allocator'},
+    'runs': set(),
     'labels': {'errors'},
     'fusion': {'errors', 'labels'},
     'cityscapes': {'errors', 'labels'},
@@ -54,7 +55,8 @@ THIRD_PARTY = {
     'errors': set(),
     'labels': {'numpy'},
     'fusion': {'numpy', 'torch'},
-    'cityscapes': {'numpy', 'cityscapesscripts'}
+    'cityscapes': {'numpy', 'cityscapesscripts'},
+    'runs': {'numpy'}
 }
 
 #: Folders of the repository that hold Python files.

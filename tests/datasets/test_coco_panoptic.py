@@ -161,8 +161,10 @@ def test_a_corrupt_image_stops_training_unless_skipping_was_asked_for(written):
     with pytest.raises(PanopticError, match=broken.name):
         build(path, pipeline=PIPELINE)[1]
     lenient = build(path, pipeline=PIPELINE, skip_corrupt=True)
-    assert lenient[1]['img_id'] != data.images[1].image_id
-    assert lenient.num_skipped >= 1
+    # The other is drawn: of three images, often the same one several times.
+    for _ in range(100):
+        assert lenient[1]['img_id'] != data.images[1].image_id
+    assert lenient.num_skipped >= 100
     with pytest.raises(PanopticError, match=broken.name):
         build(path, pipeline=PIPELINE, skip_corrupt=True, test_mode=True)[1]
 

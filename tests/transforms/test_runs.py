@@ -11,12 +11,12 @@ from mmdet.registry import TRANSFORMS
 
 from projects.panoptic_fpn.engine import seeded
 from projects.panoptic_fpn.labels import LabelSpace, id_to_rgb
+from projects.panoptic_fpn.runs import run_starts
 from projects.panoptic_fpn.transforms import LoadPanopticMap
 from projects.panoptic_fpn.transforms.crop import draw_pixel
 from projects.panoptic_fpn.transforms.loading import segment_values
 from projects.panoptic_fpn.transforms.runs import (contiguous, look_up,
-                                                   map_boxes, run_starts,
-                                                   runs_of)
+                                                   map_boxes, runs_of)
 from projects.panoptic_fpn.transforms.windows import nearest_pixels
 from tests.oracles.crop import pixel_of_class
 from tests.oracles.derive import box_of, derive_instances, derive_semantic

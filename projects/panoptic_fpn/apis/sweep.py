@@ -26,8 +26,7 @@ from ..fusion import fill_stuff, paste_instances
 from ..labels import LabelSpace, channel_labels
 from ..metrics import class_quality, group_quality, panoptic_counts
 from ..metrics.branch_files import INDEX_NAME, BranchFile, PanopticBranchWriter
-from ..metrics.per_image import (labels_of_codes, leaves_instances_out,
-                                 number)
+from ..metrics.per_image import labels_of_codes, leaves_instances_out, number
 from ..workers import default_workers, run_jobs
 
 #: Thresholds in the order of a setting.

@@ -18,6 +18,10 @@ from ..engine.randomness import SeededDatasetMixin
 from ..errors import CorruptFileError, PanopticError
 from ..labels import MAX_SEGMENT_ID, LabelSpace
 
+#: Different corrupt images, with none that can be read between them, that end
+#: training even if single ones are skipped.
+MOST_CORRUPT = 50
+
 
 @DATASETS.register_module()
 class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
@@ -57,7 +61,7 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
         self.categories_file = categories_file
         self.skip_corrupt = skip_corrupt
         self.num_skipped = 0
-        self._failed_in_a_row = 0
+        self._failed_in_a_row = set()
         super().__init__(
             *args, ann_file=ann_file, data_prefix=data_prefix, **kwargs)
 
@@ -278,16 +282,18 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
         file is corrupt (mmengine then takes another image)."""
         try:
             data = super().prepare_data(idx)
-            self._failed_in_a_row = 0
+            self._failed_in_a_row.clear()
             return data
         except CorruptFileError as error:
             if self.test_mode or not self.skip_corrupt:
                 raise
             self.num_skipped += 1
-            self._failed_in_a_row += 1
-            if self._failed_in_a_row > min(100, len(self)):
+            # Different ones: of few images the same may be drawn twice.
+            self._failed_in_a_row.add(idx)
+            failed = len(self._failed_in_a_row)
+            if failed == min(MOST_CORRUPT, len(self)):
                 raise PanopticError(
-                    f'{self._failed_in_a_row} corrupt images in a row, so '
+                    f'{failed} corrupt images in a row, so '
                     f'this is not about single files. The last: {error}'
                 ) from None
             print_log(

@@ -14,30 +14,10 @@ import cv2
 import numpy as np
 from pycocotools import mask as mask_util
 
+from ..runs import run_starts
+
 #: Values from 0 to below this are looked up in a table; others are sorted.
 TABLE_SIZE = 1 << 22
-
-
-def run_starts(*maps: np.ndarray, by_row: bool = False) -> np.ndarray:
-    """Flat positions where a run of equal pixels begins.
-
-    Args:
-        maps (np.ndarray): One or more maps of the same shape (h, w); a run
-            ends where any of them changes.
-        by_row (bool): Whether a run also ends with its row.
-
-    Returns:
-        np.ndarray: int64 of shape (runs, ), ascending from 0.
-    """
-    change = np.empty(maps[0].size, dtype=bool)
-    change[0] = True
-    first, *others = [m.reshape(-1) for m in maps]
-    np.not_equal(first[1:], first[:-1], out=change[1:])
-    for values in others:
-        change[1:] |= values[1:] != values[:-1]
-    if by_row:
-        change[::maps[0].shape[1]] = True
-    return np.flatnonzero(change)
 
 
 def joint_runs(*maps: np.ndarray) -> Tuple[List[np.ndarray], np.ndarray]:

@@ -18,7 +18,7 @@ from ..decoding import decode_image, decode_indices, decode_map
 from ..errors import CorruptFileError, PanopticError
 from ..files import read_bytes
 from ..labels import MAX_SEGMENT_ID
-from .runs import run_starts
+from ..runs import run_starts
 
 #: Of label images that a converter has read, such as Cityscapes'.
 _PREPARE_AGAIN = ('The file has changed since the data set was prepared: '

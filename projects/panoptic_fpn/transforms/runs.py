@@ -9,6 +9,8 @@ from typing import NamedTuple, Tuple
 import cv2
 import numpy as np
 
+from ..runs import run_starts
+
 FLIPPED_BY_OPENCV = (np.uint8, np.uint16, np.int16, np.int32, np.float32)
 
 
@@ -24,30 +26,11 @@ class Runs(NamedTuple):
     ends: np.ndarray
 
 
-def run_starts(values: np.ndarray, row_length: int = 0) -> np.ndarray:
-    """Places in a sequence where another value than before begins.
-
-    Args:
-        values (np.ndarray): (n, ), C-contiguous, n >= 1.
-        row_length (int): A run ends after so many values, too; 0: it may be
-            of any length.
-
-    Returns:
-        np.ndarray: int64, ascending, 0 first.
-    """
-    differs = np.empty(values.size, bool)
-    differs[0] = True
-    np.not_equal(values[1:], values[:-1], out=differs[1:])
-    if row_length:
-        differs[::row_length] = True
-    return np.flatnonzero(differs)
-
-
 def runs_of(index_map: np.ndarray) -> Runs:
     """Runs of a map (h, w), C-contiguous, with at least one pixel."""
     width = index_map.shape[1]
     flat = index_map.reshape(-1)
-    starts = run_starts(flat, width)
+    starts = run_starts(index_map, by_row=True)
     rows = starts // width
     ends = np.append(starts[1:], flat.size) - rows * width
     return Runs(flat[starts], rows, starts - rows * width, ends)
