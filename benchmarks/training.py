@@ -20,8 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import models  # noqa: E402
 from benchmarks.harness import Row, stage_main  # noqa: E402
 from benchmarks.workers import in_turns  # noqa: E402
-from projects.panoptic_fpn.allocator import (LARGEST_IN_TRAINING,  # noqa: E402
-                                             keep_freed_memory)
+from projects.panoptic_fpn import allocator  # noqa: E402
 from projects.panoptic_fpn.engine import CpuAmpOptimWrapper  # noqa: E402
 
 STAGE = 'R50 training step'
@@ -31,7 +30,7 @@ CASE = '2 photographs at 800x1199'
 def prepare(kind: str, seed: int, amp: bool) -> Callable:
     """A function that trains for one iteration; see ``inference.py``."""
     if kind == 'ours':
-        keep_freed_memory(LARGEST_IN_TRAINING)
+        allocator.keep_freed_memory(allocator.LARGEST_IN_TRAINING)
     model = models.load(kind, seed).train()
     wrapper = CpuAmpOptimWrapper if amp else OptimWrapper
     optimizer = wrapper(
