@@ -26,7 +26,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, redirect_stdout
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -57,6 +57,11 @@ class Row:
     theirs_bytes: Optional[int] = None
     against: str = 'mmdet'
     note: str = ''
+
+    @property
+    def key(self) -> Tuple[str, str, str]:
+        """What is compared: no two rows of a report have it."""
+        return self.stage, self.case, self.against
 
     @property
     def seconds(self) -> float:

@@ -146,7 +146,7 @@ def merge_runs(reports: Dict[str, dict]) -> dict:
             of runs themselves.
     """
     (first_name, first), *others = reports.items()
-    cases = [(row.stage, row.case) for row in table.rows_of(first)]
+    cases = [row.key for row in table.rows_of(first)]
     for name, report in reports.items():
         if report['runs'] != 1:
             raise MergeError(f'{name} is made of {report["runs"]} runs; give '
@@ -154,13 +154,14 @@ def merge_runs(reports: Dict[str, dict]) -> dict:
         if report['machine'] != first['machine']:
             raise MergeError(f'{name} is of another machine than {first_name}:'
                              f' {machine.one_line(report["machine"])}.')
-        found = [(row.stage, row.case) for row in table.rows_of(report)]
+        found = [row.key for row in table.rows_of(report)]
         if sorted(found) != sorted(cases):
             odd = sorted(set(found) ^ set(cases))[0]
             raise MergeError(f'{name} and {first_name} differ in the row '
-                             f'{": ".join(odd)}; measure the same stages.')
+                             f'{": ".join(odd[:2])}, against {odd[2]}; measure the '
+                             'same stages.')
     by_case = [{
-        (row.stage, row.case): row
+        row.key: row
         for row in table.rows_of(report)
     } for report in reports.values()]
     rows = [_median_row([rows[case] for rows in by_case]) for case in cases]

@@ -81,7 +81,8 @@ def test_medians_of_runs(tmp_path):
     for i, (ours, theirs) in enumerate([(2., 10.), (1., 30.), (4., 12.)]):
         rows = [
             row(ours=ours, theirs=theirs, ours_bytes=i, theirs_bytes=8),
-            row(case='other', ours=1., theirs=1.)
+            row(case='other', ours=1., theirs=1.),
+            row(case='other', ours=1., theirs=3., against='Detectron2')
         ]
         # the order of the stages does not matter
         rows = rows[::-1] if i == 1 else rows
@@ -92,11 +93,12 @@ def test_medians_of_runs(tmp_path):
     assert code == 0
     merged = json.loads((out / 'benchmark.json').read_text())
     assert merged['runs'] == 3 and merged['date'] == '2026-01-02'
-    first, second = map(Row.from_dict, merged['rows'])
+    first, second, third = map(Row.from_dict, merged['rows'])
     assert first.ours == [2., 1., 4.] and first.theirs == [10., 30., 12.]
     assert first.ratio == 6. and (first.ours_bytes, first.theirs_bytes) == (1,
                                                                             8)
     assert second.case == 'other' and second.ratio == 1.
+    assert third.case == 'other' and third.ratio == 3.
 
 
 @pytest.mark.parametrize('other, said', [
