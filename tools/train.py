@@ -4,7 +4,7 @@ Example:
     python tools/train.py CONFIG --work-dir work_dirs/run --resume
 
 Exit code: 0 trained, 1 something in config, data or checkpoint cannot be
-used, 2 wrong arguments.
+used, 2 wrong arguments, 75 ended by SIGTERM with everything saved (--resume).
 """
 import argparse
 import os

@@ -21,6 +21,7 @@ custom_hooks = [
     dict(type='LabelSpaceCheckHook'),
     dict(type='NonFiniteLossHook'),
     dict(type='MetricsJsonHook'),
+    dict(type='PreemptionHook'),
 ]
 
 # weights and features as fast convolutions want them; same results

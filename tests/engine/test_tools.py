@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import pickle
+import signal
 import subprocess
 import sys
 
@@ -68,6 +69,28 @@ def test_train_resume_and_test(config, tmp_path, monkeypatch, capfd):
     assert len(pickle.loads(out.read_bytes())) == 7
     metrics = json.loads((tmp_path / 'eval' / 'metrics.json').read_text())
     assert metrics['toy/n'] == 7 and metrics['toy/empty'] is None
+
+
+def test_a_run_that_is_told_to_end_saves(config, tmp_path, monkeypatch, capfd):
+    cfg = Config.fromfile(config)
+    cfg.custom_hooks.append(dict(type='PreemptionHook'))
+    cfg.dump(config)
+    forward = toy.ToyModel.forward
+
+    def told(self, *args, **kwargs):
+        if self.calls == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return forward(self, *args, **kwargs)
+
+    monkeypatch.setattr(toy.ToyModel, 'forward', told)
+    run = tmp_path / 'run'
+    assert call(monkeypatch, 'train', config, '--work-dir', run) == 75
+    said = capfd.readouterr().err
+    assert 'iter_7.pth is complete. Continue with --resume.' in said
+    monkeypatch.undo()
+    assert call(monkeypatch, 'train', config, '--work-dir', run,
+                '--resume') == 0
+    assert 'continues at iteration 7 of 10' in capfd.readouterr().out
 
 
 def test_train_options(config, tmp_path, monkeypatch):

@@ -15,13 +15,14 @@ from .command import (draw_test_pictures, one_line, require_panoptic,
                       run_to_exit_code, tool_config)
 from .distributed import launched_world_size, on_cpu
 from .errors import (AutoScaleError, CheckpointError, EngineError, LaunchError,
-                     NonFiniteLossError)
+                     NonFiniteLossError, PreemptedError)
 from .hooks import (AlternateLossesHook, MetricsJsonHook, NonFiniteLossHook,
                     flat_metrics)
 from .label_check import LabelSpaceCheckHook, check_class_counts
 from .loops import ResumableIterTrainLoop
 from .memory_format import apply_memory_format
 from .panoptic_only import enable_panoptic_only
+from .preemption import PreemptionHook
 from .randomness import (SeededDatasetMixin, SeededIndex, derive_seed,
                          seed_generators, seeded)
 from .runner import PanopticRunner
@@ -35,11 +36,11 @@ __all__ = [
     'ClassUniformInfiniteSampler', 'CpuAmpOptimWrapper', 'EngineError',
     'LabelSpaceCheckHook', 'LaunchError', 'MatchReport', 'MetricsJsonHook',
     'NonFiniteLossError', 'NonFiniteLossHook', 'PanopticRunner',
-    'ResumableAspectRatioBatchSampler', 'ResumableInfiniteSampler',
-    'ResumableIterTrainLoop', 'SafeCheckpointHook', 'SeededDatasetMixin',
-    'SeededIndex', 'apply_memory_format', 'batch_size_warning',
-    'check_class_counts', 'derive_seed', 'draw_test_pictures',
-    'effective_batch', 'enable_amp', 'enable_auto_scale',
+    'PreemptedError', 'PreemptionHook', 'ResumableAspectRatioBatchSampler',
+    'ResumableInfiniteSampler', 'ResumableIterTrainLoop', 'SafeCheckpointHook',
+    'SeededDatasetMixin', 'SeededIndex', 'apply_memory_format',
+    'batch_size_warning', 'check_class_counts', 'derive_seed',
+    'draw_test_pictures', 'effective_batch', 'enable_amp', 'enable_auto_scale',
     'enable_panoptic_only', 'enable_test_amp', 'enable_tta', 'flat_metrics',
     'half_precision', 'latest_checkpoint', 'launched_world_size',
     'load_weights', 'on_cpu', 'one_line', 'read_checkpoint',

@@ -78,6 +78,13 @@ class SafeCheckpointHook(CheckpointHook):
             super().after_val_epoch(runner, metrics)
             self._delete_old()
 
+    def save_now(self, runner: Any, iteration: int) -> None:
+        """Save after this iteration, whatever the interval; all ranks."""
+        runner.logger.info(f'Saving checkpoint at {iteration} iterations')
+        self._save_checkpoint_with_step(
+            runner, iteration, meta=dict(epoch=runner.epoch, iter=iteration))
+        self._delete_old()
+
     def _delete_old(self) -> None:
         best = getattr(self, 'best_ckpt_path_dict', {}).values()
         self.file_backend.flush(keep=[

@@ -76,7 +76,7 @@ def run_to_exit_code(run: Callable[[], None]) -> int:
     Other exceptions are programming errors and keep their traceback.
 
     Returns:
-        int: 0, or 1 after an error.
+        int: 0, 1 after an error, 75 for a run that was told to end.
     """
     try:
         run()
@@ -89,7 +89,7 @@ def run_to_exit_code(run: Callable[[], None]) -> int:
                     'may read and write there, and the room on the disk.')
         prefix = f'[rank {get_rank()}] ' if is_distributed() else ''
         print(f'{prefix}error: {text}', file=sys.stderr)
-        return 1
+        return getattr(error, 'exit_code', 1)
     finally:
         if is_distributed() and sys.exc_info()[0] is None:
             torch_dist.destroy_process_group()

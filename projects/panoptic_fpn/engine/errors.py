@@ -18,6 +18,13 @@ class NonFiniteLossError(EngineError):
     """A loss, or a weight about to be saved, is NaN or infinite."""
 
 
+class PreemptedError(EngineError):
+    """The run was told to end, and has saved."""
+
+    #: sysexits.h's EX_TEMPFAIL: try again.
+    exit_code = 75
+
+
 class LaunchError(EngineError):
     """Processes cannot be started as the launcher asks."""
 

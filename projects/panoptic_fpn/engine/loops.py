@@ -165,6 +165,11 @@ class ResumableIterTrainLoop(IterBasedTrainLoop):
         done = self.runner.message_hub.get_info(VAL_ITER, 0)
         return self._iter > 0 and self._iter != done and self._val_due()
 
+    def repeat_validation(self) -> None:
+        """The one that is under way does not count: a checkpoint that is
+        saved now has it repeated."""
+        self.runner.message_hub.update_info(VAL_ITER, 0)
+
     def _validate(self) -> None:
         # Noted before, so that a checkpoint which the validation itself
         # rewrites (new best) already carries it.
