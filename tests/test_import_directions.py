@@ -20,7 +20,10 @@ _BASE = {
 _MIDDLE = {
     'models', 'datasets', 'transforms', 'metrics', 'visualization', 'engine'
 }
-_TOP = {'apis', 'analysis', 'checkpoints', 'converters', 'paper'}
+_TOP = {
+    'apis', 'analysis', 'checkpoints', 'converters', 'dataset_check', 'deploy',
+    'paper', 'report', 'submission'
+}
 _ALL = _BASE | _MIDDLE | _TOP
 
 #: What each part of the package may import from other parts. '' is the

@@ -6,7 +6,8 @@ runner_type = 'PanopticRunner'
 
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
-    logger=dict(type='LoggerHook', interval=50),
+    # scores by iteration: an iteration-based run has but one epoch
+    logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(
         type='SafeCheckpointHook',
@@ -21,6 +22,7 @@ custom_hooks = [
     dict(type='LabelSpaceCheckHook'),
     dict(type='NonFiniteLossHook'),
     dict(type='MetricsJsonHook'),
+    dict(type='RunRecordHook'),
     dict(type='PreemptionHook'),
 ]
 

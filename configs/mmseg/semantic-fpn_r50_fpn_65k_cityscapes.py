@@ -135,6 +135,7 @@ custom_hooks = [
     dict(type='mmdet.LabelSpaceCheckHook'),
     dict(type='mmdet.NonFiniteLossHook'),
     dict(type='mmdet.MetricsJsonHook'),
+    dict(type='mmdet.RunRecordHook'),
     dict(type='mmdet.PreemptionHook'),
 ]
 

@@ -25,6 +25,7 @@ from .panoptic_only import enable_panoptic_only
 from .preemption import PreemptionHook
 from .randomness import (SeededDatasetMixin, SeededIndex, derive_seed,
                          seed_generators, seeded)
+from .record import RunRecordHook, run_record
 from .runner import PanopticRunner
 from .samplers import (ClassUniformInfiniteSampler,
                        ResumableAspectRatioBatchSampler,
@@ -37,13 +38,13 @@ __all__ = [
     'LabelSpaceCheckHook', 'LaunchError', 'MatchReport', 'MetricsJsonHook',
     'NonFiniteLossError', 'NonFiniteLossHook', 'PanopticRunner',
     'PreemptedError', 'PreemptionHook', 'ResumableAspectRatioBatchSampler',
-    'ResumableInfiniteSampler', 'ResumableIterTrainLoop', 'SafeCheckpointHook',
-    'SeededDatasetMixin', 'SeededIndex', 'apply_memory_format',
-    'batch_size_warning', 'check_class_counts', 'derive_seed',
-    'draw_test_pictures', 'effective_batch', 'enable_amp', 'enable_auto_scale',
-    'enable_panoptic_only', 'enable_test_amp', 'enable_tta', 'flat_metrics',
-    'half_precision', 'latest_checkpoint', 'launched_world_size',
-    'load_weights', 'on_cpu', 'one_line', 'read_checkpoint',
-    'require_panoptic', 'run_to_exit_code', 'scale_to_batch',
-    'seed_generators', 'seeded', 'tool_config'
+    'ResumableInfiniteSampler', 'ResumableIterTrainLoop', 'RunRecordHook',
+    'SafeCheckpointHook', 'SeededDatasetMixin', 'SeededIndex',
+    'apply_memory_format', 'batch_size_warning', 'check_class_counts',
+    'derive_seed', 'draw_test_pictures', 'effective_batch', 'enable_amp',
+    'enable_auto_scale', 'enable_panoptic_only', 'enable_test_amp',
+    'enable_tta', 'flat_metrics', 'half_precision', 'latest_checkpoint',
+    'launched_world_size', 'load_weights', 'on_cpu', 'one_line',
+    'read_checkpoint', 'require_panoptic', 'run_record', 'run_to_exit_code',
+    'scale_to_batch', 'seed_generators', 'seeded', 'tool_config'
 ]

@@ -16,7 +16,7 @@ from mmengine.config import Config
 from mmengine.dist import (broadcast_object_list, is_main_process,
                            sync_random_seed)
 from mmengine.fileio import join_path
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 
@@ -27,12 +27,14 @@ from .checkpoint_io import (is_local, latest_checkpoint, read_checkpoint,
 from .checkpoint_match import (EXACT, FINETUNE, RESUME, bare_model,
                                load_weights, pretrained_weights, require,
                                require_pretrained, require_run_state)
+from .config_difference import classes_warning, model_warning
 from .distributed import (cpu_wrapper_cfg, init_process_group,
                           launched_world_size, on_cpu, without_sync_bn)
 from .errors import CheckpointError, EngineError, NonFiniteLossError
 from .hooks import PlainCheckpointHook
 from .memory_format import apply_memory_format
 from .network_checkpoints import load_networks, require_all_networks
+from .record import run_record
 
 #: Key of ``checkpoint['meta']``: what else the batch stream depends on.
 _STREAM = 'data_stream'
@@ -237,10 +239,12 @@ class PanopticRunner(Runner):
         if policy == RESUME:
             require_run_state(checkpoint, filename)
             self._check_stream(checkpoint, filename)
+            self._check_averages(checkpoint, filename)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         if policy == EXACT:
             require_all_networks(self.model, checkpoint['state_dict'],
                                  filename)
+            self._warn_of_differences(checkpoint, filename)
         report = load_weights(self.model, checkpoint['state_dict'],
                               revise_keys)
         warning = require(report, policy, filename)
@@ -251,6 +255,25 @@ class PanopticRunner(Runner):
                          f'{filename}')
         return checkpoint
 
+    def _warn_of_differences(self, checkpoint: dict, filename: str) -> None:
+        """Of the model and the classes that a test takes as trained."""
+        meta = checkpoint.get('meta') or {}
+        model = self.cfg.get('model') or {}
+        loops = [
+            loop for loop in (self._test_loop, self._val_loop)
+            if isinstance(loop, BaseLoop)
+        ]
+        data = loops[0].dataloader.dataset if loops else None
+        warnings = (
+            # test-time augmentation wraps the model
+            model_warning(
+                meta.get('cfg') or '', model.get('module', model), filename),
+            classes_warning(
+                meta.get('dataset_meta'), getattr(data, 'metainfo', None),
+                filename))
+        for warning in filter(None, warnings):
+            self.logger.warning(warning)
+
     def _load_networks(self, paths: Sequence[str], policy: str,
                        map_location: Any,
                        revise_keys: List[Tuple[str, str]]) -> dict:
@@ -258,6 +281,10 @@ class PanopticRunner(Runner):
                                                      map_location, revise_keys)
         for warning in warnings:
             self.logger.warning(warning)
+        # hooks that keep weights of their own, as EMAHook does, take these
+        self.call_hook(
+            'after_load_checkpoint',
+            checkpoint=dict(state_dict=bare_model(self.model).state_dict()))
         self._has_loaded = True
         self.logger.info(f'Loaded {len(report.loaded)} tensors from '
                          f'{", ".join(paths)}')
@@ -300,6 +327,7 @@ class PanopticRunner(Runner):
         """
         self._check_weights(filename)
         meta = dict(meta or {}, **{_STREAM: self._stream()})
+        meta['record'] = run_record(self, self.train_dataloader.dataset)
         kwargs = dict(
             file_client_args=file_client_args,
             save_optimizer=save_optimizer,
@@ -340,6 +368,21 @@ class PanopticRunner(Runner):
             per_iteration, _ = effective_batch(self.cfg, self.world_size)
         return dict(
             world_size=self.world_size, images_per_iteration=per_iteration)
+
+    def _check_averages(self, checkpoint: dict, filename: str) -> None:
+        """With EMAHook the weights of a file are averages, which it swaps for
+        those of the run.
+
+        Raises:
+            CheckpointError: There is no such hook to do so.
+        """
+        if 'ema_state_dict' in checkpoint and not any(
+                isinstance(hook, EMAHook) for hook in self.hooks):
+            raise CheckpointError(
+                f'Checkpoint {filename} was written with EMAHook: its weights '
+                'are averages, from which no run continues. Resume with '
+                'EMAHook in custom_hooks, or use it as load_from to '
+                'fine-tune.')
 
     def _check_stream(self, checkpoint: dict, filename: str) -> None:
         meta = checkpoint['meta']

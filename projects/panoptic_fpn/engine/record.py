@@ -1,0 +1,182 @@
+"""What a number was made with: config, code, versions, data, weights, seed.
+
+``record.json`` beside ``metrics.json``, and ``meta['record']`` of a checkpoint
+(without the config, which MMEngine keeps there).
+"""
+import hashlib
+import importlib.metadata
+import json
+import os
+import os.path as osp
+import platform
+import subprocess
+import sys
+import time
+from functools import lru_cache
+from typing import Any, Dict, List, Optional, Sequence, Union
+
+import torch
+from mmdet.registry import HOOKS
+from mmengine.dist import master_only
+from mmengine.fileio import get
+from mmengine.hooks import Hook
+
+from ..files import write_bytes
+from .label_check import leaf_datasets
+
+_REPOSITORY = osp.dirname(osp.abspath(__file__))
+#: Distributions by import name; the maintained forks have others.
+_PACKAGES = dict(
+    mmengine=('mmengine', 'onedl-mmengine'),
+    mmcv=('mmcv', 'onedl-mmcv'),
+    mmdet=('mmdet', 'onedl-mmdetection'),
+    mmseg=('mmsegmentation', 'onedl-mmsegmentation'),
+    numpy=('numpy', ),
+    opencv=('opencv-python', 'opencv-python-headless'),
+    pycocotools=('pycocotools', ),
+    hotcoco=('hotcoco', ))
+
+
+@lru_cache(maxsize=None)
+def revision() -> Optional[str]:
+    """Of this project's git; '-dirty' with changes that are not committed.
+
+    Returns:
+        str or None: None where it is not in git.
+    """
+    try:
+        git = subprocess.run(['git', 'describe', '--always', '--dirty'],
+                             cwd=_REPOSITORY,
+                             capture_output=True,
+                             text=True,
+                             timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return git.stdout.strip() or None if git.returncode == 0 else None
+
+
+@lru_cache(maxsize=None)
+def versions() -> Dict[str, Optional[str]]:
+    """Of Python, torch and what the scores come from; None: not here."""
+    found = dict(
+        python=platform.python_version(),
+        torch=torch.__version__,
+        cuda=torch.version.cuda)
+    for name, distributions in _PACKAGES.items():
+        found[name] = next(filter(None, map(_version, distributions)), None)
+    return found
+
+
+def _version(distribution: str) -> Optional[str]:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def fingerprint(path: str,
+                backend_args: Optional[dict] = None) -> Optional[str]:
+    """SHA-256 of a file's content, 64 hexadecimal digits.
+
+    Args:
+        path (str): A file, or anything mmengine's fileio reads.
+        backend_args (dict, optional): Of mmengine's fileio.
+
+    Returns:
+        str or None: None where it cannot be read.
+    """
+    try:
+        stat = os.stat(path)
+        return _local_fingerprint(path, stat.st_mtime_ns, stat.st_size)
+    except OSError:
+        pass
+    try:
+        return hashlib.sha256(get(path, backend_args)).hexdigest()
+    except Exception:  # whatever a backend raises: the score counts more
+        return None
+
+
+@lru_cache(maxsize=64)
+def _local_fingerprint(path: str, changed: int, size: int) -> str:
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        for block in iter(lambda: file.read(1 << 20), b''):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def data_record(dataset: Any) -> List[dict]:
+    """What each data set (inside wrappers) reads.
+
+    Returns:
+        list[dict]: type, number of images, annotation file and its SHA-256.
+    """
+    found = []
+    for leaf in leaf_datasets(dataset):
+        path = getattr(leaf, 'ann_file', None) or None
+        found.append(
+            dict(
+                type=type(leaf).__name__,
+                images=len(leaf),
+                ann_file=path,
+                sha256=path
+                and fingerprint(path, getattr(leaf, 'backend_args', None))))
+    return found
+
+
+def weights_record(files: Union[str, Sequence[str], None]) -> List[dict]:
+    """File and SHA-256 of each checkpoint of ``load_from``."""
+    if not files:
+        return []
+    files = [files] if isinstance(files, str) else files
+    return [dict(file=file, sha256=fingerprint(file)) for file in files]
+
+
+def run_record(runner: Any, dataset: Any = None) -> dict:
+    """Record of a run.
+
+    Args:
+        runner (PanopticRunner): The runner.
+        dataset (Dataset, optional): What is evaluated, or trained on.
+
+    Returns:
+        dict: Plain values.
+    """
+    return dict(
+        date=time.strftime('%Y-%m-%d %H:%M:%S %z'),
+        command=sys.argv,
+        config=runner.cfg.filename,
+        revision=revision(),
+        versions=versions(),
+        seed=getattr(runner, 'base_seed', runner.seed),
+        processes=runner.world_size,
+        weights=weights_record(runner.cfg.get('load_from')),
+        data=[] if dataset is None else data_record(dataset))
+
+
+@HOOKS.register_module()
+class RunRecordHook(Hook):
+    """Writes ``work_dir/record.json`` at each evaluation.
+
+    :func:`run_record` of the evaluated data, the iteration and the whole text
+    of the config.
+    """
+
+    def after_val_epoch(self,
+                        runner: Any,
+                        metrics: Optional[dict] = None) -> None:
+        self._write(runner, runner.val_loop)
+
+    def after_test_epoch(self,
+                         runner: Any,
+                         metrics: Optional[dict] = None) -> None:
+        self._write(runner, runner.test_loop)
+
+    @master_only
+    def _write(self, runner: Any, loop: Any) -> None:
+        record = dict(
+            run_record(runner, loop.dataloader.dataset),
+            iteration=runner.iter,
+            config_text=runner.cfg.pretty_text)
+        text = json.dumps(record, indent=1, default=str) + '\n'
+        write_bytes(osp.join(runner.work_dir, 'record.json'), text.encode())
