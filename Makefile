@@ -3,6 +3,7 @@
 # PYTHON       `make demo PYTHON=python`: an environment of your own, e.g. with
 #              a CUDA build of torch. It is checked and never changed.
 #              Default: .venv, made here, whatever else is activated.
+# ONEDL=1      `make test ONEDL=1`: the maintained forks, in .venv-onedl
 # TORCH_INDEX  where .venv takes torch from, e.g. the CPU wheels of pytorch.org
 # DEMO_CONFIG, DEMO_DIR, PYTEST_ARGS, BENCHMARK_ARGS
 #
@@ -16,14 +17,14 @@ BENCHMARK_ARGS ?=
 
 # Only from the command line: a PYTHON that some shell exports is no choice.
 ifneq ($(origin PYTHON),command line)
-  PYTHON  := .venv/bin/python
+  PYTHON  := .venv$(if $(ONEDL),-onedl)/bin/python
   runtime := tools/setup_env.sh runtime
   tests   := tools/setup_env.sh tests
 else
   runtime := $(PYTHON) tools/check_env.py
   tests   := $(runtime)
 endif
-export TORCH_INDEX
+export TORCH_INDEX ONEDL
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow benchmark lint check env clean-env
@@ -61,5 +62,5 @@ env: ## Only make or complete the environment
 check: ## Print versions and what would not work
 	@$(PYTHON) tools/check_env.py
 
-clean-env: ## Remove .venv
-	rm -rf .venv
+clean-env: ## Remove .venv (ONEDL=1: that of the forks)
+	rm -rf .venv$(if $(ONEDL),-onedl)

@@ -104,6 +104,22 @@ def test_tests_need_two_more_steps(clone):
     assert run(clone)[1] == []
 
 
+def test_the_forks_have_an_environment_of_their_own(clone):
+    process, calls = run(clone, ONEDL='1')
+    assert process.returncode == 0, process.stdout
+    assert (clone / '.venv-onedl').exists() and not (clone / '.venv').exists()
+    installed = [call for call in calls if '-m pip' in call]
+    assert [name.rsplit('/', 1)[1] for name in installed] == [
+        'build.txt', 'torch.txt', 'runtime.txt', 'onedl.txt'
+    ]
+    assert '--no-deps' in installed[-1]
+    # what the forks replace is not installed beside them
+    runtime = (clone / '.venv-onedl/.stamps/runtime.txt').read_text()
+    assert 'numpy==' in runtime and 'mmdet==' not in runtime
+    assert run(clone, ONEDL='1')[1] == []
+    assert len(run(clone)[1]) > 4 and (clone / '.venv').exists()
+
+
 def test_the_machine_is_checked_before_anything_is_made(clone):
     process, calls = run(clone, FAIL='check_env.py machine')
     assert process.returncode != 0

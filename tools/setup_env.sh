@@ -12,12 +12,13 @@
 # continues where it stopped and a changed pin is followed. With all stamps
 # valid nothing is run.
 #
+# ONEDL=1       the maintained forks (requirements/onedl.txt) in .venv-onedl
 # TORCH_INDEX   package index for torch alone (default: the usual one)
 # MAX_JOBS      compilers that run at once (default: by cores and memory)
 # FORCE_CUDA=1  compile mmcv's CUDA operators although no GPU is visible
 set -euo pipefail
 cd "$(dirname "$0")/.."
-VENV=.venv
+VENV=.venv${ONEDL:+-onedl}
 STAMPS=$VENV/.stamps
 PY=$VENV/bin/python
 
@@ -154,6 +155,20 @@ compile_mmcv() {  # PIP OPTIONS
 
 install_runtime() { pip_logged runtime install -r requirements/runtime.txt; }
 
+# The forks have the import names of these three.
+install_runtime_of_forks() {
+  grep -vE '^(mmengine|mmdet|mmsegmentation)==' requirements/runtime.txt \
+    >"$STAMPS/runtime.txt"
+  pip_logged runtime install -r "$STAMPS/runtime.txt"
+}
+
+install_forks() {
+  MMCV_WITH_OPS=1 MAX_JOBS=${MAX_JOBS:-$(jobs_that_fit)} pip_logged forks \
+    install --no-deps --no-build-isolation -r requirements/onedl.txt
+  "$PY" -c 'import mmcv.ops' || die 'onedl-mmcv has no operators: another' \
+    'torch compiled it? run make clean-env ONEDL=1 with PIP_NO_CACHE_DIR=1.'
+}
+
 check_runtime() {
   "$PY" tools/check_env.py || die 'the environment is not usable, see above.'
 }
@@ -184,13 +199,21 @@ step build 'pip, setuptools and what compiles mmcv' install_build \
   requirements/build.txt
 step torch 'about 200 MB for CPUs, several GB with CUDA; minutes' \
   install_torch requirements/torch.txt
-step mmcv "compiling its operators, 12 minutes on 2 cores (seconds where pip \
+if [ -n "${ONEDL:-}" ]; then
+  step runtime 'what the forks need; a minute' install_runtime_of_forks \
+    requirements/runtime.txt
+  step forks "compiling onedl-mmcv's operators, 12 minutes on 2 cores (seconds \
+where pip kept the wheel)" install_forks requirements/onedl.txt
+else
+  step mmcv "compiling its operators, 12 minutes on 2 cores (seconds where pip \
 kept the wheel)" install_mmcv requirements/mmcv.txt
-step runtime 'mmengine, mmdet, mmsegmentation and the rest; a minute' \
-  install_runtime requirements/runtime.txt
+  step runtime 'mmengine, mmdet, mmsegmentation and the rest; a minute' \
+    install_runtime requirements/runtime.txt
+fi
 step check 'every package is imported once' check_runtime
 if [ "$1" = tests ]; then
-  step tests 'pytest, flake8, isort' install_tests requirements/tests.txt
+  step tests 'pytest, flake8, isort, and what optional tools need; a minute' \
+    install_tests requirements/{tests,browser,webdemo,onnx,logging}.txt
   step oracle 'panopticapi, which the tests compare with' install_oracle \
     requirements/oracle.txt
 fi
