@@ -2,6 +2,8 @@
 that nobody stopped."""
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -169,6 +171,27 @@ def test_what_cannot_be_saved_is_told(tmp_path):
                                                     'out_0.txt').read_text()
     with pytest.raises(EngineError, match='SIGNOTHING'):
         PreemptionHook(['SIGNOTHING'])
+
+
+def test_workers_end_with_their_parent(tmp_path):
+    """Python ends those of a persistent loader by SIGTERM, and waits."""
+    cfg = toy.toy_config(
+        tmp_path, max_iters=5, num_workers=2, custom_hooks=HOOKS)
+    cfg.update(
+        custom_imports=dict(
+            imports=['tests.engine.toy'], allow_failed_imports=False))
+    cfg.dump(tmp_path / 'config.py')
+    tool = toy.REPO_ROOT / 'tools' / 'train.py'
+    run = subprocess.run([
+        sys.executable,
+        str(tool),
+        str(tmp_path / 'config.py'), '--work-dir',
+        str(tmp_path)
+    ],
+                         capture_output=True,
+                         timeout=120)
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / 'iter_5.pth').is_file()
 
 
 def test_exit_code(capsys):

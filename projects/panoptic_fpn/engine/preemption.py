@@ -4,6 +4,7 @@ Slurm sends SIGTERM (or what ``--signal`` names) to all processes of a job
 some seconds before it takes the machine away, and so do Kubernetes and
 ``kill``.
 """
+import os
 import signal
 import threading
 from functools import partial
@@ -25,8 +26,9 @@ class PreemptionHook(Hook):
     All processes stop after the same iteration, whichever got the signal, so
     ``--resume`` continues as if nothing had been. In a validation each one
     stops on its own (all get the signal), and the validation is repeated.
-    Workers of the loaders, which get it as well, ignore it: their last batches
-    are still needed. A second signal ends the process at once.
+    Workers of the loaders, which get it as well, obey their parent alone,
+    because their last batches are still needed. A second signal ends the
+    process at once.
 
     Args:
         signals (Sequence[str]): Names of the signals. Slurm's
@@ -59,7 +61,7 @@ class PreemptionHook(Hook):
             return
         loops = runner.train_loop, runner.val_loop
         for loader in (loop.dataloader for loop in loops if loop is not None):
-            loader.worker_init_fn = partial(_ignore, self.signals,
+            loader.worker_init_fn = partial(_outlive, self.signals,
                                             loader.worker_init_fn)
         if threading.current_thread() is not threading.main_thread():
             return  # of a notebook, perhaps; Python cannot handle it there
@@ -122,10 +124,21 @@ def _checkpoint_hook(runner: Any) -> Optional[SafeCheckpointHook]:
          if isinstance(hook, SafeCheckpointHook) and not hook.by_epoch), None)
 
 
-def _ignore(signals: Sequence[int], then: Optional[Callable],
-            worker_id: int) -> None:
-    """First thing that a worker of a loader does."""
-    for number in signals:
-        signal.signal(number, signal.SIG_IGN)
+def _outlive(signals: Sequence[int], then: Optional[Callable],
+             worker_id: int) -> None:
+    """First thing that a worker of a loader does: obey its parent alone.
+
+    torch and Python end a worker by SIGTERM, and wait until it has ended.
+    """
+    if hasattr(signal, 'sigwaitinfo'):
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        threading.Thread(
+            target=_obey, args=(signals, os.getppid()), daemon=True).start()
     if then is not None:
         then(worker_id)
+
+
+def _obey(signals: Sequence[int], parent: int) -> None:
+    while signal.sigwaitinfo(signals).si_pid != parent:
+        pass
+    os._exit(0)
