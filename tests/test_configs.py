@@ -12,8 +12,9 @@ import projects.panoptic_fpn  # noqa: F401  registers
 ROOT = Path(__file__).resolve().parents[1] / 'configs'
 CONFIGS = sorted(
     str(path.relative_to(ROOT)) for path in ROOT.rglob('*.py')
-    # configs of mmseg's segmentors: tests/models/test_mmseg_training.py
-    if not {'_base_', 'mmseg'} & set(path.parts))
+    # configs of mmseg's segmentors: tests/models/test_mmseg_training.py;
+    # with other heads and backbones: tests/test_options_configs.py
+    if not {'_base_', 'mmseg', 'options'} & set(path.parts))
 COCO = 'coco/panoptic-fpn_r50_fpn_1x_coco.py'
 CITYSCAPES = 'cityscapes/panoptic-fpn_r50_fpn_65k_cityscapes.py'
 # Table 1b's entry has a protocol of its own: tests/datasets/test_coco_stuff.py

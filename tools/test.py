@@ -46,7 +46,8 @@ def parse_args():
     parser.add_argument(
         '--tta',
         action='store_true',
-        help='average over the augmentations of the config\'s tta_pipeline')
+        help='average over the augmentations of the config\'s tta_pipeline; '
+        'without one, over three sizes and their mirror images')
     parser.add_argument(
         '--amp',
         action='store_true',

@@ -6,6 +6,9 @@ import pickle
 import signal
 import warnings
 from collections import Counter, OrderedDict
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -168,6 +171,43 @@ def test_code_is_not_run(tmp_path):
     with pytest.raises(CheckpointError, match='evil.pth'):
         read_checkpoint(str(path))
     assert not mark.exists()
+
+
+@pytest.fixture
+def served(tmp_path):
+    """A file that would make a folder, at an http address."""
+    content = tmp_path / 'content'
+    content.mkdir()
+    trap = tmp_path / 'trap'
+
+    class Bad:
+
+        def __reduce__(self):
+            return os.mkdir, (str(trap), )
+
+    with open(content / 'bad.pth', 'wb') as file:
+        pickle.dump(dict(state_dict=Bad()), file)
+    handler = partial(SimpleHTTPRequestHandler, directory=str(content))
+    server = ThreadingHTTPServer(('127.0.0.1', 0), handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f'http://127.0.0.1:{server.server_port}/bad.pth', trap
+    server.shutdown()
+
+
+def test_code_of_a_remote_file_is_not_run(served, tmp_path, monkeypatch):
+    """torch.hub, which reads addresses, has its protection off."""
+    url, trap = served
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'hub'))
+    monkeypatch.setenv('no_proxy', '127.0.0.1')
+    with pytest.raises(CheckpointError, match='bad.pth'):
+        read_checkpoint(url)
+    cfg = toy.toy_config(
+        tmp_path / 'run',
+        model=dict(init_cfg=dict(type='Pretrained', checkpoint=url)))
+    with pytest.raises(CheckpointError, match='could run code'):
+        toy.PanopticRunner.from_cfg(cfg).train()
+    assert not trap.exists()
+    assert 'TORCH_FORCE_WEIGHTS_ONLY_LOAD' not in os.environ
 
 
 def test_bare_weights_are_read(tmp_path):

@@ -135,6 +135,12 @@ def test_a_resume_without_the_hook_is_refused(tmp_path, whole):
     config.load_from = str(whole / 'iter_10.pth')
     with pytest.raises(CheckpointError, match='written with EMAHook.*custom'):
         PanopticRunner.from_cfg(config).train()
+    # and one of another model says what differs, as without the hook
+    config = toy.toy_config(
+        tmp_path, resume=True, model=dict(rows=4), **options())
+    config.load_from = str(whole / 'iter_10.pth')
+    with pytest.raises(CheckpointError, match='head.weight has 3 rows'):
+        PanopticRunner.from_cfg(config).train()
     # fine-tuning from them is what they are for
     config = toy.toy_config(tmp_path, max_iters=1)
     config.load_from = str(whole / 'iter_10.pth')

@@ -14,8 +14,9 @@ import os.path as osp
 import pickle
 import re
 from collections import Counter, OrderedDict
-from contextlib import nullcontext
-from typing import Any, Callable, ContextManager, List, Mapping, Optional
+from contextlib import contextmanager, nullcontext
+from typing import (Any, Callable, ContextManager, Iterator, List, Mapping,
+                    Optional, Sequence)
 
 import numpy as np
 import torch
@@ -28,6 +29,8 @@ from .errors import CheckpointError
 #: Suffix of a file that is being written; never a checkpoint.
 PARTIAL_SUFFIX = '.part'
 _HISTORY_KEY = '__history_buffer__'
+#: torch's own switch.
+_FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 _ATOMS = (type(None), bool, int, float, complex, str, bytes, torch.Tensor,
           torch.Size, torch.dtype, torch.device)
 
@@ -161,13 +164,17 @@ def _allow_foreign() -> ContextManager:
     return safe_globals(_foreign_globals()) if safe_globals else nullcontext()
 
 
-def read_checkpoint(filename: str, map_location: Any = 'cpu') -> dict:
+def read_checkpoint(filename: str,
+                    map_location: Any = 'cpu',
+                    keys: Sequence[str] = ('state_dict', )) -> dict:
     """Read a checkpoint with torch's protection on.
 
     Args:
         filename (str): Local path, or an address that MMEngine can load
             (``https://``, ``s3://``, ``open-mmlab://``, ...).
         map_location: As for ``torch.load``.
+        keys (Sequence[str]): Where the weights may be; the first that is
+            there counts.
 
     Returns:
         dict: With ``state_dict``; a file of bare weights is wrapped.
@@ -188,14 +195,33 @@ def read_checkpoint(filename: str, map_location: Any = 'cpu') -> dict:
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError,
             AttributeError, TypeError, AssertionError) as error:
         raise CheckpointError(_damaged(filename, error)) from error
-    checkpoint = _with_state_dict(checkpoint, filename)
+    checkpoint = _with_state_dict(checkpoint, filename, keys)
     _restore_history(checkpoint)
     return checkpoint
 
 
+@contextmanager
+def weights_only() -> Iterator[None]:
+    """torch's protection on, also where others switch it off.
+
+    ``torch.hub``, through which MMEngine reads ``http://`` and
+    ``open-mmlab://``, loads with ``weights_only=False``.
+    """
+    former = os.environ.get(_FORCE)
+    os.environ[_FORCE] = '1'
+    try:
+        yield
+    finally:
+        if former is None:
+            os.environ.pop(_FORCE, None)
+        else:
+            os.environ[_FORCE] = former
+
+
 def _load(filename: str, map_location: Any) -> Any:
     if '://' in filename:
-        return CheckpointLoader.load_checkpoint(filename, map_location)
+        with weights_only():
+            return CheckpointLoader.load_checkpoint(filename, map_location)
     return torch.load(filename, map_location=map_location, weights_only=True)
 
 
@@ -215,13 +241,17 @@ def _damaged(filename: str, error: Exception) -> str:
             'an earlier one.')
 
 
-def _with_state_dict(checkpoint: Any, filename: str) -> dict:
+def _with_state_dict(checkpoint: Any, filename: str,
+                     keys: Sequence[str]) -> dict:
     if isinstance(checkpoint, dict):
-        weights = checkpoint.get('state_dict', checkpoint)
+        key = next((key for key in keys if key in checkpoint), None)
+        weights = checkpoint if key is None else checkpoint[key]
         if isinstance(weights, dict) and weights and all(
                 isinstance(v, torch.Tensor) for v in weights.values()):
-            return (checkpoint if 'state_dict' in checkpoint else dict(
-                state_dict=checkpoint))
+            if key is None:
+                return dict(state_dict=checkpoint)
+            checkpoint['state_dict'] = weights
+            return checkpoint
         found = f'its keys are {[str(key) for key in checkpoint][:8]}'
     else:
         found = f'it holds a {type(checkpoint).__name__}'

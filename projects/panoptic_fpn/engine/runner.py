@@ -5,6 +5,7 @@ accelerator, process start and wrapping are MMEngine's own.
 """
 import os
 import os.path as osp
+import pickle
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 from urllib.error import URLError
@@ -23,10 +24,10 @@ from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from ..allocator import LARGEST_IN_TRAINING, keep_freed_memory
 from .auto_scale import batch_size_warning, effective_batch, scale_to_batch
 from .checkpoint_io import (is_local, latest_checkpoint, read_checkpoint,
-                            to_plain, write_atomically)
-from .checkpoint_match import (EXACT, FINETUNE, RESUME, bare_model,
-                               load_weights, pretrained_weights, require,
-                               require_pretrained, require_run_state)
+                            to_plain, weights_only, write_atomically)
+from .checkpoint_match import (EXACT, FINETUNE, RESUME, MatchReport,
+                               bare_model, load_weights, pretrained_weights,
+                               require, require_pretrained, require_run_state)
 from .config_difference import classes_warning, model_warning
 from .distributed import (cpu_wrapper_cfg, init_process_group,
                           launched_world_size, on_cpu, without_sync_bn)
@@ -175,14 +176,24 @@ class PanopticRunner(Runner):
 
     def _init_model_weights(self) -> None:
         try:
-            super()._init_model_weights()
+            with weights_only():
+                super()._init_model_weights()
+        except pickle.UnpicklingError as error:
+            raise CheckpointError(
+                f'Pretrained weights ({self._pretrained()}) hold python '
+                'objects, which are not loaded because they could run code '
+                f'({error}). Set it to a file of weights alone.') from None
         except URLError as error:
             urls = dict(pretrained_weights(self.cfg.model))
-            named = ', '.join(f'{key}.checkpoint={urls[key]}' for key in urls)
             raise CheckpointError(
                 f'Pretrained weights cannot be downloaded ({error.reason}): '
-                f'{named}. Set it to a file; to train from scratch set '
-                f'{next(iter(urls), "init_cfg")}=None.') from None
+                f'{self._pretrained()}. Set it to a file; to train from '
+                f'scratch set {next(iter(urls), "init_cfg")}=None.') from None
+
+    def _pretrained(self) -> str:
+        """Keys and files of pretrained weights, for messages."""
+        files = dict(pretrained_weights(self.cfg.model))
+        return ', '.join(f'{key}.checkpoint={files[key]}' for key in files)
 
     def val(self) -> dict:
         with self._loading(EXACT):
@@ -374,15 +385,27 @@ class PanopticRunner(Runner):
         those of the run.
 
         Raises:
-            CheckpointError: There is no such hook to do so.
+            CheckpointError: There is no such hook to do so, or it would fail
+                because shapes differ.
         """
-        if 'ema_state_dict' in checkpoint and not any(
-                isinstance(hook, EMAHook) for hook in self.hooks):
+        if 'ema_state_dict' not in checkpoint:
+            return
+        if not any(isinstance(hook, EMAHook) for hook in self.hooks):
             raise CheckpointError(
                 f'Checkpoint {filename} was written with EMAHook: its weights '
                 'are averages, from which no run continues. Resume with '
                 'EMAHook in custom_hooks, or use it as load_from to '
                 'fine-tune.')
+        own = bare_model(self.model).state_dict()
+        shapes = {
+            key: (tuple(value.shape), tuple(own[key].shape))
+            for key, value in checkpoint['state_dict'].items() if key in own
+        }
+        different = {
+            key: pair
+            for key, pair in shapes.items() if pair[0] != pair[1]
+        }
+        require(MatchReport(mismatched=different), RESUME, filename)
 
     def _check_stream(self, checkpoint: dict, filename: str) -> None:
         meta = checkpoint['meta']

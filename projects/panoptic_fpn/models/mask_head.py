@@ -40,14 +40,14 @@ class WindowedMaskHead(FCNMaskHead):
             img_meta (dict): ``ori_shape`` (h, w) and ``scale_factor`` (w, h).
             rcnn_test_cfg (dict): ``mask_thr_binary``.
             rescale (bool): To the original image's size.
-            activate_map (bool): Whether ``mask_preds`` are probabilities of
-                several augmentations.
+            activate_map (bool): Whether ``mask_preds`` are probabilities
+                already, averaged over stages of a cascade or augmentations.
 
         Returns:
             Tensor: bool (n, h, w).
         """
         threshold = rcnn_test_cfg.mask_thr_binary
-        if bboxes.device.type != 'cpu' or activate_map or threshold < 0:
+        if bboxes.device.type != 'cpu' or threshold < 0:
             return super()._predict_by_feat_single(mask_preds, bboxes, labels,
                                                    img_meta, rcnn_test_cfg,
                                                    rescale, activate_map)
@@ -58,10 +58,13 @@ class WindowedMaskHead(FCNMaskHead):
         else:
             width, height = (int(np.round(side * factor.item()))
                              for side, factor in zip((width, height), scale))
+        mask_preds = torch.as_tensor(mask_preds).detach()
         if not self.class_agnostic:
             mask_preds = mask_preds[range(len(labels)), labels][:, None]
-        return paste(mask_preds.detach().sigmoid().float(), bboxes.detach(),
-                     height, width, threshold)
+        if not activate_map:
+            mask_preds = mask_preds.sigmoid()
+        return paste(mask_preds.float(), bboxes.detach(), height, width,
+                     threshold)
 
 
 def paste(probabilities: Tensor, boxes: Tensor, height: int, width: int,

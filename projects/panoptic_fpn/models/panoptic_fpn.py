@@ -9,6 +9,7 @@ from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 import torch
+from mmcv.ops import DeformConv2d, ModulatedDeformConv2d
 from mmdet.models.detectors import TwoStageDetector
 from mmdet.models.roi_heads.bbox_heads import BBoxHead
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead
@@ -17,7 +18,7 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample, SampleList
 from mmdet.utils import ConfigType, OptConfigType
 from mmengine.structures import InstanceData, PixelData
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import PanopticError
 from .panoptic_fusion_head import DEFAULTS
@@ -26,6 +27,9 @@ from .roi_align import SeparableRoIAlign
 
 #: Names of the branches, in the order of their FPN groups.
 BRANCHES = ('instance', 'semantic')
+
+#: Operators of mmcv that take contiguous memory alone, weights too.
+_CONTIGUOUS = (DeformConv2d, ModulatedDeformConv2d)
 
 
 @MODELS.register_module()
@@ -106,6 +110,8 @@ class TwoStagePanopticFPN(TwoStageDetector):
                 panoptic_fusion_head,
                 test_cfg=(test_cfg or {}).get('panoptic')))
         self._guard_region_precision()
+        for module in self._contiguous_modules():
+            take_contiguous(module)
         self.memory_format = torch.contiguous_format
 
     def set_memory_format(self, memory_format: torch.memory_format) -> None:
@@ -118,14 +124,22 @@ class TwoStagePanopticFPN(TwoStageDetector):
                 it, or ``torch.contiguous_format``.
         """
         self.memory_format = memory_format
+        self._lay_out(memory_format)
+
+    def _lay_out(self, memory_format: torch.memory_format) -> None:
         self.to(memory_format=memory_format)
+        for module in self._contiguous_modules():
+            module.to(memory_format=torch.contiguous_format)
+
+    def _contiguous_modules(self) -> List[nn.Module]:
+        return [m for m in self.modules() if isinstance(m, _CONTIGUOUS)]
 
     def init_weights(self) -> None:
         """As mmdet's; the same weights in any memory format."""
         # random numbers are drawn in the order of the memory
-        self.to(memory_format=torch.contiguous_format)
+        self._lay_out(torch.contiguous_format)
         super().init_weights()
-        self.to(memory_format=self.memory_format)
+        self._lay_out(self.memory_format)
 
     @staticmethod
     def _check_weights(loss_weights: Dict[str, float]) -> None:

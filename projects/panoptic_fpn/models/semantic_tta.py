@@ -8,7 +8,7 @@ Out   as ``TwoStagePanopticFPN.predict`` of a model with a semantic branch
 The sum of the probabilities and one augmentation's are held, whatever the
 number of augmentations.
 """
-from typing import List, Optional, Sequence, Union
+from typing import List, Optional, Sequence, Tuple, Union
 
 import torch
 from mmdet.registry import MODELS
@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from ..errors import PanopticError
 
-#: Axes of (K, h, w) that a flip reverses.
-_FLIPPED = dict(horizontal=(2, ), vertical=(1, ), diagonal=(1, 2))
+#: Axes of maps (..., h, w) that a flip reverses.
+_FLIPPED = dict(horizontal=(-1, ), vertical=(-2, ), diagonal=(-2, -1))
 
 
 @MODELS.register_module()
@@ -56,12 +56,14 @@ class SemanticTTAModel(BaseTTAModel):
         if getattr(self.module, 'semantic_head', None) is None:
             raise PanopticError(
                 f'SemanticTTAModel: {name} has no semantic branch, and '
-                'augmentations are averaged of that alone. Leave --tta out.')
+                "augmentations are averaged of that alone. Set tta_model.type="
+                "'PanopticTTAModel', or leave --tta out.")
         if getattr(self.module, 'roi_head', None) is not None:
             raise PanopticError(
                 f'SemanticTTAModel: {name} has a region branch, whose '
-                'instances are not merged over augmentations. Leave --tta '
-                'out, or set model.loss_weights.instance=0.')
+                'instances are not merged over augmentations. Set '
+                "tta_model.type='PanopticTTAModel', or "
+                'model.loss_weights.instance=0.')
 
     @torch.no_grad()
     def test_step(self, data: dict) -> SampleList:
@@ -75,13 +77,7 @@ class SemanticTTAModel(BaseTTAModel):
             list[:obj:`DetDataSample`]: Samples of the first augmentation with
             ``pred_sem_seg`` and ``pred_panoptic_seg`` at the original size.
         """
-        if not isinstance(data['inputs'][0], Sequence):
-            raise PanopticError(
-                'SemanticTTAModel: its data were not augmented. Test with '
-                '--tta, which sets the tta_pipeline of the config.')
-        batches = [
-            dict(zip(data, augmented)) for augmented in zip(*data.values())
-        ]
+        batches = augmented_batches(data, type(self).__name__)
         totals: List[Tensor] = []
         samples = [
             self._add_scores(batch, totals, alone=len(batches) == 1)
@@ -98,32 +94,69 @@ class SemanticTTAModel(BaseTTAModel):
 
         Args:
             batch (dict): Data of one augmentation.
-            totals (list[Tensor]): Sums (K, h, w), empty before the first.
-            alone (bool): Whether it is the only one. Its logits then stand
-                for themselves: rounding of their probabilities must not
-                decide between two classes.
+            totals (list[Tensor]): As of :func:`add_scores`.
+            alone (bool): As of :func:`add_scores`.
 
         Returns:
             list[:obj:`DetDataSample`]: The samples of this augmentation.
         """
         model = self.module
         batch = model.data_preprocessor(batch, False)
-        samples = batch['data_samples']
         feats = model.branch_features(
             model.extract_feat(batch['inputs']), 'semantic')
-        metas = [sample.metainfo for sample in samples]
-        logits = model.semantic_head.predict(feats, metas, rescale=True)
-        for index, (single, meta) in enumerate(zip(logits, metas)):
-            scores = single if alone else single.softmax(dim=0)
-            if meta.get('flip'):
-                scores = scores.flip(_FLIPPED[meta['flip_direction']])
-            if index == len(totals):
-                totals.append(scores)
-            else:
-                totals[index] += scores
-        return samples
+        metas = [sample.metainfo for sample in batch['data_samples']]
+        add_scores(model.semantic_head, feats, metas, totals, alone)
+        return batch['data_samples']
 
     def merge_preds(self, data_samples_list: List[SampleList]) -> SampleList:
         """Not used: predictions of all augmentations are never held."""
         raise NotImplementedError('SemanticTTAModel adds up probabilities in '
                                   'test_step.')
+
+
+def augmented_batches(data: dict, name: str) -> List[dict]:
+    """Data of each augmentation, from what ``TestTimeAug`` gave a loader.
+
+    Args:
+        data (dict): For each key and augmentation a list over the images.
+        name (str): Of the model, for the error.
+
+    Raises:
+        PanopticError: The data were not augmented.
+    """
+    if not isinstance(data['inputs'][0], Sequence):
+        raise PanopticError(
+            f'{name}: its data were not augmented. Test with --tta, which '
+            'sets the tta_pipeline of the config.')
+    return [dict(zip(data, augmented)) for augmented in zip(*data.values())]
+
+
+def add_scores(head: nn.Module, feats: Tuple[Tensor], metas: List[dict],
+               totals: List[Tensor], alone: bool) -> None:
+    """Add one augmentation's semantic scores of each image to ``totals``.
+
+    Args:
+        head (nn.Module): A ``SemanticFPNHead``.
+        feats (tuple[Tensor]): FPN levels of the augmented images.
+        metas (list[dict]): Of the images.
+        totals (list[Tensor]): Sums (K, h, w) at the original size, empty
+            before the first augmentation; is changed.
+        alone (bool): Whether it is the only augmentation. Its logits then
+            stand for themselves: rounding of their probabilities must not
+            decide between two classes.
+    """
+    logits = head.predict(feats, metas, rescale=True)
+    for index, (single, meta) in enumerate(zip(logits, metas)):
+        scores = single if alone else single.softmax(dim=0)
+        scores = flip_back(scores, meta)
+        if index == len(totals):
+            totals.append(scores)
+        else:
+            totals[index] += scores
+
+
+def flip_back(maps: Tensor, meta: dict) -> Tensor:
+    """Maps (..., h, w) of an image as they are without its flip."""
+    if not meta.get('flip'):
+        return maps
+    return maps.flip(_FLIPPED[meta['flip_direction']])
