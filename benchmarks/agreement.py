@@ -49,8 +49,9 @@ def measure(config: str, checkpoint: str, images: int = None) -> None:
         inference_panoptic(model, files),
         inference_panoptic(model, files, amp=True))
     for number, pair in enumerate(pairs, 1):
-        maps = [one.sample.pred_panoptic_seg.sem_seg[0].numpy() for one in pair]
-        labels = [one.sample.pred_sem_seg.sem_seg for one in pair]
+        samples = [one.sample for one in pair]
+        maps = [one.pred_panoptic_seg.sem_seg[0].numpy() for one in samples]
+        labels = [one.pred_sem_seg.sem_seg for one in samples]
         panoptic.append(same_pixels(*maps))
         semantic.append(float((labels[0] == labels[1]).double().mean()))
         segments += len(set(maps[0].ravel().tolist()))

@@ -58,7 +58,8 @@ def untested(facts: env.Facts) -> List[str]:
     if not (3, 10) <= env.release(facts.python)[:2] <= (3, 12):
         notes.append(f'Python {facts.python}; tested: 3.10 to 3.12')
     for name in ('torch', 'mmengine', 'mmcv', 'mmdet', 'mmsegmentation',
-                 'opencv-python', 'pycocotools', 'cityscapesscripts'):
+                 'opencv-python', 'pycocotools', 'cityscapesscripts',
+                 *checks.FORKS.values()):
         found, pin = facts.distributions.get(name), checks.pinned(name)
         if found and env.release(found) != env.release(pin.split('==')[-1]):
             notes.append(f'{name} {found}; pinned: {pin}')

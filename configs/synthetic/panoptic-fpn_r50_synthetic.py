@@ -1,5 +1,5 @@
 # ResNet-50 with heads of full width on the shapes: weights that are really
-# trained, within minutes on a CPU (benchmarks/agreement.py compares with them).
+# trained, within minutes on a CPU; benchmarks/agreement.py compares with them.
 _base_ = './panoptic-fpn_tiny_synthetic.py'
 
 channels = 256
