@@ -1,0 +1,49 @@
+"""Label maps of any data set: PNGs with one channel, or a palette."""
+from typing import Tuple
+
+import cv2
+import mmcv
+import numpy as np
+
+from ..decoding import decode_indices
+from ..errors import CorruptFileError, PanopticError
+from ..files import read_bytes
+
+
+def read_label_map(path: str) -> np.ndarray:
+    """Values (h, w), uint8 or uint16; of a palette, the indices.
+
+    Raises:
+        CorruptFileError: It cannot be read or decoded.
+        PanopticError: It has several channels.
+    """
+    content = read_bytes(path, 'label map', None)
+    values = None
+    try:
+        values = decode_indices(content)
+        if values is None:
+            # OpenCV turns the indices of a palette into colours
+            values = mmcv.imfrombytes(
+                content, flag='unchanged', backend='pillow')
+    except (cv2.error, OSError, SyntaxError, ValueError):
+        pass
+    if values is None:
+        raise CorruptFileError(f'{path}: {len(content)} bytes that are no '
+                               'PNG. Copy it again.')
+    if values.ndim != 2:
+        raise PanopticError(
+            f'{path}: {values.shape[2]} channels. A label map has one, of 8 '
+            'or 16 bits, that holds the classes; not colours.')
+    return values
+
+
+def require_size(path: str, values: np.ndarray, size: Tuple[int, int]) -> None:
+    """See that a label map is as large as its image.
+
+    Raises:
+        PanopticError: It is not.
+    """
+    if values.shape != tuple(size):
+        raise PanopticError(
+            f'{path}: {values.shape} (h, w), but its image is {tuple(size)}. '
+            'Scale both alike (labels without interpolation).')

@@ -1,0 +1,135 @@
+"""Classes and sizes of a data set, counted in the PNGs."""
+from array import array
+from typing import Dict, List, Tuple
+
+import numpy as np
+from terminaltables import AsciiTable
+
+from .image_files import ImageResult
+from .structure import Pair, Structure
+
+#: COCO's borders between small, medium and large, in pixels.
+SMALL, MEDIUM = 32**2, 96**2
+
+
+class Statistics:
+    """Counts of a data set, image by image.
+
+    Args:
+        structure (Structure): Its categories.
+    """
+
+    def __init__(self, structure: Structure) -> None:
+        self._categories = structure.categories
+        self._areas = {id_: array('q') for id_ in structure.categories}
+        self._images = dict.fromkeys(structure.categories, 0)
+        self._crowds = dict.fromkeys(structure.categories, 0)
+        self._sizes: List[Tuple[int, int]] = []
+        self._num_images = self._annotated = self._segments = 0
+        self._pixels = 0
+
+    def add(self, pair: Pair, result: ImageResult) -> None:
+        """Count an image."""
+        self._num_images += 1
+        self._annotated += pair.annotation is not None
+        if result.size is not None:
+            self._sizes.append(result.size)
+        if result.measured is None:
+            return
+        self._pixels += int(np.prod(result.size or (0, 0)))
+        seen = set()
+        for segment in pair.segments:
+            category = segment.get('category_id')
+            if segment['id'] not in result.measured \
+                    or not isinstance(category, int) \
+                    or category not in self._areas:
+                continue
+            seen.add(category)
+            self._segments += 1
+            self._crowds[category] += segment.get('iscrowd') == 1
+            self._areas[category].append(result.measured[segment['id']][0])
+        for category in seen:
+            self._images[category] += 1
+
+    def summary(self) -> Dict:
+        """All counts.
+
+        Returns:
+            dict: ``images``, ``annotated``, ``segments``, ``pixels`` and
+            ``void_share`` (of images that can be read), ``size`` (dict of
+            smallest, median, largest (h, w) by area) and ``classes``, each
+            with id, name, isthing, images, segments, crowd, pixel_share,
+            median_area, small, medium and large.
+        """
+        rows = [self._row(id_) for id_ in self._categories]
+        rows.sort(key=lambda row: (not row['isthing'], row['id']))
+        labelled = sum(sum(areas) for areas in self._areas.values())
+        return dict(
+            images=self._num_images,
+            annotated=self._annotated,
+            segments=self._segments,
+            pixels=self._pixels,
+            void_share=1 - labelled / self._pixels if self._pixels else None,
+            size=self._size_summary(),
+            classes=rows)
+
+    def _row(self, id_: int) -> Dict:
+        category = self._categories[id_]
+        areas = np.frombuffer(self._areas[id_], np.int64)
+        borders = np.histogram(areas, [0, SMALL, MEDIUM, np.inf])[0]
+        return dict(
+            id=id_,
+            name=str(category.get('name')),
+            isthing=int(category.get('isthing') == 1),
+            images=self._images[id_],
+            segments=len(areas),
+            crowd=self._crowds[id_],
+            pixel_share=float(areas.sum() / max(self._pixels, 1)),
+            median_area=float(np.median(areas)) if len(areas) else None,
+            **dict(zip(('small', 'medium', 'large'), borders.tolist())))
+
+    def _size_summary(self) -> Dict:
+        if not self._sizes:
+            return {}
+        ordered = sorted(self._sizes, key=lambda size: size[0] * size[1])
+        return dict(
+            smallest=list(ordered[0]),
+            median=list(ordered[len(ordered) // 2]),
+            largest=list(ordered[-1]))
+
+
+def format_statistics(path: str, summary: Dict) -> str:
+    """A table of :meth:`Statistics.summary`, for a terminal."""
+    classes = summary['classes']
+    things = sum(row['isthing'] for row in classes)
+    lines = [
+        f'{path}: {summary["images"]} images ({summary["annotated"]} '
+        f'annotated), {summary["segments"]} segments, {things} thing and '
+        f'{len(classes) - things} stuff classes'
+    ]
+    if summary['size']:
+        sizes = ', '.join(f'{name} {h} x {w}'
+                          for name, (h, w) in summary['size'].items())
+        lines.append(f'height x width: {sizes}')
+    table = [[
+        'class', 'id', 'kind', 'images', 'segments', 'crowd', 'pixels',
+        'median area', '< 32^2', '< 96^2', 'larger'
+    ]]
+    for row in classes:
+        median = row['median_area']
+        table.append([
+            row['name'], row['id'], 'thing' if row['isthing'] else 'stuff',
+            row['images'], row['segments'], row['crowd'],
+            f'{row["pixel_share"]:.2%}',
+            '' if median is None else f'{median:.0f}', row['small'],
+            row['medium'], row['large']
+        ])
+    if summary['void_share'] is not None:
+        table.append([
+            'void', '', '', '', '', '', f'{summary["void_share"]:.2%}', '', '',
+            '', ''
+        ])
+    drawn = AsciiTable(table)
+    for column in (1, *range(3, 11)):
+        drawn.justify_columns[column] = 'right'
+    return '\n'.join([*lines, drawn.table])

@@ -1,0 +1,160 @@
+"""Check a data set in COCO panoptic format before training on it.
+
+Example:
+    python tools/check_dataset.py data/my/train.json \
+        --images data/my/images --panoptic data/my/train
+    python tools/check_dataset.py data/my/val.json \
+        --images data/my/images --panoptic data/my/val \
+        --against data/my/train.json --against-images data/my/images
+
+Errors stop training or make a score wrong; warnings are odd and may be meant.
+``--fix`` writes another JSON with what can be computed from the PNGs; the
+exit code speaks of the JSON that was checked. Exit code: 0 no errors, 1
+errors were found, or interrupted, 2 wrong arguments.
+"""
+import argparse
+import json
+import os.path as osp
+import sys
+
+sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('panoptic_json', metavar='PANOPTIC.json')
+    parser.add_argument(
+        '--images', metavar='DIR', required=True, help='its images')
+    parser.add_argument(
+        '--panoptic', metavar='DIR', required=True, help='its PNGs')
+    parser.add_argument(
+        '--against',
+        metavar='TRAIN.json',
+        help='another COCO JSON: no picture may be in both')
+    parser.add_argument(
+        '--against-images', metavar='DIR', help='images of --against')
+    parser.add_argument(
+        '--num-workers',
+        '--workers',
+        type=int,
+        help='processes; by default one for each core, at most 8')
+    parser.add_argument(
+        '--examples',
+        type=int,
+        default=5,
+        metavar='N',
+        help='findings of each kind to print (default: 5)')
+    parser.add_argument(
+        '--json',
+        metavar='OUT.json',
+        help='also write the report, with up to 1000 findings of each kind')
+    parser.add_argument(
+        '--fix',
+        metavar='OUT.json',
+        help='write the JSON with areas, boxes and sizes computed anew, '
+        'segments without pixels removed, and segments added whose category '
+        'follows from their id')
+    args = parser.parse_args()
+    check_args(parser, args)
+    return args
+
+
+def check_args(parser, args):
+    """Exit with code 2 where the arguments cannot be meant."""
+    if bool(args.against) != bool(args.against_images):
+        parser.error('--against and --against-images go together')
+    inputs = [path for path in (args.panoptic_json, args.against) if path]
+    for path in inputs:
+        if not osp.isfile(path):
+            parser.error(f'{path}: no such file')
+    for option in ('images', 'panoptic', 'against_images'):
+        folder = getattr(args, option)
+        if folder is not None and not osp.isdir(folder):
+            parser.error(f'--{option.replace("_", "-")} {folder}: no such '
+                         'folder')
+    if args.num_workers is not None and args.num_workers < 1:
+        parser.error(f'--num-workers {args.num_workers}: at least 1')
+    if args.examples < 0:
+        parser.error(f'--examples {args.examples}: at least 0')
+    taken = [osp.realpath(path) for path in inputs]
+    for option, path in (('json', args.json), ('fix', args.fix)):
+        if path is None:
+            continue
+        if osp.isdir(path) or not path.endswith('.json'):
+            parser.error(f'--{option} {path}: must be a file that ends with '
+                         '.json')
+        if osp.realpath(path) in taken:
+            parser.error(f'--{option} {path}: would overwrite another file '
+                         'of this command. Name a new one')
+        taken.append(osp.realpath(path))
+
+
+def show_progress(step, size):
+    """A bar on a terminal, else a line for each tenth; on stderr."""
+    from mmengine.utils import ProgressBar
+    if sys.stderr.isatty():
+        print(f'{step}: {size} images', file=sys.stderr)
+        bar = ProgressBar(size, file=sys.stderr)
+
+        def update(done):
+            bar.update(done)
+            if bar.completed >= size:
+                print(file=sys.stderr)
+
+        return update
+    total = 0
+
+    def tell(done):
+        nonlocal total
+        total += done
+        if total * 10 // size > (total - done) * 10 // size:
+            print(f'{step}: {total}/{size} images', file=sys.stderr)
+
+    return tell
+
+
+def check(args):
+    """Exit code of the check."""
+    from projects.panoptic_fpn.dataset_check import (ERROR, check_dataset,
+                                                     format_repair,
+                                                     format_report,
+                                                     report_content)
+    from projects.panoptic_fpn.engine import run_to_exit_code
+    from projects.panoptic_fpn.files import write_bytes
+    errors = 0
+
+    def run():
+        nonlocal errors
+        path = args.panoptic_json
+        result = check_dataset(
+            path,
+            args.images,
+            args.panoptic,
+            args.against,
+            args.against_images,
+            args.num_workers,
+            repair=args.fix is not None,
+            progress=show_progress)
+        errors = result.findings.total(ERROR)
+        print(format_report(path, result, args.examples))
+        if args.json:
+            content = report_content(path, result)
+            write_bytes(args.json, json.dumps(content, indent=1).encode())
+        if args.fix and result.repair is not None:
+            write_bytes(args.fix, json.dumps(result.repair.content).encode())
+            print(format_repair(args.fix, result.repair))
+
+    return run_to_exit_code(run) or int(errors > 0)
+
+
+def main():
+    args = parse_args()
+    try:
+        return check(args)
+    except KeyboardInterrupt:
+        print('interrupted: no file is half written', file=sys.stderr)
+        return 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""Bring folders in the style of Cityscapes to COCO panoptic format.
+
+Example:
+    python tools/dataset_converters/cityscapes_style.py \
+        images/ labels/ classes.csv --out-dir data/my --name train
+    python tools/dataset_converters/cityscapes_style.py \
+        leftImg8bit/train gtFine/train classes.csv --out-dir data/my \
+        --name train --image-suffix _leftImg8bit.png \
+        --label-suffix _gtFine_instanceIds.png
+
+writes data/my/train.json and data/my/train/*.png. Label maps hold
+``class * 1000 + number`` for single instances and the class elsewhere (of a
+thing class: a crowd). ``classes.csv`` has the columns id, name, isthing and,
+optionally, ignore and values (by default the id); JSON works too. Running
+again continues after an interruption. For Cityscapes itself take
+cityscapes.py. Exit code: 0 converted, 1 the data cannot be used, or
+interrupted, 2 wrong arguments.
+"""
+import argparse
+import os.path as osp
+import sys
+
+ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
+sys.path.insert(0, ROOT)
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('images', help='folder of images')
+    parser.add_argument(
+        'labels', help='folder of label maps, with the same folders in it')
+    parser.add_argument('classes', help='class list, .csv or .json')
+    parser.add_argument('--out-dir', required=True, help='folder to write to')
+    parser.add_argument(
+        '--name',
+        default='panoptic',
+        help='of the JSON and of the folder of PNGs (default: panoptic)')
+    parser.add_argument(
+        '--image-suffix',
+        help='what image names end with (default: .jpg, .png and the like)')
+    parser.add_argument(
+        '--label-suffix',
+        default='.png',
+        help='what label maps\' names have in its place (default: .png)')
+    parser.add_argument(
+        '--offset',
+        type=int,
+        default=1000,
+        help='values from it on are single instances (default: 1000)')
+    parser.add_argument(
+        '--void-values',
+        type=int,
+        nargs='*',
+        default=[0],
+        help='values that mean nothing (default: 0)')
+    parser.add_argument(
+        '--num-workers',
+        type=int,
+        help='processes; by default one for each core, at most 8')
+    args = parser.parse_args()
+    check_args(parser, args)
+    return args
+
+
+def check_args(parser, args):
+    """Exit with code 2 where the arguments cannot be meant."""
+    if not osp.isfile(args.classes):
+        parser.error(f'{args.classes}: no such file')
+    for folder in (args.images, args.labels):
+        if not osp.isdir(folder):
+            parser.error(f'{folder}: no such folder')
+    if not args.name or '/' in args.name:
+        parser.error(f'--name {args.name!r}: a name without folders')
+    if args.num_workers is not None and args.num_workers < 1:
+        parser.error(f'--num-workers {args.num_workers}: at least 1')
+    if args.offset < 2:
+        parser.error(f'--offset {args.offset}: at least 2')
+    target = osp.realpath(osp.join(args.out_dir, args.name))
+    if target in (osp.realpath(args.images), osp.realpath(args.labels)):
+        parser.error(f'--out-dir {args.out_dir} --name {args.name}: would '
+                     'overwrite what is read. Name another')
+
+
+def convert(args):
+    from projects.panoptic_fpn.converters import convert_label_folders
+    from projects.panoptic_fpn.engine.command import run_to_exit_code
+
+    def run():
+        summary = convert_label_folders(
+            args.images,
+            args.labels,
+            args.classes,
+            args.out_dir,
+            args.name,
+            image_suffix=args.image_suffix,
+            label_suffix=args.label_suffix,
+            offset=args.offset,
+            void_values=args.void_values,
+            num_workers=args.num_workers,
+            report=lambda line: print(line, flush=True))
+        print(f'{osp.join(args.out_dir, args.name)}.json: '
+              f'{summary["images"]} images, {summary["segments"]} segments, '
+              f'{summary["crowd"]} of them crowd')
+
+    return run_to_exit_code(run)
+
+
+def main():
+    args = parse_args()
+    try:
+        return convert(args)
+    except KeyboardInterrupt:
+        print(
+            'interrupted: nothing is half written; running again continues',
+            file=sys.stderr)
+        return 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""Bring COCO instances and semantic label maps to COCO panoptic format.
+
+Example:
+    python tools/dataset_converters/coco_instances_and_semantic.py \
+        instances.json semantic/ classes.csv --out-dir data/my --name train
+
+writes data/my/train.json and data/my/train/*.png. ``classes.csv`` has the
+columns id, name, isthing and, optionally, ignore and values (those of label
+maps, by default the id); JSON works too. Instances are matched by the name
+of their category. Running again continues after an interruption.
+Exit code: 0 converted, 1 the data cannot be used, or interrupted, 2 wrong
+arguments.
+"""
+import argparse
+import os.path as osp
+import sys
+
+ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
+sys.path.insert(0, ROOT)
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('instances', help='COCO instances JSON')
+    parser.add_argument(
+        'semantic', help='folder of label maps, called as the images are')
+    parser.add_argument('classes', help='class list, .csv or .json')
+    parser.add_argument('--out-dir', required=True, help='folder to write to')
+    parser.add_argument(
+        '--name',
+        default='panoptic',
+        help='of the JSON and of the folder of PNGs (default: panoptic)')
+    parser.add_argument(
+        '--order',
+        choices=['area', 'annotation'],
+        default='area',
+        help='which instance lies on top: the smaller (default) or the '
+        'later in the JSON; crowds lie below all others')
+    parser.add_argument(
+        '--uncovered',
+        choices=['void', 'crowd'],
+        default='void',
+        help='what pixels of a thing class become that no instance covers '
+        '(default: void)')
+    parser.add_argument(
+        '--void-values',
+        type=int,
+        nargs='*',
+        default=[0, 255],
+        help='values of label maps that mean nothing (default: 0 255)')
+    parser.add_argument(
+        '--semantic-suffix',
+        default='.png',
+        help='what label maps\' names have in the place of .jpg '
+        '(default: .png)')
+    parser.add_argument(
+        '--num-workers',
+        type=int,
+        help='processes; by default one for each core, at most 8')
+    args = parser.parse_args()
+    check_args(parser, args)
+    return args
+
+
+def check_args(parser, args):
+    """Exit with code 2 where the arguments cannot be meant."""
+    for path in (args.instances, args.classes):
+        if not osp.isfile(path):
+            parser.error(f'{path}: no such file')
+    if not osp.isdir(args.semantic):
+        parser.error(f'{args.semantic}: no such folder')
+    if not args.name or '/' in args.name:
+        parser.error(f'--name {args.name!r}: a name without folders')
+    if args.num_workers is not None and args.num_workers < 1:
+        parser.error(f'--num-workers {args.num_workers}: at least 1')
+    target = osp.realpath(osp.join(args.out_dir, args.name))
+    if target == osp.realpath(args.semantic) or osp.realpath(
+            args.instances) == f'{target}.json':
+        parser.error(f'--out-dir {args.out_dir} --name {args.name}: would '
+                     'overwrite what is read. Name another')
+
+
+def convert(args):
+    from projects.panoptic_fpn.converters import convert_instances_and_semantic
+    from projects.panoptic_fpn.engine.command import run_to_exit_code
+
+    def run():
+        summary = convert_instances_and_semantic(
+            args.instances,
+            args.semantic,
+            args.classes,
+            args.out_dir,
+            args.name,
+            order=args.order,
+            uncovered=args.uncovered,
+            void_values=args.void_values,
+            suffix=args.semantic_suffix,
+            num_workers=args.num_workers,
+            report=lambda line: print(line, flush=True))
+        print(f'{osp.join(args.out_dir, args.name)}.json: '
+              f'{summary["images"]} images, {summary["segments"]} segments; '
+              f'{summary["hidden"]} instances were hidden altogether, '
+              f'{summary["uncovered"]} pixels of things that no instance '
+              f'covers became {args.uncovered}')
+
+    return run_to_exit_code(run)
+
+
+def main():
+    args = parse_args()
+    try:
+        return convert(args)
+    except KeyboardInterrupt:
+        print(
+            'interrupted: nothing is half written; running again continues',
+            file=sys.stderr)
+        return 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())

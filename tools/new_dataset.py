@@ -1,0 +1,156 @@
+"""Write a config for a data set of your own in COCO panoptic format.
+
+Example:
+    python tools/new_dataset.py my_data \
+        --train data/my/train.json --train-images data/my/images \
+        --train-panoptic data/my/train \
+        --val data/my/val.json --val-images data/my/images \
+        --val-panoptic data/my/val
+    python tools/train.py configs/custom/my_data.py
+
+It inherits ``--base``; classes, counts, paths, schedule and learning rate
+follow from the data. Exit code: 0 written, 1 data or base cannot be used, 2
+wrong arguments.
+"""
+import argparse
+import os
+import os.path as osp
+import re
+import sys
+
+ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
+sys.path.insert(0, ROOT)
+BASE = 'configs/coco/panoptic-fpn_r50_fpn_1x_coco.py'
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('name', help='of the data set and of the config')
+    add_data_arguments(parser)
+    parser.add_argument(
+        '--base',
+        metavar='CONFIG',
+        default=osp.join(ROOT, BASE),
+        help=f'config to inherit (default: {BASE})')
+    parser.add_argument(
+        '--out',
+        metavar='FILE.py',
+        help='file to write (default: configs/custom/NAME.py)')
+    parser.add_argument(
+        '--overwrite', action='store_true', help='also where --out exists')
+    parser.add_argument(
+        '--batch-size',
+        type=int,
+        help='images of an iteration in one process; the learning rate '
+        'follows (default: the base\'s)')
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument(
+        '--epochs',
+        type=float,
+        help='how often each image is seen (default: as the base\'s, but '
+        'at least 1000 iterations)')
+    length.add_argument(
+        '--max-iters', type=int, help='iterations to train for')
+    args = parser.parse_args()
+    check_args(parser, args)
+    return args
+
+
+def add_data_arguments(parser):
+    for split, what in (('train', 'train on'), ('val', 'validate on')):
+        required = split == 'train'
+        parser.add_argument(
+            f'--{split}',
+            metavar=f'{split.upper()}.json',
+            required=required,
+            help=f'panoptic JSON to {what}'
+            f'{"" if required else " (default: that of --train)"}')
+        parser.add_argument(
+            f'--{split}-images',
+            metavar='DIR',
+            required=required,
+            help='folder of its images')
+        parser.add_argument(
+            f'--{split}-panoptic',
+            metavar='DIR',
+            required=required,
+            help='folder of its PNGs')
+    parser.add_argument(
+        '--val-instances',
+        metavar='INSTANCES.json',
+        help='instances JSON of --val, for AP; by default AP is derived '
+        'from the panoptic annotation')
+
+
+def check_args(parser, args):
+    """Exit with code 2 where the arguments cannot be meant."""
+    if not re.fullmatch(r'[\w.-]+', args.name):
+        parser.error(f'name {args.name!r}: letters, digits, "_", "-" and "."')
+    given = [args.val, args.val_images, args.val_panoptic]
+    if any(given) and not all(given):
+        parser.error('--val, --val-images and --val-panoptic go together')
+    if args.val_instances and not args.val:
+        parser.error('--val-instances goes with --val')
+    for option in ('train', 'val', 'val_instances', 'base'):
+        path = getattr(args, option)
+        if path and not osp.isfile(path):
+            parser.error(f'--{option.replace("_", "-")} {path}: no such file')
+    for option in ('train_images', 'train_panoptic', 'val_images',
+                   'val_panoptic'):
+        path = getattr(args, option)
+        if path and not osp.isdir(path):
+            parser.error(f'--{option.replace("_", "-")} {path}: no such '
+                         'folder')
+    for option in ('batch_size', 'epochs', 'max_iters'):
+        value = getattr(args, option)
+        if value is not None and value <= 0:
+            parser.error(f'--{option.replace("_", "-")} {value}: above 0')
+    args.out = args.out or osp.join(ROOT, 'configs', 'custom',
+                                    f'{args.name}.py')
+    if not args.out.endswith('.py') or osp.isdir(args.out):
+        parser.error(f'--out {args.out}: must be a file that ends with .py')
+    if osp.exists(args.out) and not args.overwrite:
+        parser.error(f'{args.out}: exists. Give another name, or --overwrite')
+    if osp.realpath(args.out) == osp.realpath(args.base):
+        parser.error(f'--out {args.out}: is the base itself')
+
+
+def write_config(args):
+    """Write the config and say what to do with it."""
+    from projects.panoptic_fpn.apis.new_dataset import (Split,
+                                                        new_dataset_config)
+    from projects.panoptic_fpn.files import write_bytes
+    val = None
+    if args.val:
+        val = Split(args.val, args.val_images, args.val_panoptic)
+    # relative paths of configs are meant from the repository
+    here = osp.realpath(os.getcwd()) == osp.realpath(ROOT)
+    new = new_dataset_config(
+        args.name,
+        Split(args.train, args.train_images, args.train_panoptic),
+        val,
+        args.base,
+        args.out,
+        batch_size=args.batch_size,
+        epochs=args.epochs,
+        max_iters=args.max_iters,
+        val_instances=args.val_instances,
+        start=ROOT if here else None)
+    write_bytes(args.out, new.text.encode())
+    for note in new.notes:
+        print(note)
+    shown = osp.relpath(args.out)
+    shown = args.out if shown.startswith('..') else shown
+    stem = osp.splitext(osp.basename(args.out))[0]
+    print(f'{shown}\n\nNow:\n  python tools/train.py {shown}\n'
+          f'  python tools/test.py {shown} work_dirs/{stem}/best_*.pth')
+
+
+def main():
+    args = parse_args()
+    from projects.panoptic_fpn.engine import run_to_exit_code
+    return run_to_exit_code(lambda: write_config(args))
+
+
+if __name__ == '__main__':
+    sys.exit(main())
