@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import torch
 
-from projects.panoptic_fpn.fusion import (box_windows, fill_stuff, fuse,
-                                          paste_instances)
+from projects.panoptic_fpn.fusion import (box_windows, fill_stuff, first_boxes,
+                                          fuse, paste_instances)
 from projects.panoptic_fpn.labels import channel_labels
 from tests.oracles.merge import merge_by_sets
 
@@ -174,3 +174,58 @@ def test_stuff_is_filled_in_place():
     assert larger[1:3, 1:5].tolist() == [[2001, 4, 4, VOID],
                                          [4, 4, VOID, VOID]]
     assert (larger == VOID).sum() == 24 - 5
+
+
+@pytest.mark.parametrize('seed', range(30))
+@pytest.mark.parametrize('iou_thr', [0.0, 0.3, 0.5, 1.0])
+def test_repeated_boxes_are_left_out_as_by_the_oracle(seed, iou_thr):
+    masks, scores, labels, channels = random_scene(seed, num_instances=14)
+    boxes = boxes_of(masks)
+    thresholds = dict(score_thr=0.3, overlap_thr=0.6, nms_iou_thr=iou_thr)
+    panoptic, kept = fuse(
+        *map(torch.from_numpy, (masks, boxes, scores, labels, channels)),
+        torch.from_numpy(channel_labels(NUM_THINGS, NUM_STUFF)),
+        stuff_area=20,
+        void=VOID,
+        **thresholds)
+    expected = merge_by_sets(
+        masks,
+        scores,
+        labels,
+        channels,
+        NUM_THINGS,
+        NUM_STUFF,
+        stuff_area=20,
+        boxes=boxes,
+        **thresholds)
+    assert (panoptic.numpy() == expected).all()
+    for number, index in enumerate(kept.tolist(), 1):
+        assert (panoptic.numpy() == labels[index] + 1000 * number).any()
+
+
+def test_a_box_that_is_gone_suppresses_nothing():
+    """Three boxes in a row, each over half of the next one."""
+    boxes = torch.tensor([[0., 0, 6, 1], [1, 0, 7, 1], [2, 0, 8, 1]])
+    # IoU of neighbours 5 / 7, of the outer two 4 / 8
+    assert first_boxes(boxes, 0.5) == [0, 2]
+    assert first_boxes(boxes, 0.49) == [0]
+    assert first_boxes(boxes, 0.72) == [0, 1, 2]
+    assert first_boxes(boxes[:0], 0.5) == []
+    # without extent
+    assert first_boxes(boxes[:1] * 0, 0.5) == [0]
+
+
+def test_a_repeated_box_goes_whatever_its_class_and_mask():
+    masks = torch.stack([strip(1, 1, 0, 0, 0), strip(0, 0, 1, 1, 0)])
+    boxes = torch.tensor([[0., 0, 4, 1], [0, 0, 4, 1]])
+    scores, labels = torch.tensor([.8, .9]), torch.tensor([0, 1])
+    laid = (masks, boxes, scores, labels, 0.5, 0.5, 7)
+    panoptic, kept = paste_instances(*laid)
+    assert panoptic.tolist() == [[2000, 2000, 1001, 1001, 7]]
+    panoptic, kept = paste_instances(*laid, nms_iou_thr=0.5)
+    assert panoptic.tolist() == [[7, 7, 1001, 1001, 7]]
+    assert kept.tolist() == [1]
+    # below the score threshold it suppresses nothing
+    scores[1] = .4
+    panoptic, kept = paste_instances(*laid, nms_iou_thr=0.5)
+    assert panoptic.tolist() == [[1000, 1000, 7, 7, 7]]

@@ -3,7 +3,8 @@
 The paper's post-processing has three steps, one function each:
 
 1. overlaps between instances go to the more confident one,
-   :func:`paste_instances`;
+   :func:`paste_instances`, before which :func:`first_boxes` can drop
+   instances whose boxes repeat another one;
 2. overlaps between instances and stuff go to the instances,
 3. stuff labelled 'other' or below an area threshold is removed,
    both in :func:`fill_stuff`.
@@ -15,7 +16,7 @@ the size of the map is allocated per instance.
 
 Needs torch alone.
 """
-from typing import List, Tuple
+from typing import List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -44,9 +45,39 @@ def box_windows(boxes: Tensor, shape: Tuple[int, int]) -> List[List[int]]:
     return corners[:, [1, 0, 3, 2]].long().tolist()
 
 
-def paste_instances(masks: Tensor, boxes: Tensor, scores: Tensor,
-                    labels: Tensor, score_thr: float, overlap_thr: float,
-                    void: int) -> Tuple[Tensor, Tensor]:
+def first_boxes(boxes: Tensor, iou_thr: float) -> List[int]:
+    """Greedy suppression of boxes, whatever their classes.
+
+    Args:
+        boxes (Tensor): (n, 4), x1, y1, x2, y2; the most confident first.
+        iou_thr (float): A box that has more than this intersection over
+            union with one that is kept before goes.
+
+    Returns:
+        list[int]: Indices of those that stay, ascending.
+    """
+    boxes = boxes.float()
+    low = torch.max(boxes[:, None, :2], boxes[:, :2])
+    high = torch.min(boxes[:, None, 2:], boxes[:, 2:])
+    shared = (high - low).clamp(min=0).prod(dim=2)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
+    near = (shared / (areas[:, None] + areas - shared) > iou_thr).tolist()
+    kept: List[int] = []
+    for index, row in enumerate(near):
+        if not any(row[other] for other in kept):
+            kept.append(index)
+    return kept
+
+
+def paste_instances(
+        masks: Tensor,
+        boxes: Tensor,
+        scores: Tensor,
+        labels: Tensor,
+        score_thr: float,
+        overlap_thr: float,
+        void: int,
+        nms_iou_thr: Optional[float] = None) -> Tuple[Tensor, Tensor]:
     """Lay instances on an empty panoptic map, the most confident first.
 
     An instance is left out when its score is below ``score_thr``, when it
@@ -62,6 +93,8 @@ def paste_instances(masks: Tensor, boxes: Tensor, scores: Tensor,
         score_thr (float): Least score.
         overlap_thr (float): Largest overlapped fraction, in 0..1.
         void (int): Value of a free pixel.
+        nms_iou_thr (float, optional): Largest IoU of boxes, of any classes,
+            in 0..1; an instance whose box repeats a better one is left out.
 
     Returns:
         tuple[Tensor, Tensor]: The map, int32 (h, w), things numbered from 1
@@ -73,6 +106,8 @@ def paste_instances(masks: Tensor, boxes: Tensor, scores: Tensor,
     free = torch.ones(shape, dtype=torch.bool, device=masks.device)
     order = torch.argsort(scores, descending=True, stable=True)
     order = order[scores[order] >= score_thr]
+    if nms_iou_thr is not None:
+        order = order[first_boxes(boxes[order], nms_iou_thr)]
     windows = box_windows(boxes[order], shape)
     kept = []
     for index, label, (y1, x1, y2, x2) in zip(order.tolist(),
@@ -122,10 +157,17 @@ def fill_stuff(panoptic: Tensor, semantic: Tensor, channel_labels: Tensor,
     return panoptic.add_(change.index_select(0, channels).view_as(panoptic))
 
 
-def fuse(masks: Tensor, boxes: Tensor, scores: Tensor, labels: Tensor,
-         semantic: Tensor, channel_labels: Tensor, score_thr: float,
-         overlap_thr: float, stuff_area: int,
-         void: int) -> Tuple[Tensor, Tensor]:
+def fuse(masks: Tensor,
+         boxes: Tensor,
+         scores: Tensor,
+         labels: Tensor,
+         semantic: Tensor,
+         channel_labels: Tensor,
+         score_thr: float,
+         overlap_thr: float,
+         stuff_area: int,
+         void: int,
+         nms_iou_thr: Optional[float] = None) -> Tuple[Tensor, Tensor]:
     """Instances over stuff: the whole merge. See the two steps for shapes.
 
     Returns:
@@ -133,6 +175,6 @@ def fuse(masks: Tensor, boxes: Tensor, scores: Tensor, labels: Tensor,
         the instances on it; number ``i + 1`` in the map is entry ``i``.
     """
     panoptic, kept = paste_instances(masks, boxes, scores, labels, score_thr,
-                                     overlap_thr, void)
+                                     overlap_thr, void, nms_iou_thr)
     return fill_stuff(panoptic, semantic, channel_labels, stuff_area,
                       void), kept

@@ -133,7 +133,7 @@ def test_a_run_is_told_to_write_too(tmp_path):
     save_branches(runner, str(tmp_path / 'new'))
     writer = runner.test_evaluator.metrics[0]
     assert writer.thresholds == dict(
-        score_thr=0.5, overlap_thr=0.5, stuff_area=7)
+        score_thr=0.5, overlap_thr=0.5, stuff_area=7, nms_iou_thr=None)
     assert writer.dataset_meta == dict(classes=())
 
 

@@ -13,13 +13,20 @@ are the labels 0..T+S-1, of which things paint nothing.
 import numpy as np
 
 
-def kept_instances(masks, scores, score_thr=0.5, overlap_thr=0.5):
+def kept_instances(masks,
+                   scores,
+                   score_thr=0.5,
+                   overlap_thr=0.5,
+                   boxes=None,
+                   nms_iou_thr=None):
     """Steps 1: overlaps between instances, in favour of the confident.
 
     An instance is dropped where its score is below ``score_thr``, where it is
     empty, where the share of its area that is taken is more than
     ``overlap_thr``, or where no free pixel is left to it (possible only for
     ``overlap_thr >= 1``). Equal scores keep the order of the input.
+    With ``nms_iou_thr`` boxes (n, 4), x1, y1, x2, y2, that repeat a better one
+    go before, whatever their classes.
 
     Returns:
         list[tuple[int, set]]: Index and free pixels (y, x) of each kept
@@ -29,6 +36,8 @@ def kept_instances(masks, scores, score_thr=0.5, overlap_thr=0.5):
     good = ~(np.asarray(scores) < score_thr)
     order = sorted((i for i in range(len(scores)) if good[i]),
                    key=lambda i: (-float(scores[i]), i))
+    if nms_iou_thr is not None:
+        order = without_repeated(order, boxes, nms_iou_thr)
     taken, kept = set(), []
     for i in order:
         pixels = set(zip(*(c.tolist() for c in np.nonzero(masks[i]))))
@@ -40,6 +49,28 @@ def kept_instances(masks, scores, score_thr=0.5, overlap_thr=0.5):
     return kept
 
 
+def without_repeated(order, boxes, iou_thr):
+    """Entries of ``order`` whose box has at most ``iou_thr`` of intersection
+    over union with each box that stays before it."""
+    stays = []
+    for i in order:
+        if all(box_iou(boxes[i], boxes[j]) <= iou_thr for j in stays):
+            stays.append(i)
+    return stays
+
+
+def box_iou(one, other):
+    """Intersection over union of two boxes, as Python numbers."""
+    one, other = [float(v) for v in one], [float(v) for v in other]
+    shared = 1.0
+    for low, high in ((0, 2), (1, 3)):
+        shared *= max(0.0,
+                      min(one[high], other[high]) - max(one[low], other[low]))
+    areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in (one, other)]
+    union = sum(areas) - shared
+    return shared / union if union else 0.0
+
+
 def merge_segments(masks,
                    scores,
                    labels,
@@ -49,7 +80,9 @@ def merge_segments(masks,
                    score_thr=0.5,
                    overlap_thr=0.5,
                    stuff_area=4096,
-                   predict_things=False):
+                   predict_things=False,
+                   boxes=None,
+                   nms_iou_thr=None):
     """Steps 1 to 3 as a dict: code (label + 1000 * number) -> set of pixels.
 
     Args:
@@ -63,10 +96,14 @@ def merge_segments(masks,
         overlap_thr (float): Instances covered by more than it are dropped.
         stuff_area (int): Stuff with fewer free pixels becomes void.
         predict_things (bool): Whether things have channels of their own.
+        boxes (np.ndarray | None): (n, 4), for ``nms_iou_thr``.
+        nms_iou_thr (float | None): Instances whose boxes have a larger IoU
+            with a better one are dropped.
     """
     segments, taken = {}, set()
     if masks is not None:
-        kept = kept_instances(masks, scores, score_thr, overlap_thr)
+        kept = kept_instances(masks, scores, score_thr, overlap_thr, boxes,
+                              nms_iou_thr)
         for number, (i, pixels) in enumerate(kept, start=1):
             segments[int(labels[i]) + 1000 * number] = pixels
             taken |= pixels

@@ -113,8 +113,11 @@ def read_index(folder: str) -> SweepIndex:
                             f'{remedy}') from None
 
 
-def image_counts(path: str, settings: Sequence[Tuple[float, float, int]],
-                 space: LabelSpace, predict_things: bool) -> np.ndarray:
+def image_counts(path: str,
+                 settings: Sequence[Tuple[float, float, int]],
+                 space: LabelSpace,
+                 predict_things: bool,
+                 nms_iou_thr: Optional[float] = None) -> np.ndarray:
     """PQ's counts of one image for every setting.
 
     Args:
@@ -122,6 +125,7 @@ def image_counts(path: str, settings: Sequence[Tuple[float, float, int]],
         settings (Sequence[tuple]): (score_thr, overlap_thr, stuff_area).
         space (LabelSpace): The classes.
         predict_things (bool): Layout of the semantic channels.
+        nms_iou_thr (float, optional): The merge's, of every setting.
 
     Returns:
         np.ndarray: float64 (settings, C, 4), see ``panoptic_counts``.
@@ -129,7 +133,7 @@ def image_counts(path: str, settings: Sequence[Tuple[float, float, int]],
     if parent_process() is not None:  # one process for each core
         torch.set_num_threads(1)
     image = BranchFile.read(path)
-    laid = _Laid(image, min(s[0] for s in settings))
+    laid = _Laid(image, min(s[0] for s in settings), nms_iou_thr)
     stuff = torch.from_numpy(
         channel_labels(space.num_things, space.num_stuff, predict_things))
     semantic = None if image.semantic is None else torch.from_numpy(
@@ -158,12 +162,14 @@ def image_counts(path: str, settings: Sequence[Tuple[float, float, int]],
 class _Laid:
     """Instances of one image, decoded once, and the maps laid with them."""
 
-    def __init__(self, image: BranchFile, score_thr: float) -> None:
+    def __init__(self, image: BranchFile, score_thr: float,
+                 nms_iou_thr: Optional[float]) -> None:
         chosen = np.flatnonzero(image.scores >= score_thr)
         self.instances = tuple(
             torch.from_numpy(np.ascontiguousarray(values))
             for values in (image.masks(chosen), image.boxes[chosen],
                            image.scores[chosen], image.labels[chosen]))
+        self._nms_iou_thr = nms_iou_thr
         self._known: Dict = {}
 
     def paste(self, score_thr: float, overlap_thr: float,
@@ -172,7 +178,8 @@ class _Laid:
         key = (score_thr, overlap_thr)
         if key not in self._known:
             self._known[key] = paste_instances(*self.instances, score_thr,
-                                               overlap_thr, void)
+                                               overlap_thr, void,
+                                               self._nms_iou_thr)
         return self._known[key]
 
 
@@ -213,7 +220,8 @@ def sweep_merge(folder: str,
         image_counts,
         settings=settings,
         space=index.space,
-        predict_things=index.predict_things)
+        predict_things=index.predict_things,
+        nms_iou_thr=index.thresholds.get('nms_iou_thr'))
     bar = ProgressBar(len(index.paths))
     # in order: the same bits with any number of processes
     try:

@@ -14,12 +14,12 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 from typing import Dict, List, Mapping, Optional
 
-import torch
 from torch import Tensor
 
 from .. import cityscapes
-from ..engine.checkpoint_io import read_checkpoint, to_plain, write_atomically
+from ..engine.checkpoint_io import read_checkpoint, to_plain
 from ..engine.errors import CheckpointError
+from .files import require_output, write_weights
 from .semantic_channels import SIDES, channel_order, reorder_channels
 
 #: Beginnings of keys: mmseg's, mmdet's.
@@ -177,13 +177,7 @@ def convert_file(path: str,
         CheckpointError: The input cannot be read or used, the output cannot
             be written or is the input.
     """
-    if osp.exists(out_path) and osp.exists(path) and osp.samefile(
-            path, out_path):
-        raise CheckpointError(f'{out_path} is the input as well. Give '
-                              'another name for the output.')
-    if not osp.isdir(osp.dirname(osp.abspath(out_path))):
-        raise CheckpointError(f'{osp.dirname(out_path)} is no folder, so '
-                              f'{out_path} cannot be written. Make it first.')
+    require_output(path, out_path)
     # of a model that was saved inside DistributedDataParallel
     weights = {
         key.removeprefix('module.'): value
@@ -191,5 +185,5 @@ def convert_file(path: str,
     }
     result = convert_semantic_fpn(weights, to, classes, path)
     content = dict(state_dict=result.state_dict, meta=_meta(classes, to, path))
-    write_atomically(out_path, lambda partial: torch.save(content, partial))
+    write_weights(out_path, content)
     return result

@@ -17,7 +17,8 @@ from ..fusion import fuse, paste_instances
 from ..labels import channel_labels
 
 #: Thresholds of the merge that ``test_cfg.panoptic`` does not give.
-DEFAULTS = dict(score_thr=0.5, overlap_thr=0.5, stuff_area=4096)
+DEFAULTS = dict(
+    score_thr=0.5, overlap_thr=0.5, stuff_area=4096, nms_iou_thr=None)
 
 
 @MODELS.register_module()
@@ -29,12 +30,14 @@ class PanopticFusionHead(BaseModule):
         num_stuff_classes (int): S.
         test_cfg (dict): ``score_thr`` (least score of an instance on the
             map, default 0.5), ``overlap_thr`` (largest fraction of an
-            instance that more confident ones may cover, default 0.5) and
+            instance that more confident ones may cover, default 0.5),
             ``stuff_area`` (least pixels of a stuff class in an image,
-            default 4096, COCO's).
+            default 4096, COCO's) and ``nms_iou_thr`` (largest IoU with the
+            box of a more confident instance of any class; not looked at by
+            default. mmdet's zoo sets 0.5).
 
     Raises:
-        PanopticError: Another key in ``test_cfg``.
+        PanopticError: Another key in ``test_cfg``, or an IoU that is none.
     """
 
     def __init__(self,
@@ -50,6 +53,11 @@ class PanopticFusionHead(BaseModule):
             raise PanopticError(
                 f'model.test_cfg.panoptic has {unknown}; known are '
                 f'{sorted(DEFAULTS)}. Correct the name.')
+        iou = self.thresholds['nms_iou_thr']
+        if iou is not None and not 0 <= iou <= 1:
+            raise PanopticError(
+                f'model.test_cfg.panoptic.nms_iou_thr={iou!r}: must be '
+                'within 0 .. 1, or None.')
 
     @property
     def void(self) -> int:
@@ -74,7 +82,8 @@ class PanopticFusionHead(BaseModule):
             tuple[Tensor, Tensor]: int32 map (h, w) and the indices of the
             instances on it, as :func:`projects.panoptic_fpn.fusion.fuse`.
         """
-        score_thr, overlap_thr, stuff_area = self.thresholds.values()
+        score_thr, overlap_thr, stuff_area, nms_iou_thr = (
+            self.thresholds[key] for key in DEFAULTS)
         if instances is None or not len(instances):
             # also because mmdet's empty masks have the original size, always
             device = (channels
@@ -83,12 +92,13 @@ class PanopticFusionHead(BaseModule):
         laid = (instances.masks, instances.bboxes, instances.scores,
                 instances.labels)
         if channels is None:
-            return paste_instances(*laid, score_thr, overlap_thr, self.void)
+            return paste_instances(*laid, score_thr, overlap_thr, self.void,
+                                   nms_iou_thr)
         stuff = torch.from_numpy(
             channel_labels(self.num_things_classes, self.num_stuff_classes,
                            predict_things))
         return fuse(*laid, channels, stuff, score_thr, overlap_thr, stuff_area,
-                    self.void)
+                    self.void, nms_iou_thr)
 
 
 def _no_instances(shape: Tuple[int, int],

@@ -76,7 +76,7 @@ def _groups(tables: PaperTables) -> Dict[str, List[str]]:
         found[title] = sorted(f'{folder}/{path.name}'
                               for path in (tables.configs /
                                            folder).glob('*.py')
-                              if 'miniature' not in path.name)
+                              if _is_of_the_page(path))
     for table in tables:
         if table.id.startswith('figure'):
             continue
@@ -87,6 +87,11 @@ def _groups(tables: PaperTables) -> Dict[str, List[str]]:
             number = table.id.removeprefix('table')
             found[f'Table {number}: {table.title}'] = names
     return found
+
+
+def _is_of_the_page(path: Path) -> bool:
+    """Miniatures are no results; weights of other zoos: docs/weights.md."""
+    return not ('miniature' in path.name or path.stem.endswith('-weights'))
 
 
 def _rows_of(tables: PaperTables, config: str) -> List[Row]:

@@ -1,0 +1,193 @@
+"""How Detectron2 and mmdet name and order the weights of Panoptic FPN.
+
+What was compared, Detectron2's model zoo and this project:
+
+backbone   The same blocks; ``res2`` is ``layer1``. ``FrozenBatchNorm2d`` is
+           batch norm with eps 1e-5 in the variance, as ours: the four
+           tensors are copied. The stride is in the first 1x1 (``caffe``).
+FPN        Nearest upsampling, P6 is P5 subsampled; the same.
+RPN        Anchor a has delta channels 4a..4a+3 (dx, dy, dw, dh); ratios are
+           h / w, one size a level. With several sizes Detectron2 has all
+           ratios of a size together, mmdet with ``scale_major=False``.
+box head   Features are flattened (C, h, w); background is the last class;
+           deltas by class, divided by (10, 10, 5, 5) = stds .1 and .2.
+mask head  Transposed convolution, ReLU, 1x1; the same.
+semantic   Stages of 3x3, group norm, ReLU and 2x on each level, p2 without
+           upsampling; the same. Channel 0 is 'things', here it is the last.
+classes    Both sort things and stuff by category id.
+
+mmdet's own differs in the semantic head's names alone: its things are the
+last channel, too.
+"""
+import re
+from dataclasses import dataclass, field
+from typing import Any, Dict, Mapping, Tuple
+
+import torch
+from torch import Tensor
+
+from .name_tables import NameTable
+
+#: The classifier of the semantic branch, in our names.
+CLASSIFIER = ('semantic_head.conv_seg.weight', 'semantic_head.conv_seg.bias')
+
+_DETECTRON2 = NameTable((
+    ('backbone.bottom_up.stem.conv1.weight', 'backbone.conv1.weight'),
+    ('backbone.bottom_up.stem.conv1.norm.{leaf}', 'backbone.{norm}1.{leaf}'),
+    ('backbone.bottom_up.res{i+1}.{j}.conv{k}.weight',
+     'backbone.layer{i}.{j}.conv{k}.weight'),
+    ('backbone.bottom_up.res{i+1}.{j}.conv{k}.norm.{leaf}',
+     'backbone.layer{i}.{j}.{norm}{k}.{leaf}'),
+    ('backbone.bottom_up.res{i+1}.{j}.shortcut.weight',
+     'backbone.layer{i}.{j}.downsample.0.weight'),
+    ('backbone.bottom_up.res{i+1}.{j}.shortcut.norm.{leaf}',
+     'backbone.layer{i}.{j}.downsample.1.{leaf}'),
+    ('backbone.fpn_lateral{i+2}.{leaf}', 'neck.lateral_convs.{i}.conv.{leaf}'),
+    ('backbone.fpn_lateral{i+2}.norm.{leaf}',
+     'neck.lateral_convs.{i}.{norm}.{leaf}'),
+    ('backbone.fpn_output{i+2}.{leaf}', 'neck.fpn_convs.{i}.conv.{leaf}'),
+    ('backbone.fpn_output{i+2}.norm.{leaf}',
+     'neck.fpn_convs.{i}.{norm}.{leaf}'),
+    ('proposal_generator.rpn_head.conv.{leaf}', 'rpn_head.rpn_conv.{leaf}'),
+    ('proposal_generator.rpn_head.objectness_logits.{leaf}',
+     'rpn_head.rpn_cls.{leaf}'),
+    ('proposal_generator.rpn_head.anchor_deltas.{leaf}',
+     'rpn_head.rpn_reg.{leaf}'),
+    ('roi_heads.box_head.conv{i+1}.{leaf}',
+     'roi_head.bbox_head.shared_convs.{i}.conv.{leaf}'),
+    ('roi_heads.box_head.conv{i+1}.norm.{leaf}',
+     'roi_head.bbox_head.shared_convs.{i}.{norm}.{leaf}'),
+    ('roi_heads.box_head.fc{i+1}.{leaf}',
+     'roi_head.bbox_head.shared_fcs.{i}.{leaf}'),
+    ('roi_heads.box_predictor.cls_score.{leaf}',
+     'roi_head.bbox_head.fc_cls.{leaf}'),
+    ('roi_heads.box_predictor.bbox_pred.{leaf}',
+     'roi_head.bbox_head.fc_reg.{leaf}'),
+    ('roi_heads.mask_head.mask_fcn{i+1}.{leaf}',
+     'roi_head.mask_head.convs.{i}.conv.{leaf}'),
+    ('roi_heads.mask_head.mask_fcn{i+1}.norm.{leaf}',
+     'roi_head.mask_head.convs.{i}.{norm}.{leaf}'),
+    ('roi_heads.mask_head.deconv.{leaf}',
+     'roi_head.mask_head.upsample.{leaf}'),
+    ('roi_heads.mask_head.predictor.{leaf}',
+     'roi_head.mask_head.conv_logits.{leaf}'),
+    ('sem_seg_head.p{i+2}.{j}.{leaf}',
+     'semantic_head.scale_heads.{i}.{j}.conv.{leaf}'),
+    ('sem_seg_head.p{i+2}.{j}.norm.{leaf}',
+     'semantic_head.scale_heads.{i}.{j}.{norm}.{leaf}'),
+    ('sem_seg_head.predictor.{leaf}', 'semantic_head.conv_seg.{leaf}'),
+))  # yapf: disable
+
+_MMDET = NameTable((
+    # our list of layers counts the upsampling after each convolution, too
+    ('semantic_head.conv_upsample_layers.{i}.conv.{k}.conv.{leaf}',
+     'semantic_head.scale_heads.{i}.{2k}.conv.{leaf}'),
+    ('semantic_head.conv_upsample_layers.{i}.conv.{k}.{norm}.{leaf}',
+     'semantic_head.scale_heads.{i}.{2k}.{norm}.{leaf}'),
+    ('semantic_head.conv_logits.{leaf}', 'semantic_head.conv_seg.{leaf}'),
+    ('backbone.{rest}', 'backbone.{rest}'),
+    ('neck.{rest}', 'neck.{rest}'),
+    ('rpn_head.{rest}', 'rpn_head.{rest}'),
+    ('roi_head.{rest}', 'roi_head.{rest}'),
+))  # yapf: disable
+
+#: Counters of training steps, of no use in training or testing, which
+#: ``FrozenBatchNorm2d`` has not.
+_COUNTERS = r'.*\.num_batches_tracked'
+
+_ADAPTIVE = {
+    f'roi_head.{part}_roi_extractor.roi_layer.sampling_ratio': 0
+    for part in ('bbox', 'mask')
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where and in which order one project keeps the weights.
+
+    Attributes:
+        name (str): As the tool calls it.
+        sign (str): Beginning of keys that no other layout has.
+        table (NameTable): Their names and ours.
+        ignored (tuple[str]): Patterns of keys that are not weights.
+        things_first (bool): Whether 'things' is channel 0 of the semantic
+            classifier; it is our last one.
+        settings (dict): Keys of ``model`` and the values that the zoo's
+            models were made for, as a checkpoint does not tell them.
+    """
+
+    name: str
+    sign: str
+    table: NameTable
+    ignored: Tuple[str, ...] = ()
+    things_first: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def is_ignored(self, key: str) -> bool:
+        """Whether a key is on the ignore list."""
+        return any(re.fullmatch(pattern, key) for pattern in self.ignored)
+
+    def reorder(self, weights: Dict[str, Tensor], to_ours: bool) -> None:
+        """Bring the classifier's channels to the other order, in place.
+
+        Args:
+            weights (dict[str, Tensor]): In our names; the dict is changed,
+                its tensors are not.
+            to_ours (bool): Into which direction.
+        """
+        if not self.things_first:
+            return
+        for key in CLASSIFIER:
+            if key in weights and weights[key].dim():
+                weights[key] = torch.roll(weights[key], -1 if to_ours else 1,
+                                          0)
+
+
+OURS = 'semantic_head.scale_heads.'
+
+LAYOUTS: Dict[str, Layout] = {
+    layout.name: layout
+    for layout in (
+        Layout(
+            name='detectron2',
+            sign='backbone.bottom_up.',
+            table=_DETECTRON2,
+            ignored=(
+                _COUNTERS,
+                # settings of the preprocessing
+                'pixel_mean',
+                'pixel_std',
+                # derived from the settings of the anchors
+                r'(proposal_generator\.)?anchor_generator\..*',
+                r'.*cell_anchors.*',
+            ),
+            things_first=True,
+            settings={
+                'data_preprocessor.mean': [103.53, 116.28, 123.675],
+                'data_preprocessor.std': [1.0, 1.0, 1.0],
+                'data_preprocessor.bgr_to_rgb': False,
+                'backbone.style': 'caffe',
+                **_ADAPTIVE,
+                'test_cfg.rcnn.score_thr': 0.05,
+                'test_cfg.panoptic.score_thr': 0.5,
+                'test_cfg.panoptic.overlap_thr': 0.5,
+                'test_cfg.panoptic.stuff_area': 4096,
+                'test_cfg.panoptic.nms_iou_thr': None,
+            }),
+        Layout(
+            name='mmdet',
+            sign='semantic_head.conv_upsample_layers.',
+            table=_MMDET,
+            settings={
+                'data_preprocessor.mean': [123.675, 116.28, 103.53],
+                'data_preprocessor.std': [58.395, 57.12, 57.375],
+                'data_preprocessor.bgr_to_rgb': True,
+                'backbone.style': 'pytorch',
+                **_ADAPTIVE,
+                'test_cfg.panoptic.score_thr': 0.6,
+                'test_cfg.panoptic.overlap_thr': 0.5,
+                'test_cfg.panoptic.stuff_area': 4096,
+                'test_cfg.panoptic.nms_iou_thr': 0.5,
+            }),
+    )
+}

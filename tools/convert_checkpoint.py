@@ -1,0 +1,73 @@
+"""Convert Panoptic FPN of Detectron2's or of mmdet's model zoo, or back.
+
+Example:
+    CONFIG=configs/coco/panoptic-fpn_r50_fpn_1x_coco_detectron2-weights.py
+    python tools/convert_checkpoint.py detectron2 model_final_c10459.pkl \\
+        panoptic_r50.pth --config $CONFIG
+    python tools/convert_checkpoint.py mmdet iter_90000.pth theirs.pth \\
+        --config $CONFIG --to theirs
+
+Prints what was converted, ignored and left out, and settings of the config
+that differ from those that the weights were published with. Nothing in a file
+is run. Exit code: 0 written, 1 the weights do not fit the model or cannot be
+read, 2 wrong arguments.
+"""
+import argparse
+import os.path as osp
+import sys
+
+sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument(
+        'zoo', choices=['detectron2', 'mmdet'], help='the other project')
+    parser.add_argument(
+        'source', metavar='SRC', help='checkpoint to read (.pkl or .pth)')
+    parser.add_argument(
+        'target', metavar='DST', help='checkpoint to write (.pth)')
+    parser.add_argument(
+        '--config', required=True, help="config of this project's model")
+    parser.add_argument(
+        '--to',
+        default='ours',
+        choices=['ours', 'theirs'],
+        help='whose names and channel order to write (default: ours)')
+    args = parser.parse_args()
+    if not osp.isfile(args.config):
+        parser.error(f'--config {args.config}: no such file')
+    if osp.splitext(args.target)[1] == '.pkl':
+        parser.error(f'{args.target}: a .pkl cannot be written; name a .pth, '
+                     'which Detectron2 reads as well')
+    return args
+
+
+def main():
+    args = parse_args()
+    from mmengine.config import Config
+
+    from projects.panoptic_fpn.analysis import build_on_meta
+    from projects.panoptic_fpn.checkpoints import (LAYOUTS, convert_zoo_file,
+                                                   differing_settings,
+                                                   write_conversion)
+    from projects.panoptic_fpn.engine import run_to_exit_code
+
+    def convert():
+        cfg = Config.fromfile(args.config)
+        weights = build_on_meta(cfg).state_dict()
+        shapes = {key: tuple(value.shape) for key, value in weights.items()}
+        layout = LAYOUTS[args.zoo]
+        result = convert_zoo_file(args.source, args.target, layout, args.to,
+                                  cfg.model, shapes)
+        print(result.describe())
+        write_conversion(result, args.target, layout, args.to)
+        for note in differing_settings(cfg.model, layout):
+            print(f'note: {note}')
+        print(f'Written to {args.target}.')
+
+    return run_to_exit_code(convert)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
