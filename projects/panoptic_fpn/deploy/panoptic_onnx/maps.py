@@ -1,0 +1,168 @@
+"""Maps at the size of the original image: semantic, masks, and their merge.
+
+All maps are (h, w), boxes (x1, y1, x2, y2) in pixels of those maps. A panoptic
+map holds ``label + 1000 * number``, void = number of classes.
+"""
+from typing import List, Optional, Sequence, Tuple
+
+import cv2
+import numpy as np
+
+from .boxes import first_boxes
+
+#: A panoptic map holds ``label + INSTANCE_OFFSET * number``.
+INSTANCE_OFFSET = 1000
+
+
+def winning_channels(logits: np.ndarray, padded: Tuple[int, int],
+                     shape: Tuple[int, int],
+                     original: Tuple[int, int]) -> np.ndarray:
+    """Channel with the largest logit at each pixel; the first of equal ones.
+
+    One channel at a time: all of them at the size of a photograph would take
+    gigabytes.
+
+    Args:
+        logits (np.ndarray): (K, h, w), of the padded input at stride 4.
+        padded (tuple[int, int]): Of the network's input.
+        shape (tuple[int, int]): Of the input without padding.
+        original (tuple[int, int]): Of the image.
+
+    Returns:
+        np.ndarray: uint16 of the image's size.
+    """
+    best = np.full(original, -np.inf, np.float32)
+    channels = np.zeros(original, np.uint16)
+    for number, values in enumerate(logits):
+        values = cv2.resize(values, padded[::-1])[:shape[0], :shape[1]]
+        values = cv2.resize(values, original[::-1])
+        larger = values > best
+        np.copyto(best, values, where=larger)
+        channels[larger] = number
+    return channels
+
+
+def paste_masks(probabilities: np.ndarray, boxes: np.ndarray,
+                shape: Tuple[int, int], threshold: float) -> np.ndarray:
+    """Masks of boxes on the image, sampled bilinearly (Mask R-CNN, 3.1).
+
+    Args:
+        probabilities (np.ndarray): (n, m, m).
+        boxes (np.ndarray): (n, 4).
+        shape (tuple[int, int]): Of the image.
+        threshold (float): Least probability of a mask.
+
+    Returns:
+        np.ndarray: bool (n, h, w).
+    """
+    masks = np.zeros((len(boxes), *shape), bool)
+    # a sample up to half a pixel of the mask outside its box counts, too
+    margin = np.float32([-1, -1, 1, 1])
+    for i, (y1, x1, y2, x2) in enumerate(box_windows(boxes + margin, shape)):
+        if y1 >= y2 or x1 >= x2:
+            continue
+        left, top, right, bottom = boxes[i]
+        rows = _weights(y1, y2, top, bottom, probabilities.shape[1])
+        columns = _weights(x1, x2, left, right, probabilities.shape[2])
+        sampled = rows @ probabilities[i] @ columns.T
+        np.greater_equal(sampled, threshold, out=masks[i, y1:y2, x1:x2])
+    return masks
+
+
+def _weights(begin: int, end: int, low: float, high: float,
+             size: int) -> np.ndarray:
+    """What pixels begin..end of an axis take of a mask's, (end - begin, size).
+
+    The mask reaches from ``low`` to ``high``; outside of it is 0.
+    """
+    centres = np.arange(begin, end, dtype=np.float32) + np.float32(0.5)
+    with np.errstate(divide='ignore', invalid='ignore'):
+        places = (centres - low) / (high - low)
+    # of a box without extent: its middle
+    places[np.isinf(places)] = 0.5
+    places = places * size - np.float32(0.5)
+    distance = np.abs(places[:, None] - np.arange(size, dtype=np.float32))
+    return np.maximum(1 - distance, 0)
+
+
+def box_windows(boxes: np.ndarray, shape: Tuple[int, int]) -> List[List[int]]:
+    """Integer windows (y1, x1, y2, x2), half open, that contain boxes, inside
+    the map; empty where y2 <= y1 or x2 <= x1."""
+    limit = np.float32([*shape[::-1], *shape[::-1]])
+    corners = np.concatenate(
+        [np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])], axis=1)
+    corners = np.nan_to_num(corners).clip(0, limit).astype(np.int64)
+    return corners[:, [1, 0, 3, 2]].tolist()
+
+
+def paste_instances(
+        masks: np.ndarray,
+        boxes: np.ndarray,
+        scores: np.ndarray,
+        labels: np.ndarray,
+        score_thr: float,
+        overlap_thr: float,
+        void: int,
+        nms_iou_thr: Optional[float] = None) -> Tuple[np.ndarray, List[int]]:
+    """Lay instances on an empty panoptic map, the most confident first.
+
+    Args:
+        masks (np.ndarray): bool (n, h, w).
+        boxes (np.ndarray): (n, 4).
+        scores (np.ndarray): (n, ).
+        labels (np.ndarray): (n, ), thing labels.
+        score_thr (float): Least score.
+        overlap_thr (float): Largest fraction of an instance that those laid
+            before may cover.
+        void (int): Value of a free pixel.
+        nms_iou_thr (float, optional): Largest IoU with the box of a more
+            confident instance of any class.
+
+    Returns:
+        tuple[np.ndarray, list[int]]: int32 map (h, w), things numbered from
+        1 in the order they were laid, and the indices of those, in this
+        order.
+    """
+    panoptic = np.full(masks.shape[1:], void, np.int32)
+    order = np.argsort(-scores, kind='stable')
+    order = order[scores[order] >= score_thr]
+    if nms_iou_thr is not None:
+        order = order[first_boxes(boxes[order], nms_iou_thr)]
+    kept = []
+    windows = box_windows(boxes[order], panoptic.shape)
+    for index, (y1, x1, y2, x2) in zip(order.tolist(), windows):
+        part = slice(y1, y2), slice(x1, x2)
+        own = masks[index][part] & (panoptic[part] == void)
+        area, left = (np.count_nonzero(m) for m in (masks[index][part], own))
+        if left == 0 or area - left > overlap_thr * area:
+            continue
+        kept.append(index)
+        panoptic[part][own] = labels[index] + INSTANCE_OFFSET * len(kept)
+    return panoptic, kept
+
+
+def fill_stuff(panoptic: np.ndarray, semantic: np.ndarray,
+               channel_labels: Sequence[int], stuff_area: int,
+               void: int) -> np.ndarray:
+    """Fill the free pixels of a panoptic map with stuff, in place.
+
+    Args:
+        panoptic (np.ndarray): int32 (h, w); ``void`` where free.
+        semantic (np.ndarray): Integers (h, w): channel of each pixel.
+        channel_labels (Sequence[int]): Stuff label of each channel, ``void``
+            for those that paint nothing ('other', things).
+        stuff_area (int): A stuff class that is left with fewer pixels on the
+            whole image is dropped.
+        void (int): Number of classes.
+
+    Returns:
+        np.ndarray: ``panoptic``.
+    """
+    labels = np.asarray(channel_labels)
+    free = panoptic == void
+    channels = semantic[free]
+    area = np.bincount(channels, minlength=len(labels))
+    areas = np.bincount(labels, weights=area, minlength=void + 1)
+    painted = np.where(areas[labels] >= stuff_area, labels, void)
+    panoptic[free] = painted[channels]
+    return panoptic

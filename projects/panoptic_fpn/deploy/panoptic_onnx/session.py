@@ -1,0 +1,222 @@
+"""An exported model run by onnxruntime: image in, panoptic result out.
+
+trunk   image (1, 3, H, W) -> FPN levels ``feature0``.. (1, C, h, w), RPN's
+        ``rpn_score0``.. (1, A, h, w) and ``rpn_delta0``.. (1, 4 A, h, w) of
+        each level, ``semantic`` (1, K, H/4, W/4); what the model has of them
+boxes   a level and boxes (n, 4) in its pixels -> ``scores`` (n, T + 1), last
+        one background, and ``deltas`` (n, 4 T), or (n, 4)
+masks   the same -> ``probabilities`` (n, T, 28, 28), or (n, 1, 28, 28)
+
+All float32, by ONNX's own operators, RoIAlign too.
+"""
+from dataclasses import dataclass
+from typing import Dict, List, Optional, Sequence, Tuple, Union
+
+import numpy as np
+import onnxruntime
+
+from .boxes import decode, grid_anchors, roi_levels, suppress
+from .errors import DeployError
+from .images import prepare
+from .maps import fill_stuff, paste_instances, paste_masks, winning_channels
+from .model_file import ModelFile, read_model
+
+#: By name.
+Arrays = Dict[str, np.ndarray]
+
+
+@dataclass
+class Result:
+    """What was found on an image, at its own size (h, w).
+
+    Attributes:
+        panoptic (np.ndarray): int32 (h, w): label + 1000 * number, void =
+            number of classes.
+        kept (list[int]): For number i + 1 of the map the index of its
+            instance.
+        boxes (np.ndarray): (n, 4), x1, y1, x2, y2 in pixels; the most
+            confident first. Not those on the map alone.
+        scores, labels (np.ndarray): (n, ).
+        masks (np.ndarray): bool (n, h, w).
+        semantic (np.ndarray | None): Channel of each pixel (h, w); None
+            without the branch.
+    """
+
+    panoptic: np.ndarray
+    kept: List[int]
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    masks: np.ndarray
+    semantic: Optional[np.ndarray]
+
+
+class PanopticSession:
+    """Runs an exported model.
+
+    Args:
+        model (str | ModelFile): The folder that ``tools/export_onnx.py``
+            wrote.
+        providers (Sequence[str]): Of onnxruntime, the preferred first.
+        threads (int): Of an operator; 0 for one a core.
+
+    Raises:
+        DeployError: The folder cannot be used, or there is no such provider.
+    """
+
+    def __init__(self,
+                 model: Union[str, ModelFile],
+                 providers: Sequence[str] = ('CPUExecutionProvider', ),
+                 threads: int = 0) -> None:
+        if not isinstance(model, ModelFile):
+            model = read_model(model)
+        unknown = set(providers) - set(onnxruntime.get_available_providers())
+        if unknown:
+            raise DeployError(
+                f'This onnxruntime has no {sorted(unknown)}; it has '
+                f'{onnxruntime.get_available_providers()}.')
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        # allocations are planned for one size; those of images differ
+        options.enable_mem_pattern = False
+        self.model = model
+        self.sessions = {
+            name:
+            onnxruntime.InferenceSession(
+                str(path), options, providers=list(providers))
+            for name, path in model.graphs.items()
+        }
+
+    def segment(self, image: np.ndarray) -> Result:
+        """Segment an image.
+
+        Args:
+            image (np.ndarray): BGR uint8 (h, w, 3), of any size.
+
+        Raises:
+            DeployError: It is no image, or too long for the scale.
+        """
+        model = self.model
+        inputs, shape = prepare(image, model.preprocessing)
+        original = image.shape[:2]
+        outputs = self.run('trunk', image=inputs)
+        boxes, scores, labels, probabilities = self._instances(outputs, shape)
+        # what the boxes were multiplied with, (w, h)
+        boxes = boxes / np.float32(
+            [shape[1] / original[1], shape[0] / original[0]] * 2)
+        threshold = model.masks['threshold'] if model.masks else 0
+        masks = paste_masks(probabilities, boxes, original, threshold)
+        semantic = None
+        if model.semantic:
+            semantic = winning_channels(outputs['semantic'][0],
+                                        inputs.shape[2:], shape, original)
+        panoptic, kept = self.merge(boxes, scores, labels, masks, semantic)
+        return Result(panoptic, kept, boxes, scores, labels, masks, semantic)
+
+    def merge(self, boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray,
+              masks: np.ndarray,
+              semantic: Optional[np.ndarray]) -> Tuple[np.ndarray, List[int]]:
+        """Merge both branches (section 3.2); see :class:`Result`."""
+        settings, void = self.model.panoptic, self.model.void
+        panoptic, kept = paste_instances(masks, boxes, scores, labels,
+                                         settings['score_thr'],
+                                         settings['overlap_thr'], void,
+                                         settings['nms_iou_thr'])
+        if semantic is not None:
+            fill_stuff(panoptic, semantic,
+                       self.model.semantic['channel_labels'],
+                       settings['stuff_area'], void)
+        return panoptic, kept
+
+    def run(self, graph: str, **inputs: np.ndarray) -> Arrays:
+        """Outputs of a graph by their names."""
+        session = self.sessions[graph]
+        names = [output.name for output in session.get_outputs()]
+        return dict(zip(names, session.run(names, inputs)))
+
+    def _instances(self, outputs: Arrays,
+                   shape: Tuple[int, int]) -> Tuple[np.ndarray, ...]:
+        """Boxes in pixels of the network's input, scores, labels and mask
+        probabilities (n, m, m) of the detections."""
+        if self.model.rpn is None:
+            return (np.zeros((0, 4), np.float32), np.zeros(0, np.float32),
+                    np.zeros(0, np.int64), np.zeros((0, 1, 1), np.float32))
+        proposals = self._proposals(outputs, shape)
+        boxes, scores, labels = self._detections(outputs, proposals, shape)
+        masks = self._on_levels('masks', outputs, boxes)['probabilities']
+        if self.model.masks['class_agnostic']:
+            return boxes, scores, labels, masks[:, 0]
+        return boxes, scores, labels, masks[np.arange(len(labels)), labels]
+
+    def _proposals(self, outputs: Arrays, shape: Tuple[int,
+                                                       int]) -> np.ndarray:
+        """RPN's boxes (n, 4)."""
+        rpn = self.model.rpn
+        anchors, deltas, scores, levels = [], [], [], []
+        for level, (base,
+                    stride) in enumerate(zip(rpn['anchors'], rpn['strides'])):
+            score = outputs[f'rpn_score{level}'][0]
+            delta = outputs[f'rpn_delta{level}'][0]
+            grid = grid_anchors(np.float32(base), stride, score.shape[1:])
+            score = score.transpose(1, 2, 0).reshape(-1)
+            delta = delta.transpose(1, 2, 0).reshape(-1, 4)
+            if 0 < rpn['nms_pre'] < len(score):
+                best = np.argsort(-score, kind='stable')[:rpn['nms_pre']]
+                grid, score, delta = grid[best], score[best], delta[best]
+            anchors.append(grid)
+            deltas.append(delta)
+            scores.append(score)
+            levels.append(np.full(len(score), level))
+        boxes = decode(
+            np.concatenate(anchors), np.concatenate(deltas), rpn['means'],
+            rpn['stds'], shape)
+        scores, levels = np.concatenate(scores), np.concatenate(levels)
+        if rpn['min_bbox_size'] >= 0:
+            sides = boxes[:, 2:] - boxes[:, :2]
+            valid = (sides > rpn['min_bbox_size']).all(axis=1)
+            boxes, scores, levels = boxes[valid], scores[valid], levels[valid]
+        kept = suppress(boxes, scores, levels, rpn['iou_thr'])
+        return boxes[kept[:rpn['max_per_img']]]
+
+    def _detections(self, outputs: Arrays, proposals: np.ndarray,
+                    shape: Tuple[int, int]) -> Tuple[np.ndarray, ...]:
+        """Boxes (n, 4), scores and labels (n, ) after class-wise NMS."""
+        settings = self.model.boxes
+        found = self._on_levels('boxes', outputs, proposals)
+        scores = found['scores'][:, :-1]
+        # as mmdet: all that are decoded, row by row
+        rows, labels = np.nonzero(scores > settings['score_thr'])
+        deltas = found['deltas']
+        deltas = deltas.reshape(len(deltas), deltas.shape[1] // 4, 4)
+        picked = deltas[rows, 0 if settings['class_agnostic'] else labels]
+        boxes = decode(proposals[rows], picked, settings['means'],
+                       settings['stds'], shape)
+        scores = scores[rows, labels]
+        kept = suppress(boxes, scores, labels, settings['iou_thr'])
+        if settings['max_per_img'] > 0:
+            kept = kept[:settings['max_per_img']]
+        return boxes[kept], scores[kept], labels[kept]
+
+    def _on_levels(self, graph: str, outputs: Arrays,
+                   boxes: np.ndarray) -> Arrays:
+        """Outputs of a head for boxes in pixels of the input, each from the
+        FPN level of its size."""
+        settings = getattr(self.model, graph)
+        strides = settings['strides']
+        levels = roi_levels(boxes, settings['finest_scale'], len(strides))
+        found: Arrays = {}
+        for level, stride in enumerate(strides):
+            picked = levels == level
+            # without boxes at all one level still tells the shapes
+            if not picked.any() and (len(boxes) or level):
+                continue
+            part = self.run(
+                graph,
+                feature=outputs[f'feature{level}'],
+                boxes=boxes[picked] / np.float32(stride))
+            for name, values in part.items():
+                if name not in found:
+                    found[name] = np.zeros((len(boxes), *values.shape[1:]),
+                                           np.float32)
+                found[name][picked] = values
+        return found
