@@ -213,7 +213,7 @@ fi
 step check 'every package is imported once' check_runtime
 if [ "$1" = tests ]; then
   step tests 'pytest, flake8, isort, and what optional tools need; a minute' \
-    install_tests requirements/{tests,browser,webdemo,onnx,logging}.txt
+    install_tests requirements/{tests,browser,webdemo,onnx}.txt
   step oracle 'panopticapi, which the tests compare with' install_oracle \
     requirements/oracle.txt
 fi

@@ -1,5 +1,9 @@
 """Pictures of panoptic results: pure drawing, a visualizer, a hook."""
+from .backends import TensorboardBackend, WandbBackend
 from .hooks import PanopticVisualizationHook
 from .visualizer import PanopticVisualizer
 
-__all__ = ['PanopticVisualizationHook', 'PanopticVisualizer']
+__all__ = [
+    'PanopticVisualizationHook', 'PanopticVisualizer', 'TensorboardBackend',
+    'WandbBackend'
+]

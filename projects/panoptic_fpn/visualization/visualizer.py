@@ -4,7 +4,7 @@ Images are RGB uint8 (h, w, 3), as everywhere in mmengine's visualizers. What
 is drawn comes from the pure functions in ``drawing.py``; no figure of
 matplotlib is drawn for a picture.
 """
-from typing import Dict, List, Optional, Union
+from typing import Dict, List, Optional, Sequence, Union
 
 import numpy as np
 from mmdet.registry import VISUALIZERS
@@ -13,6 +13,7 @@ from mmdet.visualization import DetLocalVisualizer
 from mmengine.dist import master_only
 
 from ..labels import LabelSpace
+from .backends import backend_configs
 from .drawing import MIN_DISPLAY_SIZE, display_scale, enlarge
 from .figure import side_by_side
 from .image_io import write_image
@@ -34,6 +35,12 @@ class PanopticVisualizer(DetLocalVisualizer):
         alpha (float): Opacity of the colours.
         min_size (int): Images with a longer side below this many pixels are
             enlarged, by a whole number of times.
+        log_to (str | Sequence[str]): Backends beside ``vis_backends``, of
+            'tensorboard' and 'wandb'.
+
+    Raises:
+        PanopticError: A backend of ``log_to`` is unknown, or its package is
+            missing.
     """
 
     def __init__(self,
@@ -43,8 +50,14 @@ class PanopticVisualizer(DetLocalVisualizer):
                  save_dir: Optional[str] = None,
                  alpha: float = 0.6,
                  min_size: int = MIN_DISPLAY_SIZE,
+                 log_to: Union[str, Sequence[str]] = (),
                  **kwargs) -> None:
         self._picture = None
+        more = backend_configs(log_to)
+        if more:
+            given = vis_backends or []
+            given = given if isinstance(given, (list, tuple)) else [given]
+            vis_backends = [*given, *more]
         super().__init__(
             name=name,
             image=image,
