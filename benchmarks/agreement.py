@@ -19,8 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from mmdet.registry import DATASETS  # noqa: E402
 
 from benchmarks.inference import same_pixels  # noqa: E402
-from projects.panoptic_fpn.apis import (inference_panoptic,  # noqa: E402
-                                        init_model)
+from projects.panoptic_fpn import apis  # noqa: E402
 from projects.panoptic_fpn.engine import run_to_exit_code  # noqa: E402
 
 
@@ -40,14 +39,14 @@ def parse_args(argv=None):
 
 def measure(config: str, checkpoint: str, images: int = None) -> None:
     """Print both shares."""
-    model = init_model(config, checkpoint)
+    model = apis.init_model(config, checkpoint)
     dataset = DATASETS.build(model.cfg.test_dataloader.dataset)
     files = [dataset.get_data_info(i)['img_path'] for i in range(len(dataset))]
     files = files[:images]
     panoptic, semantic, segments = [], [], 0
     pairs = zip(
-        inference_panoptic(model, files),
-        inference_panoptic(model, files, amp=True))
+        apis.inference_panoptic(model, files),
+        apis.inference_panoptic(model, files, amp=True))
     for number, pair in enumerate(pairs, 1):
         samples = [one.sample for one in pair]
         maps = [one.pred_panoptic_seg.sem_seg[0].numpy() for one in samples]

@@ -158,8 +158,8 @@ def merge_runs(reports: Dict[str, dict]) -> dict:
         if sorted(found) != sorted(cases):
             odd = sorted(set(found) ^ set(cases))[0]
             raise MergeError(f'{name} and {first_name} differ in the row '
-                             f'{": ".join(odd[:2])}, against {odd[2]}; measure '
-                             'the same stages.')
+                             f'{": ".join(odd[:2])}, against {odd[2]}; '
+                             'measure the same stages.')
     by_case = [{
         row.key: row
         for row in table.rows_of(report)

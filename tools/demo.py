@@ -1,12 +1,12 @@
-"""Panoptic segmentation of photographs with a trained model.
+"""Panoptic segmentation of photographs and videos with a trained model.
 
 Example:
     python tools/demo.py photo.jpg folder/ --config CONFIG.py \
         --checkpoint CHECKPOINT.pth --out-dir work_dirs/demo
 
-Writes for each image an overlay, a COCO panoptic PNG and a JSON of segments.
-Exit code: 0 all done, 1 some image or file could not be used, 2 wrong
-arguments.
+Writes for each image an overlay, a COCO panoptic PNG and a JSON of segments,
+for each video an overlay video. Exit code: 0 all done, 1 some image or file
+could not be used, 2 wrong arguments.
 """
 import argparse
 import os.path as osp
@@ -21,7 +21,10 @@ def parse_args():
     parser = argparse.ArgumentParser(
         description=__doc__.split('\n')[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument('images', nargs='+', help='image files and folders')
+    parser.add_argument(
+        'images',
+        nargs='+',
+        help='image files, folders of images, video files')
     parser.add_argument('--config', required=True, help='config of the model')
     parser.add_argument(
         '--checkpoint',
@@ -29,6 +32,16 @@ def parse_args():
         action='append',
         help='its weights; twice for two networks, instance first')
     parser.add_argument('--out-dir', required=True, help='folder of results')
+    parser.add_argument(
+        '--batch-size',
+        type=int,
+        default=1,
+        help='images read at a time; those of one size go through the '
+        'network together')
+    parser.add_argument(
+        '--save-frames',
+        action='store_true',
+        help='PNG and JSON of each frame of a video, too')
     parser.add_argument(
         '--amp',
         action='store_true',
@@ -47,6 +60,9 @@ def parse_args():
     args = parser.parse_args()
     if args.score_thr is not None and not 0 <= args.score_thr <= 1:
         parser.error(f'--score-thr {args.score_thr} is not within 0 .. 1')
+    if args.batch_size < 1:
+        parser.error(f'--batch-size {args.batch_size}: read at least one '
+                     'image at a time')
     for name in ('config', 'checkpoint'):
         paths = getattr(args, name)
         for path in [paths] if name == 'config' else paths:
@@ -57,50 +73,62 @@ def parse_args():
     return args, parser
 
 
+class Progress:
+    """Prints a line for each image and for each video, and counts."""
+
+    def __init__(self, num_inputs):
+        self.num_inputs = num_inputs
+        self.done = self.failed = self.frames = 0
+
+    def add(self, prediction):
+        """Tell what became of an image or a frame."""
+        label = f'[{self.done + 1}/{self.num_inputs}]'
+        name, note = prediction['image'], ''
+        if 'frame' in prediction:
+            self.frames = prediction['frame'] + 1
+            if not prediction['last_frame']:
+                if self.frames % 100 == 0:
+                    print(f'{label} {name}: {self.frames} frames', flush=True)
+                return
+            note = f' ({self.frames} frames)'
+        self.done += 1
+        if 'error' in prediction:
+            self.failed += 1
+            print(f'{label} error: {prediction["error"]}', file=sys.stderr)
+        else:
+            path = prediction['overlay_path']
+            print(f'{label} {name} -> {path}{note}', flush=True)
+
+
 def main():
     args, parser = parse_args()
-    from projects.panoptic_fpn.apis import (find_images, inference_panoptic,
-                                            init_model, unique_stems,
-                                            write_result)
-    from projects.panoptic_fpn.engine.errors import EngineError
+    from projects.panoptic_fpn.apis import find_images
+    from projects.panoptic_fpn.apis.inferencer import PanopticInferencer
     from projects.panoptic_fpn.errors import PanopticError
     images = find_images(args.images)
     if not images:
         parser.error(f'no image in {", ".join(args.images)}')
-    options = dict(args.cfg_options or {})
-    if args.score_thr is not None:
-        options['model.test_cfg.panoptic.score_thr'] = args.score_thr
+    progress = Progress(len(images))
     try:
-        model = init_model(args.config, args.checkpoint, args.device, options)
-    except (PanopticError, EngineError) as error:
+        inferencer = PanopticInferencer(args.config, args.checkpoint,
+                                        args.device, args.amp,
+                                        args.cfg_options)
+        for prediction, _ in inferencer.stream(
+                images,
+                args.batch_size,
+                pred_score_thr=args.score_thr,
+                out_dir=args.out_dir,
+                save_frames=args.save_frames):
+            progress.add(prediction)
+    except PanopticError as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
-
-    failed = 0
-    results = inference_panoptic(model, images, args.amp)
-    for i, (stem, result) in enumerate(zip(unique_stems(images), results), 1):
-        progress = f'[{i}/{len(images)}]'
-        if result.error:
-            failed += 1
-            print(f'{progress} error: {result.error}', file=sys.stderr)
-            continue
-        try:
-            paths = write_result(result.image, result.sample,
-                                 model.label_space, args.out_dir, stem,
-                                 result.source)
-        except OSError as error:
-            print(
-                f'error: {args.out_dir}: cannot write ({error}). Choose '
-                'another --out-dir or make room.',
-                file=sys.stderr)
-            return 1
-        print(f'{progress} {result.source} -> {paths["overlay"]}', flush=True)
-    if failed:
+    if progress.failed:
         print(
-            f'{failed} of {len(images)} images could not be read; the others '
-            f'are in {args.out_dir}',
+            f'{progress.failed} of {len(images)} images could not be read; '
+            f'the others are in {args.out_dir}',
             file=sys.stderr)
-    return 1 if failed else 0
+    return 1 if progress.failed else 0
 
 
 if __name__ == '__main__':

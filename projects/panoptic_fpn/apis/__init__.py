@@ -2,11 +2,13 @@
 from .browse import browse_dataset
 from .class_frequencies import class_frequencies
 from .inference import PanopticResult, inference_panoptic, init_model
+from .inferencer import PanopticInferencer
 from .results import find_images, panoptic_segments, unique_stems, write_result
 from .sweep import format_sweep, save_branches, sweep_merge
 
 __all__ = [
-    'PanopticResult', 'browse_dataset', 'class_frequencies', 'find_images',
-    'format_sweep', 'inference_panoptic', 'init_model', 'panoptic_segments',
-    'save_branches', 'sweep_merge', 'unique_stems', 'write_result'
+    'PanopticInferencer', 'PanopticResult', 'browse_dataset',
+    'class_frequencies', 'find_images', 'format_sweep', 'inference_panoptic',
+    'init_model', 'panoptic_segments', 'save_branches', 'sweep_merge',
+    'unique_stems', 'write_result'
 ]

@@ -4,12 +4,15 @@ Images given as arrays are BGR uint8 (h, w, 3), as mmdet's APIs take them;
 ``PanopticResult.image`` is RGB.
 """
 import logging
+from collections import defaultdict
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import (ContextManager, Iterable, Iterator, Optional, Sequence,
-                    Union)
+from typing import (ContextManager, Iterable, Iterator, List, Optional,
+                    Sequence, Tuple, TypeVar, Union)
 
+import cv2
 import numpy as np
 import torch
 from mmcv.transforms import Compose
@@ -35,6 +38,7 @@ from ..labels import LabelSpace
 from ..visualization.image_io import read_image
 
 ImageInput = Union[str, Path, np.ndarray]
+T = TypeVar('T')
 
 
 @dataclass
@@ -145,10 +149,79 @@ def _dataset_meta(config: Config, meta: dict,
             f' {error}') from None
 
 
+class ImageLoader:
+    """Reads images and prepares them for a model, as its test data are.
+
+    Args:
+        model (nn.Module): From :func:`init_model`.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        first, *rest = get_test_pipeline_cfg(model.cfg)
+        self.backend_args = first.get('backend_args')
+        self.label_space = model.label_space
+        # Images are read here, once, for the model and for the pictures.
+        from_array = dict(
+            type='mmdet.LoadImageFromNDArray',
+            to_float32=first.get('to_float32', False))
+        self.pipeline = Compose([from_array, *rest])
+
+    def __call__(self, image: ImageInput,
+                 result: PanopticResult) -> Optional[dict]:
+        """Load one image.
+
+        Args:
+            image (str | Path | np.ndarray): A file or a BGR array.
+            result (PanopticResult): With ``source``; gets ``image``, or
+                ``error`` where there is none.
+
+        Returns:
+            dict | None: ``inputs`` and ``data_samples``; None after an error.
+        """
+        try:
+            image = self._read(image, result.source)
+        except CorruptFileError as error:
+            result.error = str(error)
+            return None
+        inputs = dict(
+            img=image,
+            img_id=result.source,
+            seg_map_path=None,
+            segments_info=None,
+            label_space=self.label_space)
+        try:
+            packed = self.pipeline(inputs)
+        except cv2.error as error:  # as of 500 x 1 pixels, made smaller
+            height, width = image.shape[:2]
+            result.error = (
+                f'{result.source}: {width} x {height} pixels cannot be '
+                f'resized for the network ({error.err}). Crop it to another '
+                'shape.')
+            return None
+        packed['data_samples'].set_metainfo(dict(img_path=result.source))
+        result.image = np.ascontiguousarray(image[..., ::-1])
+        return packed
+
+    def _read(self, image: ImageInput, source: str) -> np.ndarray:
+        if not isinstance(image, np.ndarray):
+            return read_image(str(image), self.backend_args)
+        if (image.ndim != 3 or image.shape[2] != 3 or not image.size
+                or image.dtype != np.uint8):
+            raise CorruptFileError(
+                f'{source}: an array of {image.dtype} of shape {image.shape} '
+                'is no image. Give BGR uint8 of shape (h, w, 3).')
+        return image
+
+
+#: A result to be filled, and what :class:`ImageLoader` made of its image.
+Loaded = Tuple[PanopticResult, Optional[dict]]
+
+
 def inference_panoptic(model: nn.Module,
                        images: Union[ImageInput, Iterable[ImageInput]],
-                       amp: bool = False) -> Iterator[PanopticResult]:
-    """Segment images, one at a time.
+                       amp: bool = False,
+                       batch_size: int = 1) -> Iterator[PanopticResult]:
+    """Segment images.
 
     An image that cannot be read becomes a result with ``error``; the others
     are still segmented. Results come as they are computed, so nothing is
@@ -158,51 +231,83 @@ def inference_panoptic(model: nn.Module,
         model (nn.Module): From :func:`init_model`.
         images (str | Path | np.ndarray | Iterable): Files or BGR arrays.
         amp (bool): Whether convolutions run in bfloat16 (float16 on a GPU).
+        batch_size (int): How many images are read at a time; see
+            :func:`segment_batch`.
 
     Yields:
         PanopticResult: One for each image, in order.
     """
     if isinstance(images, (str, Path, np.ndarray)):
         images = [images]
-    config = get_test_pipeline_cfg(model.cfg)
-    backend_args = config[0].get('backend_args')
-    # Images are read here, once, for the model and for the pictures.
-    config[0] = dict(
-        type='mmdet.LoadImageFromNDArray',
-        to_float32=config[0].get('to_float32', False))
-    pipeline = Compose(config)
-    for number, image in enumerate(images, start=1):
-        source = f'image {number}'
-        if not isinstance(image, np.ndarray):
-            source = str(image)
-            try:
-                image = read_image(source, backend_args)
-            except CorruptFileError as error:
-                yield PanopticResult(source, error=str(error))
-                continue
+    load = ImageLoader(model)
+
+    def loaded() -> Iterator[Loaded]:
+        for number, image in enumerate(images, start=1):
+            named = not isinstance(image, np.ndarray)
+            result = PanopticResult(str(image) if named else f'image {number}')
+            yield result, load(image, result)
+
+    for batch in batches(loaded(), batch_size):
+        yield from segment_batch(model, batch, amp)
+
+
+def batches(items: Iterable[T], size: int) -> Iterator[List[T]]:
+    """Lists of ``size`` items; the last one may be shorter.
+
+    Raises:
+        PanopticError: ``size`` is not positive.
+    """
+    if size < 1:
+        raise PanopticError(f'batch_size={size}: must be 1 or more.')
+    items = iter(items)
+    while batch := list(islice(items, size)):
+        yield batch
+
+
+@torch.no_grad()
+def segment_batch(model: nn.Module,
+                  batch: Sequence[Loaded],
+                  amp: bool = False) -> List[PanopticResult]:
+    """Segment loaded images.
+
+    Those that are padded to the same size (a multiple of 32) go through the
+    network together. None is padded further, as batches usually are, because
+    features near the border would change: a result does not depend on the
+    images beside it, but for the rounding of larger matrix products.
+
+    Args:
+        model (nn.Module): From :func:`init_model`.
+        batch (Sequence[tuple]): Results and what was loaded for them.
+        amp (bool): As in :func:`inference_panoptic`.
+
+    Returns:
+        list[PanopticResult]: Those of the batch, filled.
+    """
+    groups = defaultdict(list)
+    for result, packed in batch:
+        if packed is not None:
+            shape = _padded_shape(model, packed['inputs'])
+            groups[shape].append((result, packed))
+    for group in groups.values():
+        data = {
+            key: [packed[key] for _, packed in group]
+            for key in ('inputs', 'data_samples')
+        }
         with _precision(model, amp):
-            sample = _segment(model, pipeline, image, source)
-        yield PanopticResult(source, np.ascontiguousarray(image[..., ::-1]),
-                             sample)
+            samples = model.test_step(data)
+        for (result, _), sample in zip(group, samples):
+            result.sample = sample.cpu()
+    return [result for result, _ in batch]
+
+
+def _padded_shape(model: nn.Module, image: torch.Tensor) -> Tuple[int, int]:
+    """(h, w) of an image (3, h, w) in a batch of its own."""
+    preprocessor = getattr(model, 'data_preprocessor', None)
+    divisor = getattr(preprocessor, 'pad_size_divisor', 1)
+    return tuple(-(-side // divisor) * divisor for side in image.shape[1:])
 
 
 def _precision(model: nn.Module, amp: bool) -> ContextManager:
     if not amp:
         return nullcontext()
     return half_precision(next(model.parameters()).device)
-
-
-@torch.no_grad()
-def _segment(model: nn.Module, pipeline: Compose, image: np.ndarray,
-             source: str) -> DetDataSample:
-    packed = pipeline(
-        dict(
-            img=image,
-            img_id=source,
-            seg_map_path=None,
-            segments_info=None,
-            label_space=model.label_space))
-    sample = packed['data_samples']
-    sample.set_metainfo(dict(img_path=source))
-    return model.test_step(
-        dict(inputs=[packed['inputs']], data_samples=[sample]))[0].cpu()

@@ -67,6 +67,79 @@ def panoptic_segments(
     return ids, segments
 
 
+def describe_result(sample: DetDataSample,
+                    space: LabelSpace,
+                    source: Optional[str] = None) -> Tuple[np.ndarray, Dict]:
+    """The panoptic map of a result in numbers and words.
+
+    Args:
+        sample (:obj:`DetDataSample`): With ``pred_panoptic_seg``.
+        space (LabelSpace): The classes.
+        source (str, optional): Name of the image; its ``img_path`` by
+            default.
+
+    Returns:
+        tuple[np.ndarray, dict]: Ids of shape (h, w), 0 = void, and
+        ``image``, ``height``, ``width`` and ``segments`` as
+        :func:`panoptic_segments` gives them; fit for JSON.
+    """
+    panoptic = panoptic_map(sample, 'pred_panoptic_seg')
+    ids, segments = panoptic_segments(panoptic, space, thing_scores(sample))
+    height, width = panoptic.shape
+    return ids, dict(
+        image=source or sample.metainfo.get('img_path'),
+        height=height,
+        width=width,
+        segments=segments)
+
+
+def draw_overlay(image: np.ndarray, sample: DetDataSample,
+                 space: LabelSpace) -> np.ndarray:
+    """The panoptic map over its image; small images are enlarged.
+
+    Args:
+        image (np.ndarray): RGB uint8 of shape (h, w, 3).
+        sample (:obj:`DetDataSample`): With ``pred_panoptic_seg``.
+        space (LabelSpace): The classes.
+
+    Returns:
+        np.ndarray: RGB uint8 of shape (s * h, s * w, 3).
+    """
+    scale = display_scale(image.shape[:2], OVERLAY_SIZE)
+    return draw_prediction(image, sample, space, scale=scale)
+
+
+def write_overlay(picture: np.ndarray, out_dir: str, stem: str) -> str:
+    """Write ``STEM_overlay.png``; returns its path."""
+    path = osp.join(out_dir, f'{stem}_overlay.png')
+    write_image(path, picture)
+    return path
+
+
+def write_segments(ids: np.ndarray, description: Dict, out_dir: str,
+                   stem: str) -> Dict[str, str]:
+    """Write ``STEM_panoptic.png`` and ``STEM_segments.json``.
+
+    Args:
+        ids (np.ndarray): Of shape (h, w), see :func:`describe_result`.
+        description (dict): Of the same function.
+        out_dir (str): Folder; it is made.
+        stem (str): First part of the names.
+
+    Returns:
+        dict[str, str]: Path of ``panoptic`` and ``segments``.
+    """
+    paths = dict(
+        panoptic=osp.join(out_dir, f'{stem}_panoptic.png'),
+        segments=osp.join(out_dir, f'{stem}_segments.json'))
+    write_image(paths['panoptic'], id_to_rgb(ids))
+    content = dict(description, panoptic=osp.basename(paths['panoptic']))
+    content['segments'] = content.pop('segments')  # the long list last
+    write_bytes(paths['segments'],
+                json.dumps(content, indent=2, allow_nan=False).encode())
+    return paths
+
+
 def write_result(image: np.ndarray,
                  sample: DetDataSample,
                  space: LabelSpace,
@@ -87,29 +160,9 @@ def write_result(image: np.ndarray,
     Returns:
         dict[str, str]: Path of ``overlay``, ``panoptic`` and ``segments``.
     """
-    panoptic = panoptic_map(sample, 'pred_panoptic_seg')
-    ids, segments = panoptic_segments(panoptic, space, thing_scores(sample))
-    paths = dict(
-        overlay=osp.join(out_dir, f'{stem}_overlay.png'),
-        panoptic=osp.join(out_dir, f'{stem}_panoptic.png'),
-        segments=osp.join(out_dir, f'{stem}_segments.json'))
-    write_image(
-        paths['overlay'],
-        draw_prediction(
-            image,
-            sample,
-            space,
-            scale=display_scale(image.shape[:2], OVERLAY_SIZE)))
-    write_image(paths['panoptic'], id_to_rgb(ids))
-    content = dict(
-        image=source or sample.metainfo.get('img_path'),
-        height=panoptic.shape[0],
-        width=panoptic.shape[1],
-        panoptic=osp.basename(paths['panoptic']),
-        segments=segments)
-    write_bytes(paths['segments'],
-                json.dumps(content, indent=2, allow_nan=False).encode())
-    return paths
+    overlay = write_overlay(draw_overlay(image, sample, space), out_dir, stem)
+    described = describe_result(sample, space, source)
+    return dict(overlay=overlay, **write_segments(*described, out_dir, stem))
 
 
 def find_images(paths: Sequence[str]) -> List[str]:

@@ -1,0 +1,211 @@
+"""A web page for one model: drop an image, see both branches, their merge and
+a table of the segments. Made with gradio.
+
+Nothing is asked of other machines: usage statistics are off and fonts are the
+browser's. Uploaded images are removed after an hour.
+"""
+import os
+from html import escape
+from typing import List, Optional, Tuple
+
+import numpy as np
+
+from ..visualization.branches import draw_branches
+from ..visualization.colors import compact, segment_colors
+from ..visualization.drawing import display_scale
+from ..visualization.samples import panoptic_map
+from .inferencer import PanopticInferencer
+from .inputs import NamedResult
+from .results import OVERLAY_SIZE, describe_result
+
+#: Larger images take gigabytes: their masks have their size.
+MAX_PIXELS = 40_000_000
+
+#: The pictures, in the order of ``draw_branches``.
+PANELS = ('instances', 'semantic', 'panoptic')
+
+_CAPTIONS = ('Instances', 'Semantic map', 'Panoptic result')
+_INTRODUCTION = (
+    '# Panoptic FPN\n'
+    'Drop a photograph: instances, semantic map and panoptic result of '
+    '`{name}`, {things} thing and {stuff} stuff classes.')
+
+_SECONDS_KEPT = 3600
+
+#: Message, the pictures (None where there is none) and the table.
+Shown = Tuple[str, Optional[np.ndarray], Optional[np.ndarray],
+              Optional[np.ndarray], str]
+
+
+class Segmenter:
+    """What the page calls: a file in, what is shown out.
+
+    Args:
+        inferencer (PanopticInferencer): The model.
+    """
+
+    def __init__(self, inferencer: PanopticInferencer) -> None:
+        self.inferencer = inferencer
+
+    def __call__(self, path: Optional[str], score: float) -> Shown:
+        """Segment an image.
+
+        Args:
+            path (str, optional): Of the upload; None when it was removed.
+            score (float): Least score of an instance.
+
+        Returns:
+            tuple: Message (Markdown), the three pictures and the table.
+        """
+        nothing = (None, None, None, '')
+        if not path:
+            return ('', *nothing)
+        inferencer = self.inferencer
+        result, name = NamedResult(path), os.path.basename(path)
+        packed = inferencer.pipeline(path, result)
+        if result.error:
+            # without the folder, which says nothing to who sent the file
+            return (_complaint(result.error.replace(path, name)), *nothing)
+        height, width = result.image.shape[:2]
+        if height * width > MAX_PIXELS:
+            return (_complaint(
+                f'{name}: {width} x {height} pixels; at most '
+                f'{MAX_PIXELS // 1_000_000} million are taken. Make it '
+                'smaller.'), *nothing)
+        inferencer.forward([(result, packed)], score)
+        return self._show(result, name, score)
+
+    def _show(self, result: NamedResult, name: str, score: float) -> Shown:
+        space = self.inferencer.model.label_space
+        height, width = result.image.shape[:2]
+        pictures = draw_branches(result.image, result.sample, space, score,
+                                 display_scale((height, width), OVERLAY_SIZE))
+        _, description = describe_result(result.sample, space, name)
+        panoptic = panoptic_map(result.sample, 'pred_panoptic_seg')
+        codes = compact(panoptic)[1]
+        colors = segment_colors(codes[codes != space.void], space.palette,
+                                space.num_things)
+        segments = description['segments']
+        message = (f'{name}: {width} x {height} pixels, '
+                   f'{len(segments)} segments')
+        return (escape(message), *map(pictures.get, PANELS),
+                segment_table(segments, colors, height * width))
+
+
+def _complaint(text: str) -> str:
+    return f'**Cannot be used.** {escape(text)}'
+
+
+def segment_table(segments: List[dict], colors: np.ndarray,
+                  num_pixels: int) -> str:
+    """HTML table of segments, the largest first.
+
+    Args:
+        segments (list[dict]): Of ``panoptic_segments``.
+        colors (np.ndarray): RGB of each, uint8 of shape (n, 3).
+        num_pixels (int): Of the image.
+
+    Returns:
+        str: With a row for each segment: colour, class, thing or stuff,
+        score, pixels and their share.
+    """
+    order = np.argsort([-s['area'] for s in segments], kind='stable')
+    rows = []
+    for i in order:
+        segment = segments[i]
+        score = segment.get('score')
+        cells = [
+            '<span style="display:inline-block;width:1.6em;height:1em;'
+            'background:rgb({},{},{})"></span>'.format(*colors[i].tolist()),
+            escape(segment['category_name']),
+            'thing' if segment['isthing'] else 'stuff',
+            '' if score is None else f'{score:.2f}',
+            f'{segment["area"]:,}',
+            f'{100 * segment["area"] / num_pixels:.1f} %',
+        ]
+        rows.append('<tr>' + ''.join(f'<td>{cell}</td>'
+                                     for cell in cells) + '</tr>')
+    heads = ('Colour', 'Class', 'Kind', 'Score', 'Pixels', 'Share')
+    return ('<table id="segments"><thead><tr>' + ''.join(f'<th>{head}</th>'
+                                                         for head in heads) +
+            f'</tr></thead><tbody>{"".join(rows)}</tbody></table>')
+
+
+def build_page(inferencer: PanopticInferencer, name: str):
+    """The page.
+
+    Args:
+        inferencer (PanopticInferencer): The model.
+        name (str): What the page calls it.
+
+    Returns:
+        gradio.Blocks: Not yet served.
+    """
+    import gradio as gr
+    model = inferencer.model
+    space = model.label_space
+    own_score = model.panoptic_fusion_head.thresholds['score_thr']
+    with gr.Blocks(
+            title='Panoptic FPN',
+            analytics_enabled=False,
+            delete_cache=(_SECONDS_KEPT, _SECONDS_KEPT)) as page:
+        gr.Markdown(
+            _INTRODUCTION.format(
+                name=name, things=space.num_things, stuff=space.num_stuff))
+        with gr.Row():
+            file = gr.File(
+                label='Photograph',
+                file_types=['image'],
+                elem_id='photograph',
+                height=140)
+            with gr.Column():
+                score = gr.Slider(
+                    0, 1, own_score, step=0.05, label='Least score of things')
+                message = gr.Markdown(elem_id='message')
+        with gr.Row():
+            pictures = [
+                gr.Image(
+                    label=caption,
+                    elem_id=panel,
+                    interactive=False,
+                    buttons=['fullscreen', 'download'],
+                    height=420) for panel, caption in zip(PANELS, _CAPTIONS)
+            ]
+        table = gr.HTML()
+        gr.on([file.change, score.change],
+              Segmenter(inferencer), [file, score],
+              [message, *pictures, table],
+              concurrency_limit=1,
+              trigger_mode='always_last',
+              api_name=False)
+    return page
+
+
+def serve(page, host: str, port: int) -> None:
+    """Serve a page until it is interrupted.
+
+    Args:
+        page (gradio.Blocks): From :func:`build_page`.
+        host (str): Address that is listened at: 127.0.0.1 for this machine
+            alone, 0.0.0.0 for all that reach it.
+        port (int): Its port.
+
+    Raises:
+        OSError: The port is taken.
+    """
+    import gradio as gr
+    page.launch(
+        server_name=host,
+        server_port=port,
+        share=False,
+        quiet=True,
+        footer_links=[],
+        run_history=False,
+        theme=gr.themes.Default(
+            font=['system-ui', 'sans-serif'],
+            font_mono=['ui-monospace', 'monospace']),
+        max_file_size='100mb',
+        ssr_mode=False,
+        prevent_thread_lock=True)
+    print(f'serving at http://{host}:{port} (Ctrl-C stops it)', flush=True)
+    page.block_thread()

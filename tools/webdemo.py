@@ -1,0 +1,88 @@
+"""Web page of a trained model: drop an image, see what it says.
+
+Example:
+    python tools/webdemo.py CONFIG.py CHECKPOINT.pth --port 7860
+
+Shows instances, semantic map and panoptic result side by side, and a table of
+the segments. Stop it with Ctrl-C. Exit code: 0 stopped, 1 the model, gradio or
+the port cannot be used, 2 wrong arguments.
+"""
+import argparse
+import os
+import os.path as osp
+import sys
+from importlib.util import find_spec
+
+from mmengine.config import DictAction
+
+sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description=__doc__.split('\n')[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument('config', help='config of the model')
+    parser.add_argument(
+        'checkpoint',
+        nargs='+',
+        help='its weights; two for two networks, instance first')
+    parser.add_argument('--port', type=int, default=7860)
+    parser.add_argument(
+        '--host',
+        default='127.0.0.1',
+        help='address to listen at; 0.0.0.0 lets other machines in')
+    parser.add_argument('--device', default='cpu', help='cpu, cuda:0, ...')
+    parser.add_argument(
+        '--amp',
+        action='store_true',
+        help='convolutions in bfloat16 (float16 on a GPU)')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='keys of the config to override, key=value')
+    args = parser.parse_args()
+    if not 0 < args.port < 65536:
+        parser.error(f'--port {args.port} is not within 1 .. 65535')
+    for path in (args.config, *args.checkpoint):
+        if not osp.isfile(path):
+            parser.error(f'{path}: no such file')
+    if len(args.checkpoint) == 1:
+        args.checkpoint = args.checkpoint[0]
+    return args
+
+
+def main():
+    args = parse_args()
+    if find_spec('gradio') is None:
+        print(
+            'error: the web page needs gradio. Install it with '
+            f'{sys.executable} -m pip install -r requirements/webdemo.txt',
+            file=sys.stderr)
+        return 1
+    # before it is imported
+    os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'
+    from projects.panoptic_fpn.apis.inferencer import PanopticInferencer
+    from projects.panoptic_fpn.apis.web_page import build_page, serve
+    from projects.panoptic_fpn.errors import PanopticError
+    try:
+        inferencer = PanopticInferencer(args.config, args.checkpoint,
+                                        args.device, args.amp,
+                                        args.cfg_options)
+        name = osp.splitext(osp.basename(args.config))[0]
+        serve(build_page(inferencer, name), args.host, args.port)
+    except PanopticError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(
+            f'error: cannot serve at {args.host}:{args.port} ({error}). '
+            'Choose another --port or --host.',
+            file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
