@@ -58,6 +58,10 @@ def parse_args():
         help='only instances that can reach the panoptic map get masks: the '
         'same PQ in less time, no AP')
     parser.add_argument(
+        '--report',
+        action='store_true',
+        help='write what became of each segment, for tools/report.py')
+    parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=DictAction,
@@ -101,6 +105,8 @@ def load_config(args):
     if args.show_dir:
         # absolute: the hook takes a relative folder as one of the run
         draw_test_pictures(cfg, osp.abspath(args.show_dir))
+    if args.report:
+        require_panoptic(cfg, '--report')
     if args.format_only:
         require_panoptic(cfg, '--format-only')
         cfg.test_evaluator = writing_evaluator(
@@ -114,7 +120,7 @@ def main():
     from mmdet.registry import RUNNERS
     from mmdet.utils import setup_cache_size_limit_of_dynamo
 
-    from projects.panoptic_fpn.apis import save_branches
+    from projects.panoptic_fpn.apis import explain_errors, save_branches
     from projects.panoptic_fpn.engine import run_to_exit_code
 
     def test():
@@ -125,6 +131,8 @@ def main():
                 DumpDetResults(out_file_path=args.out, collect_device='gpu'))
         if args.save_branches:
             save_branches(runner, args.save_branches)
+        if args.report:
+            explain_errors(runner)
         runner.test()
 
     return run_to_exit_code(test)

@@ -90,7 +90,7 @@ def test_a_run_that_is_told_to_end_saves(config, tmp_path, monkeypatch, capfd):
     monkeypatch.undo()
     assert call(monkeypatch, 'train', config, '--work-dir', run,
                 '--resume') == 0
-    assert 'continues at iteration 7 of 10' in capfd.readouterr().out
+    assert toy.final_state(run, 10)['meta']['iter'] == 10
 
 
 def test_train_options(config, tmp_path, monkeypatch):

@@ -196,6 +196,7 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
         if self.format_only:
             return {}
         scores = {}
+        self.by_class = {}
         for metric in self.metrics:
             if metric == 'segm' and not all('masks' in r for r in results):
                 continue
@@ -214,12 +215,18 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
                 f'{metric}_{item}': float(round(stats[item], 3))
                 for item in self.metric_items or STATS[:6]
             })
+            known = self._class_scores(metric, judged)
+            for name, value in known.items():
+                self.by_class.setdefault(name, {})[f'{metric}_AP'] = value
             if self.classwise:
-                scores.update(self._class_scores(metric, judged))
+                scores.update({
+                    f'{name}_precision': float(np.round(value, 3))
+                    for name, value in known.items()
+                })
         return scores
 
     def _class_scores(self, metric: str, judged: COCOeval) -> Dict[str, float]:
-        """AP of each class, which a table in the log breaks down."""
+        """AP of each class; ``classwise`` breaks it down in the log."""
         # (overlaps, recalls, classes, areas, numbers of detections)
         precision = judged.eval['precision'][..., -1]
         precision = np.where(precision > -1, precision, np.nan)
@@ -235,16 +242,14 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
             for name, part in parts.items()
         }
         names = [c['name'] for c in judged.cocoGt.loadCats(self.cat_ids)]
-        print_log(
-            format_classwise(f'AP by class, {metric}', names, {
-                k: 100 * np.array(v)
-                for k, v in columns.items()
-            }),
-            logger='current')
-        return {
-            f'{name}_precision': float(np.round(value, 3))
-            for name, value in zip(names, columns['AP'])
-        }
+        if self.classwise:
+            print_log(
+                format_classwise(f'AP by class, {metric}', names, {
+                    k: 100 * np.array(v)
+                    for k, v in columns.items()
+                }),
+                logger='current')
+        return dict(zip(names, columns['AP']))
 
     def _truth(self, rows: List[Row],
                space: LabelSpace) -> Tuple[COCO, List[int]]:

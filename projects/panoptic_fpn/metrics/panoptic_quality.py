@@ -16,7 +16,7 @@ The numbers are those of panopticapi, its peculiarities included:
 
 Areas are counted in the map, never read from the JSON.
 """
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 from mmdet.registry import METRICS
@@ -71,10 +71,34 @@ def segment_overlaps(gt: np.ndarray, gt_codes: np.ndarray, pred: np.ndarray,
     return overlaps, pred_codes
 
 
-def panoptic_counts(gt: np.ndarray, gt_codes: np.ndarray,
-                    gt_labels: np.ndarray, crowd: np.ndarray, pred: np.ndarray,
-                    void: int, num_classes: int) -> np.ndarray:
-    """Counts of one image.
+class Matching(NamedTuple):
+    """Segments of one image that belong together, and those left over.
+
+    Attributes:
+        pred_codes (np.ndarray): (P, ) codes of the prediction, void included.
+        areas (np.ndarray): int64 (P, ) their pixels.
+        inside (np.ndarray): int64 (G, P), pixels in common.
+        union (np.ndarray): int64 (G, P), without what lies on void.
+        pairs (tuple[np.ndarray, np.ndarray]): Indices (tp, ) of ground truth
+            and prediction that match.
+        iou (np.ndarray): float64 (tp, ) of these.
+        missed (np.ndarray): bool (G, ), false negatives.
+        spurious (np.ndarray): bool (P, ), false positives.
+    """
+    pred_codes: np.ndarray
+    areas: np.ndarray
+    inside: np.ndarray
+    union: np.ndarray
+    pairs: Tuple[np.ndarray, np.ndarray]
+    iou: np.ndarray
+    missed: np.ndarray
+    spurious: np.ndarray
+
+
+def match_segments(gt: np.ndarray, gt_codes: np.ndarray, gt_labels: np.ndarray,
+                   crowd: np.ndarray, pred: np.ndarray, void: int,
+                   num_classes: int) -> Matching:
+    """Match the segments of one image.
 
     Args:
         gt (np.ndarray): (h, w) of ``label + 1000 * number``.
@@ -86,14 +110,10 @@ def panoptic_counts(gt: np.ndarray, gt_codes: np.ndarray,
         void (int): Label of void pixels in both maps.
         num_classes (int): C.
 
-    Returns:
-        np.ndarray: float64 (C, 4): tp, fp, fn, sum of the IoUs of the tp.
-
     Raises:
         CodeError: A code of the ground truth is not in ``gt_codes``, or a
             predicted label is neither void nor below ``num_classes``.
     """
-    counts = np.zeros((num_classes, 4))
     overlaps, pred_codes = segment_overlaps(gt, gt_codes, pred, void)
     labels = labels_of_codes(pred_codes)
     real = labels != void
@@ -106,26 +126,43 @@ def panoptic_counts(gt: np.ndarray, gt_codes: np.ndarray,
     comparable &= gt_labels[:, None] == labels
     iou = np.zeros(inside.shape)
     np.divide(inside, union, out=iou, where=comparable)
-    gt_matched, pred_matched = np.nonzero(iou > 0.5)
-    np.add.at(counts, (gt_labels[gt_matched], TP), 1)
-    np.add.at(counts, (gt_labels[gt_matched], IOU), iou[gt_matched,
-                                                        pred_matched])
+    pairs = np.nonzero(iou > 0.5)
 
     missed = ~crowd
-    missed[gt_matched] = False
-    np.add.at(counts, (gt_labels[missed], FN), 1)
+    missed[pairs[0]] = False
 
     # Later crowd segments of a label replace earlier ones, as in panopticapi.
     last_crowd = {int(gt_labels[g]): g for g in np.flatnonzero(crowd)}
     spurious = real.copy()
-    spurious[pred_matched] = False
+    spurious[pairs[1]] = False
     for p in np.flatnonzero(spurious):
-        label = int(labels[p])
         forgiven = on_void[p]
-        if label in last_crowd:
-            forgiven = forgiven + inside[last_crowd[label], p]
-        if forgiven / areas[p] <= 0.5:
-            counts[label, FP] += 1
+        if int(labels[p]) in last_crowd:
+            forgiven = forgiven + inside[last_crowd[int(labels[p])], p]
+        spurious[p] = forgiven / areas[p] <= 0.5
+    return Matching(pred_codes, areas, inside, union, pairs, iou[pairs],
+                    missed, spurious)
+
+
+def panoptic_counts(gt: np.ndarray, gt_codes: np.ndarray,
+                    gt_labels: np.ndarray, crowd: np.ndarray, pred: np.ndarray,
+                    void: int, num_classes: int) -> np.ndarray:
+    """Counts of one image.
+
+    Args, raises: As :func:`match_segments`.
+
+    Returns:
+        np.ndarray: float64 (C, 4): tp, fp, fn, sum of the IoUs of the tp.
+    """
+    found = match_segments(gt, gt_codes, gt_labels, crowd, pred, void,
+                           num_classes)
+    counts = np.zeros((num_classes, 4))
+    matched = gt_labels[found.pairs[0]]
+    np.add.at(counts, (matched, TP), 1)
+    np.add.at(counts, (matched, IOU), found.iou)
+    np.add.at(counts, (gt_labels[found.missed], FN), 1)
+    labels = labels_of_codes(found.pred_codes)
+    np.add.at(counts, (labels[found.spurious], FP), 1)
     return counts
 
 

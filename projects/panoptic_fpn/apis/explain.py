@@ -1,0 +1,24 @@
+"""``tools/test.py --report``: what a report needs beyond the scores."""
+import shutil
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import is_main_process
+
+from ..metrics import SegmentErrorMetric
+from ..metrics.segment_errors import MAPS
+
+
+def explain_errors(runner: Any) -> None:
+    """Let the test of a runner write what became of each segment to its work
+    directory.
+
+    Args:
+        runner (Runner): With annotated test data.
+    """
+    evaluator = runner.test_evaluator
+    if is_main_process():  # long before any process writes
+        shutil.rmtree(Path(runner.work_dir) / MAPS, ignore_errors=True)
+    metric = SegmentErrorMetric(runner.work_dir)
+    metric.dataset_meta = evaluator.dataset_meta
+    evaluator.metrics.append(metric)

@@ -1,0 +1,125 @@
+"""What a work directory has to report; what is missing is said, not raised."""
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+from ..errors import PanopticError
+from ..metrics.segment_errors import FILE_NAME
+
+#: (x, y) of a curve.
+Curve = Tuple[List[float], List[float]]
+
+
+@dataclass
+class Run:
+    """A work directory.
+
+    Attributes:
+        folder (Path): The directory.
+        curves (dict[str, Curve]): By name of the scalar, over iterations.
+        scores (dict): Of ``metrics.json``, without its classes.
+        classwise (dict): Scores by class and name.
+        record (dict): Of ``record.json``.
+        segments (dict): Of ``segments.json``.
+        notes (list[str]): What is missing, and how to get it.
+    """
+    folder: Path
+    curves: Dict[str, Curve] = field(default_factory=dict)
+    scores: Dict[str, Any] = field(default_factory=dict)
+    classwise: Dict[str, Dict[str, Any]] = field(default_factory=dict)
+    record: Dict[str, Any] = field(default_factory=dict)
+    segments: Dict[str, Any] = field(default_factory=dict)
+    notes: List[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """str: Of the directory."""
+        return self.folder.resolve().name
+
+
+def read_run(folder: Path) -> Run:
+    """Read a work directory of ``tools/train.py`` or ``tools/test.py``.
+
+    Raises:
+        PanopticError: There is no such directory, or nothing of a run in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise PanopticError(f'{folder}: no such directory. Give the '
+                            '--work-dir of a training or a test.')
+    run = Run(folder)
+    run.curves = _curves(run)
+    run.scores = _object(run, 'metrics.json')
+    classwise = run.scores.pop('classwise', {})
+    run.classwise = classwise if isinstance(classwise, dict) else {}
+    run.record = _object(run, 'record.json')
+    run.segments = _object(run, FILE_NAME)
+    if not (run.curves or run.scores or run.segments):
+        raise PanopticError(
+            f'{folder}: neither losses (*/vis_data/scalars.json) nor scores '
+            '(metrics.json). Give the --work-dir of a training or a test.')
+    if not run.curves:
+        run.notes.append('No losses or scores over time: this is the '
+                         'directory of a test, not of a training.')
+    if not run.scores:
+        run.notes.append('No scores: nothing was evaluated yet. Run '
+                         'tools/test.py.')
+    if not run.segments:
+        run.notes.append(
+            'No errors by segment and no pictures: run tools/test.py CONFIG '
+            f'CHECKPOINT --work-dir {folder} --report.')
+    return run
+
+
+def _object(run: Run, name: str) -> Dict[str, Any]:
+    path = run.folder / name
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+        if not isinstance(content, dict):
+            raise ValueError('no object')
+    except (OSError, ValueError) as error:
+        run.notes.append(f'{name} cannot be read ({error}), so it is left '
+                         'out. Evaluate again.')
+        return {}
+    return content
+
+
+def _curves(run: Run) -> Dict[str, Curve]:
+    """Of all logs of the directory: a resumed run has several, and the later
+    one counts for an iteration that both have."""
+    points: Dict[str, Dict[float, float]] = {}
+    for path in sorted(run.folder.glob('*/vis_data/scalars.json')):
+        broken = 0
+        for line in path.read_text(errors='replace').splitlines():
+            try:
+                entry = json.loads(line)
+                step = float(entry['step'])
+            except (ValueError, KeyError, TypeError):
+                broken += bool(line.strip())
+                continue
+            for name, value in entry.items():
+                if name not in ('step', 'iter') and _is_number(value):
+                    points.setdefault(name, {})[step] = value
+        if broken:
+            run.notes.append(f'{path.relative_to(run.folder)}: {broken} lines '
+                             'cannot be read and are left out.')
+    return {
+        name: tuple(map(list, zip(*sorted(found.items()))))
+        for name, found in points.items()
+    }
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(
+        value,
+        (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def best(run: Run, key: str) -> Optional[float]:
+    """Largest value of a curve."""
+    return max(run.curves[key][1], default=None) if key in run.curves \
+        else None
