@@ -17,6 +17,7 @@ import argparse
 import os
 import os.path as osp
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 ROOT = Path(osp.abspath(__file__)).parents[1]
@@ -216,8 +217,10 @@ COMMANDS = dict(
 
 def main():
     args = parse_args()
-    from projects.panoptic_fpn.engine import run_to_exit_code
-    from projects.panoptic_fpn.paper.rows import read_tables
+    # what is printed may be a script, and a package may talk when imported
+    with redirect_stdout(sys.stderr):
+        from projects.panoptic_fpn.engine import run_to_exit_code
+        from projects.panoptic_fpn.paper.rows import read_tables
     command = COMMANDS[args.command]
     try:
         return run_to_exit_code(lambda: command(args, read_tables(TABLES)))

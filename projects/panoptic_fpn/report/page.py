@@ -199,7 +199,8 @@ def _comparison(run: Run, other: Run) -> str:
         if any(isinstance(v, (int, float)) for v in values):
             both = all(isinstance(v, (int, float)) for v in values)
             rows.append([
-                key, *(v if v is not None else 'n/a' for v in values),
+                key, *(f'{v:.4g}' if isinstance(v, (int, float)) else 'n/a'
+                       for v in values),
                 f'{values[0] - values[1]:+.4g}' if both else ''
             ])
     text = _table(['score', run.name, other.name, 'difference'], rows)
