@@ -10,26 +10,20 @@ import hashlib
 import json
 import os
 import os.path as osp
-import sys
 from contextlib import closing, suppress
 from functools import partial
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Tuple
 
 import cv2
 import numpy as np
-from mmengine.utils import ProgressBar
 
 from ..errors import PanopticError
 from ..labels import id_to_rgb
 from ..metrics.runs import segment_boxes
-from ..workers import run_jobs
-from .cityscapes.files import one_error
 from .cityscapes.label_image import file_stamp
 from .cityscapes.output import (Journal, remove_leftovers, write_file,
                                 write_if_changed)
-
-#: So many unusable images are told in one error.
-_MAX_FAILURES = 5
+from .jobs import convert_all
 
 
 class Source(NamedTuple):
@@ -97,8 +91,8 @@ def write_panoptic_folder(out: str,
             with suppress(OSError):
                 os.unlink(f'{folder}.json')
         convert = partial(_convert, paint, folder)
-        with closing(_convert_all(convert, todo, num_workers,
-                                  report)) as entries:
+        with closing(convert_all(convert, todo, num_workers,
+                                 report)) as entries:
             for entry in entries:
                 journal.add(entry)
                 done[entry['file_name']] = entry
@@ -171,33 +165,6 @@ def _convert(paint: Painter, folder: str, job: Tuple) -> Tuple[Any, str]:
         segments_info=segments,
         counts=painted.counts)
     return entry, ''
-
-
-def _convert_all(convert: Callable, jobs: List[Tuple], num_workers: int,
-                 report: Callable[[str], None]) -> Iterator[Dict]:
-    """Entries as they are finished; unusable files at the end."""
-    failures = []
-    bar = ProgressBar(len(jobs)) if jobs and sys.stdout.isatty() else None
-    results = run_jobs(convert, jobs, num_workers)
-    try:
-        for done, (entry, failure) in enumerate(results, 1):
-            if bar:
-                bar.update()
-            elif done % 500 == 0 or done == len(jobs):
-                report(f'{done}/{len(jobs)} images')
-            if entry is not None:
-                yield entry
-                continue
-            failures.append(failure)
-            if len(failures) == _MAX_FAILURES:
-                break
-    finally:
-        results.close()
-        if bar:
-            print()
-    if failures:
-        # the order in which processes finish is no order for a message
-        raise one_error(sorted(failures))
 
 
 def _summary(notes: List[dict], done: Dict[str, Dict]) -> Dict:

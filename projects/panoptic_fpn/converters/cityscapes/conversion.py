@@ -16,17 +16,14 @@ that was stopped continues. Boxes are (x, y, w, h) in pixels.
 """
 import os
 import os.path as osp
-import sys
 from contextlib import closing, suppress
-from typing import (Callable, Dict, Iterator, List, NamedTuple, Optional,
-                    Sequence, Tuple)
-
-from mmengine.utils import ProgressBar
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ...cityscapes import PREPARED_VERSION, SPLIT_SIZES
 from ...errors import CorruptFileError, PanopticError
-from ...workers import default_workers, run_jobs
-from .files import ImageFiles, check_count, check_root, find_split, one_error
+from ...workers import default_workers
+from ..jobs import convert_all
+from .files import ImageFiles, check_count, check_root, find_split
 from .label_image import (describe_segments, file_stamp, panoptic_png,
                           read_label_image)
 from .output import Journal, write_file
@@ -35,8 +32,6 @@ from .prepared_files import (OFFICIAL_FILES, OFFICIAL_SPLIT, PANOPTIC_SUFFIX,
                              prepared_entries, write_prepared, write_results)
 
 _JOURNAL = 'gtFine/.panoptic_fpn_cache_{split}_v{version}.jsonl'
-#: So many unusable files are told in one error.
-_MAX_FAILURES = 5
 
 
 class Job(NamedTuple):
@@ -140,7 +135,9 @@ def _prepare_split(out: str, split: str, files: List[ImageFiles],
             report(f'{split}: {len(entries)} of {len(jobs)} images are '
                    'prepared already')
         todo = [job for job in jobs if job.files.id not in entries]
-        with closing(_convert_all(split, todo, num_workers, report)) as new:
+        with closing(
+                convert_all(convert_image, todo, num_workers, report,
+                            f'{split}: ')) as new:
             for entry in new:
                 journal.add(entry)
                 entries[entry['image_id']] = entry
@@ -216,33 +213,3 @@ def convert_image(job: Job) -> Tuple[Optional[Dict], str]:
         height=size[0],
         width=size[1],
         **described), ''
-
-
-def _convert_all(split: str, jobs: List[Job], num_workers: int,
-                 report: Callable[[str], None]) -> Iterator[Dict]:
-    """Entries of jobs as they are finished; unusable files at the end."""
-    failures = []
-    bar = None
-    if jobs and sys.stdout.isatty():
-        report(f'{split}: {len(jobs)} images')
-        bar = ProgressBar(len(jobs))
-    results = run_jobs(convert_image, jobs, num_workers)
-    try:
-        for done, (entry, failure) in enumerate(results, 1):
-            if bar:
-                bar.update()
-            elif done % 500 == 0 or done == len(jobs):
-                report(f'{split}: {done}/{len(jobs)} images')
-            if entry is not None:
-                yield entry
-                continue
-            failures.append(failure)
-            if len(failures) == _MAX_FAILURES:
-                break
-    finally:
-        results.close()
-        if bar:
-            print()
-    if failures:
-        # The order in which processes finish is no order for a message.
-        raise one_error(sorted(failures))

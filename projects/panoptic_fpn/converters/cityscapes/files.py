@@ -13,6 +13,7 @@ from typing import Callable, Dict, List, Optional, Sequence
 
 from ...cityscapes import IMAGE_SUFFIX, INSTANCE_SUFFIX, SPLIT_SIZES, image_id
 from ...errors import CorruptFileError, PanopticError
+from ..jobs import one_error, some
 from .png_header import read_header
 
 _IMAGES_ZIP = 'leftImg8bit_trainvaltest.zip'
@@ -108,15 +109,6 @@ def find_split(root: str, split: str,
     return result
 
 
-def one_error(failures: Sequence[str]) -> PanopticError:
-    """One error of several messages that begin with 'PATH: '."""
-    text = failures[0]
-    if len(failures) > 1:
-        paths = [failure.split(': ')[0] for failure in failures[1:]]
-        text += f' Neither can be used: {_some(paths)}.'
-    return PanopticError(text)
-
-
 def check_count(split: str, count: int, warn: Callable[[str], None]) -> None:
     """Compare with the official number of images."""
     expected = SPLIT_SIZES[split]
@@ -139,13 +131,6 @@ def _files(root: str, kind: str, split: str, suffix: str) -> Dict[str, str]:
     return result
 
 
-def _some(names: Sequence[str]) -> str:
-    """The first few names of a list, and how many there are."""
-    names = list(names)
-    more = f', ... ({len(names)} in all)' if len(names) > 3 else ''
-    return ', '.join(names[:3]) + more
-
-
 def _check_pairs(root: str, split: str, images: Dict[str, str],
                  labels: Dict[str, str], warn: Callable[[str], None]) -> None:
     folder = osp.join(root, 'gtFine', split)
@@ -162,9 +147,9 @@ def _check_pairs(root: str, split: str, images: Dict[str, str],
             reason = (f'Files like {osp.basename(coarse[0])} are coarse '
                       'annotation, in which most pixels have no label')
         elif cities:
-            reason = f'Missing are the folders of {_some(cities)}'
+            reason = f'Missing are the folders of {some(cities)}'
         else:
-            reason = f'Without are {_some(missing)}'
+            reason = f'Without are {some(missing)}'
         raise PanopticError(
             f'{folder}: {len(missing)} of {len(images)} images of '
             f'leftImg8bit/{split} have no *{INSTANCE_SUFFIX}. {reason}. '
@@ -172,4 +157,4 @@ def _check_pairs(root: str, split: str, images: Dict[str, str],
     alone = [key for key in labels if key not in images]
     if alone:
         warn(f'{folder}: {len(alone)} label images without image in '
-             f'leftImg8bit/{split} are left out: {_some(alone)}.')
+             f'leftImg8bit/{split} are left out: {some(alone)}.')
