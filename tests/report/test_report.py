@@ -43,9 +43,7 @@ def make_run(folder, shift=0.):
     } for i in (2, 4)]
     (logs / 'scalars.json').write_text('\n'.join(map(json.dumps, lines)))
     scores = json.loads(json.dumps(SCORES))
-    scores['coco_panoptic/PQ'] += shift
     scores['classwise']['class 0']['PQ'] += shift
-    (folder / 'metrics.json').write_text(json.dumps(scores))
     (folder / 'record.json').write_text(
         json.dumps(
             dict(config='a.py', seed=3, config_text='model = "<script>"')))
@@ -60,6 +58,9 @@ def make_run(folder, shift=0.):
                     rng.integers(0, 255, (*gt.shape, 3), np.uint8))
         metric.process(None, [one])
     metric.evaluate(4)
+    content = json.loads((folder / 'segments.json').read_text())
+    scores['coco_panoptic/PQ'] = errors.panoptic_quality(content) + shift / 100
+    (folder / 'metrics.json').write_text(json.dumps(scores))
     return folder
 
 
@@ -129,7 +130,9 @@ def test_one_file_with_everything(whole, tmp_path):
     assert parser.open == []
     assert all(link.startswith(('data:', '#')) for link in parser.links)
     assert page.count('data:image/jpeg') == 4
-    assert '41.5' in page and '33.3' in page  # AP in percent, too
+    shown = read_run(whole).scores['coco_panoptic/PQ']
+    assert f'<b>{shown:.1f}</b>' in page
+    assert '33.3' in page and '25.0' in page  # AP in percent, too
     for title in ('Over time', 'Classes', 'Errors', 'Worst and best images'):
         assert title in page
     assert 'run &lt;1&gt;' in page and 'run <1>' not in page
@@ -143,7 +146,8 @@ def test_two_runs(whole, tmp_path):
     page = page_of(tmp_path, whole, other)
     assert 'Against other' in page
     row = re.search(r'<td>coco_panoptic/PQ</td>(.*?)</tr>', page)[1]
-    assert re.findall('<td>(.*?)</td>', row) == ['41.5', '39.5', '+2']
+    assert re.findall('<td>(.*?)</td>', row)[2] == '+0.02'
+    assert '<td>wrong class</td>' in page
 
 
 def test_what_is_missing_is_said(tmp_path):
@@ -169,6 +173,54 @@ def test_an_image_that_is_gone_is_named(tmp_path):
     (run / f'{kept}.png').unlink()
     page = page_of(tmp_path, run)
     assert f'{kept}.png' in page and page.count('data:image/jpeg') < 4
+
+
+def spoil(run, name, change):
+    path = run / name
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_damaged_files_are_named_and_left_out(tmp_path):
+    run = make_run(tmp_path / 'run')
+    kept = json.loads((run / 'segments.json').read_text())
+    for image_id, content in zip(kept['worst'], (b'', b'PK torn')):
+        (run / 'segments' / f'{image_id}.npz').write_bytes(content)
+    spoil(run, 'segments.json', lambda c: c['best'].append('nothing'))
+    spoil(run, 'metrics.json', lambda c: c['classwise'].update(odd=3))
+    log, = run.glob('*/vis_data/scalars.json')
+    log.write_text('{"loss": 1' + '0' * 400 + ', "step": 10}\n' +
+                   log.read_text())
+    page = page_of(tmp_path, run)
+    for image_id in (*kept['worst'], 'nothing'):
+        assert f'No picture of image {image_id} ' in page
+    spoil(run, 'segments.json', lambda c: c['segments'].pop('kind'))
+    assert 'is not what tools/test.py' in page_of(tmp_path, run)
+
+
+def test_scores_and_errors_of_two_evaluations(tmp_path):
+    run = make_run(tmp_path / 'run')
+    spoil(run, 'metrics.json', lambda c: c.update({'coco_panoptic/PQ': 99.}))
+    assert 'of another evaluation' in page_of(tmp_path, run)
+
+
+def test_validations_that_mmengine_has_at_step_0(tmp_path):
+    run = make_run(tmp_path / 'run')
+    log, = run.glob('*/vis_data/scalars.json')
+    log.write_text('\n'.join(
+        json.dumps(line)
+        for line in (dict(loss=3., step=10), dict(mIoU=1., step=0),
+                     dict(loss=2., step=20), dict(mIoU=2., step=0))))
+    assert read_run(run).curves['mIoU'] == ([10, 20], [1., 2.])
+
+
+def test_a_second_training_replaces_the_first(tmp_path):
+    run = make_run(tmp_path / 'run')
+    later = run / '20260101_010000' / 'vis_data'
+    later.mkdir(parents=True)
+    (later / 'scalars.json').write_text('{"loss": 9.0, "step": 10}')
+    assert read_run(run).curves['loss'] == ([10], [9.0])
 
 
 def test_a_resumed_run_has_one_curve(tmp_path):

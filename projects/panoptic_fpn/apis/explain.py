@@ -6,7 +6,7 @@ from typing import Any
 from mmengine.dist import is_main_process
 
 from ..metrics import SegmentErrorMetric
-from ..metrics.segment_errors import MAPS
+from ..metrics.segment_errors import FILE_NAME, MAPS
 
 
 def explain_errors(runner: Any) -> None:
@@ -18,7 +18,9 @@ def explain_errors(runner: Any) -> None:
     """
     evaluator = runner.test_evaluator
     if is_main_process():  # long before any process writes
-        shutil.rmtree(Path(runner.work_dir) / MAPS, ignore_errors=True)
+        folder = Path(runner.work_dir)
+        (folder / FILE_NAME).unlink(missing_ok=True)
+        shutil.rmtree(folder / MAPS, ignore_errors=True)
     metric = SegmentErrorMetric(runner.work_dir)
     metric.dataset_meta = evaluator.dataset_meta
     evaluator.metrics.append(metric)

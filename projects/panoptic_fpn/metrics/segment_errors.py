@@ -16,6 +16,7 @@ spurious, by image and in all.
 import heapq
 import io
 import json
+import logging
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 from urllib.parse import quote
@@ -183,8 +184,14 @@ class SegmentErrorMetric(PerImageMetric):
             for heap in self._kept.values():
                 for *_, image_id, maps in heap:
                     write_bytes(str(self._map_file(image_id)), maps)
-        finally:
-            self._kept = dict(best=[], worst=[])
+        except OSError as error:
+            # the other processes wait; without a map there is no picture
+            print_log(
+                f'{error.filename}: cannot be written ({error.strerror}), so '
+                'the report has not all pictures. Make room there.',
+                logger='current',
+                level=logging.WARNING)
+        self._kept = dict(best=[], worst=[])
         return super().evaluate(size)
 
     def _map_file(self, image_id: Any) -> Path:

@@ -1,5 +1,5 @@
 """Sums of what became of segments (``segments.json``)."""
-from typing import Dict, List, NamedTuple, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -46,6 +46,19 @@ def by_class(content: Dict) -> List[ClassErrors]:
         called = int((of & (kind == WRONG_CLASS)).sum())
         rows.append(ClassErrors(name, *true, spurious, called))
     return rows
+
+
+def panoptic_quality(content: Dict) -> Optional[float]:
+    """PQ in percent, the mean over classes; None without segments."""
+    kind, label, _ = _columns(content)
+    iou = np.asarray(content['segments']['iou'], dtype=np.float64)
+    qualities = []
+    for place, row in enumerate(by_class(content)):
+        size = row.matched + (row.fn + row.fp) / 2
+        if size:
+            matched = iou[(kind == MATCHED) & (label == place)].sum()
+            qualities.append(matched / size)
+    return 100 * float(np.mean(qualities)) if qualities else None
 
 
 def confusion(content: Dict) -> np.ndarray:

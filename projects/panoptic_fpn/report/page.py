@@ -47,7 +47,8 @@ pre { overflow: auto; max-height: 30rem; background: var(--soft);
        max-width: 50rem; } .bar i { display: block; }
 .key i { display: inline-block; width: .8rem; height: .8rem;
          border-radius: 2px; margin-right: .4rem; }
-@media print { nav { display: none; } pre { max-height: none; } }
+@media print { nav { display: none; } pre { max-height: none; }
+  figure, tr, svg { break-inside: avoid; } }
 '''
 _KIND_COLORS = dict(
     matched='#4c9f70',
@@ -204,6 +205,12 @@ def _comparison(run: Run, other: Run) -> str:
                 f'{values[0] - values[1]:+.4g}' if both else ''
             ])
     text = _table(['score', run.name, other.name, 'difference'], rows)
+    if run.segments and other.segments:
+        kinds = [one.segments['segments']['kind'] for one in (run, other)]
+        text += _table(
+            ['segments', run.name, other.name],
+            [[name.replace('_', ' '), *(each.count(i) for each in kinds)]
+             for i, name in enumerate(run.segments['kinds'])])
     changes = {
         name: scores['PQ'] - other.classwise[name]['PQ']
         for name, scores in run.classwise.items()
@@ -246,8 +253,11 @@ def _errors(run: Run) -> str:
     if pairs:
         confused = '<h3>Most frequent confusions</h3>' + _table(
             ['ground truth', 'predicted', 'segments'], pairs)
+    fn, fp = (sum(getattr(row, name) for row in rows) for name in ('fn', 'fp'))
     return (f'<div class="bar">{bar}</div><ul style="list-style:none">{key}'
-            '</ul>' + _table(heads, lines, 'classes') + confused +
+            f'</ul><p>FN {fn} = wrong class + poor mask + missed; FP {fp} = '
+            'wrong class + poor mask + spurious: these two count on both '
+            'sides.</p>' + _table(heads, lines, 'classes') + confused +
             '<h3>Confusion</h3><p>Segments; colour is the share of the row. '
             'What is not found, and what is found where nothing is, are '
             '"(nothing)".</p>' +

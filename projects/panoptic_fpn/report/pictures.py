@@ -1,8 +1,9 @@
 """Best and worst images: photograph, ground truth and prediction."""
 import base64
 from pathlib import Path
-from typing import Any, Dict, Iterator, NamedTuple
+from typing import Any, Dict, Iterator, NamedTuple, Optional
 from urllib.parse import quote
+from zipfile import BadZipFile
 
 import cv2
 import numpy as np
@@ -26,7 +27,7 @@ class Picture(NamedTuple):
     ``data`` is a data URI (JPEG), empty where ``problem`` says why.
     """
     image_id: Any
-    quality: float
+    quality: Optional[float]
     data: str
     problem: str
 
@@ -36,13 +37,16 @@ def draw_pictures(run: Run, which: str) -> Iterator[Picture]:
     content = run.segments
     images = {str(entry['id']): entry for entry in content['images']}
     for image_id in content.get(which, ()):
-        entry = images[str(image_id)]
+        entry = images.get(str(image_id), {})
+        figure = problem = ''
         try:
             figure = _figure(run.folder, content, entry)
-        except (PanopticError, OSError, ValueError, KeyError) as error:
-            yield Picture(image_id, entry['PQ'], '', str(error))
-            continue
-        yield Picture(image_id, entry['PQ'], figure, '')
+        except (PanopticError, OSError, EOFError, ValueError, LookupError,
+                BadZipFile) as error:
+            problem = (f'No picture of image {image_id} '
+                       f'({type(error).__name__}: {error}). Run tools/test.py '
+                       '--report again.')
+        yield Picture(image_id, entry.get('PQ'), figure, problem)
 
 
 def _figure(folder: Path, content: Dict, entry: Dict) -> str:

@@ -1,13 +1,15 @@
 """What a work directory has to report; what is missing is said, not raised."""
 import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Tuple
 
 from ..errors import PanopticError
-from ..metrics.segment_errors import FILE_NAME
+from ..metrics.segment_errors import FILE_NAME, Fate
+from .errors import panoptic_quality
 
+#: No score or loss is as large; NaN and infinity are not below it, either.
+_LARGEST = 1e30
 #: (x, y) of a curve.
 Curve = Tuple[List[float], List[float]]
 
@@ -53,9 +55,13 @@ def read_run(folder: Path) -> Run:
     run.curves = _curves(run)
     run.scores = _object(run, 'metrics.json')
     classwise = run.scores.pop('classwise', {})
-    run.classwise = classwise if isinstance(classwise, dict) else {}
+    if isinstance(classwise, dict):
+        run.classwise = {
+            name: scores
+            for name, scores in classwise.items() if isinstance(scores, dict)
+        }
     run.record = _object(run, 'record.json')
-    run.segments = _object(run, FILE_NAME)
+    run.segments = _segments(run)
     if not (run.curves or run.scores or run.segments):
         raise PanopticError(
             f'{folder}: neither losses (*/vis_data/scalars.json) nor scores '
@@ -88,19 +94,49 @@ def _object(run: Run, name: str) -> Dict[str, Any]:
     return content
 
 
+def _segments(run: Run) -> Dict[str, Any]:
+    """What became of segments; nothing where the file is of another kind."""
+    content = _object(run, FILE_NAME)
+    if not content:
+        return {}
+    columns = content.get('segments')
+    lists = [content.get(key) for key in ('classes', 'kinds', 'images')]
+    if isinstance(columns, dict):
+        lists += [columns.get(name) for name in Fate._fields]
+    if len(lists) < 4 or not all(isinstance(one, list) for one in lists):
+        run.notes.append(f'{FILE_NAME} is not what tools/test.py --report '
+                         'writes, so it is left out. Write it again.')
+        return {}
+    shown, own = run.scores.get('coco_panoptic/PQ'), panoptic_quality(content)
+    if _is_number(shown) and own is not None and abs(shown - own) > 0.05:
+        run.notes.append(
+            f'Errors and pictures are of another evaluation (PQ {own:.2f}) '
+            f'than the scores (PQ {shown:.2f}). Run tools/test.py --report '
+            'once more.')
+    return content
+
+
 def _curves(run: Run) -> Dict[str, Curve]:
     """Of all logs of the directory: a resumed run has several, and the later
     one counts for an iteration that both have."""
     points: Dict[str, Dict[float, float]] = {}
     for path in sorted(run.folder.glob('*/vis_data/scalars.json')):
-        broken = 0
+        broken, trained = 0, None
         for line in path.read_text(errors='replace').splitlines():
             try:
                 entry = json.loads(line)
                 step = float(entry['step'])
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, OverflowError):
                 broken += bool(line.strip())
                 continue
+            if 'loss' in entry:
+                if trained is None:  # what an earlier run had from here on
+                    for found in points.values():
+                        for late in [x for x in found if x >= step]:
+                            del found[late]
+                trained = step
+            else:  # MMEngine's default has a validation at step 0
+                step = max(step, trained or 0)
             for name, value in entry.items():
                 if name not in ('step', 'iter') and _is_number(value):
                     points.setdefault(name, {})[step] = value
@@ -114,12 +150,5 @@ def _curves(run: Run) -> Dict[str, Curve]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(
-        value,
-        (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def best(run: Run, key: str) -> Optional[float]:
-    """Largest value of a curve."""
-    return max(run.curves[key][1], default=None) if key in run.curves \
-        else None
+    return (isinstance(value, (int, float)) and not isinstance(value, bool)
+            and -_LARGEST < value < _LARGEST)
