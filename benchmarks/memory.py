@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks import harness, machine, page  # noqa: E402
+from benchmarks import figures, harness, machine  # noqa: E402
 
 SHAPE = (480, 640)
 THINGS, STUFF = 80, 53
@@ -43,7 +43,7 @@ def parse_args(argv=None):
     parser.add_argument(
         '--seconds', type=harness.positive, default=20, help='for each metric')
     parser.add_argument('--seed', type=int, default=0, help='of the scenes')
-    parser.add_argument('--out', type=Path, default=page.WORK)
+    parser.add_argument('--out', type=Path, default=figures.WORK)
     args = parser.parse_args(argv)
     args.images = sorted(set(args.images))
     return args
@@ -276,7 +276,7 @@ def main(argv=None):
         detections=DETECTIONS,
         lines=lines)
     print(text_of(report))
-    page.save(args.out / 'memory', report, draw(report))
+    figures.save(args.out / 'memory', report, draw(report))
     return 0
 
 

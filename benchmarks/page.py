@@ -11,52 +11,18 @@ All figures come from ``docs/benchmark/*.json``; those files are written by
 Exit code: 0 written, or current; 1 a file is missing or a page is stale.
 """
 import argparse
-import json
 import sys
 from pathlib import Path
-from typing import Dict, Optional
-
-import numpy as np
+from typing import Dict
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.figures import PageError, figures  # noqa: E402
 from benchmarks.harness import ROOT  # noqa: E402
 
-#: Where committed figures are, and where a run leaves its own.
-FOLDER = ROOT / 'docs' / 'benchmark'
-WORK = Path('work_dirs/benchmark')
 README = ROOT / 'README.md'
 PERFORMANCE = ROOT / 'docs' / 'performance.md'
 #: The README's table is between them.
 BEGIN, END = '<!-- benchmark -->', '<!-- /benchmark -->'
-
-
-class PageError(Exception):
-    """A page cannot be written; says which file or line is missing."""
-
-
-def save(path: Path, report: dict, picture: Optional[np.ndarray] = None):
-    """Write ``path`` with .json, and .png where there is a picture."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_suffix('.json').write_text(json.dumps(report, indent=1) + '\n')
-    if picture is not None:
-        from projects.panoptic_fpn.visualization.image_io import write_image
-        write_image(str(path.with_suffix('.png')), picture)
-
-
-def figures(name: str, folder: Path = FOLDER) -> dict:
-    """A report of docs/benchmark.
-
-    Raises:
-        PageError: It is not there; says how to measure it.
-    """
-    path = folder / f'{name}.json'
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        command = ('run.py --write-docs' if name == 'benchmark' else
-                   f'{name}.py --out docs/benchmark')
-        raise PageError(f'{path}: {error}. Measure it: python benchmarks/'
-                        f'{command}') from None
 
 
 def with_table(readme: str, table: str) -> str:

@@ -9,9 +9,9 @@ import textwrap
 from statistics import median
 from typing import Dict, List, NamedTuple, Sequence
 
+from .figures import PageError, figures
 from .harness import ROOT, Row
 from .machine import one_line
-from .page import PageError, figures
 from .table import duration, rows_of
 from .two_processes import efficiency
 

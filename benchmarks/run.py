@@ -23,7 +23,7 @@ from statistics import median
 from typing import Dict, List, Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks import harness, machine, page, table  # noqa: E402
+from benchmarks import figures, harness, machine, page, table  # noqa: E402
 
 #: Threads of each stage: 1 where the time is for a core, None: all cores.
 STAGES = dict(
@@ -219,12 +219,12 @@ def main(argv=None) -> int:
         print(f'\n{harness.text_table(rows)}\n')
         print(machine.one_line(report['machine']))
         picture = table.draw(rows)
-        page.save(args.out / 'benchmark', report, picture)
+        figures.save(args.out / 'benchmark', report, picture)
         print(f'{args.out / "benchmark.json"} and .png')
     for name, error in failed.items():
         print(f'error: {name}: {error}', file=sys.stderr)
     if args.write_docs and rows and not failed:
-        page.save(page.FOLDER / 'benchmark', report, picture)
+        figures.save(figures.FOLDER / 'benchmark', report, picture)
         try:
             page.write()
         except page.PageError as error:

@@ -23,7 +23,7 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import scaling_cases  # noqa: E402
-from benchmarks import harness, machine, page  # noqa: E402
+from benchmarks import figures, harness, machine  # noqa: E402
 
 #: Where an axis is not the one that changes.
 BASE = dict(megapixels=0.5, instances=50, classes=20)
@@ -55,7 +55,7 @@ def parse_args(argv=None):
         type=harness.positive,
         default=48,
         help='that each number of workers loads')
-    parser.add_argument('--out', type=Path, default=page.WORK)
+    parser.add_argument('--out', type=Path, default=figures.WORK)
     return parser.parse_args(argv)
 
 
@@ -207,7 +207,7 @@ def main(argv=None):
         curves=curves,
         workers=harness.in_fresh_process(throughput, args))
     print(text_of(report))
-    page.save(args.out / 'scaling', report, draw(report))
+    figures.save(args.out / 'scaling', report, draw(report))
     return 0
 
 

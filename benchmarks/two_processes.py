@@ -24,7 +24,7 @@ from pathlib import Path
 from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks import harness, machine, page  # noqa: E402
+from benchmarks import figures, harness, machine  # noqa: E402
 
 CONFIG = 'configs/synthetic/panoptic-fpn_tiny_synthetic.py'
 DATA = dict(num_train=64, num_val=48, size=128)
@@ -38,7 +38,7 @@ def parse_args(argv=None):
     parser.add_argument('--rounds', type=harness.positive, default=3)
     parser.add_argument('--iterations', type=harness.positive, default=24)
     parser.add_argument('--seed', type=int, default=0, help='of the data')
-    parser.add_argument('--out', type=Path, default=page.WORK)
+    parser.add_argument('--out', type=Path, default=figures.WORK)
     parser.add_argument(
         '--worker', nargs=2, metavar=('DATA', 'OUT'), help=argparse.SUPPRESS)
     return parser.parse_args(argv)
@@ -185,7 +185,7 @@ def main(argv=None) -> int:
         data=dict(DATA, seed=args.seed),
         **found)
     print(text_of(report))
-    page.save(args.out / 'two_processes', report)
+    figures.save(args.out / 'two_processes', report)
     return 0
 
 

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from benchmarks import memory, page, performance, run, two_processes
+from benchmarks import figures, memory, page, performance, run, two_processes
 from benchmarks.page import BEGIN, END, PageError, with_table
 
 from .fakes import report, row
@@ -16,11 +16,11 @@ def test_readme_and_performance_are_current():
 
 def test_figures_of_the_docs_are_whole():
     """Of all stages, none of which failed."""
-    found = page.figures('benchmark')
+    found = figures.figures('benchmark')
     assert list(found['stages']) == list(run.STAGES)
     assert not any(stage['error'] for stage in found['stages'].values())
     for name in ('benchmark', 'scaling', 'memory'):
-        assert (page.FOLDER / f'{name}.png').is_file()
+        assert (figures.FOLDER / f'{name}.png').is_file()
 
 
 def test_table_goes_between_the_markers():
@@ -39,9 +39,9 @@ def test_readme_without_markers(readme):
 
 def test_missing_figures_name_their_command(tmp_path):
     with pytest.raises(PageError, match='memory.py --out docs/benchmark'):
-        page.figures('memory', tmp_path)
+        figures.figures('memory', tmp_path)
     with pytest.raises(PageError, match='run.py --write-docs'):
-        page.figures('benchmark', tmp_path)
+        figures.figures('benchmark', tmp_path)
 
 
 def test_stale_page_is_told(tmp_path, monkeypatch, capsys):
@@ -104,6 +104,6 @@ def test_page_without_a_row_is_not_written(tmp_path, monkeypatch):
     for name in ('benchmark', 'scaling', 'memory', 'two_processes'):
         (tmp_path / f'{name}.json').write_text(json.dumps(report(row())))
     monkeypatch.setattr(performance, 'figures',
-                        lambda name: page.figures(name, tmp_path))
+                        lambda name: figures.figures(name, tmp_path))
     with pytest.raises(PageError, match='800x'):
         performance.page()

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import page, run
+from benchmarks import figures, run
 from benchmarks.harness import ROOT, Row
 
 from .fakes import report, row
@@ -39,7 +39,7 @@ def stages(tmp_path, monkeypatch):
 def test_a_stage_that_fails_is_named_and_the_others_run(
         stages, capsys, monkeypatch):
     docs = stages / 'docs'
-    monkeypatch.setattr(page, 'FOLDER', docs)
+    monkeypatch.setattr(figures, 'FOLDER', docs)
     out = stages / 'out'
     code = run.main(
         ['--rounds', '2', '--seed', '3', '--out',
