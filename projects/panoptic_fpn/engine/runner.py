@@ -338,7 +338,8 @@ class PanopticRunner(Runner):
         """
         self._check_weights(filename)
         meta = dict(meta or {}, **{_STREAM: self._stream()})
-        meta['record'] = run_record(self, self.train_dataloader.dataset)
+        if is_main_process():  # which writes; it reads whole files once
+            meta['record'] = run_record(self, self.train_dataloader.dataset)
         kwargs = dict(
             file_client_args=file_client_args,
             save_optimizer=save_optimizer,
