@@ -27,6 +27,24 @@ def sample_dir():
     return path
 
 
+def forget_runs():
+    """Forget the loggers of former runs.
+
+    MMEngine names them by the second, so a run that begins within a second
+    of another would log to that one's file and captured output.
+    """
+    from mmengine.logging import MessageHub, MMLogger
+    from mmengine.visualization import Visualizer
+    for kind in (MMLogger, MessageHub, Visualizer):
+        kind._instance_dict.clear()
+
+
+@pytest.fixture(autouse=True)
+def no_former_run():
+    """Each test begins without the loggers of the last one."""
+    forget_runs()
+
+
 @pytest.fixture(scope='session', autouse=True)
 def mmdet_scope():
     """Registries resolve names as they do in a run."""

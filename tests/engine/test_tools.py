@@ -16,6 +16,7 @@ from projects.panoptic_fpn.engine import (CheckpointError, EngineError,
                                           run_to_exit_code, tool_config)
 from projects.panoptic_fpn.files import write_bytes
 
+from ..conftest import forget_runs
 from . import toy
 
 TOOLS = toy.REPO_ROOT / 'tools'
@@ -23,6 +24,7 @@ TOOLS = toy.REPO_ROOT / 'tools'
 
 def call(monkeypatch, name, *args):
     """Run a tool in this process; its exit code."""
+    forget_runs()
     spec = importlib.util.spec_from_file_location(f'tool_{name}',
                                                   TOOLS / f'{name}.py')
     module = importlib.util.module_from_spec(spec)
