@@ -110,9 +110,13 @@ def main():
         parser.error(f'no image in {", ".join(args.images)}')
     progress = Progress(len(images))
     try:
-        inferencer = PanopticInferencer(args.config, args.checkpoint,
-                                        args.device, args.amp,
-                                        args.cfg_options)
+        inferencer = PanopticInferencer(
+            args.config,
+            args.checkpoint,
+            args.device,
+            args.amp,
+            args.cfg_options,
+            record=True)
         for prediction, _ in inferencer.stream(
                 images,
                 args.batch_size,

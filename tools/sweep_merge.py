@@ -64,7 +64,8 @@ def parse_args():
 def main():
     args = parse_args()
     from projects.panoptic_fpn.apis import format_sweep, sweep_merge
-    from projects.panoptic_fpn.engine import flat_metrics, run_to_exit_code
+    from projects.panoptic_fpn.engine import (flat_metrics, read_record,
+                                              run_to_exit_code)
     from projects.panoptic_fpn.files import write_bytes
     from projects.panoptic_fpn.visualization.image_io import write_image
     from projects.panoptic_fpn.visualization.sweep import draw_sweep
@@ -79,7 +80,8 @@ def main():
         text = json.dumps(
             dict(
                 settings=[flat_metrics(row) for row in rows],
-                config=start and flat_metrics(start)),
+                config=start and flat_metrics(start),
+                record=read_record(args.folder)),
             indent=1,
             allow_nan=False)
         paths = [

@@ -21,7 +21,7 @@ default_hooks = dict(
 custom_hooks = [
     dict(type='LabelSpaceCheckHook'),
     dict(type='NonFiniteLossHook'),
-    dict(type='MetricsJsonHook'),
+    dict(type='MetricsJsonHook', record=True),
     dict(type='RunRecordHook'),
     dict(type='PreemptionHook'),
 ]

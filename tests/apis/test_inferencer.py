@@ -1,4 +1,5 @@
 """``PanopticInferencer`` and tools/demo.py, with a random tiny model."""
+import hashlib
 import importlib.util
 import json
 import re
@@ -378,6 +379,15 @@ def test_demo(files, folder, video, tmp_path, monkeypatch, capsys):
             (5, video, 'clip_overlay.mp4 (5 frames)'))
     ]
     assert len(names(out)) == 4 * 3 + 1
+    with open(out / 'a_segments.json') as file:
+        made_with = json.load(file)['model']
+    assert made_with['config'] == str(config)
+    assert made_with['versions']['torch'] == torch.__version__
+    assert made_with['weights'] == [
+        dict(
+            file=str(checkpoint),
+            sha256=hashlib.sha256(checkpoint.read_bytes()).hexdigest())
+    ]
 
     (folder / 'bad.png').write_bytes(b'')
     assert demo(monkeypatch, folder, *model, '--out-dir', out) == 1

@@ -51,6 +51,37 @@ def test_an_evaluation_says_what_it_was_made_with(
     assert meta['record']['versions'] == trained['versions']
 
 
+def test_each_file_of_results_has_its_record(
+        config,  # noqa: F811
+        tmp_path,
+        monkeypatch):
+    cfg = Config.fromfile(config)
+    cfg.custom_hooks = [
+        dict(type='MetricsJsonHook', record=True),
+        dict(type='RunRecordHook')
+    ]
+    cfg.test_evaluator = dict(type='ToyMetric', outfile_prefix='results/of')
+    cfg.dump(config)
+    monkeypatch.chdir(tmp_path)
+    for name in ('a', 'b'):
+        assert call(monkeypatch, 'train', config, '--work-dir', name) == 0
+    trained = [(tmp_path / name / 'metrics.json').read_text() for name in 'ab']
+    assert trained[0] == trained[1]
+    assert call(monkeypatch, 'test', config, 'a/iter_10.pth', '--work-dir',
+                'o', '--out', 'predictions.pkl') == 0
+    scores = json.loads((tmp_path / 'o' / 'metrics.json').read_text())
+    made_with = scores['record']
+    weights = hashlib.sha256((tmp_path / 'a/iter_10.pth').read_bytes())
+    assert made_with['weights'][0]['sha256'] == weights.hexdigest()
+    text = stored_config(made_with['config_text'])
+    assert text['model']['type'] == 'ToyModel' and 'work_dir' not in text
+    whole = json.loads((tmp_path / 'o' / 'record.json').read_text())
+    for name in ('config', 'revision', 'versions', 'data', 'seed', 'weights'):
+        assert made_with[name] == whole[name]
+    for path in ('results/of.record.json', 'predictions.record.json'):
+        assert json.loads((tmp_path / path).read_text()) == whole
+
+
 def test_revision_is_that_of_git(monkeypatch):
     revision.cache_clear()
     found = revision()
@@ -75,6 +106,21 @@ def test_data_are_told_apart_by_their_content(tmp_path):
     path.write_text('{ }')
     assert data_record(wrapped)[0]['sha256'] != first['sha256']
     assert fingerprint(str(tmp_path / 'missing.json')) is None
+
+
+def test_data_without_annotation_file_is_known_by_its_names():
+
+    class Folder(list):
+
+        def get_data_info(self, index):
+            return dict(img_path=self[index], seg_map_path=None)
+
+    first, = data_record(Folder(['a.png', 'b.png']))
+    again, = data_record(Folder(['a.png', 'b.png']))
+    other, = data_record(Folder(['a.png', 'c.png']))
+    assert first == again and first['images'] == 2
+    assert len(first['names_sha256']) == 64
+    assert first['names_sha256'] != other['names_sha256']
 
 
 def test_a_record_is_plain(tmp_path):

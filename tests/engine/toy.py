@@ -106,8 +106,9 @@ class ToyMetric(BaseMetric):
 
     default_prefix = 'toy'
 
-    def __init__(self, scores=(1., 3., 2., 4., 5.)):
+    def __init__(self, scores=(1., 3., 2., 4., 5.), outfile_prefix=None):
         super().__init__(collect_device='gpu')
+        self.outfile_prefix = outfile_prefix
         self.scores, self.count = scores, 0
 
     def process(self, data_batch, data_samples):

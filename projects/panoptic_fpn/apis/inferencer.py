@@ -14,16 +14,18 @@ import os.path as osp
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
+from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.infer import BaseInferencer
 from mmengine.logging import print_log
 from mmengine.utils import ProgressBar, mkdir_or_exist
 from torch import nn
 
+from ..engine import model_record
 from ..errors import PanopticError
 from ..visualization.drawing import display_scale
 from ..visualization.video import VideoWriter
@@ -55,6 +57,8 @@ class PanopticInferencer(BaseInferencer):
         amp (bool): Whether convolutions run in bfloat16 (float16 on a GPU).
         cfg_options (dict, optional): Keys of the config to override.
         show_progress (bool): Whether a call draws a progress bar.
+        record (bool): Whether ``STEM_segments.json`` says under ``model``
+            which config, weights (with SHA-256) and versions it is from.
 
     Raises:
         PanopticError: See :func:`init_model`.
@@ -66,13 +70,15 @@ class PanopticInferencer(BaseInferencer):
                  device: Optional[str] = None,
                  amp: bool = False,
                  cfg_options: Optional[dict] = None,
-                 show_progress: bool = True) -> None:
+                 show_progress: bool = True,
+                 record: bool = False) -> None:
         if not isinstance(config, Config):
             # mmengine would look for another name in the model zoos
             config = Config.fromfile(config)
         if device is None:
             device = 'cuda:0' if torch.cuda.is_available() else 'cpu'
-        self.amp = amp
+        self.amp, self.record = amp, record
+        self.made_with: dict = {}
         self.cfg_options = cfg_options
         self.num_arrays = 0  # of all calls: each has a name of its own
         super().__init__(config, checkpoint, device, 'mmdet')
@@ -82,7 +88,10 @@ class PanopticInferencer(BaseInferencer):
     def _init_model(self, cfg: Config, weights: Checkpoints,
                     device: str) -> nn.Module:
         """By our own function, which never executes code of a checkpoint."""
-        return init_model(cfg, weights, device, self.cfg_options)
+        model = init_model(cfg, weights, device, self.cfg_options)
+        if self.record:
+            self.made_with = dict(model=model_record(model.cfg, weights))
+        return model
 
     def _init_pipeline(self, cfg: Config) -> ImageLoader:
         return ImageLoader(self.model)
@@ -96,7 +105,7 @@ class PanopticInferencer(BaseInferencer):
     def __call__(self,
                  inputs: Inputs,
                  batch_size: int = 1,
-                 **kwargs) -> Dict[str, list]:
+                 **kwargs: Any) -> Dict[str, list]:
         """Segment inputs and gather the results.
 
         Args:
@@ -113,15 +122,15 @@ class PanopticInferencer(BaseInferencer):
         Raises:
             PanopticError: See :meth:`stream`.
         """
-        inputs = self._inputs_to_list(inputs)
-        gathered = dict(predictions=[], visualization=[])
+        named = self._inputs_to_list(inputs)
+        gathered: Dict[str, list] = dict(predictions=[], visualization=[])
         bar = None
         if self.show_progress:
-            counts = [entry.num_images for entry in inputs]
+            counts = [entry.num_images for entry in named]
             bar = ProgressBar(
                 sum(counts) if all(counts) else 0, file=sys.stdout)
         try:
-            for prediction, picture in self.stream(inputs, batch_size,
+            for prediction, picture in self.stream(named, batch_size,
                                                    **kwargs):
                 gathered['predictions'].append(prediction)
                 if kwargs.get('return_vis'):
@@ -138,7 +147,7 @@ class PanopticInferencer(BaseInferencer):
 
     def stream(
         self,
-        inputs: Inputs,
+        inputs: Union[Inputs, List[NamedInput]],
         batch_size: int = 1,
         return_vis: bool = False,
         no_save_vis: bool = False,
@@ -147,7 +156,7 @@ class PanopticInferencer(BaseInferencer):
         no_save_pred: bool = False,
         out_dir: str = '',
         save_frames: bool = False
-    ) -> Iterator[Tuple[dict, Optional[np.ndarray]]]:
+    ) -> Iterator[Tuple[Union[dict, DetDataSample], Optional[np.ndarray]]]:
         """Segment inputs; results come as they are computed.
 
         With ``out_dir`` an image gets ``STEM_overlay.png``,
@@ -183,17 +192,17 @@ class PanopticInferencer(BaseInferencer):
             PanopticError: An argument is wrong, there is no input, or
                 ``out_dir`` cannot be written to.
         """
-        inputs = self._inputs_to_list(inputs)
+        named = self._inputs_to_list(inputs)
         if out_dir:
             with _writing_to(out_dir):
                 mkdir_or_exist(out_dir)
         videos = []
         try:
-            for batch in self.preprocess(inputs, batch_size):
+            for batch in self.preprocess(named, batch_size):
                 results = self.forward(batch, pred_score_thr)
                 videos = [each.video for each in results if each.video]
                 with _writing_to(out_dir):
-                    pictures = self.visualize(inputs, results, return_vis,
+                    pictures = self.visualize(named, results, return_vis,
                                               '' if no_save_vis else out_dir)
                     found = self.postprocess(results, pictures,
                                              return_datasamples,
@@ -204,8 +213,8 @@ class PanopticInferencer(BaseInferencer):
             for video in videos:
                 video.discard()
 
-    def _inputs_to_list(self, inputs: Inputs) -> List[NamedInput]:
-        """Name each image and video.
+    def _inputs_to_list(self, inputs: Any) -> List[NamedInput]:
+        """Name each image and video; what is named already stays.
 
         Raises:
             PanopticError: There is none.
@@ -264,6 +273,7 @@ class PanopticInferencer(BaseInferencer):
 
     def _draw(self, pred: NamedResult) -> np.ndarray:
         space = self.model.label_space
+        assert pred.image is not None  # as there is no error
         if pred.video is None:
             return draw_overlay(pred.image, pred.sample, space)
         scale = display_scale(pred.image.shape[:2], OVERLAY_SIZE)
@@ -280,7 +290,7 @@ class PanopticInferencer(BaseInferencer):
         Returns:
             dict[str, list]: ``predictions`` and ``visualization``.
         """
-        predictions = []
+        predictions: List[Union[dict, DetDataSample]] = []
         for pred in preds:
             if pred.error:
                 predictions.append(dict(image=pred.source, error=pred.error))
@@ -301,7 +311,8 @@ class PanopticInferencer(BaseInferencer):
         if not out_dir:
             return dict(description, **pred.files, panoptic_seg=ids)
         if pred.frame is None or save_frames:
-            paths = write_segments(ids, description, out_dir, pred.stem)
+            paths = write_segments(ids, dict(self.made_with, **description),
+                                   out_dir, pred.stem)
             pred.files.update(
                 panoptic_seg_path=paths['panoptic'],
                 segments_path=paths['segments'])
@@ -324,7 +335,8 @@ def _write_picture(picture: np.ndarray, pred: NamedResult, folder: str) -> str:
 
 
 @contextmanager
-def _score_threshold(model: nn.Module, score: Optional[float]):
+def _score_threshold(model: nn.Module,
+                     score: Optional[float]) -> Iterator[None]:
     """Let the merge keep instances from another score on."""
     if score is None:
         yield
@@ -341,7 +353,7 @@ def _score_threshold(model: nn.Module, score: Optional[float]):
 
 
 @contextmanager
-def _writing_to(folder: str):
+def _writing_to(folder: str) -> Iterator[None]:
     """Name the folder where a file cannot be written."""
     try:
         yield

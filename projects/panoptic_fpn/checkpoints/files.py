@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..engine.checkpoint_io import read_checkpoint, write_atomically
 from ..engine.errors import CheckpointError
+from ..engine.record import fingerprint, revision, versions
 from .restricted_pickle import load_arrays
 
 #: Beginnings of torch's files: a zip archive, or, before torch 1.6, a number.
@@ -75,6 +76,15 @@ def _with_tensors(content: Any, path: str) -> dict:
         raise CheckpointError(
             f'Checkpoint {path} holds numbers that torch cannot take '
             f'({error}). Save its weights as float32.') from None
+
+
+def source_record(path: str) -> dict:
+    """What a converted file says of its source, and of the conversion."""
+    return dict(
+        converted_from=osp.basename(path),
+        sha256=fingerprint(path),
+        revision=revision(),
+        versions=versions())
 
 
 def require_output(path: str, out_path: str) -> None:

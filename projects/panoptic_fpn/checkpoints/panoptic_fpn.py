@@ -4,7 +4,6 @@ Names are translated by the tables of ``layouts``; tensors stay as they are,
 but for the order of the semantic classifier's channels. Our side is compared
 with a model: a result that does not fill it, or has more, is not written.
 """
-import os.path as osp
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -16,7 +15,8 @@ from ..engine.checkpoint_io import to_plain
 from ..engine.checkpoint_match import MatchReport
 from ..engine.errors import CheckpointError
 from . import coco_classes
-from .files import read_weights, require_output, write_weights
+from .files import (read_weights, require_output, source_record,
+                    write_weights)
 from .layouts import LAYOUTS, OURS, Layout
 
 #: Shapes of a model's weights.
@@ -258,7 +258,7 @@ def differing_settings(model: Mapping, layout: Layout) -> List[str]:
 
 def _meta(path: str, stored: Dict, model: Mapping, to: str) -> Dict:
     """``meta`` of the written file: where it is from, names of the classes."""
-    meta = dict(converted_from=osp.basename(path))
+    meta: Dict[str, Any] = source_record(path)
     classes = stored.get('dataset_meta') or _coco_classes(model, to)
     if classes:
         meta['dataset_meta'] = _with_category_ids(classes)

@@ -9,17 +9,16 @@ Values stay as they are, except that the rows of the classifier take the
 other side's class order (``semantic_channels``). What the table does not
 know is left out and reported.
 """
-import os.path as osp
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
-from typing import Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional
 
 from torch import Tensor
 
 from .. import cityscapes
 from ..engine.checkpoint_io import read_checkpoint, to_plain
 from ..engine.errors import CheckpointError
-from .files import require_output, write_weights
+from .files import require_output, source_record, write_weights
 from .semantic_channels import SIDES, channel_order, reorder_channels
 
 #: Beginnings of keys: mmseg's, mmdet's.
@@ -152,7 +151,7 @@ def _advice(state_dict: Mapping[str, Tensor], came_from: str,
 
 def _meta(classes: Optional[str], to: str, path: str) -> Dict:
     """``meta`` of the written file: where it is from, names of the classes."""
-    meta = dict(converted_from=osp.basename(path))
+    meta: Dict[str, Any] = source_record(path)
     if classes == 'cityscapes':
         space = cityscapes.label_space()
         order = channel_order(classes, to)

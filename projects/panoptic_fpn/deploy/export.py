@@ -21,6 +21,7 @@ from mmdet.models.task_modules import AnchorGenerator, DeltaXYWHBBoxCoder
 from mmdet.utils import get_test_pipeline_cfg
 from torch import nn
 
+from ..engine import fingerprint, revision, versions
 from ..errors import PanopticError
 from ..labels import LabelSpace, channel_labels
 from ..models import TwoStagePanopticFPN
@@ -101,7 +102,10 @@ def describe_model(model: nn.Module, checkpoint: Optional[str] = None) -> dict:
         version=VERSION,
         source=dict(
             config=config and Path(config).name,
-            checkpoint=checkpoint and Path(checkpoint).name),
+            checkpoint=checkpoint and Path(checkpoint).name,
+            sha256=checkpoint and fingerprint(checkpoint),
+            revision=revision(),
+            versions=versions()),
         classes=_describe_classes(model.label_space),
         preprocessing=_describe_preprocessing(model),
         panoptic=dict(model.panoptic_fusion_head.thresholds),

@@ -25,7 +25,8 @@ from .panoptic_only import enable_panoptic_only
 from .preemption import PreemptionHook
 from .randomness import (SeededDatasetMixin, SeededIndex, derive_seed,
                          seed_generators, seeded)
-from .record import RunRecordHook, run_record
+from .record import (RunRecordHook, fingerprint, model_record, read_record,
+                     revision, run_record, versions)
 from .runner import PanopticRunner
 from .samplers import (ClassUniformInfiniteSampler,
                        ResumableAspectRatioBatchSampler,
@@ -43,8 +44,9 @@ __all__ = [
     'apply_memory_format', 'batch_size_warning', 'check_class_counts',
     'derive_seed', 'draw_test_pictures', 'effective_batch', 'enable_amp',
     'enable_auto_scale', 'enable_panoptic_only', 'enable_test_amp',
-    'enable_tta', 'flat_metrics', 'half_precision', 'latest_checkpoint',
-    'launched_world_size', 'load_weights', 'on_cpu', 'one_line',
-    'read_checkpoint', 'require_panoptic', 'run_record', 'run_to_exit_code',
-    'scale_to_batch', 'seed_generators', 'seeded', 'tool_config'
+    'enable_tta', 'fingerprint', 'flat_metrics', 'half_precision',
+    'latest_checkpoint', 'launched_world_size', 'load_weights', 'model_record',
+    'on_cpu', 'one_line', 'read_checkpoint', 'read_record', 'require_panoptic',
+    'revision', 'run_record', 'run_to_exit_code', 'scale_to_batch',
+    'seed_generators', 'seeded', 'tool_config', 'versions'
 ]

@@ -15,6 +15,7 @@ from ..errors import PanopticError
 from .checkpoint_io import make_plain, write_atomically
 from .checkpoint_match import bare_model
 from .errors import NonFiniteLossError
+from .record import score_record
 
 
 class PlainCheckpointHook(Hook):
@@ -188,12 +189,17 @@ class MetricsJsonHook(Hook):
 
     Args:
         filename (str): Name of the file. Defaults to 'metrics.json'.
+        record (bool): Whether ``"record"`` says what the scores were made
+            with, see :func:`score_record`. Defaults to False.
     """
 
     priority = 'BELOW_NORMAL'
 
-    def __init__(self, filename: str = 'metrics.json') -> None:
+    def __init__(self,
+                 filename: str = 'metrics.json',
+                 record: bool = False) -> None:
         self.filename = filename
+        self.record = record
 
     def after_val_epoch(self,
                         runner: Any,
@@ -218,7 +224,9 @@ class MetricsJsonHook(Hook):
                 name: flat_metrics(scores)
                 for name, scores in by_class.items()
             }
-        text = json.dumps(content, indent=1)
+        if self.record:
+            content['record'] = score_record(runner, loop.dataloader.dataset)
+        text = json.dumps(content, indent=1, default=str)
 
         def write(path: str) -> None:
             with open(path, 'w', encoding='utf-8') as file:

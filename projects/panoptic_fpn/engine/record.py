@@ -1,7 +1,8 @@
 """What a number was made with: config, code, versions, data, weights, seed.
 
-``record.json`` beside ``metrics.json``, and ``meta['record']`` of a checkpoint
-(without the config, which MMEngine keeps there).
+``record`` in ``metrics.json``, ``record.json`` beside it and beside whatever
+else an evaluation writes, and ``meta['record']`` of a checkpoint (without the
+config, which MMEngine keeps there).
 """
 import hashlib
 import importlib.metadata
@@ -17,6 +18,7 @@ from typing import Any, Dict, List, Optional, Sequence, Union
 
 import torch
 from mmdet.registry import HOOKS
+from mmengine.config import Config
 from mmengine.dist import master_only
 from mmengine.fileio import get
 from mmengine.hooks import Hook
@@ -35,6 +37,12 @@ _PACKAGES = dict(
     opencv=('opencv-python', 'opencv-python-headless'),
     pycocotools=('pycocotools', ),
     hotcoco=('hotcoco', ))
+
+#: Name of the file.
+RECORD = 'record.json'
+
+#: Keys of a config that say where a run is, not what it is.
+_PLACES = ('work_dir', 'load_from', 'resume', 'launcher', 'experiment_name')
 
 
 @lru_cache(maxsize=None)
@@ -109,19 +117,32 @@ def data_record(dataset: Any) -> List[dict]:
     """What each data set (inside wrappers) reads.
 
     Returns:
-        list[dict]: type, number of images, annotation file and its SHA-256.
+        list[dict]: type, number of images, annotation file and its SHA-256;
+        without an annotation file the SHA-256 of the names of all files.
     """
     found = []
     for leaf in leaf_datasets(dataset):
         path = getattr(leaf, 'ann_file', None) or None
-        found.append(
-            dict(
-                type=type(leaf).__name__,
-                images=len(leaf),
-                ann_file=path,
-                sha256=path
-                and fingerprint(path, getattr(leaf, 'backend_args', None))))
+        one = dict(type=type(leaf).__name__, images=len(leaf), ann_file=path)
+        if path:
+            one['sha256'] = fingerprint(path,
+                                        getattr(leaf, 'backend_args', None))
+        else:
+            one['names_sha256'] = _names_fingerprint(leaf)
+        found.append(one)
     return found
+
+
+def _names_fingerprint(dataset: Any) -> Optional[str]:
+    """Of the images and label maps of a data set without annotation file."""
+    if not hasattr(dataset, 'get_data_info'):
+        return None
+    digest = hashlib.sha256()
+    for index in range(len(dataset)):
+        info = dataset.get_data_info(index)
+        names = [str(info.get(key)) for key in ('img_path', 'seg_map_path')]
+        digest.update('\0'.join(names).encode() + b'\n')
+    return digest.hexdigest()
 
 
 def weights_record(files: Union[str, Sequence[str], None]) -> List[dict]:
@@ -154,9 +175,76 @@ def run_record(runner: Any, dataset: Any = None) -> dict:
         data=[] if dataset is None else data_record(dataset))
 
 
+def score_record(runner: Any, dataset: Any) -> dict:
+    """What scores depend on: the same for two runs that must agree.
+
+    Args:
+        runner (PanopticRunner): The runner.
+        dataset (Dataset): What is evaluated.
+
+    Returns:
+        dict: :func:`run_record` without date and command, and the text of the
+        config without its places (``work_dir`` and the like).
+    """
+    record = run_record(runner, dataset)
+    del record['date'], record['command']
+    content = {k: v for k, v in runner.cfg.items() if k not in _PLACES}
+    return dict(record, config_text=Config(content).pretty_text)
+
+
+def model_record(cfg: Config, weights: Union[str, Sequence[str],
+                                             None]) -> dict:
+    """What predictions without a runner were made with.
+
+    Args:
+        cfg (Config): Of the model.
+        weights (str | Sequence[str], optional): Its checkpoints.
+
+    Returns:
+        dict: Plain values.
+    """
+    return dict(
+        config=cfg.filename,
+        weights=weights_record(weights),
+        revision=revision(),
+        versions=versions())
+
+
+def read_record(folder: str) -> Optional[dict]:
+    """The record in a folder of results; None: there is none to read."""
+    try:
+        with open(osp.join(folder, RECORD), encoding='utf-8') as file:
+            return json.load(file)
+    except (OSError, ValueError):
+        return None
+
+
+def record_paths(evaluator: Any) -> List[str]:
+    """Where a record belongs beside the files that metrics write.
+
+    Args:
+        evaluator (Evaluator): ``PREFIX.record.json`` for an
+            ``outfile_prefix``, ``FILE.record.json`` for a ``FILE.pkl`` of
+            predictions, ``FOLDER/record.json`` for a folder.
+    """
+    found = []
+    for metric in getattr(evaluator, 'metrics', ()):
+        prefix = getattr(metric, 'outfile_prefix', None)
+        dump = getattr(metric, 'out_file_path', None)
+        folder = getattr(metric, 'folder', None)
+        if prefix is not None:
+            found.append(f'{prefix}.record.json')
+        if dump is not None:
+            found.append(f'{osp.splitext(dump)[0]}.record.json')
+        if isinstance(folder, (str, os.PathLike)):
+            found.append(osp.join(folder, RECORD))
+    return list(dict.fromkeys(found))
+
+
 @HOOKS.register_module()
 class RunRecordHook(Hook):
-    """Writes ``work_dir/record.json`` at each evaluation.
+    """Writes ``work_dir/record.json`` at each evaluation, and the same beside
+    other files of results (see :func:`record_paths`).
 
     :func:`run_record` of the evaluated data, the iteration and the whole text
     of the config.
@@ -179,4 +267,6 @@ class RunRecordHook(Hook):
             iteration=runner.iter,
             config_text=runner.cfg.pretty_text)
         text = json.dumps(record, indent=1, default=str) + '\n'
-        write_bytes(osp.join(runner.work_dir, 'record.json'), text.encode())
+        own = osp.join(runner.work_dir, RECORD)
+        for path in dict.fromkeys([own, *record_paths(loop.evaluator)]):
+            write_bytes(path, text.encode())

@@ -54,6 +54,7 @@ def read_run(folder: Path) -> Run:
     run = Run(folder)
     run.curves = _curves(run)
     run.scores = _object(run, 'metrics.json')
+    run.scores.pop('record', None)  # also beside it, with the date
     classwise = run.scores.pop('classwise', {})
     if isinstance(classwise, dict):
         run.classwise = {

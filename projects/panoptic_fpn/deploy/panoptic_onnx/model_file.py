@@ -43,7 +43,8 @@ class ModelFile:
         preprocessing, panoptic (dict): See ``PARTS``.
         rpn, boxes, masks, semantic (dict | None): See ``PARTS``; None
             without the branch.
-        source (dict): What was exported: ``config`` and ``checkpoint``.
+        source (dict): What was exported: ``config``, ``checkpoint`` and its
+            ``sha256``, ``revision`` and ``versions`` of the exporter.
     """
 
     folder: Path
