@@ -5,6 +5,7 @@
 #              Default: .venv, made here, whatever else is activated.
 # ONEDL=1      `make test ONEDL=1`: the maintained forks, in .venv-onedl
 # TORCH_INDEX  where .venv takes torch from, e.g. the CPU wheels of pytorch.org
+# COVERAGE=1   `make test COVERAGE=1`: and report what the tests have not run
 # DEMO_CONFIG, DEMO_DIR, PYTEST_ARGS, BENCHMARK_ARGS
 #
 # Why so little here: tools/setup_env.sh keeps one stamp per finished step and
@@ -24,6 +25,8 @@ else
   runtime := $(PYTHON) tools/check_env.py
   tests   := $(runtime)
 endif
+sources  := projects configs tools tests benchmarks
+coverage := --cov --cov-config=setup.cfg --cov-report=term --cov-report=html
 export TORCH_INDEX ONEDL
 
 .DEFAULT_GOAL := help
@@ -41,20 +44,22 @@ demo: ## Train, evaluate and draw on synthetic data
 
 test: ## Run the tests (PYTEST_ARGS="-k merge" for some)
 	@$(tests)
-	$(PYTHON) -m pytest $(PYTEST_ARGS)
+	$(PYTHON) -m pytest $(if $(COVERAGE),$(coverage)) $(PYTEST_ARGS)
 
 test-slow: ## Run the slow tests, which `make test` leaves out
 	@$(tests)
-	$(PYTHON) -m pytest -m slow $(PYTEST_ARGS)
+	$(PYTHON) -m pytest -m slow $(if $(COVERAGE),$(coverage)) $(PYTEST_ARGS)
 
 benchmark: ## Time and memory of each stage beside mmdet's
 	@$(tests)
 	$(PYTHON) benchmarks/run.py $(BENCHMARK_ARGS)
 
-lint: ## Check style and the order of imports
+lint: ## Check style, order of imports, spelling and types
 	@$(tests)
-	$(PYTHON) -m flake8 projects configs tools tests benchmarks
-	$(PYTHON) -m isort --check-only --diff projects configs tools tests benchmarks
+	$(PYTHON) -m flake8 $(sources)
+	$(PYTHON) -m isort --check-only --diff $(sources)
+	$(PYTHON) -m codespell_lib $(sources) docs requirements README.md Makefile
+	$(PYTHON) -m mypy
 
 env: ## Only make or complete the environment
 	@$(tests)

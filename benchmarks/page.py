@@ -5,8 +5,8 @@ Example:
     python benchmarks/page.py --check
 
 All figures come from ``docs/benchmark/*.json``; those files are written by
-``run.py --write-docs`` and by ``scaling.py``, ``memory.py`` and
-``two_processes.py`` with ``--out docs/benchmark``.
+``run.py --write-docs`` and by ``scaling.py``, ``memory.py``, ``endurance.py``
+and ``two_processes.py`` with ``--out docs/benchmark``.
 
 Exit code: 0 written, or current; 1 a file is missing or a page is stale.
 """

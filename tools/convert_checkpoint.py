@@ -45,16 +45,14 @@ def parse_args():
 
 def main():
     args = parse_args()
-    from mmengine.config import Config
-
     from projects.panoptic_fpn.analysis import build_on_meta
     from projects.panoptic_fpn.checkpoints import (LAYOUTS, convert_zoo_file,
                                                    differing_settings,
                                                    write_conversion)
-    from projects.panoptic_fpn.engine import run_to_exit_code
+    from projects.panoptic_fpn.engine import read_config, run_to_exit_code
 
     def convert():
-        cfg = Config.fromfile(args.config)
+        cfg = read_config(args.config)
         weights = build_on_meta(cfg).state_dict()
         shapes = {key: tuple(value.shape) for key, value in weights.items()}
         layout = LAYOUTS[args.zoo]

@@ -31,6 +31,10 @@ channels_last = True
 env_cfg = dict(
     cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    # timeout=SECONDS: how long a process waits for one that does not answer
+    # (torch: 600 with NCCL, 1800 with gloo). One that fails tells the others,
+    # which end within 20 s. An evaluation's scores are computed by the first
+    # process: where that takes longer, raise it.
     dist_cfg=dict(backend='nccl'))
 randomness = dict(seed=0)
 

@@ -13,7 +13,7 @@ that has instances, the bare id is a group that nobody could tell apart.
 """
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Dict, List, Tuple
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 from cityscapesscripts.helpers.labels import id2label, labels
@@ -121,7 +121,9 @@ def split_values(
         evaluation ignores (caravan, trailer): void as well, except that the
         official AP forgives no detection on them.
     """
-    segments, void, ignored = {}, [], []
+    segments: Dict[int, Any] = {}
+    void: List[int] = []
+    ignored: List[int] = []
     for value in values:
         meaning = pixel_value(value)
         if meaning.evaluated:

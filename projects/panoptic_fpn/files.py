@@ -1,14 +1,21 @@
-"""Reading through mmengine's backends (local, S3, Petrel, LMDB, ...), and
-writing local files that are complete or not there."""
+"""Reading through mmengine's backends (local, S3, Petrel, LMDB, ...), what
+annotations may name, and writing local files that are complete or not there.
+"""
+import json
 import os
 import os.path as osp
+import re
 from contextlib import suppress
 from secrets import token_hex
-from typing import Optional
+from typing import Any, List, Optional, Tuple
 
-from mmengine.fileio import get
+from mmengine.fileio import get, join_path
 
-from .errors import CorruptFileError
+from .errors import CorruptFileError, PanopticError
+
+_GZIP = b'\x1f\x8b'
+#: Drives and schemes: 'C:', 's3:', 'https:'.
+_SCHEME = re.compile(r'[A-Za-z][A-Za-z0-9+.-]*:')
 
 
 def read_bytes(path: str, what: str, backend_args: Optional[dict]) -> bytes:
@@ -27,10 +34,91 @@ def read_bytes(path: str, what: str, backend_args: Optional[dict]) -> bytes:
         if content is None:  # what LMDB answers to an unknown key
             raise KeyError('no such key')
         return content
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, ValueError) as error:
         raise CorruptFileError(
             f'{path}: cannot read the {what} ({error}). Restore the file, or '
             'correct data_root, data_prefix or file_name.') from None
+
+
+def parse_json(content: bytes, path: str) -> Any:
+    """What a JSON says.
+
+    Args:
+        content (bytes): Of the file; UTF-8, 16 or 32, with or without a byte
+            order mark.
+        path (str): Its name, for the error.
+
+    Raises:
+        PanopticError: It is none, is nested too deeply, or has an object with
+            the same key twice, of which other readers drop one.
+    """
+    if content[:2] == _GZIP:
+        raise PanopticError(f'{path}: not a JSON file (it is compressed by '
+                            'gzip). Unpack it.')
+    if not content.strip():
+        raise PanopticError(f'{path}: not a JSON file (it is empty). Copy or '
+                            'export it again.')
+    try:
+        return json.loads(content, object_pairs_hook=_object)
+    except RecursionError:
+        reason = 'it is nested too deeply'
+    except ValueError as error:
+        reason = str(error)
+    raise PanopticError(
+        f'{path}: not a JSON file ({reason}). Copy or export it again.')
+
+
+def _object(pairs: List[Tuple[str, Any]]) -> dict:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in found if keys.count(key) > 1)
+        raise ValueError(f'an object has the key {twice[:80]!r} twice')
+    return found
+
+
+def find_name_fault(name: Any) -> Optional[str]:
+    """Why a file name of an annotation may not be followed.
+
+    Args:
+        name (Any): What an annotation has as ``file_name``.
+
+    Returns:
+        str, optional: None for a name relative to its folder, with '/', that
+        does not lead out of it (symbolic links may).
+    """
+    if not isinstance(name, str):
+        return 'it is no string'
+    if not name:
+        return 'it is empty'
+    if '\0' in name:
+        return 'it holds a zero'
+    if '\\' in name:
+        return 'folders are separated by /'
+    if name.startswith('/') or _SCHEME.match(name):
+        return ('it must be relative; name its folder in data_prefix (of '
+                'tools, in the option for that folder)')
+    if '..' in name.split('/'):
+        return 'it must not lead out of its folder'
+    return None
+
+
+def join_inside(folder: str, name: Any, where: str) -> str:
+    """Path of a file that an annotation names.
+
+    Args:
+        folder (str): The user's own; '' for the current one.
+        name (Any): Of the annotation.
+        where (str): What has that name, for the error.
+
+    Raises:
+        PanopticError: See :func:`find_name_fault`.
+    """
+    fault = find_name_fault(name)
+    if fault is not None:
+        raise PanopticError(f'{where} has file_name={str(name)[:120]!r}: '
+                            f'{fault}. Correct it.')
+    return join_path(folder, name) if folder else name
 
 
 def write_bytes(path: str, content: bytes) -> None:

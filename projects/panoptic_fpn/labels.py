@@ -17,7 +17,8 @@ Needs numpy alone.
 """
 from colorsys import hsv_to_rgb
 from dataclasses import dataclass
-from typing import Dict, Iterable, List, Mapping, Sequence, Tuple
+from typing import (Any, Dict, Iterable, List, Mapping, Sequence, Tuple,
+                    TypeGuard)
 
 import numpy as np
 
@@ -31,6 +32,20 @@ INSTANCE_OFFSET = 1000
 
 #: A COCO panoptic PNG stores an id in three bytes; 0 is void.
 MAX_SEGMENT_ID = 256**3 - 1
+
+
+def is_whole(value: Any) -> TypeGuard[int]:
+    """Whether a value of a JSON is a whole number (``true`` is none)."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def short(value: Any) -> str:
+    """A value of a JSON for an error message."""
+    try:
+        text = repr(value)
+    except RecursionError:
+        text = f'a deeply nested {type(value).__name__}'
+    return text if len(text) <= 120 else f'{text[:120]}...'
 
 
 class LabelSpaceError(PanopticError):
@@ -103,23 +118,27 @@ class LabelSpace:
             LabelSpaceError: As the constructor, or a category without
                 ``id``, ``name`` or a usable ``isthing``.
         """
-        parsed = []
+        parsed: List[Category] = []
         for entry in categories:
+            if not isinstance(entry, Mapping):
+                raise LabelSpaceError(f'{source}: category {short(entry)} is '
+                                      'no object with id, name and isthing.')
             for key in ('id', 'name', 'isthing'):
                 if key not in entry:
                     raise LabelSpaceError(
-                        f'{source}: category {dict(entry)!r} has no {key!r}. '
+                        f'{source}: category {short(entry)} has no {key!r}. '
                         'Panoptic categories need id, name and isthing '
                         '(1 for things, 0 for stuff).')
             if entry['isthing'] not in (0, 1):
                 raise LabelSpaceError(
-                    f'{source}: category {entry["name"]!r} has isthing='
-                    f'{entry["isthing"]!r}. Write 1 for things, 0 for stuff.')
-            color = tuple(entry.get('color') or default_color(len(parsed)))
+                    f'{source}: category {short(entry["name"])} has isthing='
+                    f'{short(entry["isthing"])}. Write 1 for things, 0 for '
+                    'stuff.')
             parsed.append(
                 Category(
-                    int(entry['id']), str(entry['name']),
-                    bool(entry['isthing']), color))
+                    _category_id(entry, source), _category_name(entry, source),
+                    bool(entry['isthing']),
+                    _category_color(entry, len(parsed), source)))
         return cls(parsed, source)
 
     @classmethod
@@ -130,7 +149,22 @@ class LabelSpace:
 
         ``category_ids`` may be missing, as in metainfo of mmdet's datasets:
         labels then stand for category ids.
+
+        Raises:
+            LabelSpaceError: The classes cannot be told from it.
         """
+        try:
+            return cls._from_metainfo(metainfo, source)
+        except LabelSpaceError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
+            raise LabelSpaceError(
+                f'{source}: the classes in its metainfo are not understood '
+                f'({error!r}). Give "classes", "thing_classes" and '
+                '"stuff_classes" as lists of names.') from None
+
+    @classmethod
+    def _from_metainfo(cls, metainfo: Mapping, source: str) -> 'LabelSpace':
         things = metainfo['thing_classes']
         names = list(metainfo['classes'])
         ids = metainfo.get('category_ids') or range(len(names))
@@ -138,6 +172,11 @@ class LabelSpace:
             default_color(i) for i in range(len(names))
         ]
         thing_names = set(things)
+        if not thing_names <= set(names) or not all(
+                isinstance(name, str) for name in names):
+            raise ValueError('names')
+        if min(len(ids), len(palette)) < len(names):
+            raise ValueError('fewer ids or colours than classes')
         return cls([
             Category(int(id_), name, name in thing_names, tuple(color))
             for id_, name, color in zip(ids, names, palette)
@@ -211,7 +250,7 @@ class LabelSpace:
         """(id, name, isthing) of categories that one of two alone has."""
         return sorted({*self._described()} ^ {*other._described()}, key=str)
 
-    def __eq__(self, other) -> bool:
+    def __eq__(self, other: Any) -> bool:
         return isinstance(
             other, LabelSpace) and self._described() == other._described()
 
@@ -221,6 +260,40 @@ class LabelSpace:
     def __repr__(self) -> str:
         return (f'LabelSpace(things={self.num_things}, '
                 f'stuff={self.num_stuff}, source={self.source!r})')
+
+
+def _category_id(entry: Mapping, source: str) -> int:
+    id_ = entry['id']
+    if isinstance(id_, str) and id_.isascii() and id_.isdecimal():
+        id_ = int(id_[:20])
+    if isinstance(id_, (float, np.integer)) and id_ == id_ // 1:
+        id_ = int(id_)
+    if not is_whole(id_) or abs(id_) >= 2**63:
+        raise LabelSpaceError(
+            f'{source}: category {short(entry["name"])} has id={short(id_)}. '
+            'Write a whole number.')
+    return id_
+
+
+def _category_name(entry: Mapping, source: str) -> str:
+    name = entry['name']
+    if not isinstance(name, str) and not is_whole(name):
+        raise LabelSpaceError(
+            f'{source}: category id={short(entry["id"])} has name='
+            f'{short(name)}. Write a string.')
+    return str(name)
+
+
+def _category_color(entry: Mapping, place: int,
+                    source: str) -> Tuple[int, int, int]:
+    color = entry.get('color') or default_color(place)
+    if not isinstance(color, (list, tuple)) or len(color) != 3 or not all(
+            is_whole(part) and 0 <= part < 256 for part in color):
+        raise LabelSpaceError(
+            f'{source}: category {short(entry["name"])} has color='
+            f'{short(color)}. Write [R, G, B], each 0 to 255, or leave it '
+            'out.')
+    return color[0], color[1], color[2]
 
 
 def semantic_channels(num_things: int,
@@ -265,7 +338,7 @@ def channel_labels(num_things: int,
     return np.append(stuff, void)
 
 
-def encode_panoptic(labels, numbers):
+def encode_panoptic(labels: Any, numbers: Any) -> Any:
     """``label + 1000 * number``; arrays or integers.
 
     Raises:
@@ -326,5 +399,5 @@ def default_color(index: int) -> Tuple[int, int, int]:
     hue = index * 0.61803398875 % 1
     saturation = 0.6 + 0.35 * (index * 0.7548776662 % 1)
     value = 0.65 + 0.3 * (index * 0.5698402910 % 1)
-    return tuple(
-        round(255 * part) for part in hsv_to_rgb(hue, saturation, value))
+    red, green, blue = hsv_to_rgb(hue, saturation, value)
+    return round(255 * red), round(255 * green), round(255 * blue)

@@ -7,7 +7,7 @@ import threading
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import Any, Callable, Iterator, List, Optional, Sequence
+from typing import Any, Callable, Generator, Iterator, List, Optional, Sequence
 
 import cv2
 
@@ -23,7 +23,7 @@ def run_jobs(function: Callable[[Any], Any],
              jobs: Sequence,
              num_workers: int,
              start_method: Optional[str] = None,
-             in_order: bool = False) -> Iterator:
+             in_order: bool = False) -> Generator[Any, None, None]:
     """Results of ``function`` on each job, in the order they are finished.
 
     Args:
@@ -101,5 +101,6 @@ def _begin_worker() -> None:
 def _end_with_parent() -> None:
     """A worker whose parent was killed would wait for jobs forever."""
     parent = multiprocessing.parent_process()
+    assert parent is not None
     multiprocessing.connection.wait([parent.sentinel])
     os._exit(1)

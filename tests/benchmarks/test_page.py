@@ -19,7 +19,7 @@ def test_figures_of_the_docs_are_whole():
     found = figures.figures('benchmark')
     assert list(found['stages']) == list(run.STAGES)
     assert not any(stage['error'] for stage in found['stages'].values())
-    for name in ('benchmark', 'scaling', 'memory'):
+    for name in ('benchmark', 'scaling', 'memory', 'endurance'):
         assert (figures.FOLDER / f'{name}.png').is_file()
 
 
@@ -101,7 +101,8 @@ def test_bytes_of_an_image():
 
 
 def test_page_without_a_row_is_not_written(tmp_path, monkeypatch):
-    for name in ('benchmark', 'scaling', 'memory', 'two_processes'):
+    for name in ('benchmark', 'scaling', 'memory', 'two_processes',
+                 'endurance'):
         (tmp_path / f'{name}.json').write_text(json.dumps(report(row())))
     monkeypatch.setattr(performance, 'figures',
                         lambda name: figures.figures(name, tmp_path))

@@ -7,6 +7,7 @@ import pytest
 
 from projects.panoptic_fpn.dataset_check import (check_dataset, format_report,
                                                  report_content)
+from projects.panoptic_fpn.errors import PanopticError
 
 WEIRD = [
     None, True, [], {}, '', 'x', -1, 0, 1.5, 10**30,
@@ -46,3 +47,13 @@ def test_a_value_of_another_kind_anywhere(original, tmp_path, seed):
             repair=True)
         assert format_report(str(path), result)
         json.dumps(report_content(str(path), result))
+
+
+@pytest.mark.parametrize('given', ['against', 'against_images'])
+def test_the_other_split_needs_its_images(original, tmp_path, given):
+    with pytest.raises(PanopticError, match='give both or none'):
+        check_dataset(
+            str(original),
+            str(original.parent / 'images'),
+            str(original.parent / 'panoptic'),
+            **{given: str(tmp_path)})

@@ -148,6 +148,36 @@ def test_a_validation_is_left_and_repeated(tmp_path):
     assert_same_end(stopped, toy.final_state(tmp_path / 'whole'))
 
 
+def test_a_validation_of_averages_is_left(tmp_path):
+    """EMAHook has its averages in the model meanwhile."""
+
+    def fault():
+        before = toy.ToyMetric.process
+        count = [0]
+
+        def process(self, *args):
+            count[0] += 1
+            if count[0] == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return before(self, *args)
+
+        toy.ToyMetric.process = process
+
+    options = dict(
+        custom_hooks=[dict(type='EMAHook'), *HOOKS],
+        validate=True,
+        keep=1,
+        max_iters=10)
+    assert toy.run(tmp_path / 'whole', **options) == [0]
+    stopped = tmp_path / 'stopped'
+    assert toy.run(stopped, fault=fault, **options) == [STOPPED]
+    assert toy.run(stopped, resume=True, **options) == [0]
+    a, b = (
+        toy.final_state(path, 10) for path in (tmp_path / 'whole', stopped))
+    for key in ('state_dict', 'ema_state_dict', 'optimizer'):
+        assert toy.same(a[key], b[key]), key
+
+
 def test_the_second_signal_ends_at_once(tmp_path):
 
     def fault():

@@ -69,3 +69,13 @@ def test_masks_are_encoded_as_pycocotools_does(mask):
     assert encode_mask(mask) == encoded(mask)
     assert encode_mask(mask.astype(np.uint8) * 255) == encoded(mask)
     assert (mask == before).all()
+
+
+@pytest.mark.parametrize('width', [1, 4, 8, 13])
+def test_a_single_row_of_a_larger_array(width):
+    """Its stride says nothing about its width."""
+    larger = np.zeros((3, 16), bool)
+    larger[1, width // 2] = True
+    for part in (larger[1:2, :width], larger[:1, :width]):
+        assert part.flags.c_contiguous and part.strides[0] == 16
+        assert encode_mask(part) == encoded(part)

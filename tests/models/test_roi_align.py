@@ -1,5 +1,6 @@
 """RoIAlign by matrix products, beside mmcv's kernel on the same boxes."""
 import pickle
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -151,3 +152,52 @@ def test_number_of_threads_is_left_as_it_was():
     SeparableRoIAlign(7, 1 / 8, 2)(
         torch.randn(1, 4, 9, 9), torch.tensor([[0., 1, 1, 60, 60]]))
     assert torch.get_num_threads() == before
+
+
+@pytest.fixture
+def deterministic(monkeypatch):
+    """Device 'meta' stands for a GPU: it has shapes, and no autocast."""
+    monkeypatch.setattr(torch, 'autocast', lambda *_, **__: nullcontext())
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def test_products_on_other_devices_under_the_switch(deterministic):
+    """Nothing that runs there is of the CPU, or the other way round."""
+    ours, _ = extractors()
+    levels = [
+        torch.empty(2, 8, 160 // s, 320 // s, device='meta').requires_grad_()
+        for s in (4, 8, 16, 32)
+    ]
+    rois = boxes(30, (160, 320))
+    for out in (ours(levels, rois), ours.roi_layers[0](levels[0], rois)):
+        assert out.shape == (30, 8, 7, 7) and out.device.type == 'meta'
+        assert type(out.grad_fn).__name__ == '_SeparableRoIAlignBackward'
+        out.sum().backward()
+    assert all(level.grad.device.type == 'meta' for level in levels)
+
+
+def test_mmcvs_kernel_elsewhere(deterministic, monkeypatch):
+    """Where nothing is differentiated, and without the switch."""
+    asked = []
+
+    def kernel(self, features, rois):
+        asked.append(features)
+        return features.new_empty(len(rois), 8, 7, 7)
+
+    monkeypatch.setattr(RoIAlign, 'forward', kernel)
+    layer = SeparableRoIAlign(7, 1 / 8, 2)
+    features = torch.empty(2, 8, 25, 38, device='meta')
+    with torch.no_grad():
+        layer(features, boxes(3, (200, 304)))
+    torch.use_deterministic_algorithms(False)
+    layer(features, boxes(3, (200, 304)))
+    assert len(asked) == 2
+    layer(torch.rand(2, 8, 25, 38), boxes(3, (200, 304)))
+    assert len(asked) == 2
+
+
+def test_which_layers_give_equal_bits():
+    assert SeparableRoIAlign(7, 1 / 8, 2).equal_bits
+    assert not SeparableRoIAlign(7, 1 / 8, 2, pool_mode='max').equal_bits

@@ -263,3 +263,16 @@ def test_in_a_browser(whole, tmp_path):
         head.click()
         assert first.inner_text() != 'class 0'
         assert found == []
+
+
+def test_scores_that_a_resumed_run_took_away_have_no_curve(tmp_path):
+    for name, entry in (('a', {
+            'coco_panoptic/PQ': 30.,
+            'step': 20
+    }), ('b', dict(loss=1., step=15))):
+        logs = tmp_path / name / 'vis_data'
+        logs.mkdir(parents=True)
+        lines = [dict(loss=2., step=10), entry] if name == 'a' else [entry]
+        (logs / 'scalars.json').write_text('\n'.join(map(json.dumps, lines)))
+    assert read_run(tmp_path).curves == {'loss': ([10., 15.], [2., 1.])}
+    assert 'loss' in page_of(tmp_path, tmp_path)

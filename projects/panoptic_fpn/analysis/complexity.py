@@ -8,7 +8,7 @@ levels, the box head on a given number of RoIs, the mask head on a given
 number of detections; RoIAlign, NMS and the merge are not counted.
 """
 from dataclasses import dataclass
-from typing import Dict, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 from mmdet.models.detectors import BaseDetector
 from torch import Tensor
@@ -75,7 +75,9 @@ def complexity(model: BaseDetector,
         raise PanopticError(f'shape {tuple(shape)}: height and width must be '
                             '1 or more.')
     shape = padded_shape(model, shape)
-    parts, strides, numbers = {}, [], (None, None)
+    parts: Dict[str, Cost] = {}
+    strides: List[int] = []
+    numbers: Tuple[Optional[int], Optional[int]] = (None, None)
     for name, network in networks_of(model).items():
         if network.with_roi_head:
             numbers = (_number(network, 'rpn', 'rois', rois),
@@ -134,5 +136,6 @@ def _run_regions(network: BaseDetector, feats: Tuple[Tensor],
     if network.with_rpn:
         network.rpn_head(features(network, feats, 'instance'))
     if network.with_roi_head:
+        assert rois is not None and detections is not None
         for head, regions in region_heads(network, rois, detections):
             head(regions)

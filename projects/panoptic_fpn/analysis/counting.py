@@ -6,7 +6,7 @@ count like those of modules. On tensors of the meta device only shapes exist.
 from collections import Counter
 from dataclasses import dataclass, fields
 from math import prod
-from typing import Any, Callable, Tuple
+from typing import Any, Callable, Dict, Tuple
 
 import torch
 from torch import nn
@@ -52,16 +52,16 @@ def measure(run: Callable[[], Any], *modules: nn.Module) -> Tuple[Any, Cost]:
     Returns:
         tuple[Any, Cost]: What ``run`` returns, and its cost.
     """
-    outputs = Counter()
+    outputs: Dict[str, int] = Counter()
 
     # Formulas in torch's form: shapes of the arguments and of the output.
-    def convolution(_x, _weight, _bias, _stride, _padding, _dilation,
-                    transposed, *_, out_shape, **__):
+    def convolution(*arguments: Any, out_shape: Any, **_: Any) -> int:
+        transposed = arguments[6]
         kind = 'transposed_outputs' if transposed else 'activations'
         outputs[kind] += prod(out_shape)
         return 0
 
-    def product(*_, out_shape, **__):
+    def product(*_: Any, out_shape: Any, **__: Any) -> int:
         outputs['linear_outputs'] += prod(out_shape)
         return 0
 

@@ -9,7 +9,7 @@ of a GPU's kernels, gradients of activations while backward runs, buckets of
 distributed training, and what the allocator cannot use.
 """
 from dataclasses import dataclass
-from typing import Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -126,7 +126,7 @@ def _no_backward(tensor: Tensor) -> Tensor:
     raise RuntimeError('only the forward pass is run')
 
 
-def _bytes(tensors) -> int:
+def _bytes(tensors: Any) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 

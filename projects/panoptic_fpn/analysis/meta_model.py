@@ -11,6 +11,7 @@ from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
+from ..engine.config_file import read_config
 from ..errors import PanopticError
 
 #: Children of a network that are run here, and of its region heads.
@@ -34,8 +35,8 @@ def build_on_meta(config: Union[str, Path, Config],
         PanopticError: The config has no detector.
     """
     config = (
-        config.copy()
-        if isinstance(config, Config) else Config.fromfile(config))
+        config.copy() if isinstance(config, Config) else read_config(
+            str(config)))
     if cfg_options:
         config.merge_from_dict(cfg_options)
     name = config.filename or 'config'
@@ -100,7 +101,8 @@ def padded_shape(model: BaseDetector, shape: Tuple[int,
         tuple[int, int]: (H, W).
     """
     divisor = getattr(model.data_preprocessor, 'pad_size_divisor', 1)
-    return tuple(-(-side // divisor) * divisor for side in shape)
+    height, width = (-(-side // divisor) * divisor for side in shape)
+    return height, width
 
 
 def images(batch: int, shape: Tuple[int, int]) -> Tensor:

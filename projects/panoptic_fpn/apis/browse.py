@@ -6,7 +6,7 @@ map has its size, a test map the size of the original image.
 import copy
 import os.path as osp
 import random
-from typing import List, Optional, Union
+from typing import Any, Dict, List, Optional, Union
 
 import cv2
 import numpy as np
@@ -14,8 +14,10 @@ from mmdet.registry import DATASETS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from torch import Tensor
 
 from ..engine.command import require_panoptic
+from ..engine.config_file import read_config
 from ..engine.randomness import derive_seed, seeded
 from ..errors import PanopticError
 from ..labels import LabelSpace
@@ -53,8 +55,8 @@ def browse_dataset(config: Union[str, Config],
             be used.
     """
     config = (
-        config.copy()
-        if isinstance(config, Config) else Config.fromfile(config))
+        config.copy() if isinstance(config, Config) else read_config(
+            str(config)))
     if cfg_options:
         config.merge_from_dict(cfg_options)
     loader = config.get(f'{split}_dataloader')
@@ -81,7 +83,7 @@ def browse_dataset(config: Union[str, Config],
     return written
 
 
-def _keep_panoptic_map(config) -> None:
+def _keep_panoptic_map(config: Any) -> None:
     """Let the pipelines of a dataset keep the map, which training drops."""
     if isinstance(config, dict):
         if config.get('type') == 'DerivePanopticTargets':
@@ -92,7 +94,7 @@ def _keep_panoptic_map(config) -> None:
             _keep_panoptic_map(entry)
 
 
-def draw_sample(inputs, sample: DetDataSample,
+def draw_sample(inputs: Tensor, sample: DetDataSample,
                 space: LabelSpace) -> np.ndarray:
     """The image of a packed sample and everything it is annotated with.
 
@@ -109,9 +111,11 @@ def draw_sample(inputs, sample: DetDataSample,
     image = np.ascontiguousarray(image.clip(0, 255).astype(np.uint8))
     scale = display_scale(image.shape[:2], PANEL_SIZE)
     boxed = _draw_objects(image, sample, space, scale)
-    panels = {'Image and boxes' if boxed is not None else 'Image': boxed}
+    panels: Dict[str, np.ndarray] = {}
     if boxed is None:
         panels['Image'] = cv2.resize(image, None, fx=scale, fy=scale)
+    else:
+        panels['Image and boxes'] = boxed
     if 'gt_sem_seg' in sample:
         panels['Semantic'] = draw_semantic(
             image,

@@ -129,8 +129,8 @@ def count_labels(infos: Sequence[dict], num_classes: int,
     for info in infos:
         # the JSON says the size: the image itself is not needed
         size = dict(ori_shape=(info['height'], info['width']))
-        labels = derive.transform(load.transform(dict(info, **size)))
-        labels = labels.get('gt_seg_map')
+        loaded = derive.transform(load.transform(dict(info, **size)))
+        labels = loaded.get('gt_seg_map')
         if labels is not None:
             counts += np.bincount(
                 labels[labels != IGNORE_LABEL], minlength=num_classes)

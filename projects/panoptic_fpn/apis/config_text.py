@@ -65,7 +65,7 @@ def _broken(begin: str, parts: List[str], end: str, indent: int) -> str:
 
 def _filled(parts: List[str], indent: int) -> List[str]:
     """Short items, several to a line."""
-    lines = []
+    lines: List[str] = []
     for part in parts:
         if lines and indent + len(lines[-1]) + 2 + len(part) < WIDTH:
             lines[-1] += f', {part}'

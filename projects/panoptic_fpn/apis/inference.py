@@ -30,6 +30,7 @@ from ..engine.amp import half_precision
 from ..engine.checkpoint_io import read_checkpoint
 from ..engine.checkpoint_match import EXACT, load_weights, require
 from ..engine.command import require_panoptic
+from ..engine.config_file import read_config
 from ..engine.label_check import check_class_counts
 from ..engine.memory_format import apply_memory_format
 from ..engine.network_checkpoints import load_networks, require_all_networks
@@ -96,8 +97,8 @@ def init_model(config: Union[str, Path, Config],
     if device.startswith('cpu'):
         keep_freed_memory()
     config = (
-        config.copy()
-        if isinstance(config, Config) else Config.fromfile(config))
+        config.copy() if isinstance(config, Config) else read_config(
+            str(config)))
     if cfg_options:
         config.merge_from_dict(cfg_options)
     require_panoptic(config, 'panoptic inference')
@@ -110,7 +111,8 @@ def init_model(config: Union[str, Path, Config],
     if checkpoint is not None:
         meta = _load_checkpoint(model, checkpoint)
     model.dataset_meta = _dataset_meta(config, meta, checkpoint)
-    model.label_space = LabelSpace.from_metainfo(model.dataset_meta)
+    model.label_space = LabelSpace.from_metainfo(
+        model.dataset_meta, _source_of_classes(meta, checkpoint))
     check_class_counts(model, model.label_space)
     model.cfg = config
     apply_memory_format(model, config)
@@ -134,12 +136,23 @@ def _load_checkpoint(model: nn.Module, path: Union[str,
     return checkpoint.get('meta') or {}
 
 
+def _names_classes(meta: dict) -> bool:
+    return 'thing_classes' in (meta.get('dataset_meta') or {})
+
+
+def _source_of_classes(meta: dict, checkpoint: Union[str, Sequence[str],
+                                                     None]) -> str:
+    """What an error about the classes names."""
+    if not _names_classes(meta) or checkpoint is None:
+        return "the config's test dataset"
+    return checkpoint if isinstance(checkpoint, str) else checkpoint[0]
+
+
 def _dataset_meta(config: Config, meta: dict,
-                  checkpoint: Optional[str]) -> dict:
+                  checkpoint: Union[str, Sequence[str], None]) -> dict:
     """Classes of the checkpoint or else of the config's test dataset."""
-    stored = meta.get('dataset_meta')
-    if stored and 'thing_classes' in stored:
-        return dict(stored)
+    if _names_classes(meta):
+        return dict(meta['dataset_meta'])
     try:
         return dict(DATASETS.build(config.test_dataloader.dataset).metainfo)
     except PanopticError as error:

@@ -25,7 +25,7 @@ from mmengine.logging import print_log
 from mmengine.utils import ProgressBar, mkdir_or_exist
 from torch import nn
 
-from ..engine import model_record
+from ..engine import model_record, read_config
 from ..errors import PanopticError
 from ..visualization.drawing import display_scale
 from ..visualization.video import VideoWriter
@@ -74,7 +74,7 @@ class PanopticInferencer(BaseInferencer):
                  record: bool = False) -> None:
         if not isinstance(config, Config):
             # mmengine would look for another name in the model zoos
-            config = Config.fromfile(config)
+            config = read_config(str(config))
         if device is None:
             device = 'cuda:0' if torch.cuda.is_available() else 'cpu'
         self.amp, self.record = amp, record

@@ -5,7 +5,8 @@ Arrays are BGR uint8 (h, w, 3).
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Union
+from typing import (Dict, Iterable, Iterator, List, Optional, Sequence, Tuple,
+                    Union)
 
 import numpy as np
 
@@ -42,6 +43,7 @@ class NamedInput:
         """Frames of a video by its own account (0: it gives none), or 1."""
         if not self.is_video:
             return 1
+        assert isinstance(self.value, str)  # a video is a file
         try:
             frames = VideoFrames(self.value)
         except CorruptFileError:
@@ -106,16 +108,22 @@ def name_inputs(inputs: Union[ImageInput, Sequence[ImageInput]],
         files = [f for f in find_images([os.fspath(entry)]) if f not in known]
         known.update(files)
         values += files
-    sources, number = [], first_number
+    sources: List[str] = []
+    number = first_number
     for value in values:
-        named = isinstance(value, str)
-        sources.append(value if named else f'image {number}')
-        number += not named
+        if isinstance(value, str):
+            sources.append(value)
+        else:
+            sources.append(f'image {number}')
+            number += 1
     stems = unique_stems([
         source if isinstance(value, str) else source.replace(' ', '_')
         for source, value in zip(sources, values)
     ])
-    return [NamedInput(*each) for each in zip(values, sources, stems)]
+    return [
+        NamedInput(value, source, stem)
+        for value, source, stem in zip(values, sources, stems)
+    ]
 
 
 def load_inputs(inputs: Iterable[NamedInput], load: ImageLoader,
@@ -140,6 +148,7 @@ def load_inputs(inputs: Iterable[NamedInput], load: ImageLoader,
 
 def _load_video(entry: NamedInput, load: ImageLoader,
                 space: LabelSpace) -> Iterator[Loaded]:
+    assert isinstance(entry.value, str)  # a video is a file
     try:
         frames = VideoFrames(entry.value)
     except CorruptFileError as error:
@@ -148,7 +157,8 @@ def _load_video(entry: NamedInput, load: ImageLoader,
         return
     video = VideoResult(frames, SteadyOverlay(space))
     try:
-        waiting = None  # until it is known not to be the last one
+        # until it is known not to be the last one
+        waiting: Optional[Tuple[NamedResult, Optional[dict]]] = None
         for number, frame in enumerate(frames):
             if waiting is not None:
                 yield waiting
@@ -158,6 +168,7 @@ def _load_video(entry: NamedInput, load: ImageLoader,
                 frame=number,
                 video=video)
             waiting = result, load(frame, result)
+        assert waiting is not None  # a video has a frame, see VideoFrames
         waiting[0].last = True
         yield waiting
     finally:

@@ -145,9 +145,7 @@ def place_paths(splits: List[Split],
     folders += [osp.dirname(instances)] if instances else []
     common = osp.commonpath([osp.abspath(folder) for folder in folders])
 
-    def below(path: Optional[str], slash: str = '') -> Optional[str]:
-        if path is None:
-            return None
+    def below(path: str, slash: str = '') -> str:
         found = osp.relpath(osp.abspath(path), common)
         return '' if found == '.' else found + slash
 
@@ -161,7 +159,9 @@ def place_paths(splits: List[Split],
         if not shorter.startswith('..'):
             root = shorter
     return root.rstrip('/') + '/', dict(
-        train=train, val=val, instances=below(instances))
+        train=train,
+        val=val,
+        instances=None if instances is None else below(instances))
 
 
 def _head(name: str, base: str, out: str, num_train: int, num_val: int,
@@ -183,7 +183,7 @@ def _assign(**values: Any) -> str:
 
 def _model(cfg: Config, space: LabelSpace, area: Optional[int]) -> Dict:
     """Class counts wherever the base's model states them."""
-    model = {}
+    model: Dict[str, Any] = {}
     for keys, count in ((THING_KEYS, 'num_things'), (STUFF_KEYS, 'num_stuff')):
         for key in keys:
             *path, name = key.split('.')
@@ -198,11 +198,12 @@ def _model(cfg: Config, space: LabelSpace, area: Optional[int]) -> Dict:
 
 def _set_count(base: Dict, model: Dict, path: List[str], name: str,
                count: str) -> None:
+    found: Any = base
     for place, part in enumerate(path):
-        base = base.get(part) if isinstance(base, dict) else None
-        if base is None:
+        found = found.get(part) if isinstance(found, dict) else None
+        if found is None:
             return
-        if isinstance(base, (list, tuple)):  # a cascade
+        if isinstance(found, (list, tuple)):  # a cascade
             where = '.'.join(['_base_.model', *path[:place + 1]])
             model[part] = Code(f'[dict(head, {name}={count}) for head in '
                                f'{where}]')
@@ -227,7 +228,7 @@ def _stuff_area(cfg: Config, dataset: Any) -> Optional[int]:
 
 
 def _dataset(cfg: Config, split: Split, train: bool) -> Dict:
-    dataset = dict(
+    dataset: Dict[str, Any] = dict(
         type='CocoPanopticFPNDataset',
         data_root=Code('data_root'),
         metainfo=Code('dict(classes=classes)'),
@@ -266,10 +267,12 @@ def _call(name: str, changes: Dict) -> str:
 
 
 def _evaluators(cfg: Config, space: LabelSpace, paths: Dict) -> str:
-    metrics = [dict(type='PanopticQualityMetric', classwise=True)]
+    metrics: List[Dict[str, Any]] = [
+        dict(type='PanopticQualityMetric', classwise=True)
+    ]
     weights = cfg.model.get('loss_weights') or {}
     if space.num_things and weights.get('instance', 1.0):
-        metric = dict(type='PanopticInstanceAPMetric')
+        metric: Dict[str, Any] = dict(type='PanopticInstanceAPMetric')
         if paths['instances']:
             metric['ann_file'] = Code(f'data_root + {paths["instances"]!r}')
         metrics.append(metric)

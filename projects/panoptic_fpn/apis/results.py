@@ -16,6 +16,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 import numpy as np
 from mmdet.structures import DetDataSample
 
+from ..errors import PanopticError
 from ..labels import LabelSpace, id_to_rgb
 from ..metrics.coco_results import number_segments
 from ..visualization.colors import compact
@@ -33,8 +34,8 @@ OVERLAY_SIZE = 960
 def panoptic_segments(
     panoptic: np.ndarray,
     space: LabelSpace,
-    scores: Optional[Dict[int, float]] = None
-) -> Tuple[np.ndarray, List[dict]]:
+    scores: Optional[Dict[int,
+                          float]] = None) -> Tuple[np.ndarray, List[dict]]:
     """Ids 1 .. K of a panoptic map and what they stand for.
 
     Args:
@@ -67,6 +68,20 @@ def panoptic_segments(
     return ids, segments
 
 
+def result_map(sample: DetDataSample) -> np.ndarray:
+    """The panoptic map of a result, codes of shape (h, w).
+
+    Raises:
+        PanopticError: The model gave none.
+    """
+    panoptic = panoptic_map(sample, 'pred_panoptic_seg')
+    if panoptic is None:
+        raise PanopticError('The model gives no panoptic map. Use a config '
+                            'whose model merges its branches, such as one '
+                            'below configs/coco/.')
+    return panoptic
+
+
 def describe_result(sample: DetDataSample,
                     space: LabelSpace,
                     source: Optional[str] = None) -> Tuple[np.ndarray, Dict]:
@@ -82,8 +97,11 @@ def describe_result(sample: DetDataSample,
         tuple[np.ndarray, dict]: Ids of shape (h, w), 0 = void, and
         ``image``, ``height``, ``width`` and ``segments`` as
         :func:`panoptic_segments` gives them; fit for JSON.
+
+    Raises:
+        PanopticError: The model gave no panoptic map.
     """
-    panoptic = panoptic_map(sample, 'pred_panoptic_seg')
+    panoptic = result_map(sample)
     ids, segments = panoptic_segments(panoptic, space, thing_scores(sample))
     height, width = panoptic.shape
     return ids, dict(
@@ -104,9 +122,15 @@ def draw_overlay(image: np.ndarray, sample: DetDataSample,
 
     Returns:
         np.ndarray: RGB uint8 of shape (s * h, s * w, 3).
+
+    Raises:
+        PanopticError: The model gave no panoptic map.
     """
+    result_map(sample)  # raises
     scale = display_scale(image.shape[:2], OVERLAY_SIZE)
-    return draw_prediction(image, sample, space, scale=scale)
+    picture = draw_prediction(image, sample, space, scale=scale)
+    assert picture is not None  # there is a panoptic map
+    return picture
 
 
 def write_overlay(picture: np.ndarray, out_dir: str, stem: str) -> str:

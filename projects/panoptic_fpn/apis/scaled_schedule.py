@@ -4,7 +4,7 @@ Iterations follow the number of images, so that each is seen about as often;
 the learning rate follows the batch (linear scaling rule).
 """
 import math
-from typing import Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from mmengine.config import Config
 
@@ -92,7 +92,7 @@ def scaled_schedule(cfg: Config,
         why=why)
 
 
-def _required(cfg: Config, *path: str):
+def _required(cfg: Config, *path: str) -> Any:
     value = cfg
     for key in path:
         value = value.get(key) if hasattr(value, 'get') else None
@@ -105,7 +105,7 @@ def _required(cfg: Config, *path: str):
 
 
 def _default_iters(cfg: Config, images: int, batch: int, base_iters: int,
-                   base_batch: int):
+                   base_batch: int) -> Tuple[int, str]:
     known = base_data(cfg)
     if known is None:
         iters = math.ceil(base_iters * base_batch / batch)

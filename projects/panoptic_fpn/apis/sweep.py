@@ -73,12 +73,13 @@ def save_branches(runner: Any, folder: str) -> None:
                             f'({error.strerror}). Name another.') from None
     model = bare_model(runner.model)
     head = getattr(model, 'panoptic_fusion_head', None)
-    if not hasattr(head, 'thresholds'):
+    thresholds = getattr(head, 'thresholds', None)
+    if thresholds is None:
         raise PanopticError(f'{type(model).__name__} merges no branches, so '
                             'there is nothing to sweep. Leave '
                             '--save-branches out.')
     evaluator = runner.test_evaluator
-    writer = PanopticBranchWriter(folder, head.thresholds)
+    writer = PanopticBranchWriter(folder, thresholds)
     writer.dataset_meta = evaluator.dataset_meta
     evaluator.metrics.append(writer)
 
@@ -177,8 +178,9 @@ class _Laid:
         """The map (h, w) and the instances on it; read-only."""
         key = (score_thr, overlap_thr)
         if key not in self._known:
-            self._known[key] = paste_instances(*self.instances, score_thr,
-                                               overlap_thr, void,
+            masks, boxes, scores, labels = self.instances
+            self._known[key] = paste_instances(masks, boxes, scores, labels,
+                                               score_thr, overlap_thr, void,
                                                self._nms_iou_thr)
         return self._known[key]
 

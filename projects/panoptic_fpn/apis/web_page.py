@@ -6,17 +6,19 @@ browser's. Uploaded images are removed after an hour.
 """
 import os
 from html import escape
-from typing import List, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 import numpy as np
 
+from ..decoding import claimed_size
+from ..errors import CorruptFileError
+from ..files import read_bytes
 from ..visualization.branches import draw_branches
 from ..visualization.colors import compact, segment_colors
 from ..visualization.drawing import display_scale
-from ..visualization.samples import panoptic_map
 from .inferencer import PanopticInferencer
 from .inputs import NamedResult
-from .results import OVERLAY_SIZE, describe_result
+from .results import OVERLAY_SIZE, describe_result, result_map
 
 #: Larger images take gigabytes: their masks have their size.
 MAX_PIXELS = 40_000_000
@@ -62,34 +64,44 @@ class Segmenter:
             return ('', *nothing)
         inferencer = self.inferencer
         result, name = NamedResult(path), os.path.basename(path)
-        packed = inferencer.pipeline(path, result)
-        if result.error:
-            # without the folder, which says nothing to who sent the file
-            return (_complaint(result.error.replace(path, name)), *nothing)
-        height, width = result.image.shape[:2]
+        height, width = _claimed_size(path)
         if height * width > MAX_PIXELS:
             return (_complaint(
                 f'{name}: {width} x {height} pixels; at most '
                 f'{MAX_PIXELS // 1_000_000} million are taken. Make it '
                 'smaller.'), *nothing)
+        packed = inferencer.pipeline(path, result)
+        if result.error:
+            # without the folder, which says nothing to who sent the file
+            return (_complaint(result.error.replace(path, name)), *nothing)
+        assert result.image is not None  # as there is no error
         inferencer.forward([(result, packed)], score)
-        return self._show(result, name, score)
+        return self._show(result, result.image, name, score)
 
-    def _show(self, result: NamedResult, name: str, score: float) -> Shown:
+    def _show(self, result: NamedResult, image: np.ndarray, name: str,
+              score: float) -> Shown:
         space = self.inferencer.model.label_space
-        height, width = result.image.shape[:2]
-        pictures = draw_branches(result.image, result.sample, space, score,
+        height, width = image.shape[:2]
+        pictures = draw_branches(image, result.sample, space, score,
                                  display_scale((height, width), OVERLAY_SIZE))
         _, description = describe_result(result.sample, space, name)
-        panoptic = panoptic_map(result.sample, 'pred_panoptic_seg')
-        codes = compact(panoptic)[1]
+        codes = compact(result_map(result.sample))[1]
         colors = segment_colors(codes[codes != space.void], space.palette,
                                 space.num_things)
         segments = description['segments']
         message = (f'{name}: {width} x {height} pixels, '
                    f'{len(segments)} segments')
-        return (escape(message), *map(pictures.get, PANELS),
+        instances, semantic, merged = map(pictures.get, PANELS)
+        return (escape(message), instances, semantic, merged,
                 segment_table(segments, colors, height * width))
+
+
+def _claimed_size(path: str) -> Tuple[int, int]:
+    """(h, w) in the header of a file, 0 where it cannot be read."""
+    try:
+        return claimed_size(read_bytes(path, 'image', None)) or (0, 0)
+    except CorruptFileError:
+        return 0, 0
 
 
 def _complaint(text: str) -> str:
@@ -131,7 +143,7 @@ def segment_table(segments: List[dict], colors: np.ndarray,
             f'</tr></thead><tbody>{"".join(rows)}</tbody></table>')
 
 
-def build_page(inferencer: PanopticInferencer, name: str):
+def build_page(inferencer: PanopticInferencer, name: str) -> Any:
     """The page.
 
     Args:
@@ -181,7 +193,7 @@ def build_page(inferencer: PanopticInferencer, name: str):
     return page
 
 
-def serve(page, host: str, port: int) -> None:
+def serve(page: Any, host: str, port: int) -> None:
     """Serve a page until it is interrupted.
 
     Args:

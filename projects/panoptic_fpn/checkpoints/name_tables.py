@@ -71,7 +71,7 @@ class Template:
         written = dict(values)
         for name, factor, offset in self.fields:
             if name not in _WORDS:
-                written[name] = values[name] * factor + offset
+                written[name] = int(values[name]) * factor + offset
         return _BRACES.sub(lambda match: str(written[match[2]]), self.text)
 
 

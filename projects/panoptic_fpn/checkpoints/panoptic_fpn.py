@@ -15,8 +15,7 @@ from ..engine.checkpoint_io import to_plain
 from ..engine.checkpoint_match import MatchReport
 from ..engine.errors import CheckpointError
 from . import coco_classes
-from .files import (read_weights, require_output, source_record,
-                    write_weights)
+from .files import read_weights, require_output, source_record, write_weights
 from .layouts import LAYOUTS, OURS, Layout
 
 #: Shapes of a model's weights.
@@ -113,7 +112,8 @@ def convert_zoo_weights(weights: Mapping[str, Tensor],
     """
     to_ours = to == 'ours'
     _require_layout(weights, layout, to_ours, source)
-    kept, ignored = [], []
+    kept: List[str] = []
+    ignored: List[str] = []
     for key in weights:
         (ignored if layout.is_ignored(key) else kept).append(key)
     names = (layout.table.to_ours if to_ours else layout.table.to_theirs)(kept)

@@ -67,7 +67,7 @@ class _Builder:
         raise pickle.UnpicklingError('a function with a state')
 
 
-def _to_array(raw: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
+def _to_array(raw: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
     """A writable array in the byte order of this machine."""
     if isinstance(raw, str):  # bytes of Python 2
         raw = raw.encode('latin1')

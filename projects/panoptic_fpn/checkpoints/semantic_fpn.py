@@ -155,6 +155,7 @@ def _meta(classes: Optional[str], to: str, path: str) -> Dict:
     if classes == 'cityscapes':
         space = cityscapes.label_space()
         order = channel_order(classes, to)
+        assert order is not None
         meta['dataset_meta'] = space.metainfo() if to == 'mmdet' else dict(
             classes=[space.names[label] for label in order],
             palette=[space.palette[label] for label in order])

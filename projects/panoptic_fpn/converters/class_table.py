@@ -10,11 +10,10 @@ label maps, by default its id; classes with ``ignore`` become void.
 """
 import csv
 import io
-import json
 from typing import Any, Dict, List, NamedTuple, Set
 
 from ..errors import PanopticError
-from ..files import read_bytes
+from ..files import parse_json, read_bytes
 from ..labels import LabelSpace
 
 
@@ -72,14 +71,14 @@ def read_class_table(path: str) -> ClassTable:
 def _rows(path: str) -> List[dict]:
     content = read_bytes(path, 'class list', None)
     try:
-        text = content.decode('utf-8-sig')
         if path.lower().endswith('.csv'):
-            rows = list(csv.DictReader(io.StringIO(text)))
+            text = content.decode('utf-8-sig')
+            rows: Any = list(csv.DictReader(io.StringIO(text)))
         else:
-            rows = json.loads(text)
+            rows = parse_json(content, path)
             if isinstance(rows, dict):
                 rows = rows.get('categories')
-    except ValueError as error:
+    except (ValueError, csv.Error) as error:
         raise PanopticError(f'{path}: not a class list ({error}). Give a '
                             'JSON list or a .csv file.') from None
     if not isinstance(rows, list) or not rows or not all(

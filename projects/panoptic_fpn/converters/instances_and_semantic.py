@@ -5,16 +5,18 @@ Instances are matched to the class list by the name of their category. The
 last painter wins a pixel; an instance that is hidden altogether is left out
 and counted.
 """
-import json
 import os.path as osp
 from functools import partial
-from typing import Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
+from typing import (Any, Dict, FrozenSet, List, NamedTuple, Optional, Sequence,
+                    Tuple)
 
 import numpy as np
 from pycocotools import mask as mask_util
 
 from ..errors import PanopticError
-from ..files import read_bytes
+from ..files import join_inside, parse_json, read_bytes
+from ..labels import is_whole, short
+from ..metrics.segmentations import find_segmentation_fault
 from ..workers import default_workers
 from .class_table import ClassTable, read_class_table
 from .label_map import read_label_map, require_size
@@ -35,7 +37,7 @@ class Instance(NamedTuple):
     id: object
     category_id: int
     iscrowd: int
-    segmentation: object
+    segmentation: Any
 
 
 class Rules(NamedTuple):
@@ -58,7 +60,7 @@ def convert_instances_and_semantic(instances: str,
                                    void_values: Sequence[int] = VOID_VALUES,
                                    suffix: str = '.png',
                                    num_workers: Optional[int] = None,
-                                   report=print) -> Dict:
+                                   report: Any = print) -> Dict:
     """Write a data set in COCO panoptic format.
 
     Args:
@@ -104,11 +106,7 @@ def convert_instances_and_semantic(instances: str,
 
 
 def _read_instances(path: str) -> Dict:
-    try:
-        content = json.loads(read_bytes(path, 'instances JSON', None))
-    except ValueError as error:
-        raise PanopticError(f'{path}: not a JSON file ({error}). Copy or '
-                            'export it again.') from None
+    content = parse_json(read_bytes(path, 'instances JSON', None), path)
     for key in ('images', 'annotations', 'categories'):
         if not isinstance(content, dict) or not isinstance(
                 content.get(key), list):
@@ -121,11 +119,35 @@ def _read_instances(path: str) -> Dict:
                                          'segmentation')), ('categories',
                                                             ('id', 'name'))):
         for entry in content[key]:
+            if not isinstance(entry, dict):
+                raise PanopticError(f'{path}: "{key}" lists {short(entry)}. '
+                                    'Write an object.')
             missing = [k for k in needed if k not in entry]
             if missing:
                 raise PanopticError(
-                    f'{path}: {str(entry)[:80]} in "{key}" has no '
+                    f'{path}: {short(entry)} in "{key}" has no '
                     f'{missing[0]!r}. Add it.')
+            for name in ('id', 'image_id', 'category_id'):
+                id_ = entry.get(name, 0)
+                if not is_whole(id_) and not isinstance(id_, str):
+                    raise PanopticError(
+                        f'{path}: an entry of "{key}" has {name}='
+                        f'{short(id_)}. Write a whole number or a string.')
+            for side in ('height', 'width') if key == 'images' else ():
+                if not is_whole(entry[side]) or entry[side] < 1:
+                    raise PanopticError(
+                        f'{path}: image id={short(entry["id"])} has {side}='
+                        f'{short(entry[side])}. Write a whole number of '
+                        'pixels.')
+            if entry.get('iscrowd', 0) not in (0, 1):
+                raise PanopticError(
+                    f'{path}: annotation id={short(entry["id"])} has iscrowd='
+                    f'{short(entry["iscrowd"])}. Write 1 for crowd, else 0.')
+        ids = [entry['id'] for entry in content[key]]
+        if key != 'annotations' and len(set(ids)) < len(ids):
+            again = next(id_ for id_ in ids if ids.count(id_) > 1)
+            raise PanopticError(f'{path}: two entries of "{key}" have id='
+                                f'{short(again)}. Keep one of them.')
     return content
 
 
@@ -146,7 +168,7 @@ def _group(content: Dict, table: ClassTable, path: str,
                 'leave it out.')
     known = {c['id'] for c in content['categories']}
     images = {image['id'] for image in content['images']}
-    grouped = {}
+    grouped: Dict[object, List[Instance]] = {}
     for note in content['annotations']:
         for key, ids, what in (('category_id', known, '"categories"'),
                                ('image_id', images, '"images"')):
@@ -164,7 +186,9 @@ def _group(content: Dict, table: ClassTable, path: str,
 
 def _source(image: dict, folder: str, suffix: str, instances: List[Instance],
             path: str) -> Source:
-    label = osp.join(folder, osp.splitext(image['file_name'])[0] + suffix)
+    name = image['file_name']
+    join_inside(folder, name, f'{path}: image id={image["id"]!r}')
+    label = osp.join(folder, osp.splitext(name)[0] + suffix)
     kept = {k: image[k] for k in ('id', 'file_name', 'height', 'width')}
     return Source(kept, label, (path, instances))
 
@@ -215,7 +239,7 @@ def _paint_semantic(ids: np.ndarray, values: np.ndarray, rules: Rules,
                 'or to --void-values.')
         if category is not None:
             masks.setdefault(category, []).append(value)
-    segments = []
+    segments: List[dict] = []
     for category, of_class in masks.items():
         thing = category in rules.things
         if thing and rules.uncovered == 'void':
@@ -232,6 +256,9 @@ def _mask(item: Instance, size: Tuple[int, int], path: str) -> np.ndarray:
     """Pixels (h, w) bool of a polygon list or an RLE."""
     given = item.segmentation
     try:
+        fault = find_segmentation_fault(given, size)
+        if fault is not None:
+            raise ValueError(fault)
         if isinstance(given, list):
             # pycocotools takes four numbers for a box
             polygons = [part for part in given if len(part) >= 6]

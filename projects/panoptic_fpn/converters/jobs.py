@@ -1,6 +1,6 @@
 """Images converted in several processes, one after the other collected."""
 import sys
-from typing import Callable, Dict, Iterator, Sequence
+from typing import Callable, Dict, Generator, Sequence
 
 from mmengine.utils import ProgressBar
 
@@ -15,7 +15,7 @@ def convert_all(convert: Callable,
                 jobs: Sequence,
                 num_workers: int,
                 report: Callable[[str], None],
-                name: str = '') -> Iterator[Dict]:
+                name: str = '') -> Generator[Dict, None, None]:
     """Entries of jobs as they are finished.
 
     Args:

@@ -7,12 +7,14 @@ becomes crowd. Segment ids are the values themselves.
 import os
 import os.path as osp
 from functools import partial
-from typing import Dict, FrozenSet, List, NamedTuple, Optional, Sequence
+from typing import (Any, Dict, FrozenSet, List, NamedTuple, Optional, Sequence,
+                    Tuple)
 
 import numpy as np
-from PIL import Image
 
+from ..decoding import claimed_size, find_fault
 from ..errors import CorruptFileError, PanopticError
+from ..files import read_bytes
 from ..workers import default_workers
 from .class_table import read_class_table
 from .label_map import read_label_map, require_size
@@ -45,7 +47,7 @@ def convert_label_folders(images: str,
                           offset: int = 1000,
                           void_values: Sequence[int] = VOID_VALUES,
                           num_workers: Optional[int] = None,
-                          report=print) -> Dict:
+                          report: Any = print) -> Dict:
     """Write a data set in COCO panoptic format.
 
     Args:
@@ -135,14 +137,14 @@ def _names_below(root: str) -> List[str]:
     return sorted(names)
 
 
-def _image_size(path: str):
+def _image_size(path: str) -> Tuple[int, int]:
     """(w, h) of an image, from its header."""
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, SyntaxError, ValueError):
-        raise CorruptFileError(f'{path}: no readable image. Copy it again or '
-                               'remove it.') from None
+    content = read_bytes(path, 'image', None)
+    fault, size = find_fault(content), claimed_size(content)
+    if fault is not None or size is None:
+        raise CorruptFileError(f'{path}: no readable image ({fault}). Copy '
+                               'it again or remove it.')
+    return size[::-1]
 
 
 def paint(rules: Rules, source: Source) -> Painted:

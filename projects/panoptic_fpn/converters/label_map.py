@@ -1,11 +1,10 @@
 """Label maps of any data set: PNGs with one channel, or a palette."""
 from typing import Tuple
 
-import cv2
 import mmcv
 import numpy as np
 
-from ..decoding import decode_indices
+from ..decoding import decode_indices, try_decode
 from ..errors import CorruptFileError, PanopticError
 from ..files import read_bytes
 
@@ -18,22 +17,23 @@ def read_label_map(path: str) -> np.ndarray:
         PanopticError: It has several channels.
     """
     content = read_bytes(path, 'label map', None)
-    values = None
-    try:
-        values = decode_indices(content)
-        if values is None:
-            # OpenCV turns the indices of a palette into colours
-            values = mmcv.imfrombytes(
-                content, flag='unchanged', backend='pillow')
-    except (cv2.error, OSError, SyntaxError, ValueError):
-        pass
+    values, why = try_decode(_decode, content)
     if values is None:
         raise CorruptFileError(f'{path}: {len(content)} bytes that are no '
-                               'PNG. Copy it again.')
+                               f'PNG ({why}). Copy it again.')
     if values.ndim != 2:
         raise PanopticError(
             f'{path}: {values.shape[2]} channels. A label map has one, of 8 '
             'or 16 bits, that holds the classes; not colours.')
+    return values
+
+
+def _decode(content: bytes) -> np.ndarray:
+    """Values, or indices of a palette, which OpenCV turns into colours."""
+    values = decode_indices(content)
+    if values is None:
+        values = mmcv.imfrombytes(
+            content, flag='unchanged', backend='pillow')
     return values
 
 

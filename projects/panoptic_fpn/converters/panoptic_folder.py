@@ -117,7 +117,7 @@ def write_panoptic_folder(out: str,
 
 def _targets(sources: List[Source]) -> List[str]:
     """Name of each PNG below its folder."""
-    names = {}
+    names: Dict[str, Source] = {}
     for source in sources:
         name = source.image['file_name']
         target = osp.splitext(name)[0] + '.png'

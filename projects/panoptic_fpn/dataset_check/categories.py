@@ -1,12 +1,12 @@
 """Categories of a COCO panoptic JSON: what :class:`LabelSpace` would refuse,
 all of it at once."""
-from typing import Any, Dict, Hashable, List
+from typing import Any, Dict, List, TypeGuard
 
-from ..labels import INSTANCE_OFFSET
+from ..labels import INSTANCE_OFFSET, LabelSpace, LabelSpaceError, short
 from .findings import Findings
 
 
-def is_whole(value: Any) -> bool:
+def is_whole(value: Any) -> TypeGuard[int]:
     """Whether a value of a JSON is a whole number (``true`` is none)."""
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -32,7 +32,9 @@ def check_categories(categories: Any, path: str,
     if len(categories) >= INSTANCE_OFFSET:
         findings.add('too_many_categories', path,
                      f'{len(categories)}, at most {INSTANCE_OFFSET - 1}')
-    usable, by_id, by_name = {}, {}, {}
+    usable: Dict[int, dict] = {}
+    by_id: Dict[str, List[dict]] = {}
+    by_name: Dict[str, List[dict]] = {}
     for place, entry in enumerate(categories):
         if not isinstance(entry, dict):
             findings.add('wrong_value', path,
@@ -53,7 +55,7 @@ def check_categories(categories: Any, path: str,
 
 
 def _check_category(entry: dict, where: str, findings: Findings) -> None:
-    name = repr(entry.get('name', '?'))
+    name = short(entry.get('name', '?'))
     for key in ('id', 'name'):
         if key not in entry:
             findings.add('key_missing', where, f'{str(entry)[:80]} has no '
@@ -68,10 +70,15 @@ def _check_category(entry: dict, where: str, findings: Findings) -> None:
     elif entry['isthing'] not in (0, 1):
         findings.add('isthing', where,
                      f'{name} has isthing={entry["isthing"]!r}')
+    elif 'name' in entry and is_whole(entry.get('id')):
+        try:  # name and colour, too
+            LabelSpace.from_coco([entry], where)
+        except LabelSpaceError as error:
+            findings.add('wrong_value', where, str(error))
 
 
-def _report_twice(found: Dict[Hashable, List[dict]], kind: str, key: str,
-                  path: str, findings: Findings) -> None:
+def _report_twice(found: Dict[str, List[dict]], kind: str, key: str, path: str,
+                  findings: Findings) -> None:
     other = 'name' if key == 'id' else 'id'
     for value, entries in found.items():
         if len(entries) > 1:

@@ -1,13 +1,16 @@
 """Check a data set in COCO panoptic format: JSON, images and PNGs."""
 import os
 import os.path as osp
-from typing import Any, Callable, Iterator, NamedTuple, Optional, Sequence
+from typing import (Any, Callable, Dict, Iterator, NamedTuple, Optional,
+                    Sequence, Set, Tuple)
 
+from ..errors import PanopticError
+from ..files import find_name_fault
 from ..workers import default_workers, run_jobs
 from .categories import check_categories, is_whole
 from .duplicates import Pictures, digest_images
 from .findings import Findings
-from .image_files import ImageJob, check_images
+from .image_files import ImageJob, Size, check_images
 from .repair import Repair, Repairer
 from .statistics import Statistics
 from .structure import Pair, Structure, check_structure, read_json
@@ -46,7 +49,7 @@ def check_dataset(path: str,
         panoptic (str): Folder of its PNGs.
         against (str, optional): Another COCO JSON, with none of whose images
             this data set may share a picture (training against validation).
-        against_images (str, optional): Folder of its images.
+        against_images (str, optional): Folder of its images; both or none.
         num_workers (int, optional): Processes; by default one for each core,
             at most 8.
         repair (bool): Whether to compute anew what can be.
@@ -56,7 +59,14 @@ def check_dataset(path: str,
     Returns:
         CheckResult: Nothing is written, and nothing raised for what is wrong
         with the data.
+
+    Raises:
+        PanopticError: ``against`` without ``against_images``, or the other
+            way round.
     """
+    if (against is None) != (against_images is None):
+        raise PanopticError(f'against={against}, against_images='
+                            f'{against_images}: give both or none.')
     findings, workers = Findings(keep), num_workers or default_workers()
     content = read_json(path, findings)
     if content is None:
@@ -69,12 +79,13 @@ def check_dataset(path: str,
     for pair, job, result in zip(structure.pairs, jobs, results):
         findings.extend(result.findings)
         statistics.add(pair, result)
-        pictures.add(result.digest, job.image)
+        if job.image is not None:
+            pictures.add(result.digest, job.image)
         if repairer is not None:
             repairer.add(pair, job, result)
     pictures.find_twice(findings)
     _find_extra(content, panoptic, findings)
-    if against is not None:
+    if against is not None and against_images is not None:
         _check_against(against, against_images, structure, pictures, findings,
                        workers, progress)
     return CheckResult(findings, statistics.summary(),
@@ -92,12 +103,11 @@ def _run(function: Callable, items: Sequence, workers: int,
 
 def _job(pair: Pair, path: str, images: str, panoptic: str) -> ImageJob:
     note, image = pair.annotation or {}, pair.image
+    ignored = note.get('ignored_ids')
+    ignored = ignored if isinstance(ignored, list) else []
     other_ids = None
     if isinstance(note.get('void_ids'), list):
-        ignored = note.get('ignored_ids')
-        other_ids = note['void_ids'] + (
-            ignored if isinstance(ignored, list) else [])
-        other_ids = [id_ for id_ in other_ids if is_whole(id_)]
+        other_ids = [id_ for id_ in note['void_ids'] if is_whole(id_)]
     return ImageJob(
         where=f'{path}: image_id={image["id"]!r}',
         image=_file(images, image),
@@ -106,17 +116,23 @@ def _job(pair: Pair, path: str, images: str, panoptic: str) -> ImageJob:
         size=_size(image),
         segments=[(s['id'], s.get('area'), s.get('bbox'))
                   for s in pair.segments],
-        other_ids=other_ids)
+        other_ids=other_ids,
+        ignored=[id_ for id_ in ignored if is_whole(id_)])
 
 
 def _file(folder: str, entry: dict) -> Optional[str]:
+    """Path of what an entry names; None where it may not be followed."""
     name = entry.get('file_name')
-    return osp.join(folder, name) if isinstance(name, str) else None
+    if name is None or find_name_fault(name) is not None:
+        return None
+    return osp.join(folder, name)
 
 
-def _size(image: dict):
-    size = image.get('height'), image.get('width')
-    return size if all(isinstance(value, int) for value in size) else None
+def _size(image: dict) -> Optional[Size]:
+    height, width = image.get('height'), image.get('width')
+    if isinstance(height, int) and isinstance(width, int):
+        return height, width
+    return None
 
 
 def _find_extra(content: dict, panoptic: str, findings: Findings) -> None:
@@ -148,8 +164,8 @@ def _check_against(path: str, images: str, structure: Structure,
     if content is None:
         return
     if 'categories' in content and structure.categories:
-        others = check_categories(content['categories'], path, findings)
-        ours, theirs = _described(structure.categories), _described(others)
+        categories = check_categories(content['categories'], path, findings)
+        ours, theirs = _described(structure.categories), _described(categories)
         if ours != theirs:
             findings.add(
                 'other_categories', path, '(id, name, isthing) of '
@@ -166,6 +182,6 @@ def _check_against(path: str, images: str, structure: Structure,
     pictures.find_leakage(others, findings)
 
 
-def _described(categories: dict) -> set:
+def _described(categories: Dict[int, dict]) -> Set[Tuple[int, str, str]]:
     return {(id_, str(c.get('name')), str(c.get('isthing')))
             for id_, c in categories.items()}

@@ -3,9 +3,9 @@
 Pictures are the same where all decoded pixels are; a copy that was resized
 or compressed again is not found.
 """
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence, Tuple
 
-from .findings import Findings
+from .findings import Finding, Findings
 from .image_files import read_image
 
 _Digests = Dict[bytes, List[str]]
@@ -35,8 +35,11 @@ class Pictures:
                 findings.add('leakage', name, other._names[digest][0])
 
 
-def digest_images(paths: Sequence[str]) -> List:
-    """(digest, finding or None) of each image: one call of a process."""
+def digest_images(
+        paths: Sequence[str]
+) -> List[Tuple[str, Optional[bytes], List[Finding]]]:
+    """(path, digest or None, findings) of each image: one call of a
+    process."""
     results = []
     for path in paths:
         _, digest, found = read_image(path)

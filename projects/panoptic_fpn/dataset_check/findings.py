@@ -179,7 +179,7 @@ class Findings:
 
     def __init__(self, keep: int = 1000) -> None:
         self.keep = keep
-        self.counts = Counter()
+        self.counts: Counter[str] = Counter()
         self.examples: Dict[str, List[Finding]] = {}
 
     def add(self, kind: str, where: str, value: str) -> None:

@@ -6,17 +6,15 @@ processes.
 import re
 import struct
 from hashlib import blake2b
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-import cv2
 import numpy as np
 
-from ..decoding import decode_image, decode_map
+from ..decoding import decode_image, decode_map, try_decode
 from ..errors import CorruptFileError
 from ..files import read_bytes
 from ..labels import rgb_to_id
 from ..metrics.runs import segment_boxes
-from .damage import find_damage
 from .findings import Finding
 
 Size = Tuple[int, int]
@@ -35,7 +33,8 @@ class ImageJob(NamedTuple):
 
     ``where`` names it in the JSON; ``segments`` are (id, area, bbox) as
     listed; ``other_ids`` are values of a label map with one channel that are
-    no segment (None: the PNG is COCO's, in RGB).
+    void (None: the PNG is COCO's, in RGB); ``ignored`` are ids that are no
+    segment and must occur.
     """
 
     where: str
@@ -44,6 +43,7 @@ class ImageJob(NamedTuple):
     size: Optional[Size]
     segments: Sequence[Tuple] = ()
     other_ids: Optional[List[int]] = None
+    ignored: Sequence[int] = ()
 
 
 class ImageResult(NamedTuple):
@@ -75,10 +75,12 @@ def check_image(job: ImageJob) -> ImageResult:
                     f'(h, w), the JSON says {job.size}'))
     if job.png is not None:
         wanted = size or job.size
-        measured, found = _measure(job, wanted)
+        measured, found = _measure(job.png, wanted, job.other_ids)
         findings += found
         if measured is not None:
             findings += compare(job, measured)
+            for id_ in job.ignored:
+                measured.pop(id_, None)
     return ImageResult(findings, digest, size, measured)
 
 
@@ -93,16 +95,11 @@ def read_image(
         content = read_bytes(path, 'image', None)
     except CorruptFileError as error:
         return None, None, [Finding('image_missing', path, _reason(error))]
-    damage, pixels = find_damage(content), None
-    if damage is None:
-        try:
-            pixels = decode_image(content)
-        except cv2.error:
-            pass
-        if pixels is None:
-            damage = f'{len(content)} bytes that are no image'
-    if damage is not None:
-        return None, None, [Finding('image_corrupt', path, damage)]
+    pixels, fault = try_decode(decode_image, content)
+    if pixels is None:
+        return None, None, [
+            Finding('image_corrupt', path, f'{len(content)} bytes: {fault}')
+        ]
     digest = blake2b(
         pixels.tobytes(), digest_size=16, salt=_shape_salt(pixels)).digest()
     return pixels.shape[:2], digest, []
@@ -119,54 +116,50 @@ def _shape_salt(pixels: np.ndarray) -> bytes:
 
 
 def _measure(
-    job: ImageJob, size: Optional[Size]
+    png: str, size: Optional[Size], other_ids: Optional[List[int]]
 ) -> Tuple[Optional[Dict[int, Measured]], List[Finding]]:
     """Segments in the PNG; None, and a finding, where it cannot be used."""
     try:
-        content = read_bytes(job.png, 'panoptic PNG', None)
+        content = read_bytes(png, 'panoptic PNG', None)
     except CorruptFileError as error:
-        return None, [Finding('png_missing', job.png, _reason(error))]
-    damage, pixels = find_damage(content), None
-    if damage is None:
-        try:
-            pixels = decode_map(content)
-        except cv2.error:
-            pass
-        if pixels is None:
-            damage = f'{len(content)} bytes that are no PNG'
-    if damage is not None:
-        return None, [Finding('png_corrupt', job.png, damage)]
-    wrong = _wrong_format(content, pixels, job)
+        return None, [Finding('png_missing', png, _reason(error))]
+    pixels, fault = try_decode(decode_map, content)
+    if pixels is None:
+        return None, [
+            Finding('png_corrupt', png, f'{len(content)} bytes: {fault}')
+        ]
+    wrong = _wrong_format(content, pixels, png, other_ids is not None)
     if wrong is not None:
         return None, [wrong]
     if size is not None and pixels.shape[:2] != size:
         return None, [
-            Finding('png_size', job.png, f'{pixels.shape[:2]} (h, w), its '
+            Finding('png_size', png, f'{pixels.shape[:2]} (h, w), its '
                     f'image is {size}')
         ]
-    return measure_segments(pixels, job.other_ids or [0]), []
+    return measure_segments(pixels, other_ids or [0]), []
 
 
-def _wrong_format(content: bytes, pixels: np.ndarray,
-                  job: ImageJob) -> Optional[Finding]:
-    """A finding where neither COCO's format nor a label map is wanted."""
+def _wrong_format(content: bytes, pixels: np.ndarray, png: str,
+                  label_map: bool) -> Optional[Finding]:
+    """A finding where it is neither COCO's format nor, where one is wanted,
+    a label map."""
     if content[:8] == b'\x89PNG\r\n\x1a\n':
         depth, color = content[24], content[25]
     else:
         depth, color = 8 * pixels.itemsize, _RGB if pixels.ndim == 3 else 0
-    if job.other_ids is not None:
+    if label_map:
         if pixels.ndim != 2:
             return Finding(
-                'png_format', job.png, f'{pixels.shape}, but its '
+                'png_format', png, f'{pixels.shape}, but its '
                 'annotation lists void_ids, which go with one '
                 'channel')
         return None
     if color in _GRAYS:
-        return Finding('png_single_channel', job.png, f'{depth} bit grey')
+        return Finding('png_single_channel', png, f'{depth} bit grey')
     if color == _PALETTE:
-        return Finding('png_single_channel', job.png, 'indices of a palette')
+        return Finding('png_single_channel', png, 'indices of a palette')
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
-        return Finding('png_format', job.png,
+        return Finding('png_format', png,
                        f'{depth} bit, {pixels.shape[2:] or (1, )} channels')
     return None
 
@@ -192,8 +185,9 @@ def measure_segments(pixels: np.ndarray,
 def compare(job: ImageJob, measured: Dict[int, Measured]) -> List[Finding]:
     """The listed segments against those of the PNG."""
     listed = {segment[0] for segment in job.segments}
-    unknown = sorted(set(measured) - listed)
-    missing = sorted(listed - set(measured))
+    ignored = set(job.ignored)
+    unknown = sorted(set(measured) - listed - ignored)
+    missing = sorted((listed | ignored) - set(measured))
     if is_other_image(listed, measured):
         return [
             Finding(
@@ -211,7 +205,7 @@ def compare(job: ImageJob, measured: Dict[int, Measured]) -> List[Finding]:
             Finding('ids_only_in_json', job.where,
                     f'{job.png}: {_ids(missing)}'))
     if not measured and not missing:
-        findings.append(Finding('all_void', job.where, job.png))
+        findings.append(Finding('all_void', job.where, f'{job.png}'))
     for id_, area, box in job.segments:
         if id_ in measured:
             findings += _compare_numbers(job, id_, area, box, measured[id_])
@@ -229,7 +223,7 @@ def is_other_image(listed: set, measured: Dict[int, Measured]) -> bool:
     return bool(listed) and bool(measured) and not listed & set(measured)
 
 
-def _compare_numbers(job: ImageJob, id_: int, area, box,
+def _compare_numbers(job: ImageJob, id_: int, area: Any, box: Any,
                      measured: Measured) -> List[Finding]:
     findings = []
     if area != measured[0]:
@@ -246,7 +240,7 @@ def _compare_numbers(job: ImageJob, id_: int, area, box,
     return findings
 
 
-def _same_box(box, measured: List[int]) -> bool:
+def _same_box(box: Any, measured: List[int]) -> bool:
     try:
         return len(box) == 4 and all(
             abs(a - b) <= BOX_TOLERANCE for a, b in zip(box, measured))

@@ -45,10 +45,11 @@ class Repairer:
     def __init__(self, content: dict, structure: Structure) -> None:
         self._content = content
         self._rule = find_rule(structure)
-        self._new = {}  # entries by the id() of those they replace
+        # entries by the id() of those they replace
+        self._new: Dict[int, dict] = {}
         self._counts = dict.fromkeys(
             ('areas', 'boxes', 'added', 'removed', 'iscrowd', 'sizes'), 0)
-        self._left = []
+        self._left: List[Tuple[str, List[int]]] = []
 
     def add(self, pair: Pair, job: ImageJob, result: ImageResult) -> None:
         """Note what an image's files say of its entries."""
@@ -56,10 +57,12 @@ class Repairer:
         if result.measured is None:
             return
         if kinds & _OF_IMAGE:
+            assert result.size is not None  # it is another one
             height, width = result.size
             self._new[id(pair.image)] = dict(
                 pair.image, height=height, width=width)
             self._counts['sizes'] += 1
+        assert pair.annotation is not None  # it names what was measured
         listed = {segment['id'] for segment in pair.segments}
         if is_other_image(listed, result.measured) or len(
                 pair.segments) != len(pair.annotation['segments_info']):

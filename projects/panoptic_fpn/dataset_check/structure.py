@@ -3,13 +3,12 @@
 Everything that :class:`CocoPanopticFPNDataset` would stop at, all at once,
 and what it would take without a word although it is odd.
 """
-import json
 from collections import Counter
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional
 
-from ..errors import CorruptFileError
-from ..files import read_bytes
-from ..labels import MAX_SEGMENT_ID
+from ..errors import PanopticError
+from ..files import find_name_fault, parse_json, read_bytes
+from ..labels import MAX_SEGMENT_ID, short
 from .categories import check_categories, is_whole
 from .findings import Findings
 
@@ -36,12 +35,9 @@ class Structure(NamedTuple):
 def read_json(path: str, findings: Findings) -> Optional[dict]:
     """Content of a COCO JSON; None, and a finding, where it has none."""
     try:
-        content = json.loads(read_bytes(path, 'JSON', None))
-    except CorruptFileError as error:
+        content = parse_json(read_bytes(path, 'JSON', None), path)
+    except PanopticError as error:
         findings.add('json_unreadable', path, str(error))
-        return None
-    except ValueError as error:
-        findings.add('json_unreadable', path, f'not a JSON file ({error})')
         return None
     if not isinstance(content, dict):
         findings.add(
@@ -77,7 +73,7 @@ class _Entries:
         self.path = path
         self.categories = categories
         self.findings = findings
-        self.used = Counter()
+        self.used: Counter[int] = Counter()
 
     def check(self) -> Structure:
         images = self._unique('images', 'id', 'image_id_twice')
@@ -111,7 +107,7 @@ class _Entries:
             self._add('wrong_value', self.path,
                       f'"{key}" is {str(entries)[:80]}, no list')
             return {}
-        found = {}
+        found: Dict[Any, dict] = {}
         for place, entry in enumerate(entries):
             where = f'{self.path}: {key}[{place}]'
             if not isinstance(entry, dict):
@@ -141,7 +137,8 @@ class _Entries:
                 self._add('unknown_image', self.path,
                           f'image_id={key!r}{hint}')
 
-    def _find_shared(self, entries, key: str, what: str) -> None:
+    def _find_shared(self, entries: Iterable[dict], key: str,
+                     what: str) -> None:
         names = Counter(e[key] for e in entries if isinstance(e.get(key), str))
         for name, count in names.items():
             if count > 1:
@@ -160,9 +157,11 @@ class _Entries:
     def _check_name(self, entry: dict, where: str, what: str) -> None:
         if 'file_name' not in entry:
             self._add('key_missing', where, f'{what} has no "file_name"')
-        elif not isinstance(entry['file_name'], str):
+            return
+        fault = find_name_fault(entry['file_name'])
+        if fault is not None:
             self._add('wrong_value', where,
-                      f'file_name={entry["file_name"]!r}, no name')
+                      f'file_name={short(entry["file_name"])}, {fault}')
 
     def _segments(self, note: dict, where: str) -> List[dict]:
         self._check_name(note, where, 'the annotation')
@@ -175,7 +174,7 @@ class _Entries:
                 'wrong_value', where, 'segments_info='
                 f'{str(note["segments_info"])[:80]}, no list')
             return []
-        usable = {}
+        usable: Dict[int, dict] = {}
         for segment in note['segments_info']:
             if self._check_segment(segment, where):
                 if segment['id'] in usable:
@@ -226,11 +225,10 @@ class _Entries:
                       f'{name} has iscrowd={segment["iscrowd"]!r}')
 
     def _check_stuff(self, segments: List[dict], where: str) -> None:
-        seen = Counter()
+        seen: Counter[str] = Counter()
         for segment in segments:
-            category = segment.get('category_id')
-            category = self.categories.get(category) if is_whole(
-                category) else None
+            id_ = segment.get('category_id')
+            category = self.categories.get(id_) if is_whole(id_) else None
             if category is None or category.get('isthing') != 0:
                 continue
             seen[str(category.get('name'))] += 1

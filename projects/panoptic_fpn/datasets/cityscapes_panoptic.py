@@ -12,7 +12,7 @@ from mmengine.logging import print_log
 
 from .. import cityscapes
 from ..errors import PanopticError
-from ..labels import LabelSpace
+from ..labels import LabelSpace, is_whole
 from .coco_panoptic import CocoPanopticFPNDataset
 
 _PREPARE = 'python tools/dataset_converters/cityscapes.py DATA_ROOT'
@@ -45,7 +45,8 @@ class CityscapesPanopticDataset(CocoPanopticFPNDataset):
         except PanopticError as error:
             raise PanopticError(
                 f'{error} Cityscapes is prepared by `{_PREPARE}`.') from None
-        self._check_prepared(content.get('info') or {}, path)
+        info = content.get('info')
+        self._check_prepared(info if isinstance(info, dict) else {}, path)
         return content
 
     @staticmethod
@@ -76,16 +77,22 @@ class CityscapesPanopticDataset(CocoPanopticFPNDataset):
     def _repair_categories(self, content: dict) -> None:
         """Train ids, as of ``createPanopticImgs --use-train-id``, to ids."""
         space, train_ids = cityscapes.label_space(), cityscapes.train_ids()
-        named = {c.get('name'): c.get('id') for c in content['categories']}
+        named = {
+            str(c.get('name')): c.get('id')
+            for c in content['categories']
+        }
         if named != dict(zip(space.names, train_ids)):
             return
         id_of_train_id = dict(zip(train_ids.tolist(), space.category_ids))
         for category in content['categories']:
             category['id'] = id_of_train_id[category['id']]
         for annotation in content.get('annotations', []):
-            for segment in annotation.get('segments_info', []):
-                segment['category_id'] = id_of_train_id.get(
-                    segment['category_id'], segment['category_id'])
+            segments = annotation.get('segments_info')
+            for segment in segments if isinstance(segments, list) else []:
+                if isinstance(segment, dict) and is_whole(
+                        segment.get('category_id')):
+                    segment['category_id'] = id_of_train_id.get(
+                        segment['category_id'], segment['category_id'])
         print_log(
             f'{self.ann_file}: categories have train ids; read as the ids of '
             'the label table, which results and evaluation use.',

@@ -6,21 +6,25 @@ folder of PNGs. Categories may come in any order and ids may be integers or
 strings; see https://cocodataset.org/#format-data, part 4.
 """
 import logging
-from typing import Dict, List, Optional
+from typing import Any, Dict, List, Optional, Set
 
 from mmdet.datasets.base_det_dataset import BaseDetDataset
 from mmdet.registry import DATASETS
-from mmengine.fileio import join_path, load
+from mmengine.fileio import get, join_path
 from mmengine.logging import print_log
 from mmengine.utils import is_abs
 
 from ..engine.randomness import SeededDatasetMixin
 from ..errors import CorruptFileError, PanopticError
-from ..labels import MAX_SEGMENT_ID, LabelSpace
+from ..files import join_inside, parse_json
+from ..labels import MAX_SEGMENT_ID, LabelSpace, is_whole, short
 
 #: Different corrupt images, with none that can be read between them, that end
 #: training even if single ones are skipped.
 MOST_CORRUPT = 50
+
+#: Segments and ignored ids of one image: their values in the map are 16 bit.
+MOST_SEGMENTS = 2**16 - 2
 
 
 @DATASETS.register_module()
@@ -52,16 +56,16 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
     """
 
     def __init__(self,
-                 *args,
+                 *args: Any,
                  ann_file: str = '',
                  data_prefix: dict = dict(img='', seg=''),
                  categories_file: Optional[str] = None,
                  skip_corrupt: bool = False,
-                 **kwargs) -> None:
+                 **kwargs: Any) -> None:
         self.categories_file = categories_file
         self.skip_corrupt = skip_corrupt
         self.num_skipped = 0
-        self._failed_in_a_row = set()
+        self._failed_in_a_row: Set[int] = set()
         super().__init__(
             *args, ann_file=ann_file, data_prefix=data_prefix, **kwargs)
 
@@ -110,21 +114,48 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
 
     def _read_json(self, path: str) -> dict:
         try:
-            content = load(
-                path, file_format='json', backend_args=self.backend_args)
+            raw = get(path, backend_args=self.backend_args)
         except FileNotFoundError:
             raise PanopticError(
                 f'{path}: no such file. Set data_root and ann_file of the '
                 'dataset to your JSON.') from None
-        except ValueError as error:
-            raise PanopticError(f'{path}: not a JSON file ({error}). Copy or '
-                                'export it again.') from None
+        except (OSError, KeyError, ValueError) as error:
+            raise PanopticError(
+                f'{path}: cannot be read ({error}). Correct data_root and '
+                'ann_file of the dataset, or restore the file.') from None
+        content = parse_json(raw or b'', path)
         for key in ('images', 'categories'):
             if not isinstance(content, dict) or key not in content:
                 raise PanopticError(
                     f'{path}: no "{key}" at the top level. A COCO panoptic '
                     'JSON has images, annotations and categories.')
+        self._check_entries(content, path)
         return content
+
+    @staticmethod
+    def _check_entries(content: dict, path: str) -> None:
+        """See that all three keys have lists of objects, whose ids and names
+        are such."""
+        for key, id_key in (('images', 'id'), ('categories', 'id'),
+                            ('annotations', 'image_id')):
+            entries = content.get(key, [])
+            if not isinstance(entries, list):
+                raise PanopticError(
+                    f'{path}: "{key}" is {short(entries)}. Write a list.')
+            for entry in entries:
+                if not isinstance(entry, dict):
+                    raise PanopticError(f'{path}: "{key}" lists '
+                                        f'{short(entry)}. Write an object.')
+                id_ = entry.get(id_key, 0)
+                if not is_whole(id_) and not isinstance(id_, str):
+                    raise PanopticError(
+                        f'{path}: an entry of "{key}" has {id_key}='
+                        f'{short(id_)}. Write a whole number or a string.')
+                name = entry.get('file_name', '')
+                if not isinstance(name, str):
+                    raise PanopticError(
+                        f'{path}: an entry of "{key}" has file_name='
+                        f'{short(name)}. Write the name of a file.')
 
     def _check_content(self, content: dict) -> None:
         if not content['images']:
@@ -152,11 +183,10 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
             if key not in entry:
                 raise PanopticError(
                     f'{self.ann_file}: an {what} has no "{key}": '
-                    f'{str(entry)[:120]}. Add it.')
+                    f'{short(entry)}. Add it.')
             if entry[key] in found:
-                raise PanopticError(
-                    f'{self.ann_file}: two {what}s have {key}='
-                    f'{entry[key]!r}. Keep one of them.')
+                raise PanopticError(f'{self.ann_file}: two {what}s have {key}='
+                                    f'{entry[key]!r}. Keep one of them.')
             found[entry[key]] = entry
         return found
 
@@ -172,13 +202,15 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
             if key not in image:
                 raise PanopticError(f'{self.ann_file}: image id='
                                     f'{image["id"]!r} has no "{key}". Add it.')
-            if key != 'file_name' and not isinstance(image[key], int):
+            if key != 'file_name' and (not is_whole(image[key])
+                                       or image[key] < 1):
                 raise PanopticError(
                     f'{self.ann_file}: image id={image["id"]!r} has {key}='
-                    f'{image[key]!r}. Write a whole number of pixels.')
+                    f'{short(image[key])}. Write a whole number of pixels.')
+        where = f'{self.ann_file}: image id={image["id"]!r}'
         info = dict(
             img_id=image['id'],
-            img_path=self._path('img', image['file_name']),
+            img_path=self._path('img', image['file_name'], where),
             height=image['height'],
             width=image['width'],
             seg_map_path=None,
@@ -190,8 +222,11 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
                 raise PanopticError(
                     f'{self.ann_file}: the annotation of image_id='
                     f'{image["id"]!r} has no "file_name". Name its PNG.')
-            info['seg_map_path'] = self._path('seg', annotation['file_name'])
+            where = f'{self.ann_file}: image_id={image["id"]!r}'
+            info['seg_map_path'] = self._path('seg', annotation['file_name'],
+                                              where)
             info['segments_info'] = self._segments(annotation)
+            self._check_other_ids(annotation, info['segments_info'], where)
             for key in ('void_ids', 'ignored_ids'):
                 if key in annotation:
                     info[key] = annotation[key]
@@ -201,23 +236,51 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
             ]
         return info
 
-    def _path(self, kind: str, file_name: str) -> str:
-        prefix = self.data_prefix.get(kind) or ''
-        return join_path(prefix, file_name) if prefix else file_name
+    def _path(self, kind: str, file_name: str, where: str) -> str:
+        return join_inside(self.data_prefix.get(kind) or '', file_name, where)
+
+    @staticmethod
+    def _check_other_ids(annotation: dict, segments: List[dict],
+                         where: str) -> None:
+        """See that ids in the PNG that are no segments are none."""
+        known = {segment['id'] for segment in segments}
+        number = len(known)
+        for key in ('ignored_ids', 'void_ids'):
+            ids = annotation.get(key, [])
+            if not isinstance(ids, list) or not all(
+                    is_whole(i) and 0 <= i <= MAX_SEGMENT_ID for i in ids):
+                raise PanopticError(
+                    f'{where} has {key}={short(ids)}. List whole numbers, 0 '
+                    f'to {MAX_SEGMENT_ID}.')
+            again = known & set(ids)
+            if again or len(set(ids)) < len(ids):
+                raise PanopticError(
+                    f'{where}: {key} has an id that stands there twice or is '
+                    f'one of a segment: {short(sorted(again) or ids)}. Each '
+                    'id has one meaning; correct the list.')
+            known |= set(ids)
+            number += len(ids) if key == 'ignored_ids' else 0
+        if number > MOST_SEGMENTS:
+            raise PanopticError(
+                f'{where}: {number} segments; at most {MOST_SEGMENTS} are '
+                'told apart. Merge some.')
 
     def _segments(self, annotation: dict) -> List[dict]:
         where = f'{self.ann_file}: image_id={annotation["image_id"]!r}'
         segments, ids = [], set()
         if not isinstance(annotation.get('segments_info'), list):
             raise PanopticError(f'{where}: "segments_info" is '
-                                f'{annotation.get("segments_info")!r}. List '
-                                'its segments, [] where there are none.')
+                                f'{short(annotation.get("segments_info"))}. '
+                                'List its segments, [] where there are none.')
         for segment in annotation['segments_info']:
-            segment_id = segment.get('id')
-            if not isinstance(segment_id, int) or 'category_id' not in segment:
+            segment_id = segment.get('id') if isinstance(segment,
+                                                         dict) else None
+            if not is_whole(segment_id) or not is_whole(
+                    segment.get('category_id')):
                 raise PanopticError(
-                    f'{where}: segment {str(segment)[:120]} needs an integer '
-                    '"id" and a "category_id". Correct segments_info.')
+                    f'{where}: segment {short(segment)} needs an integer '
+                    '"id" and an integer "category_id". Correct '
+                    'segments_info.')
             if not 0 < segment_id <= MAX_SEGMENT_ID:
                 raise PanopticError(
                     f'{where}: segment id {segment_id} does not fit a PNG '
@@ -232,7 +295,11 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
             except PanopticError as error:
                 raise PanopticError(
                     f'{where}: segment {segment_id}: {error}') from None
-            crowd = int(bool(segment.get('iscrowd', 0)))
+            if segment.get('iscrowd', 0) not in (0, 1):
+                raise PanopticError(
+                    f'{where}: segment {segment_id} has iscrowd='
+                    f'{short(segment["iscrowd"])}. Write 1 for crowd, else 0.')
+            crowd = int(segment.get('iscrowd', 0))
             segments.append(
                 dict(
                     id=segment_id,

@@ -7,7 +7,7 @@ extended to all of train2017 later; the challenge's 40k training images are
 those of ``deprecated-challenge2017/train-ids.txt``, its 5k for validation are
 val2017.
 """
-from typing import Sequence
+from typing import Any, Sequence
 
 from mmdet.registry import DATASETS
 
@@ -27,7 +27,7 @@ class CocoStuffDataset(SemanticMapDataset):
     """
 
     def __init__(self,
-                 *args,
+                 *args: Any,
                  thing_ids: Sequence[int] = (OTHER_ID, ),
-                 **kwargs) -> None:
+                 **kwargs: Any) -> None:
         super().__init__(*args, thing_ids=thing_ids, **kwargs)

@@ -7,7 +7,7 @@ pixel of a thing class belongs to one crowd.
 """
 import os.path as osp
 from functools import cached_property
-from typing import List, Optional, Sequence
+from typing import Any, List, Optional, Sequence, Set
 
 from mmdet.registry import DATASETS
 from mmengine.fileio import get_text, join_path
@@ -46,12 +46,12 @@ class SemanticMapDataset(CocoPanopticFPNDataset):
     """
 
     def __init__(self,
-                 *args,
+                 *args: Any,
                  thing_ids: Sequence[int] = (),
                  void_ids: Sequence[int] = (0, ),
                  map_suffix: str = '.png',
                  image_list: Optional[str] = None,
-                 **kwargs) -> None:
+                 **kwargs: Any) -> None:
         self.thing_ids = tuple(thing_ids)
         self.void_ids = list(void_ids)
         self.map_suffix = map_suffix
@@ -88,7 +88,7 @@ class SemanticMapDataset(CocoPanopticFPNDataset):
         return content
 
     def _tell_things(self, categories: List[dict], path: str) -> None:
-        ids = {category.get('id') for category in categories}
+        ids: Set[Any] = {category.get('id') for category in categories}
         absent = sorted(set(self.thing_ids) - ids)
         void = sorted(ids & set(self.void_ids))
         if absent:

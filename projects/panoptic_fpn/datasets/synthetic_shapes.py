@@ -17,7 +17,7 @@ import os.path as osp
 import shutil
 import sys
 import uuid
-from typing import List, Tuple
+from typing import Any, Dict, List, Tuple
 
 import cv2
 import numpy as np
@@ -90,7 +90,7 @@ class _Canvas:
         self.rng = rng
         self.image = np.zeros((size, size, 3), np.float32)
         self.ids = np.zeros((size, size), np.int32)
-        self.info = {}
+        self.info: Dict[int, dict] = {}
 
     def _new_segment(self, name: str, iscrowd: int = 0) -> int:
         # ids with large gaps, as in COCO
@@ -160,8 +160,7 @@ class _Canvas:
     def _hides_too_much(self, mask: np.ndarray) -> bool:
         hidden, counts = np.unique(self.ids[mask], return_counts=True)
         return any(count > 0.4 * (self.ids == segment_id).sum()
-                   for segment_id, count in zip(hidden, counts)
-                   if segment_id)
+                   for segment_id, count in zip(hidden, counts) if segment_id)
 
     def _shape_mask(self, name: str, center: np.ndarray,
                     radius: float) -> np.ndarray:
@@ -231,8 +230,7 @@ def write_split(root: str, split: str, num_images: int, size: int,
         name = f'{index:06d}.png'
         cv2.imwrite(osp.join(image_dir, name), image[..., ::-1])
         cv2.imwrite(osp.join(map_dir, name), id_to_rgb(ids)[..., ::-1])
-        images.append(
-            dict(id=index, file_name=name, height=size, width=size))
+        images.append(dict(id=index, file_name=name, height=size, width=size))
         annotations.append(
             dict(image_id=index, file_name=name, segments_info=segments_info))
     path = osp.join(root, 'annotations', f'panoptic_{split}.json')
@@ -321,10 +319,10 @@ class SyntheticShapesDataset(CocoPanopticFPNDataset):
     """
 
     def __init__(self,
-                 *args,
+                 *args: Any,
                  data_root: str,
                  generate: dict = dict(),
-                 **kwargs) -> None:
+                 **kwargs: Any) -> None:
         if is_main_process():
             write_dataset(data_root, **generate)
         barrier()

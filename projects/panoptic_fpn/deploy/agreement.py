@@ -75,7 +75,7 @@ def compare(sample: DetDataSample, result: Result) -> Agreement:
             instances[key].numpy()
             for key in ('bboxes', 'labels', 'scores', 'masks')
         ]
-        places, boxes = _match(*expected[:2], result)
+        places, boxes = _match(expected[0], expected[1], result)
         pairs = [(i, place) for i, place in enumerate(places) if place >= 0]
         scores = max(
             (abs(expected[2][i] - result.scores[place]) for i, place in pairs),

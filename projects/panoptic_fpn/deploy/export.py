@@ -9,7 +9,7 @@ import os
 import shutil
 from pathlib import Path
 from secrets import token_hex
-from typing import Optional
+from typing import Any, Optional
 
 import numpy as np
 import onnxruntime
@@ -187,7 +187,7 @@ def _iou_threshold(cfg: dict, key: str) -> float:
     return float(cfg['iou_threshold'])
 
 
-def _describe_coder(coder: object, key: str) -> dict:
+def _describe_coder(coder: Any, key: str) -> dict:
     if (type(coder) is not DeltaXYWHBBoxCoder or not coder.clip_border
             or coder.add_ctr_clamp):
         raise _unsupported(coder, key, 'DeltaXYWHBBoxCoder with its defaults')

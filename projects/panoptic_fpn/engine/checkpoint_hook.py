@@ -53,6 +53,8 @@ class _DeferredRemoval:
 class SafeCheckpointHook(CheckpointHook):
     """``CheckpointHook`` that deletes old files last; same arguments."""
 
+    file_backend: Any
+
     def before_train(self, runner: Any) -> None:
         super().before_train(runner)
         if is_main_process() and is_local(self.out_dir):
@@ -77,6 +79,12 @@ class SafeCheckpointHook(CheckpointHook):
         if isinstance(getattr(self, 'file_backend', None), _DeferredRemoval):
             super().after_val_epoch(runner, metrics)
             self._delete_old()
+
+    def has_saved(self, iteration: int) -> bool:
+        """Whether the last checkpoint is that of this iteration."""
+        last = getattr(self, 'last_ckpt', None)
+        return last is not None and \
+            osp.basename(last) == self.filename_tmpl.format(iteration)
 
     def save_now(self, runner: Any, iteration: int) -> None:
         """Save after this iteration, whatever the interval; all ranks."""

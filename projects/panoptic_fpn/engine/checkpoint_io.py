@@ -7,8 +7,10 @@ Read      ``weights_only=True`` always. For files that MMEngine wrote itself,
           numpy's numbers and a stand-in for ``HistoryBuffer`` are allowed
           while reading. Such a file pickles ``getattr(HistoryBuffer, 'min')``
           and three more; the stand-in of ``getattr`` knows these four names
-          and refuses every other object and name.
+          and refuses every other object and name. The checksums of a file
+          are compared first (``checkpoint_sums``).
 """
+import errno
 import os
 import os.path as osp
 import pickle
@@ -16,7 +18,8 @@ import re
 from collections import Counter, OrderedDict
 from contextlib import contextmanager, nullcontext
 from typing import (Any, Callable, ContextManager, Iterator, List, Mapping,
-                    Optional, Sequence)
+                    Optional, Sequence, Tuple)
+from urllib.error import URLError
 
 import numpy as np
 import torch
@@ -24,7 +27,14 @@ from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
+from .checkpoint_sums import damaged, require_unchanged
 from .errors import CheckpointError
+
+#: Errors of the system that mean a full disk, or a quota that is used up.
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+#: Where MMEngine keeps weights in a checkpoint.
+WEIGHT_KEYS = ('state_dict', )
 
 #: Suffix of a file that is being written; never a checkpoint.
 PARTIAL_SUFFIX = '.part'
@@ -61,7 +71,7 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return _plain_mapping(value)
     if isinstance(value, (list, tuple, set, frozenset)):
-        kind = next(
+        kind: Any = next(
             k for k in (list, tuple, set, frozenset) if isinstance(value, k))
         kind = set if kind is frozenset else kind
         return kind(to_plain(item) for item in value)
@@ -72,7 +82,8 @@ def to_plain(value: Any) -> Any:
 
 
 def _plain_mapping(value: Mapping) -> dict:
-    kind = next((k for k in (OrderedDict, Counter) if type(value) is k), dict)
+    kind: Any = next((k for k in (OrderedDict, Counter) if type(value) is k),
+                     dict)
     plain = kind()
     for key, item in value.items():
         try:
@@ -103,16 +114,20 @@ def make_plain(checkpoint: dict) -> None:
 def _restore_history(checkpoint: dict) -> None:
     """Turn plain or stand-in histories into ``HistoryBuffer``, in place."""
     hub = checkpoint.get('message_hub')
-    if not isinstance(hub, dict):
+    scalars = hub.get('log_scalars') if isinstance(hub, dict) else None
+    if not isinstance(scalars, dict):
         return
-    scalars = hub.get('log_scalars', {})
     for key, value in list(scalars.items()):
-        if isinstance(value, dict) and _HISTORY_KEY in value:
-            log, count = value['log'].cpu(), value['count'].cpu()
-            scalars[key] = HistoryBuffer(log.numpy(), count.numpy(),
-                                         value['max_length'])
-        elif isinstance(value, _HistoryStandIn):
-            scalars[key] = value.restore()
+        try:
+            if isinstance(value, dict) and _HISTORY_KEY in value:
+                log, count = value['log'].cpu(), value['count'].cpu()
+                scalars[key] = HistoryBuffer(log.numpy(), count.numpy(),
+                                             int(value['max_length']))
+            elif isinstance(value, _HistoryStandIn):
+                scalars[key] = value.restore()
+        except (KeyError, AttributeError, TypeError, ValueError,
+                AssertionError, RuntimeError):
+            continue  # no history: a resumed run begins a new one, and says so
 
 
 class _HistoryStandIn:
@@ -141,7 +156,7 @@ def _foreign_globals() -> List[Any]:
     try:
         from numpy._core import multiarray
     except ImportError:  # numpy < 2
-        from numpy.core import multiarray
+        from numpy.core import multiarray  # type: ignore[no-redef]
     allowed: List[Any] = [(_HistoryStandIn,
                            'mmengine.logging.history_buffer.HistoryBuffer'),
                           (_history_statistic, 'builtins.getattr'),
@@ -166,7 +181,7 @@ def _allow_foreign() -> ContextManager:
 
 def read_checkpoint(filename: str,
                     map_location: Any = 'cpu',
-                    keys: Sequence[str] = ('state_dict', )) -> dict:
+                    keys: Sequence[str] = WEIGHT_KEYS) -> dict:
     """Read a checkpoint with torch's protection on.
 
     Args:
@@ -190,28 +205,43 @@ def read_checkpoint(filename: str,
     try:
         with _allow_foreign():
             checkpoint = _load(filename, map_location)
+    except CheckpointError:
+        raise
     except pickle.UnpicklingError as error:
         raise CheckpointError(_unpickling_message(filename, error)) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError,
-            AttributeError, TypeError, AssertionError) as error:
-        raise CheckpointError(_damaged(filename, error)) from error
+    except URLError as error:
+        raise CheckpointError(
+            f'Checkpoint {filename} cannot be downloaded ({error.reason}). '
+            'Check address and connection, or give a file.') from error
+    except Exception as error:  # what torch makes of any bytes
+        raise CheckpointError(damaged(filename, error)) from error
     checkpoint = _with_state_dict(checkpoint, filename, keys)
+    _drop_odd_meta(checkpoint)
     _restore_history(checkpoint)
     return checkpoint
 
 
 @contextmanager
 def weights_only() -> Iterator[None]:
-    """torch's protection on, also where others switch it off.
+    """torch's protection on, also where others switch it off, and checksums
+    compared.
 
     ``torch.hub``, through which MMEngine reads ``http://`` and
     ``open-mmlab://``, loads with ``weights_only=False``.
     """
-    former = os.environ.get(_FORCE)
+    former, load = os.environ.get(_FORCE), torch.load
+
+    def checked(file: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(file, (str, os.PathLike)):
+            require_unchanged(os.fspath(file))
+        return load(file, *args, **kwargs)
+
     os.environ[_FORCE] = '1'
+    torch.load = checked
     try:
         yield
     finally:
+        torch.load = load
         if former is None:
             os.environ.pop(_FORCE, None)
         else:
@@ -222,23 +252,20 @@ def _load(filename: str, map_location: Any) -> Any:
     if '://' in filename:
         with weights_only():
             return CheckpointLoader.load_checkpoint(filename, map_location)
+    require_unchanged(filename)
     return torch.load(filename, map_location=map_location, weights_only=True)
 
 
 def _unpickling_message(filename: str, error: Exception) -> str:
     match = re.search(r'GLOBAL (\S+)', str(error))
     if match is None:
-        return _damaged(filename, error)
+        reason = re.search(r'WeightsUnpickler error: *(.*)', str(error))
+        return damaged(
+            filename, reason[1] if reason and reason[1] else error,
+            'not a checkpoint of weights alone (others could run code)')
     return (f'Checkpoint {filename} holds the python object {match[1]}, which '
             'is not loaded because it could run code. Where you trust the '
             "file, save its 'state_dict' alone and use that.")
-
-
-def _damaged(filename: str, error: Exception) -> str:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return (f'Checkpoint {filename} cannot be read; it is damaged or not a '
-            f'checkpoint ({reason[:120]}). Copy or download it again, or use '
-            'an earlier one.')
 
 
 def _with_state_dict(checkpoint: Any, filename: str,
@@ -247,7 +274,8 @@ def _with_state_dict(checkpoint: Any, filename: str,
         key = next((key for key in keys if key in checkpoint), None)
         weights = checkpoint if key is None else checkpoint[key]
         if isinstance(weights, dict) and weights and all(
-                isinstance(v, torch.Tensor) for v in weights.values()):
+                isinstance(k, str) and isinstance(v, torch.Tensor)
+                for k, v in weights.items()):
             if key is None:
                 return dict(state_dict=checkpoint)
             checkpoint['state_dict'] = weights
@@ -257,6 +285,16 @@ def _with_state_dict(checkpoint: Any, filename: str,
         found = f'it holds a {type(checkpoint).__name__}'
     raise CheckpointError(f"Checkpoint {filename} has no 'state_dict' of "
                           f'tensors ({found}). Use a checkpoint of MMEngine.')
+
+
+def _drop_odd_meta(checkpoint: dict) -> None:
+    """A ``meta`` that is no dict, and what it says of classes, count as
+    absent, as they are in a file of bare weights."""
+    meta = checkpoint.get('meta')
+    if not isinstance(meta, dict):
+        checkpoint.pop('meta', None)
+    elif not isinstance(meta.get('dataset_meta'), dict):
+        meta.pop('dataset_meta', None)
 
 
 def is_local(path: str, backend_args: Optional[dict] = None) -> bool:
@@ -287,10 +325,14 @@ def write_atomically(path: str, write: Callable[[str], None]) -> None:
         # RuntimeError is what torch's zip writer makes of a full disk
         if osp.exists(partial):
             os.remove(partial)
+        if 'DataLoader worker' in str(error):
+            raise  # torch's signal handler, which interrupts anything
+        full = getattr(error, 'errno', None) in FULL
         raise CheckpointError(
-            f'{path} cannot be written ({one_sentence(error)}). Make room, or '
-            'choose another folder (of a run: --work-dir); what is there '
-            'already stays as it is.') from error
+            f'{path} cannot be written '
+            f'({"the disk is full: " if full else ""}{one_sentence(error)}). '
+            'Make room, or choose another folder (of a run: --work-dir); what '
+            'is there already stays as it is.') from error
     _sync(folder)
 
 
@@ -301,12 +343,18 @@ def one_sentence(error: Exception) -> str:
 
 
 def _sync(path: str) -> None:
-    """Flush a file or directory to disk where the system can do so."""
+    """Flush a file or directory to disk where the system can do so.
+
+    Raises:
+        OSError: What was written has not come to the disk: full, or broken.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
-    except OSError:  # some network file systems refuse it for directories
-        pass
+    except OSError as error:
+        # others: some network file systems refuse it for directories
+        if error.errno in (*FULL, errno.EIO):
+            raise
     finally:
         os.close(descriptor)
 
@@ -332,16 +380,50 @@ def latest_checkpoint(work_dir: str) -> Optional[str]:
     pointer = osp.join(work_dir, 'last_checkpoint')
     named = ''
     if osp.isfile(pointer):
-        with open(pointer, encoding='utf-8') as file:
+        with open(pointer, encoding='utf-8', errors='replace') as file:
             named = file.read().strip()
     if '://' in named:
         return named
     for path in (osp.join(work_dir, osp.basename(named)), named):
         if osp.isfile(path):
             return path
+    return next(iter(_numbered(work_dir)), None)
+
+
+def _numbered(work_dir: str) -> List[str]:
+    """``iter_N.pth`` and ``epoch_N.pth``, the highest N first."""
     found = []
     for name in os.listdir(work_dir) if osp.isdir(work_dir) else ():
         match = re.fullmatch(r'(?:iter|epoch)_(\d+)\.pth', name)
         if match:
             found.append((int(match[1]), osp.join(work_dir, name)))
-    return max(found)[1] if found else None
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def usable_checkpoint(work_dir: str) -> Tuple[Optional[str], List[str]]:
+    """The checkpoint to resume from, as :func:`latest_checkpoint`; where it
+    is damaged, as after a power failure, the highest one that is not.
+
+    Returns:
+        tuple[str or None, list[str]]: Path, or None in a directory without
+        checkpoints; what is wrong with each one that was passed over.
+
+    Raises:
+        CheckpointError: There are checkpoints, and none can be read.
+    """
+    last = latest_checkpoint(work_dir)
+    if last is None or '://' in last:
+        return last, []
+    problems = []
+    others = [path for path in _numbered(work_dir) if path != last]
+    for path in (last, *others):
+        try:
+            read_checkpoint(path)
+        except CheckpointError as error:
+            problems.append(str(error))
+        else:
+            return path, problems
+    raise CheckpointError(
+        f'{work_dir}: none of {len(problems)} checkpoints can be resumed, so '
+        f'nothing is trained over them. {problems[0]} To begin anew, choose '
+        'another --work-dir.')

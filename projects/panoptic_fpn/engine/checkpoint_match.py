@@ -20,6 +20,7 @@ RESUME, EXACT, FINETUNE = 'resume', 'exact', 'finetune'
 _SHOWN = 3
 # Written by newer BatchNorm layers only; of no use in training or testing.
 _OPTIONAL = 'num_batches_tracked'
+_STATISTICS = ('running_mean', 'running_var')
 
 
 @dataclass
@@ -31,12 +32,14 @@ class MatchReport:
         missing (list[str]): Model keys that the file does not have.
         mismatched (dict): Key -> (shape in the file, shape in the model).
         unexpected (list[str]): File keys that the model does not have.
+        broken (dict): Key -> what is wrong with the file's numbers.
     """
 
     loaded: List[str] = field(default_factory=list)
     missing: List[str] = field(default_factory=list)
     mismatched: Dict[str, Tuple] = field(default_factory=dict)
     unexpected: List[str] = field(default_factory=list)
+    broken: Dict[str, str] = field(default_factory=dict)
 
     def describe(self, kinds: Sequence[str]) -> str:
         """The first few keys of each kind, with shapes where they differ."""
@@ -54,7 +57,7 @@ class MatchReport:
             head = dict(
                 missing='not in the file: ',
                 unexpected='not in the model: ',
-                mismatched='').get(kind)
+                mismatched='').get(kind, '')
             parts.append(head + ', '.join(shown) + more)
         return '; '.join(parts)
 
@@ -88,28 +91,77 @@ def load_weights(
             replacements for the file's keys.
     """
     model = bare_model(model)
-    fitting = OrderedDict()
+    fitting: Any = OrderedDict()
     for key, value in state_dict.items():
         for pattern, replacement in revise_keys:
             key = re.sub(pattern, replacement, key)
         fitting[key] = value
-    fitting._metadata = getattr(state_dict, '_metadata', OrderedDict())
+    fitting._metadata = _module_versions(state_dict)
     report = MatchReport()
-    own = model.state_dict()
+    own = model.state_dict(keep_vars=True)
     for key in [k for k in fitting if k in own]:
         shapes = (tuple(fitting[key].shape), tuple(own[key].shape))
         if shapes[0] != shapes[1]:
             report.mismatched[key] = shapes
             del fitting[key]
+            continue
+        problem = unusable(fitting[key], own[key], finite=_computes(key, own))
+        if problem:
+            report.broken[key] = problem
+            del fitting[key]
     missing, unexpected = model.load_state_dict(fitting, strict=False)
     report.unexpected = [key for key in unexpected]
     report.missing = [
-        key for key in missing
-        if key not in report.mismatched and not key.endswith(_OPTIONAL)
+        key for key in missing if key not in report.mismatched
+        and key not in report.broken and not key.endswith(_OPTIONAL)
     ]
-    absent = set(missing) | set(report.mismatched)
+    absent = set(missing) | set(report.mismatched) | set(report.broken)
     report.loaded = [key for key in own if key not in absent]
     return report
+
+
+def _module_versions(state_dict: Mapping) -> OrderedDict:
+    """What torch notes of each module's layout, as far as it is that."""
+    noted = getattr(state_dict, '_metadata', None)
+    return OrderedDict(
+        (key, value)
+        for key, value in (noted.items() if isinstance(noted, Mapping) else ())
+        if isinstance(value, dict)
+        and isinstance(value.get('version', 1), int))
+
+
+def _computes(key: str, own: Mapping) -> bool:
+    """Whether a result depends on each number of a tensor: parameters (they
+    require gradients, or are frozen) and running statistics. Other buffers,
+    such as masks, may hold infinity."""
+    return isinstance(own[key], nn.Parameter) or key.endswith(_STATISTICS)
+
+
+def unusable(value: torch.Tensor,
+             own: torch.Tensor,
+             finite: bool = True) -> str:
+    """Why a tensor of a file cannot be the weights of a model.
+
+    Args:
+        value (Tensor): Of the file.
+        own (Tensor): The model's, of the same shape.
+        finite (bool): Whether NaN and infinity are wrong.
+
+    Returns:
+        str: What is wrong; empty if nothing is.
+    """
+    if value.is_meta or value.is_quantized or value.layout != torch.strided:
+        return f'holds no plain numbers ({value.layout}, {value.device})'
+    if value.is_complex() or (value.is_floating_point()
+                              != own.is_floating_point()):
+        return f'has numbers of {value.dtype}, not of {own.dtype}'
+    if finite and own.is_floating_point():
+        good = torch.isfinite(value.to(own.dtype))
+        if not bool(good.all()):
+            number = value.numel() - int(good.sum())
+            return (f'is NaN or infinite in {number} of {value.numel()} '
+                    'numbers')
+    return ''
 
 
 def require(report: MatchReport, policy: str, filename: str) -> str:
@@ -121,6 +173,13 @@ def require(report: MatchReport, policy: str, filename: str) -> str:
     Raises:
         CheckpointError: Names the file, the first keys and the fix.
     """
+    if report.broken:
+        key, problem = next(iter(report.broken.items()))
+        more = f' and {len(report.broken) - 1} more' if len(
+            report.broken) > 1 else ''
+        raise CheckpointError(
+            f'Checkpoint {filename} cannot be used: {key} {problem}{more}. '
+            'Use an earlier checkpoint, or copy or download it again.')
     if policy == FINETUNE:
         return _require_backbone(report, filename)
     wrong = ['mismatched', 'missing']
@@ -191,21 +250,3 @@ def require_pretrained(config: Any) -> None:
             raise CheckpointError(
                 f'{key}.checkpoint={path}: no such file. Put the weights '
                 f'there or name others; to train from scratch set {key}=None.')
-
-
-def require_run_state(checkpoint: dict, filename: str) -> None:
-    """A resume needs more than weights.
-
-    Raises:
-        CheckpointError: The file has no iteration or no optimizer.
-    """
-    meta = checkpoint.get('meta')
-    if not isinstance(meta, dict) or 'iter' not in meta:
-        lacks = 'iteration'
-    elif 'optimizer' not in checkpoint:
-        lacks = 'optimizer state (a best or published checkpoint)'
-    else:
-        return
-    raise CheckpointError(
-        f'Checkpoint {filename} cannot be resumed: it has no {lacks}. Resume '
-        'from iter_N.pth, or use it as load_from to fine-tune.')

@@ -7,8 +7,12 @@ import torch.distributed as torch_dist
 from mmengine.config import Config
 from mmengine.dist import get_rank, is_distributed
 
-from ..errors import PanopticError
+from .building import print_traceback
+from .config_file import read_config
+from .config_values import require_values
 from .errors import EngineError
+from .failures import explain
+from .peers import stop_watching, tell_peers
 
 
 def tool_config(path: str, launcher: str, cfg_options: Optional[dict],
@@ -23,12 +27,13 @@ def tool_config(path: str, launcher: str, cfg_options: Optional[dict],
             ``work_dirs/NAME_OF_THE_CONFIG``.
 
     Raises:
+        ConfigError: The file, or an option, cannot be read or used.
         EngineError: ``data_root`` is overridden where nothing reads it.
     """
-    cfg = Config.fromfile(path)
+    cfg = read_config(path, cfg_options)
+    require_values(cfg)
     cfg.launcher = launcher
     if cfg_options:
-        cfg.merge_from_dict(cfg_options)
         _check_data_root(cfg, cfg_options)
     _allow_no_workers(cfg)
     if work_dir:
@@ -71,39 +76,34 @@ def _allow_no_workers(cfg: Config) -> None:
 
 def run_to_exit_code(run: Callable[[], None]) -> int:
     """Call a function; turn the project's own errors into one line, and those
-    of the system that name a file.
+    of the system, of loader workers and of lost processes (:func:`explain`).
 
-    Other exceptions are programming errors and keep their traceback.
+    Other exceptions are programming errors and keep their traceback. The
+    other processes of a run are told why this one ends.
 
     Returns:
         int: 0, 1 after an error, 75 for a run that was told to end.
     """
     try:
         run()
-    except (PanopticError, OSError) as error:
-        text = one_line(error)
-        if not isinstance(error, PanopticError):
-            if error.filename is None:
-                raise
-            text = (f'{error.filename}: {error.strerror}. Check the path, who '
-                    'may read and write there, and the room on the disk.')
+    except Exception as error:
+        text = explain(error)
+        code = getattr(error, 'exit_code', 1)
+        if code == 1:
+            tell_peers(text or f'{type(error).__name__}: {error}')
+        else:
+            stop_watching()
+        if text is None:
+            raise
+        print_traceback(error)
         prefix = f'[rank {get_rank()}] ' if is_distributed() else ''
-        print(f'{prefix}error: {text}', file=sys.stderr)
-        return getattr(error, 'exit_code', 1)
+        print(f'{prefix}error: {text}', file=sys.stderr, flush=True)
+        return code
     finally:
         if is_distributed() and sys.exc_info()[0] is None:
             torch_dist.destroy_process_group()
+    stop_watching()
     return 0
-
-
-def one_line(error: Exception) -> str:
-    """The message; of an error in a loader worker, without its traceback."""
-    text = str(error).strip()
-    if 'Original Traceback' not in text:
-        return text
-    last = text.splitlines()[-1]
-    name = type(error).__name__
-    return last.split(f'{name}: ', 1)[-1]
 
 
 def draw_test_pictures(cfg: Config, folder: str) -> None:

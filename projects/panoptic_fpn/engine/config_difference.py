@@ -1,20 +1,23 @@
 """The config that a checkpoint was trained with against the one at hand."""
 import ast
-from typing import Any, Iterator, Tuple
+from typing import Any, Iterator, Optional, Tuple
 
 #: Parts of ``model`` that may differ between training and a test.
 _MAY_DIFFER = ('init_cfg', 'train_cfg', 'loss_weights')
 
 
-def stored_config(text: str) -> dict:
+def stored_config(text: Any) -> dict:
     """Values of a config's text, as checkpoints hold it.
 
     Nothing is executed: literals and ``dict(...)`` are understood, other
     values are left out.
 
     Args:
-        text (str): Python, of mmengine's ``Config.pretty_text``.
+        text (Any): Python, of mmengine's ``Config.pretty_text``; anything but
+            a string has no values.
     """
+    if not isinstance(text, str):
+        return {}
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -25,12 +28,12 @@ def stored_config(text: str) -> dict:
                                                        ast.Name):
             try:
                 found[node.targets[0].id] = _value(node.value)
-            except (ValueError, RecursionError):
+            except (ValueError, TypeError, RecursionError):
                 continue
     return found
 
 
-def _value(node: ast.AST) -> Any:
+def _value(node: Optional[ast.AST]) -> Any:
     """Raises:
         ValueError: Neither a literal nor ``dict(...)``.
     """
@@ -48,6 +51,8 @@ def _value(node: ast.AST) -> Any:
             _value(key): _value(value)
             for key, value in zip(node.keys, node.values)
         }
+    if node is None:  # of **names
+        raise ValueError
     return ast.literal_eval(node)
 
 
@@ -74,11 +79,11 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def model_warning(text: str, model: dict, source: str) -> str:
+def model_warning(text: Any, model: dict, source: str) -> str:
     """What to tell of a checkpoint whose model was configured otherwise.
 
     Args:
-        text (str): ``meta['cfg']`` of the checkpoint.
+        text (Any): ``meta['cfg']`` of the checkpoint, a string if it is well.
         model (dict): ``model`` of the config at hand.
         source (str): The checkpoint's file.
 
@@ -99,7 +104,8 @@ def model_warning(text: str, model: dict, source: str) -> str:
             'config, or see whether the change is meant.')
 
 
-def classes_warning(then: dict, now: dict, source: str) -> str:
+def classes_warning(then: Optional[dict], now: Optional[dict],
+                    source: str) -> str:
     """What to tell of a checkpoint that was trained on other classes.
 
     Args:
@@ -112,7 +118,7 @@ def classes_warning(then: dict, now: dict, source: str) -> str:
     """
     for key in ('thing_classes', 'stuff_classes', 'classes'):
         a, b = (then or {}).get(key), (now or {}).get(key)
-        if a is None or b is None or list(a) == list(b):
+        if not isinstance(a, (list, tuple)) or b is None or list(a) == list(b):
             continue
         place = next(
             (i for i, pair in enumerate(zip(a, b)) if pair[0] != pair[1]),

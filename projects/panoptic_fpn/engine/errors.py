@@ -10,6 +10,11 @@ class EngineError(PanopticError):
     """The run cannot start, continue, load or save as it was asked to."""
 
 
+class ConfigError(EngineError):
+    """A config that cannot be read or built; what it was raised from has the
+    traceback."""
+
+
 class CheckpointError(EngineError):
     """A checkpoint that is missing, damaged, unsafe or of another model."""
 

@@ -151,22 +151,22 @@ def check_annotated(dataset: Any) -> None:
 class LabelSpaceCheckHook(Hook):
     """Check model and data sets against one another at start-up."""
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Any) -> None:
         datasets, loop = [runner.train_dataloader.dataset], runner.val_loop
         if loop is not None:
             datasets.append(runner.val_dataloader.dataset)
             check_annotated(datasets[1])
         self._check(runner, loop, *datasets)
 
-    def before_val(self, runner) -> None:
+    def before_val(self, runner: Any) -> None:
         self._check(runner, runner.val_loop, runner.val_dataloader.dataset)
 
-    def before_test(self, runner) -> None:
+    def before_test(self, runner: Any) -> None:
         self._check(runner, getattr(runner, 'test_loop', None),
                     runner.test_dataloader.dataset)
 
     @staticmethod
-    def _check(runner, loop: Any, *datasets: Any) -> None:
+    def _check(runner: Any, loop: Any, *datasets: Any) -> None:
         spaces = [s for dataset in datasets for s in label_spaces(dataset)]
         check_same_categories(spaces)
         model = bare_model(runner.model)

@@ -6,18 +6,23 @@ loader starts in :meth:`~ResumableIterTrainLoop.run`, when the iteration is
 known, and its sampler is told where to begin and where to end.
 """
 import logging
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 from mmdet.registry import LOOPS
-from mmengine.dist import broadcast, get_rank, is_distributed
+from mmengine.dist import (all_gather_object, all_reduce, barrier, broadcast,
+                           get_rank, is_distributed)
 from mmengine.logging import print_log
 from mmengine.runner import IterBasedTrainLoop
 from mmengine.runner.utils import calc_dynamic_intervals
 from torch.utils.data import DataLoader
 
+from ..errors import PanopticError
+from .checkpoint_hook import SafeCheckpointHook
 from .checkpoint_match import bare_model
 from .errors import EngineError
+from .failures import explain
+from .loading import WatchedBatches
 from .randomness import SeededDatasetMixin, derive_seed, seed_generators
 
 #: Key of the message hub: iteration of the last validation that was begun.
@@ -53,6 +58,7 @@ def start_loader_at(dataloader: DataLoader,
             'be advanced without loading data. Set train_dataloader.sampler='
             "dict(type='ResumableInfiniteSampler') and batch_sampler=None or "
             "dict(type='ResumableAspectRatioBatchSampler').")
+    assert batch_sampler is not None and sampler is not None
     size = batch_sampler.batch_size
     stop = None if max_iters is None else max_iters * size
     sampler.start_at(iteration * size, stop, seed)
@@ -121,12 +127,17 @@ class ResumableIterTrainLoop(IterBasedTrainLoop):
         if self._val_pending():
             self._validate()
         batches = self._start_loader()
-        while self._iter < self._max_iters and not self.stop_training:
-            self.runner.model.train()
-            self.run_iter(next(batches))
-            self._decide_current_val_interval()
-            if self._val_due():
-                self._validate()
+        try:
+            while self._iter < self._max_iters and not self.stop_training:
+                self.runner.model.train()
+                batch = self._next(batches)
+                with batches.undisturbed():
+                    self.run_iter(batch)
+                self._decide_current_val_interval()
+                if self._val_due():
+                    self._validate()
+        finally:
+            batches.close()
         self.runner.call_hook('after_train_epoch')
         self.runner.call_hook('after_train')
         return self.runner.model
@@ -137,9 +148,68 @@ class ResumableIterTrainLoop(IterBasedTrainLoop):
             derive_seed('step', self.base_seed, self._iter, get_rank()))
         super().run_iter(data_batch)
 
-    def _start_loader(self) -> Iterator:
+    def _next(self, batches: WatchedBatches) -> Sequence[dict]:
+        """The next batch; without it all processes save, and stop.
+
+        Raises:
+            Exception: What the loader raises.
+            EngineError: On the other processes.
+        """
+        batch: Any = None
+        error: Optional[Exception] = None
+        try:
+            batch = next(batches)
+        except Exception as caught:
+            error = caught
+        if not self._any_rank(error is not None):
+            return batch
+        found = None
+        if error is not None:
+            text = explain(error) or f'{type(error).__name__}: {error}'
+            found = f'rank {get_rank()}: {text}'
+        self._save()
+        if is_distributed():
+            found = '; '.join(filter(None, all_gather_object(found)))
+            barrier()
+        if error is not None:
+            raise error
+        raise EngineError(f'Another process has no next batch. {found}')
+
+    @staticmethod
+    def _any_rank(failed: bool) -> bool:
+        if not is_distributed():
+            return failed
+        flag = torch.tensor(int(failed))
+        all_reduce(flag, op='max')
+        return bool(flag.item())
+
+    def _save(self) -> None:
+        """Save after the last iteration, as far as that can be resumed."""
+        runner = self.runner
+        hook = next(
+            (hook
+             for hook in runner.hooks if isinstance(hook, SafeCheckpointHook)),
+            None)
+        # gradients that were collected would be lost
+        steps = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+        if hook is None or hook.by_epoch or not self._iter or \
+                self._iter % steps:
+            return
+        try:
+            if not hook.has_saved(self._iter):
+                hook.save_now(runner, self._iter)
+        except (PanopticError, OSError, RuntimeError) as error:
+            runner.logger.warning(f'Iteration {self._iter} is not saved: '
+                                  f'{explain(error) or error}')
+            return
+        runner.logger.warning(
+            f'The next batch cannot be read: training stops. Iteration '
+            f'{self._iter} is saved as {hook.last_ckpt}; when the fault is '
+            'mended, continue with --resume.')
+
+    def _start_loader(self) -> WatchedBatches:
         if self._iter >= self._max_iters:
-            return iter(())
+            return WatchedBatches(())
         start_loader_at(self.dataloader, self._iter, self._max_iters,
                         self.base_seed)
         if self._iter > 0:
@@ -147,7 +217,7 @@ class ResumableIterTrainLoop(IterBasedTrainLoop):
                 f'Training continues at iteration {self._iter} of '
                 f'{self._max_iters}; past data are skipped, not read.',
                 logger='current')
-        return iter(self.dataloader)
+        return WatchedBatches(self.dataloader)
 
     def _val_due(self) -> bool:
         return (self.runner.val_loop is not None

@@ -43,7 +43,7 @@ def enable_panoptic_only(cfg: Config) -> None:
             'all instances.',
             logger='current',
             level=logging.WARNING)
-    if isinstance(evaluator, Mapping) and 'metrics' in evaluator:
+    if isinstance(evaluator, dict) and 'metrics' in evaluator:
         evaluator['metrics'] = kept
     else:
         cfg.test_evaluator = dict(type='PanopticEvaluator', metrics=kept)

@@ -13,7 +13,7 @@ from typing import Any, Callable, Optional, Sequence
 import torch
 from mmdet.registry import HOOKS
 from mmengine.dist import all_reduce, is_distributed
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 
 from .checkpoint_hook import SafeCheckpointHook
 from .errors import EngineError, PreemptedError
@@ -99,10 +99,14 @@ class PreemptionHook(Hook):
         loop = runner.train_loop
         if self.received and hasattr(loop, 'repeat_validation'):
             loop.repeat_validation()
+            for hook in runner.hooks:
+                if isinstance(hook, EMAHook):  # the averages are in the model
+                    hook.after_val_epoch(runner)
             self._stop(runner, runner.iter)
 
     def _stop(self, runner: Any, iteration: int) -> None:
         hook = _checkpoint_hook(runner)
+        assert hook is not None  # before_train has looked
         hook.save_now(runner, iteration)
         raise PreemptedError(
             f'Stopped by {self.received or "a signal to another process"} '

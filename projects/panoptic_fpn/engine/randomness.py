@@ -116,10 +116,10 @@ class SeededDatasetMixin:
     def __getitem__(self, idx: Union[int, SeededIndex]) -> Any:
         seed: Optional[int] = getattr(idx, 'seed', None)
         if seed is None:
-            return super().__getitem__(idx)
-        self.drawn_label = idx.label
+            return super().__getitem__(idx)  # type: ignore[misc]
+        self.drawn_label = getattr(idx, 'label', None)
         try:
             with seeded(seed):
-                return super().__getitem__(int(idx))
+                return super().__getitem__(int(idx))  # type: ignore[misc]
         finally:
             self.drawn_label = None

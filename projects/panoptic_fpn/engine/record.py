@@ -188,8 +188,12 @@ def score_record(runner: Any, dataset: Any) -> dict:
     """
     record = run_record(runner, dataset)
     del record['date'], record['command']
-    content = {k: v for k, v in runner.cfg.items() if k not in _PLACES}
-    return dict(record, config_text=Config(content).pretty_text)
+    # a line a key: to lay the text out takes a second
+    lines = [
+        f'{key} = {value!r}' for key, value in runner.cfg.to_dict().items()
+        if key not in _PLACES
+    ]
+    return dict(record, config_text='\n'.join(lines))
 
 
 def model_record(cfg: Config, weights: Union[str, Sequence[str],
@@ -250,6 +254,9 @@ class RunRecordHook(Hook):
     of the config.
     """
 
+    #: Laid out once, which takes a second.
+    _config_text: Optional[str] = None
+
     def after_val_epoch(self,
                         runner: Any,
                         metrics: Optional[dict] = None) -> None:
@@ -262,10 +269,12 @@ class RunRecordHook(Hook):
 
     @master_only
     def _write(self, runner: Any, loop: Any) -> None:
+        if self._config_text is None:
+            self._config_text = runner.cfg.pretty_text
         record = dict(
             run_record(runner, loop.dataloader.dataset),
             iteration=runner.iter,
-            config_text=runner.cfg.pretty_text)
+            config_text=self._config_text)
         text = json.dumps(record, indent=1, default=str) + '\n'
         own = osp.join(runner.work_dir, RECORD)
         for path in dict.fromkeys([own, *record_paths(loop.evaluator)]):

@@ -3,12 +3,14 @@
 Select it with ``runner_type='PanopticRunner'``. On machines with an
 accelerator, process start and wrapping are MMEngine's own.
 """
+import logging
 import os
 import os.path as osp
 import pickle
+import sys
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
-from urllib.error import URLError
 
 import torch
 import torch.nn as nn
@@ -18,24 +20,35 @@ from mmengine.dist import (broadcast_object_list, is_main_process,
                            sync_random_seed)
 from mmengine.fileio import join_path
 from mmengine.hooks import EMAHook, Hook
+from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 
 from ..allocator import LARGEST_IN_TRAINING, keep_freed_memory
 from .auto_scale import batch_size_warning, effective_batch, scale_to_batch
-from .checkpoint_io import (is_local, latest_checkpoint, read_checkpoint,
-                            to_plain, weights_only, write_atomically)
+from .building import building, hint, place, reason
+from .checkpoint_io import (is_local, read_checkpoint, to_plain,
+                            usable_checkpoint, weights_only, write_atomically)
 from .checkpoint_match import (EXACT, FINETUNE, RESUME, MatchReport,
                                bare_model, load_weights, pretrained_weights,
-                               require, require_pretrained, require_run_state)
+                               require, require_pretrained)
 from .config_difference import classes_warning, model_warning
+from .config_values import require_values
+from .determinism import fix_workspaces, unequal_kernels
 from .distributed import (cpu_wrapper_cfg, init_process_group,
                           launched_world_size, on_cpu, without_sync_bn)
-from .errors import CheckpointError, EngineError, NonFiniteLossError
+from .errors import (CheckpointError, ConfigError, EngineError,
+                     NonFiniteLossError)
+from .failures import explain
+from .history import BoundedHistoryHook
 from .hooks import PlainCheckpointHook
 from .memory_format import apply_memory_format
 from .network_checkpoints import load_networks, require_all_networks
+from .peers import watch_peers
+from .pretrained import CheckedPretrainedInit  # noqa: F401  registers
 from .record import run_record
+from .run_state import (require_ema, require_fitting_averages,
+                        require_run_state, require_schedules)
 
 #: Key of ``checkpoint['meta']``: what else the batch stream depends on.
 _STREAM = 'data_stream'
@@ -56,14 +69,37 @@ class PanopticRunner(Runner):
     """
 
     _policy = FINETUNE
+    #: What is under way, and of what an iteration has been.
+    _under_way = 'train'
+    _begun: frozenset = frozenset()
+    # of MMEngine's runner
+    _has_loaded: bool
+    _load_from: Any
+    optim_wrapper: Any
+    param_schedulers: Any
 
     @classmethod
     def from_cfg(cls, cfg: Union[Config, dict]) -> 'PanopticRunner':
-        """Build from a config, scaled to the batch size where it asks."""
+        """Build from a config, scaled to the batch size where it asks.
+
+        Raises:
+            ConfigError: A value of the config is none that it can be, or what
+                it names cannot be built; names the key.
+        """
         cfg = cfg if isinstance(cfg, Config) else Config(cfg)
+        require_values(cfg)
+        for key in ('model', 'work_dir'):
+            if not cfg.get(key):
+                raise ConfigError(f'{cfg.filename or "The config"}: {key} is '
+                                  'not set. Set it, or give the config of a '
+                                  'whole run.')
         _make_folder(cfg.work_dir)
         world_size = launched_world_size(cfg.get('launcher', 'none'))
-        return super().from_cfg(scale_to_batch(cfg, world_size))
+        with building(cfg, 'model', 'default_hooks', 'custom_hooks',
+                      'visualizer', 'log_processor', 'env_cfg', 'randomness',
+                      'log_level', 'train_dataloader', 'val_dataloader',
+                      'test_dataloader', 'param_scheduler'):
+            return super().from_cfg(scale_to_batch(cfg, world_size))
 
     @property
     def epoch(self) -> int:
@@ -100,12 +136,28 @@ class PanopticRunner(Runner):
         if self.distributed:
             init_process_group(self.launcher, env_cfg.get('dist_cfg') or {})
         super().setup_env(env_cfg)
+        watch_peers()
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """As MMEngine's; a log that cannot be written is told once."""
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            if isinstance(handler, logging.FileHandler):
+                handler.handleError = partial(  # type: ignore[method-assign]
+                    _tell_once, handler)
+        return logger
 
     def set_randomness(self,
                        seed: Optional[int] = None,
                        diff_rank_seed: bool = False,
                        deterministic: bool = False) -> None:
-        """As MMEngine's; keeps the seed that all ranks share."""
+        """As MMEngine's; keeps the seed that all ranks share.
+
+        Raises:
+            EngineError: The environment forbids ``deterministic``.
+        """
+        if deterministic:
+            fix_workspaces()
         self.base_seed = int(sync_random_seed() if seed is None else seed)
         super().set_randomness(self.base_seed, diff_rank_seed, deterministic)
 
@@ -127,9 +179,11 @@ class PanopticRunner(Runner):
             self,
             default_hooks: Optional[Dict] = None,
             custom_hooks: Optional[List[Union[Hook, Dict]]] = None) -> None:
-        """As MMEngine's, and one that makes checkpoints plain."""
+        """As MMEngine's, one that makes checkpoints plain, and one that
+        bounds the histories in them."""
         super().register_hooks(default_hooks, custom_hooks)
         self.register_hook(PlainCheckpointHook())
+        self.register_hook(BoundedHistoryHook())
 
     def build_train_loop(self, loop: Union[BaseLoop, Dict]) -> BaseLoop:
         """As MMEngine's; refuses an epoch over an endless sampler.
@@ -137,7 +191,8 @@ class PanopticRunner(Runner):
         Raises:
             EngineError: The epoch would never end.
         """
-        built = super().build_train_loop(loop)
+        with building(self.cfg, 'train_dataloader', 'train_cfg'):
+            built = super().build_train_loop(loop)
         loader = built.dataloader
         endless = any(
             hasattr(sampler, 'start_at')
@@ -154,11 +209,57 @@ class PanopticRunner(Runner):
         if on_cpu():
             keep_freed_memory(LARGEST_IN_TRAINING)
         require_pretrained(self.cfg.get('model') or {})
-        warning = batch_size_warning(self.cfg, self.world_size)
-        if warning:
+        warnings = [batch_size_warning(self.cfg, self.world_size)]
+        if self._randomness_cfg.get('deterministic') and not on_cpu():
+            warnings.append(unequal_kernels(bare_model(self.model)))
+        for warning in filter(None, warnings):
             self.logger.warning(warning)
-        with self._loading(FINETUNE):
+        with self._loading(FINETUNE), self._starting():
             return super().train()
+
+    @contextmanager
+    def _starting(self) -> Iterator[None]:
+        """Before the first iteration is over, an error is one of the config.
+
+        Raises:
+            ConfigError: In the place of an error in the first iteration.
+        """
+        self._begun = frozenset()
+        try:
+            yield
+        except Exception as error:
+            if self._under_way in self._begun or explain(error) is not None:
+                raise
+            raise ConfigError(
+                f'{self.cfg.filename or "The config"}: the first iteration '
+                f'({self._under_way}) fails: {reason(error)}{place(error)}. '
+                f'{hint()}') from error
+
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """As MMEngine's; notes of what an iteration has been."""
+        if fn_name in ('before_train', 'before_val', 'before_test'):
+            self._under_way = fn_name[len('before_'):]
+        super().call_hook(fn_name, **kwargs)
+        if fn_name == 'after_val':
+            self._under_way = 'train'
+        elif fn_name == f'after_{self._under_way}_iter':
+            self._begun |= {self._under_way}
+
+    def build_val_loop(self, loop: Union[BaseLoop, Dict]) -> BaseLoop:
+        """As MMEngine's; its errors name the key."""
+        with building(self.cfg, 'val_dataloader', 'val_cfg', 'val_evaluator'):
+            return super().build_val_loop(loop)
+
+    def build_test_loop(self, loop: Union[BaseLoop, Dict]) -> BaseLoop:
+        """As MMEngine's; its errors name the key."""
+        with building(self.cfg, 'test_dataloader', 'test_cfg',
+                      'test_evaluator'):
+            return super().build_test_loop(loop)
+
+    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
+        """As MMEngine's; its errors name the key."""
+        with building(self.cfg, 'optim_wrapper'):
+            return super().build_optim_wrapper(optim_wrapper)
 
     def build_param_scheduler(self, scheduler: Any) -> Any:
         """As MMEngine's.
@@ -167,12 +268,33 @@ class PanopticRunner(Runner):
             EngineError: A schedule does not fit the length of the training.
         """
         try:
-            return super().build_param_scheduler(scheduler)
-        except ValueError as error:
+            with building(self.cfg, 'param_scheduler'):
+                built = super().build_param_scheduler(scheduler)
+            self._require_steps(built)
+            return built
+        except ConfigError as error:
+            cause = error.__cause__
+            if not isinstance(cause, ValueError):
+                raise
             raise EngineError(
-                f'param_scheduler does not fit the config: {error}. Set begin '
+                f'param_scheduler does not fit the config: {cause}. Set begin '
                 f'and end of its entries within train_cfg.max_iters='
-                f'{self.max_iters}.') from error
+                f'{self.max_iters}.') from cause
+
+    def _require_steps(self, schedulers: Any) -> None:
+        """Raises:
+            EngineError: A schedule counts epochs, of which there is but one.
+        """
+        if isinstance(self._train_loop, EpochBasedTrainLoop):
+            return
+        several = isinstance(schedulers, dict)
+        lists = schedulers.values() if several else [schedulers]
+        for one in (one for some in lists for one in some):
+            if one.by_epoch:
+                raise EngineError(
+                    f'param_scheduler: {type(one).__name__} counts epochs, '
+                    'the training iterations, so it would never step. Set '
+                    'by_epoch=False and its numbers in iterations.')
 
     def _init_model_weights(self) -> None:
         try:
@@ -183,12 +305,11 @@ class PanopticRunner(Runner):
                 f'Pretrained weights ({self._pretrained()}) hold python '
                 'objects, which are not loaded because they could run code '
                 f'({error}). Set it to a file of weights alone.') from None
-        except URLError as error:
-            urls = dict(pretrained_weights(self.cfg.model))
+        except CheckpointError as error:
+            keys = dict(pretrained_weights(self.cfg.model))
             raise CheckpointError(
-                f'Pretrained weights cannot be downloaded ({error.reason}): '
-                f'{self._pretrained()}. Set it to a file; to train from '
-                f'scratch set {next(iter(urls), "init_cfg")}=None.') from None
+                f'{self._pretrained()}: {error} To train from scratch set '
+                f'{next(iter(keys), "init_cfg")}=None.') from None
 
     def _pretrained(self) -> str:
         """Keys and files of pretrained weights, for messages."""
@@ -196,11 +317,11 @@ class PanopticRunner(Runner):
         return ', '.join(f'{key}.checkpoint={files[key]}' for key in files)
 
     def val(self) -> dict:
-        with self._loading(EXACT):
+        with self._loading(EXACT), self._starting():
             return super().val()
 
     def test(self) -> dict:
-        with self._loading(EXACT):
+        with self._loading(EXACT), self._starting():
             return super().test()
 
     @contextmanager
@@ -213,12 +334,24 @@ class PanopticRunner(Runner):
             self._policy = former
 
     def load_or_resume(self) -> None:
-        """As MMEngine's; finds a usable last checkpoint, on rank 0."""
+        """As MMEngine's; finds a usable last checkpoint, on rank 0.
+
+        Raises:
+            CheckpointError: There are checkpoints, and none can be read.
+        """
         if self._resume and self._load_from is None and not self._has_loaded:
-            found = [None]
+            found: list = [None, [], None]
             if is_main_process():
-                found = [latest_checkpoint(self.work_dir)]
+                try:
+                    found[:2] = usable_checkpoint(self.work_dir)
+                except CheckpointError as error:
+                    found[2] = str(error)
             broadcast_object_list(found)
+            if found[2] is not None:
+                raise CheckpointError(found[2])
+            for problem in found[1]:
+                self.logger.error(f'PASSED OVER: {problem} Training continues '
+                                  f'from the one before, {found[0]}.')
             if found[0] is None:
                 self.logger.warning(
                     f'Nothing to resume in {self.work_dir}: training starts '
@@ -248,7 +381,14 @@ class PanopticRunner(Runner):
                                        revise_keys)
         checkpoint = read_checkpoint(filename, map_location)
         if policy == RESUME:
-            require_run_state(checkpoint, filename)
+            require_run_state(checkpoint, filename, self.param_schedulers
+                              is not None)
+            self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
+            if self.param_schedulers is not None:
+                self.param_schedulers = self.build_param_scheduler(
+                    self.param_schedulers)
+                require_schedules(checkpoint['param_schedulers'],
+                                  self.param_schedulers, filename)
             self._check_stream(checkpoint, filename)
             self._check_averages(checkpoint, filename)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
@@ -278,7 +418,7 @@ class PanopticRunner(Runner):
         warnings = (
             # test-time augmentation wraps the model
             model_warning(
-                meta.get('cfg') or '', model.get('module', model), filename),
+                meta.get('cfg'), model.get('module', model), filename),
             classes_warning(
                 meta.get('dataset_meta'), getattr(data, 'metainfo', None),
                 filename))
@@ -312,12 +452,15 @@ class PanopticRunner(Runner):
                 super().resume(filename, *args, **kwargs)
             except EngineError:
                 raise
-            except (ValueError, KeyError, IndexError) as error:
+            except (ValueError, LookupError, TypeError, AttributeError,
+                    AssertionError) as error:
                 raise CheckpointError(
                     f'Checkpoint {filename}: its optimizer or schedule does '
                     f'not fit the config ({error}). Resume with the config '
                     'that wrote it, or use it as load_from to fine-tune.'
                 ) from error
+        if self.iter:
+            require_fitting_averages(self.optim_wrapper, filename)
         if self.iter >= self.max_iters:
             self.logger.warning(f'{filename} is from iteration {self.iter} of '
                                 f'{self.max_iters}: nothing is left to train.')
@@ -407,6 +550,8 @@ class PanopticRunner(Runner):
             for key, pair in shapes.items() if pair[0] != pair[1]
         }
         require(MatchReport(mismatched=different), RESUME, filename)
+        require_ema(checkpoint['ema_state_dict'], bare_model(self.model),
+                    filename)
 
     def _check_stream(self, checkpoint: dict, filename: str) -> None:
         meta = checkpoint['meta']
@@ -429,6 +574,17 @@ class PanopticRunner(Runner):
         if metainfo is not None and to_plain(metainfo) == meta.get(
                 'dataset_meta'):
             meta['dataset_meta'] = metainfo
+
+
+def _tell_once(handler: logging.FileHandler,
+               record: logging.LogRecord) -> None:
+    """In the place of a traceback for each line; the run goes on."""
+    reason = sys.exc_info()[1]
+    if getattr(handler, 'told', None) != str(reason):
+        setattr(handler, 'told', str(reason))
+        print(
+            f'{handler.baseFilename}: lines of the log are lost ({reason}).',
+            file=sys.stderr)
 
 
 def _make_folder(path: str) -> None:

@@ -44,7 +44,8 @@ class ResumableInfiniteSampler(Sampler):
         self.seed = sync_random_seed() if seed is None else int(seed)
         self.rank, self.world_size = get_dist_info()
         self.size = len(dataset)
-        self.start, self.stop = 0, None
+        self.start = 0
+        self.stop: Optional[int] = None
 
     def start_at(self,
                  draw: int,
@@ -128,7 +129,7 @@ class ClassUniformInfiniteSampler(ResumableInfiniteSampler):
                              'Leave shuffle out, or take '
                              'ResumableInfiniteSampler.')
         self._images: Optional[Dict[int, np.ndarray]] = None
-        self._pass: Tuple[Optional[int], Any] = (None, None)
+        self._pass: Tuple[Any, Any] = (None, None)
 
     @property
     def images(self) -> Dict[int, np.ndarray]:
@@ -245,7 +246,8 @@ class ResumableAspectRatioBatchSampler(BatchSampler):
                             "dict(type='ResumableInfiniteSampler'), but got "
                             f'{type(sampler).__name__}.')
         super().__init__(sampler, batch_size, drop_last)
-        self.start, self.stop = 0, None
+        self.start = 0
+        self.stop: Optional[int] = None
         self._flags: Optional[np.ndarray] = None
 
     def start_at(self,

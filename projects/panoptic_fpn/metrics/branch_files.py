@@ -58,7 +58,7 @@ class BranchFile:
 
     def to_bytes(self) -> bytes:
         counts = [rle['counts'] for rle in self.rles]
-        arrays = dict(
+        arrays: Dict[str, Any] = dict(
             image_id=np.array(json.dumps(self.image_id)),
             boxes=self.boxes,
             scores=self.scores,
@@ -120,7 +120,7 @@ class PanopticBranchWriter(PerImageMetric):
     def __init__(self,
                  folder: str,
                  thresholds: Optional[Dict] = None,
-                 **kwargs) -> None:
+                 **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.folder = Path(folder)
         self.thresholds = dict(thresholds or {})

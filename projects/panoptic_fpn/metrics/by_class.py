@@ -5,13 +5,13 @@ the evaluator merges them for ``metrics.json``. Units are those of the flat
 scores: PQ and IoU in percent, AP as a fraction; NaN where there is nothing to
 judge.
 """
-from typing import Any, Dict, Iterable, Sequence
+from typing import Any, Dict, Iterable, Mapping, Sequence
 
 ByClass = Dict[str, Dict[str, float]]
 
 
-def scores_by_class(names: Sequence[str], columns: Dict[str,
-                                                        Sequence]) -> ByClass:
+def scores_by_class(names: Sequence[str],
+                    columns: Mapping[str, Iterable[float]]) -> ByClass:
     """Columns of scores as one dict for each class.
 
     Args:

@@ -19,7 +19,7 @@ In one case the script stops with an IndexError: a class with instances, all
 missed, and with predictions that are all forgiven. Its AP is 0 here.
 """
 from dataclasses import dataclass, fields
-from typing import Sequence
+from typing import Sequence, Union
 
 import numpy as np
 
@@ -55,20 +55,22 @@ class InstanceOverlaps:
     common: np.ndarray
 
 
-def image_overlaps(gt: np.ndarray, groups: Sequence[int], num_things: int,
-                   void: int, labels: np.ndarray, scores: np.ndarray,
-                   masks: Sequence[np.ndarray]) -> InstanceOverlaps:
+def image_overlaps(
+        gt: np.ndarray, groups: Union[np.ndarray, Sequence[int]],
+        num_things: int, void: int, labels: np.ndarray, scores: np.ndarray,
+        masks: Union[np.ndarray, Sequence[np.ndarray]]) -> InstanceOverlaps:
     """Overlaps in one image; looks at each mask's window only.
 
     Args:
         gt (np.ndarray): (h, w) of ``label + 1000 * number``.
-        groups (Sequence[int]): Codes of groups (crowd).
+        groups (np.ndarray | Sequence[int]): Codes of groups (crowd).
         num_things (int): T; labels below it are things.
         void (int): Code of void. The label with a number is an instance of a
             class that is not evaluated, where nothing is forgiven.
         labels (np.ndarray): (n, ), 0..T-1.
         scores (np.ndarray): (n, ).
-        masks (Sequence[np.ndarray]): n masks (h, w); they may overlap.
+        masks (np.ndarray | Sequence[np.ndarray]): n masks (h, w); they may
+            overlap.
     """
     codes, areas, index = index_map(gt)
     common = np.zeros((len(masks), len(codes)), dtype=np.int64)

@@ -8,7 +8,7 @@ Out   mAP and AP@50, fractions
 
 See ``cityscapes_ap`` for the protocol.
 """
-from typing import Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 from mmdet.registry import METRICS
@@ -21,9 +21,9 @@ from .cityscapes_ap import image_overlaps, instance_ap, join_overlaps
 from .cityscapes_results import (instance_files, instances_folder,
                                  write_instances)
 from .per_image import (Row, check_same_shape, check_thing_labels,
-                        format_classwise, image_name, plain_id,
-                        require_all_instances, to_array)
-from .result_files import NO_TRUTH, WritingMetric
+                        format_classwise, image_name, require_all_instances,
+                        to_array)
+from .result_files import NO_TRUTH, WritingMetric, file_part
 from .semantic_iou import mean_of_known
 
 
@@ -59,6 +59,7 @@ class CityscapesInstanceAPMetric(WritingMetric):
         self.classwise = classwise
 
     def folder(self) -> str:
+        assert self.outfile_prefix is not None  # else nothing is written
         return instances_folder(self.outfile_prefix)
 
     def check_model(self, model: nn.Module) -> None:
@@ -72,7 +73,8 @@ class CityscapesInstanceAPMetric(WritingMetric):
             PanopticError: A label is no thing, masks are missing or have not
                 the image's size, or there is nothing to compare with.
         """
-        space, row = self.space, {}
+        space = self.space
+        row: Dict[str, Any] = {}
         labels, scores, masks = self._predictions(sample)
         if not self.format_only:
             gt, codes, crowd = self.ground_truth(sample, NO_TRUTH)
@@ -85,7 +87,8 @@ class CityscapesInstanceAPMetric(WritingMetric):
         if self.outfile_prefix is not None:
             ids = [space.category_ids[label] for label in labels]
             row['num_masks'] = write_instances(self.outfile_prefix,
-                                               plain_id(sample['img_id']), ids,
+                                               file_part(sample['img_id']),
+                                               ids,
                                                scores, masks)
         return row
 

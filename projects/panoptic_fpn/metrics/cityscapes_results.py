@@ -10,7 +10,7 @@ CITYSCAPES_RESULTS, by itself: the scripts search it for names that begin with
 ID, and would take a mask for a semantic map.
 """
 from pathlib import Path
-from typing import List, Sequence
+from typing import List, Sequence, Union
 
 import numpy as np
 
@@ -37,8 +37,8 @@ def semantic_file(image_id: ImageId) -> str:
 
 
 def write_instances(prefix: str, image_id: ImageId, ids: Sequence[int],
-                    scores: Sequence[float],
-                    masks: Sequence[np.ndarray]) -> int:
+                    scores: Union[np.ndarray, Sequence[float]],
+                    masks: Union[np.ndarray, Sequence[np.ndarray]]) -> int:
     """Write the instances of one image, also where there are none.
 
     Masks of an earlier export of the image that are not replaced are
@@ -48,9 +48,10 @@ def write_instances(prefix: str, image_id: ImageId, ids: Sequence[int],
         prefix (str): Folder and first part of the names of all files.
         image_id (int | str): The image.
         ids (Sequence[int]): n ids of the label table.
-        scores (Sequence[float]): n confidences; they read back exactly.
-        masks (Sequence[np.ndarray]): n masks (h, w); those without a pixel
-            are left out.
+        scores (np.ndarray | Sequence[float]): n confidences; they read back
+            exactly.
+        masks (np.ndarray | Sequence[np.ndarray]): n masks (h, w); those
+            without a pixel are left out.
 
     Returns:
         int: Number of masks.

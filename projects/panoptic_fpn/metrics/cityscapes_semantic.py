@@ -15,7 +15,7 @@ among its numbers; see ``semantic_iou``):
   size of its class; groups have no weight, false positives have weight 1;
 - a category's iIoU takes any class of the category for right.
 """
-from typing import Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
 import numpy as np
 from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling
@@ -30,8 +30,8 @@ from ..labels import LabelSpace
 from .by_class import scores_by_class
 from .cityscapes_results import semantic_file, semantic_folder, write_semantic
 from .per_image import (CodeError, Row, check_same_shape, format_classwise,
-                        image_name, labels_of_codes, plain_id, to_plane)
-from .result_files import NO_TRUTH, WritingMetric
+                        image_name, labels_of_codes, to_plane)
+from .result_files import NO_TRUTH, WritingMetric, file_part
 from .semantic_iou import code_counts, mean_of_known, sum_rows
 
 #: Rows of the weighted pixels of instances.
@@ -56,15 +56,17 @@ def category_labels(space: LabelSpace) -> Dict[str, List[int]]:
     return {name: groups[name] for name in category2labels if name in groups}
 
 
-def image_counts(codes: np.ndarray, counts: np.ndarray, crowd: Sequence[int],
-                 groups: Mapping[str, Sequence[int]],
+def image_counts(codes: np.ndarray, counts: np.ndarray,
+                 crowd: Union[np.ndarray,
+                              Sequence[int]], groups: Mapping[str,
+                                                              Sequence[int]],
                  sizes: np.ndarray) -> Dict[str, np.ndarray]:
     """Row of one image.
 
     Args:
         codes (np.ndarray): (G, ) codes of the ground truth.
         counts (np.ndarray): int64 (G, C), pixels by predicted label.
-        crowd (Sequence[int]): Codes of groups.
+        crowd (np.ndarray | Sequence[int]): Codes of groups.
         groups (Mapping): Category -> labels.
         sizes (np.ndarray): (T, ), see :func:`average_sizes`.
 
@@ -96,9 +98,8 @@ def ratio(right: np.ndarray, wrong: np.ndarray) -> np.ndarray:
         right, total, out=np.full(total.shape, np.nan), where=total > 0)
 
 
-def cityscapes_scores(
-        confusion: np.ndarray, weighted: np.ndarray,
-        groups: Mapping[str, Sequence[int]]) -> Dict[str, np.ndarray]:
+def cityscapes_scores(confusion: np.ndarray, weighted: np.ndarray,
+                      groups: Mapping[str, Sequence[int]]) -> Dict[str, Any]:
     """Scores of rows summed over images.
 
     Args:
@@ -207,6 +208,7 @@ class CityscapesSemanticIoUMetric(WritingMetric):
                 'test_evaluator.')
 
     def folder(self) -> str:
+        assert self.outfile_prefix is not None  # else nothing is written
         return semantic_folder(self.outfile_prefix)
 
     def image_row(self, sample: Dict) -> Dict[str, np.ndarray]:
@@ -221,7 +223,7 @@ class CityscapesSemanticIoUMetric(WritingMetric):
         if field.get('predict_things') is False:
             raise PanopticError(self._no_things())
         pred = to_plane(field['sem_seg'])
-        row = {}
+        row: Dict[str, np.ndarray] = {}
         try:
             if not self.format_only:
                 row = self._counts(sample, pred)
@@ -234,11 +236,11 @@ class CityscapesSemanticIoUMetric(WritingMetric):
                 'and predict_things of the model.') from None
         if self.outfile_prefix is not None:
             ids = np.array(space.category_ids, dtype=np.uint8)
-            write_semantic(self.outfile_prefix, plain_id(sample['img_id']),
+            write_semantic(self.outfile_prefix, file_part(sample['img_id']),
                            ids[pred])
         return row
 
-    def _counts(self, sample: Dict, pred: np.ndarray) -> Dict:
+    def _counts(self, sample: Dict, pred: np.ndarray) -> Dict[str, np.ndarray]:
         gt, codes, crowd = self.ground_truth(sample, NO_TRUTH)
         check_same_shape(sample, self.prediction, pred.shape, gt.shape)
         num_classes = self.space.num_classes

@@ -9,7 +9,7 @@ compiled code; its precision and recall are the same to the last bit, which
 the tests hold. The scores are pycocotools' means of them in both cases.
 """
 from importlib.util import find_spec
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 from mmdet.datasets.api_wrappers import COCO
@@ -48,37 +48,6 @@ def choose_backend(name: Optional[str] = None) -> str:
     return name
 
 
-def list_detections(results: Sequence[Dict], cat_ids: Sequence[int],
-                    iou_type: str) -> List[Dict]:
-    """Detections as in a COCO results JSON.
-
-    Args:
-        results (Sequence[dict]): Of each image ``img_id``, ``bboxes`` (n, 4)
-            as x1, y1, x2, y2, ``scores`` (n, ), ``labels`` (n, ) and, for
-            'segm', ``masks``, n RLEs.
-        cat_ids (Sequence[int]): Category id of each label.
-        iou_type (str): 'bbox' or 'segm'. Areas are those of what is judged,
-            so an entry has either its box or its mask.
-    """
-    found = []
-    for result in results:
-        boxes = np.array(result['bboxes'], dtype=np.float64).reshape(-1, 4)
-        boxes[:, 2:] -= boxes[:, :2]
-        if iou_type == 'bbox':
-            shapes = [dict(bbox=box) for box in boxes.tolist()]
-        else:
-            shapes = [dict(segmentation=as_text(m)) for m in result['masks']]
-        found += [
-            dict(
-                shape,
-                image_id=result['img_id'],
-                category_id=cat_ids[label],
-                score=score) for shape, label, score in
-            zip(shapes, result['labels'].tolist(), result['scores'].tolist())
-        ]
-    return found
-
-
 def as_text(rle: Dict) -> Dict:
     """A compressed RLE as JSON holds it."""
     counts = rle['counts']
@@ -93,7 +62,8 @@ def coco_evaluation(truth: COCO, found: List[Dict], iou_type: str,
 
     Args:
         truth (COCO): Index of the ground truth.
-        found (list[dict]): See :func:`list_detections`.
+        found (list[dict]): Detections as in a COCO results JSON; an entry has
+            either its box or its mask, as areas are those of what is judged.
         iou_type (str): 'bbox' or 'segm'.
         backend (str): One of ``BACKENDS``.
         params: Attributes of pycocotools' ``Params``: ``imgIds``, ``catIds``,
@@ -102,7 +72,7 @@ def coco_evaluation(truth: COCO, found: List[Dict], iou_type: str,
     Returns:
         COCOeval: With ``stats`` and ``eval``.
     """
-    if backend == 'hotcoco' and has_plain_ids(truth):
+    if backend == 'hotcoco' and has_plain_ids(truth.dataset['annotations']):
         judged = HotCOCOeval(truth, found, iou_type)
     else:
         judged = COCOeval(truth, truth.loadRes(found), iou_type)
@@ -114,11 +84,67 @@ def coco_evaluation(truth: COCO, found: List[Dict], iou_type: str,
     return judged
 
 
-def has_plain_ids(truth: COCO) -> bool:
+class Part(NamedTuple):
+    """Some classes, and all there is of them.
+
+    Attributes:
+        truth (COCO): Index of their ground truth.
+        found (list[dict]): Their detections, as in a COCO results JSON.
+        image_ids (Sequence): Images to evaluate, at least those where the
+            ground truth or the detections have one of the classes.
+        category_ids (Sequence): The classes.
+    """
+    truth: COCO
+    found: List[Dict]
+    image_ids: Sequence
+    category_ids: Sequence
+
+
+def evaluate_parts(parts: Iterable[Part], iou_type: str, backend: str,
+                   **params: Any) -> COCOeval:
+    """Evaluate classes part by part, with the numbers of all at once.
+
+    No class has an influence on another one, and neither has an image on
+    classes that do not occur in it. So the memory is that of one part.
+
+    Args:
+        parts (Iterable[Part]): The ids of their categories ascend, also from
+            part to part. Each is dropped before the next one is asked for.
+        iou_type, backend, params: As for :func:`coco_evaluation`.
+
+    Returns:
+        COCOeval: With ``stats`` and the ``eval`` of all classes.
+    """
+    whole = COCOeval(iouType=iou_type)
+    precision, recall, category_ids = [], [], []
+    for part in parts:
+        judged = coco_evaluation(
+            part.truth,
+            part.found,
+            iou_type,
+            backend,
+            imgIds=part.image_ids,
+            catIds=part.category_ids,
+            **params)
+        precision.append(judged.eval['precision'])
+        recall.append(judged.eval['recall'])
+        category_ids += judged.params.catIds
+        whole.params = judged.params
+        del part, judged
+    whole.params.catIds = category_ids
+    # (overlaps, recalls, classes, areas, numbers of detections)
+    whole.eval = dict(
+        precision=np.concatenate(precision, axis=2),
+        recall=np.concatenate(recall, axis=1))
+    whole.summarize()
+    return whole
+
+
+def has_plain_ids(annotations: Sequence[Dict]) -> bool:
     """Whether pycocotools gives each annotation its own due: it takes the id
     0 for 'unmatched' and the last of several equal ids for all of them."""
-    ids = {ann['id'] for ann in truth.dataset['annotations']}
-    return 0 not in ids and len(ids) == len(truth.dataset['annotations'])
+    ids = {ann['id'] for ann in annotations}
+    return 0 not in ids and len(ids) == len(annotations)
 
 
 class HotCOCOeval(COCOeval):
@@ -156,6 +182,7 @@ class HotCOCOeval(COCOeval):
             for axis in (params.iouThrs, params.recThrs, params.catIds,
                          params.areaRng, params.maxDets)
         ]
+        assert judged.eval is not None  # it was accumulated
         precision, recall = (
             np.array(judged.eval[key]) for key in ('precision', 'recall'))
         self.eval = dict(
@@ -187,8 +214,8 @@ class HotCOCOeval(COCOeval):
             }
             # that of masks is counted from masks
             kept['bbox'] = (
-                ann['bbox']
-                if iou_type == 'bbox' else ann.get('bbox', [0, 0, 0, 0]))
+                ann['bbox'] if iou_type == 'bbox' else ann.get(
+                    'bbox', [0, 0, 0, 0]))
             if iou_type == 'segm':
                 kept['segmentation'] = as_text(coco.annToRLE(ann))
             judged.append(kept)

@@ -10,14 +10,14 @@ Boxes are (x, y, width, height) in pixels.
 """
 import json
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from ..errors import PanopticError
 from ..labels import id_to_rgb
-from .per_image import check_labels, labels_of_codes, plain_id
-from .result_files import write_image, write_result
+from .per_image import check_labels, labels_of_codes
+from .result_files import file_part, write_image, write_result
 from .runs import index_values, joint_runs, segment_boxes
 
 
@@ -30,7 +30,7 @@ def png_name(sample: Dict, template: Optional[str] = None) -> str:
         template (str, optional): The name instead, with '{img_id}' in it.
     """
     if template is not None:
-        return template.format(img_id=plain_id(sample['img_id']))
+        return template.format(img_id=file_part(sample['img_id']))
     annotated = sample.get('seg_map_path')
     if annotated:
         return Path(annotated).name
@@ -114,7 +114,7 @@ def write_json(annotations: List[Dict], prefix: str) -> str:
         PanopticError: Two images share the name of a PNG, or the file cannot
             be written.
     """
-    image_of = {}
+    image_of: Dict[str, Any] = {}
     for entry in annotations:
         name = entry['file_name']
         other = image_of.setdefault(name, entry['image_id'])

@@ -30,7 +30,7 @@ class Block:
 
     def cells(self, metrics: Mapping, height: int) -> List[Tuple[str, ...]]:
         """Texts, padded to ``height`` rows below the head."""
-        rows = [(row[0], *(cell(metrics, key) for key in row[1:]))
+        rows = [(row[0] or '', *(cell(metrics, key) for key in row[1:]))
                 for row in self.rows]
         empty = [('', ) * len(self.head)] * (height - len(rows))
         return [self.head, *rows, *empty]

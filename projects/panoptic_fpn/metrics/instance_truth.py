@@ -3,15 +3,19 @@
 Boxes are (x, y, width, height) in pixels, areas are pixels of the mask (not of
 the box), RLE is COCO's, crowd things have ``iscrowd`` = 1.
 """
-from typing import Dict, List, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Set
 
 import numpy as np
 from mmdet.datasets.api_wrappers import COCO
 
 from ..errors import PanopticError
-from ..labels import LabelSpace
+from ..files import parse_json, read_bytes
+from ..labels import LabelSpace, is_whole, short
+from .coco_ap import has_plain_ids
+from .instance_rows import Table, instance_entries
 from .per_image import ImageId, Row, labels_of_codes
 from .runs import encode_segments, segment_boxes
+from .segmentations import find_segmentation_fault
 
 
 class GroundTruth(COCO):
@@ -72,28 +76,60 @@ def instance_truth(segments: np.ndarray, codes: np.ndarray, crowd: np.ndarray,
     return truth
 
 
-def derived_dataset(rows: Sequence[Row], space: LabelSpace) -> Dict:
-    """Instances JSON, as a dict, of the rows' ground truth."""
-    images, annotations = [], []
-    for image_id, row in rows:
-        images.append(
-            dict(
-                id=image_id,
-                height=row['height'],
-                width=row['width'],
-                file_name=''))
-        for truth in row.get('truth', []):
-            # From 1: COCOeval takes 0 for 'unmatched'.
-            annotations.append(
-                dict(
-                    truth,
-                    id=len(annotations) + 1,
-                    image_id=image_id,
-                    category_id=space.category_ids[truth['label']]))
-    categories = [
-        dict(id=c.id, name=c.name) for c in space.categories[:space.num_things]
-    ]
-    return dict(images=images, annotations=annotations, categories=categories)
+class DerivedTruth:
+    """Ground truth of the rows themselves.
+
+    Args:
+        rows (Sequence[tuple]): Image ids and rows.
+        category_ids (Sequence): Of each thing.
+    """
+
+    #: Whether classes can be judged apart.
+    separable = True
+
+    def __init__(self, rows: Sequence[Row], category_ids: Sequence) -> None:
+        self._ids = [image_id for image_id, _ in rows]
+        self._category_ids = category_ids
+        self._table = Table([row.truth for _, row in rows],
+                            [(row.height, row.width) for _, row in rows])
+
+    def annotations(self, labels: Sequence[int]) -> List[Dict]:
+        """Of all images, those of some classes."""
+        chosen = np.flatnonzero(np.isin(self._table.labels, labels))
+        return instance_entries(self._table, chosen, self._ids,
+                                self._category_ids)
+
+
+class NamedTruth:
+    """Ground truth of an instances JSON.
+
+    Args:
+        rows (Sequence[tuple]): Image ids and rows.
+        category_ids (Sequence): Of each thing, in that JSON.
+        annotations (Sequence[dict]): Of that JSON.
+
+    Attributes:
+        separable (bool): Whether classes can be judged apart: not where
+            pycocotools mixes annotations up by their ids.
+    """
+
+    def __init__(self, rows: Sequence[Row], category_ids: Sequence,
+                 annotations: Sequence[Dict]) -> None:
+        self.separable = has_plain_ids(annotations)
+        self._category_ids = category_ids
+        evaluated = {image_id for image_id, _ in rows}
+        self._by_category: Dict = {}
+        for ann in annotations:
+            if ann['image_id'] in evaluated:
+                self._by_category.setdefault(ann['category_id'],
+                                             []).append(ann)
+
+    def annotations(self, labels: Sequence[int]) -> List[Dict]:
+        """Of the evaluated images, those of some classes."""
+        return [
+            ann for label in labels
+            for ann in self._by_category.get(self._category_ids[label], [])
+        ]
 
 
 def thing_category_ids(space: LabelSpace, categories: Sequence[Dict],
@@ -108,7 +144,7 @@ def thing_category_ids(space: LabelSpace, categories: Sequence[Dict],
     Raises:
         PanopticError: A thing class is missing, or two have one name.
     """
-    ids = {}
+    ids: Dict[str, List] = {}
     for category in categories:
         ids.setdefault(category['name'], []).append(category['id'])
     wrong = [n for n in space.thing_names if len(ids.get(n, [])) != 1]
@@ -118,6 +154,77 @@ def thing_category_ids(space: LabelSpace, categories: Sequence[Dict],
             'exactly once. Use the instances file of the same classes, or '
             'leave ann_file out to derive the ground truth.')
     return [ids[name][0] for name in space.thing_names]
+
+
+def read_instances(path: str, backend_args: Optional[dict],
+                   masks: bool) -> Dict:
+    """A COCO instances JSON whose values can be evaluated.
+
+    Args:
+        path (str): The file.
+        backend_args (dict, optional): Of mmengine's fileio.
+        masks (bool): Whether masks are, not boxes alone.
+
+    Raises:
+        PanopticError: It cannot be read, or an entry has a value that
+            pycocotools would stop at or count wrongly.
+    """
+    content = parse_json(read_bytes(path, 'instances JSON', backend_args),
+                         path)
+    known = {}
+    for key in ('images', 'categories', 'annotations'):
+        entries = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(entries, list):
+            raise PanopticError(f'no list "{key}" at the top level')
+        for entry in entries:
+            if not isinstance(entry, dict) or not _is_id(entry.get('id')):
+                raise PanopticError(f'"{key}" lists {short(entry)}, which has '
+                                    'no id, a whole number or a string')
+        known[key] = {entry['id'] for entry in entries}
+        if key != 'annotations' and len(known[key]) < len(entries):
+            raise PanopticError(f'two entries of "{key}" share an id')
+    sizes = {}
+    for image in content['images']:
+        sides = sizes[image['id']] = image.get('height'), image.get('width')
+        if not all(n is None or is_whole(n) and n > 0 for n in sides):
+            raise PanopticError(f'image id={short(image["id"])} has (height, '
+                                f'width)={short(sides)}')
+    for category in content['categories']:
+        if not isinstance(category.get('name'), str):
+            raise PanopticError(f'category {short(category)} has no name')
+    for note in content['annotations']:
+        fault = _annotation_fault(note, known)
+        if masks and fault is None:
+            fault = find_segmentation_fault(
+                note.get('segmentation'), sizes[note['image_id']])
+        if fault is not None:
+            raise PanopticError(f'annotation id={short(note["id"])}: {fault}')
+    return content
+
+
+def _is_id(value: Any) -> bool:
+    return is_whole(value) or isinstance(value, str)
+
+
+def _annotation_fault(note: Dict, known: Dict[str, Set]) -> Optional[str]:
+    """What keeps an annotation from being evaluated."""
+    for key, ids in (('image_id', 'images'), ('category_id', 'categories')):
+        if not _is_id(note.get(key)) or note[key] not in known[ids]:
+            return f'has {key}={short(note.get(key))}, none of "{ids}"'
+    if note.get('iscrowd') not in (0, 1):
+        return f'has iscrowd={short(note.get("iscrowd"))}, neither 0 nor 1'
+    if not _is_number(note.get('area')) or note['area'] < 0:
+        return f'has area={short(note.get("area"))}, no number of pixels'
+    box = note.get('bbox')
+    if not isinstance(box, list) or len(box) != 4 or not all(
+            map(_is_number, box)) or min(box[2:]) < 0:
+        return f'has bbox={short(box)}, no [x, y, width, height]'
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(
+        value, bool) and abs(value) < 2**53
 
 
 def check_id_types(ids: Sequence[ImageId]) -> None:
@@ -154,7 +261,7 @@ def check_images(rows: Sequence[Row], images: Sequence[Dict],
                 f'set; the first id there is {next(iter(known), None)!r}. Use '
                 'the instances file of the same images, or leave ann_file out '
                 'to derive the ground truth.')
-        size = row['height'], row['width']
+        size = row.height, row.width
         stated = tuple(
             image.get(k, n) for k, n in zip(('height', 'width'), size))
         if stated != size:

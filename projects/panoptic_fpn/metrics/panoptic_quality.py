@@ -16,7 +16,7 @@ The numbers are those of panopticapi, its peculiarities included:
 
 Areas are counted in the map, never read from the JSON.
 """
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 from mmdet.registry import METRICS
@@ -126,22 +126,22 @@ def match_segments(gt: np.ndarray, gt_codes: np.ndarray, gt_labels: np.ndarray,
     comparable &= gt_labels[:, None] == labels
     iou = np.zeros(inside.shape)
     np.divide(inside, union, out=iou, where=comparable)
-    pairs = np.nonzero(iou > 0.5)
+    true, predicted = np.nonzero(iou > 0.5)
 
     missed = ~crowd
-    missed[pairs[0]] = False
+    missed[true] = False
 
     # Later crowd segments of a label replace earlier ones, as in panopticapi.
     last_crowd = {int(gt_labels[g]): g for g in np.flatnonzero(crowd)}
     spurious = real.copy()
-    spurious[pairs[1]] = False
+    spurious[predicted] = False
     for p in np.flatnonzero(spurious):
         forgiven = on_void[p]
         if int(labels[p]) in last_crowd:
             forgiven = forgiven + inside[last_crowd[int(labels[p])], p]
         spurious[p] = forgiven / areas[p] <= 0.5
-    return Matching(pred_codes, areas, inside, union, pairs, iou[pairs],
-                    missed, spurious)
+    return Matching(pred_codes, areas, inside, union, (true, predicted),
+                    iou[true, predicted], missed, spurious)
 
 
 def panoptic_counts(gt: np.ndarray, gt_codes: np.ndarray,
@@ -281,7 +281,8 @@ class PanopticQualityMetric(WritingMetric):
 
     def image_row(self, sample: Dict) -> Dict:
         """Counts of the classes that occur, and what the JSON lists."""
-        space, row = self.space, {}
+        space = self.space
+        row: Dict[str, Any] = {}
         pred = to_plane(sample[self.prediction]['sem_seg'])
         try:
             if not self.format_only:
@@ -310,7 +311,7 @@ class PanopticQualityMetric(WritingMetric):
     def compute(self, rows: List[Row]) -> Dict[str, float]:
         """Write the JSON where asked for; scores of the summed counts."""
         if self.outfile_prefix is not None:
-            self._write_json(rows)
+            self._write_json(rows, self.outfile_prefix)
         if self.format_only:
             return {}
         space = self.space
@@ -333,13 +334,13 @@ class PanopticQualityMetric(WritingMetric):
             scores.update(PQ=np.nan, SQ=np.nan, RQ=np.nan)
         return scores
 
-    def _write_json(self, rows: List[Row]) -> None:
+    def _write_json(self, rows: List[Row], prefix: str) -> None:
         """List the PNGs of all images."""
         annotations = [
             dict(image_id=image_id, **row['annotation'])
             for image_id, row in rows
         ]
-        path = write_json(annotations, self.outfile_prefix)
+        path = write_json(annotations, prefix)
         print_log(f'Panoptic results are in {path}.', logger='current')
         self.finish_folder([entry['file_name'] for entry in annotations])
 

@@ -3,20 +3,21 @@
 ``BaseMetric`` interleaves the ranks' results and cuts the list at the size of
 the data set, which keeps the padding of a distributed sampler, and loses real
 images, as soon as ranks do not hold them in turns; its default also asks for
-a directory that all ranks see. Here the rows are gathered as objects (over
-gloo or nccl), rows of an image that was seen twice are dropped by image id,
-and the rest is summed in the order of the ids: one process and many give the
-same bits.
+a directory that all ranks see. Here the first process gathers the rows as
+objects (over gloo or nccl), a part at a time; rows of an image that was seen
+twice are dropped by image id, and the rest is summed in the order of the ids:
+one process and many give the same bits.
 """
 import logging
 from itertools import chain
 from operator import index
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import (Any, Dict, Iterable, List, Mapping, Optional, Sequence,
+                    Tuple, Union)
 
 import numpy as np
 import torch
 from mmengine.dist import (all_gather_object, broadcast_object_list,
-                           is_main_process)
+                           gather_object, get_world_size, is_main_process)
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from torch import nn
@@ -26,6 +27,10 @@ from ..labels import INSTANCE_OFFSET, LabelSpace
 
 ImageId = Union[int, str]
 Row = Tuple[ImageId, Any]
+
+#: Rows that a process sends at once: pickled ones of all processes, and their
+#: copies, need not fit into memory beside what is gathered.
+SENT = 256
 
 
 class CodeError(PanopticError):
@@ -43,11 +48,38 @@ def unique_rows(rows: Sequence[Row]) -> List[Row]:
     Args:
         rows (Sequence[tuple]): (image id, anything), in any order.
     """
-    first = {}
+    first: Dict[ImageId, Any] = {}
     for image_id, row in rows:
         first.setdefault(image_id, row)
     order = sorted(first, key=lambda i: (isinstance(i, str), i))
     return [(i, first[i]) for i in order]
+
+
+def gather_rows(rows: List[Row]) -> List[Row]:
+    """Rows of all processes, one process after the other.
+
+    Args:
+        rows (list[tuple]): Of this process; emptied on all but the first.
+
+    Returns:
+        list[tuple]: All on the first process, none on the others.
+    """
+    longest = max(all_gather_object(len(rows)))
+    if get_world_size() == 1:
+        return list(rows)
+    gathered: List[List[Row]] = [[] for _ in range(get_world_size())]
+    for _ in range(0, longest, SENT):
+        # the first one has its own already
+        sent = [] if is_main_process() else rows[:SENT]
+        parts = gather_object(sent)
+        if is_main_process():
+            for whole, part in zip(gathered, parts):
+                whole += part
+        else:
+            del rows[:SENT]
+    if is_main_process():
+        gathered[0] = rows
+    return list(chain(*gathered))
 
 
 def image_name(sample: Dict) -> str:
@@ -215,7 +247,8 @@ class PerImageMetric(BaseMetric):
         return self.compute(results)
 
     def evaluate(self, size: int) -> Dict[str, float]:
-        """Gather the rows of all processes and compute the scores.
+        """Gather the rows of all processes on the first one, which computes
+        the scores.
 
         Args:
             size (int): Number of images of the data set.
@@ -226,10 +259,13 @@ class PerImageMetric(BaseMetric):
         Raises:
             PanopticError: On every process, what the first one could not
                 compute or write.
+            Exception: Any other error passes through on the first process;
+                the others have it as a PanopticError.
         """
-        rows = unique_rows(list(chain(*all_gather_object(self.results))))
+        rows = unique_rows(gather_rows(self.results))
         self.results.clear()
-        outcome = [None, None]
+        outcome: List[Any] = [None, None]  # scores, failure
+        own: Optional[Exception] = None
         if is_main_process():
             if len(rows) != size:
                 print_log(
@@ -239,11 +275,13 @@ class PerImageMetric(BaseMetric):
                     level=logging.WARNING)
             try:
                 outcome[0] = self._prefixed(self.compute_metrics(rows))
-            except PanopticError as error:
+            except Exception as error:
                 # for all processes: the others would wait for scores
-                outcome[1] = str(error)
+                own, outcome[1] = error, told(error)
         broadcast_object_list(outcome)
         scores, failure = outcome
+        if own is not None:
+            raise own
         if failure is not None:
             raise PanopticError(failure)
         return scores
@@ -279,6 +317,13 @@ class PerImageMetric(BaseMetric):
                 np.isin(codes, np.asarray(sample['crowd_codes'])))
 
 
+def told(error: Exception) -> str:
+    """What the other processes are told of an error of the first one."""
+    if isinstance(error, PanopticError):
+        return str(error)
+    return f'The first process failed with {type(error).__name__}: {error}'
+
+
 def labels_of_codes(codes: np.ndarray) -> np.ndarray:
     """Labels of panoptic codes ``label + 1000 * number``."""
     return codes % INSTANCE_OFFSET
@@ -305,7 +350,7 @@ def check_labels(codes: np.ndarray, num_classes: int, void: int) -> None:
 
 
 def format_classwise(title: str, names: Sequence[str],
-                     columns: Dict[str, Sequence[float]]) -> str:
+                     columns: Mapping[str, Iterable[float]]) -> str:
     """Text table of one line for each class, NaN as 'n/a'.
 
     Args:

@@ -17,7 +17,7 @@ from mmengine.logging import print_log
 from ..errors import PanopticError
 from ..files import write_bytes
 from .by_class import ByClass
-from .per_image import PerImageMetric
+from .per_image import ImageId, PerImageMetric, plain_id
 
 #: What helps where an image has no annotation.
 NO_TRUTH = ('Give the dataset its annotation file, or set format_only=True '
@@ -55,6 +55,21 @@ def write_image(path: Union[str, Path], image: np.ndarray) -> None:
     if image.ndim == 3:
         image = image[..., ::-1]
     write_result(path, cv2.imencode('.png', image)[1].tobytes())
+
+
+def file_part(image_id: Any) -> ImageId:
+    """An image id that names of files are made of.
+
+    Raises:
+        PanopticError: The file would lie in another folder.
+    """
+    image_id = plain_id(image_id)
+    if isinstance(image_id, str) and set(image_id) & set('/\\\0'):
+        raise PanopticError(
+            f'image id {image_id!r}: files of results are called by it, so '
+            'it must not hold a slash, a backslash or a zero. Rename it in '
+            'the annotation.')
+    return image_id
 
 
 def mark_incomplete(folder: Union[str, Path], incomplete: bool) -> None:

@@ -8,7 +8,7 @@ Maps are (h, w) integers and are never written to. Boxes are
 (x, y, width, height) in pixels, as COCO JSON has them. RLE goes column by
 column.
 """
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
@@ -166,12 +166,14 @@ def rle_of_intervals(starts: np.ndarray, ends: np.ndarray,
     return mask_util.frPyObjects(dict(size=[h, w], counts=counts), h, w)
 
 
-def encode_segments(segments: np.ndarray, codes: Sequence[int]) -> List[Dict]:
+def encode_segments(segments: np.ndarray,
+                    codes: Union[np.ndarray, Sequence[int]]) -> List[Dict]:
     """RLE of some segments of a map.
 
     Args:
         segments (np.ndarray): (h, w) codes.
-        codes (Sequence[int]): n of them; one that does not occur is empty.
+        codes (np.ndarray | Sequence[int]): n of them; one that does not occur
+            is empty.
 
     Returns:
         list[dict]: n RLEs.
@@ -200,7 +202,8 @@ def transposed(array: np.ndarray) -> np.ndarray:
 
 def mask_window(mask: np.ndarray) -> Optional[Tuple[int, int, int, int]]:
     """Smallest window (y1, x1, y2, x2), half open, or None without pixel."""
-    if mask.flags.c_contiguous and mask.strides[0] % 8 == 0:
+    # By the width: the stride of a single row may be any.
+    if mask.flags.c_contiguous and mask.shape[1] * mask.itemsize % 8 == 0:
         # Eight pixels at once: most of the time goes into empty rows.
         held = np.bitwise_or.reduce(mask.view(np.uint64), axis=1)
     else:

@@ -132,7 +132,7 @@ class SegmentErrorMetric(PerImageMetric):
     prediction = 'pred_panoptic_seg'
     keys = ()
 
-    def __init__(self, folder: str, keep: int = 6, **kwargs) -> None:
+    def __init__(self, folder: str, keep: int = 6, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.folder = Path(folder)
         self.keep = keep
@@ -201,17 +201,17 @@ class SegmentErrorMetric(PerImageMetric):
         """Write the file; remove maps of images that others surpass."""
         known = [(row['quality'], i) for i, (_, row) in enumerate(rows)
                  if self._map_file(rows[i][0]).is_file()]
-        chosen = dict(
+        places = dict(
             best=[i for _, i in sorted(known, key=lambda k: (-k[0], k[1]))],
             worst=[i for _, i in sorted(known)])
         chosen = {
-            name: [rows[i][0] for i in places[:self.keep]]
-            for name, places in chosen.items()
+            name: [rows[i][0] for i in order[:self.keep]]
+            for name, order in places.items()
         }
         fates = np.concatenate([row['fates'] for _, row in rows])
         image = np.repeat(
             np.arange(len(rows)), [len(row['fates']) for _, row in rows])
-        columns = dict(image=image.tolist())
+        columns: Dict[str, List] = dict(image=image.tolist())
         for name, values in zip(Fate._fields, fates.T):
             columns[name] = (values.round(4) if name == 'iou' else
                              values.astype(int)).tolist()

@@ -12,7 +12,7 @@ C = T + S. Void pixels are excluded. mIoU is the mean over the channels that
 occur in the ground truth, fIoU weights them by their share of its pixels,
 mIoU_stuff is the mean over those of them that are stuff classes.
 """
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -106,8 +106,7 @@ def semantic_areas(gt: np.ndarray, pred: np.ndarray, channels: np.ndarray,
          matrix.sum(axis=1)])
 
 
-def semantic_scores(areas: np.ndarray,
-                    stuff: Sequence[int]) -> Dict[str, np.ndarray]:
+def semantic_scores(areas: np.ndarray, stuff: Sequence[int]) -> Dict[str, Any]:
     """Scores of areas summed over images.
 
     Args:

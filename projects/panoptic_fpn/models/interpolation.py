@@ -73,10 +73,10 @@ def axes_of(logits: Tensor, steps: Sequence[Step],
     axes, shape = [], tuple(logits.shape[1:])
     for size, crop in steps:
         if (size, crop) != (shape, shape):
-            axes.append(
-                tuple(
-                    _axis(*sides, align_corners, logits.device)
-                    for sides in zip(shape, size, crop)))
+            along_y, along_x = (
+                _axis(*sides, align_corners, logits.device)
+                for sides in zip(shape, size, crop))
+            axes.append((along_y, along_x))
         shape = tuple(map(min, size, crop))
     return axes
 

@@ -3,6 +3,8 @@
 In    mask_preds  (n, C, 28, 28) logits, boxes (n, 4), labels (n, )
 Out   masks       (n, h, w) bool
 """
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -26,7 +28,7 @@ class WindowedMaskHead(FCNMaskHead):
                                 bboxes: Tensor,
                                 labels: Tensor,
                                 img_meta: dict,
-                                rcnn_test_cfg,
+                                rcnn_test_cfg: Any,
                                 rescale: bool = False,
                                 activate_map: bool = False) -> Tensor:
         """Masks of an image; mmdet's ``predict_by_feat`` calls it.

@@ -9,7 +9,7 @@ Parameters, their names and the mathematics are those of
 :class:`SemanticFPNHead`; ``checkpoints.semantic_fpn`` moves weights between
 the two and their class orders.
 """
-from typing import Dict, List
+from typing import Any, Dict, List
 
 import torch
 from mmseg.registry import MODELS
@@ -38,7 +38,7 @@ class SemanticFPNDecodeHead(SemanticBranch):
             without ``loss_decode``.
     """
 
-    def __init__(self, num_classes: int, **kwargs) -> None:
+    def __init__(self, num_classes: int, **kwargs: Any) -> None:
         if num_classes < 2:
             raise ValueError(
                 f'decode_head.num_classes={num_classes}: the loss compares '

@@ -5,7 +5,7 @@ Out   losses of section 3.2, or for each image ``pred_instances``,
       ``pred_sem_seg`` and ``pred_panoptic_seg`` from one forward pass
 """
 import copy
-from typing import Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 import torch
@@ -76,7 +76,7 @@ class TwoStagePanopticFPN(TwoStageDetector):
                  test_cfg: OptConfigType = None,
                  loss_weights: Optional[Dict[str, float]] = None,
                  fpn_groups: Optional[Dict[str, int]] = None,
-                 **kwargs) -> None:
+                 **kwargs: Any) -> None:
         self._check_weights(loss_weights or {})
         if fpn_groups:
             _check_groups(fpn_groups, kwargs.get('neck') or {})
@@ -264,8 +264,9 @@ class TwoStagePanopticFPN(TwoStageDetector):
         feats = self.extract_feat(batch_inputs)
         instances = self.predict_instances(feats, batch_data_samples, rescale)
         channels = self.predict_semantic(feats, batch_data_samples, rescale)
-        for sample, *branches in zip(batch_data_samples, instances, channels):
-            self.add_predictions(sample, *branches, rescale=rescale)
+        for sample, found, channel in zip(batch_data_samples, instances,
+                                          channels):
+            self.add_predictions(sample, found, channel, rescale=rescale)
         return batch_data_samples
 
     def predict_instances(

@@ -86,9 +86,9 @@ class PanopticFusionHead(BaseModule):
             self.thresholds[key] for key in DEFAULTS)
         if instances is None or not len(instances):
             # also because mmdet's empty masks have the original size, always
-            device = (channels
-                      if instances is None else instances.bboxes).device
-            instances = _no_instances(shape, device)
+            known = channels if instances is None else instances.bboxes
+            assert known is not None
+            instances = _no_instances(shape, known.device)
         laid = (instances.masks, instances.bboxes, instances.scores,
                 instances.labels)
         if channels is None:

@@ -14,7 +14,7 @@ Boxes are merged first, since masks can be averaged of one box alone. For this
 the FPN levels of the region branch are kept, of every augmentation: 90 MB for
 an image of 800 x 1333 pixels.
 """
-from typing import List, NamedTuple, Optional, Tuple, Union
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 from mmcv.ops import batched_nms
@@ -67,7 +67,7 @@ class PanopticTTAModel(BaseTTAModel):
     def __init__(self,
                  module: Union[dict, nn.Module],
                  tta_cfg: Optional[dict] = None,
-                 **kwargs) -> None:
+                 **kwargs: Any) -> None:
         super().__init__(module, **kwargs)
         unknown = sorted(set(tta_cfg or ()) - {'nms', 'max_per_img'})
         if unknown:
@@ -101,7 +101,7 @@ class PanopticTTAModel(BaseTTAModel):
             size.
         """
         batches = augmented_batches(data, type(self).__name__)
-        samples: Optional[SampleList] = None
+        samples: SampleList = []
         views: List[View] = []
         totals: List[Tensor] = []
         for batch in batches:
@@ -202,12 +202,12 @@ def _factors(boxes: Tensor, meta: dict) -> Tensor:
     return boxes.new_tensor(meta['scale_factor']).repeat(2)
 
 
-def merge_boxes(found: List[InstanceData], nms: dict,
+def merge_boxes(found: Sequence[InstanceData], nms: dict,
                 limit: int) -> InstanceData:
     """NMS over the boxes of all augmentations of an image.
 
     Args:
-        found (list[InstanceData]): Of each augmentation, in one frame.
+        found (Sequence[InstanceData]): Of each augmentation, in one frame.
         nms (dict): As ``model.test_cfg.rcnn.nms``.
         limit (int): Most instances that are kept; all if negative.
 
@@ -215,12 +215,12 @@ def merge_boxes(found: List[InstanceData], nms: dict,
         InstanceData: ``bboxes``, ``scores`` and ``labels``, the most
         confident first.
     """
-    found = InstanceData.cat(found)
-    if not len(found):
-        return found
-    boxes, kept = batched_nms(found.bboxes, found.scores, found.labels, nms)
+    every = InstanceData.cat(list(found))
+    if not len(every):
+        return every
+    boxes, kept = batched_nms(every.bboxes, every.scores, every.labels, nms)
     merged = InstanceData(
-        bboxes=boxes[:, :4], scores=boxes[:, 4], labels=found.labels[kept])
+        bboxes=boxes[:, :4], scores=boxes[:, 4], labels=every.labels[kept])
     return merged[:limit] if limit > 0 else merged
 
 

@@ -12,7 +12,7 @@ BLAS's speed forward and backward; mmcv's CPU kernel gathers sample by sample
 on one core.
 """
 from contextlib import contextmanager
-from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from mmcv.ops import RoIAlign
@@ -30,8 +30,15 @@ class SeparableRoIAlign(RoIAlign):
 
     The same numbers up to rounding. On another device mmcv's kernel runs, on
     a contiguous copy where need be: it reads slices of channels and
-    channels-last memory as if they were contiguous, without an error.
+    channels-last memory as if they were contiguous, without an error. Its
+    backward adds in any order, so products are taken there, too, in training
+    with ``torch.use_deterministic_algorithms(True)``.
     """
+
+    @property
+    def equal_bits(self) -> bool:
+        """bool: Whether that setting gives equal gradients on a GPU."""
+        return self.pool_mode == 'avg'
 
     def forward(self, input: Tensor, rois: Tensor) -> Tensor:
         """See the module for shapes; the result is of the input's type."""
@@ -66,11 +73,11 @@ class SeparableRoIExtractor(SingleRoIExtractor):
             roi_scale_factor (float, optional): Enlarges the boxes.
 
         Returns:
-            Tensor: (n, C, P, P); on a CPU channels-last in memory.
+            Tensor: (n, C, P, P); products are channels-last in memory.
         """
         if len(feats) == 1 or not _on_products(self.roi_layers[0], feats[0]):
             return super().forward(feats, rois, roi_scale_factor)
-        levels = self.map_roi_levels(rois, len(feats))
+        levels = self.map_roi_levels(rois, len(feats)).cpu()
         if roi_scale_factor is not None:
             rois = self.roi_rescale(rois, roi_scale_factor)
         # Levels without a box, too: all take part in the graph, or processes
@@ -82,7 +89,9 @@ class SeparableRoIExtractor(SingleRoIExtractor):
 def _on_products(layer: nn.Module, features: Tensor) -> bool:
     """Whether a layer on these features is computed here."""
     return (isinstance(layer, SeparableRoIAlign) and layer.pool_mode == 'avg'
-            and features.device.type == 'cpu')
+            and (features.device.type == 'cpu' or
+                 (torch.are_deterministic_algorithms_enabled()
+                  and torch.is_grad_enabled())))
 
 
 def _align(layers: Sequence[RoIAlign], feats: Sequence[Tensor], rois: Tensor,
@@ -93,19 +102,23 @@ def _align(layers: Sequence[RoIAlign], feats: Sequence[Tensor], rois: Tensor,
         layers (Sequence[RoIAlign]): Of each level.
         feats (Sequence[Tensor]): Levels (N, C, h, w).
         rois (Tensor): (n, 5).
-        picks (Sequence): Index of the boxes of each level.
+        picks (Sequence): Index of the boxes of each level, on the CPU.
     """
-    rois = rois.float()
+    # windows are numbers of Python, so what leads to them is on the CPU
+    rois, device = rois.float().cpu(), feats[0].device
     # autocast would take positions within a pixel to 8 bits
-    with torch.autocast('cpu', enabled=False):
-        levels = [
-            _Boxes(
-                torch.arange(len(rois))[pick].tolist(),
-                *_weights(rois[pick], feat.shape[-2:], layer.output_size,
-                          layer.spatial_scale, layer.sampling_ratio,
-                          layer.aligned))
-            for layer, feat, pick in zip(layers, feats, picks)
-        ]
+    with torch.autocast(device.type, enabled=False):
+        levels = []
+        for layer, feat, pick in zip(layers, feats, picks):
+            windows, rows, columns = _weights(rois[pick], feat.shape[-2:],
+                                              layer.output_size,
+                                              layer.spatial_scale,
+                                              layer.sampling_ratio,
+                                              layer.aligned)
+            levels.append(
+                _Boxes(
+                    torch.arange(len(rois))[pick].tolist(), windows,
+                    rows.to(device), columns.to(device)))
         bins = _SeparableRoIAlign.apply(levels, layers[0].output_size,
                                         len(rois),
                                         *(feat.float() for feat in feats))
@@ -147,8 +160,8 @@ class _SeparableRoIAlign(torch.autograd.Function):
     """Features to bins; boxes get no gradient, as in mmcv."""
 
     @staticmethod
-    def forward(ctx, levels: List[_Boxes], size: Tuple[int, int], number: int,
-                *feats: Tensor) -> Tensor:
+    def forward(ctx: Any, levels: List[_Boxes], size: Tuple[int, int],
+                number: int, *feats: Tensor) -> Tensor:
         ctx.levels = levels
         ctx.shapes = [feat.shape for feat in feats]
         bins = feats[0].new_zeros((number, *size, feats[0].shape[1]))
@@ -161,11 +174,12 @@ class _SeparableRoIAlign(torch.autograd.Function):
         return bins.permute(0, 3, 1, 2)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple:
+    def backward(ctx: Any, grad: Tensor) -> tuple:
         grad = _channels_last(grad)
         found = []
         # also where a user's autocast is around backward
-        with torch.autocast('cpu', enabled=False), _one_thread():
+        device = grad.device.type
+        with torch.autocast(device, enabled=False), _one_thread():
             for boxes, (n, c, h, w) in zip(ctx.levels, ctx.shapes):
                 pixels = grad.new_zeros((n, h, w, c))
                 for bins, window, row, column in boxes.products(pixels, grad):

@@ -6,7 +6,7 @@ K     num_stuff + 1, last channel = 'other' (any thing), as on COCO; or
       num_things + num_stuff, in label order, as on Cityscapes (section 4.1)
 H, W  padded batch size in pixels, multiples of 32
 """
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -51,7 +51,7 @@ class SemanticBranch(FPNHead):
                  aggregation: str = 'sum',
                  convs_per_stage: int = 1,
                  norm_cfg: dict = dict(type='GN', num_groups=32),
-                 **kwargs) -> None:
+                 **kwargs: Any) -> None:
         if aggregation not in ('sum', 'concat'):
             raise ValueError("aggregation of the semantic head must be 'sum' "
                              f"or 'concat', not {aggregation!r}.")
@@ -139,7 +139,7 @@ class SemanticFPNHead(SemanticBranch):
                  num_stuff_classes: int = 53,
                  predict_things: bool = False,
                  class_balance: Optional[dict] = None,
-                 **kwargs) -> None:
+                 **kwargs: Any) -> None:
         label_channels = semantic_channels(num_things_classes,
                                            num_stuff_classes, predict_things)
         painted = channel_labels(num_things_classes, num_stuff_classes,

@@ -17,7 +17,7 @@ on a GPU allows it here.
 """
 from functools import lru_cache
 from math import isqrt
-from typing import List, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -80,7 +80,7 @@ class _SemanticCrossEntropy(torch.autograd.Function):
     """The loss, with the gradient found on the way."""
 
     @staticmethod
-    def forward(ctx, logits: Tensor, target: Tensor,
+    def forward(ctx: Any, logits: Tensor, target: Tensor,
                 align_corners: bool) -> Tensor:
         loss, gradient = _loss_and_gradient(logits, target, align_corners,
                                             True)
@@ -88,7 +88,7 @@ class _SemanticCrossEntropy(torch.autograd.Function):
         return loss
 
     @staticmethod
-    def backward(ctx, grad_output: Tensor) -> Tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad_output: Tensor) -> Tuple[Tensor, None, None]:
         # once_differentiable lets a penalty on the gradient vanish silently
         if torch.is_grad_enabled():
             raise RuntimeError('The semantic loss has no second derivative: '
@@ -127,7 +127,7 @@ def _loss_and_gradient(logits: Tensor, target: Tensor, align_corners: bool,
                 tile_loss, tile = _tile_loss(tile, target[n, y, x], scale,
                                              with_gradient)
                 loss += tile_loss
-                if with_gradient:
+                if gradient is not None:
                     back = _upsample(tile, up_y.T, up_x.T)
                     gradient[n, :, source_y, source_x] += back.transpose(0, 1)
     return loss, gradient

@@ -8,7 +8,7 @@ Out   as ``TwoStagePanopticFPN.predict`` of a model with a semantic branch
 The sum of the probabilities and one augmentation's are held, whatever the
 number of augmentations.
 """
-from typing import List, Optional, Sequence, Tuple, Union
+from typing import Any, List, Optional, Sequence, Tuple, Union
 
 import torch
 from mmdet.registry import MODELS
@@ -45,7 +45,7 @@ class SemanticTTAModel(BaseTTAModel):
     def __init__(self,
                  module: Union[dict, nn.Module],
                  class_balance: Optional[dict] = None,
-                 **kwargs) -> None:
+                 **kwargs: Any) -> None:
         super().__init__(module, **kwargs)
         self._check_branches()
         if class_balance is not None:

@@ -4,7 +4,7 @@ In    feats[i]  (N, C_i, H / 2**(i+2), W / 2**(i+2)), i = 0..3  (C2..C5)
 Out   the same shapes, finest first; the first is what Figure 4 calls 1/4
 C_i   base_channels * 2**i * expansion: 256, 512, 1024, 2048 from ResNet-50 on
 """
-from typing import Tuple
+from typing import List, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -90,7 +90,7 @@ class SymmetricDecoder(BaseModule):
                 f'{len(feats)} maps for the {len(self.stages)} stages of the '
                 'symmetric decoder. Set out_indices=(0, 1, 2, 3) of the '
                 'backbone.')
-        outs = []
+        outs: List[Tensor] = []
         for stage, lateral in zip(reversed(self.stages), reversed(feats)):
             if outs:
                 above = F.interpolate(outs[-1], lateral.shape[-2:])

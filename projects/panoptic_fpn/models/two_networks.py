@@ -3,7 +3,7 @@
 In    inputs  (N, 3, H, W), as :class:`TwoStagePanopticFPN` takes them
 Out   as its: instances of the one network, semantic map of the other
 """
-from typing import Dict, Tuple
+from typing import Any, Dict, Tuple
 
 from mmdet.models.detectors import BaseDetector
 from mmdet.registry import MODELS
@@ -46,7 +46,7 @@ class TwoNetworkPanopticFPN(BaseDetector):
                  data_preprocessor: OptConfigType = None,
                  init_cfg: OptMultiConfig = None,
                  loss_weights: OptConfigType = None,
-                 **network) -> None:
+                 **network: Any) -> None:
         super().__init__(data_preprocessor, init_cfg)
         weights = dict(dict.fromkeys(BRANCHES, 1.0), **(loss_weights or {}))
         if 0 in weights.values():

@@ -70,7 +70,7 @@ def winning_channels(logits: Tensor,
         Tensor: int64 (H, W).
     """
     logits = logits.detach()
-    steps = [(tuple(size), tuple(crop)) for size, crop in steps]
+    steps = [((h, w), (y, x)) for (h, w), (y, x) in steps]
     if is_special(logits, steps):
         return resize(logits, steps, align_corners).argmax(dim=0)
     axes = axes_of(logits, steps, align_corners)
@@ -191,7 +191,7 @@ def _windows(axes: Axes, logits: Tensor) -> Windows:
             low, high = low[axis.low], high[axis.high]
         starts.append(low)
         sizes.append(int((high - low).max()) + 1)
-    return Windows(*starts, tuple(sizes))
+    return Windows(starts[0], starts[1], (sizes[0], sizes[1]))
 
 
 def _list_candidates(logits: Tensor, places: Tensor,

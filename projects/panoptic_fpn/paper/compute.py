@@ -82,10 +82,10 @@ def paper_compute(tables: PaperTables) -> PaperCompute:
     """
 
     @lru_cache(maxsize=None)  # some are in two tables
-    def count(config, shape):
+    def count(config: str, shape: Tuple[int, int]) -> Complexity:
         return complexity(build_on_meta(tables.path(config)), shape)
 
-    def rows_of(name):
+    def rows_of(name: str) -> dict:
         return {
             row.label: (row, count(row.config, SHAPES[row.data]))
             for row in tables.table(name).rows if row.config

@@ -167,7 +167,8 @@ def show_row(tables: PaperTables, row: Row, work_dir: Path, tools: Path,
             'no miniature of it' if row.
             config else "another system's: nothing to run"
         ])
-    for config in filter(None, [chosen, not miniature and row.test_config]):
+    for config in filter(None,
+                         [chosen, None if miniature else row.test_config]):
         path = tables.path(config)
         lines += ['', f'configs/{config}:']
         lines += [f'    {line}' for line in path.read_text().splitlines()]

@@ -5,7 +5,7 @@ seed as a band or whisker. In miniature all is drawn as the difference to the
 median of the baseline row, since the data sets have nothing else in common.
 """
 import re
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -213,7 +213,7 @@ def _bar_series(section: Section, data: Optional[str],
 
 def _finish(figure: Figure, section: Section,
             panels: np.ndarray) -> np.ndarray:
-    handles: Mapping[str, object] = {}
+    handles: Dict[str, Any] = {}
     for panel in panels.flat:
         panel.tick_params(labelsize=8)
         panel.spines[['top', 'right']].set_visible(False)
@@ -226,8 +226,8 @@ def _finish(figure: Figure, section: Section,
     figure.set_figheight(figure.get_figheight() + 0.18 *
                          (len(handles) // columns))
     figure.legend(
-        handles.values(),
-        handles.keys(),
+        list(handles.values()),
+        list(handles),
         loc='outside lower center',
         ncols=columns,
         fontsize=8,

@@ -71,7 +71,7 @@ def grid_of(tables: PaperTables, row: Row) -> Dict[Weights, Run]:
         twins.get(pair)
         or Run(own.config, f'{own.name}_lambda-i-{pair[0]}_lambda-s-{pair[1]}',
                pair)
-        for pair in product(GRID, repeat=2)
+        for pair in product(GRID, GRID)
     }
 
 

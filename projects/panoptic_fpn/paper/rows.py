@@ -175,7 +175,8 @@ class PaperTables:
             PaperError: A name is neither; names the nearest.
         """
         tables = {table.id: table.rows for table in self}
-        rows, chosen = self.rows, {}
+        rows = self.rows
+        chosen: Dict[str, Row] = {}
         for name in names:
             if name == 'all':
                 found = tuple(rows.values())

@@ -5,7 +5,7 @@ What the model zoo page shows is a list ``results`` of entries, see
 """
 import json
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Dict, Iterator, List, Mapping, Optional, Tuple
@@ -53,10 +53,10 @@ class Saved:
 
     config: str
     seeds: int
-    metrics: Mapping[str, Tuple[float, float, float]]
+    metrics: Dict[str, Tuple[float, float, float]]
     date: str = ''
     gpus: Optional[int] = None
-    versions: Mapping[str, str] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_results(path: Path, tables: PaperTables) -> Dict[str, Saved]:
@@ -159,7 +159,7 @@ def save_results(path: Path, tables: PaperTables, report: Report) -> None:
 def _saved(result: Result) -> Saved:
     record = read_record(result.states[result.seeds[0]].folder)
     metrics = {
-        name: tuple(round(v, 2) for v in (s.median, s.low, s.high))
+        name: (round(s.median, 2), round(s.low, 2), round(s.high, 2))
         for name, s in result.found.items() if name in KEYS
     }
     return Saved(

@@ -8,7 +8,7 @@ import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from .results import is_broken
 from .run import (Run, complexity_file, export_file, frequencies_file,
@@ -124,7 +124,7 @@ def steps_of(run: Run, seed: int, launch: LaunchOptions) -> List[Step]:
                  *args: object) -> Step:
         command = launch.test(config, checkpoints, '--work-dir', folder / kind,
                               *args, *options)
-        own = {}
+        own: Dict[str, Any] = {}
         if run.networks:
             own = dict(
                 record=_record(run, seed, launch),

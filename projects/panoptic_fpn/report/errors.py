@@ -1,5 +1,5 @@
 """Sums of what became of segments (``segments.json``)."""
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -40,11 +40,14 @@ def by_class(content: Dict) -> List[ClassErrors]:
     kind, label, predicted = _columns(content)
     rows = []
     for place, name in enumerate(content['classes']):
-        true = [int(((label == place) & (kind == k)).sum()) for k in range(4)]
+        matched, wrong_class, poor_mask, missed = (
+            int(((label == place) & (kind == k)).sum()) for k in range(4))
         of = predicted == place
         spurious = int((of & (kind == len(KINDS) - 1)).sum())
         called = int((of & (kind == WRONG_CLASS)).sum())
-        rows.append(ClassErrors(name, *true, spurious, called))
+        rows.append(
+            ClassErrors(name, matched, wrong_class, poor_mask, missed,
+                        spurious, called))
     return rows
 
 
@@ -86,7 +89,7 @@ def confusion(content: Dict) -> np.ndarray:
 
 def worst_confusions(table: np.ndarray,
                      names: Sequence[str],
-                     number: int = 15) -> List:
+                     number: int = 15) -> List[Tuple[str, str, int]]:
     """(true name, predicted name, segments), the most frequent first."""
     inner = table[:-1, :-1].copy()
     np.fill_diagonal(inner, 0)

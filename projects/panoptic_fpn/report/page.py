@@ -1,7 +1,9 @@
 """The page: one HTML file that needs no other."""
 import json
 from html import escape
-from typing import Any, Dict, Iterable, List, Optional, Sequence
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
+
+import numpy as np
 
 from ..files import write_bytes
 from . import charts, errors, pictures
@@ -196,13 +198,15 @@ def _comparison(run: Run, other: Run) -> str:
     for key in [
             *run.scores, *(k for k in other.scores if k not in run.scores)
     ]:
-        values = [one.scores.get(key) for one in (run, other)]
+        values = ours, theirs = run.scores.get(key), other.scores.get(key)
         if any(isinstance(v, (int, float)) for v in values):
-            both = all(isinstance(v, (int, float)) for v in values)
+            difference = ''
+            if isinstance(ours,
+                          (int, float)) and isinstance(theirs, (int, float)):
+                difference = f'{ours - theirs:+.4g}'
             rows.append([
                 key, *(f'{v:.4g}' if isinstance(v, (int, float)) else 'n/a'
-                       for v in values),
-                f'{values[0] - values[1]:+.4g}' if both else ''
+                       for v in values), difference
             ])
     text = _table(['score', run.name, other.name, 'difference'], rows)
     if run.segments and other.segments:
@@ -218,7 +222,7 @@ def _comparison(run: Run, other: Run) -> str:
         and isinstance(other.classwise.get(name, {}).get('PQ'), (int, float))
     }
     if changes:
-        order = sorted(changes, key=changes.get)[::-1]
+        order = sorted(changes, key=lambda name: changes[name])[::-1]
         if len(order) > 40:
             order = order[:20] + order[-20:]
         text += charts.draw_bars(order, [changes[name] for name in order],
@@ -264,7 +268,8 @@ def _errors(run: Run) -> str:
             charts.draw_confusion(*_occurring(table, content['classes'])))
 
 
-def _occurring(table, names: List[str]):
+def _occurring(table: np.ndarray,
+               names: List[str]) -> Tuple[np.ndarray, List[str]]:
     """Without classes that have no segment at all."""
     kept = [i for i in range(len(names)) if table[i].sum() + table[:, i].sum()]
     places = [*kept, len(names)]

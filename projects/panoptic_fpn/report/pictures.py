@@ -70,7 +70,8 @@ def _figure(folder: Path, content: Dict, entry: Dict) -> str:
                               [cv2.IMWRITE_JPEG_QUALITY, 85])
     if not done:
         raise ValueError('the figure cannot be encoded')
-    return f'data:image/jpeg;base64,{base64.b64encode(data).decode()}'
+    text = base64.b64encode(data.tobytes()).decode()
+    return f'data:image/jpeg;base64,{text}'
 
 
 def _visible(panoptic: np.ndarray, classes: list) -> np.ndarray:

@@ -2,7 +2,7 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Tuple, TypeGuard
 
 from ..errors import PanopticError
 from ..metrics.segment_errors import FILE_NAME, Fate
@@ -144,12 +144,13 @@ def _curves(run: Run) -> Dict[str, Curve]:
         if broken:
             run.notes.append(f'{path.relative_to(run.folder)}: {broken} lines '
                              'cannot be read and are left out.')
+    # of some a resumed run took all points away
     return {
-        name: tuple(map(list, zip(*sorted(found.items()))))
-        for name, found in points.items()
+        name: (sorted(found), [found[step] for step in sorted(found)])
+        for name, found in points.items() if found
     }
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return (isinstance(value, (int, float)) and not isinstance(value, bool)
             and -_LARGEST < value < _LARGEST)

@@ -11,14 +11,13 @@ which is also what the server runs.
 """
 import posixpath
 import re
-from typing import (Any, Callable, Dict, Iterator, List, NamedTuple, Optional,
-                    Tuple)
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 from cityscapesscripts.helpers.labels import id2label
 
 from ..workers import run_jobs
-from .contents import Members, name_violations, names_ending, silent
+from .contents import Members, Progress, name_violations, names_ending, silent
 from .expected import Expected
 from .png_rules import GRAY, read_png
 from .violations import Violation, warning
@@ -86,7 +85,7 @@ def one_for_each_image(names: List[str], expected: Expected,
 def pixel_violations(members: Members,
                      expected: Expected,
                      num_workers: int = 1,
-                     progress: Callable = silent) -> List:
+                     progress: Progress = silent) -> List[Violation]:
     """All violations of an archive of semantic maps.
 
     Args:
@@ -140,7 +139,7 @@ def map_violations(job: PixelJob) -> List[Violation]:
 def instance_violations(members: Members,
                         expected: Expected,
                         num_workers: int = 1,
-                        progress: Callable = silent) -> List:
+                        progress: Progress = silent) -> List[Violation]:
     """All violations of an archive of instances.
 
     Args:
@@ -154,7 +153,8 @@ def instance_violations(members: Members,
     chosen, more = one_for_each_image(texts, expected, '.txt')
     found += more
     space = expected.space
-    jobs, used = [], {}
+    jobs: List[InstanceJob] = []
+    used: Dict[str, str] = {}
     for image_id, name in chosen.items():
         try:
             text = members[name].read().decode('ascii')

@@ -55,6 +55,11 @@ def _open(path: str, stamp: Tuple[int, ...], process: int) -> zipfile.ZipFile:
     return zipfile.ZipFile(path)
 
 
+#: Called with the name of a step and its size; gives what is called with the
+#: number of those that are done.
+Progress = Callable[[str, int], Callable[[int], None]]
+
+
 def silent(step: str, size: int) -> Callable[[int], None]:
     """Progress that nobody looks at."""
     return lambda done: None

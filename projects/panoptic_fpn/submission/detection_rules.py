@@ -4,11 +4,11 @@ A JSON, alone in the archive: a list of dict(image_id, category_id, score) and
 ``bbox`` (x, y, width, height in pixels) or ``segmentation`` (compressed RLE);
 https://cocodataset.org/#format-results, part 1.
 """
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Dict, List, Optional
 
 import numpy as np
 
-from .contents import Members, name_violations, silent
+from .contents import Members, Progress, name_violations, silent
 from .expected import Expected
 from .json_rules import is_number, read_json
 from .panoptic_rules import find_json
@@ -24,7 +24,7 @@ def detection_violations(members: Members,
                          expected: Expected,
                          kind: str,
                          stem: Optional[str] = None,
-                         progress: Callable = silent) -> List:
+                         progress: Progress = silent) -> List[Violation]:
     """All violations of an archive.
 
     Args:

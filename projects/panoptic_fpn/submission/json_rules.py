@@ -1,7 +1,7 @@
 """JSON files of results."""
 import json
 import math
-from typing import Any, List, Tuple
+from typing import Any, List, Tuple, TypeGuard
 
 from .violations import Violation
 
@@ -22,11 +22,11 @@ def _refuse(constant: str) -> None:
     raise ValueError(f'{constant} is no number of JSON')
 
 
-def is_whole(value: Any) -> bool:
+def is_whole(value: Any) -> TypeGuard[int]:
     """An int; True and False are none."""
     return type(value) is int
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """A finite int or float."""
     return type(value) in (int, float) and math.isfinite(value)

@@ -9,14 +9,13 @@ Both directly in the archive
 """
 from collections import Counter
 from pathlib import PurePosixPath
-from typing import (Any, Callable, Dict, Iterator, List, NamedTuple, Optional,
-                    Tuple)
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from ..labels import MAX_SEGMENT_ID, rgb_to_id
 from ..workers import run_jobs
-from .contents import Members, name_violations, names_ending, silent
+from .contents import Members, Progress, name_violations, names_ending, silent
 from .expected import Expected
 from .json_rules import is_whole, read_json
 from .png_rules import RGB, read_png
@@ -36,7 +35,7 @@ def panoptic_violations(members: Members,
                         expected: Expected,
                         stem: Optional[str] = None,
                         num_workers: int = 1,
-                        progress: Callable = silent) -> List:
+                        progress: Progress = silent) -> List[Violation]:
     """All violations of an archive.
 
     Args:

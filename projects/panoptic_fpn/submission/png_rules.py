@@ -2,10 +2,9 @@
 import struct
 from typing import List, Optional, Tuple
 
-import cv2
 import numpy as np
 
-from ..decoding import SIGNATURE, decode_map
+from ..decoding import SIGNATURE, decode_map, try_decode
 from .violations import Violation
 
 #: Colour types of PNG.
@@ -44,10 +43,9 @@ def read_png(content: bytes, name: str, size: Tuple[int, int],
                 'png size', name, f'{height} x {width} pixels, the '
                 f'image has {size[0]} x {size[1]} (height x width)')
         ]
-    try:
-        pixels = decode_map(content)
-    except cv2.error:
-        pixels = None
+    pixels, fault = try_decode(decode_map, content)
     if pixels is None:
-        return None, [Violation('png kind', name, 'cannot be decoded')]
+        return None, [
+            Violation('png kind', name, f'cannot be decoded ({fault})')
+        ]
     return pixels, []

@@ -14,11 +14,11 @@ from mmengine.config import Config
 from mmengine.dist import barrier, broadcast_object_list, is_main_process
 from mmengine.registry import init_default_scope
 
-from ..engine import require_panoptic
+from ..engine import explain, require_panoptic
 from ..errors import PanopticError
 from ..workers import default_workers
-from .contents import (folder_members, silent, write_archive, zip_members,
-                       zip_violations)
+from .contents import (Progress, folder_members, silent, write_archive,
+                       zip_members, zip_violations)
 from .expected import Expected, expected_of, require_images
 from .servers import Server, Task
 from .violations import Violation, count_errors, format_violations
@@ -96,7 +96,7 @@ def run_submission(runner: Any,
                    out_dir: str,
                    name: str,
                    num_workers: Optional[int] = None,
-                   progress: Callable = silent,
+                   progress: Progress = silent,
                    report: Callable[[str], None] = print) -> None:
     """Predict the test set, check the results and write the archives.
 
@@ -148,20 +148,24 @@ def run_submission(runner: Any,
 
 def _on_main(work: Callable[[], Any]) -> None:
     """Work of the first process; what it cannot do, no other goes on with."""
-    outcome = [None]
+    outcome: List[Optional[str]] = [None]
+    own: Optional[Exception] = None
     if is_main_process():
         try:
             work()
-        except PanopticError as error:
-            outcome[0] = str(error)
+        except Exception as error:  # for all: the others wait for the outcome
+            own = error
+            outcome[0] = f'The first process failed: {explain(error) or error}'
     broadcast_object_list(outcome)
     barrier()
+    if own is not None:
+        raise own
     if outcome[0] is not None:
         raise PanopticError(outcome[0])
 
 
 def _pack_all(tasks: Dict[str, Task], expected: Expected, folder: str,
-              out_dir: str, name: str, num_workers: int, progress: Callable,
+              out_dir: str, name: str, num_workers: int, progress: Progress,
               report: Callable[[str], None]) -> None:
     """Check the results of all tasks, then write all archives."""
     prefix, packed, errors = osp.join(folder, 'r'), [], 0
@@ -206,7 +210,7 @@ def check_archive(path: str,
                   task: Optional[str],
                   expected: Expected,
                   num_workers: Optional[int] = None,
-                  progress: Callable = silent) -> List[Violation]:
+                  progress: Progress = silent) -> List[Violation]:
     """Violations of an archive, whoever has written it.
 
     Args:

@@ -11,13 +11,19 @@ from typing import Callable, Dict, List, Optional, Sequence
 
 from ..errors import PanopticError
 from .cityscapes_rules import instance_violations, pixel_violations
-from .contents import Members, files_below, silent
+from .contents import Members, Progress, files_below, silent
 from .detection_rules import detection_violations
 from .expected import Expected
 from .panoptic_rules import panoptic_violations
+from .violations import Violation
 
 #: Names of an algorithm that fit every server and file system.
 _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9.-]*')
+
+#: Of members, expected images, stem of the archive (None: any), number of
+#: processes and progress: the violations.
+Rules = Callable[[Members, Expected, Optional[str], int, Progress],
+                 List[Violation]]
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class Task:
     stem: str
     named: bool
     files: Callable[[str, str], Dict[str, str]]
-    rules: Callable[..., List]
+    rules: Rules
 
     def archive(self, folder: str, name: str) -> str:
         """Path of the archive."""
@@ -44,7 +50,7 @@ class Task:
               expected: Expected,
               path: str,
               num_workers: int = 1,
-              progress: Callable = silent) -> List:
+              progress: Progress = silent) -> List[Violation]:
         """All violations of an archive.
 
         Args:
@@ -99,7 +105,8 @@ def _panoptic_files(prefix: str, stem: str) -> Dict[str, str]:
     }
 
 
-def _panoptic_rules(members, expected, stem, num_workers, progress):
+def _panoptic_rules(members: Members, expected: Expected, stem: Optional[str],
+                    num_workers: int, progress: Progress) -> List[Violation]:
     return panoptic_violations(members, expected, stem, num_workers, progress)
 
 
@@ -108,7 +115,8 @@ def _detections(kind: str) -> Task:
     def files(prefix: str, stem: str) -> Dict[str, str]:
         return {f'{stem}.json': f'{prefix}.{kind}.json'}
 
-    def rules(members, expected, stem, num_workers, progress):
+    def rules(members: Members, expected: Expected, stem: Optional[str],
+              num_workers: int, progress: Progress) -> List[Violation]:
         return detection_violations(members, expected, kind, stem, progress)
 
     # the server wants the same names for both kinds
@@ -117,11 +125,13 @@ def _detections(kind: str) -> Task:
         f'{kind}/detections_test-dev2017_{{name}}_results', True, files, rules)
 
 
-def _pixel_rules(members, expected, stem, num_workers, progress):
+def _pixel_rules(members: Members, expected: Expected, stem: Optional[str],
+                 num_workers: int, progress: Progress) -> List[Violation]:
     return pixel_violations(members, expected, num_workers, progress)
 
 
-def _instance_rules(members, expected, stem, num_workers, progress):
+def _instance_rules(members: Members, expected: Expected, stem: Optional[str],
+                    num_workers: int, progress: Progress) -> List[Violation]:
     return instance_violations(members, expected, num_workers, progress)
 
 

@@ -3,7 +3,7 @@
 Targets are derived after the geometry (``targets.py``), so a crop cuts two
 arrays and nothing else: no box can outlive its mask.
 """
-from typing import Optional, Tuple, Union
+from typing import Any, Optional, Tuple, Union
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -93,10 +93,11 @@ def checked_crop_size(crop_size: Union[int, Tuple[int, int]],
         raise PanopticError(
             f'{name}.crop_size={crop_size!r}: give (h, w) in whole pixels, '
             'both at least 1.')
-    return tuple(crop_size)
+    height, width = crop_size
+    return height, width
 
 
-def move(results: dict, matrix) -> None:
+def move(results: dict, matrix: Any) -> None:
     """Record a step of the geometry in ``homography_matrix``."""
     matrix = np.array(matrix, np.float32)
     before = results.get('homography_matrix')

@@ -6,7 +6,7 @@ The map, ``gt_seg_map`` (h, w), holds for each pixel which entry of
 the name that mmcv's and mmdet's transforms resize, flip and crop with nearest
 neighbour and pad with 255; so 255 names no segment and counts as void.
 """
-from typing import List, Optional
+from typing import List, Optional, Tuple
 
 import cv2
 import mmcv
@@ -14,7 +14,8 @@ import numpy as np
 from mmcv.transforms import BaseTransform, LoadImageFromFile
 from mmdet.registry import TRANSFORMS
 
-from ..decoding import decode_image, decode_indices, decode_map
+from ..decoding import (claimed_size, decode_image, decode_indices,
+                        decode_map, try_decode)
 from ..errors import CorruptFileError, PanopticError
 from ..files import read_bytes
 from ..labels import MAX_SEGMENT_ID
@@ -49,39 +50,47 @@ class LoadPanopticImage(LoadImageFromFile):
     Added Keys: img, img_shape, ori_shape
 
     Raises:
-        CorruptFileError: The image is missing, cannot be decoded, or its
-            size is not the one in the JSON.
+        CorruptFileError: The image is missing, cannot be decoded, is cut
+            off, claims too many pixels, or its size is not the one in the
+            JSON.
     """
 
     def transform(self, results: dict) -> dict:
         path = results['img_path']
         img_bytes = read_bytes(path, 'image', self.backend_args)
-        try:
-            if (self.color_type, self.imdecode_backend) == ('color', 'cv2'):
-                img = decode_image(img_bytes)
-            else:
-                img = mmcv.imfrombytes(
-                    img_bytes,
-                    flag=self.color_type,
-                    backend=self.imdecode_backend)
-        except (cv2.error, OSError, ValueError):
-            img = None
+        expected = (results.get('height'), results.get('width'))
+        claimed = claimed_size(img_bytes)
+        # of which an orientation tag may swap the sides
+        if claimed is not None and expected[::-1] != claimed:
+            self._check_size(path, claimed, expected)
+        img, why = try_decode(self._decode, img_bytes)
         if img is None:
             raise CorruptFileError(
                 f'{path}: {len(img_bytes)} bytes that are not a readable '
-                'image. Copy the file again or remove it from the JSON.')
-        expected = (results.get('height'), results.get('width'))
-        if None not in expected and img.shape[:2] != expected:
-            raise CorruptFileError(
-                f'{path}: the image is {img.shape[:2]} (h, w), the JSON says '
-                f'{expected}. Correct height and width in the JSON, or strip '
-                'the orientation tag of the photograph.')
+                f'image ({why}). Copy the file again or remove it from the '
+                'JSON.')
+        self._check_size(path, img.shape[:2], expected)
         if self.to_float32:
             img = img.astype(np.float32)
         results['img'] = img
         results['img_shape'] = img.shape[:2]
         results['ori_shape'] = img.shape[:2]
         return results
+
+    def _decode(self, content: bytes) -> Optional[np.ndarray]:
+        if (self.color_type, self.imdecode_backend) == ('color', 'cv2'):
+            return decode_image(content)
+        return mmcv.imfrombytes(
+            content, flag=self.color_type, backend=self.imdecode_backend)
+
+    @staticmethod
+    def _check_size(path: str, found: Tuple[int, int],
+                    expected: Tuple[Optional[int], Optional[int]]) -> None:
+        if None not in expected and found != expected:
+            raise CorruptFileError(
+                f'{path}: the image is {found} (h, w), the JSON says '
+                f'{expected}. Correct height and width in the JSON, or strip '
+                'the orientation tag of the photograph.')
 
 
 @TRANSFORMS.register_module()
@@ -130,12 +139,8 @@ class LoadPanopticMap(BaseTransform):
                 f'{path}: its image is flipped already. Put LoadPanopticMap '
                 'before RandomFlip.')
         class_map = results.get('class_map', False)
-        pixels = self._read(path, class_map)
-        if pixels.shape[:2] != tuple(results['ori_shape'][:2]):
-            raise CorruptFileError(
-                f'{path}: the PNG is {pixels.shape[:2]} (h, w), its image '
-                f'{results["img_path"]} is {tuple(results["ori_shape"][:2])}. '
-                'Export the PNG at the size of the image.')
+        pixels = self._read(path, results, class_map)
+        self._check_size(pixels.shape[:2], results)
         gray = results.get('void_ids') is not None
         self._check_format(pixels, path, gray, class_map)
         results['gt_seg_map'] = self._index_map(pixels, results)
@@ -165,26 +170,29 @@ class LoadPanopticMap(BaseTransform):
         return np.repeat(run_values.astype(_map_dtype(len(ids))),
                          lengths).reshape(pixels.shape[:2])
 
-    def _read(self, path: str, class_map: bool) -> np.ndarray:
+    def _read(self, path: str, results: dict, class_map: bool) -> np.ndarray:
         """Pixels (h, w) or (h, w, channels), RGB."""
         png = read_bytes(path, 'panoptic PNG', self.backend_args)
-        pixels = None
-        try:
-            if not class_map:
-                pixels = decode_map(png)
-            else:
-                pixels = decode_indices(png)
-                if pixels is None:
-                    # OpenCV turns the indices of a palette into colours
-                    pixels = mmcv.imfrombytes(
-                        png, flag='unchanged', backend='pillow')
-        except (cv2.error, OSError, SyntaxError, ValueError):
-            pass
+        claimed = claimed_size(png)
+        if claimed is not None and claimed[::-1] != tuple(
+                results['ori_shape'][:2]):
+            self._check_size(claimed, results)
+        pixels, why = try_decode(
+            _decode_class_map if class_map else decode_map, png)
         if pixels is None:
             raise CorruptFileError(
-                f'{path}: {len(png)} bytes that are not a readable PNG. '
-                'Export it again or remove its annotation.')
+                f'{path}: {len(png)} bytes that are not a readable PNG '
+                f'({why}). Export it again or remove its annotation.')
         return np.ascontiguousarray(pixels)
+
+    @staticmethod
+    def _check_size(found: Tuple[int, int], results: dict) -> None:
+        expected = tuple(results['ori_shape'][:2])
+        if found != expected:
+            raise CorruptFileError(
+                f'{results["seg_map_path"]}: the PNG is {found} (h, w), its '
+                f'image {results["img_path"]} is {expected}. Export the PNG '
+                'at the size of the image.')
 
     @staticmethod
     def _check_format(pixels: np.ndarray, path: str, gray: bool,
@@ -219,7 +227,7 @@ class LoadPanopticMap(BaseTransform):
                    void_ids: Optional[List[int]], class_map: bool) -> None:
         prepared = void_ids is not None
         unknown = run_values == 0
-        unknown &= ~np.isin(run_ids, void_ids if prepared else [0])
+        unknown &= ~np.isin(run_ids, [0] if void_ids is None else void_ids)
         if unknown.any():
             what, remedy = 'segment', _PREPARE_AGAIN if prepared else (
                 'Add the segments to segments_info or make the pixels black '
@@ -241,6 +249,15 @@ class LoadPanopticMap(BaseTransform):
             raise CorruptFileError(
                 f'{path}: the JSON lists segments without a pixel in the PNG: '
                 f'ids {missing[:5]}. {remedy}')
+
+
+def _decode_class_map(content: bytes) -> np.ndarray:
+    """Values, or indices of a palette, which OpenCV turns into colours."""
+    pixels = decode_indices(content)
+    if pixels is None:
+        pixels = mmcv.imfrombytes(
+            content, flag='unchanged', backend='pillow')
+    return pixels
 
 
 def _rgb_to_id(pixels: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ of the map, so a box can never be without its mask and an instance that a crop
 removed is gone with its box, mask and label.
 """
 from collections import Counter
-from typing import Optional, Sequence
+from typing import Dict, List, Optional, Sequence
 
 import cv2
 import numpy as np
@@ -108,7 +108,8 @@ class DerivePanopticTargets(BaseTransform):
                          num_values: int, values: np.ndarray,
                          labels: np.ndarray, ignored: np.ndarray) -> None:
         # n-th segment of its class: unique codes, for stuff too
-        numbers, seen = [], Counter()
+        numbers: List[int] = []
+        seen: Dict[int, int] = Counter()
         for label in labels.tolist():
             numbers.append(seen[label])
             seen[label] += 1

@@ -97,7 +97,7 @@ class WandbBackend(WandbVisBackend):
     def __init__(self,
                  save_dir: str,
                  log_code_name: Optional[str] = None,
-                 **kwargs) -> None:
+                 **kwargs: Any) -> None:
         require_package('wandb', type(self).__name__)
         super().__init__(save_dir, log_code_name=log_code_name, **kwargs)
 
@@ -107,7 +107,7 @@ class WandbBackend(WandbVisBackend):
         self._wandb.define_metric('*', step_metric=STEP)
 
     @force_init_env
-    def add_config(self, config: Config, **kwargs) -> None:
+    def add_config(self, config: Config, **kwargs: Any) -> None:
         """Record the config; the code only where it was asked for."""
         self._wandb.config.update(config.to_dict(), allow_val_change=True)
         if self._log_code_name is not None:
@@ -118,7 +118,7 @@ class WandbBackend(WandbVisBackend):
                   name: str,
                   image: np.ndarray,
                   step: int = 0,
-                  **kwargs) -> None:
+                  **kwargs: Any) -> None:
         """Record a picture, RGB uint8 (h, w, 3)."""
         self._log({name: self._wandb.Image(image)}, step)
 
@@ -127,7 +127,7 @@ class WandbBackend(WandbVisBackend):
                    name: str,
                    value: Number,
                    step: int = 0,
-                   **kwargs) -> None:
+                   **kwargs: Any) -> None:
         """Record one number."""
         self._log({name: value}, step)
 
@@ -136,7 +136,7 @@ class WandbBackend(WandbVisBackend):
                     scalar_dict: dict,
                     step: int = 0,
                     file_path: Optional[str] = None,
-                    **kwargs) -> None:
+                    **kwargs: Any) -> None:
         """Record several numbers of one iteration."""
         self._log(scalar_dict, step)
 

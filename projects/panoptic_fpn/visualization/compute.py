@@ -23,7 +23,7 @@ def draw_compute(rows: Sequence[Tuple[str, int, int, int]]) -> np.ndarray:
     panels = figure.subplots(1, len(_PANELS), sharey=True)
     labels = [f'{name} [1/{stride}]' for name, stride, *_ in rows]
     for i, (panel, (title, unit)) in enumerate(zip(panels, _PANELS)):
-        values = [row[2 + i] / unit for row in rows]
+        values = [float(row[2 + i]) / unit for row in rows]
         bars = panel.barh(labels, values, height=0.6, color=f'C{i}')
         panel.bar_label(bars, fmt='%.2f', padding=3, fontsize=8)
         panel.set_title(title, fontsize=9)

@@ -10,7 +10,7 @@ Every function returns a new RGB uint8 picture of (s * h, s * w, 3): small
 images are enlarged ``s`` times (:func:`display_scale`) so that outlines and
 names can be read.
 """
-from typing import Mapping, Optional, Sequence, Tuple
+from typing import Iterable, List, Mapping, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -183,8 +183,8 @@ def draw_instances(image: np.ndarray,
     texts = [short[label] for label in labels]
     if scores is not None:
         texts = [f'{t} {s:.2f}' for t, s in zip(texts, scores)]
-    return draw_tags(picture, _corner_tags(bboxes * scale, texts, order,
-                                           picture.shape[:2]))
+    return draw_tags(
+        picture, _corner_tags(bboxes * scale, texts, order, picture.shape[:2]))
 
 
 def _check_sizes(image: np.ndarray, panoptic: np.ndarray, what: str) -> None:
@@ -207,8 +207,8 @@ def _blend(image: np.ndarray, index: np.ndarray, colors: np.ndarray,
            is_void: np.ndarray, alpha: float) -> np.ndarray:
     """Lay colours over the photograph; void is the photograph, hatched."""
     # Greyed: the colour of a segment is then the class's, not the photo's.
-    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY),
-                        cv2.COLOR_GRAY2RGB)
+    grey = cv2.cvtColor(
+        cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     muted = cv2.addWeighted(image, 1 - _GREY, grey, _GREY, 0)
     picture = cv2.addWeighted(muted, 1 - alpha, colors[index], alpha, 0)
     void = is_void[index]
@@ -251,18 +251,20 @@ def _fill_mask(picture: np.ndarray, mask: np.ndarray, bbox: np.ndarray,
     mixed = window[crop] * (1 - alpha) + color * np.float32(alpha)
     window[crop] = mixed.astype(np.uint8)
     contours, _ = cv2.findContours(
-        np.pad(crop, 1).astype(np.uint8), cv2.RETR_LIST,
-        cv2.CHAIN_APPROX_NONE)
+        np.pad(crop, 1).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(
-        window, contours, -1, (255, 255, 255),
-        line_width(picture.shape[:2]), offset=(-1, -1))
+        window,
+        contours,
+        -1, (255, 255, 255),
+        line_width(picture.shape[:2]),
+        offset=(-1, -1))
 
 
 def _corner_tags(bboxes: np.ndarray, texts: Sequence[str],
-                 order: Sequence[int], shape: Tuple[int, int]) -> list:
+                 order: Iterable[int], shape: Tuple[int, int]) -> list:
     """Tags at the upper left corners of boxes, none over another."""
     size = max(11, round(0.8 * font_size(shape)))
-    tags = []
+    tags: List[Tag] = []
     for i in order:
         width, height = text_size(texts[i], size)
         tag = Tag(texts[i], bboxes[i, 0] + width / 2 + 1,

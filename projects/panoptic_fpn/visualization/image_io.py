@@ -10,6 +10,7 @@ from typing import Optional
 import cv2
 import numpy as np
 
+from ..decoding import decode_image, try_decode
 from ..errors import CorruptFileError
 from ..files import read_bytes, write_bytes
 
@@ -25,18 +26,16 @@ def read_image(path: str, backend_args: Optional[dict] = None) -> np.ndarray:
         np.ndarray: BGR uint8 of shape (h, w, 3).
 
     Raises:
-        CorruptFileError: The file is missing, unreadable or no image.
+        CorruptFileError: The file is missing, unreadable, cut off or no
+            image, or claims too many pixels.
     """
     path = os.fspath(path)
     content = read_bytes(path, 'image', backend_args)
-    image = None
-    if content:
-        image = cv2.imdecode(
-            np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    image, why = try_decode(decode_image, content)
     if image is None:
         raise CorruptFileError(
             f'{path}: {len(content)} bytes that are no image OpenCV can '
-            'decode. Replace the file or convert it to JPEG or PNG.')
+            f'decode ({why}). Replace the file or convert it to JPEG or PNG.')
     return image
 
 

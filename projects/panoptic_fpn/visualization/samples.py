@@ -3,7 +3,7 @@
 Images are RGB uint8 (h, w, 3) at the size of the maps drawn on them; a
 picture is ``scale`` times as large (see ``drawing.py``).
 """
-from typing import Dict, Optional
+from typing import Any, Dict, Optional
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from .colors import match_numbers
 from .drawing import display_scale, draw_instances, draw_panoptic
 
 
-def to_array(value) -> np.ndarray:
+def to_array(value: Any) -> np.ndarray:
     """A tensor, box structure or array as a NumPy array."""
     value = getattr(value, 'tensor', value)
     if isinstance(value, torch.Tensor):
@@ -75,16 +75,23 @@ def draw_prediction(image: np.ndarray,
         if 'pred_instances' not in sample:
             return None
         found = sample.pred_instances
-        return draw_boxes(image, found[found.scores > score_thr], space,
-                          alpha, scale)
+        return draw_boxes(image, found[found.scores > score_thr], space, alpha,
+                          scale)
     notes = {c: f'{score:.2f}' for c, score in thing_scores(sample).items()}
     truth = panoptic_map(sample, 'gt_panoptic_seg')
     if truth is not None and truth.shape == panoptic.shape:
         panoptic, new = match_numbers(panoptic, truth, space.num_things,
                                       space.void)
         notes = {new[c]: note for c, note in notes.items() if c in new}
-    return draw_panoptic(image, panoptic, space.names, space.palette,
-                         space.num_things, notes, alpha, scale=scale)
+    return draw_panoptic(
+        image,
+        panoptic,
+        space.names,
+        space.palette,
+        space.num_things,
+        notes,
+        alpha,
+        scale=scale)
 
 
 def draw_ground_truth(image: np.ndarray,
@@ -102,9 +109,15 @@ def draw_ground_truth(image: np.ndarray,
             return None
         return draw_boxes(image, sample.gt_instances, space, alpha, scale)
     crowds = sample.metainfo.get('crowd_codes', ())
-    return draw_panoptic(image, panoptic, space.names, space.palette,
-                         space.num_things, {int(c): '(crowd)' for c in crowds},
-                         alpha, scale=scale)
+    return draw_panoptic(
+        image,
+        panoptic,
+        space.names,
+        space.palette,
+        space.num_things, {int(c): '(crowd)'
+                           for c in crowds},
+        alpha,
+        scale=scale)
 
 
 def draw_boxes(image: np.ndarray,

@@ -57,7 +57,7 @@ class Tag:
 @lru_cache(maxsize=64)
 def get_font(size: int) -> ImageFont.FreeTypeFont:
     """Pillow's own scalable font (Pillow >= 10.1), which needs no file."""
-    return ImageFont.load_default(size=size)
+    return ImageFont.load_default(size)  # type: ignore[return-value]
 
 
 def font_size(shape: Tuple[int, int]) -> int:
@@ -126,8 +126,9 @@ def place_names(index: np.ndarray,
     rooms = _Rooms(index, len(texts))
     tags = []
     for segment, choices in enumerate(texts):
-        fitting = [(half, tag) for half, tag in (
-            rooms.fit(segment, text, size) for text in choices)
+        fitting = [(half, tag)
+                   for half, tag in (rooms.fit(segment, text, size)
+                                     for text in choices)
                    if tag.size >= min_size and tag.fits(index.shape)]
         if fitting:
             # The preferred text, unless a shorter one is larger by far.
@@ -199,8 +200,8 @@ def _largest_boxes(index: np.ndarray, edges: np.ndarray, squeeze: int,
     # Of duplicate indices the last assignment stays: the best pixel.
     best = np.argsort(value, kind='stable')
     spots = np.zeros((num, 3))
-    spots[owner[best]] = np.stack(
-        [middle[xs[best]], ys[best], half[best]], axis=1)
+    spots[owner[best]] = np.stack([middle[xs[best]], ys[best], half[best]],
+                                  axis=1)
     return spots
 
 
@@ -225,10 +226,9 @@ def draw_tags(image: np.ndarray,
     draw = ImageDraw.Draw(canvas)
     for tag in tags:
         corner = tuple(round(value) for value in tag.box[:2])
-        shape = _rounded_box(
-            *text_size(tag.text, tag.size), 0.35 * tag.size,
-            round(255 * box_alpha))
-        canvas.paste(box_color, corner, shape)
+        shape = _rounded_box(*text_size(tag.text, tag.size), 0.35 * tag.size,
+                             round(255 * box_alpha))
+        canvas.paste(box_color, (corner[0], corner[1]), shape)
         draw.text((tag.x, tag.y),
                   tag.text,
                   font=get_font(tag.size),

@@ -99,7 +99,7 @@ class VideoWriter:
         """
         if self._writer is None:
             self._writer = cv2.VideoWriter(self._partial,
-                                           cv2.VideoWriter_fourcc(*'mp4v'),
+                                           cv2.VideoWriter.fourcc(*'mp4v'),
                                            self.fps, picture.shape[1::-1])
             if not self._writer.isOpened():
                 raise OSError(errno.EIO, 'no video can be written here',

@@ -4,7 +4,7 @@ Images are RGB uint8 (h, w, 3), as everywhere in mmengine's visualizers. What
 is drawn comes from the pure functions in ``drawing.py``; no figure of
 matplotlib is drawn for a picture.
 """
-from typing import Dict, List, Optional, Sequence, Union
+from typing import Any, Dict, List, Optional, Sequence, Union
 
 import numpy as np
 from mmdet.registry import VISUALIZERS
@@ -51,8 +51,8 @@ class PanopticVisualizer(DetLocalVisualizer):
                  alpha: float = 0.6,
                  min_size: int = MIN_DISPLAY_SIZE,
                  log_to: Union[str, Sequence[str]] = (),
-                 **kwargs) -> None:
-        self._picture = None
+                 **kwargs: Any) -> None:
+        self._picture: Optional[np.ndarray] = None
         more = backend_configs(log_to)
         if more:
             given = vis_backends or []
@@ -123,9 +123,9 @@ class PanopticVisualizer(DetLocalVisualizer):
         if data_sample is not None and (draw_gt or draw_pred):
             space = self._label_space()
             if draw_pred:
-                panels['Prediction'] = draw_prediction(
-                    image, data_sample, space, self.alpha, scale,
-                    pred_score_thr)
+                panels['Prediction'] = draw_prediction(image, data_sample,
+                                                       space, self.alpha,
+                                                       scale, pred_score_thr)
             if draw_gt:
                 panels['Ground truth'] = draw_ground_truth(
                     image, data_sample, space, self.alpha, scale)

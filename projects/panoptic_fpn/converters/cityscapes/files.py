@@ -121,7 +121,7 @@ def check_count(split: str, count: int, warn: Callable[[str], None]) -> None:
 
 def _files(root: str, kind: str, split: str, suffix: str) -> Dict[str, str]:
     pattern = osp.join(escape(root), kind, split, '*', f'*{suffix}')
-    result = {}
+    result: Dict[str, str] = {}
     for path in sorted(glob(pattern)):
         key = image_id(path)
         if key in result:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from ...cityscapes import split_values
+from ...decoding import decode_map, try_decode
 from ...errors import CorruptFileError, PanopticError
 from ...files import read_bytes
 from ...metrics.runs import segment_boxes
@@ -56,12 +57,11 @@ def read_label_image(path: str, size: Tuple[int, int]) -> np.ndarray:
             f'{path}: {header.height} x {header.width} (h x w), but its image '
             f'is {size[0]} x {size[1]}. Scale both alike (labels without '
             'interpolation) or restore them.')
-    content = np.frombuffer(
-        read_bytes(path, 'label image', None), dtype=np.uint8)
-    values = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+    values, why = try_decode(decode_map,
+                             read_bytes(path, 'label image', None))
     if values is None or values.shape != size or values.dtype != np.uint16:
-        raise CorruptFileError(f'{path}: the PNG is damaged. Restore the '
-                               'label image.')
+        raise CorruptFileError(f'{path}: the PNG is damaged ({why}). Restore '
+                               'the label image.')
     return values
 
 

@@ -6,7 +6,7 @@ import os
 import os.path as osp
 from contextlib import suppress
 from glob import escape, glob
-from typing import Dict, List
+from typing import Any, BinaryIO, Dict, List
 
 from ...errors import PanopticError
 from ...files import write_bytes
@@ -85,7 +85,7 @@ class Journal:
         except OSError as error:
             raise WriteError.of(path, error) from None
 
-    def _open_locked(self):
+    def _open_locked(self) -> BinaryIO:
         while True:
             file = open(self.path, 'a+b')
             try:
@@ -137,5 +137,5 @@ class Journal:
     def __enter__(self) -> 'Journal':
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: Any) -> None:
         self.close()

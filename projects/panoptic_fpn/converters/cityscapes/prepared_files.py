@@ -42,7 +42,7 @@ def prepared_entries(out: str, split: str) -> List[Dict]:
             for image, note in zip(content['images'], content['annotations'])
             if image['id'] == note['image_id']
         ]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []  # none yet, or edited by someone: it is written anew
 
 

@@ -1,5 +1,5 @@
 """What a prepared split holds, class by class."""
-from typing import Dict, List
+from typing import Any, Dict, List
 
 from terminaltables import AsciiTable
 
@@ -19,7 +19,7 @@ def summarize(entries: List[Dict]) -> Dict:
         groups, images (that show the class) and pixels; ``void_pixels``; and
         ``ignored``, the instances of classes outside the evaluation.
     """
-    rows = {
+    rows: Dict[int, Dict[str, Any]] = {
         category.id:
         dict(
             name=category.name,

@@ -5,7 +5,7 @@ to the scene are in image heights, so a larger image shows the same street;
 it only holds more and smaller things.
 """
 from dataclasses import dataclass
-from typing import Collection, List, Optional, Tuple
+from typing import Any, Collection, List, Optional, Tuple
 
 import numpy as np
 
@@ -67,7 +67,7 @@ class Street:
         self.items += frame_items((self.h, self.w), self.rng)
         return self.items
 
-    def _add(self, label: str, points) -> None:
+    def _add(self, label: str, points: Any) -> None:
         # A pixel beyond the border: the official painter rounds outlines up.
         points = np.clip(np.rint(points), -1, (self.w, self.h))
         self.items.append(Item(label, points.astype(int)))
@@ -100,7 +100,7 @@ class Street:
             top = rng.uniform(.22, .28) * h
             self._box('bridge', .3 * w, top, .7 * w, top + .06 * h)
         for side in (-1, 1):
-            end = w * (0 if side < 0 else 1)
+            end = 0. if side < 0 else float(w)
             for _ in range(rng.integers(1, 4)):
                 width = rng.uniform(.1, .18) * w
                 start, end = end, end - side * width
@@ -210,7 +210,7 @@ class Street:
         extra = round(4 * (self.h / 128)**.95)
         names += rng.choice(
             list(_CROWD_OF), extra, p=weights / weights.sum()).tolist()
-        placed = []
+        placed: List[tuple] = []
         for name in names:
             box = self._place(name, [box for _, box in placed])
             if box is not None:
@@ -254,7 +254,7 @@ class Street:
         x1, y1, x2, y2 = box
         if name in _GROUPS:
             single = name[:-len('group')]
-            self._add(name, fit(row_of(single, rng.integers(3, 6)), box))
+            self._add(name, fit(row_of(single, int(rng.integers(3, 6))), box))
         elif name == 'rider':
             # A rider brings a bicycle or a motorcycle along, which reaches
             # to the ground; he sits above it.

@@ -48,14 +48,16 @@ def decode(boxes: np.ndarray, deltas: np.ndarray, means: Sequence[float],
     Returns:
         np.ndarray: (n, 4).
     """
-    deltas = deltas * np.float32(stds) + np.float32(means)
+    deltas = deltas * np.asarray(stds, np.float32) + np.asarray(
+        means, np.float32)
     centres = (boxes[:, :2] + boxes[:, 2:]) * np.float32(0.5)
     sizes = boxes[:, 2:] - boxes[:, :2]
     centres = centres + sizes * deltas[:, :2]
     logs = deltas[:, 2:].clip(-MAX_LOG_RATIO, MAX_LOG_RATIO)
     half = sizes * np.exp(logs) * np.float32(0.5)
     corners = np.concatenate([centres - half, centres + half], axis=1)
-    return corners.clip(0, np.float32([*shape[::-1], *shape[::-1]]))
+    return corners.clip(0, np.asarray([*shape[::-1], *shape[::-1]],
+                                      np.float32))
 
 
 def suppress(boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray,

@@ -34,7 +34,8 @@ def resized_shape(shape: Tuple[int, int], scale: Sequence[int],
     if not keep_ratio:
         return scale[1], scale[0]
     factor = min(max(scale) / max(shape), min(scale) / min(shape))
-    return tuple(int(side * factor + 0.5) for side in shape)
+    height, width = (int(side * factor + 0.5) for side in shape)
+    return height, width
 
 
 def prepare(image: np.ndarray,
@@ -90,9 +91,9 @@ def read_image(path: str) -> np.ndarray:
     except OSError as error:
         raise DeployError(f'{path}: cannot be read ({error.strerror}). Give '
                           'an image that exists.') from None
-    image = content and cv2.imdecode(
-        np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    if image is None or not len(image):
+    image = cv2.imdecode(np.frombuffer(content, np.uint8),
+                         cv2.IMREAD_COLOR) if content else None
+    if image is None:
         raise DeployError(
             f'{path}: {len(content)} bytes that are no image OpenCV can '
             'decode. Replace the file or convert it to JPEG or PNG.')
@@ -129,9 +130,9 @@ def unique_stems(paths: Sequence[str]) -> List[str]:
 
 def write_bytes(path: str, content: bytes) -> None:
     """Write a file that is either complete or not there at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}.{os.getpid()}')
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f'.{target.name}.{os.getpid()}')
     try:
         partial.write_bytes(content)
         os.replace(partial, path)

@@ -57,7 +57,7 @@ def paste_masks(probabilities: np.ndarray, boxes: np.ndarray,
     """
     masks = np.zeros((len(boxes), *shape), bool)
     # a sample up to half a pixel of the mask outside its box counts, too
-    margin = np.float32([-1, -1, 1, 1])
+    margin = np.array([-1, -1, 1, 1], np.float32)
     for i, (y1, x1, y2, x2) in enumerate(box_windows(boxes + margin, shape)):
         if y1 >= y2 or x1 >= x2:
             continue
@@ -88,7 +88,7 @@ def _weights(begin: int, end: int, low: float, high: float,
 def box_windows(boxes: np.ndarray, shape: Tuple[int, int]) -> List[List[int]]:
     """Integer windows (y1, x1, y2, x2), half open, that contain boxes, inside
     the map; empty where y2 <= y1 or x2 <= x1."""
-    limit = np.float32([*shape[::-1], *shape[::-1]])
+    limit = np.array([*shape[::-1], *shape[::-1]], np.float32)
     corners = np.concatenate(
         [np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])], axis=1)
     corners = np.nan_to_num(corners).clip(0, limit).astype(np.int64)
@@ -123,13 +123,14 @@ def paste_instances(
         1 in the order they were laid, and the indices of those, in this
         order.
     """
-    panoptic = np.full(masks.shape[1:], void, np.int32)
+    shape = (masks.shape[1], masks.shape[2])
+    panoptic = np.full(shape, void, np.int32)
     order = np.argsort(-scores, kind='stable')
     order = order[scores[order] >= score_thr]
     if nms_iou_thr is not None:
         order = order[first_boxes(boxes[order], nms_iou_thr)]
     kept = []
-    windows = box_windows(boxes[order], panoptic.shape)
+    windows = box_windows(boxes[order], shape)
     for index, (y1, x1, y2, x2) in zip(order.tolist(), windows):
         part = slice(y1, y2), slice(x1, x2)
         own = masks[index][part] & (panoptic[part] == void)

@@ -79,8 +79,8 @@ def read_model(folder: str) -> ModelFile:
         DeployError: The file is missing, damaged or of another version, or a
             graph is not the one that it was written with.
     """
-    folder = Path(folder)
-    path = folder / NAME
+    root = Path(folder)
+    path = root / NAME
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:
@@ -92,12 +92,12 @@ def read_model(folder: str) -> ModelFile:
                           'again.') from None
     _check(path, content)
     graphs = {
-        name: _checked_graph(folder / entry['file'], entry['sha256'], path)
+        name: _checked_graph(root / entry['file'], entry['sha256'], path)
         for name, entry in content['graphs'].items()
     }
     parts = {name: content[name] for name in PARTS}
     return ModelFile(
-        folder, content['classes'], graphs, source=content['source'], **parts)
+        root, content['classes'], graphs, source=content['source'], **parts)
 
 
 def _check(path: Path, content: dict) -> None:

@@ -102,8 +102,8 @@ class PanopticSession:
         outputs = self.run('trunk', image=inputs)
         boxes, scores, labels, probabilities = self._instances(outputs, shape)
         # what the boxes were multiplied with, (w, h)
-        boxes = boxes / np.float32(
-            [shape[1] / original[1], shape[0] / original[0]] * 2)
+        boxes = boxes / np.array(
+            [shape[1] / original[1], shape[0] / original[0]] * 2, np.float32)
         threshold = model.masks['threshold'] if model.masks else 0
         masks = paste_masks(probabilities, boxes, original, threshold)
         semantic = None
@@ -170,12 +170,12 @@ class PanopticSession:
         boxes = decode(
             np.concatenate(anchors), np.concatenate(deltas), rpn['means'],
             rpn['stds'], shape)
-        scores, levels = np.concatenate(scores), np.concatenate(levels)
+        every, parts = np.concatenate(scores), np.concatenate(levels)
         if rpn['min_bbox_size'] >= 0:
             sides = boxes[:, 2:] - boxes[:, :2]
             valid = (sides > rpn['min_bbox_size']).all(axis=1)
-            boxes, scores, levels = boxes[valid], scores[valid], levels[valid]
-        kept = suppress(boxes, scores, levels, rpn['iou_thr'])
+            boxes, every, parts = boxes[valid], every[valid], parts[valid]
+        kept = suppress(boxes, every, parts, rpn['iou_thr'])
         return boxes[kept[:rpn['max_per_img']]]
 
     def _detections(self, outputs: Arrays, proposals: np.ndarray,

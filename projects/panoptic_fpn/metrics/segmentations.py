@@ -1,0 +1,83 @@
+"""Segmentations of COCO's instances, looked at before pycocotools is: it
+counts what does not fill the image, and draws polygons of any length.
+"""
+from typing import Any, Optional, Sequence, Tuple
+
+import numpy as np
+
+from ..labels import is_whole, short
+
+#: No image is so long, see ``cv2.resize``; polygons may lie outside of it.
+_FARTHEST = 2**20
+#: Of the characters of a compressed RLE: the first one, and the bit that
+#: says that the number goes on.
+_FIRST, _MORE = 48, 0x20
+
+Size = Tuple[Optional[int], Optional[int]]
+
+
+def find_segmentation_fault(segmentation: Any,
+                            size: Size) -> Optional[str]:
+    """Why a segmentation does not describe pixels of an image.
+
+    Args:
+        segmentation (Any): A list of polygons [x1, y1, x2, y2, ...] or an
+            RLE, compressed or not, if it is one of COCO's.
+        size (tuple[int | None, int | None]): (h, w) of the image, None where
+            unknown.
+
+    Returns:
+        str, optional: None where it does.
+    """
+    if isinstance(segmentation, list):
+        for polygon in segmentation:
+            if not _is_polygon(polygon):
+                return (f'{short(polygon)} is no polygon [x1, y1, x2, y2, '
+                        '...] in pixels')
+        return None
+    found = segmentation.get('size') if isinstance(segmentation,
+                                                   dict) else None
+    if not isinstance(found, list) or len(found) != 2 or not all(
+            is_whole(a) and a > 0 and b in (a, None)
+            for a, b in zip(found, size)):
+        return (f'{short(segmentation)} is neither a list of polygons nor an '
+                f'RLE of {size} (h, w)')
+    counts = _counts_of(segmentation.get('counts'))
+    if counts is None or min(counts, default=0) < 0 or sum(
+            counts) != found[0] * found[1]:
+        return (f'the counts of its RLE do not fill {found[0] * found[1]} '
+                'pixels')
+    return None
+
+
+def _is_polygon(polygon: Any) -> bool:
+    return (isinstance(polygon, list) and len(polygon) % 2 == 0
+            and len(polygon) >= 4 and all(
+                type(value) in (int, float) and abs(value) <= _FARTHEST
+                for value in polygon))
+
+
+def _counts_of(counts: Any) -> Optional[Sequence[int]]:
+    """Lengths of the runs; None where they cannot be read."""
+    if isinstance(counts, list):
+        return counts if all(map(is_whole, counts)) else None
+    if not isinstance(counts, str) or not counts.isascii():
+        return None
+    digits = np.frombuffer(counts.encode(), np.uint8).astype(np.int64) - _FIRST
+    last = np.flatnonzero(digits & _MORE == 0)
+    if not len(digits):
+        return []
+    if digits.min() < 0 or digits.max() > 63 or not len(
+            last) or last[-1] != len(digits) - 1:
+        return None
+    first = np.append(0, last[:-1] + 1)
+    places = np.arange(len(digits)) - np.repeat(first, last - first + 1)
+    if places.max() > 6:  # beyond 32 bits, which pycocotools holds
+        return None
+    numbers = np.add.reduceat((digits & 31) << (5 * places), first)
+    negative = digits[last] & 16 != 0
+    numbers[negative] -= 1 << (5 * (places[last][negative] + 1))
+    # from the fourth on, differences to the last but one
+    numbers[1::2] = np.cumsum(numbers[1::2])
+    numbers[2::2] = np.cumsum(numbers[2::2])
+    return numbers.tolist()

@@ -1,0 +1,192 @@
+"""A disk that is full: one line names the file, the last checkpoint stays,
+and with room again the run ends with the bits of one that had room always.
+"""
+import builtins
+import io
+import logging
+import os
+import random
+import re
+
+import pytest
+from mmengine.hooks import Hook
+
+from ..engine import toy
+from .runs import (ITERATIONS, OPTIONS, Run, Tally, assert_all_whole,
+                   checkpoint_of, on_small_disk, resume)
+
+MEGABYTE = 1 << 20
+PAGE = 4096
+#: How often the disk is full, shared among the processes of a run.
+POINTS = 40
+
+
+class _Limited(io.FileIO):
+    """Takes so many bytes, then the disk is full."""
+
+    def __init__(self, path, mode, room):
+        super().__init__(path, mode)
+        self.room = room
+
+    def write(self, data):
+        self.room -= len(data)
+        if self.room < 0:
+            raise OSError(28, os.strerror(28))
+        return super().write(data)
+
+
+def full_at(name, number, room=0):
+    """The ``number``-th time that a file of this name is written."""
+
+    def fault(rank):
+        real, count = builtins.open, [0]
+
+        def patched(file, mode='r', *args, **kwargs):
+            if not re.search(name, str(file)) or not set('wax') & set(mode):
+                return real(file, mode, *args, **kwargs)
+            count[0] += 1
+            if count[0] != number:
+                return real(file, mode, *args, **kwargs)
+            raw = _Limited(str(file), mode.replace('b', ''), room)
+            buffered = io.BufferedWriter(raw)
+            return buffered if 'b' in mode else io.TextIOWrapper(buffered)
+
+        builtins.open = patched
+
+    return fault
+
+
+@pytest.mark.parametrize('name, number, room, shown, least', [
+    (r'iter_\d+.pth.part$', 6, 999, r'iter_\d+.pth cannot be written', 2),
+    (r'last_checkpoint$', 3, 3, r'last_checkpoint cannot be written', 4),
+    pytest.param(
+        r'/\.best_[^/]*part$',
+        1,
+        0,
+        r'best_\w+.pth cannot be written',
+        2,
+        marks=pytest.mark.slow),
+    pytest.param(
+        r'scalars.json$',
+        2,
+        9,
+        r'scalars.json cannot be written',
+        4,
+        marks=pytest.mark.slow),
+    pytest.param(
+        r'metrics.json.part$',
+        2,
+        9,
+        r'metrics.json cannot be written',
+        4,
+        marks=pytest.mark.slow),
+])
+def test_the_file_is_named(reference, tmp_path, name, number, room, shown,
+                           least):
+    whole, _ = reference()
+    run = Run(tmp_path, fault=full_at(name, number, room))
+    assert run.end() == [1]
+    message = run.message()
+    assert re.search(shown, message) and 'disk is full' in message, message
+    assert checkpoint_of(tmp_path) >= least
+    assert_all_whole(tmp_path)
+    resume(tmp_path, whole)
+
+
+def test_lost_lines_of_the_log_are_told_once(tmp_path, capsys):
+    runner = toy.PanopticRunner.from_cfg(toy.toy_config(tmp_path))
+    file = next(handler for handler in runner.logger.handlers
+                if isinstance(handler, logging.FileHandler))
+    file.setStream(open('/dev/full', 'w'))
+    capsys.readouterr()
+    runner.logger.info('one')
+    runner.logger.info('two')
+    told = capsys.readouterr().err
+    assert told.count('.log: lines of the log are lost') == 1
+    assert 'No space left' in told and 'Traceback' not in told
+
+
+class FillHook(Hook):
+    """Leaves so many bytes of a disk before an iteration."""
+
+    priority = 'HIGHEST'
+
+    def __init__(self, folder, at, room):
+        self.folder, self.at, self.room = folder, at, room
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == self.at:
+            fill(self.folder, self.room)
+
+
+def fill(folder, room):
+    """Write a file that leaves ``room`` bytes."""
+    disk = os.statvfs(folder)
+    size = disk.f_bavail * disk.f_bsize - room
+    with open(folder / 'ballast', 'wb') as file:
+        os.posix_fallocate(file.fileno(), 0, max(1, size))
+
+
+def fill_at(folder, at, room):
+
+    def fault(rank):
+        if rank:
+            return
+        register = toy.PanopticRunner.register_hooks
+
+        def patched(self, *args, **kwargs):
+            register(self, *args, **kwargs)
+            self.register_hook(FillHook(folder, at, room))
+
+        toy.PanopticRunner.register_hooks = patched
+
+    return fault
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('world', [1, 2])
+def test_a_small_disk(reference, tmp_path, world):
+    hooks = [*OPTIONS['custom_hooks'], dict(type='RunRecordHook')]
+    whole, _ = reference(world, custom_hooks=hooks)
+    disk = tmp_path / 'disk'
+    draw = random.Random(world)
+
+    def work():
+        tally = Tally(f'full disk (tmpfs), {world} processes')
+        while tally.tried < POINTS // world:
+            at, pages = draw.randrange(ITERATIONS), draw.randrange(8)
+            folder = disk / 'run'
+            # what a process prints is not on the disk that is full
+            run = Run(
+                folder,
+                world,
+                fault=fill_at(disk, at, pages * PAGE),
+                out=tmp_path,
+                custom_hooks=hooks)
+            codes = run.end()
+            if codes == [0] * world:
+                tally.saw('had room enough')
+            else:
+                with tally.point(f'iteration {at}, {pages} pages'):
+                    shown(run, tally)
+                    assert checkpoint_of(folder) >= at // 2 * 2 - 2
+                    assert_all_whole(folder)
+                    os.remove(disk / 'ballast')
+                    resume(folder, whole, world, custom_hooks=hooks)
+            for path in sorted(disk.rglob('*'), reverse=True):
+                path.rmdir() if path.is_dir() else path.unlink()
+        return vars(tally)
+
+    def shown(run, tally):
+        texts = [run.message(rank) for rank in range(world)]
+        full = [t for t in texts if 'disk is full' in t]
+        assert full, texts
+        name = re.search(rf'{disk}/\S*?([\w.]+)[: ]', full[0])[1]
+        tally.saw(re.sub(r'\d+', 'N', name))
+
+    found = on_small_disk(disk, 2 * MEGABYTE, work)
+    if found is None:
+        pytest.skip('a small disk can only be mounted by root')
+    tally = Tally('')
+    vars(tally).update(found)
+    tally.end()

@@ -1,0 +1,207 @@
+"""Files that become unreadable in mid-epoch, and workers that die.
+
+What was trained until then is saved: with the fault mended, the run ends with
+the bits of one that had none, and no iteration is trained twice.
+"""
+import ctypes
+import errno
+import os
+import random
+import signal
+
+import pytest
+
+from projects.panoptic_fpn.files import read_bytes
+
+from ..engine import toy
+from .runs import (ITERATIONS, Run, Tally, assert_all_whole, checkpoint_of,
+                   resume)
+
+BATCH = 4
+#: Files, and twice the workers, of each kind.
+POINTS = 12
+#: Far apart: what was not saved in between would be lost.
+RARE = dict(interval=10, custom_hooks=[dict(type='NonFiniteLossHook')])
+
+
+def with_files(folder, workers=0):
+    """A loader of samples that each read a file first."""
+    (folder / 'files').mkdir(parents=True)
+    for index in range(23):
+        (folder / 'files' / f'{index}.bin').write_bytes(b'whole')
+    return dict(num_workers=workers, **RARE), folder / 'files'
+
+
+def reading(files, damage=None, at=None):
+    """Samples read their file; before the ``at``-th read of a process it is
+    damaged."""
+
+    def fault(rank):
+        get, count = toy._Reads.__getitem__, [0]
+
+        def patched(self, index):
+            path = files / f'{int(index)}.bin'
+            count[0] += 1
+            if count[0] == at and self.noise:
+                damage(path)
+            if read_bytes(str(path), 'image', None) != b'whole':
+                from projects.panoptic_fpn.errors import CorruptFileError
+                raise CorruptFileError(f'{path}: cannot be decoded.')
+            return get(self, index)
+
+        toy._Reads.__getitem__ = patched
+
+    return fault
+
+
+def remove(path):
+    path.unlink()
+
+
+def truncate(path):
+    path.write_bytes(b'')
+
+
+def to_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+def broken_disk(path):
+    """EIO, for this process."""
+    from mmengine.fileio import LocalBackend
+    real = LocalBackend.get
+
+    def get(self, name):
+        if str(name) == str(path):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(name))
+        return real(self, name)
+
+    LocalBackend.get = get
+
+
+def mend(files):
+    for index in range(23):
+        path = files / f'{index}.bin'
+        if path.is_dir():
+            path.rmdir()
+        path.write_bytes(b'whole')
+
+
+def strike(tally, folder, whole, damage, at, world=1, workers=0, mine=0):
+    options, files = with_files(folder, workers)
+    fault = reading(files, damage, at)
+    other = reading(files)
+    run = Run(
+        folder,
+        world,
+        fault=lambda rank: (fault if rank == mine else other)(rank),
+        **options)
+    with tally.point(f'{damage.__name__} at read {at}'):
+        assert run.end() == [1] * world, run.codes
+        for rank in range(world):
+            assert str(files) in run.message(rank), run.message(rank)
+        saved = checkpoint_of(folder)
+        # batches before that of the file were all trained on, and saved
+        exact = (at - 1) // BATCH
+        tally.saw(f'rank {mine}' if world > 1 else 'saved')
+        if workers == 0:
+            assert saved == exact, (saved, exact)
+        assert_all_whole(folder)
+        mend(files)
+        resume(folder, whole, world, fault=other, **options)
+
+
+KINDS = (remove, truncate, to_folder, broken_disk)
+
+
+def test_an_unreadable_file(reference, tmp_path):
+    whole, _ = reference(**RARE)
+    tally = Tally('unreadable file')
+    strike(tally, tmp_path / 'run', whole, to_folder, 30)
+    assert not tally.notes, tally.notes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('world', [1, 2])
+@pytest.mark.parametrize('workers', [0, 2])
+def test_unreadable_files(reference, tmp_path, world, workers):
+    whole, _ = reference(world, **RARE)
+    draw = random.Random(world + workers)
+    tally = Tally(f'unreadable file, {world} processes, {workers} workers')
+    # each worker counts its own reads
+    reads = ITERATIONS * BATCH // max(1, workers)
+    for number in range(POINTS):
+        strike(tally, tmp_path / str(number), whole, KINDS[number % 4],
+               draw.randrange(1, reads), world, workers, draw.randrange(world))
+    tally.end()
+
+
+def by_signal():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def by_exit():
+    os._exit(3)
+
+
+def by_segfault():
+    ctypes.string_at(0)
+
+
+def dying(how, at):
+    """A worker of the loader dies at its ``at``-th sample."""
+
+    def fault(rank):
+        get, count = toy._Reads.__getitem__, [0]
+
+        def patched(self, index):
+            count[0] += 1
+            if count[0] == at and self.noise:
+                how()
+            return get(self, index)
+
+        toy._Reads.__getitem__ = patched
+
+    return fault
+
+
+def assert_worker_died(run, folder, whole, world=1):
+    assert run.end() == [1] * world, run.codes
+    for rank in range(world):
+        assert 'process that loads images died' in run.message(rank)
+    saved = checkpoint_of(folder)
+    assert_all_whole(folder)
+    resume(folder, whole, world, num_workers=2, **RARE)
+    return saved
+
+
+def test_a_dead_worker(reference, tmp_path):
+    whole, _ = reference(**RARE)
+    run = Run(tmp_path, fault=dying(by_signal, 24), num_workers=2, **RARE)
+    # a worker is two batches ahead at most
+    assert assert_worker_died(run, tmp_path, whole) >= 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('world', [1, 2])
+@pytest.mark.parametrize('how', [by_signal, by_exit, by_segfault])
+def test_dead_workers(reference, tmp_path, how, world):
+    whole, _ = reference(world, **RARE)
+    draw = random.Random(how.__name__)
+    tally = Tally(f'dead worker {how.__name__}, {world} processes')
+    for number in range(POINTS // 2):
+        at = draw.randrange(1, ITERATIONS * BATCH // 2)
+        mine = draw.randrange(world)
+        fault = dying(how, at)
+        folder = tmp_path / str(number)
+        run = Run(
+            folder,
+            world,
+            fault=lambda rank: fault(rank) if rank == mine else None,
+            num_workers=2,
+            **RARE)
+        with tally.point(f'read {at}'):
+            saved = assert_worker_died(run, folder, whole, world)
+            tally.saw('something saved' if saved else 'nothing to save')
+    tally.end()

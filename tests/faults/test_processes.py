@@ -1,0 +1,278 @@
+"""One process of a run fails or dies: the others end within seconds, with a
+message, and the run can be resumed.
+"""
+import os
+import random
+import re
+import signal
+import sys
+import time
+from datetime import timedelta
+from threading import Thread
+
+import pytest
+import torch
+from torch.distributed import TCPStore
+
+from projects.panoptic_fpn.engine import explain
+from projects.panoptic_fpn.engine.peers import PeerWatch
+from projects.panoptic_fpn.errors import PanopticError
+from projects.panoptic_fpn.metrics.per_image import PerImageMetric
+from projects.panoptic_fpn.submission.prepare import _on_main
+
+from ..engine import toy
+from .runs import ITERATIONS, TRACEBACK, Run, Tally, assert_all_whole, resume
+
+#: Seconds that the other processes have.
+SOON = 30
+#: Calls of each kind.
+POINTS = 3
+
+TOLD = r'Another process|has failed|ended without a word|first process'
+
+
+def by_error():
+    raise PanopticError('a.png: cannot be used. Mend it.')
+
+
+def by_bug():
+    raise ZeroDivisionError('a bug')
+
+
+def by_system():
+    raise OSError(28, os.strerror(28), 'results.zip')
+
+
+def by_signal():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def by_exit():
+    os._exit(3)
+
+
+HOW = (by_error, by_bug, by_system, by_signal, by_exit)
+
+
+def at_call(owner, name, number, how, only=lambda *args, **kwargs: True):
+    """The ``number``-th call of a method fails."""
+    real, count = getattr(owner, name), [0]
+
+    def patched(self, *args, **kwargs):
+        if only(self, *args, **kwargs):
+            count[0] += 1
+            if count[0] == number:
+                how()
+        return real(self, *args, **kwargs)
+
+    setattr(owner, name, patched)
+
+
+def in_step(number, how):
+    at_call(toy.ToyModel, 'forward', number, how,
+            lambda *args, mode='loss', **kwargs: mode == 'loss')
+
+
+def in_optimizer(number, how):
+    at_call(torch.optim.SGD, 'step', number, how)
+
+
+def in_loading(number, how):
+    at_call(toy._Reads, '__getitem__', 4 * number, how, lambda self, *_: self.
+            noise)
+
+
+def in_saving(number, how):
+    from mmengine.fileio import LocalBackend
+    at_call(LocalBackend, 'put', number, how)
+
+
+def in_evaluation(number, how):
+    at_call(toy.ToyMetric, 'process', number, how)
+
+
+def in_scores(number, how):
+    at_call(toy.ToyMetric, 'compute_metrics', number, how)
+
+
+def in_metrics_json(number, how):
+    from projects.panoptic_fpn.engine import MetricsJsonHook
+    at_call(MetricsJsonHook, '_write', number, how)
+
+
+#: Where, which ranks get there, and how often at least.
+WHERE = dict(
+    in_step=(in_step, (0, 1), ITERATIONS),
+    in_optimizer=(in_optimizer, (0, 1), ITERATIONS),
+    in_loading=(in_loading, (0, 1), ITERATIONS),
+    in_saving=(in_saving, (0, ), 10),
+    in_evaluation=(in_evaluation, (0, 1), 20),
+    in_scores=(in_scores, (0, ), 10),
+    in_metrics_json=(in_metrics_json, (0, ), 10))
+
+
+def strike(folder, whole, where, how, number, mine, world=2):
+
+    def fault(rank):
+        if rank == mine:
+            where(number, how)
+
+    run = Run(folder, world, fault=fault)
+    begin = time.monotonic()
+    codes = run.end(SOON)
+    seconds = time.monotonic() - begin
+    ends = {
+        by_bug: TRACEBACK,
+        by_signal: -signal.SIGKILL,
+        by_exit: 3
+    }.get(how, 1)
+    assert codes[mine] == ends, (codes, run.output(mine)[-1500:])
+    assert codes[1 - mine] == 1, (codes, run.output(1 - mine)[-1500:])
+    message = run.message(1 - mine)
+    assert re.search(TOLD, message), message
+    if how in (by_error, by_bug, by_system):
+        told = dict(by_error='a.png', by_bug='a bug', by_system='results.zip')
+        assert told[how.__name__] in message, message
+    assert_all_whole(folder)
+    resume(folder, whole, world)
+    return seconds
+
+
+@pytest.mark.parametrize('where, how, number, mine', [
+    ('in_scores', by_system, 2, 0),
+])
+def test_the_others_are_told(reference, tmp_path, where, how, number, mine):
+    whole, _ = reference(2)
+    strike(tmp_path, whole, WHERE[where][0], how, number, mine)
+
+
+class NoRoom(PerImageMetric):
+    """Cannot write what it computes."""
+
+    prediction, keys = 'pred_panoptic_seg', ()
+
+    def image_row(self, sample):
+        return {}
+
+    def compute_metrics(self, results):
+        by_system()
+
+
+def test_what_the_first_process_cannot_do_is_told_to_all(tmp_path):
+    """The others would wait for scores, and for the end of the zipping."""
+
+    def fault():
+        torch.distributed.init_process_group('gloo')
+        metric, seen = NoRoom(), []
+        metric.results = [(torch.distributed.get_rank(), {})]
+        for call in (lambda: metric.evaluate(2), lambda: _on_main(by_system)):
+            try:
+                call()
+            except (OSError, PanopticError) as error:
+                seen.append(type(error).__name__)
+                assert 'results.zip' in str(error)
+        rank = torch.distributed.get_rank()
+        (tmp_path / f'seen_{rank}').write_text(' '.join(seen))
+        os._exit(0)
+
+    assert toy.run(tmp_path, 2, fault=fault, timeout=60) == [0, 0]
+    seen = [(tmp_path / f'seen_{rank}').read_text() for rank in (0, 1)]
+    assert seen == ['OSError OSError', 'PanopticError PanopticError']
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', list(WHERE))
+def test_one_of_two(reference, tmp_path, name):
+    whole, _ = reference(2)
+    where, ranks, often = WHERE[name]
+    draw = random.Random(name)
+    for how in HOW:
+        tally, slowest = Tally(f'{name} {how.__name__}'), 0
+        for i in range(POINTS):
+            number, mine = draw.randint(1, often), draw.choice(ranks)
+            folder = tmp_path / f'{how.__name__}_{i}'
+            with tally.point(f'call {number} of rank {mine}'):
+                slowest = max(
+                    slowest, strike(folder, whole, where, how, number, mine))
+        tally.saw(f'{slowest:.1f} s at most')
+        tally.end()
+
+
+@pytest.fixture
+def stores():
+    """Two ends of one store, as two processes have."""
+    port = toy.free_port()
+    timeout = timedelta(seconds=20)
+    host = TCPStore(
+        '127.0.0.1', port, is_master=True, timeout=timeout,
+        wait_for_workers=False)
+    return [host] + [
+        TCPStore('127.0.0.1', port, timeout=timeout, wait_for_workers=False)
+        for _ in range(2)
+    ]
+
+
+def test_the_first_failure_is_told(stores):
+    one, two = (PeerWatch(store, rank, 2)
+                for rank, store in enumerate(stores[1:]))
+    assert two.told(0) is None
+    one.tell('disk full')
+    assert two.told(5) == one.told(5) == 'rank 0: disk full'
+    two.tell('connection closed')
+    assert one.told(0) == 'rank 0: disk full'
+    one.stop(), two.stop()
+
+
+def test_a_process_that_hangs_is_ended(stores, tmp_path):
+    watch = PeerWatch(stores[1], 0, 2)
+    pid = os.fork()
+    if not pid:
+        sys.stderr = open(tmp_path / 'err', 'w')
+        store = TCPStore(
+            '127.0.0.1',
+            stores[0].port,
+            timeout=timedelta(seconds=20),
+            wait_for_workers=False)
+        PeerWatch(store, 1, 2, grace=.2)
+        time.sleep(60)
+        os._exit(0)
+    Thread(target=watch.tell, args=('a bug', )).start()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+    watch.stop()
+    assert 'error: rank 0: a bug' in (tmp_path / 'err').read_text()
+
+
+def raised(error):
+    try:
+        raise error
+    except type(error) as caught:
+        return caught
+
+
+def test_explanations(tmp_path):
+    assert explain(PanopticError('a.png: bad.')) == 'a.png: bad.'
+    assert explain(ZeroDivisionError()) is None
+    assert explain(RuntimeError('size mismatch')) is None
+    assert explain(OSError('of a loader')) is None
+    assert explain(raised(OSError(28, 'No space left on device'))) is None
+    text = explain(OSError(28, 'No space left on device', 'a.json'))
+    assert text.startswith('a.json cannot be written: the disk is full')
+    text = explain(PermissionError(13, 'Permission denied', 'a.json'))
+    assert text.startswith('a.json: Permission denied')
+    for reason in ('DataLoader worker (pid 7) is killed by signal: Killed. ',
+                   'DataLoader worker (pid(s) 7) exited unexpectedly'):
+        assert 'num_workers' in explain(RuntimeError(reason))
+    text = explain(
+        RuntimeError('[/pytorch/gloo/transport/tcp/pair.cc:534] Connection '
+                     'closed by peer [127.0.0.1]:7'))
+    assert 'ended without a word' in text and 'dist_cfg.timeout' in text
+
+
+def test_a_file_that_was_being_written_is_named(tmp_path):
+    path = tmp_path / 'a.json'
+    try:
+        with open(path, 'w') as file:
+            file.write('x')
+            raise OSError(28, 'No space left on device')
+    except OSError as error:
+        assert str(path) in explain(error)

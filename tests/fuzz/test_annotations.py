@@ -1,0 +1,515 @@
+"""JSONs with faults of all kinds: refused, or read as plain Python does.
+
+COCO panoptic files and those of prepared Cityscapes go to the data sets, to
+the pipeline and to the data set check, COCO instances to the metric and the
+converter. ``pytest -m slow -s tests/fuzz/test_annotations.py`` prints what
+became of the files.
+"""
+import copy
+import io
+import json
+import math
+import os
+import random
+from contextlib import redirect_stdout
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from projects.panoptic_fpn import cityscapes
+from projects.panoptic_fpn.converters import (convert_instances_and_semantic,
+                                              make_miniature, prepare)
+from projects.panoptic_fpn.dataset_check import ERROR, check_dataset
+from projects.panoptic_fpn.datasets import (CityscapesPanopticDataset,
+                                            CocoPanopticFPNDataset)
+from projects.panoptic_fpn.errors import PanopticError
+from projects.panoptic_fpn.files import find_name_fault, join_inside
+from projects.panoptic_fpn.metrics import (CityscapesSemanticIoUMetric,
+                                           PanopticInstanceAPMetric,
+                                           PanopticQualityMetric)
+from projects.panoptic_fpn.metrics.instance_rows import (Table,
+                                                         detection_entries)
+
+from ..metrics.data import make_case, run_metric, space_of
+from ..metrics.test_instance_ap import instances_json
+from ..oracles.derive import derive_panoptic, labels_of, same_partition
+from ..oracles.perturb import random_data, write_coco_panoptic
+from . import children
+from .mutate import Outcomes, mutated_bytes, mutated_json, owner_of, places
+from .test_images import MEMORY, SECONDS, peak
+
+LOAD = [
+    dict(type='LoadPanopticImage'),
+    dict(type='LoadPanopticMap'),
+    dict(type='DerivePanopticTargets', panoptic=True)
+]
+
+
+class Coco:
+    """A small data set in COCO panoptic format."""
+
+    def __init__(self, folder):
+        data = random_data(3, num_images=2, string_ids=False)
+        self.path = write_coco_panoptic(data, folder, with_images=True)
+        self.images, self.pngs = folder / 'images', folder / 'panoptic'
+        self.good = json.loads(self.path.read_text())
+
+    def dataset(self, path, **kwargs):
+        return CocoPanopticFPNDataset(
+            ann_file=str(path),
+            data_prefix=dict(img=str(self.images), seg=str(self.pngs)),
+            pipeline=LOAD,
+            **kwargs)
+
+    def ids_of(self, path):
+        return np.asarray(Image.open(path)).astype(np.int64) @ (1, 256, 65536)
+
+
+class Cityscapes(Coco):
+    """A prepared split; its label images are read as they are."""
+
+    def __init__(self, folder):
+        folder = folder / 'cityscapes'
+        make_miniature(
+            str(folder), splits=dict(train=1, val=2, test=1), size=(96, 160))
+        prepare(str(folder), num_workers=1, report=str)
+        self.path = folder / 'gtFine/panoptic_fpn_val.json'
+        self.images = folder / 'leftImg8bit/val'
+        self.pngs = folder / 'gtFine/val'
+        self.good = json.loads(self.path.read_text())
+
+    def dataset(self, path, **kwargs):
+        return CityscapesPanopticDataset(
+            ann_file=str(path),
+            data_prefix=dict(img=str(self.images), seg=str(self.pngs)),
+            pipeline=LOAD,
+            **kwargs)
+
+    def ids_of(self, path):
+        return np.asarray(Image.open(path)).astype(np.int64)
+
+
+@pytest.fixture(scope='module')
+def coco(tmp_path_factory):
+    return Coco(tmp_path_factory.mktemp('coco'))
+
+
+@pytest.fixture(scope='module')
+def prepared(tmp_path_factory):
+    return Cityscapes(tmp_path_factory.mktemp('cityscapes'))
+
+
+def is_right(bench, sample, content):
+    """Whether a sample is what the JSON and the files say."""
+    image = next(i for i in content['images'] if i['id'] == sample['img_id'])
+    categories = content['categories']
+    if sample['img_path'] != str(bench.images / image['file_name']):
+        return False
+    with Image.open(sample['img_path']) as photo:
+        if photo.size != (image['width'], image['height']):
+            return False
+    note = next((n for n in content.get('annotations', [])
+                 if n['image_id'] == image['id']), None)
+    if note is None:
+        return sample.get('gt_panoptic_map') is None
+    if sample['seg_map_path'] != str(bench.pngs / note['file_name']):
+        return False
+    ids = bench.ids_of(sample['seg_map_path'])
+    truth = derive_panoptic(ids, note['segments_info'], categories)
+    found = sample['gt_panoptic_map']
+    void = len(categories)
+    label_of = labels_of(categories)
+    crowd = {
+        label_of[s['category_id']]
+        for s in note['segments_info'] if s.get('iscrowd')
+    }
+    found = np.where(found % 1000 == void, void, found)
+    return (same_partition(found, truth['map'])
+            and {c % 1000
+                 for c in sample['crowd_codes']} == crowd
+            and len(sample['gt_codes']) == len(note['segments_info'])
+            and sum(s.get('iscrowd', 0) for s in note['segments_info']) == len(
+                sample['crowd_codes']))
+
+
+def outcome(bench, text, train):
+    """What becomes of one JSON (bytes)."""
+    path = bench.path.parent / f'{os.getpid()}.json'
+    path.write_bytes(text)
+    before, samples = peak(), None
+    try:
+        dataset = bench.dataset(path, test_mode=not train)
+        samples = [dataset[i] for i in range(len(dataset))]
+    except PanopticError as error:
+        # the JSON, or a file that it names
+        if str(bench.path.parent) not in str(error) and str(
+                bench.images.parent) not in str(error):
+            return f'unclear {error}'
+    except Exception as error:
+        return f'raw {type(error).__name__}: {error}'
+    try:
+        found = check_dataset(
+            str(path),
+            str(bench.images),
+            str(bench.pngs),
+            num_workers=1,
+            repair=True).findings.total(ERROR)
+    except Exception as error:
+        return f'raw check {type(error).__name__}: {error}'
+    if peak() - before > MEMORY:
+        return f'memory {peak() - before:.0f} MB'
+    if samples is None:
+        return 'refused' if found else 'unchecked'
+    content = json.loads(text)
+    if not all(is_right(bench, sample, content) for sample in samples):
+        return 'wrong'
+    return 'right'
+
+
+def as_bytes(draw, kind, content, good):
+    """The text of a JSON; now and then its bytes are damaged."""
+    text = json.dumps(content).encode()
+    if draw.random() < 0.75:
+        return kind, text
+    kind, text = mutated_bytes(draw, json.dumps(good).encode())
+    return f'bytes {kind}', text
+
+
+def run(bench, count, seed, title, processes=1):
+    draw = random.Random(seed)
+    jobs = [draw.random() for _ in range(count)]
+
+    def work(state):
+        own = random.Random(state)
+        kind, content = mutated_json(own, bench.good)
+        kind, text = as_bytes(own, kind, content, bench.good)
+        return [kind, outcome(bench, text, own.random() < 0.5)]
+
+    collect(jobs, work, title, processes)
+
+
+def collect(jobs, work, title, processes):
+    outcomes = Outcomes(title)
+    for job, result in zip(jobs,
+                           children.run(jobs, work, SECONDS, processes)):
+        outcomes.add(*(result if isinstance(result, list) else
+                       (str(job), result)))
+    outcomes.judge()
+
+
+@pytest.mark.parametrize('name', ['coco', 'prepared'])
+def test_good_files_are_right(name, request):
+    bench = request.getfixturevalue(name)
+    for train in (True, False):
+        assert outcome(bench, bench.path.read_bytes(), train) == 'right'
+
+
+def test_damaged_coco_panoptic(coco):
+    run(coco, 30, 1, 'COCO panoptic')
+
+
+def test_damaged_cityscapes(prepared):
+    run(prepared, 10, 1, 'Cityscapes, prepared')
+
+
+@pytest.mark.slow
+def test_many_damaged_coco_panoptic(coco):
+    run(coco, 3000, 2, 'COCO panoptic', 2)
+
+
+@pytest.mark.slow
+def test_many_damaged_cityscapes(prepared):
+    run(prepared, 3000, 2, 'Cityscapes, prepared', 2)
+
+
+# COCO instances ------------------------------------------------------------
+
+
+class Instances:
+    """An instances JSON, predictions, and folders for the converter."""
+
+    def __init__(self, folder):
+        data, _, self.samples = make_case(3)
+        self.folder, self.path = folder, folder / 'instances.json'
+        self.good = instances_json(data, self.path)
+        self.meta = space_of(data).metainfo()
+        self.classes = folder / 'classes.json'
+        self.classes.write_text(json.dumps(data.categories))
+        (folder / 'semantic').mkdir()
+        for image in data.images:
+            void = np.zeros(image.id_map.shape, np.uint8)
+            name = image.file_name.rsplit('.', 1)[0]
+            Image.fromarray(void).save(folder / f'semantic/{name}.png')
+
+    def plain(self, content):
+        """AP of boxes and masks by pycocotools alone, or None."""
+        with redirect_stdout(io.StringIO()):
+            truth = COCO()
+            truth.dataset = copy.deepcopy(content)
+            truth.createIndex()
+            metric = PanopticInstanceAPMetric()
+            metric.dataset_meta = self.meta
+            ids = {c['name']: c['id'] for c in content['categories']}
+            scores = []
+            for kind in ('bbox', 'segm'):
+                entries = self._entries(metric, ids, kind)
+                found = truth.loadRes(entries)
+                judge = COCOeval(truth, found, kind)
+                judge.params.imgIds = [s['img_id'] for s in self.samples]
+                judge.params.catIds = [
+                    ids[name] for name in self.meta['thing_classes']
+                ]
+                judge.params.maxDets = [100, 300, 1000]
+                judge.evaluate()
+                judge.accumulate()
+                judge.summarize()
+                scores.append(float(judge.stats[0]))
+        return scores
+
+    def _entries(self, metric, ids, kind):
+        rows = [metric._detections(s, tuple(s['ori_shape']),
+                                   len(self.meta['thing_classes']))
+                for s in self.samples]  # yapf: disable
+        table = Table(rows, [tuple(s['ori_shape']) for s in self.samples])
+        return detection_entries(table, np.arange(len(table.labels)),
+                                 [s['img_id'] for s in self.samples],
+                                 [ids[n] for n in self.meta['thing_classes']],
+                                 kind)
+
+    def outcome(self, text):
+        path = self.folder / f'{os.getpid()}.json'
+        path.write_bytes(text)
+        before, scores = peak(), None
+        try:
+            scores = run_metric(
+                PanopticInstanceAPMetric(ann_file=str(path), backend='pycocotools'),
+                self.samples, self.meta)
+        except PanopticError as error:
+            if str(path) not in str(error):
+                return f'unclear {error}'
+        except Exception as error:
+            return f'raw {type(error).__name__}: {error}'
+        try:
+            convert_instances_and_semantic(
+                str(path), str(self.folder / 'semantic'), str(self.classes),
+                str(self.folder / f'{os.getpid()}'), 'out', num_workers=1,
+                report=str)  # yapf: disable
+        except PanopticError as error:
+            if str(self.folder) not in str(error):
+                return f'unclear {error}'
+        except Exception as error:
+            return f'raw converter {type(error).__name__}: {error}'
+        if peak() - before > MEMORY:
+            return f'memory {peak() - before:.0f} MB'
+        if scores is None:
+            return 'refused'
+        found = [scores['coco/bbox_mAP'], scores['coco/segm_mAP']]
+        expected = self.plain(json.loads(text))
+        same = all(
+            math.isclose(a, round(b, 3)) or (math.isnan(a) and b == -1)
+            for a, b in zip(found, expected))
+        return 'right' if same else f'wrong {found} {expected}'
+
+
+@pytest.fixture(scope='module')
+def instances(tmp_path_factory):
+    return Instances(tmp_path_factory.mktemp('instances'))
+
+
+def run_instances(bench, count, seed, processes=1):
+    draw = random.Random(seed)
+
+    def work(state):
+        own = random.Random(state)
+        kind, content = mutated_json(own, bench.good)
+        kind, text = as_bytes(own, kind, content, bench.good)
+        return [kind, bench.outcome(text)]
+
+    jobs = [draw.random() for _ in range(count)]
+    collect(jobs, work, 'COCO instances', processes)
+
+
+def test_good_instances_are_right(instances):
+    assert instances.outcome(instances.path.read_bytes()) == 'right'
+
+
+def test_damaged_instances(instances):
+    run_instances(instances, 15, 1)
+
+
+@pytest.mark.slow
+def test_many_damaged_instances(instances):
+    run_instances(instances, 3000, 2, 2)
+
+
+# Texts that are no JSON, or too much of one --------------------------------
+
+DEEP = 100_000
+TEXTS = {
+    'an empty file': (b'', 'it is empty'),
+    'blanks': (b' \n\t', 'it is empty'),
+    'gzip': (b'\x1f\x8b\x08' + bytes(40), 'compressed by gzip.. Unpack'),
+    'not UTF-8': (b'{"images": "\xff\xfe"}', 'not a JSON file'),
+    'lists': (b'[' * DEEP + b']' * DEEP, 'nested too deeply'),
+    'objects': (b'{"a":' * DEEP + b'1' + b'}' * DEEP, 'nested too deeply'),
+    'a huge integer':
+    (b'{"images": ' + b'9' * 100_000 + b'}', 'not a JSON file'),
+    'a key twice':
+    (b'{"images": [], "images": []}', "has the key 'images' twice"),
+    'a list': (b'[]', 'no "images"|at the top level'),
+    'a number': (b'NaN', 'no "images"|at the top level'),
+}
+
+
+@pytest.mark.parametrize('name', TEXTS)
+def test_no_json(coco, instances, tmp_path, name):
+    text, message = TEXTS[name]
+    path = tmp_path / 'a.json'
+    path.write_bytes(text)
+    with pytest.raises(PanopticError, match=message) as info:
+        coco.dataset(path)
+    assert str(path) in str(info.value)
+    result = check_dataset(str(path), str(coco.images), str(coco.pngs))
+    assert result.findings.counts['json_unreadable'] or name in ('a list')
+    with pytest.raises(PanopticError):
+        PanopticInstanceAPMetric(ann_file=str(path))
+    with pytest.raises(PanopticError, match='a.json'):
+        convert_instances_and_semantic(
+            str(path), str(tmp_path), str(instances.classes),
+            str(tmp_path / 'out'), 'x')
+
+
+@pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16', 'utf-8'])
+def test_encodings_of_json(coco, encoding):
+    text = json.dumps(coco.good).encode(encoding)
+    assert outcome(coco, text, False) == 'right'
+
+
+@pytest.mark.parametrize('depth', [100, 400, 900, 980, 2000])
+def test_a_value_that_is_nested(coco, depth):
+    """Below the depth that Python reads, messages print it, too."""
+    for path in (('annotations', ), ('images', 0, 'height'),
+                 ('annotations', 0, 'segments_info', 0), ('categories', 0),
+                 ('categories', 0, 'color'), ('images', 0, 'file_name'),
+                 ('annotations', 0, 'segments_info', 0, 'iscrowd')):
+        content = copy.deepcopy(coco.good)
+        owner_of(content, path)[path[-1]] = 'deep'
+        text = json.dumps(content).replace(
+            '"deep"', '[' * depth + ']' * depth).encode()
+        assert outcome(coco, text, True) == 'refused', path
+
+
+# Names that lead out of the data -------------------------------------------
+
+AWAY = ('/etc/hostname', '../secret.png', 'a/../../secret.png', '..',
+        'C:\\x.png', 'C:x.png', 'a\\b.png', '\\\\host\\x.png', 'a\0.png',
+        'https://host/x.png', 's3://bucket/x.png', 'file:///etc/hostname', '',
+        7, None, ['a'])
+
+
+@pytest.mark.parametrize('name', AWAY, ids=repr)
+def test_names_that_lead_away(coco, instances, tmp_path, name):
+    assert find_name_fault(name) is not None
+    for key in ('images', 'annotations'):
+        content = copy.deepcopy(coco.good)
+        content[key][0]['file_name'] = name
+        path = tmp_path / 'a.json'
+        path.write_text(json.dumps(content))
+        with pytest.raises(PanopticError, match='file_name'):
+            coco.dataset(path)
+        result = check_dataset(
+            str(path), str(coco.images), str(coco.pngs), num_workers=1)
+        assert result.findings.counts['wrong_value']
+    content = copy.deepcopy(instances.good)
+    content['images'][0]['file_name'] = name
+    path.write_text(json.dumps(content))
+    with pytest.raises(PanopticError, match='file_name'):
+        convert_instances_and_semantic(
+            str(path), str(instances.folder / 'semantic'),
+            str(instances.classes), str(tmp_path / 'out'), 'x')
+    assert not list(tmp_path.glob('**/*.png'))
+
+
+@pytest.mark.parametrize(
+    'name', ['a.png', 'a/b c.png', 'ä/..b.png', './a.png', 'a..b/c', '1:2'])
+def test_names_that_stay(name):
+    assert find_name_fault(name) is None
+    assert join_inside('folder', name, 'x') == os.path.join('folder', name)
+    assert join_inside('', name, 'x') == name
+
+
+def test_names_below_a_remote_folder():
+    from mmengine.fileio import BaseStorageBackend, register_backend
+
+    class Remote(BaseStorageBackend):
+
+        def get(self, filepath):
+            raise FileNotFoundError(filepath)
+
+        get_text = get
+
+        def join_path(self, filepath, *filepaths):
+            return '/'.join([filepath.rstrip('/'), *filepaths])
+
+    register_backend('fuzz', Remote, force=True, prefixes='fuzz')
+    assert join_inside('fuzz://bucket/images/', 'a/b.png',
+                       'x') == 'fuzz://bucket/images/a/b.png'
+
+
+def test_links_within_the_data_are_followed(coco, tmp_path):
+    (tmp_path / 'images').symlink_to(coco.images)
+    dataset = CocoPanopticFPNDataset(
+        ann_file=str(coco.path),
+        data_prefix=dict(
+            img=str(tmp_path / 'images'), seg=str(coco.pngs)),
+        pipeline=LOAD)
+    assert dataset[0]['img'].ndim == 3
+
+
+def test_results_stay_in_their_folder(tmp_path):
+    """Files that are called by an image id."""
+    _, _, (sample, *_) = make_case(3, string_ids=True)
+    data, _, _ = make_case(3, string_ids=True)
+    for image_id in ('../x', 'a/b', 'a\\b', '/x', 'a\0b'):
+        metric = PanopticQualityMetric(
+            outfile_prefix=str(tmp_path / 'out' / 'run'),
+            png_name='{img_id}.png')
+        with pytest.raises(PanopticError, match='image id'):
+            run_metric(metric, [dict(sample, img_id=image_id)],
+                       space_of(data).metainfo())
+    assert [p.name for p in tmp_path.rglob('*.png')] == []
+
+
+def test_every_place_and_value_once(coco):
+    """Each key dropped, and each value another kind: none is raw."""
+    jobs = []
+    for path in places(coco.good):
+        for value in (None, 'x', -1, 1.5, [], {}):
+            jobs.append((path, value))
+    draw = random.Random(4)
+
+    def work(job):
+        path, value = job
+        content = copy.deepcopy(coco.good)
+        owner_of(content, path)[path[-1]] = value
+        return [str(path[-1]), outcome(coco, json.dumps(content).encode(),
+                                       True)]
+
+    collect(draw.sample(jobs, 20), work, 'Values of other kinds', 1)
+
+
+def test_the_semantic_files_of_cityscapes_stay(tmp_path):
+    metric = CityscapesSemanticIoUMetric(
+        format_only=True, outfile_prefix=str(tmp_path / 'out' / 'run'))
+    space = cityscapes.label_space()
+    codes = np.zeros((1, 4, 6), np.int32)
+    sample = dict(
+        img_id='../../x',
+        img_path='x.png',
+        ori_shape=(4, 6),
+        pred_sem_seg=dict(sem_seg=codes, predict_things=True))
+    with pytest.raises(PanopticError, match='image id'):
+        run_metric(metric, [sample], space.metainfo())

@@ -1,0 +1,721 @@
+"""Damaged, odd and hostile checkpoints: refused in one line, or used right.
+
+Every file goes through one of the ways in which a user gives a checkpoint.
+What is loaded must be what was written; a file without checksums may be
+loaded with other numbers, which nobody can tell. ``pytest -m slow -s
+tests/fuzz/test_checkpoints.py`` prints what became of the files.
+"""
+import copy
+import io
+import os
+import pickle
+import random
+import shutil
+import tarfile
+import time
+import zipfile
+from collections import Counter, OrderedDict
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from projects.panoptic_fpn.apis import init_model
+from projects.panoptic_fpn.checkpoints import LAYOUTS, convert_zoo_file
+from projects.panoptic_fpn.engine import latest_checkpoint, read_checkpoint
+from projects.panoptic_fpn.engine.network_checkpoints import load_networks
+from projects.panoptic_fpn.errors import PanopticError
+
+from ..checkpoints import models
+from ..conftest import forget_runs
+from ..engine import toy
+from ..oracles import detectron2_layout
+from ..tiny import write_tiny_model
+from . import children, payloads
+
+#: What a resumed run takes over.
+RUN_STATE = ('state_dict', 'optimizer', 'param_schedulers')
+
+
+class Bench:
+    """Checkpoints to begin with, and the ways to give one.
+
+    Attributes:
+        good (dict[str, bytes]): Files by kind: 'run' (iter_10.pth of a toy
+            run), 'legacy' and 'unsummed' (its content in torch's other
+            formats), 'model' (of the tiny detector), 'pickle' (Detectron2's).
+    """
+
+    def __init__(self, folder):
+        self.folder = folder
+        assert toy.run(folder / 'run', max_iters=12, interval=10) == [0]
+        self.end = toy.final_state(folder / 'run', 12)
+        run = toy.final_state(folder / 'run', 10)
+        self.config, model = write_tiny_model(folder)
+        self.loaded = torch.load(model, weights_only=True)
+        self.zoo = models.config('detectron2')
+        self.shapes = models.shapes_of(models.build(self.zoo))
+        weights = detectron2_layout.random_weights()
+        arrays = {key: value.numpy() for key, value in weights.items()}
+        self.content = dict(run=run, model=self.loaded)
+        self.good = dict(
+            run=as_file(run),
+            legacy=as_file(run, _use_new_zipfile_serialization=False),
+            unsummed=without_sums(run),
+            model=model.read_bytes(),
+            pickle=pickle.dumps(dict(model=arrays), 2))
+        path = self.write('pickle', self.good['pickle'])
+        self.converted = self.convert(path)
+
+    def write(self, kind, content):
+        suffix = 'pkl' if kind == 'pickle' else 'pth'
+        path = self.folder / f'{kind}_{os.getpid()}.{suffix}'
+        path.write_bytes(content)
+        return str(path)
+
+    # Ways in: each returns what was loaded, in nested containers
+
+    def read(self, path):
+        return dict(read_checkpoint(path)['state_dict'])
+
+    def test(self, path):
+        loader = dict(
+            batch_size=2,
+            dataset=dict(type='ToyDataset', size=7, noise=False),
+            sampler=dict(type='DefaultSampler', shuffle=False))
+        runner = self._runner(
+            load_from=path,
+            test_dataloader=loader,
+            test_cfg=dict(),
+            test_evaluator=dict(type='ToyMetric'))
+        runner.test()
+        return dict(runner.model.state_dict())
+
+    def finetune(self, path):
+        """What ``load_from`` of a training does."""
+        runner = self._runner(load_from=path)
+        runner.load_or_resume()
+        return dict(runner.model.state_dict())
+
+    def resume(self, path):
+        runner = self._runner(max_iters=12, load_from=path, resume=True)
+        runner.train()
+        assert runner.iter == 12
+        schedules = [one.state_dict() for one in runner.param_schedulers]
+        return dict(
+            state_dict=runner.model.state_dict(),
+            optimizer=runner.optim_wrapper.state_dict(),
+            param_schedulers=schedules)
+
+    def pretrained(self, path):
+        init = dict(type='Pretrained', checkpoint=path)
+        model = toy.ToyModel(init_cfg=init)
+        model.init_weights()
+        return dict(model.state_dict())
+
+    def networks(self, path):
+        pair = torch.nn.Module()
+        pair.one, pair.other = toy.ToyModel(), toy.ToyModel()
+        pair.networks = ('one', 'other')
+        load_networks(pair, [path, path], 'exact')
+        assert toy.same(
+            dict(pair.one.state_dict()), dict(pair.other.state_dict()))
+        return dict(pair.other.state_dict())
+
+    def infer(self, path):
+        model = init_model(self.config, path)
+        return dict(
+            state_dict=dict(model.state_dict()),
+            classes=model.label_space.metainfo())
+
+    def convert(self, path):
+        result = convert_zoo_file(path, str(self.folder / 'out.pth'),
+                                  LAYOUTS['detectron2'], 'ours', self.zoo,
+                                  self.shapes)
+        result.require_fit()
+        return result.weights
+
+    def _runner(self, **options):
+        forget_runs()
+        return toy.PanopticRunner.from_cfg(
+            toy.toy_config(
+                self.folder / f'work_{os.getpid()}',
+                interval=100,
+                log_level='CRITICAL',
+                **options))
+
+    WAYS = dict(
+        run=('read', 'test', 'finetune', 'resume', 'pretrained', 'networks'),
+        model=('infer', ),
+        pickle=('convert', ))
+
+    def expected(self, way, content=None):
+        """What a way loads from a file with this content."""
+        if way == 'resume':
+            return {key: self.end[key] for key in RUN_STATE}
+        if way == 'convert':
+            return self.converted
+        content = content or self.content['model' if way == 'infer' else 'run']
+        if way == 'infer':
+            return dict(
+                state_dict=dict(content['state_dict']),
+                classes=self.loaded['meta']['dataset_meta'])
+        return dict(content['state_dict'])
+
+    def outcome(self, way, path, content=None, telling=True):
+        """'refused', 'right' or 'unseen'; otherwise what went wrong.
+
+        Args:
+            way (str): Name of the method.
+            path (str): The checkpoint.
+            content (dict, optional): What was written, if not the content of
+                the good file.
+            telling (bool): Whether the file can tell that it was changed.
+        """
+        try:
+            found = getattr(self, way)(path)
+        except PanopticError as error:
+            text = str(error)
+            clear = (
+                path in text and '\n' not in text and len(text) < 1000
+                and text.rstrip().endswith(('.', ')')))
+            return 'refused' if clear else f'UNCLEAR {text[:300]}'
+        except Exception as error:
+            return f'RAW {type(error).__name__}: {str(error)[:300]}'
+        if alike(found, self.expected(way, content)):
+            return 'right'
+        return 'WRONG' if telling else 'unseen'
+
+
+def alike(found, expected):
+    """Equal numbers; those that were computed alike to the bit."""
+    if isinstance(expected, torch.Tensor):
+        if not isinstance(found, torch.Tensor) or \
+                found.shape != expected.shape:
+            return False
+        if expected.is_meta or expected.is_sparse:
+            return found.layout == expected.layout
+        expected = expected.to(found.dtype)
+        # NaN is equal to NaN here
+        return bool(((found == expected) | (found != found) &
+                     (expected != expected)).all())
+    if isinstance(expected, dict):
+        return isinstance(found, dict) and all(
+            key in found and alike(found[key], value)
+            for key, value in expected.items())
+    if isinstance(expected, (list, tuple)):
+        return len(found) == len(expected) and all(map(alike, found, expected))
+    return found == expected
+
+
+def as_file(content, **options):
+    buffer = io.BytesIO()
+    torch.save(content, buffer, **options)
+    return buffer.getvalue()
+
+
+def without_sums(content):
+    if not hasattr(torch.serialization, 'set_crc32_options'):
+        return as_file(content)
+    former = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        return as_file(content)
+    finally:
+        torch.serialization.set_crc32_options(former)
+
+
+@pytest.fixture(scope='module')
+def bench(tmp_path_factory):
+    former, Runner._log_env = Runner._log_env, lambda *args: None
+    dump, Runner.dump_config = Runner.dump_config, lambda *args: None
+    yield Bench(tmp_path_factory.mktemp('bench'))
+    Runner._log_env, Runner.dump_config = former, dump
+
+
+# Bytes ---------------------------------------------------------------------
+
+
+def bytes_damaged(content, draw):
+    """(kind, content that differs) of one fault of a disk or a copy."""
+    size = len(content)
+    at = draw.randrange(size)
+    length = draw.choice((1, 4, 64, 512, 4096, size // 3))
+    block = bytes(draw.randrange(256) for _ in range(min(length, 600)))
+    flipped = bytes([content[at] ^ 1 << draw.randrange(8)])
+    kinds = dict(
+        flip=content[:at] + flipped + content[at + 1:],
+        random=content[:at] + block + content[at + len(block):],
+        zeroed=content[:at] + bytes(length) + content[at + length:],
+        truncated=content[:at],
+        appended=content + block,
+        prepended=block + content,
+        removed=content[:at] + content[at + length:],
+        doubled=content[:at] + content[at:at + length] + content[at:],
+        twice=content + content,
+        moved=content[at:] + content[:at],
+        lines=content.replace(b'\n', b'\r\n'),
+        text=content.decode('utf-8', 'replace').encode(),
+        page=b'<!DOCTYPE html>\n<html><body>404 Not Found</body></html>\n',
+        pointer=b'version https://git-lfs.github.com/spec/v1\n'
+        b'oid sha256:' + b'0' * 64 + b'\nsize 187\n',
+        safetensors=(60).to_bytes(8, 'little') +
+        b'{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}      ' +
+        bytes(8),
+        empty=b'')
+    weights = [6 if kind in ('flip', 'zeroed') else 1 for kind in kinds]
+    kind = draw.choices(list(kinds), weights)[0]
+    return kind, kinds[kind]
+
+
+def run_bytes(bench, count, seed, processes=1):
+    draw = random.Random(seed)
+    ways = bench.WAYS['run']
+    jobs = []
+    for number in range(count):
+        file = draw.choices(list(bench.good), (10, 3, 3, 3, 3))[0]
+        way = bench.WAYS.get(file,
+                             ways)[number % len(bench.WAYS.get(file, ways))]
+        jobs.append((file, way, draw.random()))
+
+    def work(job):
+        file, way, state = job
+        kind, content = bytes_damaged(bench.good[file], random.Random(state))
+        path = bench.write(file, content)
+        telling = file in ('run', 'model') or kind not in ('flip', 'random',
+                                                           'zeroed', 'removed',
+                                                           'doubled', 'moved')
+        return f'{file} {kind}', bench.outcome(way, path, telling=telling)
+
+    return collect(jobs, work, processes)
+
+
+def collect(jobs, work, processes=1):
+    """Results of the jobs; a job that was killed is one, too."""
+    return [
+        result if isinstance(result, list) else [str(job)[:120], result]
+        for job, result in zip(jobs, children.run(jobs, work, 60, processes))
+    ]
+
+
+def judge(results, title, seconds=None, passed=('refused', 'right', 'unseen')):
+    """Print the table; nothing may be wrong, unclear or raw."""
+    table = Counter(
+        (kind, outcome if outcome in passed else outcome.split()[0])
+        for kind, outcome in results)
+    columns = sorted({outcome for _, outcome in table})
+    print(f'\n{title}: {len(results)} files'
+          f'{"" if seconds is None else f", {seconds:.0f} s"}')
+    print(f'{"":32}' + ''.join(f'{name:>10}' for name in columns))
+    for kind in sorted({kind for kind, _ in table}):
+        print(f'{kind:32}' + ''.join(f'{table[kind, name]:10}'
+                                     for name in columns))
+    print(f'{"all":32}' + ''.join(
+        f'{sum(n for (_, name), n in table.items() if name == column):10}'
+        for column in columns))
+    bad = [(kind, outcome) for kind, outcome in results
+           if outcome not in passed]
+    assert not bad, f'{len(bad)}: {bad[:5]}'
+
+
+def test_good_files_are_right(bench):
+    for file, content in bench.good.items():
+        path = bench.write(file, content)
+        for way in bench.WAYS.get(file, bench.WAYS['run']):
+            assert bench.outcome(way, path) == 'right', (file, way)
+
+
+def test_damaged_bytes(bench):
+    judge(run_bytes(bench, 40, 1), 'Damaged')
+
+
+@pytest.mark.slow
+def test_many_damaged_bytes(bench):
+    begin = time.monotonic()
+    results = run_bytes(bench, 3000, 2, processes=2)
+    judge(results, 'Damaged', time.monotonic() - begin)
+
+
+@pytest.mark.parametrize('way', ['read', 'test', 'resume'])
+def test_each_bit_of_the_weights_is_noticed(bench, way):
+    """torch does not look at the checksums of its files."""
+    content = bench.good['run']
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        parts = [
+            part for part in archive.infolist() if '/data/' in part.filename
+        ]
+    draw = random.Random(3)
+    for number in range(40 if way == 'read' else 3):
+        part = draw.choice(parts)
+        begin = content.rindex(part.filename.encode(), 0,
+                               part.header_offset + 100)
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            begin = content.index(archive.read(part), begin)
+        at = begin + draw.randrange(part.file_size)
+        flipped = bytes([content[at] ^ 1 << draw.randrange(8)])
+        path = bench.write('run', content[:at] + flipped + content[at + 1:])
+        assert bench.outcome(way, path) == 'refused'
+        with pytest.raises(PanopticError, match='the checksum of .*data/'):
+            read_checkpoint(path)
+
+
+def test_a_file_without_checksums_says_so(bench, capfd):
+    path = bench.write('unsummed', bench.good['unsummed'])
+    forget_runs()
+    assert bench.outcome('read', path) == 'right'
+    said = ''.join(capfd.readouterr())
+    if hasattr(torch.serialization, 'set_crc32_options'):
+        assert 'without checksums' in said
+
+
+def test_the_name_of_a_published_file_is_believed(bench, tmp_path):
+    """Files of before torch 1.6 have no other checksum."""
+    content = bench.good['legacy']
+    path = tmp_path / 'resnet50-0676ba61.pth'
+    path.write_bytes(content)
+    with pytest.raises(PanopticError, match='beginning of its SHA-256'):
+        read_checkpoint(str(path))
+    import hashlib
+    digest = hashlib.sha256(content).hexdigest()[:8]
+    path = tmp_path / f'resnet50-{digest}.pth'
+    path.write_bytes(content)
+    assert read_checkpoint(str(path))['state_dict']
+    path = tmp_path / 'run-20261123.pth'  # a date
+    path.write_bytes(content)
+    assert read_checkpoint(str(path))['state_dict']
+
+
+# Structure -----------------------------------------------------------------
+
+ODD = (None, True, -1, 0, 10**30, -10**30, float('nan'), float('inf'), 1.5, '',
+       'text', '\n', 'é\x00', b'\xff', [], [1], {}, {
+           'a': 1
+       }, (), ('a', ), set(), {1}, torch.zeros(0), torch.ones(3),
+       torch.tensor(float('nan')))
+
+
+def tensors_of(weights):
+    """Ways to spoil a tensor, by name."""
+    key = 'head.weight'
+    value = weights[key]
+
+    def put(number, name=key):
+        spoilt = weights[name].clone()
+        spoilt.view(-1)[0] = number
+        return {name: spoilt}
+
+    return dict(
+        nan=put(float('nan')),
+        inf=put(float('inf')),
+        statistics=put(float('nan'), 'backbone.1.running_var'),
+        whole={key: value.to(torch.int64)},
+        truth={key: value > 0},
+        complex={key: value.to(torch.complex64)},
+        sparse={key: value.to_sparse()},
+        meta={key: value.to('meta')},
+        rows={key: value[:2]},
+        classes={key: torch.cat([value, value])},
+        turned={key: value.T},
+        flat={key: value.reshape(-1)},
+        scalar={key: value.sum()},
+        huge={key: value.double() * 1e300},
+        nothing={key: value[:0]},
+        text={key: 'weights'},
+        array={key: value.tolist()},
+        number_key={3: value})
+
+
+#: Spoilt tensors that each way refuses.
+REFUSED = ('nan', 'inf', 'statistics', 'whole', 'truth', 'complex', 'sparse',
+           'meta', 'huge', 'text', 'array', 'number_key')
+
+
+def structures(good):
+    """(kind, content, ways that must refuse it) of odd checkpoints.
+
+    Args:
+        good (dict): Content of the run's checkpoint; is copied.
+    """
+    every = Bench.WAYS['run']
+
+    def changed(path, value, drop=False):
+        owner = content = copy.deepcopy(good)
+        *parents, last = path
+        for key in parents:
+            owner = owner[key]
+        if drop:
+            del owner[last]
+        else:
+            owner[last] = value
+        return content
+
+    for name, spoilt in tensors_of(good['state_dict']).items():
+        content = copy.deepcopy(good)
+        content['state_dict'].update(spoilt)
+        ways = every if name in REFUSED else ('test', 'resume', 'networks')
+        yield f'weight {name}', content, [w for w in ways if w != 'read']
+    for value in ODD:
+        for path in (('state_dict', ), ('meta', ), ('optimizer', ),
+                     ('param_schedulers', ), ('message_hub', )):
+            must = () if path[0] == 'meta' and isinstance(value, dict) else (
+                'resume', )
+            if path[0] == 'state_dict':
+                must = every
+            yield f'{path[0]} odd', changed(path, value), must
+        for path in (('meta', 'iter'), ('meta', 'epoch')):
+            if type(value) is not int or value < 0:
+                yield ('.'.join(path) + ' odd', changed(path,
+                                                        value), ('resume', ))
+        for path in (('meta', 'cfg'), ('meta', 'dataset_meta'),
+                     ('meta', 'data_stream'), ('meta', 'record'),
+                     ('meta', 'config'), ('meta', 'hook_msgs'),
+                     ('meta', 'experiment_name'), ('meta', 'time')):
+            yield '.'.join(path) + ' odd', changed(path, value), ()
+        for path in (('message_hub', 'log_scalars'), ('message_hub',
+                                                      'runtime_info'),
+                     ('message_hub', 'resumed_keys'), ('optimizer', 'state'),
+                     ('optimizer', 'param_groups')):
+            must = () if isinstance(
+                value, dict) and path[0] == 'message_hub' else ('resume', )
+            yield '.'.join(path) + ' odd', changed(path, value), must
+        for path in (('message_hub', 'log_scalars',
+                      'train/loss'), ('message_hub', 'runtime_info', 'iter'),
+                     ('message_hub', 'resumed_keys', 'train/loss')):
+            yield '.'.join(path[:2]) + ' odd', changed(path, value), ()
+    for key in good:
+        must = {'state_dict': every}.get(key, ('resume', ))
+        yield f'no {key}', changed((key, ), None, drop=True), must
+    for key in ('iter', 'epoch'):
+        yield f'no meta.{key}', changed(('meta', key), None,
+                                        True), ('resume', )
+    groups = good['optimizer']['param_groups']
+    for rate in (None, 'fast', float('nan'), -1.0, float('inf'), [], True):
+        content = changed(('optimizer', 'param_groups'),
+                          [dict(groups[0], lr=rate)])
+        yield 'lr odd', content, ('resume', )
+    state = good['optimizer']['state']
+    for average in (torch.full_like(state[0]['momentum_buffer'], float('nan')),
+                    state[0]['momentum_buffer'][:1], torch.zeros(
+                        ()), 'text', [1]):
+        content = changed(('optimizer', 'state'), {
+            **state, 0: dict(momentum_buffer=average)
+        })
+        yield 'average odd', content, ('resume', )
+    other = {**state, 0: state[5], 5: state[0]}
+    yield 'another optimizer', changed(('optimizer', 'state'),
+                                       other), ('resume', )
+    schedules = good['param_schedulers']
+    for odd in (schedules[:1], schedules[::-1], [{}, {}], schedules * 2,
+                [dict(one, last_step='x') for one in schedules
+                 ], [dict(one, last_step=float('nan')) for one in schedules]):
+        yield 'schedule odd', changed(('param_schedulers', ),
+                                      odd), ('resume', )
+    for content in ([1], (), 'text', 3, None, torch.ones(2), {}, {
+            'a': 1
+    }, OrderedDict(), [OrderedDict(w=torch.ones(1))]):
+        yield 'no checkpoint', content, every
+
+
+def run_structures(bench, pick=None, seed=0, processes=1):
+    every = list(structures(bench.content['run']))
+    jobs = [(number, way) for number in range(len(every))
+            for way in bench.WAYS['run']]
+    if pick is not None:
+        jobs = random.Random(seed).sample(jobs, pick)
+
+    def work(job):
+        number, way = job
+        kind, content, must = every[number]
+        path = bench.write('run', as_file(content))
+        found = bench.outcome(way, path, fitting(content, bench, way))
+        if way in must and found == 'right':
+            found = 'TAKEN, which it must not be'
+        return kind, found
+
+    return collect(jobs, work, processes)
+
+
+def fitting(content, bench, way):
+    """What may be loaded: where a tensor does not fit, fine-tuning keeps the
+    model's own, so it is not compared."""
+    weights = content.get('state_dict') if isinstance(content, dict) else None
+    if not isinstance(weights, dict):
+        return bench.content['run']
+    own = bench.content['run']['state_dict']
+    if way == 'read':
+        return content
+    return dict(
+        state_dict={
+            key: value
+            for key, value in weights.items()
+            if key in own and getattr(value, 'shape', None) == own[key].shape
+        })
+
+
+def test_odd_structures(bench):
+    judge(run_structures(bench, 40), 'Odd structures')
+
+
+@pytest.mark.slow
+def test_many_odd_structures(bench):
+    begin = time.monotonic()
+    results = run_structures(bench, processes=2)
+    judge(results, 'Odd structures', time.monotonic() - begin)
+
+
+@pytest.mark.parametrize('content', [
+    b'', b'\xff\xfe', b'../../x', b'\x00', b'iter_10.pth\nmore', b'a' * 5000,
+    b'C:\\runs\\iter_10.pth', b' /gone/iter_10.pth \n'
+])
+def test_a_torn_pointer(bench, tmp_path, content):
+    (tmp_path / 'iter_10.pth').write_bytes(bench.good['run'])
+    (tmp_path / 'last_checkpoint').write_bytes(content)
+    assert latest_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_10.pth')
+
+
+# Hostile files -------------------------------------------------------------
+
+
+def hostile_files(bench, canary):
+    """(kind, file of the bench, content)."""
+    weights = b'}.'[:1]
+    for label, program in payloads.programs(str(canary)):
+        name, style = label.rsplit(' ', 1)
+        for place, content in payloads.places(program, weights):
+            yield f'{style}, zip', 'run', payloads.with_program(
+                bench.good['run'], content)
+            if place in ('alone', 'a weight'):
+                yield f'{style}, legacy', 'run', payloads.legacy(content)
+                yield f'{style}, pickle', 'pickle', content
+                yield f'{style}, pickle .pth', 'run', content
+            if place == 'alone':
+                yield f'{style}, tar', 'run', tar(content)
+                yield f'{style}, zip in zip', 'run', zip_in_zip(
+                    payloads.with_program(bench.good['run'], content))
+
+
+def tar(program):
+    """torch's format of before 0.4."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode='w') as archive:
+        for name in ('storages', 'tensors', 'pickle'):
+            part = tarfile.TarInfo(name)
+            part.size = len(program)
+            archive.addfile(part, io.BytesIO(program))
+    return buffer.getvalue()
+
+
+def zip_in_zip(content):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, 'w') as archive:
+        archive.writestr('archive/data.pkl', content)
+        archive.writestr('archive/version', '3\n')
+        archive.writestr('archive/constants.pkl', content)
+    return buffer.getvalue()
+
+
+def run_hostile(bench, tmp_path, pick=None, seed=0):
+    canary = tmp_path / 'canary' / 'ran.dat'
+    canary.parent.mkdir()
+    jobs = list(hostile_files(bench, canary))
+    if pick is not None:
+        jobs = random.Random(seed).sample(jobs, pick)
+    ways = bench.WAYS['run']
+    jobs = [(*job, ways[i % len(ways)]) for i, job in enumerate(jobs)]
+
+    def work(job):
+        kind, file, content, way = job
+        way = bench.WAYS[file][0] if file != 'run' else way
+        outcome = bench.outcome(way, bench.write(file, content))
+        ran = list(canary.parent.iterdir())
+        return kind, f'RAN {ran}' if ran else outcome
+
+    results = collect(jobs, work)
+    assert not list(canary.parent.iterdir())
+    return results
+
+
+def test_code_of_hostile_files_is_not_run(bench, tmp_path):
+    judge(run_hostile(bench, tmp_path, 40), 'Hostile')
+
+
+@pytest.mark.slow
+def test_code_of_many_hostile_files_is_not_run(bench, tmp_path):
+    begin = time.monotonic()
+    results = run_hostile(bench, tmp_path)
+    judge(results, 'Hostile', time.monotonic() - begin)
+
+
+def test_the_hostile_files_would_run(tmp_path):
+    """Without protection most of the payloads make the canary."""
+    canary = tmp_path / 'canary' / 'ran.dat'
+    canary.parent.mkdir()
+    programs = [(label, program)
+                for label, program in payloads.programs(str(canary))
+                if label.endswith(('REDUCE', 'built'))]
+
+    def work(job):
+        shutil.rmtree(canary.parent)
+        canary.parent.mkdir()
+        try:
+            pickle.loads(b'\x80\x02' + job[1] + b'.')
+        except Exception:
+            pass
+        return bool(list(canary.parent.iterdir()))
+
+    ran = children.run(programs, work, seconds=10, processes=1)
+    assert sum(found is True for found in ran) >= 0.8 * len(programs)
+
+
+@pytest.mark.parametrize('way', ['test', 'resume', 'infer'])
+@pytest.mark.parametrize(
+    'key', ['config', 'cfg', 'env_info', 'experiment_name', 'work_dir'])
+def test_code_in_texts_of_meta_is_not_run(bench, tmp_path, way, key):
+    """MMEngine's resume runs ``meta['config']``, a config of old runners."""
+    file = 'model' if way == 'infer' else 'run'
+    canary = tmp_path / 'canary'
+    text = f'x = open({str(canary)!r}, "w").close()\ngpu_ids = [0, 1]\n'
+    content = copy.deepcopy(bench.content[file])
+    content['meta'][key] = text
+    path = bench.write(file, as_file(content))
+    assert bench.outcome(way, path) == 'right'
+    assert not canary.exists()
+    Config.fromstring(text, '.py')
+    assert canary.exists()  # where it is run
+
+
+# Classes and numbers of the tiny detector ----------------------------------
+
+
+def odd_models(good):
+    """(kind, content) of checkpoints that the inferencer must refuse."""
+    space = good['meta']['dataset_meta']
+
+    def with_meta(**changed):
+        return dict(good, meta=dict(dataset_meta={**space, **changed}))
+
+    yield 'fewer classes', with_meta(
+        classes=space['classes'][:-1], stuff_classes=space['classes'][4:-1])
+    yield 'more things', with_meta(thing_classes=space['classes'][:5])
+    yield 'fewer colours', with_meta(palette=space['palette'][:-1])
+    yield 'odd colours', with_meta(palette='random')
+    yield 'unknown things', with_meta(thing_classes=('x', 'y', 'z', 'w'))
+    yield 'classes that are numbers', with_meta(classes=list(range(9)))
+    yield 'no class names', with_meta(classes=None)
+    weights = good['state_dict']
+    for key in ('roi_head.bbox_head.fc_cls.weight',
+                'semantic_head.conv_seg.weight', 'backbone.bn1.running_mean'):
+        value = weights[key].clone()
+        value.view(-1)[-1] = float('nan')
+        yield 'nan', dict(good, state_dict={**weights, key: value})
+        yield 'rows', dict(good, state_dict={**weights, key: value[:-1]})
+    half = np.arange(3.)
+    yield 'arrays', dict(good, state_dict=dict(weights, w=half.tolist()))
+
+
+def test_odd_models(bench):
+    for kind, content in odd_models(bench.content['model']):
+        path = bench.write('model', as_file(content))
+        assert bench.outcome('infer', path) == 'refused', kind
