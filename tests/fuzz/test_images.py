@@ -19,8 +19,8 @@ from PIL import Image, ImageOps
 from projects.panoptic_fpn.apis import PanopticInferencer
 from projects.panoptic_fpn.converters.label_folders import find_pairs
 from projects.panoptic_fpn.dataset_check.image_files import read_image
-from projects.panoptic_fpn.decoding import (DEFAULT_LIMIT, LIMIT,
-                                            claimed_size, find_fault)
+from projects.panoptic_fpn.decoding import (DEFAULT_LIMIT, LIMIT, claimed_size,
+                                            find_fault)
 from projects.panoptic_fpn.errors import PanopticError
 from projects.panoptic_fpn.transforms import LoadPanopticImage
 from projects.panoptic_fpn.visualization.image_io import \

@@ -125,7 +125,10 @@ def require_fitting_averages(wrapper: Any, filename: str) -> None:
     wrappers = [wrapper] if isinstance(
         wrapper, OptimWrapper) else [one for _, one in wrapper.items()]
     for one in wrappers:
-        if not one.optimizer.state and any(
+        # loss scaling may skip steps, accumulation awaits the first one
+        stepped = not (hasattr(one, 'loss_scaler')
+                       or one._accumulative_counts > 1)
+        if stepped and not one.optimizer.state and any(
                 group.get('momentum') or 'betas' in group
                 for group in one.optimizer.param_groups):
             raise CheckpointError(

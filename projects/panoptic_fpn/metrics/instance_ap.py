@@ -28,8 +28,9 @@ from .coco_ap import STATS, Part, choose_backend, evaluate_parts
 from .instance_rows import (Detections, ImageRow, Table, detection_entries,
                             join_instances, join_rles, split_rles)
 from .instance_truth import (DerivedTruth, GroundTruth, NamedTruth,
-                             check_id_types, check_images, instance_truth,
-                             read_instances, thing_category_ids)
+                             check_id_types, check_images, check_mask_sizes,
+                             instance_truth, read_instances,
+                             thing_category_ids)
 from .per_image import (PerImageMetric, Row, check_same_shape,
                         check_thing_labels, format_classwise,
                         require_all_instances, to_array)
@@ -178,6 +179,8 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
         if self.ann_file is not None:
             dataset = self._coco_api.dataset
             check_images(rows, dataset['images'], self.ann_file)
+            if 'segm' in self.metrics:
+                check_mask_sizes(rows, dataset['annotations'], self.ann_file)
             ids = thing_category_ids(space, dataset['categories'],
                                      self.ann_file)
         if self.outfile_prefix is not None:

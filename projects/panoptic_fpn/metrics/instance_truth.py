@@ -183,9 +183,8 @@ def read_instances(path: str, backend_args: Optional[dict],
         known[key] = {entry['id'] for entry in entries}
         if key != 'annotations' and len(known[key]) < len(entries):
             raise PanopticError(f'two entries of "{key}" share an id')
-    sizes = {}
     for image in content['images']:
-        sides = sizes[image['id']] = image.get('height'), image.get('width')
+        sides = image.get('height'), image.get('width')
         if not all(n is None or is_whole(n) and n > 0 for n in sides):
             raise PanopticError(f'image id={short(image["id"])} has (height, '
                                 f'width)={short(sides)}')
@@ -196,7 +195,7 @@ def read_instances(path: str, backend_args: Optional[dict],
         fault = _annotation_fault(note, known)
         if masks and fault is None:
             fault = find_segmentation_fault(
-                note.get('segmentation'), sizes[note['image_id']])
+                note.get('segmentation'), (None, None))
         if fault is not None:
             raise PanopticError(f'annotation id={short(note["id"])}: {fault}')
     return content
@@ -238,6 +237,28 @@ def check_id_types(ids: Sequence[ImageId]) -> None:
             f'image ids {ids[0]!r} and {ids[-1]!r} are of two types, which '
             'pycocotools cannot hold together. Write all ids of the '
             'annotation as integers or all as strings.')
+
+
+def check_mask_sizes(rows: Sequence[Row], annotations: Sequence[Dict],
+                     source: str) -> None:
+    """Raise where an RLE has not the size of its image.
+
+    Args:
+        rows (Sequence[tuple]): Image ids and rows.
+        annotations (Sequence[dict]): Of the instances JSON.
+        source (str): That file, for the error.
+
+    Raises:
+        PanopticError: Names the first such annotation.
+    """
+    size_of = {image_id: [row.height, row.width] for image_id, row in rows}
+    for note in annotations:
+        mask, size = note['segmentation'], size_of.get(note['image_id'])
+        if size and isinstance(mask, dict) and mask['size'] != size:
+            raise PanopticError(
+                f'{source}: the mask of annotation id={short(note["id"])} is '
+                f'{tuple(mask["size"])} (h, w), its image {tuple(size)}. '
+                'Correct the instances file.')
 
 
 def check_images(rows: Sequence[Row], images: Sequence[Dict],

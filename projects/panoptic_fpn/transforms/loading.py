@@ -14,8 +14,8 @@ import numpy as np
 from mmcv.transforms import BaseTransform, LoadImageFromFile
 from mmdet.registry import TRANSFORMS
 
-from ..decoding import (claimed_size, decode_image, decode_indices,
-                        decode_map, try_decode)
+from ..decoding import (claimed_size, decode_image, decode_indices, decode_map,
+                        try_decode)
 from ..errors import CorruptFileError, PanopticError
 from ..files import read_bytes
 from ..labels import MAX_SEGMENT_ID
