@@ -42,8 +42,8 @@ INTERVAL = 250
 POINTS = 40
 TASKS = ('training', 'evaluation', 'predictions')
 #: Quantities of which slopes are reported; bytes, or numbers.
-TRACKED = ('uss', 'workers_uss', 'objects', 'descriptors', 'threads',
-           'children')
+TRACKED = ('heap', 'uss', 'workers_uss', 'objects', 'descriptors',
+           'threads', 'children')
 PROCESSES = 2
 
 
@@ -275,7 +275,7 @@ def slopes_of(points: list, unit: int) -> dict:
     x = [point['at'] / unit for point in points]
     return {
         name: list(probe.slope(x, [point[name] for point in points]))
-        for name in TRACKED
+        for name in TRACKED if all(name in point for point in points)
     }
 
 
@@ -319,7 +319,7 @@ def text_of(report: dict) -> str:
                      f'{"iterations" if task == "training" else "images"}, '
                      f'{len(run["points"])} looks; growth by {unit}')
         for name, (value, margin) in run['slopes'].items():
-            if name.endswith('uss'):
+            if name.endswith(('uss', 'heap')):
                 lines.append(f'  {name:12}{last[name] / 1e6:10.1f} MB'
                              f'{value / 1e3:10.1f} +- {margin / 1e3:.1f} kB')
             else:
@@ -378,8 +378,10 @@ def draw(report: dict):
             panel.set_ylabel('memory (GB)', fontsize=9)
         else:
             points = report[task]['points']
-            for key, name in (('uss', 'process'), ('workers_uss',
-                                                   'its workers')):
+            for key, name in (('uss', 'process'), ('heap', 'in use there'),
+                              ('workers_uss', 'its workers')):
+                if key not in points[0]:
+                    continue
                 panel.plot([p['at'] for p in points],
                            [p[key] / 1e6 for p in points],
                            label=name)

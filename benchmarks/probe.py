@@ -2,6 +2,7 @@
 
 Linux only: the figures are those of ``/proc``.
 """
+import ctypes
 import gc
 import math
 import os
@@ -47,7 +48,7 @@ def snapshot() -> Dict[str, int]:
     """What this process holds, after garbage was collected.
 
     Returns:
-        dict: ``rss``, ``pss``, ``uss`` in bytes; ``workers_pss`` and
+        dict: ``rss``, ``pss``, ``uss``, ``heap`` in bytes; ``workers_pss`` and
         ``workers_uss``, those of its children together; ``objects`` that
         Python's garbage collector knows, ``descriptors``, ``threads``,
         ``children``.
@@ -58,12 +59,37 @@ def snapshot() -> Dict[str, int]:
     workers = [memory_of(child) for child in children]
     return dict(
         memory_of(pid),
+        heap=heap(),
         workers_pss=sum(w.get('pss', 0) for w in workers),
         workers_uss=sum(w.get('uss', 0) for w in workers),
         objects=len(gc.get_objects()),
         descriptors=len(os.listdir(f'/proc/{pid}/fd')),
         threads=len(os.listdir(f'/proc/{pid}/task')),
         children=len(children))
+
+
+class _Mallinfo(ctypes.Structure):
+    """glibc's ``struct mallinfo2``."""
+    _fields_ = [(name, ctypes.c_size_t)
+                for name in ('arena', 'ordblks', 'smblks', 'hblks', 'hblkhd',
+                             'usmblks', 'fsmblks', 'uordblks', 'fordblks',
+                             'keepcost')]
+
+
+def heap() -> int:
+    """Bytes that malloc has handed out and not got back; 0 where glibc (2.33
+    and later) is not there to ask.
+
+    What was freed and is kept for the next image, and the holes between
+    blocks, are memory of the process and not in this number.
+    """
+    try:
+        function = ctypes.CDLL(None).mallinfo2
+    except (OSError, AttributeError):
+        return 0
+    function.restype = _Mallinfo
+    found = function()
+    return int(found.uordblks + found.hblkhd)
 
 
 class Slope(NamedTuple):

@@ -49,7 +49,14 @@ LOAD = [
 
 
 class Coco:
-    """A small data set in COCO panoptic format."""
+    """A small data set in COCO panoptic format.
+
+    Attributes:
+        own_rules (Sequence[str]): What errors say about rules of a data set
+            that the check, which is for all, does not know.
+    """
+
+    own_rules = ()
 
     def __init__(self, folder):
         data = random_data(3, num_images=2, string_ids=False)
@@ -62,6 +69,7 @@ class Coco:
             ann_file=str(path),
             data_prefix=dict(img=str(self.images), seg=str(self.pngs)),
             pipeline=LOAD,
+            serialize_data=False,  # collects garbage each time
             **kwargs)
 
     def ids_of(self, path):
@@ -70,6 +78,8 @@ class Coco:
 
 class Cityscapes(Coco):
     """A prepared split; its label images are read as they are."""
+
+    own_rules = 'not those of Cityscapes', 'prepared by version'
 
     def __init__(self, folder):
         folder = folder / 'cityscapes'
@@ -86,6 +96,7 @@ class Cityscapes(Coco):
             ann_file=str(path),
             data_prefix=dict(img=str(self.images), seg=str(self.pngs)),
             pipeline=LOAD,
+            serialize_data=False,  # collects garbage each time
             **kwargs)
 
     def ids_of(self, path):
@@ -127,7 +138,7 @@ def is_right(bench, sample, content):
         if code % 1000 != label_of[segment['category_id']]:
             return False
         codes.append(code)
-        crowd += [code] * segment.get('iscrowd', 0)
+        crowd += [code] * int(segment.get('iscrowd', 0))
         left &= ~inside
     return ((found[left] % 1000 == len(categories)).all()
             and len(set(codes)) == len(codes)
@@ -139,7 +150,7 @@ def outcome(bench, text, train):
     """What becomes of one JSON (bytes)."""
     path = bench.path.parent / f'{os.getpid()}.json'
     path.write_bytes(text)
-    before, samples = peak(), None
+    before, samples, own = peak(), None, False
     try:
         dataset = bench.dataset(path, test_mode=not train)
         samples = [dataset[i] for i in range(len(dataset))]
@@ -148,6 +159,7 @@ def outcome(bench, text, train):
         if str(bench.path.parent) not in str(error) and str(
                 bench.images.parent) not in str(error):
             return f'unclear {error}'
+        own = any(rule in str(error) for rule in bench.own_rules)
     except Exception as error:
         return f'raw {type(error).__name__}: {error}'
     try:
@@ -164,7 +176,8 @@ def outcome(bench, text, train):
     if samples is None and not found:
         # a test set has no annotations, and no fault
         annotated = json.loads(text).get('annotations')
-        return 'unchecked' if annotated or not train else 'refused'
+        known = own or not annotated and train
+        return 'refused' if known else 'unchecked'
     if samples is None:
         return 'refused'
     content = json.loads(text)
@@ -212,11 +225,11 @@ def test_good_files_are_right(name, request):
 
 
 def test_damaged_coco_panoptic(coco):
-    run(coco, 30, 1, 'COCO panoptic')
+    run(coco, 100, 1, 'COCO panoptic')
 
 
 def test_damaged_cityscapes(prepared):
-    run(prepared, 10, 1, 'Cityscapes, prepared')
+    run(prepared, 50, 1, 'Cityscapes, prepared')
 
 
 @pytest.mark.slow
@@ -253,6 +266,10 @@ class Instances:
         with redirect_stdout(io.StringIO()):
             truth = COCO()
             truth.dataset = copy.deepcopy(content)
+            sizes = {s['img_id']: s['ori_shape'] for s in self.samples}
+            for image in truth.dataset['images']:
+                height, width = sizes.get(image['id'], (1, 1))
+                image.update(height=height, width=width)
             truth.createIndex()
             metric = PanopticInstanceAPMetric()
             metric.dataset_meta = self.meta
@@ -342,7 +359,7 @@ def test_good_instances_are_right(instances):
 
 
 def test_damaged_instances(instances):
-    run_instances(instances, 15, 1)
+    run_instances(instances, 40, 1)
 
 
 @pytest.mark.slow
@@ -503,7 +520,7 @@ def test_every_place_and_value_once(coco):
         return [str(path[-1]), outcome(coco, json.dumps(content).encode(),
                                        True)]
 
-    collect(draw.sample(jobs, 20), work, 'Values of other kinds', 1)
+    collect(draw.sample(jobs, 60), work, 'Values of other kinds', 1)
 
 
 def test_the_semantic_files_of_cityscapes_stay(tmp_path):

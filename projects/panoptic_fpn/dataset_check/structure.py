@@ -4,7 +4,7 @@ Everything that :class:`CocoPanopticFPNDataset` would stop at, all at once,
 and what it would take without a word although it is odd.
 """
 from collections import Counter
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set
 
 from ..errors import PanopticError
 from ..files import find_name_fault, parse_json, read_bytes
@@ -184,7 +184,26 @@ class _Entries:
             self._add('too_many_segments', where,
                       f'{len(note["segments_info"])}, at most {MAX_SEGMENTS}')
         self._check_stuff(list(usable.values()), where)
+        self._check_other_ids(note, set(usable), where)
         return list(usable.values())
+
+    def _check_other_ids(self, note: dict, known: Set[int],
+                         where: str) -> None:
+        """Ids in the PNG that are no segments."""
+        for key in ('ignored_ids', 'void_ids'):
+            ids = note.get(key, [])
+            if not isinstance(ids, list) or not all(
+                    is_whole(i) and 0 <= i <= MAX_SEGMENT_ID for i in ids):
+                self._add(
+                    'wrong_value', where, f'{key}={short(ids)}, no list of '
+                    f'numbers from 0 to {MAX_SEGMENT_ID}')
+                continue
+            again = known & set(ids)
+            if again or key == 'ignored_ids' and len(set(ids)) < len(ids):
+                self._add(
+                    'wrong_value', where, f'{key} has an id twice, or one of '
+                    f'a segment: {short(sorted(again) or ids)}')
+            known = known | set(ids)
 
     def _check_segment(self, segment: Any, where: str) -> bool:
         """Whether its id can be looked for in the PNG."""

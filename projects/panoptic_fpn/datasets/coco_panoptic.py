@@ -253,7 +253,7 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
                     f'{where} has {key}={short(ids)}. List whole numbers, 0 '
                     f'to {MAX_SEGMENT_ID}.')
             again = known & set(ids)
-            if again or len(set(ids)) < len(ids):
+            if again or key == 'ignored_ids' and len(set(ids)) < len(ids):
                 raise PanopticError(
                     f'{where}: {key} has an id that stands there twice or is '
                     f'one of a segment: {short(sorted(again) or ids)}. Each '

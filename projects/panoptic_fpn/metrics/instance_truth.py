@@ -207,6 +207,8 @@ def _is_id(value: Any) -> bool:
 
 def _annotation_fault(note: Dict, known: Dict[str, Set]) -> Optional[str]:
     """What keeps an annotation from being evaluated."""
+    if not is_whole(note['id']):
+        return 'has an id that is no whole number, as pycocotools needs it'
     for key, ids in (('image_id', 'images'), ('category_id', 'categories')):
         if not _is_id(note.get(key)) or note[key] not in known[ids]:
             return f'has {key}={short(note.get(key))}, none of "{ids}"'
