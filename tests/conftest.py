@@ -41,12 +41,8 @@ def forget_runs():
 
 @pytest.fixture(autouse=True)
 def no_former_run():
-    """Each test begins without the loggers of the last one."""
-    forget_runs()
-
-
-@pytest.fixture(scope='session', autouse=True)
-def mmdet_scope():
-    """Registries resolve names as they do in a run."""
+    """Each test begins without the loggers of the last one, and registries
+    resolve names as they do in a run."""
     from mmengine.registry import init_default_scope
+    forget_runs()
     init_default_scope('mmdet')

@@ -347,8 +347,12 @@ def test_a_full_disk(root, expected, monkeypatch, workers):
     assert written(root) == expected
 
 
+def end_at_once(code):
+    os._exit(code)
+
+
 def test_a_pool_that_breaks_is_no_traceback():
     with pytest.raises(PanopticError) as error:
-        list(run_jobs(os._exit, [1, 1, 1], 2))
+        list(run_jobs(end_at_once, [1, 1, 1], 2))
     assert not isinstance(error.value, BrokenProcessPool)
     assert error.value.__suppress_context__
