@@ -161,6 +161,8 @@ def test_code_is_not_run(tmp_path):
     b'c_codecs\nencode\n}S\'x\'\nI1\nsb.',
     b'P1\n.',
     b'\x82\x01.',
+    # a name of which a part was overwritten
+    b'ccollections' + bytes(600) + b'\nOrderedDict\n.',
 ])  # yapf: disable
 def test_files_that_are_no_arrays(tmp_path, content):
     path = write(tmp_path / 'odd.pkl', content)
@@ -169,6 +171,7 @@ def test_files_that_are_no_arrays(tmp_path, content):
     text = str(error.value)
     assert text.startswith(f'Checkpoint {path} cannot be read; it is damaged')
     assert text.endswith('Copy or download it again.')
+    assert '\n' not in text and len(text) < 500
 
 
 @pytest.mark.parametrize('content, message', [

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from types import SimpleNamespace
 
 import cv2
@@ -21,6 +22,7 @@ from projects.panoptic_fpn.errors import PanopticError
 from projects.panoptic_fpn.labels import LabelSpace
 from tests import tiny
 
+from ..fuzz.mutate import ODD, owner_of, places
 from .spread import spread
 
 onnxruntime = pytest.importorskip('onnxruntime')
@@ -29,10 +31,13 @@ from projects.panoptic_fpn.deploy import compare, export_model  # noqa: E402
 from projects.panoptic_fpn.deploy.graphs import export_head  # noqa: E402
 from projects.panoptic_fpn.deploy.panoptic_onnx import (  # noqa: E402
     DeployError, PanopticSession, results)
+from projects.panoptic_fpn.deploy.panoptic_onnx.model_file import \
+    read_model  # noqa: E402
 
 RUNTIME = tiny.REPO_ROOT / 'projects/panoptic_fpn/deploy'
 #: Two shapes, both resized, one with padding on two sides.
 SIZES = ((96, 128), (205, 150))
+DROPPED = object()
 
 
 def load(files, **options):
@@ -263,6 +268,69 @@ def test_a_wrong_description_is_refused(exported, tmp_path, change, message):
     (folder / 'model.json').write_text(json.dumps(content))
     with pytest.raises(DeployError, match=message):
         PanopticSession(str(folder))
+
+
+@pytest.mark.parametrize('change,message', [
+    (lambda c: c['rpn'].update(iou_thr='0.7'), "rpn.iou_thr: '0.7' is not"),
+    (lambda c: c['boxes'].update(means=[0, 0, 0]), 'not four numbers'),
+    (lambda c: c['rpn']['strides'].pop(), 'rpn.strides: .*one pair for each'),
+    (lambda c: c['graphs'].update(trunk=dict(file='../trunk.onnx')),
+     'whose file is trunk.onnx'),
+    (lambda c: c['graphs'].update({'../a': dict(file='../a.onnx')}),
+     'trunk, boxes or masks'),
+    (lambda c: c['classes'][0].pop('name'), 'classes: '),
+    (lambda c: c.update(semantic=[1]), 'semantic: .*not an object'),
+    (lambda c: c['panoptic'].update(overlap_thr=float('nan')), 'not a number'),
+    (lambda c: c['rpn']['anchors'][2].pop(),
+     'trunk.onnx: rpn_score2 has 3 channels, 2'),
+    (lambda c: c['semantic']['channel_labels'].pop(), 'semantic has 6 chan'),
+    (lambda c: c['semantic'].update(channel_labels=[99] * 6), 'or void, 9'),
+    (lambda c: c['masks']['strides'].append(64), 'no output feature4'),
+    (lambda c: c['boxes'].update(class_agnostic=True), 'deltas has 16 chan'),
+])
+def test_a_value_of_another_kind_is_named(exported, tmp_path, change, message):
+    test_a_wrong_description_is_refused(exported, tmp_path, change, message)
+
+
+@pytest.mark.parametrize(
+    'part', [pytest.param(1, marks=pytest.mark.slow, id='all'), 10])
+def test_odd_values_anywhere_are_refused_or_run(exported, tmp_path, part):
+    """Nothing but the package's own error comes out."""
+    folder = copy_of(exported, tmp_path)
+    path = folder / 'model.json'
+    text = path.read_text()
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    counts, number = Counter(), 0
+    for place in places(json.loads(text)):
+        # the same code reads all of them
+        if any(type(key) is int and key > 0 for key in place):
+            continue
+        for value in (*ODD, DROPPED):
+            number += 1
+            if number % part:
+                continue
+            content = json.loads(text)
+            owner = owner_of(content, place)
+            if value is DROPPED:
+                del owner[place[-1]]
+            else:
+                owner[place[-1]] = value
+            path.write_text(json.dumps(content))
+            try:
+                model = read_model(str(folder))
+                # onnxruntime's sessions are those of the same graphs
+                session = copy.copy(exported.session)
+                session.model = model
+                session._check_channels()
+                if place[0] != 'preprocessing':
+                    session.segment(image)
+            except DeployError as error:
+                assert str(folder) in str(error) and '\n' not in str(error)
+                counts['refused'] += 1
+            else:
+                counts['run'] += 1
+    print(dict(counts))
+    assert counts['refused'] > 500 / part and counts['run'] > 50 / part
 
 
 def test_what_is_no_export_is_refused(tmp_path):

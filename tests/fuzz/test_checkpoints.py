@@ -361,6 +361,15 @@ def test_each_bit_of_the_weights_is_noticed(bench, way):
             read_checkpoint(path)
 
 
+def test_a_name_that_was_overwritten_is_damage(bench):
+    content = bench.good['legacy']
+    at = content.index(b'OrderedDict')
+    path = bench.write('legacy', content[:at] + bytes(400) + content[at:])
+    assert bench.outcome('read', path) == 'refused'
+    with pytest.raises(PanopticError, match='cannot be read; it is damaged'):
+        read_checkpoint(path)
+
+
 def test_a_file_without_checksums_says_so(bench, capfd):
     path = bench.write('unsummed', bench.good['unsummed'])
     forget_runs()

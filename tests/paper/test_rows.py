@@ -1,4 +1,5 @@
 """The file of tables against the paper's numbers, and its errors."""
+import copy
 import re
 
 import pytest
@@ -7,6 +8,7 @@ import yaml
 from projects.panoptic_fpn.paper import PaperError
 from projects.panoptic_fpn.paper.rows import read_tables
 
+from ..fuzz.mutate import ODD, owner_of, places
 from .fakes import ROOT, TABLES, TABLES_FILE
 
 
@@ -220,3 +222,24 @@ def test_claims_that_nobody_can_judge_are_none():
 
 def test_file_is_plain_text():
     assert not re.search(r'\t| \n', TABLES_FILE.read_text())
+
+
+def test_odd_values_anywhere_are_no_other_error(tmp_path):
+    text = TABLE.replace('config: b.py', 'config: b.py, miniature: b, tta: '
+                         'true, networks: [table9/a], name: x')
+    content = yaml.safe_load(
+        text + '    - {text: y, metric: PQ, ratio: [[b], a, 2]}')
+    refused = 0
+    for path in places(content):
+        for value in ODD:
+            changed = copy.deepcopy(content)
+            owner_of(changed, path)[path[-1]] = value
+            file = write(tmp_path, yaml.safe_dump(changed))
+            try:
+                tables = read_tables(file)
+            except PaperError as error:
+                assert str(error).startswith(str(file)), (path, value)
+                refused += 1
+            else:
+                assert tables.select(['all']) == list(tables.rows.values())
+    assert refused > 250

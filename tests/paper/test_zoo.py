@@ -1,7 +1,9 @@
 """The model zoo page and the recorded results."""
+import copy
 import re
 
 import pytest
+import yaml
 
 from projects.panoptic_fpn.paper import PaperError, zoo
 from projects.panoptic_fpn.paper.collect import collect
@@ -9,6 +11,7 @@ from projects.panoptic_fpn.paper.saved import (HEADER, read_results,
                                                save_results)
 from projects.panoptic_fpn.paper.zoo import image_shape, zoo_page
 
+from ..fuzz.mutate import ODD, owner_of, places
 from .fakes import ROOT, TABLES, write_metrics
 
 COCO = 'coco/panoptic-fpn_r50_fpn_1x_coco.py'
@@ -122,6 +125,25 @@ def test_errors_of_the_results_file(tmp_path, old, new, message):
     with pytest.raises(PaperError, match=message) as error:
         read_results(path, TABLES)
     assert str(error.value).startswith(str(path))
+
+
+def test_odd_values_anywhere_are_no_other_error(tmp_path, page):
+    content = yaml.safe_load(ENTRY)
+    content['results'][0].update(gpus=8, versions=dict(torch='2.13.0'))
+    refused = 0
+    for place in places(content):
+        for value in ODD:
+            changed = copy.deepcopy(content)
+            owner_of(changed, place)[place[-1]] = value
+            path = write(tmp_path, yaml.safe_dump(changed))
+            try:
+                saved = read_results(path, TABLES)
+            except PaperError as error:
+                assert str(error).startswith(str(path)), (place, value)
+                refused += 1
+            else:
+                page(saved)
+    assert refused > 200, refused
 
 
 def test_missing_results_file(tmp_path):

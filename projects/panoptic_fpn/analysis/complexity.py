@@ -131,7 +131,7 @@ def _network_costs(network: BaseDetector, shape: Tuple[int, int],
     return costs, shape[0] // feats[0].shape[-2]
 
 
-def _run_regions(network: BaseDetector, feats: Tuple[Tensor],
+def _run_regions(network: BaseDetector, feats: Tuple[Tensor, ...],
                  rois: Optional[int], detections: Optional[int]) -> None:
     if network.with_rpn:
         network.rpn_head(features(network, feats, 'instance'))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, Optional, Tuple
 
 import torch
+from mmdet.models.detectors import BaseDetector
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.multiprocessing.reductions import StorageWeakRef
@@ -45,7 +46,7 @@ class TrainingMemory:
                 self.activations)
 
 
-def training_memory(model: TwoStagePanopticFPN, shape: Tuple[int, int],
+def training_memory(model: BaseDetector, shape: Tuple[int, int],
                     batch: int) -> TrainingMemory:
     """Estimate the memory of a training step with SGD and momentum.
 
@@ -55,8 +56,8 @@ def training_memory(model: TwoStagePanopticFPN, shape: Tuple[int, int],
     of the logits (``models/semantic_loss.py``); a tile is not counted.
 
     Args:
-        model (TwoStagePanopticFPN): From :func:`build_on_meta`; its mode
-            stays.
+        model (BaseDetector): A ``TwoStagePanopticFPN`` from
+            :func:`build_on_meta`; its mode stays.
         shape (tuple[int, int]): (H, W) of the images; padded as the model
             pads.
         batch (int): Images on one GPU.

@@ -18,6 +18,8 @@ from ..engine.errors import CheckpointError
 
 #: Types of an array's elements: numbers and truth values.
 _NUMBERS = re.compile(r'[<>|=]?(b1|[iu][1248]|f[248])')
+#: What a python object can be called.
+_NAME = re.compile(r'[\w.]{1,200}')
 
 
 class _DType:
@@ -138,7 +140,11 @@ class _ArrayUnpickler(pickle.Unpickler):
         try:
             return self._names[f'{module}.{name}']
         except KeyError:
-            raise _Refused(f'{module}.{name}') from None
+            pass
+        # a name that no module has is a damaged one
+        if not _NAME.fullmatch(f'{module}.{name}'):
+            raise pickle.UnpicklingError(f'the name {name[:40]!r}')
+        raise _Refused(f'{module}.{name}')
 
 
 def load_arrays(path: str) -> Any:
@@ -168,10 +174,11 @@ def load_arrays(path: str) -> Any:
     except (pickle.UnpicklingError, EOFError, ValueError, TypeError,
             LookupError, AttributeError, ArithmeticError, ImportError,
             MemoryError, RecursionError) as error:
-        reason = str(error)[:120] or type(error).__name__
+        lines = str(error).strip().splitlines() or [type(error).__name__]
         raise CheckpointError(
             f'Checkpoint {path} cannot be read; it is damaged or no '
-            f'checkpoint ({reason}). Copy or download it again.') from None
+            f'checkpoint ({lines[0][:120]}). Copy or download it again.'
+        ) from None
 
 
 def _with_arrays(value: Any, levels: int = 2) -> Any:

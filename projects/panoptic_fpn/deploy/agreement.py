@@ -105,7 +105,7 @@ def _match(boxes: np.ndarray, labels: np.ndarray,
     for i, row in enumerate(distances):
         if row.size and np.isfinite(row.min()):
             places[i] = row.argmin()
-            largest = max(largest, row.min())
+            largest = max(largest, float(row.min()))
             # each is the counterpart of one
             distances[:, places[i]] = np.inf
         else:

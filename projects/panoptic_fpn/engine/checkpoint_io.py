@@ -257,7 +257,8 @@ def _load(filename: str, map_location: Any) -> Any:
 
 
 def _unpickling_message(filename: str, error: Exception) -> str:
-    match = re.search(r'GLOBAL (\S+)', str(error))
+    # a name that no module has is a damaged one
+    match = re.search(r'GLOBAL ([\w.]{1,200})(?=\s|$)', str(error))
     if match is None:
         reason = re.search(r'WeightsUnpickler error: *(.*)', str(error))
         return damaged(

@@ -173,13 +173,13 @@ class TwoStagePanopticFPN(TwoStageDetector):
         """bool: whether the detector has the semantic branch"""
         return getattr(self, 'semantic_head', None) is not None
 
-    def extract_feat(self, batch_inputs: Tensor) -> Tuple[Tensor]:
+    def extract_feat(self, batch_inputs: Tensor) -> Tuple[Tensor, ...]:
         """FPN levels (N, C, h, w) of images (N, 3, H, W)."""
         return super().extract_feat(
             batch_inputs.contiguous(memory_format=self.memory_format))
 
-    def branch_features(self, feats: Tuple[Tensor],
-                        branch: str) -> Tuple[Tensor]:
+    def branch_features(self, feats: Tuple[Tensor, ...],
+                        branch: str) -> Tuple[Tensor, ...]:
         """What a branch sees of the FPN levels.
 
         Args:
@@ -225,7 +225,7 @@ class TwoStagePanopticFPN(TwoStageDetector):
             losses.update(_scaled(semantic, self.loss_weights['semantic']))
         return losses
 
-    def _region_loss(self, feats: Tuple[Tensor],
+    def _region_loss(self, feats: Tuple[Tensor, ...],
                      batch_data_samples: SampleList) -> Dict[str, Tensor]:
         losses, proposals = self.rpn_head.loss_and_predict(
             feats, [_as_objects(sample) for sample in batch_data_samples],
@@ -271,7 +271,7 @@ class TwoStagePanopticFPN(TwoStageDetector):
 
     def predict_instances(
             self,
-            feats: Tuple[Tensor],
+            feats: Tuple[Tensor, ...],
             batch_data_samples: SampleList,
             rescale: bool = True) -> List[Optional[InstanceData]]:
         """Instances of each image; None without a region branch.
@@ -290,7 +290,7 @@ class TwoStagePanopticFPN(TwoStageDetector):
             feats, proposals, batch_data_samples, rescale=rescale)
 
     def predict_semantic(self,
-                         feats: Tuple[Tensor],
+                         feats: Tuple[Tensor, ...],
                          batch_data_samples: SampleList,
                          rescale: bool = True) -> List[Optional[Tensor]]:
         """Channel of each pixel (h, w) of each image; None without a

@@ -39,7 +39,7 @@ class View(NamedTuple):
     """
 
     metas: List[dict]
-    feats: Tuple[Tensor]
+    feats: Tuple[Tensor, ...]
     found: List[InstanceData]
 
 
@@ -249,7 +249,7 @@ def average_masks(roi_head: nn.Module, views: List[View],
     return [total / len(views) for total in totals]
 
 
-def mask_probabilities(roi_head: nn.Module, feats: Tuple[Tensor],
+def mask_probabilities(roi_head: nn.Module, feats: Tuple[Tensor, ...],
                        rois: Tensor) -> Tensor:
     """Mask probabilities (n, C, 28, 28) of boxes, not yet pasted.
 

@@ -62,7 +62,7 @@ class SeparableRoIExtractor(SingleRoIExtractor):
         return super().build_roi_layers(layer_cfg, featmap_strides)
 
     def forward(self,
-                feats: Tuple[Tensor],
+                feats: Tuple[Tensor, ...],
                 rois: Tensor,
                 roi_scale_factor: Optional[float] = None) -> Tensor:
         """Bins of each box from the level of its size.

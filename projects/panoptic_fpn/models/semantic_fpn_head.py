@@ -95,7 +95,7 @@ class SemanticBranch(FPNHead):
                     ]
             self.scale_heads[i] = nn.Sequential(*layers)
 
-    def forward(self, feats: Tuple[Tensor]) -> Tensor:
+    def forward(self, feats: Tuple[Tensor, ...]) -> Tensor:
         """FPN levels to logits at the finest stride; shapes above."""
         if self.aggregation == 'sum':
             return super().forward(feats)
@@ -172,7 +172,7 @@ class SemanticFPNHead(SemanticBranch):
         self.log_prior = log_prior(file, power, self.num_classes,
                                    self.predict_things)
 
-    def loss(self, feats: Tuple[Tensor],
+    def loss(self, feats: Tuple[Tensor, ...],
              batch_data_samples: SampleList) -> Dict[str, Tensor]:
         """Semantic loss of a batch, not yet weighted with lambda_s.
 
@@ -193,7 +193,7 @@ class SemanticFPNHead(SemanticBranch):
                 self(feats), target, self.align_corners))
 
     def predict(self,
-                feats: Tuple[Tensor],
+                feats: Tuple[Tensor, ...],
                 batch_img_metas: List[dict],
                 rescale: bool = True) -> Iterator[Tensor]:
         """Logits of each image of a batch, at image resolution.
@@ -216,7 +216,7 @@ class SemanticFPNHead(SemanticBranch):
             yield resize(logits, _steps(meta, rescale), self.align_corners)
 
     def predict_channels(self,
-                         feats: Tuple[Tensor],
+                         feats: Tuple[Tensor, ...],
                          batch_img_metas: List[dict],
                          rescale: bool = True) -> List[Tensor]:
         """``argmax`` of what :meth:`predict` yields: int64 (h, w) each."""
@@ -225,7 +225,7 @@ class SemanticFPNHead(SemanticBranch):
             for logits, meta in zip(self._balanced(feats), batch_img_metas)
         ]
 
-    def _balanced(self, feats: Tuple[Tensor]) -> Tensor:
+    def _balanced(self, feats: Tuple[Tensor, ...]) -> Tensor:
         """Logits (N, K, H/4, W/4) of balanced classes, for prediction."""
         # contiguous: interpolation rounds otherwise where channels are last
         logits = self(feats).float().contiguous()

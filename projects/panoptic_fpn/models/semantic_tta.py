@@ -131,7 +131,7 @@ def augmented_batches(data: dict, name: str) -> List[dict]:
     return [dict(zip(data, augmented)) for augmented in zip(*data.values())]
 
 
-def add_scores(head: nn.Module, feats: Tuple[Tensor], metas: List[dict],
+def add_scores(head: nn.Module, feats: Tuple[Tensor, ...], metas: List[dict],
                totals: List[Tensor], alone: bool) -> None:
     """Add one augmentation's semantic scores of each image to ``totals``.
 

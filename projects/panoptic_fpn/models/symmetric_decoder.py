@@ -79,7 +79,7 @@ class SymmetricDecoder(BaseModule):
                     norm_cfg=norm_cfg,
                     init_cfg=shortcut))
 
-    def forward(self, feats: Tuple[Tensor]) -> Tuple[Tensor]:
+    def forward(self, feats: Tuple[Tensor, ...]) -> Tuple[Tensor, ...]:
         """Encoder's maps to the decoder's; shapes above.
 
         Raises:

@@ -83,8 +83,8 @@ class TwoNetworkPanopticFPN(BaseDetector):
         """nn.Module: The merge; it has no weights."""
         return self.semantic_network.panoptic_fusion_head
 
-    def extract_feat(
-            self, batch_inputs: Tensor) -> Tuple[Tuple[Tensor], Tuple[Tensor]]:
+    def extract_feat(self,
+                     batch_inputs: Tensor) -> Tuple[Tuple[Tensor, ...], ...]:
         """FPN levels of the instance and of the semantic network."""
         return tuple(
             getattr(self, name).extract_feat(batch_inputs)

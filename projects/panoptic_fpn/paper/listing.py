@@ -1,7 +1,7 @@
 """Text of ``tools/paper.py list`` and ``show``, and the map of all rows."""
 import shlex
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Sequence
+from typing import Dict, Iterable, List, Mapping, Optional
 
 from .plan import default_seeds, grid_of, plan_steps, run_of
 from .report import markdown_table
@@ -100,13 +100,13 @@ def is_computed(tables: PaperTables, table: Table, row: Row, work_dir: Path,
     return complexity_file(work_dir, tables.path(row.config)).is_file()
 
 
-def list_rows(tables: PaperTables, chosen: Sequence[Table], work_dir: Path,
+def list_rows(tables: PaperTables, chosen: Iterable[Table], work_dir: Path,
               miniature: bool) -> str:
     """Every row that is trained or computed: numbers, config, state.
 
     Args:
         tables (PaperTables): The tables.
-        chosen (Sequence[Table]): Those to list.
+        chosen (Iterable[Table]): Those to list.
         work_dir (Path): Folder of runs.
         miniature (bool): The rows' miniature instead.
 

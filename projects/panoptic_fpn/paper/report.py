@@ -230,7 +230,8 @@ def _signed(value: float) -> str:
     return f'{round(value, 1) + 0.:+.1f}'
 
 
-def effects(section: Section, column: str) -> Tuple[Optional[str], Dict]:
+def effects(section: Section,
+            column: str) -> Tuple[Optional[str], Dict[str, Dict[str, float]]]:
     """Differences to the baseline row, of the paper's data sets and of ours.
 
     Args:

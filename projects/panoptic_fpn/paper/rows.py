@@ -24,6 +24,17 @@ _ROW_KEYS = {
 }
 #: Kinds of a claim, and how many things each compares.
 CLAIMS = dict(better=2, comparable=2, ratio=3)
+#: What the value of each key is, in a table, a row or a claim.
+_KINDS = {
+    **dict.fromkeys(('title', 'main', 'axis', 'config', 'test_config',
+                     'miniature', 'text', 'metric'), 'a text'),
+    **dict.fromkeys(('section', 'baseline', 'name'), 'a text or a number'),
+    **dict.fromkeys(('difference', 'tta', 'lambda_grid'), 'true or false'),
+    **dict.fromkeys(('columns', 'compute', 'networks'), 'a list of texts'),
+    **dict.fromkeys((*CLAIMS, 'claims'), 'a list'),
+    'paper': 'a list of numbers and nulls',
+    'rows': 'a mapping of data sets to mappings of rows',
+}
 
 
 class PaperError(PanopticError):
@@ -256,6 +267,29 @@ def _check_keys(where: str, raw: Mapping, known: set, wanted: set) -> None:
         raise PaperError(
             f'{where}: unknown keys {sorted(map(str, unknown))}, missing keys '
             f'{sorted(missing)}. Known are {sorted(known)}.')
+    for key, value in raw.items():
+        if not _is(_KINDS[key], value):
+            raise PaperError(f'{where}: {key}: {value!r} is not '
+                             f'{_KINDS[key]}.')
+
+
+def _is(kind: str, value: object) -> bool:
+    """Whether a value is of one of :data:`_KINDS`."""
+    if kind.startswith('a list'):
+        item = dict(texts='a text', nulls='null').get(kind.split()[-1])
+        return isinstance(value, list) and (item is None or all(
+            _is(item, one) for one in value))
+    if kind.startswith('a mapping'):
+        return isinstance(value, dict) and bool(value) and all(
+            isinstance(data, str) and isinstance(lines, dict)
+            for data, lines in value.items())
+    kinds: Dict[str, Tuple[type, ...]] = {
+        'a text': (str, ),
+        'a text or a number': (str, int, float),
+        'true or false': (bool, ),
+        'null': (type(None), int, float),
+    }
+    return type(value) in kinds[kind]
 
 
 def _table(where: str, name: str, raw: Mapping) -> Table:
@@ -316,11 +350,16 @@ def _claim(where: str, raw: Mapping, columns: Tuple[str, ...], labels: set,
         raise PaperError(f'{where}: {raw!r} needs one of {list(CLAIMS)} with '
                          'two rows, for a ratio and its number.')
     left, right, *factor = raw[kinds[0]]
+    names = left if isinstance(left, list) else [left]
+    if not _is('a list of texts', [*names, right]) or not _is(
+            'a list of numbers and nulls', factor):
+        raise PaperError(f'{where}: {raw!r} names rows that are no texts, or '
+                         'a ratio that is no number.')
     if left == 'others':
         left = dict.fromkeys(r.label for r in rows
                              if r.config and r.label != right)
-    elif isinstance(left, str):
-        left = [left]
+    else:
+        left = names
     unknown = ({*left, right} - labels) | ({raw['metric']} - set(columns))
     if unknown:
         raise PaperError(f'{where}: {raw["text"]!r} names {sorted(unknown)}, '

@@ -100,7 +100,7 @@ def _entry(where: str, entry: object, tables: PaperTables) -> Saved:
     if not isinstance(config, str) or not (tables.configs / config).is_file():
         raise PaperError(f'{where}: config {config!r} is no file below '
                          f'{tables.configs}. Correct its path.')
-    if not isinstance(entry['seeds'], int) or entry['seeds'] < 1:
+    if type(entry['seeds']) is not int or entry['seeds'] < 1:
         raise PaperError(f'{where} ({config}): seeds {entry["seeds"]!r} is no '
                          'number of trainings.')
     if not isinstance(metrics, dict) or not metrics:
@@ -112,6 +112,13 @@ def _entry(where: str, entry: object, tables: PaperTables) -> Saved:
         if not _is_spread(values):
             raise PaperError(f'{where} ({config}): {name} {values!r} is not '
                              '[median, lowest, highest] in percent.')
+    gpus, known = entry.get('gpus'), entry.get('versions') or {}
+    if gpus is not None and (type(gpus) is not int or gpus < 0):
+        raise PaperError(f'{where} ({config}): gpus {gpus!r} is no number of '
+                         'GPUs.')
+    if not isinstance(known, dict):
+        raise PaperError(f'{where} ({config}): versions {known!r} is no '
+                         'mapping of packages to versions.')
     return Saved(
         config,
         entry['seeds'], {
@@ -119,8 +126,8 @@ def _entry(where: str, entry: object, tables: PaperTables) -> Saved:
             for name, values in metrics.items()
         },
         date=str(entry.get('date', '')),
-        gpus=entry.get('gpus'),
-        versions=entry.get('versions') or {})
+        gpus=gpus,
+        versions=known)
 
 
 def _is_spread(values: object) -> bool:

@@ -19,7 +19,7 @@ from .boxes import decode, grid_anchors, roi_levels, suppress
 from .errors import DeployError
 from .images import prepare
 from .maps import fill_stuff, paste_instances, paste_masks, winning_channels
-from .model_file import ModelFile, read_model
+from .model_file import NAME, ModelFile, read_model
 
 #: By name.
 Arrays = Dict[str, np.ndarray]
@@ -49,6 +49,31 @@ class Result:
     labels: np.ndarray
     masks: np.ndarray
     semantic: Optional[np.ndarray]
+
+
+def expected_channels(model: ModelFile) -> Dict[Tuple[str, str], int]:
+    """Second dimension of each output that a model's description needs, by
+    (graph, output); 0 where any will do."""
+    things = sum(one['isthing'] for one in model.classes)
+    wanted: Dict[Tuple[str, str], int] = {}
+    if model.rpn is not None:
+        for level, anchors in enumerate(model.rpn['anchors']):
+            wanted['trunk', f'rpn_score{level}'] = len(anchors)
+            wanted['trunk', f'rpn_delta{level}'] = 4 * len(anchors)
+        for part in (model.boxes, model.masks):
+            for level in range(len(part['strides']) if part else 0):
+                wanted['trunk', f'feature{level}'] = 0
+    if model.boxes is not None:
+        boxes = 1 if model.boxes['class_agnostic'] else things
+        wanted['boxes', 'scores'] = things + 1
+        wanted['boxes', 'deltas'] = 4 * boxes
+    if model.masks is not None:
+        masks = 1 if model.masks['class_agnostic'] else things
+        wanted['masks', 'probabilities'] = masks
+    if model.semantic is not None:
+        channels = len(model.semantic['channel_labels'])
+        wanted['trunk', 'semantic'] = channels
+    return wanted
 
 
 class PanopticSession:
@@ -86,6 +111,27 @@ class PanopticSession:
                 str(path), options, providers=list(providers))
             for name, path in model.graphs.items()
         }
+        self._check_channels()
+
+    def _check_channels(self) -> None:
+        """The graphs have the channels that the description speaks of."""
+        found = {
+            (graph, output.name): output.shape[1]
+            for graph, session in self.sessions.items()
+            for output in session.get_outputs()
+        }
+        for (graph, name), channels in expected_channels(self.model).items():
+            if (graph, name) not in found:
+                raise DeployError(
+                    f'{self.model.graphs[graph]}: has no output {name}, which '
+                    f'{NAME} beside it asks for. Export the model again.')
+            has = found[graph, name]
+            # a text stands for a size that the graph does not state
+            if channels and isinstance(has, int) and has != channels:
+                raise DeployError(
+                    f'{self.model.graphs[graph]}: {name} has {has} channels, '
+                    f'{channels} are in {NAME} beside it. Correct that, or '
+                    'export the model again.')
 
     def segment(self, image: np.ndarray) -> Result:
         """Segment an image.
