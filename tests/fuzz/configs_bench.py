@@ -327,6 +327,8 @@ def run_mistakes(bench, count, seed, processes):
 
     def work(job):
         use, kind, text, *rest = job
+        # relative paths of a mistake are no folders of the project
+        os.chdir(bench.folder)
         return f'{use}: {kind}', bench.outcome(text, use, *rest)
 
     return collect(jobs, work, processes)
