@@ -17,9 +17,11 @@ predictions   PQ, box and mask AP and mIoU of COCO-like predictions (480 x 640,
 Memory is that of /proc/PID/smaps_rollup; USS is what a process shares with no
 other; that of the loader's workers grows while they write to pages that they
 had in common with the process that started them. Heap is what malloc has
-handed out. Slopes are of least squares lines through the second half of a run
-and come with a 95 % interval. With --only, figures of the other tasks that the
-file has already stay there. Writes ``endurance.json`` and ``endurance.png``.
+handed out; what was freed and is kept comes on top, up to half of what the
+process usually holds. Slopes are of least squares lines through the second
+half of a run and come with a 95 % interval. With --only, figures of the other
+tasks that the file has already stay there. Writes ``endurance.json`` and
+``endurance.png``.
 Exit code: 0 measured, 2 wrong arguments.
 """
 import argparse

@@ -8,8 +8,9 @@ allocator keeps memory of GPUs in the same way.
 import ctypes
 import functools
 import mmap
+import os
 from math import prod
-from typing import Optional, Tuple
+from typing import Callable, Optional, Tuple
 
 import numpy as np
 
@@ -23,6 +24,11 @@ _DEFAULT_MMAP_MAX = 65536
 #: heap, holes between them took 14 % more memory than without; with those
 #: above this size (bytes) left to the system 2 %, for a tenth of the speed.
 LARGEST_IN_TRAINING = 48 << 20
+#: Growth of the process, over what it holds after a batch, at which memory is
+#: given back.
+GROWTH = 1.5
+#: Batches after which the usual memory of one is known: they differ in size.
+SETTLED = 10
 
 
 def keep_freed_memory(largest: Optional[int] = None) -> bool:
@@ -38,16 +44,72 @@ def keep_freed_memory(largest: Optional[int] = None) -> bool:
     Returns:
         bool: Whether the C library can.
     """
+    global _kept
     try:
-        mallopt = ctypes.CDLL(None).mallopt
+        libc = ctypes.CDLL(None)
+        mallopt, trim = libc.mallopt, libc.malloc_trim
     except (AttributeError, OSError, TypeError):
         return False  # macOS, Windows, musl
+    _kept = _kept or KeptMemory(trim)
     if largest is None:
         done = mallopt(_MMAP_MAX, 0)
     else:
         done = mallopt(_MMAP_MAX, _DEFAULT_MMAP_MAX) and mallopt(
             _MMAP_THRESHOLD, largest)
     return bool(done and mallopt(_TRIM_THRESHOLD, -1))
+
+
+class KeptMemory:
+    """Bounds what the process holds where memory is kept.
+
+    Small blocks that stay, such as the scores of an image, may come to lie in
+    the place of a large one that was freed. The next large one does not fit
+    there any more and the heap grows, in some runs by megabytes an image.
+
+    Args:
+        trim (Callable): ``malloc_trim``.
+    """
+
+    def __init__(self, trim: Callable[[int], int]) -> None:
+        self._trim = trim
+        self._usual = self._batches = 0
+
+    def after_batch(self) -> bool:
+        """Give the system all that is free once the process has grown.
+
+        Returns:
+            bool: Whether it was given.
+        """
+        held = resident_bytes()
+        if self._batches < SETTLED:
+            self._batches += 1
+            self._usual = max(self._usual, held)
+        elif held > GROWTH * self._usual:
+            self._trim(0)
+            self._usual = self._batches = 0
+            return True
+        return False
+
+
+_kept: Optional[KeptMemory] = None
+
+
+def bound_kept_memory() -> bool:
+    """After each batch, where :func:`keep_freed_memory` may have been called.
+
+    Returns:
+        bool: Whether memory was given back to the system.
+    """
+    return _kept is not None and _kept.after_batch()
+
+
+def resident_bytes() -> int:
+    """Memory of this process; 0 where there is no ``/proc``."""
+    try:
+        with open('/proc/self/statm') as file:
+            return int(file.read().split()[1]) * os.sysconf('SC_PAGE_SIZE')
+    except OSError:
+        return 0
 
 
 @functools.lru_cache(None)

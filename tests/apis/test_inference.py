@@ -151,6 +151,8 @@ def test_what_makes_inference_fast_is_on(trained, monkeypatch):
     calls = []
     monkeypatch.setattr(inference, 'keep_freed_memory',
                         lambda: calls.append('kept'))
+    monkeypatch.setattr(inference, 'bound_kept_memory',
+                        lambda: calls.append('bound'))
     config.channels_last = True
     model = init_model(config, str(path), 'cpu')
     assert calls == ['kept']
@@ -162,3 +164,4 @@ def test_what_makes_inference_fast_is_on(trained, monkeypatch):
     list(inference_panoptic(model, image))
     list(inference_panoptic(model, image, amp=True))
     assert seen == [torch.float32, torch.bfloat16]
+    assert calls == ['kept', 'bound', 'bound']

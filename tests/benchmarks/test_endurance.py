@@ -113,11 +113,14 @@ def test_a_shorter_run_of_each(tmp_path, capsys):
     for task in ('training', 'evaluation'):
         slopes = found[task]['slopes']
         # MB by 1000 iterations, or by an evaluation
-        assert slopes['uss'][0] < 10 * 10**6, task
+        assert slopes['heap'][0] < 10 * 10**6, task
         assert slopes['workers_uss'][0] < 10 * 10**6, task
         assert slopes['objects'][0] < 500, task
         for key in ('descriptors', 'threads', 'children'):
             assert abs(slopes[key][0]) < 20, (task, key)
+        # what was freed is kept up to a half more than is usual
+        held = [point['rss'] for point in found[task]['points']]
+        assert max(held) < 1.6 * max(held[:len(held) // 4]), task
     saved = [p for p in found['training']['points'] if p['at'] > 1300]
     assert saved[0]['checkpoint'] == pytest.approx(
         saved[-1]['checkpoint'], abs=5000)

@@ -9,7 +9,7 @@ from mmengine.logging import MessageHub
 from torch.multiprocessing import reductions
 
 from benchmarks import probe
-from projects.panoptic_fpn.engine import PanopticRunner, history
+from projects.panoptic_fpn.engine import PanopticRunner, history, hooks
 from projects.panoptic_fpn.engine.history import BoundedHistoryHook
 
 from . import toy
@@ -187,3 +187,12 @@ def test_a_long_history_of_a_checkpoint_is_cut(tmp_path, monkeypatch):
         for v in history_of(tmp_path / 'new' / 'iter_15.pth')
     }
     assert lengths == {KEPT}
+
+
+def test_kept_memory_is_bounded_by_every_batch(tmp_path, monkeypatch):
+    """Of trainings, validations and tests on a CPU."""
+    calls = []
+    monkeypatch.setattr(hooks, 'bound_kept_memory', lambda: calls.append(1))
+    cfg = toy.toy_config(tmp_path, max_iters=5, interval=5, validate=True)
+    PanopticRunner.from_cfg(cfg).train()
+    assert len(calls) == 5 + 4

@@ -25,7 +25,7 @@ from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from ..allocator import keep_freed_memory
+from ..allocator import bound_kept_memory, keep_freed_memory
 from ..engine.amp import half_precision
 from ..engine.checkpoint_io import read_checkpoint
 from ..engine.checkpoint_match import EXACT, load_weights, require
@@ -310,6 +310,7 @@ def segment_batch(model: nn.Module,
             samples = model.test_step(data)
         for (result, _), sample in zip(group, samples):
             result.sample = sample.cpu()
+    bound_kept_memory()
     return [result for result, _ in batch]
 
 

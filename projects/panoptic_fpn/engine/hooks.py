@@ -11,6 +11,7 @@ from mmengine.dist import (all_gather_object, all_reduce, get_rank,
                            is_distributed, master_only)
 from mmengine.hooks import Hook
 
+from ..allocator import bound_kept_memory
 from ..errors import PanopticError
 from .checkpoint_io import make_plain, write_atomically
 from .checkpoint_match import bare_model
@@ -28,6 +29,18 @@ class PlainCheckpointHook(Hook):
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         make_plain(checkpoint)
+
+
+class KeptMemoryHook(Hook):
+    """Bounds the memory that a run on a CPU keeps; see ``allocator``.
+
+    :class:`PanopticRunner` adds it.
+    """
+
+    priority = 'LOWEST'
+
+    def _after_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
+        bound_kept_memory()
 
 
 @HOOKS.register_module()

@@ -41,7 +41,7 @@ from .errors import (CheckpointError, ConfigError, EngineError,
                      NonFiniteLossError)
 from .failures import explain
 from .history import BoundedHistoryHook
-from .hooks import PlainCheckpointHook
+from .hooks import KeptMemoryHook, PlainCheckpointHook
 from .memory_format import apply_memory_format
 from .network_checkpoints import load_networks, require_all_networks
 from .peers import watch_peers
@@ -179,11 +179,12 @@ class PanopticRunner(Runner):
             self,
             default_hooks: Optional[Dict] = None,
             custom_hooks: Optional[List[Union[Hook, Dict]]] = None) -> None:
-        """As MMEngine's, one that makes checkpoints plain, and one that
-        bounds the histories in them."""
+        """As MMEngine's, one that makes checkpoints plain, and two that bound
+        the histories in them and the memory that is kept."""
         super().register_hooks(default_hooks, custom_hooks)
         self.register_hook(PlainCheckpointHook())
         self.register_hook(BoundedHistoryHook())
+        self.register_hook(KeptMemoryHook())
 
     def build_train_loop(self, loop: Union[BaseLoop, Dict]) -> BaseLoop:
         """As MMEngine's; refuses an epoch over an endless sampler.
