@@ -19,7 +19,7 @@ from .runs import (ITERATIONS, Run, Tally, assert_all_whole, checkpoint_of,
 
 BATCH = 4
 #: Files, and twice the workers, of each kind.
-POINTS = 12
+POINTS = 20
 #: Far apart: what was not saved in between would be lost.
 RARE = dict(interval=10, custom_hooks=[dict(type='NonFiniteLossHook')])
 
@@ -33,15 +33,15 @@ def with_files(folder, workers=0):
 
 
 def reading(files, damage=None, at=None):
-    """Samples read their file; before the ``at``-th read of a process it is
-    damaged."""
+    """Samples read their file; before the ``at``-th read for training of a
+    process it is damaged."""
 
     def fault(rank):
         get, count = toy._Reads.__getitem__, [0]
 
         def patched(self, index):
             path = files / f'{int(index)}.bin'
-            count[0] += 1
+            count[0] += self.noise
             if count[0] == at and self.noise:
                 damage(path)
             if read_bytes(str(path), 'image', None) != b'whole':
@@ -156,7 +156,7 @@ def dying(how, at):
         get, count = toy._Reads.__getitem__, [0]
 
         def patched(self, index):
-            count[0] += 1
+            count[0] += self.noise
             if count[0] == at and self.noise:
                 how()
             return get(self, index)

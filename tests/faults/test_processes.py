@@ -26,7 +26,7 @@ from .runs import ITERATIONS, TRACEBACK, Run, Tally, assert_all_whole, resume
 #: Seconds that the other processes have.
 SOON = 30
 #: Calls of each kind.
-POINTS = 3
+POINTS = 5
 
 TOLD = r'Another process|has failed|ended without a word|first process'
 
@@ -100,7 +100,8 @@ def in_metrics_json(number, how):
     at_call(MetricsJsonHook, '_write', number, how)
 
 
-#: Where, which ranks get there, and how often at least.
+#: Where, which ranks get there, and how often at least while the other
+#: process still needs them: it may have ended when the last file is written.
 WHERE = dict(
     in_step=(in_step, (0, 1), ITERATIONS),
     in_optimizer=(in_optimizer, (0, 1), ITERATIONS),
@@ -108,7 +109,7 @@ WHERE = dict(
     in_saving=(in_saving, (0, ), 10),
     in_evaluation=(in_evaluation, (0, 1), 20),
     in_scores=(in_scores, (0, ), 10),
-    in_metrics_json=(in_metrics_json, (0, ), 10))
+    in_metrics_json=(in_metrics_json, (0, ), 9))
 
 
 def strike(folder, whole, where, how, number, mine, world=2):
