@@ -170,9 +170,10 @@ def test_unfinished_and_spoiled_folders(case, tmp_path):
         (tmp_path / path.name).write_bytes(path.read_bytes()[:-40])
     with pytest.raises(PanopticError, match='npz: not a branch file'):
         sweep_merge(str(tmp_path), *GRID)
-    (tmp_path / 'index.json').write_text('{"images": 4}')
-    with pytest.raises(PanopticError, match='index.json: cannot be read'):
-        sweep_merge(str(tmp_path), *GRID)
+    for text in ('{"images": 4}', '[]', '{', 9999 * '['):
+        (tmp_path / 'index.json').write_text(text)
+        with pytest.raises(PanopticError, match='index.json: cannot be read'):
+            sweep_merge(str(tmp_path), *GRID)
 
 
 def test_a_model_without_region_branch(tmp_path):

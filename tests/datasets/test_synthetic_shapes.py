@@ -78,6 +78,12 @@ def test_another_recipe_does_not_overwrite(root):
         write_dataset(str(root), **dict(RECIPE, seed=6))
 
 
+def test_a_damaged_recipe_is_another(tmp_path):
+    (tmp_path / 'recipe.json').write_text('{"num_')
+    with pytest.raises(PanopticError, match='holds other files.*Delete'):
+        write_dataset(str(tmp_path), **RECIPE)
+
+
 def test_an_interrupted_call_leaves_nothing_half_written(
         tmp_path, monkeypatch):
     calls = []

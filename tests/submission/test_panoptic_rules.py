@@ -210,6 +210,14 @@ def test_a_json_with_nan_is_none(made, tmp_path):
     assert [v.rule for v in found] == ['json'] and 'NaN' in found[0].text
 
 
+def test_a_json_that_is_nested_too_deeply_is_none(made, tmp_path):
+    files, expected = dict(made[0]), made[1]
+    name = next(n for n in files if n.endswith('.json'))
+    files[name] = 9999 * b'['
+    found = found_in(files, expected, tmp_path)
+    assert [v.rule for v in found] == ['json'] and 'deeply' in found[0].text
+
+
 def test_several_processes_find_the_same(made, tmp_path):
     files, expected = dict(made[0]), made[1]
     spoil_png(files, tmp_path, lambda b, d: png(0 * pixels_of(b, d), d))

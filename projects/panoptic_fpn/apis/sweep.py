@@ -107,10 +107,11 @@ def read_index(folder: str) -> SweepIndex:
                 f'{content["images"]}. {remedy}')
         return SweepIndex(space, content['predict_things'],
                           content['thresholds'], tuple(paths))
-    except (ValueError, KeyError) as error:
-        if isinstance(error, PanopticError):
-            raise
-        raise PanopticError(f'{path}: cannot be read ({error}). '
+    except PanopticError:
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError,
+            RecursionError) as error:
+        raise PanopticError(f'{path}: cannot be read ({error!r}). '
                             f'{remedy}') from None
 
 

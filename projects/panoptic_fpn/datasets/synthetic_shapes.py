@@ -17,6 +17,7 @@ import os.path as osp
 import shutil
 import sys
 import uuid
+from contextlib import suppress
 from typing import Any, Dict, List, Tuple
 
 import cv2
@@ -299,7 +300,7 @@ def _is_written(root: str, recipe: dict) -> bool:
         return False
     stamp, found = osp.join(root, 'recipe.json'), None
     if osp.exists(stamp):
-        with open(stamp) as file:
+        with open(stamp) as file, suppress(ValueError, RecursionError):
             found = json.load(file)
     if found != recipe:
         raise PanopticError(

@@ -14,6 +14,8 @@ def read_json(content: bytes, name: str) -> Tuple[Any, List[Violation]]:
     """
     try:
         return json.loads(content, parse_constant=_refuse), []
+    except RecursionError:
+        return None, [Violation('json', name, 'is nested too deeply')]
     except ValueError as error:  # also what is not UTF-8
         return None, [Violation('json', name, f'is no JSON ({error})')]
 
