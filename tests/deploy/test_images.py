@@ -5,6 +5,7 @@ import pytest
 import torch
 from mmdet.models import DetDataPreprocessor
 from mmdet.structures import DetDataSample
+from PIL import Image
 
 from projects.panoptic_fpn import apis
 from projects.panoptic_fpn.transforms import PanopticResize
@@ -68,6 +69,25 @@ def test_files_that_are_no_images(tmp_path):
     for name in ('empty.png', 'text.jpg', 'missing.jpg'):
         with pytest.raises(DeployError, match=name):
             images.read_image(str(tmp_path / name))
+
+
+@pytest.mark.parametrize('kind, options', [
+    ('jpg', {}),
+    ('jpg', dict(progressive=True, exif=b'Exif\0\0 \xff\xda \xff\xd9')),
+    ('png', {}),
+])
+def test_a_file_that_is_cut_off(tmp_path, kind, options):
+    """None is partly grey: cut anywhere, it is an error."""
+    path = tmp_path / f'x.{kind}'
+    Image.fromarray(picture()).save(path, **options)
+    whole = path.read_bytes()
+    shown = images.read_image(str(path))
+    for length in range(3, len(whole) - 12, 97):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DeployError, match=f'x.{kind}: '):
+            images.read_image(str(path))
+    path.write_bytes(whole + bytes(9))  # as some cameras do
+    np.testing.assert_array_equal(images.read_image(str(path)), shown)
 
 
 def test_finds_and_names_what_the_apis_do(tmp_path):

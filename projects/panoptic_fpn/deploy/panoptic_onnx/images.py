@@ -84,7 +84,7 @@ def read_image(path: str) -> np.ndarray:
     """An image, its orientation tag applied.
 
     Raises:
-        DeployError: The file is missing or no image.
+        DeployError: The file is missing, cut off or no image.
     """
     try:
         content = Path(path).read_bytes()
@@ -97,7 +97,18 @@ def read_image(path: str) -> np.ndarray:
         raise DeployError(
             f'{path}: {len(content)} bytes that are no image OpenCV can '
             'decode. Replace the file or convert it to JPEG or PNG.')
+    if is_cut_off(content):
+        raise DeployError(f'{path}: the end of the file is missing, so a part '
+                          'of the image would be grey. Copy it again.')
     return image
+
+
+def is_cut_off(content: bytes) -> bool:
+    """Whether a JPEG or PNG ends before its image does."""
+    if content.startswith(b'\xff\xd8'):
+        # the thumbnail of a camera has an end, too, before the last scan
+        return content.rfind(b'\xff\xd9') < content.rfind(b'\xff\xda')
+    return content.startswith(b'\x89PNG') and b'IEND' not in content
 
 
 def find_images(paths: Sequence[str]) -> List[str]:
