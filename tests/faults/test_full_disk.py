@@ -2,6 +2,7 @@
 and with room again the run ends with the bits of one that had room always.
 """
 import builtins
+import errno
 import io
 import logging
 import os
@@ -89,6 +90,39 @@ def test_the_file_is_named(reference, tmp_path, name, number, room, shown,
     message = run.message()
     assert re.search(shown, message) and 'disk is full' in message, message
     assert checkpoint_of(tmp_path) >= least
+    assert_all_whole(tmp_path)
+    resume(tmp_path, whole)
+
+
+def failing_sync(kind, number):
+    """The ``number``-th time that a file, or a folder, is to be flushed."""
+
+    def fault(rank):
+        real, count = os.fsync, [0]
+
+        def patched(descriptor):
+            if os.path.isdir(f'/proc/self/fd/{descriptor}') == (
+                    kind == 'folder'):
+                count[0] += 1
+                if count[0] == number:
+                    raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return real(descriptor)
+
+        os.fsync = patched
+
+    return fault
+
+
+@pytest.mark.parametrize('kind', ['file', 'folder'])
+def test_what_does_not_come_to_the_disk_is_told(reference, tmp_path, kind):
+    """As by a broken disk, after all was written."""
+    whole, _ = reference()
+    run = Run(tmp_path, fault=failing_sync(kind, 7))
+    assert run.end() == [1]
+    message = run.message()
+    assert re.search(r'\w+.pth cannot be written', message), message
+    assert os.strerror(errno.EIO) in message
+    assert checkpoint_of(tmp_path) >= 4
     assert_all_whole(tmp_path)
     resume(tmp_path, whole)
 

@@ -322,6 +322,7 @@ def write_atomically(path: str, write: Callable[[str], None]) -> None:
         write(partial)
         _sync(partial)
         os.replace(partial, path)
+        _sync(folder)
     except (OSError, RuntimeError) as error:
         # RuntimeError is what torch's zip writer makes of a full disk
         if osp.exists(partial):
@@ -334,7 +335,6 @@ def write_atomically(path: str, write: Callable[[str], None]) -> None:
             f'({"the disk is full: " if full else ""}{one_sentence(error)}). '
             'Make room, or choose another folder (of a run: --work-dir); what '
             'is there already stays as it is.') from error
-    _sync(folder)
 
 
 def one_sentence(error: Exception) -> str:
