@@ -11,6 +11,7 @@ import signal
 
 import pytest
 
+from projects.panoptic_fpn.engine.loading import WatchedBatches
 from projects.panoptic_fpn.files import read_bytes
 
 from ..engine import toy
@@ -181,6 +182,30 @@ def test_a_dead_worker(reference, tmp_path):
     run = Run(tmp_path, fault=dying(by_signal, 24), num_workers=2, **RARE)
     # a worker is two batches ahead at most
     assert assert_worker_died(run, tmp_path, whole) >= 6
+
+
+def test_a_batch_that_is_under_way_arrives_first():
+    """Else another worker would be left in the middle of handing it over."""
+
+    def dead(number, frame):
+        raise RuntimeError('DataLoader worker (pid 7) is killed')
+
+    def batches():
+        yield 1
+        os.kill(os.getpid(), signal.SIGCHLD)
+        yield 2
+        yield 3
+
+    before = signal.signal(signal.SIGCHLD, dead)
+    try:
+        watched = WatchedBatches(batches())
+        assert [next(watched), next(watched)] == [1, 2]
+        with pytest.raises(RuntimeError, match='pid 7'):
+            next(watched)
+        watched.close()
+        assert signal.getsignal(signal.SIGCHLD) is dead
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 @pytest.mark.slow

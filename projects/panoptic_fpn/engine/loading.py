@@ -11,7 +11,8 @@ class WatchedBatches:
     :meth:`__next__`.
 
     torch raises it from a signal handler, wherever the training is: in the
-    middle of an optimizer step or while a checkpoint is being written.
+    middle of an optimizer step, while a checkpoint is being written, or while
+    another worker hands over a file, of which it then prints a traceback.
 
     Args:
         loader (Iterable): Its workers start here.
@@ -33,7 +34,8 @@ class WatchedBatches:
             self._died = False
             self._tell()
         try:
-            return next(self._batches)
+            with self.undisturbed():
+                return next(self._batches)  # looks for dead workers each 5 s
         except (OSError, EOFError, RuntimeError):
             # tensors that a worker sent before it died go with it, perhaps
             # before the signal arrives
