@@ -79,6 +79,23 @@ def test_holes_do_not_add_up():
     assert run(HOLES, 'bound') < 400 < 1500 < run(HOLES, 'keep')
 
 
+LIMITED = '''
+import resource
+from projects.panoptic_fpn import allocator
+assert not allocator.limits_addresses()
+resource.setrlimit(resource.RLIMIT_AS, (1 << 40, -1))
+print(int(allocator.limits_addresses() and not allocator.keep_freed_memory()
+          and not allocator.bound_kept_memory()))
+'''
+
+
+def test_nothing_is_kept_where_addresses_are_limited():
+    strict = Path('/proc/sys/vm/overcommit_memory')
+    if strict.is_file() and strict.read_text().strip() == '2':
+        pytest.skip('this system limits them itself')
+    assert run(LIMITED, '') == 1
+
+
 def test_nothing_is_bounded_where_nothing_is_kept(monkeypatch):
     monkeypatch.setattr(allocator, '_kept', None)
     assert not allocator.bound_kept_memory()

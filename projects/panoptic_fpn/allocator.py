@@ -35,16 +35,20 @@ def keep_freed_memory(largest: Optional[int] = None) -> bool:
     """Let malloc keep what this process frees, from now on.
 
     The process then holds the largest amount of memory that it needed, not
-    what it needs at the moment. Processes that are forked do the same.
+    what it needs at the moment. Processes that are forked do the same. The
+    holes that :class:`KeptMemory` gives back keep their addresses, so nothing
+    is kept where these are limited.
 
     Args:
         largest (int, optional): Bytes of the largest block that is kept. By
             default all are.
 
     Returns:
-        bool: Whether the C library can.
+        bool: Whether the C library can, and addresses are not limited.
     """
     global _kept
+    if limits_addresses():
+        return False
     try:
         libc = ctypes.CDLL(None)
         mallopt, trim = libc.mallopt, libc.malloc_trim
@@ -101,6 +105,19 @@ def bound_kept_memory() -> bool:
         bool: Whether memory was given back to the system.
     """
     return _kept is not None and _kept.after_batch()
+
+
+def limits_addresses() -> bool:
+    """Whether memory that was given back still counts: by ``ulimit -v``, or
+    where the system promises no more than it has (vm.overcommit_memory=2)."""
+    try:
+        import resource
+        if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+            return True
+        with open('/proc/sys/vm/overcommit_memory') as file:
+            return file.read().strip() == '2'
+    except (ImportError, AttributeError, OSError):
+        return False  # Windows, macOS
 
 
 def resident_bytes() -> int:
