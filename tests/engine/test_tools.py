@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -11,9 +12,10 @@ import sys
 import pytest
 from mmengine.config import Config
 
-from projects.panoptic_fpn.engine import (CheckpointError, EngineError,
-                                          one_line, require_panoptic,
-                                          run_to_exit_code, tool_config)
+from projects.panoptic_fpn.engine import (CheckpointError, ConfigError,
+                                          EngineError, one_line,
+                                          require_panoptic, run_to_exit_code,
+                                          tool_config)
 from projects.panoptic_fpn.files import write_bytes
 
 from ..conftest import forget_runs
@@ -325,6 +327,30 @@ def test_a_data_root_that_nothing_reads_is_refused(tmp_path):
     keys = {f'{s}_dataloader.dataset.data_root': '/y' for s in ('train', )}
     cfg = tool_config(str(path), 'none', dict(keys, data_root='/y'), None)
     assert cfg.train_dataloader.dataset.data_root == '/y'
+
+
+@pytest.mark.parametrize('kind, text', [
+    ("float('inf')", 'runner_type=inf. Set the name of a runner'),
+    ('True', 'runner_type=True. Set the name of a runner'),
+    ("'PanopticRuner'", "runner_type='PanopticRuner' is not registered as "
+     "runner. Is 'PanopticRunner' meant?"),
+    ("''", "runner_type='' is not registered as runner. Correct it"),
+    ("'a.b'", "runner_type='a.b' is not registered as runner. Correct it"),
+    ("'json'", "runner_type='json' is not registered as runner. Correct it"),
+])
+def test_what_is_no_runner(tmp_path, kind, text):
+    path = tmp_path / 'c.py'
+    path.write_text(f'runner_type = {kind}\n')
+    with pytest.raises(ConfigError, match=re.escape(f'{path}: {text}')):
+        tool_config(str(path), 'none', None, None)
+
+
+@pytest.mark.parametrize('kind, name', [('None', 'PanopticRunner'),
+                                        ("'Runner'", 'Runner')])
+def test_runners_that_a_config_may_name(tmp_path, kind, name):
+    path = tmp_path / 'c.py'
+    path.write_text(f'runner_type = {kind}\n')
+    assert tool_config(str(path), 'none', None, None).runner_type == name
 
 
 def test_no_workers_need_no_other_setting(tmp_path):

@@ -17,12 +17,14 @@ from contextlib import redirect_stderr
 
 import pytest
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 from projects.panoptic_fpn.engine import (ConfigError, read_config,
                                           run_to_exit_code)
 from projects.panoptic_fpn.engine.building import VARIABLE, building
 from projects.panoptic_fpn.engine.config_file import RUN_KEYS
+from projects.panoptic_fpn.visualization import PanopticVisualizer
 
 from ..conftest import REPO_ROOT, forget_runs
 from . import children
@@ -42,6 +44,10 @@ def tool(name):
 def call(name, *args):
     """Exit code of a tool and what it says on stderr; its exceptions pass."""
     forget_runs()
+    # MMEngine keeps one by its name for each class: the one of the config
+    # before would stand in for this config's
+    for kind in (PanopticVisualizer, DefaultScope):
+        kind._instance_dict.clear()
     before, sys.argv = sys.argv, [name, *map(str, args)]
     said = io.StringIO()
     try:
@@ -247,7 +253,9 @@ def mistakes(good, use, draw):
             must = True
         elif kind == 'type':
             owner[key] = misspelt(owner[key], draw)
-            must = 'nms' not in path  # which waits for boxes
+            # NMS waits for boxes; a variable of the config's own is read by
+            # nothing, here where what took its value has it written out
+            must = 'nms' not in path and path[0] in RUN_KEYS
         else:
             owner[key] = draw.choice(ODD if kind == 'value' else NUMBERS)
     elif kind == 'top':
@@ -398,6 +406,10 @@ def put(path, value):
     ('val_evaluater', {}, "Is 'val_evaluator' meant?"),
     ('param_schedulers', [], "Is 'param_scheduler' meant?"),
     ('load_form', 'x.pth', "Is 'load_from' meant?"),
+    ('avl_cfg', {}, "avl_cfg is read by nothing. Is 'val_cfg' meant?"),
+    ('fal_cfg', {}, "Is 'val_cfg' meant?"),
+    ('envc_fg', {}, "Is 'env_cfg' meant?"),
+    ('runner_type', float('inf'), 'runner_type=inf. Set the name of a'),
     ('val_evaluator.type', 'PanopticEvaluater', 'val_evaluator.type'),
     ('model.data_preprocessor.std', [0, 1, 1], 'model.data_preprocessor.std'),
 ])
@@ -406,11 +418,21 @@ def test_a_line_names_the_key(bench, path, value, text):
     assert text in line and str(bench.folder) in line
 
 
+def test_the_visualizer_is_not_that_of_the_call_before(bench):
+    line_of(bench, put('model.backbone.depth', 49))  # which comes after it
+    line = line_of(
+        bench,
+        put('visualizer.vis_backends', [dict(type='LocalVisBackennd')]))
+    assert ("visualizer.vis_backends[0].type='LocalVisBackennd' is not "
+            'registered') in line
+
+
 def test_variables_of_a_config_pass(tmp_path):
     path = tmp_path / 'c.py'
     path.write_text('max_iters = 3\nnum_classes = 4\ndata_root = "x"\n'
                     'image_size = (1, 2)\nimage_sizes = 3\nmodels = 1\n'
                     'train_pipeline = []\ntest_pipeline = []\n'
+                    'conv_cfg = dict(type="x")\nact_cfg = dict(a=1)\n'
                     'val_dataloaders = dict(a=1)\n'
                     'val_dataloader = val_dataloaders\nload = 1\n'
                     'train_cfg = dict(max_iters=max_iters)\n')

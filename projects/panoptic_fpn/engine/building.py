@@ -160,10 +160,15 @@ def _wrong_type(error: BaseException, key: str, kind: Any,
         return f'{key} has no type. Set {key}.type'
     if not isinstance(error, KeyError) or not isinstance(kind, str):
         return None
-    return (f'{key}.type={kind!r} is not registered as '
+    return unregistered(f'{key}.type', kind, registry)
+
+
+def unregistered(key: str, kind: Any, registry: Any) -> str:
+    """What to tell of a type that nobody has registered."""
+    return (f'{key}={kind!r} is not registered as '
             f'{getattr(registry, "name", "such")}. '
-            f'{_nearest(kind, _registered(registry))}Correct it; a class of '
-            'your own has to be imported (custom_imports)')
+            f'{_nearest(str(kind), _registered(registry))}Correct it; a class '
+            'of your own has to be imported (custom_imports)')
 
 
 def _registered(registry: Any) -> List[str]:

@@ -4,13 +4,14 @@ import sys
 from typing import Callable, Dict, Optional
 
 import torch.distributed as torch_dist
+from mmdet.registry import RUNNERS
 from mmengine.config import Config
 from mmengine.dist import get_rank, is_distributed
 
-from .building import print_traceback
+from .building import print_traceback, unregistered
 from .config_file import read_config
 from .config_values import require_values
-from .errors import EngineError
+from .errors import ConfigError, EngineError
 from .failures import explain
 from .peers import stop_watching, tell_peers
 
@@ -27,7 +28,8 @@ def tool_config(path: str, launcher: str, cfg_options: Optional[dict],
             ``work_dirs/NAME_OF_THE_CONFIG``.
 
     Raises:
-        ConfigError: The file, or an option, cannot be read or used.
+        ConfigError: The file, or an option, cannot be read or used; or
+            ``runner_type`` names no runner.
         EngineError: ``data_root`` is overridden where nothing reads it.
     """
     cfg = read_config(path, cfg_options)
@@ -41,8 +43,24 @@ def tool_config(path: str, launcher: str, cfg_options: Optional[dict],
     elif cfg.get('work_dir') is None:
         stem = osp.splitext(osp.basename(path))[0]
         cfg.work_dir = osp.join('work_dirs', stem)
-    cfg.setdefault('runner_type', 'PanopticRunner')
+    if cfg.get('runner_type') is None:
+        cfg.runner_type = 'PanopticRunner'
+    _require_runner(cfg)
     return cfg
+
+
+def _require_runner(cfg: Config) -> None:
+    """Raises:
+        ConfigError: ``runner_type`` names no runner.
+    """
+    kind = cfg.runner_type
+    try:
+        found = RUNNERS.get(kind) if isinstance(kind, str) else kind
+    except RuntimeError:  # of a text that can be no name
+        found = None
+    if not hasattr(found, 'from_cfg'):
+        raise ConfigError(f'{cfg.filename}: '
+                          f'{unregistered("runner_type", kind, RUNNERS)}.')
 
 
 def _loaders(cfg: Config) -> Dict[str, dict]:

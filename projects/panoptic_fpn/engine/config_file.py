@@ -36,6 +36,8 @@ SETTING_KEYS = ('rpn', 'rpn_proposal', 'rcnn', 'panoptic', 'assigner',
 _USUAL = ('train_pipeline', 'val_pipeline', 'test_pipeline', 'model_cfg',
           'models')
 _ALIKE = 0.87
+#: At the top, where names are longer: one slip in seven letters is alike.
+_ALIKE_AT_TOP = 0.85
 
 
 def read_config(path: str, cfg_options: Optional[dict] = None) -> Config:
@@ -128,7 +130,7 @@ def require_run_keys(cfg: Config) -> None:
     for key in cfg:
         if key in RUN_KEYS or key in _USUAL:
             continue
-        near = difflib.get_close_matches(key, RUN_KEYS, 1, _ALIKE)
+        near = difflib.get_close_matches(key, RUN_KEYS, 1, _ALIKE_AT_TOP)
         if near and not any(
                 cfg[other] is not None and _holds(cfg[other], cfg[key])
                 for other in RUN_KEYS if other in cfg):

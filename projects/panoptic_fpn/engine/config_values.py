@@ -87,6 +87,8 @@ RULES: List[Tuple[str, str, Callable[[Any], bool]]] = [
     ('resume', 'True or False', lambda v: isinstance(v, bool)),
     ('load_from', 'a path, or a list of them', _paths),
     ('work_dir', 'a path', lambda v: isinstance(v, str)),
+    ('runner_type', 'the name of a runner, such as PanopticRunner',
+     lambda v: isinstance(v, (str, type))),
     ('model.loss_weights.*', 'a finite number from 0 on',
      lambda v: _number(v, 0)),
     ('model.data_preprocessor.std', 'a list of numbers above 0',
