@@ -35,8 +35,10 @@ def forget_runs():
     """
     from mmengine.logging import MessageHub, MMLogger
     from mmengine.visualization import Visualizer
-    for kind in (MMLogger, MessageHub, Visualizer):
+    kinds = [MMLogger, MessageHub, Visualizer]
+    for kind in kinds:  # each keeps those of its own
         kind._instance_dict.clear()
+        kinds += kind.__subclasses__()
 
 
 @pytest.fixture(autouse=True)
