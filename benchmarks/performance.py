@@ -285,19 +285,23 @@ def _flat_runs(found: dict) -> List[str]:
         last, slopes = run['points'][-1], run['slopes']
         growth = [
             '{:.0f} ± {:.0f}'.format(*(v / 1e3 for v in slopes[key]))
-            for key in ('uss', 'workers_uss')
+            for key in ('heap', 'workers_uss')
         ]
+        most = max(point['uss'] for point in run['points'])
         rows.append(
-            (name, f'{last["at"]:,} {what}', f'{last["uss"] / 1e6:.0f}',
-             f'{growth[0]} kB by {unit}', f'{last["workers_uss"] / 1e6:.0f}',
-             f'{growth[1]} kB', '{:.0f} ± {:.0f}'.format(*slopes['objects'])))
-    head = ('run', 'length', 'MB in the end', 'growth', 'MB of its workers',
-            'growth', 'growth in objects')
+            (name, f'{last["at"]:,} {what}', f'{last["heap"] / 1e6:.0f}',
+             f'{growth[0]} kB by {unit}', f'{most / 1e6:.0f}',
+             f'{last["workers_uss"] / 1e6:.0f}', f'{growth[1]} kB',
+             '{:.0f} ± {:.0f}'.format(*slopes['objects'])))
+    head = ('run', 'length', 'MB in use in the end', 'growth',
+            'MB of the process at most', 'MB of its workers', 'growth',
+            'growth in objects')
     saved = [p for p in training['points'] if p['checkpoint']]
     side = found['size']
     return [
         _table(head, rows, 2),
-        _fill('Memory that a process shares with no other, looked at '
+        _fill('In use is what malloc has handed out; of the process and of '
+              'its workers, memory that they share with no other. Looked at '
               f'{len(training["points"])} times in the training and '
               f'{len(evaluation["points"])} times in the evaluations; growth '
               'is the slope of a line through the second half (of '
@@ -308,7 +312,19 @@ def _flat_runs(found: dict) -> List[str]:
               f'{saved[0]["at"]:,} iterations and '
               f'{saved[-1]["checkpoint"] / 1e6:.2f} MB after '
               f'{saved[-1]["at"]:,}: the log keeps 1000 values of each '
-              'scalar, or what its windows ask for.')
+              'scalar, or what its windows ask for.'),
+        _fill('What is in use grows in the first thousands of iterations by '
+              'the operators that oneDNN compiles, one for each number of '
+              'boxes. 16 are kept here (`ONEDNN_PRIMITIVE_CACHE_CAPACITY`), '
+              '1024 by default, which take 40 MB more.'),
+        _fill('On a CPU, freed memory is kept for the next image '
+              '(`allocator.py`). In about one of ten evaluations small blocks '
+              'that stay, such as the scores of an image, cut the holes that '
+              'large ones leave, and the process grew by 5 MB an image, to '
+              '4.7 GB. Therefore memory is given back once a process holds '
+              'half as much again as usual. Where holes count although they '
+              'hold no memory (`ulimit -v`, `vm.overcommit_memory=2`), '
+              'nothing is kept.')
     ]
 
 
