@@ -24,7 +24,6 @@ from projects.panoptic_fpn.engine import (ConfigError, read_config,
                                           run_to_exit_code)
 from projects.panoptic_fpn.engine.building import VARIABLE, building
 from projects.panoptic_fpn.engine.config_file import RUN_KEYS
-from projects.panoptic_fpn.visualization import PanopticVisualizer
 
 from ..conftest import REPO_ROOT, forget_runs
 from . import children
@@ -44,10 +43,7 @@ def tool(name):
 def call(name, *args):
     """Exit code of a tool and what it says on stderr; its exceptions pass."""
     forget_runs()
-    # MMEngine keeps one by its name for each class: the one of the config
-    # before would stand in for this config's
-    for kind in (PanopticVisualizer, DefaultScope):
-        kind._instance_dict.clear()
+    DefaultScope._instance_dict.clear()  # a config may set one
     before, sys.argv = sys.argv, [name, *map(str, args)]
     said = io.StringIO()
     try:
