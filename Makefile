@@ -52,7 +52,7 @@ test-slow: ## Run the slow tests, which `make test` leaves out
 
 benchmark: ## Time and memory of each stage beside mmdet's
 	@$(tests)
-	$(PYTHON) benchmarks/run.py $(BENCHMARK_ARGS)
+	$(PYTHON) -m benchmarks.run $(BENCHMARK_ARGS)
 
 lint: ## Check style, order of imports, spelling and types
 	@$(tests)

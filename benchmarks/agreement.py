@@ -2,7 +2,7 @@
 
 Example:
     python tools/train.py configs/synthetic/panoptic-fpn_r50_synthetic.py --amp
-    python benchmarks/agreement.py configs/synthetic/panoptic-fpn_r50_synthetic.py \
+    python -m benchmarks.agreement configs/synthetic/panoptic-fpn_r50_synthetic.py \
         work_dirs/panoptic-fpn_r50_synthetic/iter_400.pth
 
 Prints the share of pixels that have the same segment, and the same label in
@@ -12,15 +12,13 @@ measured, 1 model or data cannot be used, 2 wrong arguments.
 """  # noqa: E501
 import argparse
 import sys
-from pathlib import Path
 from statistics import mean
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from mmdet.registry import DATASETS  # noqa: E402
+from mmdet.registry import DATASETS
 
-from benchmarks.inference import same_pixels  # noqa: E402
-from projects.panoptic_fpn import apis  # noqa: E402
-from projects.panoptic_fpn.engine import run_to_exit_code  # noqa: E402
+from benchmarks.inference import same_pixels
+from mmengine_exact import run_to_exit_code
+from panoptic_fpn import inference as apis
 
 
 def parse_args(argv=None):

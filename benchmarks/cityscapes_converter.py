@@ -1,7 +1,7 @@
 """Preparing Cityscapes, and the formats its label images could have.
 
 Example:
-    OMP_NUM_THREADS=1 python benchmarks/cityscapes_converter.py --images 20
+    OMP_NUM_THREADS=1 python -m benchmarks.cityscapes_converter --images 20
 
 Draws a miniature Cityscapes of full size (1024 x 2048), in one process
 
@@ -28,9 +28,7 @@ from statistics import median
 import cv2
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-from benchmarks.harness import alternate  # noqa: E402
+from benchmarks.harness import alternate
 
 NAME = 'cityscapes_panoptic_val'
 
@@ -59,7 +57,7 @@ def official(root, out):
 
 
 def ours(root, split):
-    from projects.panoptic_fpn.converters import prepare
+    from panoptic_apps.convert_data import prepare
     for path in (root / 'gtFine').glob('*panoptic*'):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     prepare(str(root), [split], num_workers=1, report=lambda line: None)
@@ -117,7 +115,7 @@ def read_16_bit(item):
 
 
 def read_rgb(item):
-    from projects.panoptic_fpn.labels import rgb_to_id
+    from panoptic_fpn.labels import rgb_to_id
     return np.take(item[3], rgb_to_id(decode(item[1])[..., ::-1]))
 
 
@@ -142,7 +140,7 @@ def compare_formats(items, rounds):
 
 def main():
     args = parse_args()
-    from projects.panoptic_fpn.converters import make_miniature
+    from panoptic_apps.toy_data.make import make_miniature
     cv2.setNumThreads(0)
     with tempfile.TemporaryDirectory() as folder:
         root, out = Path(folder) / 'data', Path(folder) / 'official'

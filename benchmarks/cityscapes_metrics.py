@@ -1,7 +1,7 @@
 """Our Cityscapes metrics against the three official scripts.
 
 Example:
-    OMP_NUM_THREADS=1 python benchmarks/cityscapes_metrics.py --images 4
+    OMP_NUM_THREADS=1 python -m benchmarks.cityscapes_metrics --images 4
 
 Draws images of 1024 x 2048 pixels with wrong predictions, in one run
 
@@ -18,9 +18,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
 
 
 def parse_args():
@@ -39,18 +36,18 @@ def timed(function, *args):
 
 def ours(metric, samples):
     """Seconds and scores of a metric that is given all samples."""
-    from tests.metrics.cityscapes import META
-    from tests.metrics.data import run_metric
+    from tests.panoptic_fpn.metrics.cityscapes import META
+    from tests.panoptic_fpn.metrics.data import run_metric
     return timed(run_metric, metric, samples, META)
 
 
 def judge(args, folder):
     """Rows: task, seconds (ours, with files, official), both scores."""
-    from projects.panoptic_fpn import metrics
-    from tests.metrics.cityscapes import sample_of
+    from panoptic_fpn import metrics
     from tests.oracles import cityscapes_official as official
     from tests.oracles.cityscapes_scenes import (random_scenes,
                                                  write_ground_truth)
+    from tests.panoptic_fpn.metrics.cityscapes import sample_of
     scenes = random_scenes(args.seed, args.images, (1024, 2048),
                            args.instances, 0.12)
     truth = write_ground_truth(scenes, folder)

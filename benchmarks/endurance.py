@@ -1,8 +1,8 @@
 """Long runs: memory of thousands of iterations, images and predictions.
 
 Example:
-    python benchmarks/endurance.py --out docs/benchmark
-    python benchmarks/endurance.py --only predictions --predictions 1000
+    python -m benchmarks.endurance --out docs/benchmark
+    python -m benchmarks.endurance --only predictions --predictions 1000
 
 Each task runs in a process of its own:
 
@@ -35,8 +35,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks import figures, harness, machine, memory, probe  # noqa: E402
+from benchmarks import figures, harness, machine, memory, probe
 
 CONFIG = 'configs/synthetic/panoptic-fpn_tiny_synthetic.py'
 SIZE = 64
@@ -78,7 +77,7 @@ def make_runner(folder: Path, seed: int, options: dict, **data):
     """A runner as tools/train.py builds it, on synthetic data of its own."""
     from mmdet.registry import RUNNERS
 
-    from projects.panoptic_fpn.engine import tool_config
+    from mmengine_exact import tool_config
     options = dict(options)
     for split in ('train', 'val', 'test'):
         dataset = f'{split}_dataloader.dataset'
@@ -165,7 +164,7 @@ def measure_evaluation(validations: int, images: int, seed: int) -> list:
 
 def encoded(sample: dict) -> dict:
     """A sample of ``memory.make_samples`` with masks in RLE."""
-    from projects.panoptic_fpn.metrics.runs import encode_mask
+    from panoptic_fpn.ops.label_runs import encode_mask
     pred = sample['pred_instances']
     masks = [encode_mask(mask) for mask in pred['masks'].numpy()]
     return dict(sample, pred_instances=dict(pred, masks=masks))
@@ -177,8 +176,8 @@ def make_evaluator():
     from mmengine.logging import MMLogger
     from mmengine.registry import DefaultScope
 
-    import projects.panoptic_fpn  # noqa: F401  registers
-    from projects.panoptic_fpn.labels import Category, LabelSpace
+    import panoptic_fpn  # noqa: F401  registers
+    from panoptic_fpn.labels import Category, LabelSpace
     MMLogger.get_instance('endurance', log_level='ERROR')
     with DefaultScope.overwrite_default_scope('mmdet'):
         evaluator = EVALUATOR.build(

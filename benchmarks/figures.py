@@ -21,7 +21,7 @@ def save(path: Path, report: dict, picture: Optional[np.ndarray] = None):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.with_suffix('.json').write_text(json.dumps(report, indent=1) + '\n')
     if picture is not None:
-        from projects.panoptic_fpn.visualization.image_io import write_image
+        from panoptic_fpn.visualization.image_io import write_image
         write_image(str(path.with_suffix('.png')), picture)
 
 

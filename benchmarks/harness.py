@@ -6,8 +6,7 @@ A stage is a module ``benchmarks/STAGE.py`` with
 
 and ``sys.exit(stage_main(measure, __doc__))`` below ``__main__``. Times are
 seconds, memory is bytes; a ratio of times above 1 is in our favour. A stage
-is a script, so before ``from benchmarks.harness import ...  # noqa: E402`` it
-puts the repository's root first in ``sys.path``.
+is run from the root of the repository: ``python -m benchmarks.STAGE``.
 """
 import argparse
 import ctypes

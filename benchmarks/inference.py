@@ -1,8 +1,8 @@
 """Seconds of one image through Panoptic FPN with ResNet-50, all cores.
 
 Example:
-    python benchmarks/inference.py
-    SAMPLE_PHOTOGRAPHS=/data/coco_sample python benchmarks/inference.py
+    python -m benchmarks.inference
+    SAMPLE_PHOTOGRAPHS=/data/coco_sample python -m benchmarks.inference
 
 From the batch that a loader gives to the predictions at the original size;
 ours and mmdet's have the same weights (``models.py``) and take turns, each in
@@ -10,19 +10,17 @@ a process of its own, set up as its tools do.
 """
 import copy
 import sys
-from pathlib import Path
 from typing import Callable, List
 
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks import models  # noqa: E402
-from benchmarks.harness import Row, stage_main  # noqa: E402
-from benchmarks.workers import in_turns  # noqa: E402
-from projects.panoptic_fpn.allocator import keep_freed_memory  # noqa: E402
-from projects.panoptic_fpn.engine import half_precision  # noqa: E402
+from benchmarks import models
+from benchmarks.harness import Row, stage_main
+from benchmarks.workers import in_turns
+from mmengine_exact import half_precision
+from mmengine_exact.allocator import keep_freed_memory
 
 STAGE = 'R50 inference'
 CASE = 'photograph at 800x1199'

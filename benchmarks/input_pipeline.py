@@ -1,8 +1,8 @@
 """Seconds of one core for a training image: from files to packed sample.
 
 Example:
-    OMP_NUM_THREADS=1 python benchmarks/input_pipeline.py
-    SAMPLE_PHOTOGRAPHS=/data/coco_sample python benchmarks/input_pipeline.py
+    OMP_NUM_THREADS=1 python -m benchmarks.input_pipeline
+    SAMPLE_PHOTOGRAPHS=/data/coco_sample python -m benchmarks.input_pipeline
 
 Ours are the pipelines of ``configs/_base_/datasets``, mmdet's its own steps
 on the same files, from the same random states. Images are drawn
@@ -27,9 +27,8 @@ from mmdet.registry import TRANSFORMS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import projects.panoptic_fpn  # noqa: E402, F401
-from benchmarks import harness, inputs  # noqa: E402
+import panoptic_fpn  # noqa: F401
+from benchmarks import harness, inputs
 
 STAGE = 'input pipeline'
 DATASETS = harness.ROOT / 'configs' / '_base_' / 'datasets'

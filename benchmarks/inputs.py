@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from projects.panoptic_fpn.labels import LabelSpace, id_to_rgb
+from panoptic_fpn.labels import LabelSpace, id_to_rgb
 
 #: Classes: ``NUM_THINGS`` things, then as many stuff that 19 are reached, as
 #: Cityscapes has them.

@@ -17,8 +17,7 @@ from typing import Callable, Dict, List, Tuple
 import cv2
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks import harness  # noqa: E402
+from benchmarks import harness
 
 #: Instances of a scene that are annotated.
 ANNOTATED = 10
@@ -154,7 +153,7 @@ def measure_case(case: Case, rounds: int, seed: int) -> harness.Row:
     """Seconds of an image."""
     from mmdet.evaluation import CocoMetric
 
-    from projects.panoptic_fpn.metrics import PanopticInstanceAPMetric
+    from panoptic_fpn.metrics import PanopticInstanceAPMetric
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / 'instances.json'
         samples = write_data(path, case, seed)
@@ -185,7 +184,7 @@ def measure(rounds: int, seed: int = 0) -> List[harness.Row]:
     """Rows of small images with many classes and of large ones with few."""
     from mmengine.registry import init_default_scope
 
-    import projects.panoptic_fpn  # noqa: F401
+    import panoptic_fpn  # noqa: F401
     init_default_scope('mmdet')
     logging.disable(logging.INFO)
     try:

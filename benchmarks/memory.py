@@ -1,8 +1,8 @@
 """Memory of an evaluation against the number of images, ours and mmdet's.
 
 Example:
-    python benchmarks/memory.py
-    python benchmarks/memory.py --images 100 1000 --out docs/benchmark
+    python -m benchmarks.memory
+    python -m benchmarks.memory --images 100 1000 --out docs/benchmark
 
 Images of 480 x 640 pixels with 20 segments and 100 detections (of which 80
 are the segments again, moved), drawn from a seed; the same few scenes come
@@ -27,8 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks import figures, harness, machine  # noqa: E402
+from benchmarks import figures, harness, machine
 
 SHAPE = (480, 640)
 THINGS, STUFF = 80, 53
@@ -131,7 +130,7 @@ def make_metrics(name, folder):
     """The metrics of a line."""
     from mmdet.evaluation import CocoMetric, CocoPanopticMetric
 
-    from projects.panoptic_fpn import metrics as ours
+    from panoptic_fpn import metrics as ours
     makers = {
         'ours, PQ and mIoU':
         lambda: [ours.PanopticQualityMetric(),
@@ -155,7 +154,7 @@ def measure_line(name, counts, seconds, seed):
     scores' computation; in a process of its own."""
     from mmengine.logging import MMLogger
 
-    from projects.panoptic_fpn.labels import Category, LabelSpace
+    from panoptic_fpn.labels import Category, LabelSpace
     harness.set_threads()
     MMLogger.get_instance('memory', log_level='ERROR')
     space = LabelSpace([

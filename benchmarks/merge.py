@@ -12,14 +12,12 @@ row with nothing but noise is the worst case.
 """
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks import harness  # noqa: E402
+from benchmarks import harness
 
 THRESHOLDS = dict(overlap=0.5, stuff_area=4096)
 STRIDE = 4
@@ -137,9 +135,8 @@ def network_outputs(case: Case, seed: int) -> Outputs:
 
 def merge_of_ours(case: Case) -> Callable[[Outputs], torch.Tensor]:
     """Panoptic map (h, w) of ours."""
-    from projects.panoptic_fpn.models import (PanopticFusionHead,
-                                              SemanticFPNHead,
-                                              WindowedMaskHead)
+    from panoptic_fpn.models import (PanopticFusionHead, SemanticFPNHead,
+                                     WindowedMaskHead)
 
     class GivenLogits(SemanticFPNHead):
         forward = staticmethod(lambda logits: logits)

@@ -14,7 +14,6 @@ import copy
 import hashlib
 import json
 import os
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Callable, Dict, List
@@ -26,12 +25,11 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import projects.panoptic_fpn  # noqa: E402, F401
-from benchmarks import inputs  # noqa: E402
-from benchmarks.harness import ROOT, quiet  # noqa: E402
-from projects.panoptic_fpn.engine import apply_memory_format  # noqa: E402
-from projects.panoptic_fpn.labels import LabelSpace  # noqa: E402
+import panoptic_fpn  # noqa: F401
+from benchmarks import inputs
+from benchmarks.harness import ROOT, quiet
+from mmengine_exact import apply_memory_format
+from panoptic_fpn.labels import LabelSpace
 
 CONFIG = ROOT / 'configs' / 'coco' / 'panoptic-fpn_r50_fpn_1x_coco.py'
 KEPT = ROOT / 'work_dirs' / 'benchmark'

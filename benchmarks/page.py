@@ -1,8 +1,8 @@
 """Pages that hold measured figures: the README's table, docs/performance.md.
 
 Example:
-    python benchmarks/page.py            # writes both from docs/benchmark
-    python benchmarks/page.py --check
+    python -m benchmarks.page            # writes both from docs/benchmark
+    python -m benchmarks.page --check
 
 All figures come from ``docs/benchmark/*.json``; those files are written by
 ``run.py --write-docs`` and by ``scaling.py``, ``memory.py``, ``endurance.py``
@@ -15,9 +15,8 @@ import sys
 from pathlib import Path
 from typing import Dict
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks.figures import PageError, figures  # noqa: E402
-from benchmarks.harness import ROOT  # noqa: E402
+from benchmarks.figures import PageError, figures
+from benchmarks.harness import ROOT
 
 README = ROOT / 'README.md'
 PERFORMANCE = ROOT / 'docs' / 'performance.md'
@@ -84,7 +83,7 @@ def main(argv=None) -> int:
     for path in stale:
         print(
             f'error: {path.relative_to(ROOT)} is not what docs/benchmark '
-            'says: python benchmarks/page.py',
+            'says: python -m benchmarks.page',
             file=sys.stderr)
     return 1 if stale else 0
 

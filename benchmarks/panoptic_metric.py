@@ -18,8 +18,7 @@ from typing import Callable, Dict, List
 import cv2
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks import harness  # noqa: E402
+from benchmarks import harness
 
 #: Images of a case; the seconds are for one.
 IMAGES = 3
@@ -94,7 +93,7 @@ def write_data(folder: Path, case: Case, seed: int) -> List[np.ndarray]:
     """``panoptic.json`` and the PNGs of a data set; its predicted codes."""
     from PIL import Image
 
-    from projects.panoptic_fpn.labels import id_to_rgb
+    from panoptic_fpn.labels import id_to_rgb
     rng = np.random.default_rng(seed)
     images, annotations, predictions = [], [], []
     for image_id in range(1, IMAGES + 1):
@@ -155,8 +154,8 @@ def our_call(folder: Path, case: Case, codes: List) -> Callable:
     import torch
     from mmengine.dataset import Compose
 
-    from projects.panoptic_fpn.labels import LabelSpace
-    from projects.panoptic_fpn.metrics import PanopticQualityMetric
+    from panoptic_fpn.labels import LabelSpace
+    from panoptic_fpn.metrics import PanopticQualityMetric
     content = json.loads((folder / 'panoptic.json').read_text())
     space = LabelSpace.from_coco(content['categories'])
     # as PackPanopticInputs does with it
@@ -229,7 +228,7 @@ def prepare(side: str, case: Case, seed: int) -> Callable:
     """A call of one side on data of its own, for a process that ends."""
     from mmengine.registry import init_default_scope
 
-    import projects.panoptic_fpn  # noqa: F401
+    import panoptic_fpn  # noqa: F401
     init_default_scope('mmdet')
     logging.disable(logging.INFO)
     folder = Path(tempfile.mkdtemp())
@@ -282,7 +281,7 @@ def measure(rounds: int, seed: int = 0) -> List[harness.Row]:
     """Rows of a large and a small image, on one core."""
     from mmengine.registry import init_default_scope
 
-    import projects.panoptic_fpn  # noqa: F401
+    import panoptic_fpn  # noqa: F401
     init_default_scope('mmdet')
     logging.disable(logging.INFO)
     try:

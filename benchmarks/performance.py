@@ -50,7 +50,7 @@ def page() -> str:
     """
     report = figures('benchmark')
     parts = [
-        '<!-- Written by `python benchmarks/page.py`; changes are lost. -->',
+        '<!-- Written by `python -m benchmarks.page`; changes are lost. -->',
         '# What 8 and 64 GPUs need', _INTRO, '## Assumptions',
         _assumptions(), '## Loaders',
         *_loader_section(report, figures('scaling')), '## Gradients',
@@ -190,7 +190,7 @@ def _loader_section(report: dict, scaling: dict) -> List[str]:
 
 def trained_parameters() -> Dict[str, int]:
     """Of the COCO models, by name: what has a gradient."""
-    from projects.panoptic_fpn.analysis import build_on_meta
+    from panoptic_apps.complexity import build_on_meta
     models = {
         name: build_on_meta(ROOT / 'configs' / f'{config}.py')
         for name, config in MODELS

@@ -2,8 +2,8 @@
 
 Example:
     make benchmark
-    python benchmarks/run.py --only merge panoptic_metric --rounds 3
-    python benchmarks/run.py --merge-runs a.json b.json c.json --write-docs
+    python -m benchmarks.run --only merge panoptic_metric --rounds 3
+    python -m benchmarks.run --merge-runs a.json b.json c.json --write-docs
 
 Each stage runs in a process of its own; what it prints is in ``STAGE.log``.
 The figures of all rounds go to ``benchmark.json``, the table's picture to
@@ -22,8 +22,7 @@ from pathlib import Path
 from statistics import median
 from typing import Dict, List, Sequence
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks import figures, harness, machine, page, table  # noqa: E402
+from benchmarks import figures, harness, machine, page, table
 
 #: Threads of each stage: 1 where the time is for a core, None: all cores.
 STAGES = dict(
@@ -81,7 +80,7 @@ def run_stage(name: str, rounds: int, seed: int, out: Path) -> dict:
     result.unlink(missing_ok=True)
     command = [
         sys.executable,
-        str(harness.ROOT / 'benchmarks' / f'{name}.py'), '--rounds',
+        '-m', f'benchmarks.{name}', '--rounds',
         str(rounds), '--seed',
         str(seed), '--json',
         str(result)

@@ -1,8 +1,8 @@
 """How the cost grows with image area, instances, classes and workers.
 
 Example:
-    python benchmarks/scaling.py
-    python benchmarks/scaling.py --out docs/benchmark
+    python -m benchmarks.scaling
+    python -m benchmarks.scaling --out docs/benchmark
 
 Input pipeline (Cityscapes' transforms, with crops of half a side), merge (from
 logits and 28 x 28 masks) and PQ metric (ground truth read from disk), ours and
@@ -21,9 +21,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks import scaling_cases  # noqa: E402
-from benchmarks import figures, harness, machine  # noqa: E402
+from benchmarks import figures, harness, machine, scaling_cases
 
 #: Where an axis is not the one that changes.
 BASE = dict(megapixels=0.5, instances=50, classes=20)

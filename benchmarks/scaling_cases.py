@@ -12,7 +12,7 @@ from typing import Callable, Dict
 import cv2
 import numpy as np
 
-from projects.panoptic_fpn.labels import id_to_rgb, rgb_to_id
+from panoptic_fpn.labels import id_to_rgb, rgb_to_id
 
 from . import inputs, merge, panoptic_metric
 from .harness import ROOT
@@ -94,7 +94,7 @@ def datasets(case: Case) -> dict:
     from mmengine.config import Config
     from mmengine.registry import init_default_scope
 
-    import projects.panoptic_fpn  # noqa: F401
+    import panoptic_fpn  # noqa: F401
     init_default_scope('mmdet')
     height, width = case.shape
     scale, crop = (width, height), (height // 2, width // 2)
@@ -145,7 +145,7 @@ def datasets(case: Case) -> dict:
 
 def input_pipeline(case: Case) -> Calls:
     """A training sample: always the same scale and crop."""
-    from projects.panoptic_fpn.engine.randomness import seeded
+    from mmengine_exact.randomness import seeded
 
     def load(dataset):
         with seeded(case.seed):

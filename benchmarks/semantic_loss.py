@@ -1,8 +1,8 @@
 """Memory and time of the semantic loss, forward and backward, side by side.
 
 Example:
-    python benchmarks/semantic_loss.py
-    python benchmarks/semantic_loss.py --batch 32 --repeats 3 --json out.json
+    python -m benchmarks.semantic_loss
+    python -m benchmarks.semantic_loss --batch 32 --repeats 3 --json out.json
 
 The second is a whole batch of Cityscapes, 32 crops of 512 x 1024 (section
 4.1). Sizes are pixels of the target; the logits have stride 4.
@@ -24,9 +24,9 @@ from runpy import run_path
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from benchmarks import harness
+
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
-sys.path.insert(0, ROOT)
-from benchmarks import harness  # noqa: E402
 
 LOSS = 'projects/panoptic_fpn/models/semantic_loss.py'
 STRIDE = 4

@@ -1,7 +1,7 @@
 """Seconds of one training step of Panoptic FPN with ResNet-50, all cores.
 
 Example:
-    python benchmarks/training.py --rounds 3
+    python -m benchmarks.training --rounds 3
 
 Two images of 800 x 1199 pixels: losses, gradients and the step of SGD. Ours
 and mmdet's start from the same weights (``models.py``) and take turns, each
@@ -10,18 +10,15 @@ of three rounds asked for one is done.
 """
 import copy
 import sys
-from pathlib import Path
 from typing import Callable, List
 
 import torch
 from mmengine.optim import OptimWrapper
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks import models  # noqa: E402
-from benchmarks.harness import Row, stage_main  # noqa: E402
-from benchmarks.workers import in_turns  # noqa: E402
-from projects.panoptic_fpn import allocator  # noqa: E402
-from projects.panoptic_fpn.engine import CpuAmpOptimWrapper  # noqa: E402
+from benchmarks import models
+from benchmarks.harness import Row, stage_main
+from benchmarks.workers import in_turns
+from mmengine_exact import CpuAmpOptimWrapper, allocator
 
 STAGE = 'R50 training step'
 CASE = '2 photographs at 800x1199'

@@ -1,8 +1,8 @@
 """Training and evaluation in two gloo processes beside one, on the CPU.
 
 Example:
-    python benchmarks/two_processes.py
-    python benchmarks/two_processes.py --iterations 40 --out docs/benchmark
+    python -m benchmarks.two_processes
+    python -m benchmarks.two_processes --iterations 40 --out docs/benchmark
 
 Each process has one thread and the whole batch of the tiny synthetic config,
 so that two processes do twice the work: efficiency is the images a second of
@@ -23,8 +23,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks import figures, harness, machine  # noqa: E402
+from benchmarks import figures, harness, machine
 
 CONFIG = 'configs/synthetic/panoptic-fpn_tiny_synthetic.py'
 DATA = dict(num_train=64, num_val=48, size=128)
@@ -65,7 +64,7 @@ def worker(data: str, out: str, iterations: int, seed: int) -> int:
     from mmdet.registry import RUNNERS
     from mmengine.hooks import Hook
 
-    from projects.panoptic_fpn.engine import run_to_exit_code, tool_config
+    from mmengine_exact import run_to_exit_code, tool_config
     launcher = 'pytorch' if 'RANK' in os.environ else 'none'
     ends, evaluation = [], []
 
@@ -117,7 +116,7 @@ def launch(processes: int, data: Path, out: Path, args) -> dict:
             '--master_addr=127.0.0.1', f'--master_port={port}'
         ]
     done = subprocess.run([
-        *start, __file__, '--iterations',
+        *start, '-m', 'benchmarks.two_processes', '--iterations',
         str(args.iterations), '--seed',
         str(args.seed), '--worker',
         str(data),
@@ -127,8 +126,7 @@ def launch(processes: int, data: Path, out: Path, args) -> dict:
                           env=dict(
                               os.environ,
                               OMP_NUM_THREADS='1',
-                              CUDA_VISIBLE_DEVICES='-1',
-                              PYTHONPATH=str(harness.ROOT)),
+                              CUDA_VISIBLE_DEVICES='-1'),
                           capture_output=True,
                           text=True)
     if done.returncode or not out.is_file():
@@ -139,7 +137,7 @@ def launch(processes: int, data: Path, out: Path, args) -> dict:
 
 def measure(args) -> dict:
     """Images a second of each round, by task and number of processes."""
-    from projects.panoptic_fpn.datasets.synthetic_shapes import write_dataset
+    from panoptic_apps.toy_data.synthetic_shapes import write_dataset
     found = {task: {'1': [], '2': []} for task in TASKS}
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / 'data'

@@ -35,7 +35,7 @@ ORIGINALS = {
     'mmsegmentation': '1.2.2', 'pycocotools': '2.0.11',
     'cityscapesscripts': '2.3.0', 'scipy': '1.15.3', 'matplotlib': '3.10.9',
     'shapely': '2.1.2', 'terminaltables': '3.1.10', 'ftfy': '6.3.1',
-    'regex': '2026.9.29', 'setuptools': '80.10.2'
+    'regex': '2026.9.29', 'setuptools': '80.10.2', 'panoptic-fpn': '0.1.0'
 }  # yapf: disable
 
 FORKS = {
@@ -70,6 +70,12 @@ def only(findings):
 def test_a_good_environment_has_no_findings(checks, env):
     assert checks.diagnose(make(env)) == []
     assert make(env).family == 'openmmlab'
+
+
+def test_the_packages_of_the_repository(checks, env):
+    found = only(checks.diagnose(make(env, ('panoptic-fpn', ))))
+    assert found.problem.startswith('panoptic_fpn is not installed')
+    assert found.command.startswith('py -m pip install --no-deps -e ')
 
 
 def test_the_forks_are_as_good(checks, env):

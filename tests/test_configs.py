@@ -7,12 +7,12 @@ from mmdet.registry import (DATA_SAMPLERS, DATASETS, EVALUATOR, HOOKS, LOOPS,
                             METRICS, MODELS, RUNNERS, TRANSFORMS)
 from mmengine.config import Config
 
-import projects.panoptic_fpn  # noqa: F401  registers
+import panoptic_fpn  # noqa: F401  registers
 
 ROOT = Path(__file__).resolve().parents[1] / 'configs'
 CONFIGS = sorted(
     str(path.relative_to(ROOT)) for path in ROOT.rglob('*.py')
-    # configs of mmseg's segmentors: tests/models/test_mmseg_training.py;
+    # configs of mmseg's segmentors: test_mmseg_training.py;
     # with other heads and backbones: tests/test_options_configs.py
     if not {'_base_', 'mmseg', 'options'} & set(path.parts))
 COCO = 'coco/panoptic-fpn_r50_fpn_1x_coco.py'

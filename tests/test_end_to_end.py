@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from projects.panoptic_fpn.datasets.synthetic_shapes import write_dataset
-from projects.panoptic_fpn.labels import rgb_to_id
+from panoptic_apps.toy_data.synthetic_shapes import write_dataset
+from panoptic_fpn.labels import rgb_to_id
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ROOT / 'configs' / 'synthetic' / 'panoptic-fpn_tiny_synthetic.py'

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.oracles.cityscapes_official import (instance_mean, instance_scores,
-                                               panoptic_scores, pixel_scores)
+from .oracles.cityscapes_official import (instance_mean, instance_scores,
+                                          panoptic_scores, pixel_scores)
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / 'configs' / 'cityscapes'

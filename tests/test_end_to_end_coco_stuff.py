@@ -7,9 +7,10 @@ import torch
 from mmdet.registry import DATASETS, EVALUATOR, MODELS
 from mmengine.config import Config
 
-import projects.panoptic_fpn  # noqa: F401  registers
-from tests.datasets.coco_stuff import write_coco_stuff
-from tests.engine.test_tools import call
+import panoptic_fpn  # noqa: F401  registers
+
+from .mmengine_exact.test_tools import call
+from .panoptic_fpn.data.coco_stuff import write_coco_stuff
 
 ROOT = Path(__file__).resolve().parents[1]
 ENTRY = (

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from projects.panoptic_fpn.datasets.synthetic_shapes import (CATEGORIES,
-                                                             draw_scene)
-from tests.oracles.perturb import rgb_of_ids
+from panoptic_apps.toy_data.synthetic_shapes import CATEGORIES, draw_scene
+
+from .oracles.perturb import rgb_of_ids
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ROOT / 'configs' / 'synthetic' / 'panoptic-fpn_tiny_synthetic.py'

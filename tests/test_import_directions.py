@@ -1,7 +1,7 @@
-"""Imports run one way: tools -> apis -> models, ... -> fusion -> labels.
+"""Imports run one way: tools -> apps, paper -> panoptic_fpn -> mmengine_exact.
 
-The rules stand in ``AREAS``; :func:`find_violations` reads every Python file
-below a root and tells which imports break them. Files are parsed, never
+The rules stand in ``ROOMS``; :func:`find_violations` reads every Python file
+of a repository and lists the imports that break them. Files are parsed, never
 imported. Imports inside functions and ``TYPE_CHECKING`` blocks count.
 """
 import ast
@@ -11,59 +11,63 @@ from pathlib import Path
 import pytest
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
-PACKAGE = 'projects.panoptic_fpn'
 
-_BASE = {
-    'errors', 'files', 'workers', 'labels', 'fusion', 'cityscapes',
-    'allocator', 'decoding', 'runs'
+_BELOW = {
+    'mmengine_exact', 'panoptic_fpn.labels', 'panoptic_fpn.fusion',
+    'panoptic_fpn.cityscapes', 'panoptic_fpn.ops', 'panoptic_fpn.coco_format'
 }
-_MIDDLE = {
-    'models', 'datasets', 'transforms', 'metrics', 'visualization', 'engine'
+_CORE = {
+    'panoptic_fpn.models', 'panoptic_fpn.data', 'panoptic_fpn.metrics',
+    'panoptic_fpn.training', 'panoptic_fpn.visualization'
 }
-_TOP = {
-    'apis', 'analysis', 'checkpoints', 'converters', 'dataset_check', 'deploy',
-    'paper', 'report', 'submission'
+_ALL_CORE = _BELOW | _CORE | {'panoptic_fpn', 'panoptic_fpn.inference'}
+_APPS = {
+    'browse_dataset', 'check_dataset', 'class_frequencies', 'complexity',
+    'convert_data', 'convert_weights', 'export_onnx', 'new_dataset', 'report',
+    'submission', 'sweep_merge', 'toy_data', 'web_page'
 }
-_ALL = _BASE | _MIDDLE | _TOP
 
-#: What each part of the package may import from other parts. '' is the
-#: package's own ``__init__``, which registers everything below the apis.
-AREAS = {
-    'errors': set(),
-    'files': {'errors'},
-    'workers': {'errors'},
-    'allocator': set(),
-    'decoding': {'allocator'},
-    'runs': set(),
-    'labels': {'errors'},
-    'fusion': {'errors', 'labels'},
-    'cityscapes': {'errors', 'labels'},
-    **{
-        name: _BASE
-        for name in _MIDDLE
-    },
-    # a sample's random state is the engine's; the data set draws it
-    'datasets': _BASE | {'engine'},
-    **{
-        name: _BASE | _MIDDLE
-        for name in _TOP
-    },
+#: What each room may import from other rooms. A room is a top-level package,
+#: or a part of panoptic_fpn or panoptic_apps.
+ROOMS = {
+    'mmengine_exact': set(),
+    'panoptic_onnx': set(),
+    'panoptic_fpn': _BELOW | _CORE,
+    'panoptic_fpn.labels': {'mmengine_exact'},
+    'panoptic_fpn.fusion': {'panoptic_fpn.labels'},
+    'panoptic_fpn.cityscapes': {'mmengine_exact', 'panoptic_fpn.labels'},
+    'panoptic_fpn.ops': {'mmengine_exact'},
+    'panoptic_fpn.coco_format':
+    {'mmengine_exact', 'panoptic_fpn.labels', 'panoptic_fpn.ops'},
+    **{room: _BELOW
+       for room in _CORE},
+    'panoptic_fpn.inference': _BELOW | _CORE,
+    'panoptic_apps': set(),
+    **{f'panoptic_apps.{app}': _ALL_CORE
+       for app in _APPS},
+    # compares the exported model with the runtime
+    'panoptic_apps.export_onnx': _ALL_CORE | {'panoptic_onnx'},
     # compute and memory of the paper's rows
-    'paper': _BASE | _MIDDLE | {'analysis'},
-    '': _BASE | _MIDDLE,
+    'panoptic_paper': _ALL_CORE | {'panoptic_apps.complexity'},
 }
+PACKAGES = {room.split('.')[0] for room in ROOMS}
 
-#: Third-party packages of the parts that are tested without the mm packages.
+#: Third-party packages of the rooms that run without the mm packages.
 THIRD_PARTY = {
-    'errors': set(),
-    'labels': {'numpy'},
-    'fusion': {'numpy', 'torch'},
-    'cityscapes': {'numpy', 'cityscapesscripts'},
-    'runs': {'numpy'}
+    'panoptic_fpn.labels': {'numpy'},
+    'panoptic_fpn.fusion': {'numpy', 'torch'},
+    'panoptic_fpn.cityscapes': {'numpy', 'cityscapesscripts'},
+    'panoptic_onnx': {'numpy', 'cv2', 'onnxruntime'},
 }
 
-#: Folders of the repository that hold Python files.
-TOP_LEVEL = ('projects', 'tools', 'tests', 'configs', 'benchmarks')
+#: Folders beside the packages, what they must not import, and why.
+BESIDE = (
+    ('tools', {'tests', 'configs'}, 'tools must not import tests or configs'),
+    ('configs', PACKAGES | {'tools', 'tests'},
+     'configs use registry names and custom_imports'),
+    ('tests/oracles', PACKAGES | {'tools'},
+     'an oracle shares no code with the packages'),
+)
 
 
 def imported_modules(tree, package):
@@ -99,60 +103,50 @@ def resolve(name, package):
     return '.'.join(kept + [part for part in name[level:].split('.') if part])
 
 
-def area_of(module, known):
-    """Part of the package that a dotted name is in; None outside of it.
-
-    '' stands for the package itself or a name from its ``__init__``.
-    """
-    if module == 'projects' or module == PACKAGE:
-        return ''
-    if not module.startswith(PACKAGE + '.'):
+def room_of(module):
+    """Room of a dotted name; None for packages of others."""
+    parts = module.split('.')
+    if parts[0] not in PACKAGES:
         return None
-    part = module[len(PACKAGE) + 1:].split('.')[0]
-    return part if part in known else ''
+    two = '.'.join(parts[:2])
+    return two if two in ROOMS else parts[0]
 
 
-def complaint(area, module, known):
-    """Why a file of ``area`` must not import ``module``; None if it may."""
+def complaint(room, module):
+    """Why a file of ``room`` must not import ``module``; None if it may."""
     top = module.split('.')[0]
-    if top in TOP_LEVEL and top != 'projects':
-        return f'the package must not import {top}'
-    target = area_of(module, known)
+    if top in ('tools', 'tests', 'configs', 'benchmarks'):
+        return f'the packages must not import {top}'
+    target = room_of(module)
     if target is None:
-        allowed = THIRD_PARTY.get(area)
+        allowed = THIRD_PARTY.get(room)
         if allowed is None or top in allowed | sys.stdlib_module_names:
             return None
-        return f'{area} needs {sorted(allowed)} alone'
-    if target == area or target in AREAS[area]:
+        return f'{room} needs {sorted(allowed)} alone'
+    if target == room or target in ROOMS[room]:
         return None
-    if target == '':
-        return f'{area} must not import the package\'s __init__'
-    return f'{area or "__init__"} must not import {target}'
+    return f'{room} must not import {target}'
 
 
-def violations_in_package(path, package_dir):
-    """Broken rules of one file of the package: (line, module, reason)."""
-    relative = path.relative_to(package_dir)
-    area = '' if relative.name == '__init__.py' and len(
-        relative.parts) == 1 else relative.with_suffix('').parts[0]
-    if area not in AREAS:
-        return [(1, area, 'is no part of the package that AREAS knows')]
-    known = _ALL | {
-        child.stem
-        for child in package_dir.iterdir()
-        if child.is_dir() or child.suffix == '.py'
-    }
-    folder = '.'.join((PACKAGE, ) + relative.parts[:-1])
+def violations_in_package(path, root):
+    """Broken rules of one file of the packages: (line, module, reason)."""
+    parts = path.relative_to(root / 'projects').with_suffix('').parts
+    name = '.'.join(parts[:-1] if parts[-1] == '__init__' else parts)
+    room = room_of(name)
+    if room is None or '.'.join(parts[:2]) not in (room, f'{room}.__init__') \
+            and room in ('panoptic_fpn', 'panoptic_apps'):
+        return [(1, name, 'is in no room that ROOMS knows')]
+    folder = '.'.join(parts[:-1])
     found = []
     for line, module in imported_modules(ast.parse(path.read_text()), folder):
-        reason = complaint(area, module, known)
+        reason = complaint(room, module)
         if reason:
             found.append((line, module, reason))
     return found
 
 
 def violations_beside(path, root, forbidden, reason):
-    """Broken rules of a file outside the package."""
+    """Broken rules of a file outside the packages."""
     folder = '.'.join(path.relative_to(root).parts[:-1])
     return [(line, module, reason) for line, module in imported_modules(
         ast.parse(path.read_text()), folder)
@@ -163,24 +157,17 @@ def find_violations(root):
     """Every import below a repository that runs the wrong way.
 
     Args:
-        root (Path): Holds ``projects/panoptic_fpn``, ``tools``, ``configs``
-            and ``tests``; missing folders are passed over.
+        root (Path): Holds ``projects``, ``tools``, ``configs`` and ``tests``;
+            missing folders are passed over.
 
     Returns:
         list[str]: ``file:line: module: reason``, sorted; empty if all is well.
     """
     root = Path(root)
-    beside = [('tools', {'tests',
-                         'configs'}, 'tools must not import tests or configs'),
-              ('configs', {'projects', 'tools', 'tests'},
-               'configs use registry names and custom_imports'),
-              ('tests/oracles', {'projects', 'tools'},
-               'an oracle shares no code with the package')]
     found = []
-    package_dir = root / 'projects' / 'panoptic_fpn'
-    for path in package_dir.rglob('*.py'):
-        found += [(path, *v) for v in violations_in_package(path, package_dir)]
-    for folder, forbidden, reason in beside:
+    for path in (root / 'projects').rglob('*.py'):
+        found += [(path, *v) for v in violations_in_package(path, root)]
+    for folder, forbidden, reason in BESIDE:
         for path in (root / folder).rglob('*.py'):
             found += [(path, *v)
                       for v in violations_beside(path, root, forbidden, reason)
@@ -194,7 +181,15 @@ def test_this_repository():
     assert find_violations(REPO_ROOT) == []
 
 
+def test_mmengine_exact_knows_nothing_panoptic():
+    for path in (REPO_ROOT / 'projects' / 'mmengine_exact').rglob('*'):
+        if path.suffix in ('.py', '.md'):
+            assert 'panoptic' not in path.read_text().lower(), path
+
+
 P = 'projects/panoptic_fpn/'
+A = 'projects/panoptic_apps/'
+X = 'projects/mmengine_exact/'
 WRONG = [
     (P + 'labels.py', 'import torch'),
     (P + 'labels.py', 'from . import fusion'),
@@ -202,56 +197,71 @@ WRONG = [
     (P + 'fusion.py', 'from mmdet.registry import MODELS'),
     (P + 'fusion.py', 'def f():\n    import mmengine.logging'),
     (P + 'fusion.py', 'from . import models'),
-    (P + 'models/head.py', 'from ..datasets.coco import D'),
+    (P + 'ops/a.py', 'from ..fusion import fuse'),
+    (P + 'coco_format/a.py', 'from ..metrics import x'),
+    (P + 'models/head.py', 'from ..data.coco import D'),
     (P + 'models/head.py', 'from .. import metrics'),
-    (P + 'models/head.py', 'from ... import panoptic_fpn'),
-    (P + 'models/head.py', 'import projects.panoptic_fpn'),
-    (P + 'models/head.py', 'from projects.panoptic_fpn import LabelSpace'),
-    (P + 'models/deep/er.py', 'from ...transforms import geometry'),
-    (P + 'models/__init__.py', 'from ..transforms import geometry'),
-    (P + 'datasets/coco.py', 'import projects.panoptic_fpn.transforms.x as x'),
-    (P + 'datasets/coco.py', 'from projects.panoptic_fpn import apis'),
-    (P + 'transforms/a.py', 'from projects.panoptic_fpn.models import head'),
+    (P + 'models/head.py', 'import panoptic_fpn'),
+    (P + 'models/head.py', 'from panoptic_fpn import LabelSpace'),
+    (P + 'models/deep/er.py', 'from ...data import geometry'),
+    (P + 'models/__init__.py', 'from ..data import geometry'),
+    (P + 'data/coco.py', 'import panoptic_fpn.metrics.x as x'),
+    (P + 'data/coco.py', 'from panoptic_fpn import inference'),
     (P + 'metrics/a.py', 'from ..models.head import Head'),
     (P + 'metrics/a.py', 'import importlib\n'
-     'importlib.import_module("projects.panoptic_fpn.models")'),
+     'importlib.import_module("panoptic_fpn.models")'),
     (P + 'metrics/a.py', 'from importlib import import_module\n'
      'import_module("..models", __package__)'),
     (P + 'metrics/a.py', 'from typing import TYPE_CHECKING\n'
-     'if TYPE_CHECKING:\n    from ..datasets import coco'),
+     'if TYPE_CHECKING:\n    from ..data import coco'),
     (P + 'visualization/a.py', 'from ..metrics import pq'),
-    (P + 'engine/a.py', 'from ..models import head'),
-    (P + 'engine/a.py', 'from ..visualization import overlay'),
-    (P + 'models/a.py', 'from ..apis import Inferencer'),
+    (P + 'training/a.py', 'from ..models import head'),
+    (P + 'training/a.py', 'from ..visualization import overlay'),
+    (P + 'models/a.py', 'from ..inference import Inferencer'),
     (P + 'models/a.py', 'from tests.oracles import merge'),
-    (P + 'apis/a.py', 'import tools.train'),
-    (P + 'apis/a.py', 'import configs'),
-    (P + '__init__.py', 'from . import apis'),
+    (P + 'models/a.py', 'from panoptic_apps.report import page'),
+    (P + 'inference/a.py', 'import tools.train'),
+    (P + 'inference/a.py', 'import configs'),
+    (P + '__init__.py', 'from . import inference'),
     (P + 'helpers.py', 'import os'),
+    (X + 'runner.py', 'from panoptic_fpn.labels import LabelSpace'),
+    (A + 'report/a.py', 'from panoptic_apps.sweep_merge import sweep'),
+    (A + 'report/a.py', 'from ..toy_data import make'),
+    (A + 'report/a.py', 'import panoptic_paper'),
+    (A + 'helpers.py', 'import os'),
+    ('projects/panoptic_onnx/a.py', 'import torch'),
+    ('projects/panoptic_onnx/a.py', 'import mmengine_exact'),
+    ('projects/panoptic_paper/a.py', 'import panoptic_apps.report'),
     ('tools/train.py', 'from tests.oracles import merge'),
-    ('configs/coco/a.py', 'from projects.panoptic_fpn.labels import x'),
-    ('tests/oracles/a.py', 'from projects.panoptic_fpn.labels import x'),
+    ('configs/coco/a.py', 'from panoptic_fpn.labels import x'),
+    ('tests/oracles/a.py', 'from panoptic_fpn.labels import x'),
 ]
 
 RIGHT = [
-    (P + 'labels.py', 'import dataclasses\nimport numpy as np'),
+    (P + 'labels.py', 'import dataclasses\nimport numpy as np\n'
+     'from mmengine_exact.errors import InputError'),
     (P + 'fusion.py', 'import torch\nfrom torch import Tensor\n'
      'from .labels import LabelSpace\nfrom . import labels'),
     (P + 'models/head.py', 'from mmdet.registry import MODELS\n'
      'from ..fusion import fuse\nfrom .. import labels\nfrom .b import B\n'
-     'from projects.panoptic_fpn.models.b import B\n'
+     'from panoptic_fpn.models.b import B\n'
      'from mmdet.datasets import coco\nimport tests_of_somebody'),
     (P + 'models/__init__.py', 'from .head import Head\nfrom . import b'),
-    (P + 'engine/a.py', 'from ..labels import LabelSpace'),
-    (P + 'apis/inferencer.py', 'from ..visualization import overlay\n'
+    (P + 'training/a.py', 'from ..labels import LabelSpace\n'
+     'from mmengine_exact import ExactRunner'),
+    (P + 'inference/inferencer.py', 'from ..visualization import overlay\n'
      'from ..models import head\nfrom ..labels import LabelSpace'),
-    (P + '__init__.py', 'from . import models, datasets\n'
+    (P + '__init__.py', 'from . import models, data\n'
      'from .metrics import pq'),
-    ('tools/train.py', 'from projects.panoptic_fpn.models import head\n'
-     'import projects.panoptic_fpn'),
+    (A + 'report/a.py', 'from panoptic_fpn.inference import init_model\n'
+     'from .b import c\nimport mmengine_exact'),
+    (X + 'a.py', 'import mmengine\nfrom .b import c'),
+    ('projects/panoptic_paper/a.py', 'import panoptic_apps.complexity'),
+    ('tools/train.py', 'from panoptic_fpn.models import head\n'
+     'import panoptic_apps.report'),
     ('configs/coco/a.py', 'from mmengine.config import read_base\n'
      'with read_base():\n    from .._base_.b import *'),
-    ('tests/test_a.py', 'from projects.panoptic_fpn.models import head'),
+    ('tests/test_a.py', 'from panoptic_fpn.models import head'),
     ('tests/oracles/a.py', 'import numpy\nfrom .b import c'),
 ]
 
@@ -275,6 +285,6 @@ def test_finds_a_planted_wrong_import(tmp_path, path, source):
 def test_a_violation_names_file_line_module_and_reason(tmp_path):
     plant(tmp_path, P + 'metrics/a.py', '"""Doc."""\nfrom ..models import b')
     assert find_violations(tmp_path) == [
-        P + 'metrics/a.py:2: projects.panoptic_fpn.models.b: '
-        'metrics must not import models'
+        P + 'metrics/a.py:2: panoptic_fpn.models.b: '
+        'panoptic_fpn.metrics must not import panoptic_fpn.models'
     ]

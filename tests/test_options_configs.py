@@ -8,8 +8,9 @@ from mmdet.registry import HOOKS, MODELS
 from mmengine.config import Config
 from torch import nn
 
-import projects.panoptic_fpn  # noqa: F401  registers
-from tests.test_paper_configs import VARIABLES, flat
+import panoptic_fpn  # noqa: F401  registers
+
+from .test_paper_configs import VARIABLES, flat
 
 ROOT = Path(__file__).resolve().parents[1] / 'configs'
 OPTIONS = sorted(path.stem for path in (ROOT / 'options').glob('*.py'))

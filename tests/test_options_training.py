@@ -13,9 +13,10 @@ from mmengine.config import Config
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from projects.panoptic_fpn.datasets.synthetic_shapes import write_dataset
-from projects.panoptic_fpn.engine import PanopticRunner
-from tests.test_paper_training import shrink_backbone
+from panoptic_apps.toy_data.synthetic_shapes import write_dataset
+from panoptic_fpn.training import PanopticRunner
+
+from .test_paper_training import shrink_backbone
 
 OPTIONS = Path(__file__).resolve().parents[1] / 'configs' / 'options'
 NAMES = sorted(path.stem for path in OPTIONS.glob('*.py'))

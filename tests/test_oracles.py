@@ -5,17 +5,16 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from tests.oracles.derive import (derive_instances, derive_panoptic,
-                                  derive_semantic, labels_of, same_partition)
-from tests.oracles.merge import kept_instances, merge_by_sets, merge_segments
-from tests.oracles.panoptic_quality import (Counts, add_counts, decode_codes,
-                                            pq_counts, pq_metrics, pq_table)
-from tests.oracles.perturb import (PanopticData, annotation_of, ids_of_kind,
-                                   perturb, perturbed_data, random_data,
-                                   rgb_of_ids, things_first_copy,
-                                   write_coco_panoptic)
-from tests.oracles.semantic import (class_ious, confusion_matrix, gt_channels,
-                                    semantic_scores)
+from .oracles.derive import (derive_instances, derive_panoptic,
+                             derive_semantic, labels_of, same_partition)
+from .oracles.merge import kept_instances, merge_by_sets, merge_segments
+from .oracles.panoptic_quality import (Counts, add_counts, decode_codes,
+                                       pq_counts, pq_metrics, pq_table)
+from .oracles.perturb import (PanopticData, annotation_of, ids_of_kind,
+                              perturb, perturbed_data, random_data, rgb_of_ids,
+                              things_first_copy, write_coco_panoptic)
+from .oracles.semantic import (class_ious, confusion_matrix, gt_channels,
+                               semantic_scores)
 
 CATEGORIES = [
     dict(id=3, name='grass', isthing=0),
@@ -295,7 +294,7 @@ def test_merge_agrees_with_panopticapi(seed, tmp_path):
     coco_mask = pytest.importorskip('pycocotools.mask')
     from PIL import Image
 
-    from tests.oracles.perturb import random_blob
+    from .oracles.perturb import random_blob
     rng = np.random.default_rng(seed)
     (h, w), things, stuff = (24, 30), 3, 4
     masks = np.stack([random_blob(rng, (h, w)) for _ in range(15)])

@@ -10,8 +10,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from projects.panoptic_fpn.datasets.synthetic_shapes import write_dataset
-from projects.panoptic_fpn.engine import PanopticRunner
+from panoptic_apps.toy_data.synthetic_shapes import write_dataset
+from panoptic_fpn.training import PanopticRunner
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 SIZE = 64

@@ -30,13 +30,14 @@ case "$*" in
 esac
 """
 
-STEPS = ['build', 'torch', 'mmcv', 'runtime']
+STEPS = ['build', 'torch', 'mmcv', 'runtime', 'project']
 
 
 @pytest.fixture
 def clone(tmp_path):
     """A folder with what the set-up needs, and stub interpreters on PATH."""
-    for name in ('Makefile', 'requirements', 'tools/setup_env.sh'):
+    for name in ('Makefile', 'requirements', 'setup.cfg', 'pyproject.toml',
+                 'tools/setup_env.sh'):
         target = tmp_path / name
         target.parent.mkdir(exist_ok=True)
         copy = shutil.copytree if (REPO_ROOT / name).is_dir() else shutil.copy
@@ -74,9 +75,10 @@ def run(clone, *command, **environ):
 
 
 def pip_steps(calls):
-    """Requirement files in the order in which pip installed them."""
+    """Steps in the order in which pip carried them out."""
     return [
-        call.rsplit('requirements/', 1)[1].split('.txt')[0] for call in calls
+        'project' if call.endswith('-e .') else call.rsplit(
+            'requirements/', 1)[1].split('.txt')[0] for call in calls
         if '-m pip' in call
     ]
 
@@ -109,10 +111,10 @@ def test_the_forks_have_an_environment_of_their_own(clone):
     assert process.returncode == 0, process.stdout
     assert (clone / '.venv-onedl').exists() and not (clone / '.venv').exists()
     installed = [call for call in calls if '-m pip' in call]
-    assert [name.rsplit('/', 1)[1] for name in installed] == [
+    assert [name.rsplit('/', 1)[1] for name in installed[:4]] == [
         'build.txt', 'torch.txt', 'runtime.txt', 'onedl.txt'
     ]
-    assert '--no-deps' in installed[-1]
+    assert '--no-deps' in installed[3]
     # what the forks replace is not installed beside them
     runtime = (clone / '.venv-onedl/.stamps/runtime.txt').read_text()
     assert 'numpy==' in runtime and 'mmdet==' not in runtime
@@ -129,8 +131,8 @@ def test_the_machine_is_checked_before_anything_is_made(clone):
 
 @pytest.mark.parametrize('name', STEPS)
 def test_an_interrupted_set_up_continues_at_its_step(clone, name):
-    process, _ = run(clone, FAIL=f'{name}.txt' if name != 'runtime' else
-                     '-r requirements/runtime.txt')
+    failing = dict(runtime='-r requirements/runtime.txt', project='-e .')
+    process, _ = run(clone, FAIL=failing.get(name, f'{name}.txt'))
     assert process.returncode != 0
     assert 'stub: ' in process.stdout  # the end of pip's log
 
@@ -162,7 +164,7 @@ def test_a_changed_pin_is_followed(clone):
     run(clone)
     path = clone / 'requirements' / 'runtime.txt'
     path.write_text(path.read_text() + 'tqdm==4.0\n')
-    assert pip_steps(run(clone)[1]) == ['runtime']
+    assert pip_steps(run(clone)[1]) == ['runtime', 'project']
     # Comments and times do not matter to pip, but a checksum is simpler:
     # what comes after a changed file is done again, which takes seconds.
     path = clone / 'requirements' / 'build.txt'

@@ -9,8 +9,8 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-import projects.panoptic_fpn  # noqa: F401
-from projects.panoptic_fpn.labels import Category, LabelSpace, default_color
+import panoptic_fpn  # noqa: F401
+from panoptic_fpn.labels import Category, LabelSpace, default_color
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
 CONFIG = REPO_ROOT / 'configs/synthetic/panoptic-fpn_tiny_synthetic.py'

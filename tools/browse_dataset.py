@@ -11,8 +11,6 @@ import sys
 
 from mmengine.config import DictAction
 
-sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
-
 
 def parse_args():
     parser = argparse.ArgumentParser(
@@ -39,12 +37,12 @@ def parse_args():
 
 def main():
     args = parse_args()
-    from projects.panoptic_fpn.apis import browse_dataset
-    from projects.panoptic_fpn.errors import PanopticError
+    from mmengine_exact.errors import InputError
+    from panoptic_apps.browse_dataset import browse_dataset
     try:
         paths = browse_dataset(args.config, args.split, args.num, args.out_dir,
                                args.seed, args.cfg_options)
-    except PanopticError as error:
+    except InputError as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
     for path in paths:

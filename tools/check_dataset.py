@@ -17,8 +17,6 @@ import json
 import os.path as osp
 import sys
 
-sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
-
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
@@ -115,12 +113,11 @@ def show_progress(step, size):
 
 def check(args):
     """Exit code of the check."""
-    from projects.panoptic_fpn.dataset_check import (ERROR, check_dataset,
-                                                     format_repair,
-                                                     format_report,
-                                                     report_content)
-    from projects.panoptic_fpn.engine import run_to_exit_code
-    from projects.panoptic_fpn.files import write_bytes
+    from mmengine_exact import run_to_exit_code
+    from mmengine_exact.files import write_bytes
+    from panoptic_apps.check_dataset import (ERROR, check_dataset,
+                                             format_repair, format_report,
+                                             report_content)
     errors = 0
 
     def run():

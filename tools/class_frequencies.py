@@ -13,8 +13,6 @@ import sys
 
 from mmengine.config import DictAction
 
-sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
-
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
@@ -42,9 +40,9 @@ def parse_args():
 
 def main():
     args = parse_args()
-    from projects.panoptic_fpn.apis import class_frequencies
-    from projects.panoptic_fpn.engine import run_to_exit_code, tool_config
-    from projects.panoptic_fpn.files import write_bytes
+    from mmengine_exact import run_to_exit_code, tool_config
+    from mmengine_exact.files import write_bytes
+    from panoptic_apps import class_frequencies
 
     def count():
         config = tool_config(args.config, 'none', args.cfg_options, None)

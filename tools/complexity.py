@@ -14,9 +14,6 @@ import sys
 
 from mmengine.config import DictAction
 
-ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
-sys.path.insert(0, ROOT)
-
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
@@ -61,10 +58,9 @@ def parse_args():
 
 def count_config(args):
     """Print and write the counts of one config."""
-    from projects.panoptic_fpn.analysis import (build_on_meta, complexity,
-                                                complexity_json,
-                                                complexity_table)
-    from projects.panoptic_fpn.files import write_bytes
+    from mmengine_exact.files import write_bytes
+    from panoptic_apps.complexity import (build_on_meta, complexity,
+                                          complexity_json, complexity_table)
     model = build_on_meta(args.config, args.cfg_options)
     result = complexity(model, args.shape, args.rois, args.detections)
     if result.shape != tuple(args.shape):
@@ -80,8 +76,8 @@ def count_config(args):
 
 def main():
     args = parse_args()
-    import projects.panoptic_fpn  # noqa: F401  registers
-    from projects.panoptic_fpn.engine import run_to_exit_code
+    import panoptic_fpn  # noqa: F401  registers
+    from mmengine_exact import run_to_exit_code
 
     return run_to_exit_code(lambda: count_config(args))
 

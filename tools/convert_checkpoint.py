@@ -16,8 +16,6 @@ import argparse
 import os.path as osp
 import sys
 
-sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
-
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
@@ -45,11 +43,11 @@ def parse_args():
 
 def main():
     args = parse_args()
-    from projects.panoptic_fpn.analysis import build_on_meta
-    from projects.panoptic_fpn.checkpoints import (LAYOUTS, convert_zoo_file,
-                                                   differing_settings,
-                                                   write_conversion)
-    from projects.panoptic_fpn.engine import read_config, run_to_exit_code
+    from mmengine_exact import read_config, run_to_exit_code
+    from panoptic_apps.complexity import build_on_meta
+    from panoptic_apps.convert_weights import (LAYOUTS, convert_zoo_file,
+                                               differing_settings,
+                                               write_conversion)
 
     def convert():
         cfg = read_config(args.config)

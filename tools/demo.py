@@ -14,8 +14,6 @@ import sys
 
 from mmengine.config import DictAction
 
-sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
-
 
 def parse_args():
     parser = argparse.ArgumentParser(
@@ -102,9 +100,9 @@ class Progress:
 
 def main():
     args, parser = parse_args()
-    from projects.panoptic_fpn.apis import find_images
-    from projects.panoptic_fpn.apis.inferencer import PanopticInferencer
-    from projects.panoptic_fpn.errors import PanopticError
+    from mmengine_exact.errors import InputError
+    from panoptic_fpn.inference import find_images
+    from panoptic_fpn.inference.inferencer import PanopticInferencer
     images = find_images(args.images)
     if not images:
         parser.error(f'no image in {", ".join(args.images)}')
@@ -124,7 +122,7 @@ def main():
                 out_dir=args.out_dir,
                 save_frames=args.save_frames):
             progress.add(prediction)
-    except PanopticError as error:
+    except InputError as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
     if progress.failed:

@@ -12,8 +12,6 @@ import argparse
 import os.path as osp
 import sys
 
-sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
-
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
@@ -53,9 +51,9 @@ def check(model, folder, images):
     Returns:
         bool: Whether all are the same but for rounding.
     """
-    from projects.panoptic_fpn.apis import inference_panoptic
-    from projects.panoptic_fpn.deploy import compare
-    from projects.panoptic_fpn.deploy.panoptic_onnx import PanopticSession
+    from panoptic_apps.export_onnx import compare
+    from panoptic_fpn.inference import inference_panoptic
+    from panoptic_onnx import PanopticSession
     session = PanopticSession(str(folder))
     agree = True
     for result in inference_panoptic(model, images):
@@ -82,9 +80,9 @@ def main():
         import onnxruntime  # noqa: F401
     except ImportError as error:
         parser.error(f'{error}: pip install -r requirements/onnx.txt')
-    from projects.panoptic_fpn.apis import init_model
-    from projects.panoptic_fpn.deploy import export_model
-    from projects.panoptic_fpn.engine import run_to_exit_code
+    from mmengine_exact import run_to_exit_code
+    from panoptic_apps.export_onnx import export_model
+    from panoptic_fpn.inference import init_model
     agree = True
 
     def run():

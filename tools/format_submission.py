@@ -20,8 +20,6 @@ import sys
 
 from mmengine.config import DictAction
 
-sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
-
 
 def parse_args():
     parser = argparse.ArgumentParser(
@@ -115,12 +113,12 @@ def check_args(parser, args):
 
 def choose_tasks(parser, args, server):
     """Tasks by name; exit with code 2 where they cannot be written."""
-    from projects.panoptic_fpn.errors import PanopticError
-    from projects.panoptic_fpn.submission import check_name
+    from mmengine_exact.errors import InputError
+    from panoptic_apps.submission import check_name
     try:
         tasks = server.choose(args.tasks)
         check_name(args.name)
-    except PanopticError as error:
+    except InputError as error:
         parser.error(str(error))
     if args.validate_only is None and not args.force:
         for task in tasks.values():
@@ -146,9 +144,9 @@ def tell_progress(step, size):
 
 def load_config(args, server):
     """The config with what the command line changes."""
-    from projects.panoptic_fpn.engine import (enable_test_amp, enable_tta,
-                                              tool_config)
-    from projects.panoptic_fpn.submission import set_test_images
+    from mmengine_exact import enable_test_amp, tool_config
+    from panoptic_apps.submission import set_test_images
+    from panoptic_fpn.training.test_options import enable_tta
     cfg = tool_config(args.config, args.launcher, args.cfg_options,
                       args.work_dir)
     set_test_images(cfg, server, args.ann_file, args.image_dir,
@@ -167,8 +165,8 @@ def write(args, server, tasks):
     """Write the archives."""
     from mmdet.registry import RUNNERS
 
-    from projects.panoptic_fpn.submission import (result_folder,
-                                                  run_submission, set_metrics)
+    from panoptic_apps.submission import (result_folder, run_submission,
+                                          set_metrics)
     cfg = load_config(args, server)
     prefix = osp.join(result_folder(args.out_dir, args.name), 'r')
     set_metrics(cfg, list(tasks.values()), prefix)
@@ -179,8 +177,7 @@ def write(args, server, tasks):
 
 def validate(args, server):
     """Check an archive; the number of errors."""
-    from projects.panoptic_fpn.submission import (build_expected,
-                                                  check_archive, tell)
+    from panoptic_apps.submission import build_expected, check_archive, tell
     path = args.validate_only
     expected = build_expected(load_config(args, server))
     found = check_archive(path, server, args.tasks and args.tasks[0], expected,
@@ -190,8 +187,8 @@ def validate(args, server):
 
 def main():
     args, parser = parse_args()
-    from projects.panoptic_fpn.engine import run_to_exit_code
-    from projects.panoptic_fpn.submission import SERVERS
+    from mmengine_exact import run_to_exit_code
+    from panoptic_apps.submission import SERVERS
     server = SERVERS[args.server]
     tasks = choose_tasks(parser, args, server)
     errors = 0

@@ -19,7 +19,6 @@ import re
 import sys
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
-sys.path.insert(0, ROOT)
 BASE = 'configs/coco/panoptic-fpn_r50_fpn_1x_coco.py'
 
 
@@ -117,9 +116,8 @@ def check_args(parser, args):
 
 def write_config(args):
     """Write the config and say what to do with it."""
-    from projects.panoptic_fpn.apis.new_dataset import (Split,
-                                                        new_dataset_config)
-    from projects.panoptic_fpn.files import write_bytes
+    from mmengine_exact.files import write_bytes
+    from panoptic_apps.new_dataset.new_dataset import Split, new_dataset_config
     val = None
     if args.val:
         val = Split(args.val, args.val_images, args.val_panoptic)
@@ -148,7 +146,7 @@ def write_config(args):
 
 def main():
     args = parse_args()
-    from projects.panoptic_fpn.engine import run_to_exit_code
+    from mmengine_exact import run_to_exit_code
     return run_to_exit_code(lambda: write_config(args))
 
 

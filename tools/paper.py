@@ -21,7 +21,6 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 ROOT = Path(osp.abspath(__file__)).parents[1]
-sys.path.insert(0, str(ROOT))
 TABLES = ROOT / 'configs' / 'paper' / 'tables.yml'
 
 
@@ -137,7 +136,7 @@ def _check(parser, args):
 
 
 def list_rows(args, tables):
-    from projects.panoptic_fpn.paper.listing import list_rows, map_page
+    from panoptic_paper.listing import list_rows, map_page
     if args.markdown:
         print(map_page(tables), end='')
         return
@@ -146,7 +145,7 @@ def list_rows(args, tables):
 
 
 def show_row(args, tables):
-    from projects.panoptic_fpn.paper.listing import show_row
+    from panoptic_paper.listing import show_row
     gpus = _gpus(args)
     print(
         show_row(tables, tables.row(args.row), args.work_dir, ROOT / 'tools',
@@ -156,9 +155,9 @@ def show_row(args, tables):
 def run_rows(args, tables):
     import torch
 
-    from projects.panoptic_fpn.paper.plan import plan_steps, require_miniature
-    from projects.panoptic_fpn.paper.scheduler import run_steps
-    from projects.panoptic_fpn.paper.steps import LaunchOptions
+    from panoptic_paper.plan import plan_steps, require_miniature
+    from panoptic_paper.scheduler import run_steps
+    from panoptic_paper.steps import LaunchOptions
     gpus = _gpus(args)
     rows = tables.select(args.rows or ['all'])
     if args.rows and args.miniature:
@@ -177,8 +176,8 @@ def _gpus(args):
 
 
 def write_report(args, tables):
-    from projects.panoptic_fpn.paper.collect import collect
-    from projects.panoptic_fpn.paper.saved import save_results, write_report
+    from panoptic_paper.collect import collect
+    from panoptic_paper.saved import save_results, write_report
     report = collect(tables, args.work_dirs, args.miniature)
     for path in write_report(report, args.out or args.work_dirs[0]):
         print(path)
@@ -193,16 +192,16 @@ def write_report(args, tables):
 
 
 def write_zoo(args, tables):
-    from projects.panoptic_fpn.files import write_bytes
-    from projects.panoptic_fpn.paper.saved import read_results
-    from projects.panoptic_fpn.paper.zoo import zoo_page
+    from mmengine_exact.files import write_bytes
+    from panoptic_paper.saved import read_results
+    from panoptic_paper.zoo import zoo_page
     page = zoo_page(tables, read_results(args.results, tables))
     write_bytes(str(args.out), page.encode())
     print(args.out)
 
 
 def write_compute(args, tables):
-    from projects.panoptic_fpn.paper.compute import write_compute
+    from panoptic_paper.compute import write_compute
     print(*write_compute(tables, args.out), sep='\n')
 
 
@@ -219,8 +218,8 @@ def main():
     args = parse_args()
     # what is printed may be a script, and a package may talk when imported
     with redirect_stdout(sys.stderr):
-        from projects.panoptic_fpn.engine import run_to_exit_code
-        from projects.panoptic_fpn.paper.rows import read_tables
+        from mmengine_exact import run_to_exit_code
+        from panoptic_paper.rows import read_tables
     command = COMMANDS[args.command]
     try:
         return run_to_exit_code(lambda: command(args, read_tables(TABLES)))

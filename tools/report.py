@@ -10,11 +10,8 @@ that computes it. Exit code: 0 written, 1 nothing of a run is there or the page
 cannot be written, 2 wrong arguments.
 """
 import argparse
-import os.path as osp
 import sys
 from pathlib import Path
-
-sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
 
 
 def parse_args():
@@ -31,8 +28,8 @@ def parse_args():
 
 def main():
     args = parse_args()
-    from projects.panoptic_fpn.engine import run_to_exit_code
-    from projects.panoptic_fpn.report import read_run, write_report
+    from mmengine_exact import run_to_exit_code
+    from panoptic_apps.report import read_run, write_report
 
     def report():
         run = read_run(args.work_dir)

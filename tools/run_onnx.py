@@ -5,18 +5,12 @@ Example:
 
 Writes for each image an overlay, a COCO panoptic PNG and a JSON of segments,
 as tools/demo.py does. Needs numpy, opencv and onnxruntime, and the folder
-panoptic_onnx, in the repository or beside this file. Exit code: 0 all done, 1
+panoptic_onnx, installed or beside this file. Exit code: 0 all done, 1
 the model or some image could not be used, 2 wrong arguments.
 """
 import argparse
 import sys
 from pathlib import Path
-
-# Not as a module of `projects`, whose __init__ imports PyTorch.
-_HERE = Path(__file__).resolve().parent
-if not (_HERE / 'panoptic_onnx').is_dir():
-    sys.path.insert(0,
-                    str(_HERE.parent / 'projects' / 'panoptic_fpn' / 'deploy'))
 
 
 def parse_args():

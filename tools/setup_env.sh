@@ -169,6 +169,11 @@ install_forks() {
     'torch compiled it? run make clean-env ONEDL=1 with PIP_NO_CACHE_DIR=1.'
 }
 
+# --no-deps: the steps before have installed what it needs.
+install_project() {
+  pip_logged project install --no-deps --no-build-isolation -e .
+}
+
 check_runtime() {
   "$PY" tools/check_env.py || die 'the environment is not usable, see above.'
 }
@@ -210,6 +215,8 @@ kept the wheel)" install_mmcv requirements/mmcv.txt
   step runtime 'mmengine, mmdet, mmsegmentation and the rest; a minute' \
     install_runtime requirements/runtime.txt
 fi
+step project "this repository's packages, in place" install_project \
+  setup.cfg pyproject.toml
 step check 'every package is imported once' check_runtime
 if [ "$1" = tests ]; then
   step tests 'pytest, flake8, isort, and what optional tools need; a minute' \

@@ -12,8 +12,6 @@ import json
 import os.path as osp
 import sys
 
-sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
-
 
 def parse_args():
     parser = argparse.ArgumentParser(
@@ -63,12 +61,12 @@ def parse_args():
 
 def main():
     args = parse_args()
-    from projects.panoptic_fpn.apis import format_sweep, sweep_merge
-    from projects.panoptic_fpn.engine import (flat_metrics, read_record,
-                                              run_to_exit_code)
-    from projects.panoptic_fpn.files import write_bytes
-    from projects.panoptic_fpn.visualization.image_io import write_image
-    from projects.panoptic_fpn.visualization.sweep import draw_sweep
+    from mmengine_exact import read_record, run_to_exit_code
+    from mmengine_exact.files import write_bytes
+    from panoptic_apps.sweep_merge.picture import draw_sweep
+    from panoptic_apps.sweep_merge.sweep import format_sweep, sweep_merge
+    from panoptic_fpn.training.metrics_json import flat_metrics
+    from panoptic_fpn.visualization.image_io import write_image
 
     def sweep():
         rows, start = sweep_merge(args.folder, args.score_thr,

@@ -14,8 +14,6 @@ import sys
 
 from mmengine.config import DictAction
 
-sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
-
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
@@ -86,11 +84,12 @@ def parse_args():
 
 def load_config(args):
     """The config with what the command line changes."""
-    from projects.panoptic_fpn.engine import (draw_test_pictures,
-                                              enable_panoptic_only,
-                                              enable_test_amp, enable_tta,
-                                              require_panoptic, tool_config)
-    from projects.panoptic_fpn.metrics import writing_evaluator
+    from mmengine_exact import enable_test_amp, tool_config
+    from panoptic_fpn.metrics import writing_evaluator
+    from panoptic_fpn.training.test_options import (draw_test_pictures,
+                                                    enable_panoptic_only,
+                                                    enable_tta,
+                                                    require_panoptic)
     cfg = tool_config(args.config, args.launcher, args.cfg_options,
                       args.work_dir)
     single = len(args.checkpoint) == 1
@@ -120,8 +119,9 @@ def main():
     from mmdet.registry import RUNNERS
     from mmdet.utils import setup_cache_size_limit_of_dynamo
 
-    from projects.panoptic_fpn.apis import explain_errors, save_branches
-    from projects.panoptic_fpn.engine import run_to_exit_code
+    from mmengine_exact import run_to_exit_code
+    from panoptic_apps.report.explain import explain_errors
+    from panoptic_apps.sweep_merge.sweep import save_branches
 
     def test():
         setup_cache_size_limit_of_dynamo()

@@ -13,8 +13,6 @@ import sys
 
 from mmengine.config import DictAction
 
-sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
-
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
@@ -57,8 +55,7 @@ def parse_args():
 
 def load_config(args):
     """The config with what the command line changes."""
-    from projects.panoptic_fpn.engine import (enable_amp, enable_auto_scale,
-                                              tool_config)
+    from mmengine_exact import enable_amp, enable_auto_scale, tool_config
     cfg = tool_config(args.config, args.launcher, args.cfg_options,
                       args.work_dir)
     if args.seed is not None:
@@ -78,7 +75,7 @@ def main():
     from mmdet.registry import RUNNERS
     from mmdet.utils import setup_cache_size_limit_of_dynamo
 
-    from projects.panoptic_fpn.engine import run_to_exit_code
+    from mmengine_exact import run_to_exit_code
 
     def train():
         setup_cache_size_limit_of_dynamo()

@@ -15,8 +15,6 @@ from importlib.util import find_spec
 
 from mmengine.config import DictAction
 
-sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
-
 
 def parse_args():
     parser = argparse.ArgumentParser(
@@ -63,16 +61,16 @@ def main():
         return 1
     # before it is imported
     os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'
-    from projects.panoptic_fpn.apis.inferencer import PanopticInferencer
-    from projects.panoptic_fpn.apis.web_page import build_page, serve
-    from projects.panoptic_fpn.errors import PanopticError
+    from mmengine_exact.errors import InputError
+    from panoptic_apps.web_page import build_page, serve
+    from panoptic_fpn.inference.inferencer import PanopticInferencer
     try:
         inferencer = PanopticInferencer(args.config, args.checkpoint,
                                         args.device, args.amp,
                                         args.cfg_options)
         name = osp.splitext(osp.basename(args.config))[0]
         serve(build_page(inferencer, name), args.host, args.port)
-    except PanopticError as error:
+    except InputError as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
     except OSError as error:

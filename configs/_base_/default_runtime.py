@@ -1,7 +1,7 @@
 # Hooks, runner and environment that every config shares.
 default_scope = 'mmdet'
 custom_imports = dict(
-    imports=['projects.panoptic_fpn'], allow_failed_imports=False)
+    imports=['panoptic_fpn'], allow_failed_imports=False)
 runner_type = 'PanopticRunner'
 
 default_hooks = dict(

@@ -11,7 +11,7 @@ _base_ = '../_base_/schedules/schedule_65k_cityscapes.py'
 
 default_scope = 'mmseg'
 custom_imports = dict(
-    imports=['projects.panoptic_fpn'], allow_failed_imports=False)
+    imports=['panoptic_fpn'], allow_failed_imports=False)
 # What belongs to this project is registered with mmdet, except the head and
 # the data set.
 runner_type = 'mmdet.PanopticRunner'

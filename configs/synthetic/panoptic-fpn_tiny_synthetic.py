@@ -5,6 +5,7 @@ _base_ = [
     '../_base_/schedules/schedule_600_tiny.py',
     '../_base_/default_runtime.py',
 ]
+custom_imports = dict(imports=['panoptic_fpn', 'panoptic_apps.toy_data'])
 num_things = 4
 num_stuff = 5
 model = dict(

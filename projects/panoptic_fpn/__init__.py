@@ -7,9 +7,6 @@ configs do so with ``custom_imports``. Where MMDetection is not installed,
 from importlib.util import find_spec
 
 if find_spec('mmdet') is not None:
-    from . import datasets, engine, metrics, models, transforms, visualization
+    from . import data, metrics, models, training, visualization
 
-    __all__ = [
-        'datasets', 'engine', 'metrics', 'models', 'transforms',
-        'visualization'
-    ]
+    __all__ = ['data', 'metrics', 'models', 'training', 'visualization']

@@ -18,7 +18,8 @@ from typing import Any, Dict, List, Tuple
 import numpy as np
 from cityscapesscripts.helpers.labels import id2label, labels
 
-from .errors import PanopticError
+from mmengine_exact.errors import InputError
+
 from .labels import LabelSpace
 
 #: Images of each split of the official download.
@@ -93,12 +94,12 @@ def pixel_value(value: int) -> PixelValue:
     """Meaning of a value of an instance image.
 
     Raises:
-        PanopticError: No class of the label table has it.
+        InputError: No class of the label table has it.
     """
     instance = value >= FIRST_INSTANCE
     label = id2label.get(value // FIRST_INSTANCE if instance else value)
     if label is None or label.id < 0 or instance and not label.hasInstances:
-        raise PanopticError(
+        raise InputError(
             f'{value} is no value of a Cityscapes instance image (an id of '
             'the label table, or id * 1000 + number of a class with '
             'instances). Use *_gtFine_instanceIds.png, not labelIds, '
@@ -137,12 +138,12 @@ def image_id(path: str) -> str:
     """``<city>_<sequence>_<frame>`` of any file of an image.
 
     Raises:
-        PanopticError: The name has not that form.
+        InputError: The name has not that form.
     """
     name = PurePosixPath(path).name
     parts = name.split('_')
     if len(parts) < 4 or not (parts[1].isdigit() and parts[2].isdigit()):
-        raise PanopticError(
+        raise InputError(
             f'{path}: not named as Cityscapes names its files '
             f'(<city>_000000_000000{IMAGE_SUFFIX}). Restore the name.')
     return '_'.join(parts[:3])

@@ -22,7 +22,7 @@ from typing import (Any, Dict, Iterable, List, Mapping, Sequence, Tuple,
 
 import numpy as np
 
-from .errors import PanopticError
+from mmengine_exact.errors import InputError
 
 #: Label of a pixel without ground truth (void or padding) in a semantic map.
 IGNORE_LABEL = -1
@@ -48,7 +48,7 @@ def short(value: Any) -> str:
     return text if len(text) <= 120 else f'{text[:120]}...'
 
 
-class LabelSpaceError(PanopticError):
+class LabelSpaceError(InputError):
     """Categories, class counts or ids that cannot be used as they are."""
 
 

@@ -11,7 +11,7 @@ from .fakes import report, row
 
 def test_readme_and_performance_are_current():
     for path, text in page.pages().items():
-        assert path.read_text() == text, 'python benchmarks/page.py'
+        assert path.read_text() == text, 'python -m benchmarks.page'
 
 
 def test_figures_of_the_docs_are_whole():

@@ -13,10 +13,8 @@ import time
 import traceback
 from contextlib import contextmanager
 
-from projects.panoptic_fpn.engine import (latest_checkpoint, read_checkpoint,
-                                          run_to_exit_code)
-
-from ..engine import toy
+from mmengine_exact import latest_checkpoint, read_checkpoint, run_to_exit_code
+from tests.mmengine_exact import toy
 
 ITERATIONS = 20
 #: A checkpoint is written during much of the time.

@@ -10,18 +10,18 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
 
-from projects.panoptic_fpn.datasets.synthetic_shapes import write_dataset
-from projects.panoptic_fpn.engine import latest_checkpoint, read_checkpoint
+from mmengine_exact import latest_checkpoint, read_checkpoint
+from panoptic_apps.toy_data.synthetic_shapes import write_dataset
+from tests.conftest import REPO_ROOT
+from tests.mmengine_exact import toy
 
-from ..engine import toy
 from .runs import Hang, Tally, assert_all_whole, on_small_disk
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = REPO_ROOT
 ITERATIONS = 10
 #: How often the command is killed.
 POINTS = 16

@@ -12,7 +12,8 @@ import re
 import pytest
 from mmengine.hooks import Hook
 
-from ..engine import toy
+from tests.mmengine_exact import toy
+
 from .runs import (ITERATIONS, OPTIONS, Run, Tally, assert_all_whole,
                    checkpoint_of, on_small_disk, resume)
 

@@ -11,10 +11,10 @@ import signal
 
 import pytest
 
-from projects.panoptic_fpn.engine.loading import WatchedBatches
-from projects.panoptic_fpn.files import read_bytes
+from mmengine_exact.files import read_bytes
+from mmengine_exact.loading import WatchedBatches
+from tests.mmengine_exact import toy
 
-from ..engine import toy
 from .runs import (ITERATIONS, Run, Tally, assert_all_whole, checkpoint_of,
                    resume)
 
@@ -46,7 +46,7 @@ def reading(files, damage=None, at=None):
             if count[0] == at and self.noise:
                 damage(path)
             if read_bytes(str(path), 'image', None) != b'whole':
-                from projects.panoptic_fpn.errors import CorruptFileError
+                from mmengine_exact.errors import CorruptFileError
                 raise CorruptFileError(f'{path}: cannot be decoded.')
             return get(self, index)
 

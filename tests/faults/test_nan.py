@@ -8,9 +8,9 @@ import pytest
 import torch
 from mmengine.optim import AmpOptimWrapper
 
-from projects.panoptic_fpn.engine.amp import AMP_WRAPPER
+from mmengine_exact.amp import AMP_WRAPPER
+from tests.mmengine_exact import toy
 
-from ..engine import toy
 from .runs import (ITERATIONS, OPTIONS, Run, Tally, assert_all_whole,
                    checkpoint_of, resume)
 

@@ -9,9 +9,8 @@ import signal
 
 import pytest
 
-from projects.panoptic_fpn.engine import (CheckpointError, latest_checkpoint,
-                                          read_checkpoint)
-from projects.panoptic_fpn.engine.checkpoint_io import usable_checkpoint
+from mmengine_exact import CheckpointError, latest_checkpoint, read_checkpoint
+from mmengine_exact.checkpoint_io import usable_checkpoint
 
 from .runs import (ITERATIONS, Run, Tally, assert_same_end, checkpoint_of,
                    resume)

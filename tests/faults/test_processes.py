@@ -14,13 +14,13 @@ import pytest
 import torch
 from torch.distributed import TCPStore
 
-from projects.panoptic_fpn.engine import explain
-from projects.panoptic_fpn.engine.peers import PeerWatch
-from projects.panoptic_fpn.errors import PanopticError
-from projects.panoptic_fpn.metrics.per_image import PerImageMetric
-from projects.panoptic_fpn.submission.prepare import _on_main
+from mmengine_exact import explain
+from mmengine_exact.errors import InputError
+from mmengine_exact.peers import PeerWatch
+from panoptic_apps.submission.prepare import _on_main
+from panoptic_fpn.metrics.per_image import PerImageMetric
+from tests.mmengine_exact import toy
 
-from ..engine import toy
 from .runs import ITERATIONS, TRACEBACK, Run, Tally, assert_all_whole, resume
 
 #: Seconds that the other processes have.
@@ -32,7 +32,7 @@ TOLD = r'Another process|has failed|ended without a word|first process'
 
 
 def by_error():
-    raise PanopticError('a.png: cannot be used. Mend it.')
+    raise InputError('a.png: cannot be used. Mend it.')
 
 
 def by_bug():
@@ -96,7 +96,7 @@ def in_scores(number, how):
 
 
 def in_metrics_json(number, how):
-    from projects.panoptic_fpn.engine import MetricsJsonHook
+    from panoptic_fpn.training.metrics_json import MetricsJsonHook
     at_call(MetricsJsonHook, '_write', number, how)
 
 
@@ -169,7 +169,7 @@ def test_what_the_first_process_cannot_do_is_told_to_all(tmp_path):
         for call in (lambda: metric.evaluate(2), lambda: _on_main(by_system)):
             try:
                 call()
-            except (OSError, PanopticError) as error:
+            except (OSError, InputError) as error:
                 seen.append(type(error).__name__)
                 assert 'results.zip' in str(error)
         rank = torch.distributed.get_rank()
@@ -178,7 +178,7 @@ def test_what_the_first_process_cannot_do_is_told_to_all(tmp_path):
 
     assert toy.run(tmp_path, 2, fault=fault, timeout=60) == [0, 0]
     seen = [(tmp_path / f'seen_{rank}').read_text() for rank in (0, 1)]
-    assert seen == ['OSError OSError', 'PanopticError PanopticError']
+    assert seen == ['OSError OSError', 'InputError InputError']
 
 
 @pytest.mark.slow
@@ -251,7 +251,7 @@ def raised(error):
 
 
 def test_explanations(tmp_path):
-    assert explain(PanopticError('a.png: bad.')) == 'a.png: bad.'
+    assert explain(InputError('a.png: bad.')) == 'a.png: bad.'
     assert explain(ZeroDivisionError()) is None
     assert explain(RuntimeError('size mismatch')) is None
     assert explain(OSError('of a loader')) is None

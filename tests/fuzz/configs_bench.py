@@ -20,12 +20,11 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
-from projects.panoptic_fpn.engine import (ConfigError, read_config,
-                                          run_to_exit_code)
-from projects.panoptic_fpn.engine.building import VARIABLE, building
-from projects.panoptic_fpn.engine.config_file import RUN_KEYS
+from mmengine_exact import ConfigError, read_config, run_to_exit_code
+from mmengine_exact.building import VARIABLE, building
+from mmengine_exact.config_file import RUN_KEYS
+from tests.conftest import REPO_ROOT, forget_runs
 
-from ..conftest import REPO_ROOT, forget_runs
 from . import children
 from .test_checkpoints import collect, judge
 
@@ -499,7 +498,7 @@ def test_a_traceback_on_demand(monkeypatch, capsys):
     for value, shown in (('0', False), ('', False), ('1', True)):
         monkeypatch.setenv(VARIABLE, value)
         # of installed code, as most are
-        monkeypatch.setattr('projects.panoptic_fpn.engine.building._is_own',
+        monkeypatch.setattr('mmengine_exact.building._is_own',
                             lambda e: False)
         assert run_to_exit_code(fail) == 1
         said = capsys.readouterr().err

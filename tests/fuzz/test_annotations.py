@@ -19,24 +19,22 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from projects.panoptic_fpn import cityscapes
-from projects.panoptic_fpn.converters import (convert_instances_and_semantic,
-                                              make_miniature, prepare)
-from projects.panoptic_fpn.dataset_check import ERROR, check_dataset
-from projects.panoptic_fpn.datasets import (CityscapesPanopticDataset,
-                                            CocoPanopticFPNDataset)
-from projects.panoptic_fpn.errors import PanopticError
-from projects.panoptic_fpn.files import find_name_fault, join_inside
-from projects.panoptic_fpn.metrics import (CityscapesSemanticIoUMetric,
-                                           PanopticInstanceAPMetric,
-                                           PanopticQualityMetric)
-from projects.panoptic_fpn.metrics.instance_rows import (Table,
-                                                         detection_entries)
+from mmengine_exact.errors import InputError
+from mmengine_exact.files import find_name_fault, join_inside
+from panoptic_apps.check_dataset import ERROR, check_dataset
+from panoptic_apps.convert_data import convert_instances_and_semantic, prepare
+from panoptic_apps.toy_data.make import make_miniature
+from panoptic_fpn import cityscapes
+from panoptic_fpn.data import CityscapesPanopticDataset, CocoPanopticFPNDataset
+from panoptic_fpn.metrics import (CityscapesSemanticIoUMetric,
+                                  PanopticInstanceAPMetric,
+                                  PanopticQualityMetric)
+from panoptic_fpn.metrics.instance_rows import Table, detection_entries
+from tests.oracles.derive import labels_of
+from tests.oracles.perturb import random_data, write_coco_panoptic
+from tests.panoptic_fpn.metrics.data import make_case, run_metric, space_of
+from tests.panoptic_fpn.metrics.test_instance_ap import instances_json
 
-from ..metrics.data import make_case, run_metric, space_of
-from ..metrics.test_instance_ap import instances_json
-from ..oracles.derive import labels_of
-from ..oracles.perturb import random_data, write_coco_panoptic
 from . import children
 from .mutate import Outcomes, mutated_bytes, mutated_json, owner_of, places
 from .test_images import MEMORY, SECONDS, peak
@@ -154,7 +152,7 @@ def outcome(bench, text, train):
     try:
         dataset = bench.dataset(path, test_mode=not train)
         samples = [dataset[i] for i in range(len(dataset))]
-    except PanopticError as error:
+    except InputError as error:
         # the JSON, or a file that it names
         if str(bench.path.parent) not in str(error) and str(
                 bench.images.parent) not in str(error):
@@ -309,7 +307,7 @@ class Instances:
                 PanopticInstanceAPMetric(
                     ann_file=str(path), backend='pycocotools'),
                 self.samples, self.meta)
-        except PanopticError as error:
+        except InputError as error:
             if str(path) not in str(error):
                 return f'unclear {error}'
         except Exception as error:
@@ -319,7 +317,7 @@ class Instances:
                 str(path), str(self.folder / 'semantic'), str(self.classes),
                 str(self.folder / f'{os.getpid()}'), 'out', num_workers=1,
                 report=str)  # yapf: disable
-        except PanopticError as error:
+        except InputError as error:
             if str(self.folder) not in str(error):
                 return f'unclear {error}'
         except Exception as error:
@@ -391,14 +389,14 @@ def test_no_json(coco, instances, tmp_path, name):
     text, message = TEXTS[name]
     path = tmp_path / 'a.json'
     path.write_bytes(text)
-    with pytest.raises(PanopticError, match=message) as info:
+    with pytest.raises(InputError, match=message) as info:
         coco.dataset(path)
     assert str(path) in str(info.value)
     result = check_dataset(str(path), str(coco.images), str(coco.pngs))
     assert result.findings.counts['json_unreadable'] or name in ('a list')
-    with pytest.raises(PanopticError):
+    with pytest.raises(InputError):
         PanopticInstanceAPMetric(ann_file=str(path))
-    with pytest.raises(PanopticError, match='a.json'):
+    with pytest.raises(InputError, match='a.json'):
         convert_instances_and_semantic(
             str(path), str(tmp_path), str(instances.classes),
             str(tmp_path / 'out'), 'x')
@@ -440,7 +438,7 @@ def test_names_that_lead_away(coco, instances, tmp_path, name):
         content[key][0]['file_name'] = name
         path = tmp_path / 'a.json'
         path.write_text(json.dumps(content))
-        with pytest.raises(PanopticError, match='file_name'):
+        with pytest.raises(InputError, match='file_name'):
             coco.dataset(path)
         result = check_dataset(
             str(path), str(coco.images), str(coco.pngs), num_workers=1)
@@ -448,7 +446,7 @@ def test_names_that_lead_away(coco, instances, tmp_path, name):
     content = copy.deepcopy(instances.good)
     content['images'][0]['file_name'] = name
     path.write_text(json.dumps(content))
-    with pytest.raises(PanopticError, match='file_name'):
+    with pytest.raises(InputError, match='file_name'):
         convert_instances_and_semantic(
             str(path), str(instances.folder / 'semantic'),
             str(instances.classes), str(tmp_path / 'out'), 'x')
@@ -499,7 +497,7 @@ def test_results_stay_in_their_folder(tmp_path):
         metric = PanopticQualityMetric(
             outfile_prefix=str(tmp_path / 'out' / 'run'),
             png_name='{img_id}.png')
-        with pytest.raises(PanopticError, match='image id'):
+        with pytest.raises(InputError, match='image id'):
             run_metric(metric, [dict(sample, img_id=image_id)],
                        space_of(data).metainfo())
     assert [p.name for p in tmp_path.rglob('*.png')] == []
@@ -533,5 +531,5 @@ def test_the_semantic_files_of_cityscapes_stay(tmp_path):
         img_path='x.png',
         ori_shape=(4, 6),
         pred_sem_seg=dict(sem_seg=codes, predict_things=True))
-    with pytest.raises(PanopticError, match='image id'):
+    with pytest.raises(InputError, match='image id'):
         run_metric(metric, [sample], space.metainfo())

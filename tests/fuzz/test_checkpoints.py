@@ -22,17 +22,17 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from projects.panoptic_fpn.apis import init_model
-from projects.panoptic_fpn.checkpoints import LAYOUTS, convert_zoo_file
-from projects.panoptic_fpn.engine import latest_checkpoint, read_checkpoint
-from projects.panoptic_fpn.engine.network_checkpoints import load_networks
-from projects.panoptic_fpn.errors import PanopticError
+from mmengine_exact import latest_checkpoint, read_checkpoint
+from mmengine_exact.errors import InputError
+from panoptic_apps.convert_weights import LAYOUTS, convert_zoo_file
+from panoptic_fpn.inference import init_model
+from panoptic_fpn.training.network_checkpoints import load_networks
+from tests.conftest import forget_runs
+from tests.mmengine_exact import toy
+from tests.oracles import detectron2_layout
+from tests.panoptic_apps.convert_weights import models
+from tests.tiny import write_tiny_model
 
-from ..checkpoints import models
-from ..conftest import forget_runs
-from ..engine import toy
-from ..oracles import detectron2_layout
-from ..tiny import write_tiny_model
 from . import children, payloads
 
 #: What a resumed run takes over.
@@ -176,7 +176,7 @@ class Bench:
         """
         try:
             found = getattr(self, way)(path)
-        except PanopticError as error:
+        except InputError as error:
             text = str(error)
             clear = (
                 path in text and '\n' not in text and len(text) < 1000
@@ -357,7 +357,7 @@ def test_each_bit_of_the_weights_is_noticed(bench, way):
         flipped = bytes([content[at] ^ 1 << draw.randrange(8)])
         path = bench.write('run', content[:at] + flipped + content[at + 1:])
         assert bench.outcome(way, path) == 'refused'
-        with pytest.raises(PanopticError, match='the checksum of .*data/'):
+        with pytest.raises(InputError, match='the checksum of .*data/'):
             read_checkpoint(path)
 
 
@@ -366,7 +366,7 @@ def test_a_name_that_was_overwritten_is_damage(bench):
     at = content.index(b'OrderedDict')
     path = bench.write('legacy', content[:at] + bytes(400) + content[at:])
     assert bench.outcome('read', path) == 'refused'
-    with pytest.raises(PanopticError, match='cannot be read; it is damaged'):
+    with pytest.raises(InputError, match='cannot be read; it is damaged'):
         read_checkpoint(path)
 
 
@@ -384,7 +384,7 @@ def test_the_name_of_a_published_file_is_believed(bench, tmp_path):
     content = bench.good['legacy']
     path = tmp_path / 'resnet50-0676ba61.pth'
     path.write_bytes(content)
-    with pytest.raises(PanopticError, match='beginning of its SHA-256'):
+    with pytest.raises(InputError, match='beginning of its SHA-256'):
         read_checkpoint(str(path))
     import hashlib
     digest = hashlib.sha256(content).hexdigest()[:8]

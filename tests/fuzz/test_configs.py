@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from ..conftest import REPO_ROOT
+from tests.conftest import REPO_ROOT
 
 
 def bench(*options):

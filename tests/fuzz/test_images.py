@@ -16,17 +16,17 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from projects.panoptic_fpn.apis import PanopticInferencer
-from projects.panoptic_fpn.converters.label_folders import find_pairs
-from projects.panoptic_fpn.dataset_check.image_files import read_image
-from projects.panoptic_fpn.decoding import (DEFAULT_LIMIT, LIMIT, claimed_size,
-                                            find_fault)
-from projects.panoptic_fpn.errors import PanopticError
-from projects.panoptic_fpn.transforms import LoadPanopticImage
-from projects.panoptic_fpn.visualization.image_io import \
+from mmengine_exact.errors import InputError
+from panoptic_apps.check_dataset.image_files import read_image
+from panoptic_apps.convert_data.label_folders import find_pairs
+from panoptic_fpn.data import LoadPanopticImage
+from panoptic_fpn.inference import PanopticInferencer
+from panoptic_fpn.ops.decoding import (DEFAULT_LIMIT, LIMIT, claimed_size,
+                                       find_fault)
+from panoptic_fpn.visualization.image_io import \
     read_image as read_for_inference
+from tests.tiny import write_tiny_model
 
-from ..tiny import write_tiny_model
 from . import children
 from .mutate import Outcomes, as_png, mutated_bytes, png_chunks
 
@@ -92,7 +92,7 @@ def check(path):
     size, digest, found = read_image(path)
     if found:
         assert len(found) == 1 and found[0].where == path
-        raise PanopticError(f'{path}: {found[0].value}')
+        raise InputError(f'{path}: {found[0].value}')
     return size, digest
 
 
@@ -109,7 +109,7 @@ def outcome(path, content, must_refuse=False):
     for way in (train, read_for_inference, check):
         try:
             said[way.__name__] = way(path)
-        except PanopticError as error:
+        except InputError as error:
             assert str(path) in str(error), str(error)
             said[way.__name__] = None
         except Exception as error:
@@ -281,7 +281,7 @@ def test_the_message_names_size_limit_and_way_out(tmp_path, name):
     path = tmp_path / 'bomb'
     path.write_bytes(BOMBS[name])
     for way in (train, read_for_inference, check):
-        with pytest.raises(PanopticError) as info:
+        with pytest.raises(InputError) as info:
             way(str(path))
         for text in (path, 3600000000, DEFAULT_LIMIT, LIMIT):
             assert str(text) in str(info.value)
@@ -293,14 +293,14 @@ def test_the_limit_is_a_setting(tmp_path, monkeypatch):
     monkeypatch.setenv(LIMIT, str(SIZE[0] * SIZE[1]))
     assert train(str(path)).shape[:2] == SIZE
     monkeypatch.setenv(LIMIT, str(SIZE[0] * SIZE[1] - 1))
-    with pytest.raises(PanopticError, match=f'{LIMIT}'):
+    with pytest.raises(InputError, match=f'{LIMIT}'):
         train(str(path))
     monkeypatch.setenv(LIMIT, 'many')
-    with pytest.raises(PanopticError, match=f'{LIMIT}=many'):
+    with pytest.raises(InputError, match=f'{LIMIT}=many'):
         train(str(path))
     monkeypatch.setenv(LIMIT, str(10**10))
     path.write_bytes(BOMBS['png'])
-    with pytest.raises(PanopticError, match='cannot fill the 60000 x 60000'):
+    with pytest.raises(InputError, match='cannot fill the 60000 x 60000'):
         train(str(path))
 
 
@@ -320,11 +320,11 @@ def test_a_size_that_is_not_the_jsons(tmp_path):
                     with_jpeg_size(9000, 9000)):
         path.write_bytes(content)
         with pytest.raises(
-                PanopticError, match=r'9000, 9000\) \(h, w\), the JSON says'):
+                InputError, match=r'9000, 9000\) \(h, w\), the JSON says'):
             train(str(path), SIZE)
     path.write_bytes(JPEGS['turned'])
     assert train(str(path), SIZE[::-1]).shape[:2] == SIZE[::-1]
-    with pytest.raises(PanopticError, match='orientation tag'):
+    with pytest.raises(InputError, match='orientation tag'):
         train(str(path), SIZE)
 
 
@@ -332,7 +332,7 @@ def test_the_converter_refuses_bombs(tmp_path):
     for name, content in BOMBS.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / 'a.png').write_bytes(content)
-        with pytest.raises(PanopticError, match='a.png: no readable image'):
+        with pytest.raises(InputError, match='a.png: no readable image'):
             find_pairs(
                 str(tmp_path / name), str(tmp_path / name), '.png', '.png')
 

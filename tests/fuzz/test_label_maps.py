@@ -15,19 +15,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from projects.panoptic_fpn.converters.cityscapes.label_image import (
+from mmengine_exact.errors import InputError
+from panoptic_apps.check_dataset.image_files import ImageJob, check_image
+from panoptic_apps.convert_data.cityscapes.label_image import (
     describe_segments, read_label_image)
-from projects.panoptic_fpn.converters.label_map import read_label_map
-from projects.panoptic_fpn.dataset_check.image_files import (ImageJob,
-                                                             check_image)
-from projects.panoptic_fpn.errors import PanopticError
-from projects.panoptic_fpn.labels import LabelSpace
-from projects.panoptic_fpn.transforms import (DerivePanopticTargets,
-                                              LoadPanopticMap)
+from panoptic_apps.convert_data.label_map import read_label_map
+from panoptic_fpn.data import DerivePanopticTargets, LoadPanopticMap
+from panoptic_fpn.labels import LabelSpace
+from tests.oracles.derive import (derive_instances, derive_panoptic,
+                                  derive_semantic, same_partition)
+from tests.oracles.perturb import rgb_of_ids
 
-from ..oracles.derive import (derive_instances, derive_panoptic,
-                              derive_semantic, same_partition)
-from ..oracles.perturb import rgb_of_ids
 from . import children
 from .mutate import Outcomes, as_png, mutated_bytes, png_chunks
 from .test_images import MEMORY, SECONDS, is_cut, peak
@@ -287,7 +285,7 @@ def outcome(kind, path, content, must_refuse=False):
     before, ids = peak(), kind.read(content)
     try:
         results = loaded(kind, path)
-    except PanopticError as error:
+    except InputError as error:
         assert path in str(error), str(error)
         results = None
     except Exception as error:
@@ -340,7 +338,7 @@ def converted(kind, path, ids):
     for way in ways:
         try:
             values = way()
-        except PanopticError as error:
+        except InputError as error:
             if path not in str(error):
                 return f'raw {error}'
             continue
@@ -351,7 +349,7 @@ def converted(kind, path, ids):
         if kind.dtype == np.uint16 and way is ways[-1]:
             try:
                 describe_segments(values, path)
-            except PanopticError as error:
+            except InputError as error:
                 assert path in str(error)
     return None
 

@@ -15,9 +15,9 @@ from mmengine.runner import Runner
 from mmengine.structures import InstanceData, PixelData
 from torch.utils.data import Dataset
 
-from projects.panoptic_fpn.metrics import PanopticEvaluator
-from tests.metrics.data import make_case, space_of
+from panoptic_fpn.metrics import PanopticEvaluator
 from tests.oracles.perturb import PanopticData, write_coco_panoptic
+from tests.panoptic_fpn.metrics.data import make_case, space_of
 
 METRICS = [
     dict(type='PanopticQualityMetric'),

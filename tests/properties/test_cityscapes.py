@@ -5,14 +5,15 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projects.panoptic_fpn.metrics import (CityscapesInstanceAPMetric,
-                                           CityscapesSemanticIoUMetric)
-from tests.metrics.cityscapes import META, sample_of
-from tests.metrics.data import run_metric
+from panoptic_fpn.metrics import (CityscapesInstanceAPMetric,
+                                  CityscapesSemanticIoUMetric)
 from tests.oracles.cityscapes_arrays import (instance_scores, known_mean,
                                              pixel_scores)
 from tests.oracles.cityscapes_scenes import STUFF, THINGS, Scene
-from tests.properties import strategies
+from tests.panoptic_fpn.metrics.cityscapes import META, sample_of
+from tests.panoptic_fpn.metrics.data import run_metric
+
+from . import strategies
 
 TOLERANCE = 1e-9
 #: Persons, cars, motorcycles; others of them are rare.

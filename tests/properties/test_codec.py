@@ -11,19 +11,17 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 from pycocotools import mask as mask_util
 
-from projects.panoptic_fpn.decoding import (decode_image, decode_indices,
-                                            decode_map)
-from projects.panoptic_fpn.labels import (LabelSpace, LabelSpaceError,
-                                          channel_labels, encode_panoptic,
-                                          id_to_rgb, rgb_to_id,
-                                          semantic_channels)
-from projects.panoptic_fpn.metrics import runs
-from projects.panoptic_fpn.transforms.runs import (contiguous, map_boxes,
-                                                   runs_of)
+from panoptic_fpn.labels import (LabelSpace, LabelSpaceError, channel_labels,
+                                 encode_panoptic, id_to_rgb, rgb_to_id,
+                                 semantic_channels)
+from panoptic_fpn.ops import label_runs as runs
+from panoptic_fpn.ops.decoding import decode_image, decode_indices, decode_map
+from panoptic_fpn.ops.mask_runs import contiguous, map_boxes, runs_of
 from tests.oracles import runs as plain
 from tests.oracles.derive import labels_of
 from tests.oracles.semantic import gt_channels
-from tests.properties import strategies
+
+from . import strategies
 
 #: Any id, and those around the limits of a byte.
 IDS = st.one_of(st.integers(0, 2**24 - 1), st.just(0), strategies.SEGMENT_IDS)

@@ -4,10 +4,11 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from projects.panoptic_fpn.fusion import box_windows, fuse, paste_instances
-from projects.panoptic_fpn.labels import channel_labels
+from panoptic_fpn.fusion import box_windows, fuse, paste_instances
+from panoptic_fpn.labels import channel_labels
 from tests.oracles.merge import merge_by_sets
-from tests.properties import strategies
+
+from . import strategies
 
 FRACTIONS = st.one_of(
     st.sampled_from([0.0, 0.2, 0.3, 1 / 3, 0.5, 0.6, 2 / 3, 0.7, 0.9, 1.0]),

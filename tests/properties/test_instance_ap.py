@@ -12,13 +12,14 @@ from pycocotools import mask as mask_util
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from projects.panoptic_fpn.metrics import PanopticInstanceAPMetric
-from projects.panoptic_fpn.metrics.instance_truth import instance_truth
-from tests.metrics.data import as_map, run_metric, space_of
+from panoptic_fpn.metrics import PanopticInstanceAPMetric
+from panoptic_fpn.metrics.instance_truth import instance_truth
 from tests.oracles.derive import derive_instances, derive_panoptic, labels_of
 from tests.oracles.perturb import annotation_of, ids_of_kind
 from tests.oracles.runs import encode
-from tests.properties import strategies
+from tests.panoptic_fpn.metrics.data import as_map, run_metric, space_of
+
+from . import strategies
 
 TOLERANCE = 1e-9
 

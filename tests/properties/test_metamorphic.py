@@ -30,13 +30,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as rle_tools
 
-from projects.panoptic_fpn.metrics import per_image
-from tests.metrics.cityscapes import META, sample_of
-from tests.metrics.data import clone
-from tests.metrics.test_evaluator import CITYSCAPES_METRICS
+from panoptic_fpn.metrics import per_image
 from tests.oracles.cityscapes_scenes import random_scenes
-from tests.properties import evaluation as ev
-from tests.properties.strategies import SEEDS
+from tests.panoptic_fpn.metrics.cityscapes import META, sample_of
+from tests.panoptic_fpn.metrics.data import clone
+from tests.panoptic_fpn.metrics.test_evaluator import CITYSCAPES_METRICS
+
+from . import evaluation as ev
+from .strategies import SEEDS
 
 #: An example is two evaluations, from files to scores.
 EXAMPLES = int(os.environ.get('PROPERTY_EXAMPLES', 4))

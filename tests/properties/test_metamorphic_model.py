@@ -13,12 +13,13 @@ from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 
-from projects.panoptic_fpn.fusion import fuse
-from projects.panoptic_fpn.labels import channel_labels
-from projects.panoptic_fpn.models.interpolation import resize
-from projects.panoptic_fpn.models.upsampling import winning_channels
-from tests.properties.strategies import SEEDS
+from panoptic_fpn.fusion import fuse
+from panoptic_fpn.labels import channel_labels
+from panoptic_fpn.ops.interpolation import resize
+from panoptic_fpn.ops.upsampling import winning_channels
 from tests.tiny import CONFIG, SPACE, picture
+
+from .strategies import SEEDS
 
 THINGS, CLASSES = SPACE.num_things, SPACE.num_classes
 STUFF = CLASSES - THINGS

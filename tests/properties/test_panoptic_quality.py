@@ -13,21 +13,20 @@ import panopticapi.evaluation as panopticapi
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projects.panoptic_fpn.metrics import (PanopticQualityMetric,
-                                           class_quality, group_quality,
-                                           panoptic_counts)
-from projects.panoptic_fpn.metrics.panoptic_quality import (match_segments,
-                                                            segment_overlaps)
-from projects.panoptic_fpn.metrics.segment_errors import (KINDS, explain,
-                                                          image_quality)
-from tests.metrics.data import make_sample, run_metric, space_of
+from panoptic_apps.report.segment_errors import KINDS, explain, image_quality
+from panoptic_fpn.metrics import (PanopticQualityMetric, class_quality,
+                                  group_quality, panoptic_counts)
+from panoptic_fpn.metrics.panoptic_quality import (match_segments,
+                                                   segment_overlaps)
 from tests.oracles import runs as plain
 from tests.oracles.derive import derive_panoptic, labels_of
 from tests.oracles.panoptic_quality import (Counts, add_counts, pq_counts,
                                             pq_table)
 from tests.oracles.perturb import write_coco_panoptic
 from tests.oracles.segment_errors import segment_fates
-from tests.properties import strategies
+from tests.panoptic_fpn.metrics.data import make_sample, run_metric, space_of
+
+from . import strategies
 
 TOLERANCE = 1e-9
 

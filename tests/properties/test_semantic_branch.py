@@ -8,11 +8,13 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projects.panoptic_fpn.models import semantic_loss, upsampling
-from projects.panoptic_fpn.models.semantic_loss import semantic_cross_entropy
-from projects.panoptic_fpn.models.upsampling import winning_channels
+from panoptic_fpn.models import semantic_loss
+from panoptic_fpn.models.semantic_loss import semantic_cross_entropy
+from panoptic_fpn.ops import upsampling
+from panoptic_fpn.ops.upsampling import winning_channels
 from tests.oracles.semantic_loss import full_resolution_cross_entropy
-from tests.properties import strategies
+
+from . import strategies
 
 
 @st.composite

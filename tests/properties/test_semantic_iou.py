@@ -5,13 +5,14 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projects.panoptic_fpn.metrics import SemanticIoUMetric, semantic_scores
-from projects.panoptic_fpn.metrics.semantic_iou import code_counts
-from tests.metrics.data import as_map, run_metric, space_of
+from panoptic_fpn.metrics import SemanticIoUMetric, semantic_scores
+from panoptic_fpn.metrics.semantic_iou import code_counts
 from tests.oracles.derive import derive_panoptic, derive_semantic
 from tests.oracles.semantic import class_ious, confusion_matrix, gt_channels
 from tests.oracles.semantic import semantic_scores as oracle_scores
-from tests.properties import strategies
+from tests.panoptic_fpn.metrics.data import as_map, run_metric, space_of
+
+from . import strategies
 
 TOLERANCE = 1e-9
 

@@ -17,18 +17,18 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from mmdet.registry import TRANSFORMS
 
-from projects.panoptic_fpn.engine import seeded
-from projects.panoptic_fpn.errors import CorruptFileError
-from projects.panoptic_fpn.labels import LabelSpace
-from projects.panoptic_fpn.transforms import LoadPanopticMap
-from projects.panoptic_fpn.transforms.loading import PADDING, segment_values
-from projects.panoptic_fpn.transforms.windows import (nearest_pixels,
-                                                      resize_window)
+from mmengine_exact import seeded
+from mmengine_exact.errors import CorruptFileError
+from panoptic_fpn.data import LoadPanopticMap
+from panoptic_fpn.data.loading import PADDING, segment_values
+from panoptic_fpn.labels import LabelSpace
+from panoptic_fpn.ops.resize_window import nearest_pixels, resize_window
 from tests.oracles.derive import (derive_instances, derive_panoptic,
                                   derive_semantic, labels_of)
 from tests.oracles.perturb import PanopticImage, rgb_of_ids
-from tests.properties import strategies
-from tests.transforms.test_resize_crop import assert_same, both
+from tests.panoptic_fpn.data.test_resize_crop import assert_same, both
+
+from . import strategies
 
 LOADER = LoadPanopticMap()
 

@@ -10,11 +10,7 @@ Exit code: 0 prepared, 1 the data cannot be used, or interrupted, 2 wrong
 arguments.
 """
 import argparse
-import os.path as osp
 import sys
-
-ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
-sys.path.insert(0, ROOT)
 
 
 def parse_args():
@@ -43,8 +39,8 @@ def parse_args():
 
 
 def prepare_and_print(args):
-    from projects.panoptic_fpn.converters import format_summary, prepare
-    from projects.panoptic_fpn.engine.command import run_to_exit_code
+    from mmengine_exact.command import run_to_exit_code
+    from panoptic_apps.convert_data import format_summary, prepare
 
     def warn(text):
         print(f'warning: {text}', file=sys.stderr)

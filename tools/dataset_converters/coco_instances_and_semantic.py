@@ -15,9 +15,6 @@ import argparse
 import os.path as osp
 import sys
 
-ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
-sys.path.insert(0, ROOT)
-
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
@@ -81,8 +78,8 @@ def check_args(parser, args):
 
 
 def convert(args):
-    from projects.panoptic_fpn.converters import convert_instances_and_semantic
-    from projects.panoptic_fpn.engine.command import run_to_exit_code
+    from mmengine_exact.command import run_to_exit_code
+    from panoptic_apps.convert_data import convert_instances_and_semantic
 
     def run():
         summary = convert_instances_and_semantic(

@@ -9,11 +9,7 @@ Exit code: 0 done (or there already), 1 the folder cannot be used, 2 wrong
 arguments.
 """
 import argparse
-import os.path as osp
 import sys
-
-ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
-sys.path.insert(0, ROOT)
 
 
 def parse_args():
@@ -42,8 +38,8 @@ def parse_args():
 
 def main():
     args = parse_args()
-    from projects.panoptic_fpn.converters import make_miniature
-    from projects.panoptic_fpn.engine.command import run_to_exit_code
+    from mmengine_exact.command import run_to_exit_code
+    from panoptic_apps.toy_data.make import make_miniature
 
     def run():
         splits = dict(

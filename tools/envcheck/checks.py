@@ -129,6 +129,16 @@ def reinstall(facts: Facts, name: str) -> str:
 # ------------------------------------------------ checks of an environment
 
 
+def check_project(facts: Facts) -> List[Finding]:
+    """The packages of this repository, which tools and configs import."""
+    if 'panoptic-fpn' in facts.distributions:
+        return []
+    return [
+        Finding('panoptic_fpn is not installed in this environment.',
+                f'{pip(facts)} install --no-deps -e {REQUIREMENTS.parent}')
+    ]
+
+
 def check_missing(facts: Facts) -> List[Finding]:
     """Packages that are not installed at all."""
     findings = []
@@ -314,7 +324,7 @@ def check_torchvision(facts: Facts) -> List[Finding]:
 #: Causes before their consequences.
 CHECKS = (check_missing, check_pkg_resources, check_duplicates,
           check_libraries, check_numpy, check_mmcv_version, check_mmcv_ops,
-          check_cuda_ops, check_torchvision)
+          check_cuda_ops, check_torchvision, check_project)
 
 
 def diagnose(facts: Facts) -> List[Finding]:

@@ -9,11 +9,7 @@ classifier change to the class order of the other side. Exit code: 0 written,
 1 the checkpoint cannot be used, 2 wrong arguments.
 """
 import argparse
-import os.path as osp
 import sys
-
-sys.path.insert(0,
-                osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 
 
 def parse_args():
@@ -37,8 +33,8 @@ def parse_args():
 
 def main():
     args = parse_args()
-    from projects.panoptic_fpn.checkpoints import convert_file
-    from projects.panoptic_fpn.engine import run_to_exit_code
+    from mmengine_exact import run_to_exit_code
+    from panoptic_apps.convert_weights import convert_file
 
     def convert():
         result = convert_file(args.input, args.output, args.to,

@@ -3,20 +3,18 @@
 Each metric adds up one small row for each image and never changes the data
 samples that it reads.
 """
-from .branch_files import PanopticBranchWriter
 from .cityscapes_instances import CityscapesInstanceAPMetric
 from .cityscapes_semantic import CityscapesSemanticIoUMetric
 from .evaluator import PanopticEvaluator, format_table, writing_evaluator
 from .instance_ap import PanopticInstanceAPMetric
 from .panoptic_quality import (PanopticQualityMetric, class_quality,
                                group_quality, panoptic_counts)
-from .segment_errors import SegmentErrorMetric
 from .semantic_iou import SemanticIoUMetric, semantic_areas, semantic_scores
 
 __all__ = [
     'CityscapesInstanceAPMetric', 'CityscapesSemanticIoUMetric',
-    'PanopticBranchWriter', 'PanopticEvaluator', 'PanopticInstanceAPMetric',
-    'PanopticQualityMetric', 'SegmentErrorMetric', 'SemanticIoUMetric',
+    'PanopticEvaluator', 'PanopticInstanceAPMetric',
+    'PanopticQualityMetric', 'SemanticIoUMetric',
     'class_quality', 'format_table', 'group_quality', 'panoptic_counts',
     'semantic_areas', 'semantic_scores', 'writing_evaluator'
 ]

@@ -23,8 +23,8 @@ from typing import Sequence, Union
 
 import numpy as np
 
+from ..ops.label_runs import index_map, mask_window
 from .per_image import labels_of_codes
-from .runs import index_map, mask_window
 
 #: IoU that a match has to exceed, with the rounding of the official script.
 OVERLAPS = np.arange(0.5, 1., 0.05)

@@ -15,7 +15,8 @@ from mmdet.registry import METRICS
 from mmengine.logging import print_log
 from torch import nn
 
-from ..errors import PanopticError
+from mmengine_exact.errors import InputError
+
 from .by_class import scores_by_class
 from .cityscapes_ap import image_overlaps, instance_ap, join_overlaps
 from .cityscapes_results import (instance_files, instances_folder,
@@ -44,7 +45,7 @@ class CityscapesInstanceAPMetric(WritingMetric):
             'cityscapes'.
 
     Raises:
-        PanopticError: ``format_only`` without ``outfile_prefix``.
+        InputError: ``format_only`` without ``outfile_prefix``.
     """
     default_prefix = 'cityscapes'
     prediction = 'pred_instances'
@@ -70,7 +71,7 @@ class CityscapesInstanceAPMetric(WritingMetric):
         """Overlaps of one image, and how many masks were written.
 
         Raises:
-            PanopticError: A label is no thing, masks are missing or have not
+            InputError: A label is no thing, masks are missing or have not
                 the image's size, or there is nothing to compare with.
         """
         space = self.space
@@ -97,7 +98,7 @@ class CityscapesInstanceAPMetric(WritingMetric):
         """Labels (n, ), scores (n, ) and masks (n, h, w) of one image."""
         pred = sample[self.prediction]
         if pred.get('masks') is None:
-            raise PanopticError(
+            raise InputError(
                 f'{image_name(sample)}: pred_instances has no masks, which '
                 f'{type(self).__name__} judges. Give the model a mask head, '
                 'or leave this metric out.')

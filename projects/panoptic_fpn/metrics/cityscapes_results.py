@@ -57,7 +57,7 @@ def write_instances(prefix: str, image_id: ImageId, ids: Sequence[int],
         int: Number of masks.
 
     Raises:
-        PanopticError: A file cannot be written.
+        InputError: A file cannot be written.
     """
     folder = Path(instances_folder(prefix))
     kept = [i for i, mask in enumerate(masks) if mask.any()]
@@ -83,6 +83,6 @@ def write_semantic(prefix: str, image_id: ImageId, ids: np.ndarray) -> None:
         ids (np.ndarray): uint8 (h, w), ids of the label table.
 
     Raises:
-        PanopticError: The file cannot be written.
+        InputError: The file cannot be written.
     """
     write_image(Path(semantic_folder(prefix)) / semantic_file(image_id), ids)

@@ -24,8 +24,9 @@ from mmdet.registry import METRICS
 from mmengine.logging import print_log
 from torch import nn
 
+from mmengine_exact.errors import InputError
+
 from ..cityscapes import label_space
-from ..errors import PanopticError
 from ..labels import LabelSpace
 from .by_class import scores_by_class
 from .cityscapes_results import semantic_file, semantic_folder, write_semantic
@@ -162,7 +163,7 @@ class CityscapesSemanticIoUMetric(WritingMetric):
         prefix (str, optional): First part of the keys. Defaults to none.
 
     Raises:
-        PanopticError: ``format_only`` without ``outfile_prefix``.
+        InputError: ``format_only`` without ``outfile_prefix``.
     """
     default_prefix = ''
     prediction = 'pred_sem_seg'
@@ -182,7 +183,7 @@ class CityscapesSemanticIoUMetric(WritingMetric):
     def _checked_space(self) -> LabelSpace:
         space = super()._checked_space()
         if space != label_space():
-            raise PanopticError(
+            raise InputError(
                 f'{type(self).__name__}: the data set has not the 19 classes '
                 'of Cityscapes, for which alone there are categories and '
                 'average sizes. Use SemanticIoUMetric.')
@@ -192,13 +193,13 @@ class CityscapesSemanticIoUMetric(WritingMetric):
         """What can be known before the first iteration.
 
         Raises:
-            PanopticError: The classes are not Cityscapes', or the semantic
+            InputError: The classes are not Cityscapes', or the semantic
                 head has no channels for things.
         """
         self.space
         head = getattr(model, 'semantic_head', None)
         if head is not None and not head.predict_things:
-            raise PanopticError(self._no_things())
+            raise InputError(self._no_things())
 
     def _no_things(self) -> str:
         return (f'{type(self).__name__}: the semantic head has one channel '
@@ -215,13 +216,13 @@ class CityscapesSemanticIoUMetric(WritingMetric):
         """Counts of one image; nothing where only results are written.
 
         Raises:
-            PanopticError: The semantic head has no channels for things, a
+            InputError: The semantic head has no channels for things, a
                 value is no label, sizes differ, or there is nothing to
                 compare with.
         """
         space, field = self.space, sample[self.prediction]
         if field.get('predict_things') is False:
-            raise PanopticError(self._no_things())
+            raise InputError(self._no_things())
         pred = to_plane(field['sem_seg'])
         row: Dict[str, np.ndarray] = {}
         try:
@@ -231,7 +232,7 @@ class CityscapesSemanticIoUMetric(WritingMetric):
                 raise CodeError(f'the prediction holds {pred.min()} to '
                                 f'{pred.max()}, which are no labels.')
         except CodeError as error:
-            raise PanopticError(
+            raise InputError(
                 f'{image_name(sample)}: {error} Check num_things, num_stuff '
                 'and predict_things of the model.') from None
         if self.outfile_prefix is not None:

@@ -15,7 +15,7 @@ import numpy as np
 from mmdet.datasets.api_wrappers import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ..errors import PanopticError
+from mmengine_exact.errors import InputError
 
 BACKENDS = ('pycocotools', 'hotcoco')
 
@@ -32,17 +32,17 @@ def choose_backend(name: Optional[str] = None) -> str:
             it is installed.
 
     Raises:
-        PanopticError: There is no such backend, or it is not installed.
+        InputError: There is no such backend, or it is not installed.
     """
     installed = find_spec('hotcoco') is not None
     if name is None:
         return 'hotcoco' if installed else 'pycocotools'
     if name not in BACKENDS:
-        raise PanopticError(
+        raise InputError(
             f'PanopticInstanceAPMetric.backend={name!r}: choose one of '
             f'{list(BACKENDS)}, or leave it out.')
     if name == 'hotcoco' and not installed:
-        raise PanopticError(
+        raise InputError(
             "PanopticInstanceAPMetric.backend='hotcoco' is not installed: "
             'pip install hotcoco, or leave backend out for pycocotools.')
     return name

@@ -14,11 +14,12 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ..errors import PanopticError
+from mmengine_exact.errors import InputError
+
 from ..labels import id_to_rgb
+from ..ops.label_runs import index_values, joint_runs, segment_boxes
 from .per_image import check_labels, labels_of_codes
 from .result_files import file_part, write_image, write_result
-from .runs import index_values, joint_runs, segment_boxes
 
 
 def png_name(sample: Dict, template: Optional[str] = None) -> str:
@@ -91,7 +92,7 @@ def write_png(sample: Dict,
         dict: The entry of the JSON, without ``image_id``.
 
     Raises:
-        PanopticError: The file cannot be written.
+        InputError: The file cannot be written.
         CodeError: A label is neither void nor one of the classes.
     """
     ids, segments = number_segments(pred, void, category_ids)
@@ -111,7 +112,7 @@ def write_json(annotations: List[Dict], prefix: str) -> str:
         str: Path of the file.
 
     Raises:
-        PanopticError: Two images share the name of a PNG, or the file cannot
+        InputError: Two images share the name of a PNG, or the file cannot
             be written.
     """
     image_of: Dict[str, Any] = {}
@@ -119,7 +120,7 @@ def write_json(annotations: List[Dict], prefix: str) -> str:
         name = entry['file_name']
         other = image_of.setdefault(name, entry['image_id'])
         if other != entry['image_id']:
-            raise PanopticError(
+            raise InputError(
                 f'{prefix}.panoptic/{name}: images {other!r} and '
                 f'{entry["image_id"]!r} share this name, so one PNG replaced '
                 'the other. Give images in different folders different names.')

@@ -12,7 +12,8 @@ from mmdet.registry import EVALUATOR, METRICS
 from mmengine.evaluator import Evaluator
 from mmengine.logging import print_log
 
-from ..errors import PanopticError
+from mmengine_exact.errors import InputError
+
 from .by_class import ByClass, merge_by_class
 from .per_image import number
 
@@ -155,7 +156,7 @@ def writing_evaluator(evaluator: Any, prefix: str) -> Dict:
         none, ``PanopticQualityMetric``.
 
     Raises:
-        PanopticError: There are results with this prefix already, which
+        InputError: There are results with this prefix already, which
             would mix with the new ones, or it names no files.
     """
     _check_prefix(prefix)
@@ -179,7 +180,7 @@ _RESULTS = ('panoptic.json', 'panoptic', 'instances', 'semantic')
 
 def _check_prefix(prefix: str) -> None:
     if not osp.basename(prefix):
-        raise PanopticError(
+        raise InputError(
             f'outfile_prefix={prefix!r} names a folder; the files would be '
             f'hidden ones. Add the first part of their names, {prefix}val.')
     there = [
@@ -187,7 +188,7 @@ def _check_prefix(prefix: str) -> None:
         if osp.exists(path)
     ]
     if there:
-        raise PanopticError(
+        raise InputError(
             f'{", ".join(there)}: results of another run. Remove them, or '
             'choose another prefix.')
 

@@ -22,7 +22,9 @@ from mmengine.logging import print_log
 from pycocotools.cocoeval import COCOeval
 from torch import nn
 
-from ..errors import PanopticError
+from mmengine_exact.errors import InputError
+
+from ..ops.label_runs import encode_mask
 from .by_class import ByClass
 from .coco_ap import STATS, Part, choose_backend, evaluate_parts
 from .instance_rows import (Detections, ImageRow, Table, detection_entries,
@@ -34,7 +36,6 @@ from .instance_truth import (DerivedTruth, GroundTruth, NamedTruth,
 from .per_image import (PerImageMetric, Row, check_same_shape,
                         check_thing_labels, format_classwise,
                         require_all_instances, to_array)
-from .runs import encode_mask
 from .semantic_iou import mean_of_known
 
 #: Classes are judged together until they have so many detections: what the
@@ -64,7 +65,7 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
             ``use_mp_eval`` has no effect.
 
     Raises:
-        PanopticError: ``ann_file`` cannot be read, or there is no such
+        InputError: ``ann_file`` cannot be read, or there is no such
             metric, score or backend.
     """
     default_prefix = 'coco'
@@ -89,7 +90,7 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
         except ValueError as error:
             if ann_file is None:
                 raise
-            raise PanopticError(
+            raise InputError(
                 f'PanopticInstanceAPMetric.ann_file={ann_file}: cannot be '
                 f'read as an instances JSON ({error}). Correct the path, or '
                 'set ann_file=None to derive the ground truth from the '
@@ -101,7 +102,7 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
                      known: Sequence[str]) -> None:
         unknown = sorted(set(names or ()) - set(known))
         if unknown:
-            raise PanopticError(
+            raise InputError(
                 f'PanopticInstanceAPMetric.{key}: {unknown} is not among '
                 f'{list(known)}. Correct the name.')
 
@@ -125,7 +126,7 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
         """Detections with RLEs, the size of the image and its instances.
 
         Raises:
-            PanopticError: A label is no thing, masks have not the image's
+            InputError: A label is no thing, masks have not the image's
                 size, or there is nothing to compare with.
         """
         num_things = self.space.num_things
@@ -165,7 +166,7 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
         """CocoMetric's scores, NaN instead of its -1.
 
         Raises:
-            PanopticError: Image ids of both types, images that are missing in
+            InputError: Image ids of both types, images that are missing in
                 ``ann_file`` or have another size there.
         """
         scores = {key: float('nan') for key in self.keys}

@@ -9,7 +9,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from ..errors import PanopticError
+from mmengine_exact.errors import InputError
 
 
 class Masks(NamedTuple):
@@ -68,12 +68,12 @@ def join_rles(rles: Sequence[Dict], shape: Tuple[int, int]) -> Masks:
     """Compressed RLEs (with ``counts`` as bytes or text) as one string.
 
     Raises:
-        PanopticError: One of them has not the size (h, w) of the image.
+        InputError: One of them has not the size (h, w) of the image.
     """
     counts = []
     for rle in rles:
         if tuple(rle['size']) != tuple(shape):
-            raise PanopticError(
+            raise InputError(
                 f'a mask in RLE is {tuple(rle["size"])} (h, w), its image is '
                 f'{tuple(shape)}. Encode masks at the original size.')
         text = rle['counts']

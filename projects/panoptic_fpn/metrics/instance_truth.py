@@ -8,14 +8,15 @@ from typing import Any, Dict, List, Optional, Sequence, Set
 import numpy as np
 from mmdet.datasets.api_wrappers import COCO
 
-from ..errors import PanopticError
-from ..files import parse_json, read_bytes
+from mmengine_exact.errors import InputError
+from mmengine_exact.files import parse_json, read_bytes
+
+from ..coco_format.segmentations import find_segmentation_fault
 from ..labels import LabelSpace, is_whole, short
+from ..ops.label_runs import encode_segments, segment_boxes
 from .coco_ap import has_plain_ids
 from .instance_rows import Table, instance_entries
 from .per_image import ImageId, Row, labels_of_codes
-from .runs import encode_segments, segment_boxes
-from .segmentations import find_segmentation_fault
 
 
 class GroundTruth(COCO):
@@ -142,14 +143,14 @@ def thing_category_ids(space: LabelSpace, categories: Sequence[Dict],
         source (str): That file, for the error.
 
     Raises:
-        PanopticError: A thing class is missing, or two have one name.
+        InputError: A thing class is missing, or two have one name.
     """
     ids: Dict[str, List] = {}
     for category in categories:
         ids.setdefault(category['name'], []).append(category['id'])
     wrong = [n for n in space.thing_names if len(ids.get(n, [])) != 1]
     if wrong:
-        raise PanopticError(
+        raise InputError(
             f'{source}: its categories do not name the thing classes {wrong} '
             'exactly once. Use the instances file of the same classes, or '
             'leave ann_file out to derive the ground truth.')
@@ -166,38 +167,38 @@ def read_instances(path: str, backend_args: Optional[dict],
         masks (bool): Whether masks are, not boxes alone.
 
     Raises:
-        PanopticError: It cannot be read, or an entry has a value that
+        InputError: It cannot be read, or an entry has a value that
             pycocotools would stop at or count wrongly.
     """
-    content = parse_json(read_bytes(path, 'instances JSON', backend_args),
-                         path)
+    content = parse_json(
+        read_bytes(path, 'instances JSON', backend_args), path)
     known = {}
     for key in ('images', 'categories', 'annotations'):
         entries = content.get(key) if isinstance(content, dict) else None
         if not isinstance(entries, list):
-            raise PanopticError(f'no list "{key}" at the top level')
+            raise InputError(f'no list "{key}" at the top level')
         for entry in entries:
             if not isinstance(entry, dict) or not _is_id(entry.get('id')):
-                raise PanopticError(f'"{key}" lists {short(entry)}, which has '
-                                    'no id, a whole number or a string')
+                raise InputError(f'"{key}" lists {short(entry)}, which has '
+                                 'no id, a whole number or a string')
         known[key] = {entry['id'] for entry in entries}
         if key != 'annotations' and len(known[key]) < len(entries):
-            raise PanopticError(f'two entries of "{key}" share an id')
+            raise InputError(f'two entries of "{key}" share an id')
     for image in content['images']:
         sides = image.get('height'), image.get('width')
         if not all(n is None or is_whole(n) and n > 0 for n in sides):
-            raise PanopticError(f'image id={short(image["id"])} has (height, '
-                                f'width)={short(sides)}')
+            raise InputError(f'image id={short(image["id"])} has (height, '
+                             f'width)={short(sides)}')
     for category in content['categories']:
         if not isinstance(category.get('name'), str):
-            raise PanopticError(f'category {short(category)} has no name')
+            raise InputError(f'category {short(category)} has no name')
     for note in content['annotations']:
         fault = _annotation_fault(note, known)
         if masks and fault is None:
             fault = find_segmentation_fault(
                 note.get('segmentation'), (None, None))
         if fault is not None:
-            raise PanopticError(f'annotation id={short(note["id"])}: {fault}')
+            raise InputError(f'annotation id={short(note["id"])}: {fault}')
     return content
 
 
@@ -224,18 +225,19 @@ def _annotation_fault(note: Dict, known: Dict[str, Set]) -> Optional[str]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(
-        value, bool) and abs(value) < 2**53
+    return isinstance(
+        value,
+        (int, float)) and not isinstance(value, bool) and abs(value) < 2**53
 
 
 def check_id_types(ids: Sequence[ImageId]) -> None:
     """Raise where some ids are integers and others strings.
 
     Raises:
-        PanopticError: Names one of each.
+        InputError: Names one of each.
     """
     if len({isinstance(image_id, str) for image_id in ids}) > 1:
-        raise PanopticError(
+        raise InputError(
             f'image ids {ids[0]!r} and {ids[-1]!r} are of two types, which '
             'pycocotools cannot hold together. Write all ids of the '
             'annotation as integers or all as strings.')
@@ -251,13 +253,13 @@ def check_mask_sizes(rows: Sequence[Row], annotations: Sequence[Dict],
         source (str): That file, for the error.
 
     Raises:
-        PanopticError: Names the first such annotation.
+        InputError: Names the first such annotation.
     """
     size_of = {image_id: [row.height, row.width] for image_id, row in rows}
     for note in annotations:
         mask, size = note['segmentation'], size_of.get(note['image_id'])
         if size and isinstance(mask, dict) and mask['size'] != size:
-            raise PanopticError(
+            raise InputError(
                 f'{source}: the mask of annotation id={short(note["id"])} is '
                 f'{tuple(mask["size"])} (h, w), its image {tuple(size)}. '
                 'Correct the instances file.')
@@ -273,13 +275,13 @@ def check_images(rows: Sequence[Row], images: Sequence[Dict],
         source (str): That file, for the error.
 
     Raises:
-        PanopticError: An image is missing there or has another size.
+        InputError: An image is missing there or has another size.
     """
     known = {image['id']: image for image in images}
     for image_id, row in rows:
         image = known.get(image_id)
         if image is None:
-            raise PanopticError(
+            raise InputError(
                 f'{source}: no image with the id {image_id!r} of the data '
                 f'set; the first id there is {next(iter(known), None)!r}. Use '
                 'the instances file of the same images, or leave ann_file out '
@@ -288,6 +290,6 @@ def check_images(rows: Sequence[Row], images: Sequence[Dict],
         stated = tuple(
             image.get(k, n) for k, n in zip(('height', 'width'), size))
         if stated != size:
-            raise PanopticError(
+            raise InputError(
                 f'{source}: image {image_id!r} is {stated} (h, w) there, '
                 f'{size} in the data set. Correct the instances file.')

@@ -23,14 +23,15 @@ from mmdet.registry import METRICS
 from mmengine.logging import print_log
 from torch import nn
 
-from ..errors import PanopticError
+from mmengine_exact.errors import InputError
+
+from ..ops.label_runs import index_values, joint_histogram, joint_runs
 from .by_class import scores_by_class
 from .coco_results import write_json, write_png
 from .per_image import (CodeError, Row, check_labels, check_same_shape,
                         format_classwise, image_name, labels_of_codes,
                         to_plane)
 from .result_files import NO_TRUTH, WritingMetric
-from .runs import index_values, joint_histogram, joint_runs
 
 #: Columns of the counts of a class.
 TP, FP, FN, IOU = range(4)
@@ -236,7 +237,7 @@ class PanopticQualityMetric(WritingMetric):
             'coco_panoptic'.
 
     Raises:
-        PanopticError: ``format_only`` without ``outfile_prefix``, or
+        InputError: ``format_only`` without ``outfile_prefix``, or
             ``png_name`` gives all images the same name.
     """
     default_prefix = 'coco_panoptic'
@@ -253,7 +254,7 @@ class PanopticQualityMetric(WritingMetric):
         super().__init__(format_only, outfile_prefix, prefix)
         if png_name is not None and not (png_name.endswith('.png')
                                          and '{img_id}' in png_name):
-            raise PanopticError(
+            raise InputError(
                 f'PanopticQualityMetric.png_name={png_name!r}: write a name '
                 "with '{img_id}' in it that ends with .png.")
         self.classwise = classwise
@@ -293,7 +294,7 @@ class PanopticQualityMetric(WritingMetric):
                                               self.outfile_prefix,
                                               self.png_name)
         except CodeError as error:
-            raise PanopticError(
+            raise InputError(
                 f'{image_name(sample)}: {error} Check num_things and '
                 'num_stuff of the model against the data set.') from None
         return row

@@ -22,7 +22,8 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from torch import nn
 
-from ..errors import PanopticError
+from mmengine_exact.errors import InputError
+
 from ..labels import INSTANCE_OFFSET, LabelSpace
 
 ImageId = Union[int, str]
@@ -33,7 +34,7 @@ Row = Tuple[ImageId, Any]
 SENT = 256
 
 
-class CodeError(PanopticError):
+class CodeError(InputError):
     """A map holds a value that stands for no class or segment."""
 
 
@@ -106,10 +107,10 @@ def check_same_shape(sample: Dict, name: str, shape: Tuple[int, ...],
     """Raise where a prediction has not the size of its ground truth.
 
     Raises:
-        PanopticError: Names the image and both (h, w).
+        InputError: Names the image and both (h, w).
     """
     if tuple(shape) != tuple(truth):
-        raise PanopticError(
+        raise InputError(
             f'{image_name(sample)}: {name} is {tuple(shape)} (h, w) but the '
             f'ground truth is {tuple(truth)}. Predict at the original size of '
             'the image (rescale=True) and check that image and PNG agree.')
@@ -125,10 +126,10 @@ def require_all_instances(model: nn.Module) -> None:
     """AP counts all instances, also those that the merge would not take.
 
     Raises:
-        PanopticError: The model leaves them out.
+        InputError: The model leaves them out.
     """
     if leaves_instances_out(model):
-        raise PanopticError(
+        raise InputError(
             'model.test_cfg.panoptic_only leaves out instances that AP '
             'counts. Take the metrics of instances out of the evaluator, or '
             'panoptic_only out of the model.')
@@ -139,10 +140,10 @@ def check_thing_labels(sample: Dict, labels: np.ndarray,
     """Raise where an instance is predicted that is no thing.
 
     Raises:
-        PanopticError: Names the image, the labels and the config key.
+        InputError: Names the image, the labels and the config key.
     """
     if labels.size and not 0 <= labels.min() <= labels.max() < num_things:
-        raise PanopticError(
+        raise InputError(
             f'{image_name(sample)}: predicted labels {labels.min()} to '
             f'{labels.max()}, but the data set has {num_things} thing '
             'classes. Set num_classes of the region heads to that.')
@@ -181,7 +182,7 @@ class PerImageMetric(BaseMetric):
         """Classes of the data set.
 
         Raises:
-            PanopticError: The metainfo of the data set has no thing classes,
+            InputError: The metainfo of the data set has no thing classes,
                 or lists stuff before things.
         """
         if self._space is None:
@@ -192,13 +193,13 @@ class PerImageMetric(BaseMetric):
         meta = self.dataset_meta or {}
         missing = {'classes', 'thing_classes'} - set(meta)
         if missing:
-            raise PanopticError(
+            raise InputError(
                 f'{type(self).__name__}: dataset_meta has no '
                 f'{sorted(missing)}. Use a panoptic dataset, whose metainfo '
                 'tells things from stuff.')
         space = LabelSpace.from_metainfo(meta)
         if space.names != tuple(meta['classes']):
-            raise PanopticError(
+            raise InputError(
                 f'{type(self).__name__}: the classes of dataset_meta are not '
                 'things first, then stuff, each by category id. Build the '
                 'metainfo with LabelSpace.metainfo().')
@@ -228,7 +229,7 @@ class PerImageMetric(BaseMetric):
         """Scores of all images; NaN where the model predicts no such thing.
 
         Raises:
-            PanopticError: Some images have the prediction and others not.
+            InputError: Some images have the prediction and others not.
         """
         without = [image_id for image_id, row in results if row is None]
         if len(without) == len(results):
@@ -239,7 +240,7 @@ class PerImageMetric(BaseMetric):
                 level=logging.WARNING)
             return {key: float('nan') for key in self.keys}
         if without:
-            raise PanopticError(
+            raise InputError(
                 f'{type(self).__name__}: image {without[0]!r} and '
                 f'{len(without) - 1} others have no {self.prediction}, '
                 f'{len(results) - len(without)} images have it. Let the model '
@@ -257,10 +258,10 @@ class PerImageMetric(BaseMetric):
             dict: Scores with their prefix, on every process.
 
         Raises:
-            PanopticError: On every process, what the first one could not
+            InputError: On every process, what the first one could not
                 compute or write.
             Exception: Any other error passes through on the first process;
-                the others have it as a PanopticError.
+                the others have it as a InputError.
         """
         rows = unique_rows(gather_rows(self.results))
         self.results.clear()
@@ -283,7 +284,7 @@ class PerImageMetric(BaseMetric):
         if own is not None:
             raise own
         if failure is not None:
-            raise PanopticError(failure)
+            raise InputError(failure)
         return scores
 
     def _prefixed(self, scores: Dict[str, float]) -> Dict[str, float]:
@@ -304,11 +305,11 @@ class PerImageMetric(BaseMetric):
             order of the annotation; bool (G, ), whether they are crowd.
 
         Raises:
-            PanopticError: The sample has no panoptic annotation.
+            InputError: The sample has no panoptic annotation.
         """
         truth = sample.get('gt_panoptic_seg')
         if truth is None:
-            raise PanopticError(
+            raise InputError(
                 f'{image_name(sample)} has no panoptic annotation '
                 f'(gt_panoptic_seg), which {type(self).__name__} compares '
                 f'with. {remedy}')
@@ -319,7 +320,7 @@ class PerImageMetric(BaseMetric):
 
 def told(error: Exception) -> str:
     """What the other processes are told of an error of the first one."""
-    if isinstance(error, PanopticError):
+    if isinstance(error, InputError):
         return str(error)
     return f'The first process failed with {type(error).__name__}: {error}'
 

@@ -14,8 +14,9 @@ import cv2
 import numpy as np
 from mmengine.logging import print_log
 
-from ..errors import PanopticError
-from ..files import write_bytes
+from mmengine_exact.errors import InputError
+from mmengine_exact.files import write_bytes
+
 from .by_class import ByClass
 from .per_image import ImageId, PerImageMetric, plain_id
 
@@ -32,12 +33,12 @@ def write_result(path: Union[str, Path], content: bytes) -> None:
     """Write a file of results; its folder is made.
 
     Raises:
-        PanopticError: The file cannot be written.
+        InputError: The file cannot be written.
     """
     try:
         write_bytes(str(path), content)
     except OSError as error:
-        raise PanopticError(
+        raise InputError(
             f'{path} could not be written ({error}). Make room, or check the '
             'folder that outfile_prefix names.') from None
 
@@ -50,7 +51,7 @@ def write_image(path: Union[str, Path], image: np.ndarray) -> None:
         image (np.ndarray): uint8 (h, w), or RGB (h, w, 3).
 
     Raises:
-        PanopticError: The file cannot be written.
+        InputError: The file cannot be written.
     """
     if image.ndim == 3:
         image = image[..., ::-1]
@@ -61,11 +62,11 @@ def file_part(image_id: Any) -> ImageId:
     """An image id that names of files are made of.
 
     Raises:
-        PanopticError: The file would lie in another folder.
+        InputError: The file would lie in another folder.
     """
     image_id = plain_id(image_id)
     if isinstance(image_id, str) and set(image_id) & set('/\\\0'):
-        raise PanopticError(
+        raise InputError(
             f'image id {image_id!r}: files of results are called by it, so '
             'it must not hold a slash, a backslash or a zero. Rename it in '
             'the annotation.')
@@ -76,7 +77,7 @@ def mark_incomplete(folder: Union[str, Path], incomplete: bool) -> None:
     """Add or remove the mark of a folder whose files are being written.
 
     Raises:
-        PanopticError: It cannot be written.
+        InputError: It cannot be written.
     """
     mark = Path(folder) / INCOMPLETE
     if incomplete:
@@ -116,7 +117,7 @@ class WritingMetric(PerImageMetric):
         prefix (str, optional): First part of the keys.
 
     Raises:
-        PanopticError: ``format_only`` without ``outfile_prefix``.
+        InputError: ``format_only`` without ``outfile_prefix``.
     """
 
     #: What ``--format-only`` of the test tool looks for.
@@ -134,7 +135,7 @@ class WritingMetric(PerImageMetric):
                  prefix: Optional[str] = None) -> None:
         super().__init__(prefix=prefix)
         if format_only and outfile_prefix is None:
-            raise PanopticError(
+            raise InputError(
                 f'{type(self).__name__}: format_only=True writes '
                 'files; say where with outfile_prefix.')
         self.format_only = format_only
@@ -169,7 +170,7 @@ class WritingMetric(PerImageMetric):
             written (Iterable[str]): Its files of this evaluation.
 
         Raises:
-            PanopticError: There are other files and nothing but results was
+            InputError: There are other files and nothing but results was
                 asked for. Where there are scores to report, the log warns.
         """
         folder = self.folder()
@@ -184,5 +185,5 @@ class WritingMetric(PerImageMetric):
                 'complete; remove the other files before you hand the folder '
                 'in, or choose another prefix.')
         if self.format_only:
-            raise PanopticError(text)
+            raise InputError(text)
         print_log(text, logger='current', level=logging.WARNING)

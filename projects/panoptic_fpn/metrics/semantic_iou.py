@@ -20,13 +20,14 @@ from mmdet.registry import METRICS
 from mmengine.logging import print_log
 from mmseg.evaluation import IoUMetric
 
-from ..errors import PanopticError
+from mmengine_exact.errors import InputError
+
 from ..labels import IGNORE_LABEL, semantic_channels
+from ..ops.label_runs import index_values, joint_histogram, joint_runs
 from .by_class import ByClass, scores_by_class
 from .per_image import (CodeError, PerImageMetric, Row, check_same_shape,
                         format_classwise, image_name, labels_of_codes,
                         to_plane)
-from .runs import index_values, joint_histogram, joint_runs
 
 
 def code_counts(gt: np.ndarray, pred: np.ndarray, num_labels: int,
@@ -173,7 +174,7 @@ class SemanticIoUMetric(PerImageMetric):
         if told is None:
             return bool(self.predict_things)
         if self.predict_things not in (None, told):
-            raise PanopticError(
+            raise InputError(
                 f'SemanticIoUMetric.predict_things={self.predict_things}, but '
                 f'model.semantic_head.predict_things={told}. Leave it out of '
                 'the metric.')
@@ -195,7 +196,7 @@ class SemanticIoUMetric(PerImageMetric):
             areas = semantic_areas(gt, pred, np.append(channels, IGNORE_LABEL),
                                    num_channels)
         except CodeError as error:
-            raise PanopticError(
+            raise InputError(
                 f'{image_name(sample)}: {error} Check num_things, num_stuff '
                 'and predict_things of model and metric.') from None
         return predict_things, areas.astype(np.int32)

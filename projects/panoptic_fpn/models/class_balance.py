@@ -12,8 +12,8 @@ import os.path as osp
 import torch
 from torch import Tensor
 
-from ..errors import PanopticError
-from ..files import read_bytes
+from mmengine_exact.errors import InputError
+from mmengine_exact.files import read_bytes
 
 #: What writes the file of frequencies.
 _WRITE = 'python tools/class_frequencies.py CONFIG --out {}'
@@ -36,32 +36,32 @@ def log_prior(file: str, power: float, num_channels: int,
         Tensor: Float32 (K, ).
 
     Raises:
-        PanopticError: The file is missing, is no such file or belongs to
+        InputError: The file is missing, is no such file or belongs to
             other classes; or ``power`` is negative.
     """
     if power < 0:
-        raise PanopticError(f'class_balance.power={power}: 0 or more.')
+        raise InputError(f'class_balance.power={power}: 0 or more.')
     content = _read(file)
     pixels = [entry['pixels'] for entry in content['classes']]
     if (len(pixels), content['predict_things']) != (num_channels,
                                                     predict_things):
-        raise PanopticError(
+        raise InputError(
             f'{file}: {len(pixels)} classes with predict_things='
             f'{content["predict_things"]}, but the semantic head has '
             f'{num_channels} channels with predict_things={predict_things}. '
             f'Count again: {_WRITE.format(file)}')
     counts = torch.tensor(pixels, dtype=torch.float64)
     if not counts.any():
-        raise PanopticError(f'{file}: no class has a pixel. Check the '
-                            'training set and count again: '
-                            f'{_WRITE.format(file)}')
+        raise InputError(f'{file}: no class has a pixel. Check the '
+                         'training set and count again: '
+                         f'{_WRITE.format(file)}')
     counts = counts.clamp(min=counts[counts > 0].min())
     return (power * (counts / counts.sum()).log()).float()
 
 
 def _read(file: str) -> dict:
     if not osp.isfile(file):
-        raise PanopticError(
+        raise InputError(
             f'{file}: no such file of class frequencies, which class_balance '
             f'divides by. Write it: {_WRITE.format(file)}')
     try:
@@ -69,7 +69,7 @@ def _read(file: str) -> dict:
         [entry['pixels'] + 0 for entry in content['classes']]
         content['predict_things']
     except (ValueError, KeyError, TypeError) as error:
-        raise PanopticError(
+        raise InputError(
             f'{file}: no class frequencies ({type(error).__name__}: {error}). '
             f'Write it again: {_WRITE.format(file)}') from None
     return content

@@ -12,7 +12,7 @@ from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from ..allocator import lazy_zeros
+from mmengine_exact.allocator import lazy_zeros
 
 
 @MODELS.register_module()

@@ -20,10 +20,11 @@ from mmdet.utils import ConfigType, OptConfigType
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor, nn
 
-from ..errors import PanopticError
+from mmengine_exact.errors import InputError
+
+from ..ops.precision import give_float32, take_contiguous, take_float32
+from ..ops.roi_align import SeparableRoIAlign
 from .panoptic_fusion_head import DEFAULTS
-from .precision import give_float32, take_contiguous, take_float32
-from .roi_align import SeparableRoIAlign
 
 #: Names of the branches, in the order of their FPN groups.
 BRANCHES = ('instance', 'semantic')
@@ -63,7 +64,7 @@ class TwoStagePanopticFPN(TwoStageDetector):
             branch's first. By default both see all. Table 3d.
 
     Raises:
-        PanopticError: An unknown or negative weight, both weights 0, or
+        InputError: An unknown or negative weight, both weights 0, or
             groups that are not the channels of FPN.
     """
 
@@ -87,10 +88,9 @@ class TwoStagePanopticFPN(TwoStageDetector):
         if weights['semantic'] == 0:
             semantic_head = None
         if roi_head is None and semantic_head is None:
-            raise PanopticError(
-                'The model has no branch: give model.roi_head or '
-                'model.semantic_head, and a weight above 0 in '
-                'model.loss_weights.')
+            raise InputError('The model has no branch: give model.roi_head or '
+                             'model.semantic_head, and a weight above 0 in '
+                             'model.loss_weights.')
         self.panoptic_only = bool((test_cfg or {}).get('panoptic_only'))
         if self.panoptic_only and roi_head is not None:
             test_cfg = _without_faint_detections(test_cfg)
@@ -145,13 +145,13 @@ class TwoStagePanopticFPN(TwoStageDetector):
     def _check_weights(loss_weights: Dict[str, float]) -> None:
         unknown = set(loss_weights) - set(BRANCHES)
         if unknown:
-            raise PanopticError(
+            raise InputError(
                 f'model.loss_weights has {sorted(unknown)}; known are '
                 "'instance' (lambda_i) and 'semantic' (lambda_s).")
         for name, weight in loss_weights.items():
             if weight < 0:
-                raise PanopticError(f'model.loss_weights.{name}={weight}: '
-                                    'a weight must be 0 or more.')
+                raise InputError(f'model.loss_weights.{name}={weight}: '
+                                 'a weight must be 0 or more.')
 
     def _guard_region_precision(self) -> None:
         if self.with_rpn:
@@ -357,12 +357,12 @@ def _check_groups(groups: Dict[str, int], neck: dict) -> None:
     """Both branches have channels, which together are all.
 
     Raises:
-        PanopticError: Names the groups and the channels of FPN.
+        InputError: Names the groups and the channels of FPN.
     """
     channels = neck.get('out_channels')
     if (set(groups) != set(BRANCHES) or min(groups.values()) < 1
             or sum(groups.values()) != channels):
-        raise PanopticError(
+        raise InputError(
             f'model.fpn_groups={dict(groups)}: instance and semantic must '
             f'have channels that add up to model.neck.out_channels={channels}'
             '.')
@@ -376,12 +376,12 @@ def _without_faint_detections(test_cfg: dict) -> dict:
     by rounding.
 
     Raises:
-        PanopticError: The NMS changes scores, so they would not be.
+        InputError: The NMS changes scores, so they would not be.
     """
     test_cfg = copy.deepcopy(test_cfg)
     kind = test_cfg['rcnn'].get('nms', {}).get('type', 'nms')
     if kind != 'nms':
-        raise PanopticError(
+        raise InputError(
             f'model.test_cfg.panoptic_only with test_cfg.rcnn.nms.type='
             f"{kind!r}: it changes scores. Set 'nms', or leave panoptic_only "
             'out.')

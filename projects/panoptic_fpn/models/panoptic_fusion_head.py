@@ -12,7 +12,8 @@ from mmengine.model import BaseModule
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from ..errors import PanopticError
+from mmengine_exact.errors import InputError
+
 from ..fusion import fuse, paste_instances
 from ..labels import channel_labels
 
@@ -37,7 +38,7 @@ class PanopticFusionHead(BaseModule):
             default. mmdet's zoo sets 0.5).
 
     Raises:
-        PanopticError: Another key in ``test_cfg``, or an IoU that is none.
+        InputError: Another key in ``test_cfg``, or an IoU that is none.
     """
 
     def __init__(self,
@@ -50,12 +51,12 @@ class PanopticFusionHead(BaseModule):
         self.thresholds = dict(DEFAULTS, **(test_cfg or {}))
         unknown = sorted(set(self.thresholds) - set(DEFAULTS))
         if unknown:
-            raise PanopticError(
+            raise InputError(
                 f'model.test_cfg.panoptic has {unknown}; known are '
                 f'{sorted(DEFAULTS)}. Correct the name.')
         iou = self.thresholds['nms_iou_thr']
         if iou is not None and not 0 <= iou <= 1:
-            raise PanopticError(
+            raise InputError(
                 f'model.test_cfg.panoptic.nms_iou_thr={iou!r}: must be '
                 'within 0 .. 1, or None.')
 
@@ -80,7 +81,7 @@ class PanopticFusionHead(BaseModule):
 
         Returns:
             tuple[Tensor, Tensor]: int32 map (h, w) and the indices of the
-            instances on it, as :func:`projects.panoptic_fpn.fusion.fuse`.
+            instances on it, as :func:`panoptic_fpn.fusion.fuse`.
         """
         score_thr, overlap_thr, stuff_area, nms_iou_thr = (
             self.thresholds[key] for key in DEFAULTS)

@@ -25,7 +25,8 @@ from mmengine.model import BaseTTAModel
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from ..errors import PanopticError
+from mmengine_exact.errors import InputError
+
 from .semantic_tta import add_scores, augmented_batches, flip_back
 
 
@@ -60,7 +61,7 @@ class PanopticTTAModel(BaseTTAModel):
         **kwargs: As mmengine's ``BaseTTAModel``.
 
     Raises:
-        PanopticError: Another model, an unknown key of ``tta_cfg``, or data
+        InputError: Another model, an unknown key of ``tta_cfg``, or data
             that were not augmented.
     """
 
@@ -71,11 +72,11 @@ class PanopticTTAModel(BaseTTAModel):
         super().__init__(module, **kwargs)
         unknown = sorted(set(tta_cfg or ()) - {'nms', 'max_per_img'})
         if unknown:
-            raise PanopticError(f'tta_model.tta_cfg has {unknown}; known are '
-                                "'nms' and 'max_per_img'. Correct the name.")
+            raise InputError(f'tta_model.tta_cfg has {unknown}; known are '
+                             "'nms' and 'max_per_img'. Correct the name.")
         self.tta_cfg = dict(tta_cfg or {})
         if not all(hasattr(part, 'add_predictions') for part in self._parts):
-            raise PanopticError(
+            raise InputError(
                 f'PanopticTTAModel: {type(self.module).__name__} has not the '
                 'two branches of a TwoStagePanopticFPN. Leave --tta out.')
 

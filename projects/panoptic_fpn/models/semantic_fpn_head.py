@@ -18,10 +18,10 @@ from mmseg.models.decode_heads import FPNHead
 from torch import Tensor, nn
 
 from ..labels import channel_labels, semantic_channels
+from ..ops.interpolation import Step, resize
+from ..ops.upsampling import winning_channels
 from .class_balance import log_prior
-from .interpolation import Step, resize
 from .semantic_loss import semantic_cross_entropy
-from .upsampling import winning_channels
 
 
 class SemanticBranch(FPNHead):
@@ -167,7 +167,7 @@ class SemanticFPNHead(SemanticBranch):
             power (float): 0 for no balance, 1 for equally frequent classes.
 
         Raises:
-            PanopticError: See ``class_balance.log_prior``.
+            InputError: See ``class_balance.log_prior``.
         """
         self.log_prior = log_prior(file, power, self.num_classes,
                                    self.predict_things)

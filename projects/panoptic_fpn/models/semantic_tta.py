@@ -16,7 +16,7 @@ from mmdet.structures import SampleList
 from mmengine.model import BaseTTAModel
 from torch import Tensor, nn
 
-from ..errors import PanopticError
+from mmengine_exact.errors import InputError
 
 #: Axes of maps (..., h, w) that a flip reverses.
 _FLIPPED = dict(horizontal=(-1, ), vertical=(-2, ), diagonal=(-2, -1))
@@ -38,7 +38,7 @@ class SemanticTTAModel(BaseTTAModel):
         **kwargs: As mmengine's ``BaseTTAModel``.
 
     Raises:
-        PanopticError: The model has a region branch or no semantic one, or
+        InputError: The model has a region branch or no semantic one, or
             the data were not augmented.
     """
 
@@ -54,12 +54,12 @@ class SemanticTTAModel(BaseTTAModel):
     def _check_branches(self) -> None:
         name = type(self.module).__name__
         if getattr(self.module, 'semantic_head', None) is None:
-            raise PanopticError(
+            raise InputError(
                 f'SemanticTTAModel: {name} has no semantic branch, and '
                 "augmentations are averaged of that alone. Set tta_model.type="
                 "'PanopticTTAModel', or leave --tta out.")
         if getattr(self.module, 'roi_head', None) is not None:
-            raise PanopticError(
+            raise InputError(
                 f'SemanticTTAModel: {name} has a region branch, whose '
                 'instances are not merged over augmentations. Set '
                 "tta_model.type='PanopticTTAModel', or "
@@ -122,10 +122,10 @@ def augmented_batches(data: dict, name: str) -> List[dict]:
         name (str): Of the model, for the error.
 
     Raises:
-        PanopticError: The data were not augmented.
+        InputError: The data were not augmented.
     """
     if not isinstance(data['inputs'][0], Sequence):
-        raise PanopticError(
+        raise InputError(
             f'{name}: its data were not augmented. Test with --tta, which '
             'sets the tta_pipeline of the config.')
     return [dict(zip(data, augmented)) for augmented in zip(*data.values())]

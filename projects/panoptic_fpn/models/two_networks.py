@@ -11,7 +11,8 @@ from mmdet.structures import SampleList
 from mmdet.utils import OptConfigType, OptMultiConfig
 from torch import Tensor, nn
 
-from ..errors import PanopticError
+from mmengine_exact.errors import InputError
+
 from .panoptic_fpn import BRANCHES
 
 
@@ -35,7 +36,7 @@ class TwoNetworkPanopticFPN(BaseDetector):
         **network: Further arguments of ``TwoStagePanopticFPN``.
 
     Raises:
-        PanopticError: A weight is 0, so a network would have no branch; or
+        InputError: A weight is 0, so a network would have no branch; or
             see ``TwoStagePanopticFPN``.
     """
 
@@ -50,7 +51,7 @@ class TwoNetworkPanopticFPN(BaseDetector):
         super().__init__(data_preprocessor, init_cfg)
         weights = dict(dict.fromkeys(BRANCHES, 1.0), **(loss_weights or {}))
         if 0 in weights.values():
-            raise PanopticError(
+            raise InputError(
                 f'TwoNetworkPanopticFPN with loss_weights={weights}: one of '
                 'two networks would do nothing. Use TwoStagePanopticFPN.')
         for name, idle in zip(self.networks, reversed(BRANCHES)):

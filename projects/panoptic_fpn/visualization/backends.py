@@ -15,7 +15,7 @@ from mmengine.registry import VISBACKENDS
 from mmengine.visualization import TensorboardVisBackend, WandbVisBackend
 from mmengine.visualization.vis_backend import force_init_env
 
-from ..errors import PanopticError
+from mmengine_exact.errors import InputError
 
 #: Backends by the name that ``visualizer.log_to`` takes.
 BACKENDS = dict(tensorboard='TensorboardBackend', wandb='WandbBackend')
@@ -34,10 +34,10 @@ def require_package(name: str, backend: str) -> None:
         backend (str): Who needs it, for the error.
 
     Raises:
-        PanopticError: Names the command that installs it.
+        InputError: Names the command that installs it.
     """
     if find_spec(name) is None:
-        raise PanopticError(
+        raise InputError(
             f'{backend}: the package {name} is missing. Run `pip install '
             f'{name}` (requirements/logging.txt has the tested version), or '
             'take the backend out of visualizer.log_to and '
@@ -51,12 +51,12 @@ def backend_configs(log_to: Union[str, Sequence[str]]) -> list:
         log_to (str | Sequence[str]): Of 'tensorboard' and 'wandb'.
 
     Raises:
-        PanopticError: There is no such backend.
+        InputError: There is no such backend.
     """
     names = [log_to] if isinstance(log_to, str) else list(log_to)
     unknown = [name for name in names if name not in BACKENDS]
     if unknown:
-        raise PanopticError(
+        raise InputError(
             f'visualizer.log_to={log_to!r}: {unknown[0]!r} is unknown. Name '
             f'some of {", ".join(BACKENDS)}; give others as visualizer.'
             'vis_backends.')
@@ -71,7 +71,7 @@ class TensorboardBackend(TensorboardVisBackend):
         save_dir (str): Folder of the files.
 
     Raises:
-        PanopticError: The package is missing.
+        InputError: The package is missing.
     """
 
     def __init__(self, save_dir: str) -> None:
@@ -91,7 +91,7 @@ class WandbBackend(WandbVisBackend):
             ``init_kwargs=dict(project='panoptic')``.
 
     Raises:
-        PanopticError: The package is missing.
+        InputError: The package is missing.
     """
 
     def __init__(self,

@@ -10,7 +10,8 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
-from ..errors import CorruptFileError
+from mmengine_exact.errors import CorruptFileError
+
 from .image_io import read_image
 
 

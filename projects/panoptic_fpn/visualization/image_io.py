@@ -10,9 +10,10 @@ from typing import Optional
 import cv2
 import numpy as np
 
-from ..decoding import decode_image, try_decode
-from ..errors import CorruptFileError
-from ..files import read_bytes, write_bytes
+from mmengine_exact.errors import CorruptFileError
+from mmengine_exact.files import read_bytes, write_bytes
+
+from ..ops.decoding import decode_image, try_decode
 
 
 def read_image(path: str, backend_args: Optional[dict] = None) -> np.ndarray:

@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 from mmdet.structures import DetDataSample
 
-from ..errors import CorruptFileError
+from mmengine_exact.errors import CorruptFileError
+
 from ..labels import INSTANCE_OFFSET, LabelSpace
 from .colors import match_numbers
 from .drawing import draw_panoptic

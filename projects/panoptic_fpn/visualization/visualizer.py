@@ -39,7 +39,7 @@ class PanopticVisualizer(DetLocalVisualizer):
             'tensorboard' and 'wandb'.
 
     Raises:
-        PanopticError: A backend of ``log_to`` is unknown, or its package is
+        InputError: A backend of ``log_to`` is unknown, or its package is
             missing.
     """
 

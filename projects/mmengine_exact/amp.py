@@ -1,0 +1,104 @@
+"""Mixed precision: float16 or bfloat16 on a GPU, bfloat16 on the CPU.
+
+MMEngine's ``AmpOptimWrapper`` asserts an accelerator. bfloat16 has the
+exponent of float32, so the CPU needs no loss scaling.
+"""
+from contextlib import contextmanager
+from typing import Any, ContextManager, Iterator, Optional, Union
+
+import torch
+import torch.nn as nn
+from mmengine.config import Config
+from mmengine.logging import print_log
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS
+
+from .distributed import on_cpu
+from .errors import RunError
+
+AMP_WRAPPER = 'ExactAmpOptimWrapper'
+
+
+class CpuAmpOptimWrapper(OptimWrapper):
+    """``OptimWrapper`` whose forward passes run under bfloat16 autocast.
+
+    Losses and parameters stay float32, as does the backward pass of what
+    was float32.
+    """
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Autocast, and no gradient exchange while accumulating."""
+        with super().optim_context(model), torch.autocast(
+                'cpu', dtype=torch.bfloat16):
+            yield
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Also of a run on a GPU, whose loss scale is dropped."""
+        state_dict = dict(state_dict)
+        state_dict.pop('loss_scaler', None)
+        super().load_state_dict(state_dict)
+
+
+@OPTIM_WRAPPERS.register_module(name=AMP_WRAPPER)
+def build_amp_optim_wrapper(loss_scale: Union[str, float, dict] = 'dynamic',
+                            dtype: Optional[str] = None,
+                            **kwargs: Any) -> OptimWrapper:
+    """The wrapper for the machine at hand.
+
+    Args:
+        loss_scale (str or float or dict): As for ``AmpOptimWrapper``;
+            without effect on the CPU.
+        dtype (str, optional): As for ``AmpOptimWrapper``; the CPU has
+            bfloat16 only.
+        **kwargs: As for ``OptimWrapper``.
+    """
+    if not on_cpu():
+        return AmpOptimWrapper(loss_scale=loss_scale, dtype=dtype, **kwargs)
+    if dtype not in (None, 'bfloat16', torch.bfloat16):
+        print_log(
+            f'Mixed precision on the CPU is bfloat16, not {dtype}.',
+            logger='current')
+    return CpuAmpOptimWrapper(**kwargs)
+
+
+def half_precision(device: torch.device) -> ContextManager:
+    """Autocast in which a model predicts: bfloat16 on a CPU, else float16.
+
+    Args:
+        device (torch.device): Of the model.
+    """
+    dtype = torch.bfloat16 if device.type == 'cpu' else torch.float16
+    return torch.autocast(device.type, dtype=dtype)
+
+
+def enable_test_amp(cfg: Config) -> None:
+    """What ``--amp`` means for a test: MMEngine's ``TestLoop(fp16=True)``,
+    which is bfloat16 on a CPU.
+
+    Raises:
+        RunError: The config has no test loop.
+    """
+    if cfg.get('test_cfg') is None:
+        raise RunError('--amp: the config has no test_cfg. Set test_cfg='
+                       "dict(type='TestLoop').")
+    cfg.test_cfg.fp16 = True
+
+
+def enable_amp(cfg: Config) -> None:
+    """What ``--amp`` means: mixed precision for ``cfg.optim_wrapper``.
+
+    Raises:
+        RunError: The optimizer wrapper is one of another kind.
+    """
+    wrapper = cfg.optim_wrapper
+    known = ('OptimWrapper', 'AmpOptimWrapper', AMP_WRAPPER,
+             f'mmdet.{AMP_WRAPPER}')
+    if wrapper.get('type', 'OptimWrapper') not in known:
+        raise RunError(
+            f'--amp cannot change optim_wrapper.type={wrapper["type"]!r}. '
+            f'Set it to one of {", ".join(known)}.')
+    # registered with mmdet; a config of mmseg has to say so
+    mmdet_scope = cfg.get('default_scope', 'mmdet') == 'mmdet'
+    wrapper['type'] = AMP_WRAPPER if mmdet_scope else f'mmdet.{AMP_WRAPPER}'
+    wrapper.setdefault('loss_scale', 'dynamic')

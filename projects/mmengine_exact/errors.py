@@ -1,0 +1,45 @@
+"""Errors of this project: one clear sentence each, no traceback needed.
+
+Tools print them as they are and exit with code 1.
+"""
+
+
+class InputError(ValueError):
+    """Input that cannot be used; names the file, the value and the fix."""
+
+
+class CorruptFileError(InputError):
+    """An image or PNG that is missing, cannot be decoded, or is not what its
+    annotation says. Training skips it only where the user asked for that."""
+
+
+class RunError(InputError):
+    """The run cannot start, continue, load or save as it was asked to."""
+
+
+class ConfigError(RunError):
+    """A config that cannot be read or built; what it was raised from has the
+    traceback."""
+
+
+class CheckpointError(RunError):
+    """A checkpoint that is missing, damaged, unsafe or of another model."""
+
+
+class NonFiniteLossError(RunError):
+    """A loss, or a weight about to be saved, is NaN or infinite."""
+
+
+class PreemptedError(RunError):
+    """The run was told to end, and has saved."""
+
+    #: sysexits.h's EX_TEMPFAIL: try again.
+    exit_code = 75
+
+
+class LaunchError(RunError):
+    """Processes cannot be started as the launcher asks."""
+
+
+class AutoScaleError(RunError):
+    """The configuration cannot be scaled to another batch size."""

@@ -1,0 +1,145 @@
+"""Reading through mmengine's backends (local, S3, Petrel, LMDB, ...), what
+annotations may name, and writing local files that are complete or not there.
+"""
+import json
+import os
+import os.path as osp
+import re
+from contextlib import suppress
+from secrets import token_hex
+from typing import Any, List, Optional, Tuple
+
+from mmengine.fileio import get, join_path
+
+from .errors import CorruptFileError, InputError
+
+_GZIP = b'\x1f\x8b'
+#: Drives and schemes: 'C:', 's3:', 'https:'.
+_SCHEME = re.compile(r'[A-Za-z][A-Za-z0-9+.-]*:')
+
+
+def read_bytes(path: str, what: str, backend_args: Optional[dict]) -> bytes:
+    """Content of a file.
+
+    Args:
+        path (str): A file, or anything mmengine's fileio reads.
+        what (str): What it is, for the error.
+        backend_args (dict, optional): Of mmengine's fileio.
+
+    Raises:
+        CorruptFileError: It does not exist or cannot be read.
+    """
+    try:
+        content = get(path, backend_args=backend_args)
+        if content is None:  # what LMDB answers to an unknown key
+            raise KeyError('no such key')
+        return content
+    except (OSError, KeyError, ValueError) as error:
+        raise CorruptFileError(
+            f'{path}: cannot read the {what} ({error}). Restore the file, or '
+            'correct data_root, data_prefix or file_name.') from None
+
+
+def parse_json(content: bytes, path: str) -> Any:
+    """What a JSON says.
+
+    Args:
+        content (bytes): Of the file; UTF-8, 16 or 32, with or without a byte
+            order mark.
+        path (str): Its name, for the error.
+
+    Raises:
+        InputError: It is none, is nested too deeply, or has an object with
+            the same key twice, of which other readers drop one.
+    """
+    if content[:2] == _GZIP:
+        raise InputError(f'{path}: not a JSON file (it is compressed by '
+                         'gzip). Unpack it.')
+    if not content.strip():
+        raise InputError(f'{path}: not a JSON file (it is empty). Copy or '
+                         'export it again.')
+    try:
+        return json.loads(content, object_pairs_hook=_object)
+    except RecursionError:
+        reason = 'it is nested too deeply'
+    except ValueError as error:
+        reason = str(error)
+    raise InputError(
+        f'{path}: not a JSON file ({reason}). Copy or export it again.')
+
+
+def _object(pairs: List[Tuple[str, Any]]) -> dict:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in found if keys.count(key) > 1)
+        raise ValueError(f'an object has the key {twice[:80]!r} twice')
+    return found
+
+
+def find_name_fault(name: Any) -> Optional[str]:
+    """Why a file name of an annotation may not be followed.
+
+    Args:
+        name (Any): What an annotation has as ``file_name``.
+
+    Returns:
+        str, optional: None for a name relative to its folder, with '/', that
+        does not lead out of it (symbolic links may).
+    """
+    if not isinstance(name, str):
+        return 'it is no string'
+    if not name:
+        return 'it is empty'
+    if '\0' in name:
+        return 'it holds a zero'
+    if '\\' in name:
+        return 'folders are separated by /'
+    if name.startswith('/') or _SCHEME.match(name):
+        return ('it must be relative; name its folder in data_prefix (of '
+                'tools, in the option for that folder)')
+    if '..' in name.split('/'):
+        return 'it must not lead out of its folder'
+    return None
+
+
+def join_inside(folder: str, name: Any, where: str) -> str:
+    """Path of a file that an annotation names.
+
+    Args:
+        folder (str): The user's own; '' for the current one.
+        name (Any): Of the annotation.
+        where (str): What has that name, for the error.
+
+    Raises:
+        InputError: See :func:`find_name_fault`.
+    """
+    fault = find_name_fault(name)
+    if fault is not None:
+        raise InputError(f'{where} has file_name={str(name)[:120]!r}: '
+                         f'{fault}. Correct it.')
+    return join_path(folder, name) if folder else name
+
+
+def write_bytes(path: str, content: bytes) -> None:
+    """Write a local file that is either complete or not there at all.
+
+    Raises:
+        OSError: The folder cannot be written to, or the disk is full; what
+            was there before is still there.
+    """
+    folder, name = osp.split(osp.abspath(path))
+    os.makedirs(folder, exist_ok=True)
+    partial = osp.join(folder, f'.{name}{token_hex(4)}')
+    # as open() does: the umask decides who may read it
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
+    try:
+        with os.fdopen(os.open(partial, flags, 0o666), 'wb') as file:
+            file.write(content)
+        os.replace(partial, path)
+    except BaseException as error:
+        with suppress(OSError):
+            os.unlink(partial)
+        if isinstance(error, OSError) and error.errno is not None:
+            error.filename = path  # not that of the partial one
+        raise

@@ -1,0 +1,136 @@
+"""Hooks of a run: plain checkpoints, bounded memory, stop on a broken loss."""
+import math
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+import torch
+from mmengine.dist import (all_gather_object, all_reduce, get_rank,
+                           is_distributed)
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+from .allocator import bound_kept_memory
+from .checkpoint_io import make_plain
+from .errors import NonFiniteLossError
+
+
+class PlainCheckpointHook(Hook):
+    """Gives checkpoints a content that weights-only loading accepts.
+
+    :class:`ExactRunner` adds it as the last hook to see a checkpoint.
+    """
+
+    priority = 'LOWEST'
+
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+        make_plain(checkpoint)
+
+
+class KeptMemoryHook(Hook):
+    """Bounds the memory that a run on a CPU keeps; see ``allocator``.
+
+    :class:`ExactRunner` adds it.
+    """
+
+    priority = 'LOWEST'
+
+    def _after_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
+        bound_kept_memory()
+
+
+@HOOKS.register_module()
+class NonFiniteLossHook(Hook):
+    """Stops all processes when a loss is NaN or infinite on any of them.
+
+    It looks right after the optimizer step and before any hook that saves,
+    so nothing after the last good checkpoint is written. Looking before the
+    step would make the host wait for the forward pass alone and leave the
+    GPU idle until the backward pass is queued; here the wait coincides with
+    that of ``RuntimeInfoHook``, which reads every loss each iteration. What
+    it costs is one flag per iteration, summed over the processes.
+
+    A finite loss with a broken gradient is caught where it would do harm:
+    :meth:`ExactRunner.save_checkpoint` refuses weights that are not
+    finite.
+    """
+
+    priority = 'HIGH'
+
+    def after_train_iter(self,
+                         runner: Any,
+                         batch_idx: int,
+                         data_batch: Any = None,
+                         outputs: Optional[Dict[str, Any]] = None) -> None:
+        """Look at every output whose name contains 'loss'.
+
+        Raises:
+            NonFiniteLossError: On all ranks alike, with the iteration, the
+                losses and the images of each rank that has a broken one.
+        """
+        losses = {
+            name: value
+            for name, value in (outputs or {}).items() if 'loss' in name
+        }
+        if not _any_rank(_broken_flag(losses)):
+            return
+        found = _describe(losses, data_batch)
+        if is_distributed():
+            gathered = all_gather_object((get_rank(), found))
+            found = '; '.join(f'rank {rank}: {text}' for rank, text in gathered
+                              if text)
+        raise NonFiniteLossError(
+            f'Iteration {runner.iter + 1}: {found}. Training stopped; the '
+            f'last checkpoint in {runner.work_dir} is from before. Look at '
+            'these images; or start a run with a lower '
+            'optim_wrapper.optimizer.lr or a longer warm-up, from a good '
+            'checkpoint with load_from (--resume keeps the old rate).')
+
+
+def _broken_flag(losses: Mapping[str, Any]) -> torch.Tensor:
+    """1 where any loss is not finite, as a tensor (no wait for the GPU)."""
+    tensors = [v for v in losses.values() if isinstance(v, torch.Tensor)]
+    numbers = [v for k, v in losses.items() if not isinstance(v, torch.Tensor)]
+    flag = torch.tensor(
+        int(any(not math.isfinite(v) for v in numbers)), dtype=torch.int32)
+    if not tensors:
+        return flag
+    device = tensors[0].device
+    values = torch.stack(
+        [v.detach().float().mean().to(device) for v in tensors])
+    broken = (~torch.isfinite(values)).any().to(torch.int32)
+    return broken + flag.to(device)
+
+
+def _any_rank(flag: torch.Tensor) -> bool:
+    if is_distributed():
+        all_reduce(flag, op='max')
+    return bool(flag.item())
+
+
+def _describe(losses: Mapping[str, Any], data_batch: Any) -> str:
+    """Broken losses and the batch's images; empty if all are finite."""
+    values = {
+        name: float(torch.as_tensor(v).detach().float().mean())
+        for name, v in losses.items()
+    }
+    broken = [
+        f'{name} = {v}' for name, v in values.items() if not math.isfinite(v)
+    ]
+    if not broken:
+        return ''
+    return (f'{", ".join(broken)} with the images '
+            f'{", ".join(image_names(data_batch)) or "(unknown)"}')
+
+
+def image_names(data_batch: Any) -> List[str]:
+    """Path and id of each image of a batch, as far as it tells them."""
+    samples: Sequence = ()
+    if isinstance(data_batch, Mapping):
+        samples = data_batch.get('data_samples') or ()
+    names = []
+    for sample in samples:
+        meta = getattr(sample, 'metainfo', sample)
+        if not isinstance(meta, Mapping):
+            continue
+        path, image_id = meta.get('img_path'), meta.get('img_id')
+        names.append(f'{path} (id {image_id})' if path else f'id {image_id}')
+    return names

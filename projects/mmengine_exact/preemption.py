@@ -1,0 +1,148 @@
+"""A run that is told to go saves first, and says so by its exit code.
+
+Slurm sends SIGTERM (or what ``--signal`` names) to all processes of a job
+some seconds before it takes the machine away, and so do Kubernetes and
+``kill``.
+"""
+import os
+import signal
+import threading
+from functools import partial
+from typing import Any, Callable, Optional, Sequence
+
+import torch
+from mmengine.dist import all_reduce, is_distributed
+from mmengine.hooks import EMAHook, Hook
+from mmengine.registry import HOOKS
+
+from .checkpoint_hook import SafeCheckpointHook
+from .errors import PreemptedError, RunError
+
+
+@HOOKS.register_module()
+class PreemptionHook(Hook):
+    """Saves a checkpoint and ends the run when a signal asks for it.
+
+    All processes stop after the same iteration, whichever got the signal, so
+    ``--resume`` continues as if nothing had been. In a validation each one
+    stops on its own (all get the signal), and the validation is repeated.
+    Workers of the loaders, which get it as well, obey their parent alone,
+    because their last batches are still needed. A second signal ends the
+    process at once.
+
+    Args:
+        signals (Sequence[str]): Names of the signals. Slurm's
+            ``--signal=USR1@120`` needs 'SIGUSR1'.
+
+    Without a ``SafeCheckpointHook`` that saves by iterations nothing changes,
+    after a warning.
+
+    Raises:
+        RunError: There is no such signal.
+    """
+
+    # after the hook that saves by interval, so that nothing is saved twice
+    priority = 'LOWEST'
+
+    def __init__(self, signals: Sequence[str] = ('SIGTERM', )) -> None:
+        unknown = [name for name in signals if not hasattr(signal, name)]
+        if unknown:
+            raise RunError(f'PreemptionHook: no signals {unknown} here. '
+                           "Give names such as 'SIGTERM' and 'SIGUSR1'.")
+        self.signals = [getattr(signal, name) for name in signals]
+        self.received: Optional[str] = None
+        self._before: dict = {}
+
+    def before_train(self, runner: Any) -> None:
+        if _checkpoint_hook(runner) is None:
+            runner.logger.warning(
+                'PreemptionHook: a signal will end this run at once, because '
+                'no SafeCheckpointHook with by_epoch=False saves.')
+            return
+        loops = runner.train_loop, runner.val_loop
+        for loader in (loop.dataloader for loop in loops if loop is not None):
+            loader.worker_init_fn = partial(_outlive, self.signals,
+                                            loader.worker_init_fn)
+        if threading.current_thread() is not threading.main_thread():
+            return  # of a notebook, perhaps; Python cannot handle it there
+        for number in self.signals:
+            self._before[number] = signal.signal(number, self._receive)
+
+    def _receive(self, number: int, frame: Any) -> None:
+        self.received = signal.Signals(number).name
+        self._hand_back()
+
+    def after_train_iter(self,
+                         runner: Any,
+                         batch_idx: int,
+                         data_batch: Any = None,
+                         outputs: Optional[dict] = None) -> None:
+        """Raises:
+            PreemptedError: On all processes, after the checkpoint.
+        """
+        if _checkpoint_hook(runner) is None:
+            return
+        iteration = runner.iter + 1
+        steps = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+        if iteration % steps and iteration < runner.max_iters:
+            return  # gradients that were collected would be lost
+        flag = torch.tensor(int(self.received is not None))
+        if is_distributed():
+            all_reduce(flag, op='max')
+        if flag.item() and iteration < runner.max_iters:
+            self._stop(runner, iteration)
+
+    def after_val_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
+        """Raises:
+            PreemptedError: On this process; the first one has saved.
+        """
+        loop = runner.train_loop
+        if self.received and hasattr(loop, 'repeat_validation'):
+            loop.repeat_validation()
+            for hook in runner.hooks:
+                if isinstance(hook, EMAHook):  # the averages are in the model
+                    hook.after_val_epoch(runner)
+            self._stop(runner, runner.iter)
+
+    def _stop(self, runner: Any, iteration: int) -> None:
+        hook = _checkpoint_hook(runner)
+        assert hook is not None  # before_train has looked
+        hook.save_now(runner, iteration)
+        raise PreemptedError(
+            f'Stopped by {self.received or "a signal to another process"} '
+            f'after iteration {iteration} of {runner.max_iters}; '
+            f'{hook.last_ckpt} is complete. Continue with --resume.')
+
+    def after_train(self, runner: Any) -> None:
+        self._hand_back()
+
+    def _hand_back(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+
+def _checkpoint_hook(runner: Any) -> Optional[SafeCheckpointHook]:
+    return next(
+        (hook for hook in runner.hooks
+         if isinstance(hook, SafeCheckpointHook) and not hook.by_epoch), None)
+
+
+def _outlive(signals: Sequence[int], then: Optional[Callable],
+             worker_id: int) -> None:
+    """First thing that a worker of a loader does: obey its parent alone.
+
+    torch and Python end a worker by SIGTERM, and wait until it has ended.
+    """
+    if hasattr(signal, 'sigwaitinfo'):
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        threading.Thread(
+            target=_obey, args=(signals, os.getppid()), daemon=True).start()
+    if then is not None:
+        then(worker_id)
+
+
+def _obey(signals: Sequence[int], parent: int) -> None:
+    while signal.sigwaitinfo(signals).si_pid != parent:
+        pass
+    os._exit(0)

@@ -1,0 +1,292 @@
+"""What a number was made with: config, code, versions, data, weights, seed.
+
+``record`` in ``metrics.json``, ``record.json`` beside it and beside whatever
+else an evaluation writes, and ``meta['record']`` of a checkpoint (without the
+config, which MMEngine keeps there).
+"""
+import hashlib
+import importlib.metadata
+import json
+import os
+import os.path as osp
+import platform
+import subprocess
+import sys
+import time
+from functools import lru_cache
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Union
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import master_only
+from mmengine.fileio import get
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+from .files import write_bytes
+
+_REPOSITORY = osp.dirname(osp.abspath(__file__))
+#: Distributions by import name; the maintained forks have others.
+_PACKAGES = dict(
+    mmengine=('mmengine', 'onedl-mmengine'),
+    mmcv=('mmcv', 'onedl-mmcv'),
+    mmdet=('mmdet', 'onedl-mmdetection'),
+    mmseg=('mmsegmentation', 'onedl-mmsegmentation'),
+    numpy=('numpy', ),
+    opencv=('opencv-python', 'opencv-python-headless'),
+    pycocotools=('pycocotools', ),
+    hotcoco=('hotcoco', ))
+
+#: Name of the file.
+RECORD = 'record.json'
+
+#: Keys of a config that say where a run is, not what it is.
+_PLACES = ('work_dir', 'load_from', 'resume', 'launcher', 'experiment_name')
+
+
+@lru_cache(maxsize=None)
+def revision() -> Optional[str]:
+    """Of this project's git; '-dirty' with changes that are not committed.
+
+    Returns:
+        str or None: None where it is not in git.
+    """
+    try:
+        git = subprocess.run(['git', 'describe', '--always', '--dirty'],
+                             cwd=_REPOSITORY,
+                             capture_output=True,
+                             text=True,
+                             timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return git.stdout.strip() or None if git.returncode == 0 else None
+
+
+@lru_cache(maxsize=None)
+def versions() -> Dict[str, Optional[str]]:
+    """Of Python, torch and what the scores come from; None: not here."""
+    found = dict(
+        python=platform.python_version(),
+        torch=torch.__version__,
+        cuda=torch.version.cuda)
+    for name, distributions in _PACKAGES.items():
+        found[name] = next(filter(None, map(_version, distributions)), None)
+    return found
+
+
+def _version(distribution: str) -> Optional[str]:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def fingerprint(path: str,
+                backend_args: Optional[dict] = None) -> Optional[str]:
+    """SHA-256 of a file's content, 64 hexadecimal digits.
+
+    Args:
+        path (str): A file, or anything mmengine's fileio reads.
+        backend_args (dict, optional): Of mmengine's fileio.
+
+    Returns:
+        str or None: None where it cannot be read.
+    """
+    try:
+        stat = os.stat(path)
+        return _local_fingerprint(path, stat.st_mtime_ns, stat.st_size)
+    except OSError:
+        pass
+    try:
+        return hashlib.sha256(get(path, backend_args)).hexdigest()
+    except Exception:  # whatever a backend raises: the score counts more
+        return None
+
+
+@lru_cache(maxsize=64)
+def _local_fingerprint(path: str, changed: int, size: int) -> str:
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        for block in iter(lambda: file.read(1 << 20), b''):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def leaf_datasets(dataset: Any) -> Iterator[Any]:
+    """The data sets inside wrappers such as ``ConcatDataset``."""
+    children = getattr(dataset, 'datasets', None)
+    if children is None:
+        child = getattr(dataset, 'dataset', None)
+        children = [] if child is None else [child]
+    if not children:
+        yield dataset
+    for child in children:
+        yield from leaf_datasets(child)
+
+
+def data_record(dataset: Any) -> List[dict]:
+    """What each data set (inside wrappers) reads.
+
+    Returns:
+        list[dict]: type, number of images, annotation file and its SHA-256;
+        without an annotation file the SHA-256 of the names of all files.
+    """
+    found = []
+    for leaf in leaf_datasets(dataset):
+        path = getattr(leaf, 'ann_file', None) or None
+        one = dict(type=type(leaf).__name__, images=len(leaf), ann_file=path)
+        if path:
+            one['sha256'] = fingerprint(path,
+                                        getattr(leaf, 'backend_args', None))
+        else:
+            one['names_sha256'] = _names_fingerprint(leaf)
+        found.append(one)
+    return found
+
+
+def _names_fingerprint(dataset: Any) -> Optional[str]:
+    """Of the images and label maps of a data set without annotation file."""
+    if not hasattr(dataset, 'get_data_info'):
+        return None
+    digest = hashlib.sha256()
+    for index in range(len(dataset)):
+        info = dataset.get_data_info(index)
+        names = [str(info.get(key)) for key in ('img_path', 'seg_map_path')]
+        digest.update('\0'.join(names).encode() + b'\n')
+    return digest.hexdigest()
+
+
+def weights_record(files: Union[str, Sequence[str], None]) -> List[dict]:
+    """File and SHA-256 of each checkpoint of ``load_from``."""
+    if not files:
+        return []
+    files = [files] if isinstance(files, str) else files
+    return [dict(file=file, sha256=fingerprint(file)) for file in files]
+
+
+def run_record(runner: Any, dataset: Any = None) -> dict:
+    """Record of a run.
+
+    Args:
+        runner (ExactRunner): The runner.
+        dataset (Dataset, optional): What is evaluated, or trained on.
+
+    Returns:
+        dict: Plain values.
+    """
+    return dict(
+        date=time.strftime('%Y-%m-%d %H:%M:%S %z'),
+        command=sys.argv,
+        config=runner.cfg.filename,
+        revision=revision(),
+        versions=versions(),
+        seed=getattr(runner, 'base_seed', runner.seed),
+        processes=runner.world_size,
+        weights=weights_record(runner.cfg.get('load_from')),
+        data=[] if dataset is None else data_record(dataset))
+
+
+def score_record(runner: Any, dataset: Any) -> dict:
+    """What scores depend on: the same for two runs that must agree.
+
+    Args:
+        runner (ExactRunner): The runner.
+        dataset (Dataset): What is evaluated.
+
+    Returns:
+        dict: :func:`run_record` without date and command, and the text of the
+        config without its places (``work_dir`` and the like).
+    """
+    record = run_record(runner, dataset)
+    del record['date'], record['command']
+    # a line a key: to lay the text out takes a second
+    lines = [
+        f'{key} = {value!r}' for key, value in runner.cfg.to_dict().items()
+        if key not in _PLACES
+    ]
+    return dict(record, config_text='\n'.join(lines))
+
+
+def model_record(cfg: Config, weights: Union[str, Sequence[str],
+                                             None]) -> dict:
+    """What predictions without a runner were made with.
+
+    Args:
+        cfg (Config): Of the model.
+        weights (str | Sequence[str], optional): Its checkpoints.
+
+    Returns:
+        dict: Plain values.
+    """
+    return dict(
+        config=cfg.filename,
+        weights=weights_record(weights),
+        revision=revision(),
+        versions=versions())
+
+
+def read_record(folder: str) -> Optional[dict]:
+    """The record in a folder of results; None: there is none to read."""
+    try:
+        with open(osp.join(folder, RECORD), encoding='utf-8') as file:
+            return json.load(file)
+    except (OSError, ValueError):
+        return None
+
+
+def record_paths(evaluator: Any) -> List[str]:
+    """Where a record belongs beside the files that metrics write.
+
+    Args:
+        evaluator (Evaluator): ``PREFIX.record.json`` for an
+            ``outfile_prefix``, ``FILE.record.json`` for a ``FILE.pkl`` of
+            predictions, ``FOLDER/record.json`` for a folder.
+    """
+    found = []
+    for metric in getattr(evaluator, 'metrics', ()):
+        prefix = getattr(metric, 'outfile_prefix', None)
+        dump = getattr(metric, 'out_file_path', None)
+        folder = getattr(metric, 'folder', None)
+        if prefix is not None:
+            found.append(f'{prefix}.record.json')
+        if dump is not None:
+            found.append(f'{osp.splitext(dump)[0]}.record.json')
+        if isinstance(folder, (str, os.PathLike)):
+            found.append(osp.join(folder, RECORD))
+    return list(dict.fromkeys(found))
+
+
+@HOOKS.register_module()
+class RunRecordHook(Hook):
+    """Writes ``work_dir/record.json`` at each evaluation, and the same beside
+    other files of results (see :func:`record_paths`).
+
+    :func:`run_record` of the evaluated data, the iteration and the whole text
+    of the config.
+    """
+
+    #: Laid out once, which takes a second.
+    _config_text: Optional[str] = None
+
+    def after_val_epoch(self,
+                        runner: Any,
+                        metrics: Optional[dict] = None) -> None:
+        self._write(runner, runner.val_loop)
+
+    def after_test_epoch(self,
+                         runner: Any,
+                         metrics: Optional[dict] = None) -> None:
+        self._write(runner, runner.test_loop)
+
+    @master_only
+    def _write(self, runner: Any, loop: Any) -> None:
+        if self._config_text is None:
+            self._config_text = runner.cfg.pretty_text
+        record = dict(
+            run_record(runner, loop.dataloader.dataset),
+            iteration=runner.iter,
+            config_text=self._config_text)
+        text = json.dumps(record, indent=1, default=str) + '\n'
+        own = osp.join(runner.work_dir, RECORD)
+        for path in dict.fromkeys([own, *record_paths(loop.evaluator)]):
+            write_bytes(path, text.encode())

@@ -1,0 +1,1 @@
+"""Tools around the core, one module or folder each."""

@@ -1,0 +1,160 @@
+"""Panoptic ground truth after a dataset's pipeline, drawn.
+
+``inputs`` of a packed sample is (3, h, w), BGR, uint8 or float; a training
+map has its size, a test map the size of the original image.
+"""
+import copy
+import os.path as osp
+import random
+from typing import Any, Dict, List, Optional, Union
+
+import cv2
+import numpy as np
+from mmdet.registry import DATASETS
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from torch import Tensor
+
+from mmengine_exact.config_file import read_config
+from mmengine_exact.errors import InputError
+from mmengine_exact.randomness import derive_seed, seeded
+from panoptic_fpn.labels import LabelSpace
+from panoptic_fpn.training.test_options import require_panoptic
+from panoptic_fpn.visualization.drawing import (display_scale, draw_instances,
+                                                draw_panoptic, draw_semantic)
+from panoptic_fpn.visualization.figure import side_by_side
+from panoptic_fpn.visualization.image_io import write_image
+from panoptic_fpn.visualization.samples import panoptic_map, to_array
+
+#: Panels of smaller samples are enlarged, so that names can be read.
+PANEL_SIZE = 640
+
+
+def browse_dataset(config: Union[str, Config],
+                   split: str = 'train',
+                   num: int = 8,
+                   out_dir: str = 'work_dirs/browse',
+                   seed: int = 0,
+                   cfg_options: Optional[dict] = None) -> List[str]:
+    """Draw samples of a dataset as the model gets them.
+
+    Args:
+        config (str | Config): A config with dataloaders.
+        split (str): 'train', 'val' or 'test'.
+        num (int): How many samples, drawn at random; fewer in a smaller set.
+        out_dir (str): Folder of the pictures.
+        seed (int): Which samples, and how they are augmented.
+        cfg_options (dict, optional): Keys of the config to override.
+
+    Returns:
+        list[str]: The pictures.
+
+    Raises:
+        InputError: The config has no such dataloader, or the data cannot
+            be used.
+    """
+    config = (
+        config.copy() if isinstance(config, Config) else read_config(
+            str(config)))
+    if cfg_options:
+        config.merge_from_dict(cfg_options)
+    loader = config.get(f'{split}_dataloader')
+    if loader is None:
+        raise InputError(f'{config.filename}: no {split}_dataloader. '
+                         'Choose another split or add it.')
+    require_panoptic(config, 'browsing')
+    init_default_scope(config.get('default_scope', 'mmdet'))
+    dataset_config = copy.deepcopy(loader.dataset)
+    _keep_panoptic_map(dataset_config)
+    dataset = DATASETS.build(dataset_config)
+    space = LabelSpace.from_metainfo(dataset.metainfo)
+    chosen = random.Random(seed).sample(
+        range(len(dataset)), min(num, len(dataset)))
+    written = []
+    for number, index in enumerate(chosen):
+        with seeded(derive_seed('browse', seed, number)):
+            packed = dataset[index]
+        sample = packed['data_samples']
+        stem = osp.splitext(osp.basename(sample.img_path))[0]
+        path = osp.join(out_dir, f'{split}_{number:03d}_{stem}.png')
+        write_image(path, draw_sample(packed['inputs'], sample, space))
+        written.append(path)
+    return written
+
+
+def _keep_panoptic_map(config: Any) -> None:
+    """Let the pipelines of a dataset keep the map, which training drops."""
+    if isinstance(config, dict):
+        if config.get('type') == 'DerivePanopticTargets':
+            config['panoptic'] = True
+        config = list(config.values())
+    if isinstance(config, (list, tuple)):
+        for entry in config:
+            _keep_panoptic_map(entry)
+
+
+def draw_sample(inputs: Tensor, sample: DetDataSample,
+                space: LabelSpace) -> np.ndarray:
+    """The image of a packed sample and everything it is annotated with.
+
+    Args:
+        inputs (Tensor): BGR of shape (3, h, w).
+        sample (:obj:`DetDataSample`): With any of ``gt_panoptic_seg``,
+            ``gt_instances``, ``ignored_instances`` and ``gt_sem_seg``.
+        space (LabelSpace): The classes.
+
+    Returns:
+        np.ndarray: RGB uint8; panels beside one another.
+    """
+    image = to_array(inputs)[::-1].transpose(1, 2, 0)
+    image = np.ascontiguousarray(image.clip(0, 255).astype(np.uint8))
+    scale = display_scale(image.shape[:2], PANEL_SIZE)
+    boxed = _draw_objects(image, sample, space, scale)
+    panels: Dict[str, np.ndarray] = {}
+    if boxed is None:
+        panels['Image'] = cv2.resize(image, None, fx=scale, fy=scale)
+    else:
+        panels['Image and boxes'] = boxed
+    if 'gt_sem_seg' in sample:
+        panels['Semantic'] = draw_semantic(
+            image,
+            to_array(sample.gt_sem_seg.sem_seg)[0],
+            space.names,
+            space.palette,
+            scale=scale)
+    panoptic = panoptic_map(sample, 'gt_panoptic_seg')
+    if panoptic is not None:
+        if panoptic.shape != image.shape[:2]:
+            image = cv2.resize(image, panoptic.shape[::-1])
+        crowds = sample.metainfo.get('crowd_codes', ())
+        panels['Panoptic'] = draw_panoptic(
+            image,
+            panoptic,
+            space.names,
+            space.palette,
+            space.num_things, {int(code): '(crowd)'
+                               for code in crowds},
+            scale=display_scale(image.shape[:2], PANEL_SIZE))
+    return side_by_side(list(panels.values()), list(panels))
+
+
+def _draw_objects(image: np.ndarray, sample: DetDataSample, space: LabelSpace,
+                  scale: int) -> Optional[np.ndarray]:
+    """Boxes, masks and names of the instances; crowd is said to be so."""
+    if 'gt_instances' not in sample or 'bboxes' not in sample.gt_instances:
+        return None
+    names = list(space.names) + [f'{name} (crowd)' for name in space.names]
+    palette = list(space.palette) * 2
+    groups = [(sample.gt_instances, 0)]
+    if 'bboxes' in sample.get('ignored_instances', ()):
+        groups.append((sample.ignored_instances, space.num_classes))
+    bboxes = np.concatenate(
+        [to_array(group.bboxes).reshape(-1, 4) for group, _ in groups])
+    labels = np.concatenate(
+        [to_array(group.labels) + shift for group, shift in groups])
+    masks = None
+    if all('masks' in group for group, _ in groups):
+        masks = np.concatenate([group.masks.masks for group, _ in groups])
+    return draw_instances(
+        image, bboxes, labels, names, palette, masks, scale=scale)

@@ -1,0 +1,175 @@
+"""What of a JSON can be computed anew from its PNGs.
+
+Areas, boxes, ``iscrowd`` (0 where missing), height and width where image and
+PNG agree; segments without a pixel are removed; ids that the PNG alone has
+become segments where their category is known by a rule that all listed
+segments follow.
+"""
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
+
+from panoptic_fpn.labels import MAX_SEGMENT_ID
+
+from .categories import is_whole
+from .image_files import ImageJob, ImageResult, Measured, is_other_image
+from .structure import Pair, Structure
+
+#: Segments that have to follow a rule before it is believed.
+MIN_SUPPORT = 3
+#: Kinds of findings that change an entry.
+_OF_IMAGE = {'image_size'}
+_OF_SEGMENTS = {'ids_only_in_png', 'ids_only_in_json', 'area', 'bbox'}
+
+#: From a segment id to its category id and iscrowd, or None.
+Rule = Callable[[int], Optional[Tuple[int, int]]]
+
+
+class Repair(NamedTuple):
+    """A JSON with what could be mended.
+
+    ``counts`` of areas, boxes, added, removed, iscrowd, sizes; ``left``:
+    (place in the JSON, ids) of pixels whose category nobody can know.
+    """
+
+    content: dict
+    counts: Dict[str, int]
+    left: List[Tuple[str, List[int]]]
+
+
+class Repairer:
+    """Collects what files say, image by image, and writes it into a JSON.
+
+    Args:
+        content (dict): Of the JSON; it is not changed.
+        structure (Structure): What can be used of it.
+    """
+
+    def __init__(self, content: dict, structure: Structure) -> None:
+        self._content = content
+        self._rule = find_rule(structure)
+        # entries by the id() of those they replace
+        self._new: Dict[int, dict] = {}
+        self._counts = dict.fromkeys(
+            ('areas', 'boxes', 'added', 'removed', 'iscrowd', 'sizes'), 0)
+        self._left: List[Tuple[str, List[int]]] = []
+
+    def add(self, pair: Pair, job: ImageJob, result: ImageResult) -> None:
+        """Note what an image's files say of its entries."""
+        kinds = {finding.kind for finding in result.findings}
+        if result.measured is None:
+            return
+        if kinds & _OF_IMAGE:
+            assert result.size is not None  # it is another one
+            height, width = result.size
+            self._new[id(pair.image)] = dict(
+                pair.image, height=height, width=width)
+            self._counts['sizes'] += 1
+        assert pair.annotation is not None  # it names what was measured
+        listed = {segment['id'] for segment in pair.segments}
+        if is_other_image(listed, result.measured) or len(
+                pair.segments) != len(pair.annotation['segments_info']):
+            return  # to be mended by hand: whatever is done may be wrong
+        crowdless = any('iscrowd' not in s for s in pair.segments)
+        if kinds & _OF_SEGMENTS or crowdless:
+            segments = self._segments(pair, job, result.measured)
+            self._new[id(pair.annotation)] = dict(
+                pair.annotation, segments_info=segments)
+
+    def result(self) -> Repair:
+        """The mended JSON."""
+        content = dict(self._content)
+        for key in ('images', 'annotations'):
+            if isinstance(content.get(key), list):
+                content[key] = [
+                    self._new.get(id(entry), entry) for entry in content[key]
+                ]
+        return Repair(content, self._counts, self._left)
+
+    def _segments(self, pair: Pair, job: ImageJob,
+                  measured: Dict[int, Measured]) -> List[dict]:
+        segments, counts = [], self._counts
+        for segment in pair.segments:
+            if segment['id'] not in measured:
+                counts['removed'] += 1
+                continue
+            area, box = measured[segment['id']]
+            counts['areas'] += segment.get('area') != area
+            counts['boxes'] += segment.get('bbox') != box
+            counts['iscrowd'] += 'iscrowd' not in segment
+            segments.append(
+                dict(dict(iscrowd=0), **dict(segment, area=area, bbox=box)))
+        listed = {segment['id'] for segment in pair.segments}
+        unknown = []
+        for id_ in sorted(set(measured) - listed):
+            meant = self._rule(id_) if job.other_ids is None else None
+            if meant is None:
+                unknown.append(id_)
+                continue
+            counts['added'] += 1
+            area, box = measured[id_]
+            segments.append(
+                dict(
+                    id=id_,
+                    category_id=meant[0],
+                    iscrowd=meant[1],
+                    area=area,
+                    bbox=box))
+        if unknown:
+            self._left.append((job.where, unknown))
+        return segments
+
+
+def find_rule(structure: Structure) -> Rule:
+    """How segment ids tell categories in this data set, if they do.
+
+    Tried are: ``category id * 1000 + number`` (the bare category id of a
+    thing being crowd), and the colour of the category. A rule is believed
+    where at least :data:`MIN_SUPPORT` listed segments follow it and none
+    contradicts it.
+    """
+    for rule in (_thousands(structure), _colors(structure)):
+        support = 0
+        for pair in structure.pairs:
+            for segment in pair.segments:
+                meant = rule(segment['id'])
+                if meant is None:
+                    continue
+                if meant[0] != segment.get('category_id'):
+                    support = -1
+                    break
+                support += 1
+            if support < 0:
+                break
+        if support >= MIN_SUPPORT:
+            return rule
+    return lambda id_: None
+
+
+def _thousands(structure: Structure) -> Rule:
+    categories = structure.categories
+
+    def rule(id_: int) -> Optional[Tuple[int, int]]:
+        bare = id_ < 1000
+        category = id_ if bare else id_ // 1000
+        if category not in categories:
+            return None
+        return category, int(bare and categories[category].get('isthing') == 1)
+
+    return rule
+
+
+def _colors(structure: Structure) -> Rule:
+    by_id, taken_twice = {}, set()
+    for id_, category in structure.categories.items():
+        color = category.get('color')
+        if isinstance(color, (list, tuple)) and len(color) == 3 and all(
+                is_whole(part) and 0 <= part <= 255 for part in color):
+            value = color[0] + 256 * color[1] + 65536 * color[2]
+            if value in by_id:
+                taken_twice.add(value)
+            by_id[value] = id_
+    known = {
+        value: (id_, 0)
+        for value, id_ in by_id.items()
+        if value not in taken_twice and 0 < value <= MAX_SEGMENT_ID
+    }
+    return known.get

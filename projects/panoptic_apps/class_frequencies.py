@@ -1,0 +1,137 @@
+"""How often each class of the semantic head occurs in the training set.
+
+Counted are the pixels of the annotation maps as they lie on the disk, without
+crops or resizing; void is left out.
+"""
+from functools import partial
+from typing import Any, Dict, Iterator, List, Optional, Sequence
+
+import numpy as np
+from mmdet.registry import DATASETS
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.utils import ProgressBar
+
+from mmengine_exact.errors import InputError
+from mmengine_exact.workers import default_workers, run_jobs
+from panoptic_fpn.data import DerivePanopticTargets, LoadPanopticMap
+from panoptic_fpn.labels import IGNORE_LABEL, LabelSpace, semantic_channels
+from panoptic_fpn.training.label_check import (check_same_categories,
+                                               label_spaces, leaf_datasets)
+from panoptic_fpn.training.test_options import require_panoptic
+
+#: Images of one job: few enough for a bar that moves.
+_CHUNK = 16
+
+
+def class_frequencies(config: Config,
+                      num_workers: Optional[int] = None) -> Dict[str, Any]:
+    """Count the labelled pixels of each channel of the semantic head.
+
+    Args:
+        config (Config): With ``train_dataloader`` and
+            ``model.semantic_head``.
+        num_workers (int, optional): Processes; by default one for each core,
+            at most 8.
+
+    Returns:
+        dict: ``config``, ``images`` (how many), ``predict_things`` and
+        ``classes``: for each channel, in their order, ``name`` and
+        ``pixels``.
+
+    Raises:
+        InputError: The config has no such data or head, or a file of the
+            data set cannot be used.
+    """
+    require_panoptic(config, 'counting classes')
+    predict_things = _predict_things(config)
+    init_default_scope(config.get('default_scope', 'mmdet'))
+    dataset = DATASETS.build(config.train_dataloader.dataset)
+    spaces = label_spaces(dataset)
+    check_same_categories(spaces)
+    space = spaces[0]
+    leaves = list(leaf_datasets(dataset))
+    totals = np.zeros(space.num_classes, np.int64)
+    bar = ProgressBar(sum(len(leaf) for leaf in leaves))
+    for leaf in leaves:
+        count = partial(
+            count_labels,
+            num_classes=space.num_classes,
+            backend_args=leaf.backend_args)
+        infos = list(_data_infos(leaf))
+        jobs = [infos[i:i + _CHUNK] for i in range(0, len(infos), _CHUNK)]
+        results = run_jobs(
+            count, jobs, num_workers or default_workers(), in_order=True)
+        for job, counts in zip(jobs, results):
+            totals += counts
+            bar.update(len(job))
+    print()  # ends the line of the bar
+    return dict(
+        config=config.filename,
+        images=bar.task_num,
+        predict_things=predict_things,
+        classes=_by_channel(totals, space, predict_things))
+
+
+def _data_infos(dataset: Any) -> Iterator[dict]:
+    """``get_data_info`` of all images; where each lists all classes, they
+    share one list: those of COCO-Stuff's would take gigabytes."""
+    classes = None
+    for i in range(len(dataset)):
+        info = dataset.get_data_info(i)
+        if info.get('class_map'):
+            classes = classes or info['segments_info']
+            info['segments_info'] = classes
+        yield info
+
+
+def _predict_things(config: Config) -> bool:
+    head = config.get('model', {}).get('semantic_head')
+    if head is None or config.get('train_dataloader') is None:
+        raise InputError(
+            f'{config.filename}: classes are counted for model.semantic_head '
+            'on train_dataloader.dataset. Give a config that has both.')
+    return bool(head.get('predict_things', False))
+
+
+def _by_channel(totals: np.ndarray, space: LabelSpace,
+                predict_things: bool) -> List[Dict]:
+    """Pixels by label, summed by channel of the head."""
+    channels = semantic_channels(space.num_things, space.num_stuff,
+                                 predict_things)
+    names = space.names if predict_things else (*space.stuff_names, 'other')
+    pixels = np.zeros(len(names), np.int64)
+    np.add.at(pixels, channels, totals)
+    return [
+        dict(name=name, pixels=count)
+        for name, count in zip(names, pixels.tolist())
+    ]
+
+
+def count_labels(infos: Sequence[dict], num_classes: int,
+                 backend_args: Optional[dict]) -> np.ndarray:
+    """Pixels of each label in the maps of some images.
+
+    Args:
+        infos (Sequence[dict]): ``get_data_info`` of our data sets.
+        num_classes (int): T + S.
+        backend_args (dict, optional): Of mmengine's fileio.
+
+    Returns:
+        np.ndarray: int64 (T + S, ); void is not counted.
+
+    Raises:
+        CorruptFileError: A map cannot be used.
+    """
+    load = LoadPanopticMap(backend_args)
+    derive = DerivePanopticTargets(instances=False)
+    counts = np.zeros(num_classes, np.int64)
+    for info in infos:
+        # the JSON says the size: the image itself is not needed
+        size = dict(ori_shape=(info['height'], info['width']))
+        loaded = derive.transform(load.transform(dict(info, **size)))
+        labels = loaded.get('gt_seg_map')
+        if labels is not None:
+            counts += np.bincount(
+                labels[labels != IGNORE_LABEL], minlength=num_classes)
+    return counts

@@ -1,0 +1,9 @@
+"""Data sets as others publish them, brought to what the package reads."""
+from .cityscapes import format_summary, prepare
+from .instances_and_semantic import convert_instances_and_semantic
+from .label_folders import convert_label_folders
+
+__all__ = [
+    'convert_instances_and_semantic', 'convert_label_folders',
+    'format_summary', 'prepare'
+]

@@ -1,0 +1,129 @@
+"""How well an exported model agrees with the one in PyTorch, on an image.
+
+Detections with nearly the same score may change places; a detection is
+compared with the nearest one of its class, wherever that stands.
+"""
+from dataclasses import dataclass
+from typing import Tuple
+
+import numpy as np
+from mmdet.structures import DetDataSample
+
+from panoptic_fpn.labels import INSTANCE_OFFSET
+from panoptic_onnx.session import Result
+
+#: Least share of pixels with the same segment, and largest distance of boxes
+#: in pixels, of exports that are said to agree.
+SAME_PIXELS = 0.999
+BOX_PIXELS = 1e-2
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Of two results of an image.
+
+    Attributes:
+        panoptic (float): Share of the pixels with the same segment in both
+            maps.
+        semantic (float): Share with the same channel; 1 without the branch.
+        detections (tuple[int, int]): How many PyTorch has, and ONNX.
+        box_pixels (float): Largest difference of a coordinate of two
+            detections; infinite where one has no counterpart.
+        scores (float): Largest difference of their scores.
+        masks (float): Least IoU of their masks.
+    """
+
+    panoptic: float
+    semantic: float
+    detections: Tuple[int, int]
+    box_pixels: float
+    scores: float
+    masks: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether maps and boxes are the same but for rounding."""
+        return self.panoptic >= SAME_PIXELS and self.box_pixels <= BOX_PIXELS
+
+    def __str__(self) -> str:
+        return (f'panoptic map: {100 * self.panoptic:.3f} % of the pixels the '
+                f'same, semantic map: {100 * self.semantic:.3f} %; '
+                f'{self.detections[0]} detections in PyTorch, '
+                f'{self.detections[1]} in ONNX: boxes within '
+                f'{self.box_pixels:.2g} pixels, scores within '
+                f'{self.scores:.2g}, IoU of masks {self.masks:.4f} or more')
+
+
+def compare(sample: DetDataSample, result: Result) -> Agreement:
+    """Compare two results.
+
+    Args:
+        sample (:obj:`DetDataSample`): Of PyTorch.
+        result (Result): Of onnxruntime.
+    """
+    semantic = 1.0
+    if result.semantic is not None:
+        channels = sample.pred_sem_seg.sem_seg[0].numpy()
+        semantic = float(np.mean(channels == result.semantic))
+    number, places = 0, np.zeros(0, np.int64)
+    boxes = scores = 0.0
+    masks = 1.0
+    instances = sample.get('pred_instances')
+    if instances is not None and len(instances):
+        number = len(instances)
+        expected = [
+            instances[key].numpy()
+            for key in ('bboxes', 'labels', 'scores', 'masks')
+        ]
+        places, boxes = _match(expected[0], expected[1], result)
+        pairs = [(i, place) for i, place in enumerate(places) if place >= 0]
+        scores = max(
+            (abs(expected[2][i] - result.scores[place]) for i, place in pairs),
+            default=0.0)
+        masks = min(
+            (_iou(expected[3][i], result.masks[place]) for i, place in pairs),
+            default=1.0)
+    if number != len(result.labels):
+        boxes = float('inf')
+    panoptic = sample.pred_panoptic_seg
+    renamed = _renumbered(panoptic.sem_seg[0].numpy(),
+                          panoptic.instance_indices, places, result)
+    return Agreement(
+        float(np.mean(renamed == result.panoptic)),
+        semantic, (number, len(result.labels)), float(boxes), float(scores),
+        float(masks))
+
+
+def _match(boxes: np.ndarray, labels: np.ndarray,
+           result: Result) -> Tuple[np.ndarray, float]:
+    """For each detection the index of its counterpart, -1 where there is
+    none, and the largest distance of two, infinite for none."""
+    distances = np.abs(boxes[:, None] - result.boxes).max(axis=2, initial=0)
+    distances[labels[:, None] != result.labels] = np.inf
+    places = np.full(len(boxes), -1)
+    largest = 0.0
+    for i, row in enumerate(distances):
+        if row.size and np.isfinite(row.min()):
+            places[i] = row.argmin()
+            largest = max(largest, float(row.min()))
+            # each is the counterpart of one
+            distances[:, places[i]] = np.inf
+        else:
+            largest = float('inf')
+    return places, largest
+
+
+def _renumbered(panoptic: np.ndarray, indices: list, places: np.ndarray,
+                result: Result) -> np.ndarray:
+    """PyTorch's map with the numbers that counterparts have in the other;
+    negative where they are not on it."""
+    number_of = {index: i + 1 for i, index in enumerate(result.kept)}
+    numbers = [0] + [number_of.get(int(places[i]), -1) for i in indices]
+    labels = panoptic % INSTANCE_OFFSET
+    return labels + INSTANCE_OFFSET * np.array(numbers)[panoptic //
+                                                        INSTANCE_OFFSET]
+
+
+def _iou(first: np.ndarray, second: np.ndarray) -> float:
+    union = np.count_nonzero(first | second)
+    return np.count_nonzero(first & second) / union if union else 1.0

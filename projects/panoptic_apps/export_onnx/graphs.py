@@ -1,0 +1,241 @@
+"""Parts of a model as ONNX graphs of standard operators.
+
+What each takes and gives is in ``panoptic_onnx/session.py``. mmcv's RoIAlign
+is an operator of its own in ONNX; the standard's RoiAlign computes the same
+and is put before the heads here. Boxes come in pixels of a level, so one graph
+serves all levels.
+"""
+import copy
+import inspect
+import logging
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Dict, Iterator, List, Sequence
+
+import onnx
+import torch
+from mmcv.ops import RoIAlign
+from mmseg.models.utils import Upsample
+from onnx import TensorProto, helper
+from torch import Tensor, nn
+
+from mmengine_exact.errors import InputError
+
+#: Least version with RoiAlign at half integers.
+MIN_OPSET = 16
+
+
+class Trunk(nn.Module):
+    """Backbone, FPN, RPN's and the semantic branch's convolutions.
+
+    Args:
+        model (TwoStagePanopticFPN): The model.
+        num_levels (int): FPN levels that the heads take.
+    """
+
+    def __init__(self, model: nn.Module, num_levels: int) -> None:
+        super().__init__()
+        self.model = model
+        self.num_levels = num_levels
+
+    def forward(self, image: Tensor) -> tuple:
+        """(1, 3, H, W) to what ``output_names`` says."""
+        model, outputs = self.model, []
+        feats = model.extract_feat(image)
+        if model.with_roi_head:
+            regions = model.branch_features(feats, 'instance')
+            scores, deltas = model.rpn_head(regions)
+            outputs += regions[:self.num_levels]
+            outputs += [score.sigmoid() for score in scores]
+            outputs += deltas
+        if model.with_semantic_head:
+            head = model.semantic_head
+            logits = head(model.branch_features(feats, 'semantic'))
+            if head.log_prior is not None:
+                logits = logits - head.log_prior[:, None, None]
+            outputs.append(logits)
+        return tuple(outputs)
+
+    def output_names(self) -> List[str]:
+        """Of the outputs, in their order."""
+        names = []
+        if self.model.with_roi_head:
+            rpn_levels = range(self.model.rpn_head.prior_generator.num_levels)
+            names += [f'feature{i}' for i in range(self.num_levels)]
+            names += [f'rpn_score{i}' for i in rpn_levels]
+            names += [f'rpn_delta{i}' for i in rpn_levels]
+        if self.model.with_semantic_head:
+            names.append('semantic')
+        return names
+
+
+class BoxHead(nn.Module):
+    """RoI features (n, C, P, P) to probabilities and deltas of boxes."""
+
+    output_names = ('scores', 'deltas')
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, bins: Tensor) -> tuple:
+        scores, deltas = self.head(bins)
+        return scores.softmax(-1), deltas
+
+
+class MaskHead(nn.Module):
+    """RoI features (n, C, P, P) to probabilities of masks."""
+
+    output_names = ('probabilities', )
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, bins: Tensor) -> Tensor:
+        return self.head(bins).sigmoid()
+
+
+def _of_any_size(trunk: Trunk) -> Trunk:
+    """A copy that a trace does not tie to the size of its example.
+
+    mmseg's ``Upsample`` turns sizes into Python's integers, which a trace
+    keeps; factors stay factors.
+    """
+    trunk = copy.deepcopy(trunk)
+    # ONNX knows no other
+    trunk.model.set_memory_format(torch.contiguous_format)
+    for module in list(trunk.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, Upsample) and not child.size:
+                setattr(
+                    module, name,
+                    nn.Upsample(
+                        scale_factor=child.scale_factor,
+                        mode=child.mode,
+                        align_corners=child.align_corners))
+    return trunk
+
+
+def export_trunk(trunk: Trunk, path: Path, divisor: int, opset: int) -> None:
+    """Write the trunk's graph, for images of any padded size.
+
+    Args:
+        trunk (Trunk): In evaluation mode.
+        path (Path): File to write.
+        divisor (int): Of the sides of padded images.
+        opset (int): Version of ONNX's operators.
+    """
+    size = 4 * divisor
+    names = trunk.output_names()
+    axes = {name: {2: f'{name}_h', 3: f'{name}_w'} for name in names}
+    axes['image'] = {2: 'height', 3: 'width'}
+    _export(
+        _of_any_size(trunk), torch.zeros(1, 3, size, size + divisor), path,
+        ['image'], names, axes, opset)
+
+
+def export_head(head: nn.Module, layer: RoIAlign, channels: int, path: Path,
+                opset: int) -> None:
+    """Write the graph of a head with RoIAlign before it.
+
+    Args:
+        head (BoxHead | MaskHead): In evaluation mode.
+        layer (RoIAlign): Its settings are taken.
+        channels (int): Of an FPN level.
+        path (Path): File to write.
+        opset (int): Version of ONNX's operators.
+    """
+    names = list(head.output_names)
+    axes = {name: {0: 'n'} for name in ['bins', *names]}
+    _export(head, torch.zeros(2, channels, *layer.output_size), path, ['bins'],
+            names, axes, opset)
+    graph = onnx.load(str(path))
+    _put_roi_align_first(graph, layer, channels)
+    onnx.checker.check_model(graph)
+    onnx.save(graph, str(path))
+
+
+def _put_roi_align_first(model: 'onnx.ModelProto', layer: RoIAlign,
+                         channels: int) -> None:
+    """Inputs ``feature`` (1, C, h, w) and ``boxes`` (n, 4), in pixels of the
+    feature, instead of ``bins``."""
+    nodes = [
+        # the image of each box: there is one
+        helper.make_node(
+            'ConstantOfShape', ['number'], ['images'],
+            value=helper.make_tensor('zero', TensorProto.INT64, [1], [0])),
+        helper.make_node(
+            'RoiAlign', ['feature', 'boxes', 'images'], ['bins'],
+            mode='avg',
+            output_height=layer.output_size[0],
+            output_width=layer.output_size[1],
+            sampling_ratio=layer.sampling_ratio,
+            spatial_scale=1.0,
+            coordinate_transformation_mode='half_pixel'
+            if layer.aligned else 'output_half_pixel')
+    ]
+    number = helper.make_node('Shape', ['boxes'], ['number'], start=0, end=1)
+    graph = model.graph
+    rest = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([number, *nodes, *rest])
+    del graph.input[:]
+    graph.input.extend([
+        helper.make_tensor_value_info('feature', TensorProto.FLOAT,
+                                      [1, channels, 'h', 'w']),
+        helper.make_tensor_value_info('boxes', TensorProto.FLOAT, ['n', 4])
+    ])
+
+
+def _export(module: nn.Module, example: Tensor, path: Path,
+            inputs: Sequence[str], outputs: Sequence[str],
+            axes: Dict[str, dict], opset: int) -> None:
+    """Trace a module and write its graph.
+
+    Raises:
+        InputError: It has operators that are no standard of ONNX.
+    """
+    settings = dict(
+        input_names=list(inputs),
+        output_names=list(outputs),
+        dynamic_axes=axes,
+        opset_version=opset)
+    # tracing knows what convolutions, poolings and interpolation need and
+    # asks for no further package; before torch 2.5 there was no choice
+    if 'dynamo' in inspect.signature(torch.onnx.export).parameters:
+        settings['dynamo'] = False
+    try:
+        with _quiet(), torch.no_grad():
+            torch.onnx.export(module.eval(), (example, ), str(path),
+                              **settings)
+    except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
+        reason = str(error).strip().split('\n')[0]
+        raise InputError(
+            f'{type(module).__name__} of this model cannot be written as '
+            f'ONNX {opset}: {reason} Give another --opset, or a model of '
+            'standard operators.') from None
+    foreign = sorted({
+        f'{node.domain}::{node.op_type}'
+        for node in onnx.load(str(path), load_external_data=False).graph.node
+        if node.domain not in ('', 'ai.onnx')
+    })
+    if foreign:
+        raise InputError(
+            f'{type(module).__name__} of this model needs {foreign}, which '
+            'onnxruntime does not have. Export a model without such layers.')
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the exporter says of itself and of mmdet's assertions."""
+    logger = logging.getLogger('torch.onnx')
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        logger.setLevel(level)

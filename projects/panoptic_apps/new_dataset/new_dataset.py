@@ -1,0 +1,319 @@
+"""A config for a data set of one's own, inheriting one of this project.
+
+Classes, counts, paths, schedule, learning rate and the merge's area limit
+follow from the data; everything else is the base's.
+"""
+import os.path as osp
+from textwrap import wrap
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+import numpy as np
+from mmengine.config import Config
+
+from mmengine_exact.errors import InputError
+from panoptic_fpn.data import CocoPanopticFPNDataset
+from panoptic_fpn.labels import LabelSpace
+from panoptic_fpn.training.label_check import (STUFF_KEYS, THING_KEYS,
+                                               check_annotated,
+                                               check_same_categories)
+from panoptic_fpn.training.test_options import require_panoptic
+
+from .config_text import Code, format_assignment
+from .scaled_schedule import Schedule, base_data, scaled_schedule
+
+
+class Split(NamedTuple):
+    """A panoptic JSON, the folder of its images and that of its PNGs."""
+
+    json: str
+    images: str
+    panoptic: str
+
+
+class NewConfig(NamedTuple):
+    """``text`` of a config, and ``notes`` on what it was made of."""
+
+    text: str
+    notes: List[str]
+
+
+def new_dataset_config(name: str,
+                       train: Split,
+                       val: Optional[Split],
+                       base: str,
+                       out: str,
+                       batch_size: Optional[int] = None,
+                       epochs: Optional[float] = None,
+                       max_iters: Optional[int] = None,
+                       val_instances: Optional[str] = None,
+                       start: Optional[str] = None) -> NewConfig:
+    """Text of a config for a data set.
+
+    Args:
+        name (str): Of the data set, for the first line.
+        train (Split): To train on.
+        val (Split, optional): To validate and test on; by default the
+            training images.
+        base (str): The config to inherit.
+        out (str): Where the config will lie, which ``_base_`` is relative to.
+        batch_size (int, optional): Images of an iteration, in one process;
+            by default the base's of one process.
+        epochs (float, optional): See :func:`scaled_schedule`.
+        max_iters (int, optional): See :func:`scaled_schedule`.
+        val_instances (str, optional): Instances JSON of ``val``, for AP; by
+            default AP is of instances derived from the panoptic annotation.
+        start (str, optional): Folder that training will be started in; data
+            below it are named relative to it.
+
+    Raises:
+        InputError: Data or base cannot be used; names file and fix.
+    """
+    cfg = _read_base(base)
+    trained = _load(train, test_mode=False, cfg=cfg)
+    validated = trained if val is None else _load(val, test_mode=True, cfg=cfg)
+    check_same_categories([trained.label_space, validated.label_space])
+    check_annotated(validated)
+    space = trained.label_space
+    batch = batch_size or cfg.train_dataloader.batch_size
+    schedule = scaled_schedule(cfg, len(trained), batch, epochs, max_iters)
+    root, paths = place_paths([train, val or train], val_instances, start)
+    area = _stuff_area(cfg, trained)
+    blocks = [
+        _head(name, base, out, len(trained), len(validated), val is None),
+        _assign(
+            data_root=root,
+            classes=space.names,
+            num_things=space.num_things,
+            num_stuff=space.num_stuff),
+        _assign(model=_model(cfg, space, area)),
+        _loaders(cfg, paths, batch),
+        _evaluators(cfg, space, paths),
+        _schedule(schedule, batch)
+    ]
+    return NewConfig('\n'.join(blocks),
+                     _notes(space, trained, validated, val, schedule, area))
+
+
+def _read_base(path: str) -> Config:
+    try:
+        cfg = Config.fromfile(path)
+    except (OSError, SyntaxError, KeyError) as error:
+        raise InputError(
+            f'{path}: not a config that can be inherited '
+            f'({error}). Give --base one below configs/.') from None
+    require_panoptic(cfg, '--base')
+    for loader in ('train_dataloader', 'val_dataloader'):
+        dataset = (cfg.get(loader) or {}).get('dataset') or {}
+        if 'pipeline' not in dataset or not cfg.get('model'):
+            raise InputError(
+                f'{path}: no {loader}.dataset.pipeline or no model to '
+                'inherit. Give --base a config that trains one data set.')
+    return cfg
+
+
+def _load(split: Split, test_mode: bool, cfg: Config) -> Any:
+    """The data set as training will read it."""
+    return CocoPanopticFPNDataset(
+        ann_file=split.json,
+        data_prefix=dict(img=split.images, seg=split.panoptic),
+        filter_cfg=_filter_cfg(cfg),
+        test_mode=test_mode,
+        pipeline=[])
+
+
+def _filter_cfg(cfg: Config) -> Dict:
+    given = cfg.train_dataloader.dataset.get('filter_cfg')
+    return dict(given or dict(filter_empty_gt=True))
+
+
+def place_paths(splits: List[Split],
+                instances: Optional[str] = None,
+                start: Optional[str] = None) -> Tuple[str, Dict[str, Any]]:
+    """The folder that all data share, and their paths below it.
+
+    Args:
+        splits (list[Split]): Of training and validation.
+        instances (str, optional): One more file.
+        start (str, optional): The folder is relative where it lies below
+            this one, else absolute.
+
+    Returns:
+        tuple[str, dict]: ``data_root``, with a slash at its end; and the
+        Splits ``train`` and ``val`` and the file ``instances``, relative to
+        it ('' is data_root itself).
+    """
+    folders = [osp.dirname(split.json) for split in splits]
+    folders += [folder for split in splits for folder in split[1:]]
+    folders += [osp.dirname(instances)] if instances else []
+    common = osp.commonpath([osp.abspath(folder) for folder in folders])
+
+    def below(path: str, slash: str = '') -> str:
+        found = osp.relpath(osp.abspath(path), common)
+        return '' if found == '.' else found + slash
+
+    train, val = [
+        Split(below(s.json), below(s.images, '/'), below(s.panoptic, '/'))
+        for s in splits
+    ]
+    root = common
+    if start is not None:
+        shorter = osp.relpath(common, osp.abspath(start))
+        if not shorter.startswith('..'):
+            root = shorter
+    return root.rstrip('/') + '/', dict(
+        train=train,
+        val=val,
+        instances=None if instances is None else below(instances))
+
+
+def _head(name: str, base: str, out: str, num_train: int, num_val: int,
+          same: bool) -> str:
+    folder = osp.dirname(osp.abspath(out))
+    parent = osp.abspath(base)
+    if osp.commonpath([parent, folder]) != osp.sep:
+        parent = osp.relpath(parent, folder)
+    validated = 'the same to validate' if same else f'{num_val} to validate'
+    return (f'# {name}: {num_train} images to train on, {validated} on.\n'
+            '# Written by tools/new_dataset.py; edit it as you like.\n'
+            f'_base_ = {parent!r}\n')
+
+
+def _assign(**values: Any) -> str:
+    return ''.join(
+        format_assignment(key, value) + '\n' for key, value in values.items())
+
+
+def _model(cfg: Config, space: LabelSpace, area: Optional[int]) -> Dict:
+    """Class counts wherever the base's model states them."""
+    model: Dict[str, Any] = {}
+    for keys, count in ((THING_KEYS, 'num_things'), (STUFF_KEYS, 'num_stuff')):
+        for key in keys:
+            *path, name = key.split('.')
+            _set_count(cfg.model, model, path, name, count)
+    if space.num_things == 0:
+        # nothing to detect: Semantic FPN
+        model['loss_weights'] = dict(instance=0.0, semantic=1.0)
+    if area is not None:
+        model['test_cfg'] = dict(panoptic=dict(stuff_area=area))
+    return model
+
+
+def _set_count(base: Dict, model: Dict, path: List[str], name: str,
+               count: str) -> None:
+    found: Any = base
+    for place, part in enumerate(path):
+        found = found.get(part) if isinstance(found, dict) else None
+        if found is None:
+            return
+        if isinstance(found, (list, tuple)):  # a cascade
+            where = '.'.join(['_base_.model', *path[:place + 1]])
+            model[part] = Code(f'[dict(head, {name}={count}) for head in '
+                               f'{where}]')
+            return
+        model = model.setdefault(part, {})
+    model[name] = Code(count)
+
+
+def _stuff_area(cfg: Config, dataset: Any) -> Optional[int]:
+    """The merge's least stuff area for images smaller than the base's."""
+    known = base_data(cfg)
+    settings = (cfg.model.get('test_cfg') or {}).get('panoptic') or {}
+    if known is None or 'stuff_area' not in settings:
+        return None
+    pixels = np.median([
+        info['height'] * info['width']
+        for info in map(dataset.get_data_info, range(len(dataset)))
+    ])
+    if pixels >= 0.75 * known.pixels:
+        return None
+    return max(1, round(settings['stuff_area'] * pixels / known.pixels))
+
+
+def _dataset(cfg: Config, split: Split, train: bool) -> Dict:
+    dataset: Dict[str, Any] = dict(
+        type='CocoPanopticFPNDataset',
+        data_root=Code('data_root'),
+        metainfo=Code('dict(classes=classes)'),
+        ann_file=split.json,
+        data_prefix=dict(img=split.images, seg=split.panoptic))
+    if train:
+        dataset['filter_cfg'] = _filter_cfg(cfg)
+    else:
+        dataset['test_mode'] = True
+    loader = 'train_dataloader' if train else 'val_dataloader'
+    dataset['pipeline'] = Code(f'_base_.{loader}.dataset.pipeline')
+    return dataset
+
+
+def _loaders(cfg: Config, paths: Dict, batch: int) -> str:
+    train = Code(
+        _call(
+            'train_dataloader',
+            dict(
+                batch_size=batch,
+                dataset=_dataset(cfg, paths['train'], train=True))))
+    val = Code(
+        _call('val_dataloader',
+              dict(dataset=_dataset(cfg, paths['val'], train=False))))
+    return _assign(
+        train_dataloader=train,
+        val_dataloader=val,
+        test_dataloader=Code('dict(val_dataloader)'))
+
+
+def _call(name: str, changes: Dict) -> str:
+    """``dict(_base_.name, _delete_=True, ...)``: the base's settings with
+    another data set, nothing of whose keys is to stay."""
+    text = format_assignment('x', dict(dict(_delete_=True), **changes))
+    return text.replace('x = dict(', f'dict(\n    _base_.{name},', 1)
+
+
+def _evaluators(cfg: Config, space: LabelSpace, paths: Dict) -> str:
+    metrics: List[Dict[str, Any]] = [
+        dict(type='PanopticQualityMetric', classwise=True)
+    ]
+    weights = cfg.model.get('loss_weights') or {}
+    if space.num_things and weights.get('instance', 1.0):
+        metric: Dict[str, Any] = dict(type='PanopticInstanceAPMetric')
+        if paths['instances']:
+            metric['ann_file'] = Code(f'data_root + {paths["instances"]!r}')
+        metrics.append(metric)
+    metrics.append(dict(type='SemanticIoUMetric'))
+    return _assign(
+        val_evaluator=dict(
+            _delete_=True, type='PanopticEvaluator', metrics=metrics),
+        test_evaluator=Code('dict(val_evaluator)'))
+
+
+def _schedule(schedule: Schedule, batch: int) -> str:
+    every = max(1, min(50, schedule.max_iters // 20))
+    why = '\n'.join(f'# {line}' for line in wrap(schedule.why, 77))
+    return f'{why}\n' + _assign(
+        max_iters=schedule.max_iters,
+        train_cfg=dict(
+            max_iters=Code('max_iters'), val_interval=schedule.val_interval),
+        param_scheduler=schedule.param_scheduler,
+        optim_wrapper=dict(optimizer=dict(lr=schedule.lr)),
+        auto_scale_lr=dict(base_batch_size=batch),
+        default_hooks=dict(
+            logger=dict(interval=every),
+            checkpoint=dict(interval=schedule.val_interval)))
+
+
+def _notes(space: LabelSpace, trained: Any, validated: Any,
+           val: Optional[Split], schedule: Schedule,
+           area: Optional[int]) -> List[str]:
+    notes = [
+        f'{space.num_things} thing and {space.num_stuff} stuff classes, '
+        f'{len(trained)} images to train on, {len(validated)} to validate on',
+        f'{schedule.max_iters} iterations: {schedule.why}; learning rate '
+        f'{schedule.lr:g}'
+    ]
+    if area is not None:
+        notes.append(f'stuff below {area} pixels is dropped by the merge, '
+                     'for images of this size')
+    if val is None:
+        notes.append('no --val: scores will be those of training images')
+    if space.num_things == 0:
+        notes.append('no thing classes: this trains Semantic FPN')
+    return notes

@@ -1,0 +1,157 @@
+"""What a work directory has to report; what is missing is said, not raised."""
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, List, Tuple, TypeGuard
+
+from mmengine_exact.errors import InputError
+
+from .errors import panoptic_quality
+from .segment_errors import FILE_NAME, Fate
+
+#: No score or loss is as large; NaN and infinity are not below it, either.
+_LARGEST = 1e30
+#: (x, y) of a curve.
+Curve = Tuple[List[float], List[float]]
+
+
+@dataclass
+class Run:
+    """A work directory.
+
+    Attributes:
+        folder (Path): The directory.
+        curves (dict[str, Curve]): By name of the scalar, over iterations.
+        scores (dict): Of ``metrics.json``, without its classes.
+        classwise (dict): Scores by class and name.
+        record (dict): Of ``record.json``.
+        segments (dict): Of ``segments.json``.
+        notes (list[str]): What is missing, and how to get it.
+    """
+    folder: Path
+    curves: Dict[str, Curve] = field(default_factory=dict)
+    scores: Dict[str, Any] = field(default_factory=dict)
+    classwise: Dict[str, Dict[str, Any]] = field(default_factory=dict)
+    record: Dict[str, Any] = field(default_factory=dict)
+    segments: Dict[str, Any] = field(default_factory=dict)
+    notes: List[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """str: Of the directory."""
+        return self.folder.resolve().name
+
+
+def read_run(folder: Path) -> Run:
+    """Read a work directory of ``tools/train.py`` or ``tools/test.py``.
+
+    Raises:
+        InputError: There is no such directory, or nothing of a run in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f'{folder}: no such directory. Give the '
+                         '--work-dir of a training or a test.')
+    run = Run(folder)
+    run.curves = _curves(run)
+    run.scores = _object(run, 'metrics.json')
+    run.scores.pop('record', None)  # also beside it, with the date
+    classwise = run.scores.pop('classwise', {})
+    if isinstance(classwise, dict):
+        run.classwise = {
+            name: scores
+            for name, scores in classwise.items() if isinstance(scores, dict)
+        }
+    run.record = _object(run, 'record.json')
+    run.segments = _segments(run)
+    if not (run.curves or run.scores or run.segments):
+        raise InputError(
+            f'{folder}: neither losses (*/vis_data/scalars.json) nor scores '
+            '(metrics.json). Give the --work-dir of a training or a test.')
+    if not run.curves:
+        run.notes.append('No losses or scores over time: this is the '
+                         'directory of a test, not of a training.')
+    if not run.scores:
+        run.notes.append('No scores: nothing was evaluated yet. Run '
+                         'tools/test.py.')
+    if not run.segments:
+        run.notes.append(
+            'No errors by segment and no pictures: run tools/test.py CONFIG '
+            f'CHECKPOINT --work-dir {folder} --report.')
+    return run
+
+
+def _object(run: Run, name: str) -> Dict[str, Any]:
+    path = run.folder / name
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+        if not isinstance(content, dict):
+            raise ValueError('no object')
+    except (OSError, ValueError) as error:
+        run.notes.append(f'{name} cannot be read ({error}), so it is left '
+                         'out. Evaluate again.')
+        return {}
+    return content
+
+
+def _segments(run: Run) -> Dict[str, Any]:
+    """What became of segments; nothing where the file is of another kind."""
+    content = _object(run, FILE_NAME)
+    if not content:
+        return {}
+    columns = content.get('segments')
+    lists = [content.get(key) for key in ('classes', 'kinds', 'images')]
+    if isinstance(columns, dict):
+        lists += [columns.get(name) for name in Fate._fields]
+    if len(lists) < 4 or not all(isinstance(one, list) for one in lists):
+        run.notes.append(f'{FILE_NAME} is not what tools/test.py --report '
+                         'writes, so it is left out. Write it again.')
+        return {}
+    shown, own = run.scores.get('coco_panoptic/PQ'), panoptic_quality(content)
+    if _is_number(shown) and own is not None and abs(shown - own) > 0.05:
+        run.notes.append(
+            f'Errors and pictures are of another evaluation (PQ {own:.2f}) '
+            f'than the scores (PQ {shown:.2f}). Run tools/test.py --report '
+            'once more.')
+    return content
+
+
+def _curves(run: Run) -> Dict[str, Curve]:
+    """Of all logs of the directory: a resumed run has several, and the later
+    one counts for an iteration that both have."""
+    points: Dict[str, Dict[float, float]] = {}
+    for path in sorted(run.folder.glob('*/vis_data/scalars.json')):
+        broken, trained = 0, None
+        for line in path.read_text(errors='replace').splitlines():
+            try:
+                entry = json.loads(line)
+                step = float(entry['step'])
+            except (ValueError, KeyError, TypeError, OverflowError):
+                broken += bool(line.strip())
+                continue
+            if 'loss' in entry:
+                if trained is None:  # what an earlier run had from here on
+                    for found in points.values():
+                        for late in [x for x in found if x >= step]:
+                            del found[late]
+                trained = step
+            else:  # MMEngine's default has a validation at step 0
+                step = max(step, trained or 0)
+            for name, value in entry.items():
+                if name not in ('step', 'iter') and _is_number(value):
+                    points.setdefault(name, {})[step] = value
+        if broken:
+            run.notes.append(f'{path.relative_to(run.folder)}: {broken} lines '
+                             'cannot be read and are left out.')
+    # of some a resumed run took all points away
+    return {
+        name: (sorted(found), [found[step] for step in sorted(found)])
+        for name, found in points.items() if found
+    }
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return (isinstance(value, (int, float)) and not isinstance(value, bool)
+            and -_LARGEST < value < _LARGEST)

@@ -1,0 +1,274 @@
+"""From a config to archives: inference, rules, zip.
+
+Results go to a hidden folder beside the archives first. An archive is written
+when every rule holds for every file of it, and then at once.
+"""
+import os
+import os.path as osp
+import re
+import shutil
+from typing import Any, Callable, Dict, List, Optional, Sequence
+
+from mmdet.registry import DATASETS
+from mmengine.config import Config
+from mmengine.dist import barrier, broadcast_object_list, is_main_process
+from mmengine.registry import init_default_scope
+
+from mmengine_exact import explain
+from mmengine_exact.errors import InputError
+from mmengine_exact.workers import default_workers
+from panoptic_fpn.training.test_options import require_panoptic
+
+from .contents import (Progress, folder_members, silent, write_archive,
+                       zip_members, zip_violations)
+from .expected import Expected, expected_of, require_images
+from .servers import Server, Task
+from .violations import Violation, count_errors, format_violations
+
+
+def set_test_images(cfg: Config,
+                    server: Server,
+                    ann_file: Optional[str] = None,
+                    image_dir: Optional[str] = None,
+                    categories_file: Optional[str] = None) -> None:
+    """Let the test loader read the images of a server's test set.
+
+    Args:
+        cfg (Config): Is changed.
+        server (Server): Whose files are the default.
+        ann_file (str, optional): JSON of the images.
+        image_dir (str, optional): Their folder.
+        categories_file (str, optional): JSON whose categories say what is a
+            thing. All are relative to ``data_root``.
+
+    Raises:
+        InputError: The config has no data set with a JSON to replace.
+    """
+    require_panoptic(cfg, 'tools/format_submission.py')
+    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
+    if 'ann_file' not in dataset:
+        raise InputError(
+            f'{cfg.filename}: test_dataloader.dataset is '
+            f'{dataset.get("type")!r}, which has no ann_file. Give a config '
+            'of CocoPanopticFPNDataset or CityscapesPanopticDataset.')
+    categories_file = categories_file or server.categories_file
+    dataset['ann_file'] = ann_file or server.ann_file
+    dataset['data_prefix'] = dict(img=image_dir or server.image_dir, seg='')
+    if categories_file is not None:
+        dataset['categories_file'] = categories_file
+
+
+def set_metrics(cfg: Config, tasks: Sequence[Task], prefix: str) -> None:
+    """Let the test write the results of tasks and compute nothing.
+
+    Args:
+        cfg (Config): Is changed.
+        tasks (Sequence[Task]): Those of one metric share it.
+        prefix (str): ``outfile_prefix``.
+    """
+    metrics: List[Dict] = []
+    for task in tasks:
+        if task.metric not in metrics:
+            metrics.append(task.metric)
+    cfg.test_evaluator = dict(
+        type='PanopticEvaluator',
+        metrics=[
+            dict(metric, format_only=True, outfile_prefix=prefix)
+            for metric in metrics
+        ])
+
+
+def build_expected(cfg: Config) -> Expected:
+    """Images and classes of the test loader's data set.
+
+    Raises:
+        InputError: The data set cannot be read.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    return expected_of(DATASETS.build(cfg.test_dataloader.dataset))
+
+
+def result_folder(out_dir: str, name: str) -> str:
+    """Where results are until they are zipped."""
+    return osp.join(out_dir, f'.{name}.results')
+
+
+def run_submission(runner: Any,
+                   tasks: Dict[str, Task],
+                   out_dir: str,
+                   name: str,
+                   num_workers: Optional[int] = None,
+                   progress: Progress = silent,
+                   report: Callable[[str], None] = print) -> None:
+    """Predict the test set, check the results and write the archives.
+
+    Each of several processes predicts its images; the first one checks and
+    zips, so all must see ``out_dir``. Without an error the folder of results
+    is removed; it is kept where a rule is broken.
+
+    Args:
+        runner (PanopticRunner): Of a config with :func:`set_metrics`.
+        tasks (dict[str, Task]): By name.
+        out_dir (str): Folder of the archives.
+        name (str): Of the algorithm.
+        num_workers (int, optional): Processes that check; by default one a
+            core, at most 8.
+        progress (Callable): See ``panoptic_violations``.
+        report (Callable): Called with lines for the user.
+
+    Raises:
+        InputError: On every process: images are missing, or results break
+            a rule; no archive is written then.
+    """
+    folder = result_folder(out_dir, name)
+    dataset = runner.test_dataloader.dataset
+    num_workers = num_workers or default_workers()
+
+    def start() -> None:
+        require_images(dataset)
+        # a killed run may have left results of another model
+        shutil.rmtree(folder, ignore_errors=True)
+        os.makedirs(folder)
+
+    def pack() -> None:
+        _pack_all(tasks, expected_of(dataset), folder, out_dir, name,
+                  num_workers, progress, report)
+
+    _on_main(start)
+    keep = False
+    try:
+        runner.test()
+        try:
+            _on_main(pack)
+        except InputError:
+            keep = True
+            raise
+    finally:
+        if is_main_process() and not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _on_main(work: Callable[[], Any]) -> None:
+    """Work of the first process; what it cannot do, no other goes on with."""
+    outcome: List[Optional[str]] = [None]
+    own: Optional[Exception] = None
+    if is_main_process():
+        try:
+            work()
+        except Exception as error:  # for all: the others wait for the outcome
+            own = error
+            outcome[0] = f'The first process failed: {explain(error) or error}'
+    broadcast_object_list(outcome)
+    barrier()
+    if own is not None:
+        raise own
+    if outcome[0] is not None:
+        raise InputError(outcome[0])
+
+
+def _pack_all(tasks: Dict[str, Task], expected: Expected, folder: str,
+              out_dir: str, name: str, num_workers: int, progress: Progress,
+              report: Callable[[str], None]) -> None:
+    """Check the results of all tasks, then write all archives."""
+    prefix, packed, errors = osp.join(folder, 'r'), [], 0
+    for key, task in tasks.items():
+        path = task.archive(out_dir, name)
+        files = task.files(prefix, osp.splitext(osp.basename(path))[0])
+        absent = [
+            source for source in files.values() if not osp.isfile(source)
+        ]
+        if absent or not files:
+            raise InputError(
+                f'{key}: the model has written no such results '
+                f'({(absent or [folder])[0]}). Leave the task out, or take a '
+                'model with that branch.')
+        violations = task.check(
+            folder_members(files), expected, path, num_workers, progress)
+        errors += tell(key, violations, report)
+        packed.append((path, files))
+    if errors:
+        raise InputError(
+            f'{folder}: {errors} violations, so no archive is written. The '
+            'results are kept there; correct what is named above.')
+    for path, files in packed:
+        # a kill leaves its half in the folder that the next run removes
+        write_archive(path, files, progress('zip', len(files)), folder)
+        report(f'{path}: {len(expected.sizes)} images, {len(files)} files, '
+               f'{os.path.getsize(path) / 1e6:.1f} MB')
+
+
+def tell(key: str, violations: List[Violation], report: Callable[[str],
+                                                                 None]) -> int:
+    """Report violations; the number of errors among them."""
+    errors = count_errors(violations)
+    for line in format_violations(violations):
+        report(line)
+    report(f'{key}: {errors} errors, {len(violations) - errors} warnings')
+    return errors
+
+
+def check_archive(path: str,
+                  server: Server,
+                  task: Optional[str],
+                  expected: Expected,
+                  num_workers: Optional[int] = None,
+                  progress: Progress = silent) -> List[Violation]:
+    """Violations of an archive, whoever has written it.
+
+    Args:
+        path (str): The zip file.
+        server (Server): Whose rules.
+        task (str, optional): Of the server; by default guessed from the name
+            and the files.
+        expected (Expected): Images and classes.
+        num_workers (int, optional): Processes; by default one a core, at
+            most 8.
+        progress (Callable): See ``panoptic_violations``.
+
+    Raises:
+        InputError: It is no zip file, or no task is like it.
+    """
+    members = zip_members(path)
+    found = list(zip_violations(path))
+    if any(v.rule == 'damage' for v in found):
+        return found
+    # told already, and more exactly
+    found = [v for v in found if v.text not in _OF_NAMES]
+    chosen = server.choose([task or guess_task(path, server, members)])
+    if server.archive_pattern is not None and not re.fullmatch(
+            server.archive_pattern,
+            osp.splitext(osp.basename(path))[0]):
+        found.append(
+            Violation(
+                'file name', osp.basename(path), 'not like TYPE_TESTSET_'
+                'ALGORITHM_results.zip, which the server asks for'))
+    for rules in chosen.values():
+        found += rules.check(members, expected, path, num_workers
+                             or default_workers(), progress)
+    return found
+
+
+#: Violations that the rules of a task find, too.
+_OF_NAMES = ('not a relative name with /', 'hidden, or left by another tool')
+
+
+def guess_task(path: str, server: Server, members: Any) -> str:
+    """Task of an archive by its name or what is in it.
+
+    Raises:
+        InputError: It could be any.
+    """
+    parts = osp.abspath(path).split(os.sep)[-2:]
+    named = [key for key in server.tasks if key in parts[-1]
+             ] or [key for key in server.tasks if key == parts[0]]
+    if len(named) == 1:
+        return named[0]
+    ends = {osp.splitext(name)[1].lower() for name in members}
+    if 'panoptic' in server.tasks and {'.json', '.png'} <= ends:
+        return 'panoptic'
+    if 'instance' in server.tasks and '.txt' in ends:
+        return 'instance'
+    if 'pixel' in server.tasks and ends == {'.png'}:
+        return 'pixel'
+    raise InputError(f'{path}: cannot tell its task. Name it with --tasks '
+                     f'(of {", ".join(server.tasks)}).')

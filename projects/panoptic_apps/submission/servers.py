@@ -1,0 +1,174 @@
+"""What each benchmark server takes: tasks, file names, layout.
+
+COCO names archive, JSON and folder alike,
+``[type]_[testset]_[alg]_results`` (https://cocodataset.org/#upload).
+Cityscapes asks for no names but those of the images.
+"""
+import os.path as osp
+import re
+from dataclasses import dataclass
+from typing import Callable, Dict, List, Optional, Sequence
+
+from mmengine_exact.errors import InputError
+
+from .cityscapes_rules import instance_violations, pixel_violations
+from .contents import Members, Progress, files_below, silent
+from .detection_rules import detection_violations
+from .expected import Expected
+from .panoptic_rules import panoptic_violations
+from .violations import Violation
+
+#: Names of an algorithm that fit every server and file system.
+_NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9.-]*')
+
+#: Of members, expected images, stem of the archive (None: any), number of
+#: processes and progress: the violations.
+Rules = Callable[[Members, Expected, Optional[str], int, Progress],
+                 List[Violation]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One archive of a server.
+
+    ``metric`` writes its results; ``stem`` names the archive and, where
+    ``named``, also what is in it; ``files`` gives name in the archive -> file
+    for a prefix of results and a stem; ``rules`` looks for violations.
+    """
+
+    metric: Dict
+    stem: str
+    named: bool
+    files: Callable[[str, str], Dict[str, str]]
+    rules: Rules
+
+    def archive(self, folder: str, name: str) -> str:
+        """Path of the archive."""
+        return osp.join(folder, self.stem.format(name=name) + '.zip')
+
+    def check(self,
+              members: Members,
+              expected: Expected,
+              path: str,
+              num_workers: int = 1,
+              progress: Progress = silent) -> List[Violation]:
+        """All violations of an archive.
+
+        Args:
+            members (Members): Its files, zipped or not.
+            expected (Expected): Images and classes.
+            path (str): Of the archive, for its name.
+            num_workers (int): Processes.
+            progress (Callable): See ``panoptic_violations``.
+        """
+        stem = osp.splitext(osp.basename(path))[0] if self.named else None
+        return self.rules(members, expected, stem, num_workers, progress)
+
+
+@dataclass(frozen=True)
+class Server:
+    """Tasks by name, the test set's place below ``data_root``, and the name
+    that its archives have (None: any)."""
+
+    tasks: Dict[str, Task]
+    ann_file: str
+    image_dir: str
+    categories_file: Optional[str] = None
+    archive_pattern: Optional[str] = None
+
+    def choose(self, names: Optional[Sequence[str]]) -> Dict[str, Task]:
+        """Tasks of some names; without, the first one.
+
+        Raises:
+            InputError: There is no such task.
+        """
+        names = names or list(self.tasks)[:1]
+        unknown = [name for name in names if name not in self.tasks]
+        if unknown:
+            raise InputError(f'task {unknown[0]!r} is unknown. Choose from '
+                             f'{", ".join(self.tasks)}.')
+        return {name: self.tasks[name] for name in names}
+
+
+def check_name(name: str) -> None:
+    """Raises:
+        InputError: A name of an algorithm that may be misread.
+    """
+    if not _NAME.fullmatch(name):
+        raise InputError(f'name {name!r}: use letters, digits, - and . '
+                         'alone; _ separates the parts of COCO\'s names.')
+
+
+def _panoptic_files(prefix: str, stem: str) -> Dict[str, str]:
+    return {
+        f'{stem}.json': f'{prefix}.panoptic.json',
+        **files_below(f'{prefix}.panoptic', f'{stem}/')
+    }
+
+
+def _panoptic_rules(members: Members, expected: Expected, stem: Optional[str],
+                    num_workers: int, progress: Progress) -> List[Violation]:
+    return panoptic_violations(members, expected, stem, num_workers, progress)
+
+
+def _detections(kind: str) -> Task:
+
+    def files(prefix: str, stem: str) -> Dict[str, str]:
+        return {f'{stem}.json': f'{prefix}.{kind}.json'}
+
+    def rules(members: Members, expected: Expected, stem: Optional[str],
+              num_workers: int, progress: Progress) -> List[Violation]:
+        return detection_violations(members, expected, kind, stem, progress)
+
+    # the server wants the same names for both kinds
+    return Task(
+        dict(type='PanopticInstanceAPMetric', metric=['bbox', 'segm']),
+        f'{kind}/detections_test-dev2017_{{name}}_results', True, files, rules)
+
+
+def _pixel_rules(members: Members, expected: Expected, stem: Optional[str],
+                 num_workers: int, progress: Progress) -> List[Violation]:
+    return pixel_violations(members, expected, num_workers, progress)
+
+
+def _instance_rules(members: Members, expected: Expected, stem: Optional[str],
+                    num_workers: int, progress: Progress) -> List[Violation]:
+    return instance_violations(members, expected, num_workers, progress)
+
+
+SERVERS = {
+    'coco-test-dev':
+    Server(
+        dict(
+            panoptic=Task(
+                dict(type='PanopticQualityMetric'),
+                'panoptic_test-dev2017_{name}_results', True, _panoptic_files,
+                _panoptic_rules),
+            bbox=_detections('bbox'),
+            segm=_detections('segm')),
+        ann_file='annotations/image_info_test-dev2017.json',
+        image_dir='test2017/',
+        categories_file='annotations/panoptic_val2017.json',
+        archive_pattern=r'(panoptic|detections)_[A-Za-z0-9-]+_.+_results'),
+    'cityscapes':
+    Server(
+        dict(
+            panoptic=Task(
+                dict(
+                    type='PanopticQualityMetric',
+                    png_name='{img_id}_panoptic.png'),
+                'cityscapes_panoptic_{name}', False, _panoptic_files,
+                _panoptic_rules),
+            instance=Task(
+                dict(type='CityscapesInstanceAPMetric'),
+                'cityscapes_instance_{name}', False,
+                lambda prefix, stem: files_below(f'{prefix}.instances'),
+                _instance_rules),
+            pixel=Task(
+                dict(type='CityscapesSemanticIoUMetric'),
+                'cityscapes_pixel_{name}', False,
+                lambda prefix, stem: files_below(f'{prefix}.semantic'),
+                _pixel_rules)),
+        ann_file='gtFine/panoptic_fpn_test.json',
+        image_dir='leftImg8bit/test/')
+}

@@ -1,0 +1,169 @@
+"""What both branches say of each image, before the merge, in files.
+
+The merge's thresholds can then be swept without a model: one forward pass
+serves all settings.
+
+``FOLDER/index.json``   dict(metainfo, predict_things, thresholds)
+``FOLDER/ID.npz``       one image, :class:`BranchFile`; ID with reserved
+                        characters quoted, as in a URL
+"""
+import io
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+from urllib.parse import quote
+
+import numpy as np
+from mmdet.registry import METRICS
+from mmengine.logging import print_log
+from pycocotools import mask as mask_util
+
+from mmengine_exact.errors import CorruptFileError
+from mmengine_exact.files import read_bytes, write_bytes
+from panoptic_fpn.metrics.per_image import (PerImageMetric, Row, to_array,
+                                            to_plane)
+from panoptic_fpn.ops.label_runs import encode_mask
+
+INDEX_NAME = 'index.json'
+
+
+@dataclass
+class BranchFile:
+    """One image; all maps are (h, w) at its original size.
+
+    ``semantic``: channel of each pixel, None without a semantic branch.
+    ``boxes`` (n, 4) as x1, y1, x2, y2 in pixels, ``scores`` (n, ), ``labels``
+    (n, ), ``rles`` (n masks in COCO's encoding). ``truth``: codes
+    ``label + 1000 * number``, with the codes of its segments and those of
+    them that are crowd.
+    """
+
+    image_id: Any
+    semantic: Optional[np.ndarray]
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    rles: List[Dict]
+    truth: np.ndarray
+    codes: np.ndarray
+    crowd_codes: np.ndarray
+
+    def masks(self, chosen: np.ndarray) -> np.ndarray:
+        """Bitmaps of some instances, bool (k, h, w)."""
+        masks = np.empty((len(chosen), ) + self.truth.shape, bool)
+        for mask, i in zip(masks, chosen):
+            mask[...] = mask_util.decode(self.rles[i])
+        return masks
+
+    def to_bytes(self) -> bytes:
+        counts = [rle['counts'] for rle in self.rles]
+        arrays: Dict[str, Any] = dict(
+            image_id=np.array(json.dumps(self.image_id)),
+            boxes=self.boxes,
+            scores=self.scores,
+            labels=self.labels,
+            counts=np.frombuffer(b''.join(counts), np.uint8),
+            lengths=np.array([len(c) for c in counts], np.int64),
+            truth=self.truth,
+            codes=self.codes,
+            crowd_codes=self.crowd_codes)
+        if self.semantic is not None:
+            arrays['semantic'] = self.semantic.astype(
+                np.min_scalar_type(int(self.semantic.max())))
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)
+        return buffer.getvalue()
+
+    @classmethod
+    def read(cls, path: str) -> 'BranchFile':
+        """Read one file.
+
+        Raises:
+            CorruptFileError: It is missing, torn or no such file.
+        """
+        content = read_bytes(path, 'branch file', None)
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+                found = {name: arrays[name] for name in arrays.files}
+            size = list(found['truth'].shape)
+            ends = np.cumsum(found.pop('lengths'))
+            stream = found.pop('counts').tobytes()
+            starts = np.append(0, ends)[:-1]
+            found['rles'] = [
+                dict(size=size, counts=stream[a:b])
+                for a, b in zip(starts, ends)
+            ]
+            found['image_id'] = json.loads(str(found['image_id']))
+            found.setdefault('semantic', None)
+            return cls(**found)
+        except (OSError, ValueError, KeyError, TypeError,
+                zipfile.BadZipFile) as error:
+            raise CorruptFileError(
+                f'{path}: not a branch file ({error}). Remove its folder and '
+                'write it again with tools/test.py --save-branches.') from None
+
+
+@METRICS.register_module()
+class PanopticBranchWriter(PerImageMetric):
+    """Writes both branches' results and the ground truth; no scores.
+
+    Args:
+        folder (str): Where to; several machines must share it.
+        thresholds (dict, optional): The merge's in the config, as the point
+            that a sweep starts from.
+    """
+    default_prefix = ''
+    prediction = 'pred_panoptic_seg'
+    keys = ()
+
+    def __init__(self,
+                 folder: str,
+                 thresholds: Optional[Dict] = None,
+                 **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.folder = Path(folder)
+        self.thresholds = dict(thresholds or {})
+
+    def image_row(self, sample: Dict) -> Dict:
+        """Write one image; whether its semantic branch predicts things."""
+        truth, codes, crowd = self.ground_truth(
+            sample, 'A sweep needs annotated images.')
+        pred = sample.get('pred_instances')
+        if pred is None:
+            pred = dict(
+                bboxes=np.zeros((0, 4), np.float32),
+                scores=np.zeros(0, np.float32),
+                labels=np.zeros(0, np.int64),
+                masks=np.zeros((0, ) + truth.shape, bool))
+        semantic = sample.get('pred_sem_seg')
+        content = BranchFile(
+            image_id=sample['img_id'],
+            semantic=None
+            if semantic is None else to_plane(semantic['sem_seg']),
+            boxes=to_array(pred['bboxes']),
+            scores=to_array(pred['scores']),
+            labels=to_array(pred['labels']),
+            rles=[encode_mask(mask) for mask in to_array(pred['masks'])],
+            truth=truth,
+            codes=codes,
+            crowd_codes=codes[crowd])
+        name = quote(str(sample['img_id']), safe='') + '.npz'
+        write_bytes(str(self.folder / name), content.to_bytes())
+        things = semantic is not None and semantic.get('predict_things')
+        return dict(predict_things=bool(things))
+
+    def compute(self, rows: List[Row]) -> Dict[str, float]:
+        """Write the index; it is there when all images are."""
+        content = dict(
+            metainfo=self.space.metainfo(),
+            predict_things=rows[0][1]['predict_things'],
+            thresholds=self.thresholds,
+            images=len(rows))
+        path = self.folder / INDEX_NAME
+        write_bytes(str(path), json.dumps(content).encode())
+        print_log(
+            f'Both branches of {len(rows)} images are in {self.folder}.',
+            logger='current')
+        return {}

@@ -1,0 +1,330 @@
+"""A synthetic panoptic data set, drawn from a seed and written to disk.
+
+Shapes that occlude one another (things) lie before textured regions (stuff);
+some images have a crowd of small disks, some an unlabelled patch (void). The
+files are in COCO panoptic format, stuff first and with gaps between the
+category ids, so nothing can depend on an order:
+
+    ROOT/annotations/panoptic_{train,val}.json
+    ROOT/annotations/panoptic_{train,val}/000000.png
+    ROOT/{train,val}/000000.png
+
+All maps are (h, w), points are (x, y) in pixels.
+"""
+import json
+import os
+import os.path as osp
+import shutil
+import sys
+import uuid
+from contextlib import suppress
+from typing import Any, Dict, List, Tuple
+
+import cv2
+import numpy as np
+from mmdet.registry import DATASETS
+from mmengine.dist import barrier, is_main_process
+from mmengine.logging import print_log
+from mmengine.utils import track_iter_progress
+
+from mmengine_exact.errors import InputError
+from panoptic_fpn.data.coco_panoptic import CocoPanopticFPNDataset
+from panoptic_fpn.labels import id_to_rgb
+
+CATEGORIES = [
+    dict(id=21, name='water', isthing=0, color=[45, 95, 180]),
+    dict(id=4, name='sky', isthing=0, color=[150, 200, 240]),
+    dict(id=33, name='grass', isthing=0, color=[60, 150, 60]),
+    dict(id=9, name='star', isthing=1, color=[240, 190, 40]),
+    dict(id=17, name='bricks', isthing=0, color=[165, 85, 60]),
+    dict(id=2, name='disk', isthing=1, color=[220, 60, 60]),
+    dict(id=30, name='sand', isthing=0, color=[225, 205, 150]),
+    dict(id=12, name='box', isthing=1, color=[150, 70, 200]),
+    dict(id=5, name='triangle', isthing=1, color=[40, 190, 170]),
+]
+_ID = {category['name']: category['id'] for category in CATEGORIES}
+_THINGS = ('disk', 'box', 'triangle', 'star')
+_STUFF = ('sky', 'water', 'grass', 'bricks', 'sand')
+_RGB = dict(
+    sky=(150, 195, 240),
+    water=(50, 100, 175),
+    grass=(75, 150, 65),
+    bricks=(165, 90, 65),
+    sand=(220, 200, 150))
+# Bumped whenever the same seed draws other images.
+_VERSION = 1
+
+
+def draw_scene(seed: int, index: int,
+               size: int) -> Tuple[np.ndarray, np.ndarray, List[dict]]:
+    """Image ``index`` of the data set of a seed.
+
+    Args:
+        seed (int): Of the data set.
+        index (int): Of the image; images are independent of one another.
+        size (int): Height and width in pixels.
+
+    Returns:
+        tuple: RGB image uint8 (size, size, 3); segment ids int32
+        (size, size), 0 = void; and ``segments_info`` with id, category_id,
+        iscrowd, area and bbox (x, y, w, h).
+    """
+    rng = np.random.default_rng([seed, index])
+    canvas = _Canvas(size, rng)
+    canvas.add_stuff()
+    if rng.random() < 0.2:
+        canvas.add_crowd()
+    for _ in range(rng.integers(1, 6)):
+        canvas.add_thing()
+    if rng.random() < 0.2:
+        canvas.add_void()
+    noise = rng.normal(0, 6, canvas.image.shape)
+    image = np.clip(canvas.image + noise, 0, 255).astype(np.uint8)
+    return image, canvas.ids, canvas.segments_info()
+
+
+class _Canvas:
+    """Image and segment ids that are painted over from back to front."""
+
+    def __init__(self, size: int, rng: np.random.Generator) -> None:
+        self.size = size
+        self.rng = rng
+        self.image = np.zeros((size, size, 3), np.float32)
+        self.ids = np.zeros((size, size), np.int32)
+        self.info: Dict[int, dict] = {}
+
+    def _new_segment(self, name: str, iscrowd: int = 0) -> int:
+        # ids with large gaps, as in COCO
+        segment_id = int(self.rng.integers(1, 1 << 24))
+        while segment_id in self.info:
+            segment_id = int(self.rng.integers(1, 1 << 24))
+        self.info[segment_id] = dict(
+            id=segment_id, category_id=_ID[name], iscrowd=iscrowd)
+        return segment_id
+
+    def _paint(self, mask: np.ndarray, color: np.ndarray,
+               segment_id: int) -> None:
+        self.image[mask] = color[mask] if color.ndim == 3 else color
+        self.ids[mask] = segment_id
+
+    def add_stuff(self) -> None:
+        """Two or three bands with wavy borders, each of another class."""
+        rng, size = self.rng, self.size
+        names = rng.permutation(_STUFF)[:rng.integers(2, 4)]
+        x = np.arange(size)
+        rows = np.arange(size)[:, None]
+        borders = np.linspace(0, size, len(names) + 1)[:-1]
+        for top, name in zip(borders, names):
+            wave = size * 0.06 * np.sin(x * rng.uniform(2, 5) / size * np.pi +
+                                        rng.uniform(0, 6))
+            shift = rng.uniform(-0.08, 0.08) * size
+            start = top + wave + shift if top > 0 else np.full(size, -1.0)
+            self._paint(rows >= start, self._texture(name),
+                        self._new_segment(str(name)))
+
+    def _texture(self, name: str) -> np.ndarray:
+        rng, size = self.rng, self.size
+        y, x = np.mgrid[:size, :size].astype(np.float32)
+        base = np.array(_RGB[name], np.float32) + rng.uniform(-15, 15, 3)
+        if name == 'sky':
+            tone = (y / size - 0.5) * 50
+        elif name == 'water':
+            tone = 25 * np.sin(y * 0.6 + 2 * np.sin(x * 0.08))
+        elif name == 'grass':
+            tone = 30 * np.sin(x * 1.3 + 1.5 * np.sin(y * 0.3))
+        elif name == 'bricks':
+            row = y // 8
+            joint = (y % 8 < 1.5) | ((x + 8 * (row % 2)) % 16 < 1.5)
+            tone = np.where(joint, 60, -10)
+        else:
+            tone = rng.normal(0, 14, (size, size))
+        return base + tone[..., None].astype(np.float32)
+
+    def add_thing(self) -> None:
+        """One shape; not if it would hide too much of an earlier one."""
+        rng, size = self.rng, self.size
+        name = str(rng.choice(_THINGS))
+        radius = rng.uniform(0.09, 0.22) * size
+        center = rng.uniform(0.08, 0.92, 2) * size
+        mask = self._shape_mask(name, center, radius)
+        if mask.sum() < 0.5 * radius**2 or self._hides_too_much(mask):
+            return
+        color = rng.uniform(30, 225, 3)
+        y, x = np.mgrid[:size, :size]
+        light = (center[0] - x + center[1] - y) / radius * 22
+        self._paint(mask, (color + light[..., None]).astype(np.float32),
+                    self._new_segment(name))
+        rim = mask & ~cv2.erode(mask.astype(np.uint8), np.ones(
+            (3, 3))).astype(bool)
+        self.image[rim] *= 0.55
+
+    def _hides_too_much(self, mask: np.ndarray) -> bool:
+        hidden, counts = np.unique(self.ids[mask], return_counts=True)
+        return any(count > 0.4 * (self.ids == segment_id).sum()
+                   for segment_id, count in zip(hidden, counts) if segment_id)
+
+    def _shape_mask(self, name: str, center: np.ndarray,
+                    radius: float) -> np.ndarray:
+        mask = np.zeros((self.size, self.size), np.uint8)
+        turn = self.rng.uniform(0, 2 * np.pi)
+        if name == 'disk':
+            cv2.circle(mask, tuple(int(c) for c in center), int(radius), 1, -1)
+            return mask.astype(bool)
+        count = dict(box=4, triangle=3, star=10)[name]
+        angles = turn + np.arange(count) * 2 * np.pi / count
+        lengths = np.full(count, radius)
+        if name == 'star':
+            lengths[1::2] *= 0.45
+        points = center + lengths[:, None] * np.stack(
+            [np.cos(angles), np.sin(angles)], axis=1)
+        cv2.fillPoly(mask, [points.round().astype(np.int32)], 1)
+        return mask.astype(bool)
+
+    def add_crowd(self) -> None:
+        """A heap of small disks that no one told apart: one crowd segment."""
+        rng, size = self.rng, self.size
+        center = rng.uniform(0.25, 0.75, 2) * size
+        crowd = np.zeros((size, size), bool)
+        for _ in range(14):
+            spot = center + rng.normal(0, 0.08, 2) * size
+            mask = self._shape_mask('disk', spot, 0.045 * size)
+            self.image[mask] = rng.uniform(30, 225, 3)
+            crowd |= mask
+        self.ids[crowd] = self._new_segment('disk', iscrowd=1)
+
+    def add_void(self) -> None:
+        """A grey patch that nobody labelled."""
+        rng, size = self.rng, self.size
+        x, y = rng.integers(0, size * 3 // 4, 2)
+        w, h = rng.integers(size // 10, size // 4, 2)
+        patch = np.zeros((size, size), bool)
+        patch[y:y + h, x:x + w] = True
+        if not self._hides_too_much(patch & (self.ids > 0)):
+            self._paint(patch, np.full(3, 128, np.float32), 0)
+
+    def segments_info(self) -> List[dict]:
+        """What is left to see of each segment, in order of painting."""
+        result = []
+        for segment_id, info in self.info.items():
+            y, x = np.nonzero(self.ids == segment_id)
+            if len(x) == 0:
+                continue
+            x1, y1 = int(x.min()), int(y.min())
+            box = [x1, y1, int(x.max()) + 1 - x1, int(y.max()) + 1 - y1]
+            result.append(dict(info, area=len(x), bbox=box))
+        return result
+
+
+def write_split(root: str, split: str, num_images: int, size: int,
+                seed: int) -> None:
+    """Draw and write ``num_images`` scenes under ``root``."""
+    image_dir = osp.join(root, split)
+    map_dir = osp.join(root, 'annotations', f'panoptic_{split}')
+    os.makedirs(image_dir)
+    os.makedirs(map_dir)
+    images, annotations = [], []
+    indices = range(num_images)
+    # a bar of a thousand updates is no use in a log
+    for index in track_iter_progress(indices) if sys.stdout.isatty() \
+            else indices:
+        image, ids, segments_info = draw_scene(seed, index, size)
+        name = f'{index:06d}.png'
+        cv2.imwrite(osp.join(image_dir, name), image[..., ::-1])
+        cv2.imwrite(osp.join(map_dir, name), id_to_rgb(ids)[..., ::-1])
+        images.append(dict(id=index, file_name=name, height=size, width=size))
+        annotations.append(
+            dict(image_id=index, file_name=name, segments_info=segments_info))
+    path = osp.join(root, 'annotations', f'panoptic_{split}.json')
+    with open(path, 'w') as file:
+        json.dump(
+            dict(
+                images=images, annotations=annotations, categories=CATEGORIES),
+            file)
+
+
+def write_dataset(root: str,
+                  num_train: int = 800,
+                  num_val: int = 100,
+                  size: int = 128,
+                  seed: int = 0) -> None:
+    """Write the data set of a seed, unless it is there already.
+
+    It is written beside ``root`` and moved there when complete, so an
+    interrupted call leaves nothing half written. Of runs that start side by
+    side the first to be done moves its files there, the others take them.
+
+    Args:
+        root (str): Folder to create.
+        num_train (int): Training images.
+        num_val (int): Held-out images, from another stream of the seed.
+        size (int): Height and width in pixels.
+        seed (int): The same seed draws the same files.
+
+    Raises:
+        InputError: ``root`` holds something else.
+    """
+    recipe = dict(
+        version=_VERSION,
+        num_train=num_train,
+        num_val=num_val,
+        size=size,
+        seed=seed)
+    if _is_written(root, recipe):
+        return
+    print_log(
+        f'Drawing {num_train} + {num_val} synthetic images to {root}',
+        logger='current')
+    partial = f'{root.rstrip("/")}.partial-{uuid.uuid4().hex[:8]}'
+    try:
+        write_split(partial, 'train', num_train, size, 2 * seed)
+        write_split(partial, 'val', num_val, size, 2 * seed + 1)
+        with open(osp.join(partial, 'recipe.json'), 'w') as file:
+            json.dump(recipe, file)
+        if not _is_written(root, recipe):
+            os.rename(partial, root)
+    except OSError:
+        # another run moved its files there between the two lines above
+        if not _is_written(root, recipe):
+            raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _is_written(root: str, recipe: dict) -> bool:
+    """Whether the data set is there.
+
+    Raises:
+        InputError: Something else is.
+    """
+    if not osp.exists(root):
+        return False
+    stamp, found = osp.join(root, 'recipe.json'), None
+    if osp.exists(stamp):
+        with open(stamp) as file, suppress(ValueError, RecursionError):
+            found = json.load(file)
+    if found != recipe:
+        raise InputError(
+            f'{root}: holds {found or "other files"}, wanted {recipe}. '
+            'Delete the folder or set another data_root.')
+    return True
+
+
+@DATASETS.register_module()
+class SyntheticShapesDataset(CocoPanopticFPNDataset):
+    """The synthetic data set; drawn to ``data_root`` where it is missing.
+
+    Args:
+        data_root (str): Its folder.
+        generate (dict): Arguments of :func:`write_dataset` except ``root``.
+        **kwargs: As :class:`CocoPanopticFPNDataset`.
+    """
+
+    def __init__(self,
+                 *args: Any,
+                 data_root: str,
+                 generate: dict = dict(),
+                 **kwargs: Any) -> None:
+        if is_main_process():
+            write_dataset(data_root, **generate)
+        barrier()
+        super().__init__(*args, data_root=data_root, **kwargs)

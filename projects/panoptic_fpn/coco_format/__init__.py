@@ -1,0 +1,1 @@
+"""What files in COCO's formats hold, and how results are written."""

@@ -1,0 +1,122 @@
+"""Cityscapes with its 8 thing and 11 stuff classes.
+
+Reads what ``tools/dataset_converters/cityscapes.py`` prepares, or the JSON of
+cityscapesscripts' own converter (``createPanopticImgs``), whose image names
+and, with ``--use-train-id``, category ids are put right.
+"""
+import os.path as osp
+from typing import List
+
+from mmdet.registry import DATASETS
+from mmengine.logging import print_log
+
+from mmengine_exact.errors import InputError
+
+from .. import cityscapes
+from ..labels import LabelSpace, is_whole
+from .coco_panoptic import CocoPanopticFPNDataset
+
+_PREPARE = 'python tools/dataset_converters/cityscapes.py DATA_ROOT'
+
+
+@DATASETS.register_module()
+class CityscapesPanopticDataset(CocoPanopticFPNDataset):
+    """Cityscapes panoptic data set.
+
+    Classes are those of ``cityscapesscripts.helpers.labels`` that the
+    evaluation does not ignore. Groups (``cargroup``, ...) are crowd. Image
+    ids are strings, ``<city>_<sequence>_<frame>``.
+
+    Args:
+        ann_file (str): ``gtFine/panoptic_fpn_{split}.json``, prepared; or
+            ``gtFine/cityscapes_panoptic_{split}.json`` of cityscapesscripts.
+        data_prefix (dict): ``img``: folder of the cities' images. ``seg``:
+            folder of the cities' label images, or of the official
+            converter's PNGs.
+        **kwargs: As :class:`CocoPanopticFPNDataset`.
+
+    Raises:
+        InputError: The JSON is missing, was written by another version of
+            the converter, or lists other classes.
+    """
+
+    def _read_json(self, path: str) -> dict:
+        try:
+            content = super()._read_json(path)
+        except InputError as error:
+            raise InputError(
+                f'{error} Cityscapes is prepared by `{_PREPARE}`.') from None
+        info = content.get('info')
+        self._check_prepared(info if isinstance(info, dict) else {}, path)
+        return content
+
+    @staticmethod
+    def _check_prepared(info: dict, path: str) -> None:
+        if info.get('prepared_for') != cityscapes.PREPARED_FOR:
+            return
+        version = info.get('version')
+        if version != cityscapes.PREPARED_VERSION:
+            raise InputError(
+                f'{path}: prepared by version {version} of the converter, '
+                f'this code reads version {cityscapes.PREPARED_VERSION}. Run '
+                f'`{_PREPARE}` again.')
+
+    def _read_label_space(self, content: dict) -> LabelSpace:
+        self._repair_categories(content)
+        found = LabelSpace.from_coco(content['categories'], self.ann_file)
+        space = cityscapes.label_space()
+        if found != space:
+            differing = set(found.names) ^ set(space.names)
+            raise InputError(
+                f'{self.ann_file}: its categories are not those of '
+                f'Cityscapes (different: {sorted(differing) or "the ids"}). '
+                f'Prepare it by `{_PREPARE}`, or use CocoPanopticFPNDataset '
+                'for classes of your own.')
+        self._repair_image_names(content['images'])
+        return found
+
+    def _repair_categories(self, content: dict) -> None:
+        """Train ids, as of ``createPanopticImgs --use-train-id``, to ids."""
+        space, train_ids = cityscapes.label_space(), cityscapes.train_ids()
+        named = {
+            str(c.get('name')): c.get('id')
+            for c in content['categories']
+        }
+        if named != dict(zip(space.names, train_ids)):
+            return
+        id_of_train_id = dict(zip(train_ids.tolist(), space.category_ids))
+        for category in content['categories']:
+            category['id'] = id_of_train_id[category['id']]
+        for annotation in content.get('annotations', []):
+            segments = annotation.get('segments_info')
+            for segment in segments if isinstance(segments, list) else []:
+                if isinstance(segment, dict) and is_whole(
+                        segment.get('category_id')):
+                    segment['category_id'] = id_of_train_id.get(
+                        segment['category_id'], segment['category_id'])
+        print_log(
+            f'{self.ann_file}: categories have train ids; read as the ids of '
+            'the label table, which results and evaluation use.',
+            logger='current')
+
+    def _repair_image_names(self, images: List[dict]) -> None:
+        """``X_gtFine_leftImg8bit.png``, which does not exist, to the image
+        in the folder of its city."""
+        wrong = '_gtFine' + cityscapes.IMAGE_SUFFIX
+        repaired = 0
+        for image in images:
+            name = image.get('file_name', '')
+            if not name.endswith(wrong):
+                continue
+            image_id = cityscapes.image_id(name)
+            image['file_name'] = osp.join(
+                image_id.split('_')[0], image_id + cityscapes.IMAGE_SUFFIX)
+            repaired += 1
+        if repaired:
+            print_log(
+                f'{self.ann_file}: {repaired} images were named *{wrong}, '
+                f'which does not exist; read as <city>/*'
+                f'{cityscapes.IMAGE_SUFFIX}. Caravans and trailers are void '
+                'in this file: AP forgives detections on them, where the '
+                f'official script does not (`{_PREPARE}` keeps them apart).',
+                logger='current')

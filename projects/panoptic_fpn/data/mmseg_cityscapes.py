@@ -1,0 +1,86 @@
+"""Cityscapes for mmseg, with files and labels checked and seeded samples.
+
+Sample  ``gt_sem_seg.data`` (1, h, w): train id 0 .. 18, 255 = void
+Files   leftImg8bit/{split}/{city}/*_leftImg8bit.png
+        gtFine/{split}/{city}/*_gtFine_labelTrainIds.png
+"""
+import os.path as osp
+from typing import List
+
+from mmengine.fileio import list_dir_or_file
+from mmseg.datasets import CityscapesDataset
+from mmseg.datasets.transforms import LoadAnnotations
+from mmseg.registry import DATASETS
+
+from mmengine_exact.errors import InputError
+from mmengine_exact.randomness import SeededDatasetMixin
+
+_MAKE = ('The download does not contain these files: CITYSCAPES_DATASET=ROOT '
+         'csCreateTrainIdLabelImgs makes them.')
+
+
+@DATASETS.register_module()
+class SeededCityscapesDataset(SeededDatasetMixin, CityscapesDataset):
+    """mmseg's ``CityscapesDataset``; same arguments, same samples.
+
+    Augmentation is drawn from the sample's seed, so that a resumed run sees
+    what an uninterrupted one would have seen.
+
+    Raises:
+        InputError: No image, an image without the label image that the
+            pipeline loads, or a value in a training image that is no train
+            id; names file and fix.
+    """
+
+    def load_data_list(self) -> List[dict]:
+        """As mmseg's; see the class for what is checked."""
+        folder = self.data_prefix.get('img_path')
+        try:
+            found = super().load_data_list()
+        except FileNotFoundError:
+            found = []
+        if not found:
+            raise InputError(
+                f'{folder}: no *{self.img_suffix} in this folder. Set '
+                'data_root and data_prefix of the dataset.')
+        steps = self.pipeline.transforms
+        if any(isinstance(step, LoadAnnotations) for step in steps):
+            self._check_label_files([info['seg_map_path'] for info in found])
+        return found
+
+    def _check_label_files(self, paths: List[str]) -> None:
+        folder = self.data_prefix['seg_map_path']
+        try:
+            # one listing: asking for each file is slow over a network
+            present = {
+                osp.join(folder, name)
+                for name in list_dir_or_file(
+                    folder,
+                    list_dir=False,
+                    suffix=self.seg_map_suffix,
+                    recursive=True,
+                    backend_args=self.backend_args)
+            }
+        except FileNotFoundError:
+            present = set()
+        missing = [path for path in paths if path not in present]
+        if missing:
+            raise InputError(
+                f'{missing[0]}: no such file; {len(missing)} of {len(paths)} '
+                f'label images are missing. {_MAKE}')
+
+    def prepare_data(self, idx: int) -> dict:
+        """As mmseg's; a training label that is no class stops here, not in
+        an assert of the GPU."""
+        data = super().prepare_data(idx)
+        sample = (data or {}).get('data_samples')
+        if not self.test_mode and sample is not None \
+                and 'gt_sem_seg' in sample:
+            labels = sample.gt_sem_seg.data
+            count = len(self.metainfo['classes'])
+            wrong = labels[(labels >= count) & (labels != self.ignore_index)]
+            if len(wrong):
+                raise InputError(
+                    f'{sample.seg_map_path}: {int(wrong[0])} is no train id '
+                    f'(0 .. {count - 1}, {self.ignore_index} = void). {_MAKE}')
+        return data

@@ -1,0 +1,243 @@
+"""Ground truth derived from the map after the geometry, and its packing.
+
+Instances and the semantic map are derived once, from what the transforms left
+of the map, so a box can never be without its mask and an instance that a crop
+removed is gone with its box, mask and label.
+"""
+from collections import Counter
+from typing import Dict, List, Optional, Sequence
+
+import cv2
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+from mmdet.datasets.transforms import PackDetInputs
+from mmdet.registry import TRANSFORMS
+from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import HorizontalBoxes
+from mmdet.structures.mask import BitmapMasks
+from mmengine.structures import PixelData
+
+from mmengine_exact.errors import InputError
+
+from ..labels import IGNORE_LABEL, encode_panoptic
+from ..ops.mask_runs import contiguous, look_up, map_boxes
+from .loading import PADDING, segment_values
+
+
+@TRANSFORMS.register_module()
+class DerivePanopticTargets(BaseTransform):
+    """Instances, semantic map and panoptic map from the index map.
+
+    Required Keys: gt_seg_map (absent: nothing is done), segments_info,
+    label_space; ignored_ids (optional)
+
+    Modified Keys: gt_seg_map (with ``semantic``: labels int16, -1 = void;
+    otherwise removed)
+
+    Added Keys:
+
+    - with ``instances``: gt_bboxes (HorizontalBoxes), gt_bboxes_labels,
+      gt_masks (BitmapMasks), gt_ignore_flags (crowd)
+    - with ``panoptic``: gt_panoptic_map int32 (h, w), label + 1000 * number;
+      gt_codes, the value of each entry of segments_info in it; crowd_codes.
+      The n-th of ``ignored_ids`` is void + 1000 * n: void for whoever looks
+      at the label, one instance for who looks at the code.
+
+    Args:
+        instances (bool): Derive instances; needless for Semantic FPN.
+        semantic (bool): Derive the semantic map.
+        panoptic (bool): Derive the panoptic map, which evaluation reads.
+        min_area (int): Instances with fewer pixels left are dropped; their
+            pixels stay in the semantic map.
+    """
+
+    def __init__(self,
+                 instances: bool = True,
+                 semantic: bool = True,
+                 panoptic: bool = False,
+                 min_area: int = 1) -> None:
+        self.instances = instances
+        self.semantic = semantic
+        self.panoptic = panoptic
+        self.min_area = min_area
+
+    def transform(self, results: dict) -> dict:
+        if results.get('gt_seg_map') is None:
+            return results
+        index_map = contiguous(results.pop('gt_seg_map'))
+        segments = results['segments_info']
+        num_ignored = len(results.get('ignored_ids', []))
+        values = segment_values(len(segments) + num_ignored)
+        # beyond the segments: instances of classes that nobody evaluates
+        values, ignored = np.split(values, [len(segments)])
+        labels = np.array([s['category'] for s in segments], np.int64)
+        num_values = max([PADDING, *values, *ignored]) + 1
+        if self.instances:
+            self._derive_instances(results, index_map, num_values, values,
+                                   labels)
+        if self.semantic:
+            table = np.full(num_values, IGNORE_LABEL, np.int16)
+            table[values] = labels
+            results['gt_seg_map'] = look_up(table, index_map)
+            results['ignore_index'] = IGNORE_LABEL
+        if self.panoptic:
+            self._derive_panoptic(results, index_map, num_values, values,
+                                  labels, ignored)
+        return results
+
+    def _derive_instances(self, results: dict, index_map: np.ndarray,
+                          num_values: int, values: np.ndarray,
+                          labels: np.ndarray) -> None:
+        segments = results['segments_info']
+        crowd = np.array([s['iscrowd'] for s in segments], bool)
+        thing = labels < results['label_space'].num_things
+        boxes, areas = map_boxes(index_map, num_values)
+        chosen = np.flatnonzero(thing & (areas[values] >= self.min_area))
+        masks = np.zeros((len(chosen), ) + index_map.shape, np.uint8)
+        for mask, value in zip(masks.view(bool), values[chosen]):
+            x1, y1, x2, y2 = boxes[value]
+            np.equal(index_map[y1:y2, x1:x2], value, out=mask[y1:y2, x1:x2])
+        results['gt_bboxes'] = HorizontalBoxes(
+            boxes[values[chosen]].astype(np.float32).reshape(-1, 4),
+            dtype=torch.float32)
+        results['gt_bboxes_labels'] = labels[chosen]
+        results['gt_ignore_flags'] = crowd[chosen]
+        results['gt_masks'] = _as_masks(masks)
+
+    def _derive_panoptic(self, results: dict, index_map: np.ndarray,
+                         num_values: int, values: np.ndarray,
+                         labels: np.ndarray, ignored: np.ndarray) -> None:
+        # n-th segment of its class: unique codes, for stuff too
+        numbers: List[int] = []
+        seen: Dict[int, int] = Counter()
+        for label in labels.tolist():
+            numbers.append(seen[label])
+            seen[label] += 1
+        codes = encode_panoptic(labels, np.array(numbers, np.int64))
+        void = results['label_space'].void
+        table = np.full(num_values, void, np.int32)
+        table[values] = codes
+        table[ignored] = encode_panoptic(
+            np.full(len(ignored), void), np.arange(1,
+                                                   len(ignored) + 1))
+        results['gt_panoptic_map'] = look_up(table, index_map)
+        results['gt_codes'] = codes.tolist()
+        results['crowd_codes'] = [
+            int(code) for code, s in zip(codes, results['segments_info'])
+            if s['iscrowd']
+        ]
+
+    def __repr__(self) -> str:
+        return (f'{self.__class__.__name__}(instances={self.instances}, '
+                f'semantic={self.semantic}, panoptic={self.panoptic}, '
+                f'min_area={self.min_area})')
+
+
+@TRANSFORMS.register_module()
+class PackPanopticInputs(PackDetInputs):
+    """mmdet's ``PackDetInputs`` that packs the panoptic map too.
+
+    Required Keys: as ``PackDetInputs``; gt_panoptic_map (optional)
+
+    The sample gets ``gt_panoptic_seg.sem_seg`` (1, h, w), and the metainfo
+    ``gt_codes`` and ``crowd_codes`` beside the keys below.
+
+    Raises:
+        InputError: Targets and image differ in size.
+    """
+
+    def __init__(self,
+                 meta_keys: Sequence[str] = ('img_id', 'img_path', 'ori_shape',
+                                             'img_shape', 'scale_factor',
+                                             'flip', 'flip_direction',
+                                             'seg_map_path', 'segments_info',
+                                             'gt_codes', 'crowd_codes')):
+        super().__init__(meta_keys=tuple(meta_keys))
+
+    def transform(self, results: dict) -> dict:
+        self._check_sizes(results)
+        # mmdet copies both several times as slowly
+        image, masks = results.get('img'), results.get('gt_masks')
+        packed = super().transform({
+            key: value
+            for key, value in results.items() if key not in ('img', 'gt_masks')
+        })
+        if image is not None:
+            packed = dict(inputs=torch.from_numpy(_planes(image)), **packed)
+        if masks is not None:
+            self._pack_masks(packed['data_samples'], masks,
+                             results.get('gt_ignore_flags'))
+        if 'gt_panoptic_map' in results:
+            panoptic = np.ascontiguousarray(results['gt_panoptic_map'])
+            packed['data_samples'].gt_panoptic_seg = PixelData(
+                sem_seg=torch.from_numpy(panoptic)[None])
+        return packed
+
+    @staticmethod
+    def _pack_masks(sample: DetDataSample, masks: BitmapMasks,
+                    ignored: Optional[np.ndarray]) -> None:
+        """Put the bitmaps of crowd apart; the others stay where they are, or
+        move up inside their array: a megabyte each, they are not copied to
+        another one."""
+        if ignored is None:
+            sample.gt_instances.masks = _as_masks(masks.masks)
+            return
+        others = np.flatnonzero(~ignored)
+        sample.ignored_instances.masks = _as_masks(
+            masks.masks[np.flatnonzero(ignored)])
+        for place, index in enumerate(others):
+            if place != index:
+                masks.masks[place] = masks.masks[index]
+        sample.gt_instances.masks = _as_masks(masks.masks[:len(others)])
+
+    @staticmethod
+    def _check_sizes(results: dict) -> None:
+        """Targets that belong to another part of the scene train silently.
+
+        Raises:
+            InputError: Targets and image differ in size.
+        """
+        size = results['img'].shape[:2]
+        masks = results.get('gt_masks')
+        found = dict(
+            gt_seg_map=getattr(results.get('gt_seg_map'), 'shape', size),
+            gt_masks=size if masks is None else (masks.height, masks.width))
+        for key, shape in found.items():
+            if tuple(shape) != size:
+                raise InputError(
+                    f'{results.get("img_path")}: {key} is {tuple(shape)} (h, '
+                    f'w), its image {size}. Put LoadPanopticMap before the '
+                    'resizing, cropping and padding of train_pipeline, and '
+                    'DerivePanopticTargets after them.')
+
+
+class SharedBitmapMasks(BitmapMasks):
+    """``BitmapMasks`` that a loader's worker hands over in shared memory, as
+    torch's tensors; mmdet's go through a pipe, byte by byte. An image of
+    Cityscapes has 25 MB of them."""
+
+    def __reduce__(self) -> tuple:
+        return _of_tensor, (torch.from_numpy(self.masks), )
+
+
+def _of_tensor(bitmaps: torch.Tensor) -> SharedBitmapMasks:
+    return _as_masks(bitmaps.numpy())
+
+
+def _as_masks(bitmaps: np.ndarray) -> SharedBitmapMasks:
+    """Of bitmaps (n, h, w), which its constructor would copy."""
+    masks = SharedBitmapMasks(bitmaps[:0], *bitmaps.shape[1:])
+    masks.masks = bitmaps
+    return masks
+
+
+def _planes(image: np.ndarray) -> np.ndarray:
+    """(channels, h, w), C-contiguous, of (h, w, channels) or (h, w)."""
+    image = contiguous(image)
+    if image.ndim == 2:
+        return image[None]
+    height, width, channels = image.shape
+    planes = np.empty((channels, height, width), image.dtype)
+    cv2.split(image, list(planes))
+    return planes

@@ -1,0 +1,328 @@
+"""A trained model from its files, and panoptic segmentation of images.
+
+Images given as arrays are BGR uint8 (h, w, 3), as mmdet's APIs take them;
+``PanopticResult.image`` is RGB.
+"""
+import logging
+from collections import defaultdict
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import (ContextManager, Iterable, Iterator, List, Optional,
+                    Sequence, Tuple, TypeVar, Union)
+
+import cv2
+import numpy as np
+import torch
+from mmcv.transforms import Compose
+from mmdet.registry import DATASETS, MODELS
+from mmdet.structures import DetDataSample
+from mmdet.utils import get_test_pipeline_cfg
+from mmengine.config import Config
+from mmengine.logging import print_log
+from mmengine.model.utils import revert_sync_batchnorm
+from mmengine.registry import init_default_scope
+from torch import nn
+
+from mmengine_exact.allocator import bound_kept_memory, keep_freed_memory
+from mmengine_exact.amp import half_precision
+from mmengine_exact.checkpoint_io import read_checkpoint
+from mmengine_exact.checkpoint_match import EXACT, load_weights, require
+from mmengine_exact.config_file import read_config
+from mmengine_exact.errors import CorruptFileError, InputError
+from mmengine_exact.memory_format import apply_memory_format
+
+from ..labels import LabelSpace
+from ..training.label_check import check_class_counts
+from ..training.network_checkpoints import load_networks, require_all_networks
+from ..training.test_options import require_panoptic
+from ..visualization.image_io import read_image
+
+ImageInput = Union[str, Path, np.ndarray]
+T = TypeVar('T')
+
+
+@dataclass
+class PanopticResult:
+    """What became of one image.
+
+    Attributes:
+        source (str): The file, or 'image N' for the N-th image of a call.
+        image (np.ndarray | None): RGB uint8 of shape (h, w, 3).
+        sample (DetDataSample | None): With ``pred_panoptic_seg`` and, as far
+            as the model has the branches, ``pred_instances`` and
+            ``pred_sem_seg``, at the size of the image.
+        error (str | None): Why there is neither: one sentence that names the
+            file and the fix.
+    """
+
+    source: str
+    image: Optional[np.ndarray] = None
+    sample: Optional[DetDataSample] = None
+    error: Optional[str] = None
+
+
+def init_model(config: Union[str, Path, Config],
+               checkpoint: Union[str, Sequence[str], None] = None,
+               device: str = 'cpu',
+               cfg_options: Optional[dict] = None) -> nn.Module:
+    """Build a model and load its weights.
+
+    On a CPU this process keeps the memory that it frees from now on (see
+    ``allocator.py``): it stays as large as its largest image made it.
+
+    Args:
+        config (str | Path | Config): The config the model was trained with.
+        checkpoint (str | Sequence[str], optional): Weights; random ones
+            without it. One file for each network of a
+            ``TwoNetworkPanopticFPN``.
+        device (str): 'cpu', 'cuda:0', ...
+        cfg_options (dict, optional): Keys of the config to override, as
+            ``--cfg-options``.
+
+    Returns:
+        nn.Module: In evaluation mode, with ``cfg``, ``dataset_meta`` and
+        ``label_space``.
+
+    Raises:
+        InputError: The config names no classes and neither does the
+            checkpoint, or their number is not the model's; or there is no
+            such device.
+        CheckpointError: The checkpoint is missing, damaged, or of another
+            model.
+    """
+    if device.startswith('cuda') and not torch.cuda.is_available():
+        raise InputError(f'device {device}: torch sees no GPU here. Use '
+                         'device cpu, or install a torch with CUDA.')
+    if device.startswith('cpu'):
+        keep_freed_memory()
+    config = (
+        config.copy() if isinstance(config, Config) else read_config(
+            str(config)))
+    if cfg_options:
+        config.merge_from_dict(cfg_options)
+    require_panoptic(config, 'panoptic inference')
+    init_default_scope(config.get('default_scope', 'mmdet'))
+    if checkpoint is not None and 'init_cfg' in config.model.backbone:
+        # The checkpoint holds these weights: do not download them.
+        config.model.backbone.init_cfg = None
+    model = revert_sync_batchnorm(MODELS.build(config.model))
+    meta = {}
+    if checkpoint is not None:
+        meta = _load_checkpoint(model, checkpoint)
+    model.dataset_meta = _dataset_meta(config, meta, checkpoint)
+    model.label_space = LabelSpace.from_metainfo(
+        model.dataset_meta, _source_of_classes(meta, checkpoint))
+    check_class_counts(model, model.label_space)
+    model.cfg = config
+    apply_memory_format(model, config)
+    return model.to(device).eval()
+
+
+def _load_checkpoint(model: nn.Module, path: Union[str,
+                                                   Sequence[str]]) -> dict:
+    """Load every weight of the model; return the checkpoint's ``meta``."""
+    revise_keys = [(r'^module\.', '')]
+    if isinstance(path, str):
+        checkpoint = read_checkpoint(path, 'cpu')
+        require_all_networks(model, checkpoint['state_dict'], path)
+        report = load_weights(model, checkpoint['state_dict'], revise_keys)
+        warnings = [require(report, EXACT, path)]
+    else:
+        checkpoint, _, warnings = load_networks(
+            model, path, EXACT, revise_keys=revise_keys)
+    for warning in filter(None, warnings):
+        print_log(warning, logger='current', level=logging.WARNING)
+    return checkpoint.get('meta') or {}
+
+
+def _names_classes(meta: dict) -> bool:
+    return 'thing_classes' in (meta.get('dataset_meta') or {})
+
+
+def _source_of_classes(meta: dict, checkpoint: Union[str, Sequence[str],
+                                                     None]) -> str:
+    """What an error about the classes names."""
+    if not _names_classes(meta) or checkpoint is None:
+        return "the config's test dataset"
+    return checkpoint if isinstance(checkpoint, str) else checkpoint[0]
+
+
+def _dataset_meta(config: Config, meta: dict,
+                  checkpoint: Union[str, Sequence[str], None]) -> dict:
+    """Classes of the checkpoint or else of the config's test dataset."""
+    if _names_classes(meta):
+        return dict(meta['dataset_meta'])
+    try:
+        return dict(DATASETS.build(config.test_dataloader.dataset).metainfo)
+    except InputError as error:
+        raise InputError(
+            f'{checkpoint or "A model without checkpoint"} names no classes '
+            'and the test dataset of the config, which would, cannot be read:'
+            f' {error}') from None
+
+
+class ImageLoader:
+    """Reads images and prepares them for a model, as its test data are.
+
+    Args:
+        model (nn.Module): From :func:`init_model`.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        first, *rest = get_test_pipeline_cfg(model.cfg)
+        self.backend_args = first.get('backend_args')
+        self.label_space = model.label_space
+        # Images are read here, once, for the model and for the pictures.
+        from_array = dict(
+            type='mmdet.LoadImageFromNDArray',
+            to_float32=first.get('to_float32', False))
+        self.pipeline = Compose([from_array, *rest])
+
+    def __call__(self, image: ImageInput,
+                 result: PanopticResult) -> Optional[dict]:
+        """Load one image.
+
+        Args:
+            image (str | Path | np.ndarray): A file or a BGR array.
+            result (PanopticResult): With ``source``; gets ``image``, or
+                ``error`` where there is none.
+
+        Returns:
+            dict | None: ``inputs`` and ``data_samples``; None after an error.
+        """
+        try:
+            image = self._read(image, result.source)
+        except CorruptFileError as error:
+            result.error = str(error)
+            return None
+        inputs = dict(
+            img=image,
+            img_id=result.source,
+            seg_map_path=None,
+            segments_info=None,
+            label_space=self.label_space)
+        try:
+            packed = self.pipeline(inputs)
+        except cv2.error as error:  # as of 500 x 1 pixels, made smaller
+            height, width = image.shape[:2]
+            result.error = (
+                f'{result.source}: {width} x {height} pixels cannot be '
+                f'resized for the network ({error.err}). Crop it to another '
+                'shape.')
+            return None
+        packed['data_samples'].set_metainfo(dict(img_path=result.source))
+        result.image = np.ascontiguousarray(image[..., ::-1])
+        return packed
+
+    def _read(self, image: ImageInput, source: str) -> np.ndarray:
+        if not isinstance(image, np.ndarray):
+            return read_image(str(image), self.backend_args)
+        if (image.ndim != 3 or image.shape[2] != 3 or not image.size
+                or image.dtype != np.uint8):
+            raise CorruptFileError(
+                f'{source}: an array of {image.dtype} of shape {image.shape} '
+                'is no image. Give BGR uint8 of shape (h, w, 3).')
+        return image
+
+
+#: A result to be filled, and what :class:`ImageLoader` made of its image.
+Loaded = Tuple[PanopticResult, Optional[dict]]
+
+
+def inference_panoptic(model: nn.Module,
+                       images: Union[ImageInput, Iterable[ImageInput]],
+                       amp: bool = False,
+                       batch_size: int = 1) -> Iterator[PanopticResult]:
+    """Segment images.
+
+    An image that cannot be read becomes a result with ``error``; the others
+    are still segmented. Results come as they are computed, so nothing is
+    lost when the caller stops.
+
+    Args:
+        model (nn.Module): From :func:`init_model`.
+        images (str | Path | np.ndarray | Iterable): Files or BGR arrays.
+        amp (bool): Whether convolutions run in bfloat16 (float16 on a GPU).
+        batch_size (int): How many images are read at a time; see
+            :func:`segment_batch`.
+
+    Yields:
+        PanopticResult: One for each image, in order.
+    """
+    if isinstance(images, (str, Path, np.ndarray)):
+        images = [images]
+    load = ImageLoader(model)
+
+    def loaded() -> Iterator[Loaded]:
+        for number, image in enumerate(images, start=1):
+            named = not isinstance(image, np.ndarray)
+            result = PanopticResult(str(image) if named else f'image {number}')
+            yield result, load(image, result)
+
+    for batch in batches(loaded(), batch_size):
+        yield from segment_batch(model, batch, amp)
+
+
+def batches(items: Iterable[T], size: int) -> Iterator[List[T]]:
+    """Lists of ``size`` items; the last one may be shorter.
+
+    Raises:
+        InputError: ``size`` is not positive.
+    """
+    if size < 1:
+        raise InputError(f'batch_size={size}: must be 1 or more.')
+    items = iter(items)
+    while batch := list(islice(items, size)):
+        yield batch
+
+
+@torch.no_grad()
+def segment_batch(model: nn.Module,
+                  batch: Sequence[Loaded],
+                  amp: bool = False) -> List[PanopticResult]:
+    """Segment loaded images.
+
+    Those that are padded to the same size (a multiple of 32) go through the
+    network together. None is padded further, as batches usually are, because
+    features near the border would change: a result does not depend on the
+    images beside it, but for the rounding of larger matrix products.
+
+    Args:
+        model (nn.Module): From :func:`init_model`.
+        batch (Sequence[tuple]): Results and what was loaded for them.
+        amp (bool): As in :func:`inference_panoptic`.
+
+    Returns:
+        list[PanopticResult]: Those of the batch, filled.
+    """
+    groups = defaultdict(list)
+    for result, packed in batch:
+        if packed is not None:
+            shape = _padded_shape(model, packed['inputs'])
+            groups[shape].append((result, packed))
+    for group in groups.values():
+        data = {
+            key: [packed[key] for _, packed in group]
+            for key in ('inputs', 'data_samples')
+        }
+        with _precision(model, amp):
+            samples = model.test_step(data)
+        for (result, _), sample in zip(group, samples):
+            result.sample = sample.cpu()
+    bound_kept_memory()
+    return [result for result, _ in batch]
+
+
+def _padded_shape(model: nn.Module, image: torch.Tensor) -> Tuple[int, int]:
+    """(h, w) of an image (3, h, w) in a batch of its own."""
+    preprocessor = getattr(model, 'data_preprocessor', None)
+    divisor = getattr(preprocessor, 'pad_size_divisor', 1)
+    return tuple(-(-side // divisor) * divisor for side in image.shape[1:])
+
+
+def _precision(model: nn.Module, amp: bool) -> ContextManager:
+    if not amp:
+        return nullcontext()
+    return half_precision(next(model.parameters()).device)

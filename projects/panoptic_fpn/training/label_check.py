@@ -1,0 +1,170 @@
+"""Class counts of the model against the data, before anything is computed.
+
+A count set one off is otherwise found by a device assert hours later, or
+never: a model whose classes are not the data's trains well and scores 0.
+"""
+from typing import Any, Iterator, List, Sequence, Tuple
+
+from mmdet.registry import HOOKS
+from mmengine.hooks import Hook
+from torch import nn
+
+from mmengine_exact.checkpoint_match import bare_model
+from mmengine_exact.errors import InputError
+from mmengine_exact.record import leaf_datasets
+
+from ..labels import LabelSpace
+
+#: Where a model states its number of thing classes, below ``model.``.
+THING_KEYS = ('roi_head.bbox_head.num_classes',
+              'roi_head.mask_head.num_classes',
+              'semantic_head.num_things_classes',
+              'panoptic_fusion_head.num_things_classes')
+#: And its number of stuff classes.
+STUFF_KEYS = ('semantic_head.num_stuff_classes',
+              'panoptic_fusion_head.num_stuff_classes')
+
+
+def stated_counts(model: nn.Module, key: str) -> Iterator[Tuple[str, int]]:
+    """Config keys and values of a count; several where a head is a list.
+
+    Args:
+        model (nn.Module): The detector.
+        key (str): Dotted, such as 'roi_head.bbox_head.num_classes'. A branch
+            that the model lacks gives nothing.
+    """
+    *path, name = key.split('.')
+    modules = [('model', model)]
+    for part in path:
+        found = []
+        for prefix, module in modules:
+            child = getattr(module, part, None)
+            if isinstance(child, nn.ModuleList):
+                found += [(f'{prefix}.{part}[{i}]', item)
+                          for i, item in enumerate(child)]
+            elif child is not None:
+                found.append((f'{prefix}.{part}', child))
+        modules = found
+    for prefix, module in modules:
+        if hasattr(module, name):
+            yield f'{prefix}.{name}', getattr(module, name)
+
+
+def check_class_counts(model: nn.Module, space: LabelSpace) -> None:
+    """Compare every class count of a model with a label space.
+
+    Raises:
+        InputError: They differ; names both numbers, the file of the
+            categories and the config key to change.
+    """
+    if space.num_things == 0 and getattr(model, 'roi_head', None) is not None:
+        raise InputError(
+            f'{space.source} has no thing classes, so there is nothing to '
+            'detect. Set model.loss_weights.instance=0, which leaves the '
+            'region branch out.')
+    for keys, kind, expected in ((THING_KEYS, 'thing', space.num_things),
+                                 (STUFF_KEYS, 'stuff', space.num_stuff)):
+        for key in keys:
+            for config_key, count in stated_counts(model, key):
+                if count != expected:
+                    raise InputError(
+                        f'{config_key}={count}, but {space.source} has '
+                        f'{expected} {kind} classes. Set {config_key}='
+                        f'{expected} in the config (and the same number '
+                        f'wherever {kind} classes are counted).')
+
+
+def check_decode_head(model: nn.Module, dataset: Any) -> None:
+    """Compare the class count of mmseg's segmentor with its data.
+
+    Args:
+        model (nn.Module): Without a ``decode_head`` nothing is compared.
+        dataset (Any): Its metainfo has 'classes'.
+
+    Raises:
+        InputError: They differ; names both numbers and the config key.
+    """
+    for key, count in stated_counts(model, 'decode_head.num_classes'):
+        for leaf in leaf_datasets(dataset):
+            expected = len(leaf.metainfo.get('classes') or ())
+            if expected not in (0, count):
+                raise InputError(
+                    f'{key}={count}, but {type(leaf).__name__} has '
+                    f'{expected} classes. Set {key}={expected} in the config.')
+
+
+def label_spaces(dataset: Any) -> List[LabelSpace]:
+    """Label spaces of a data set or of those inside a wrapper; none for data
+    sets whose metainfo does not tell things from stuff."""
+    spaces = []
+    for leaf in leaf_datasets(dataset):
+        meta = leaf.metainfo
+        if 'thing_classes' in meta:
+            source = getattr(leaf, 'ann_file', None) or type(leaf).__name__
+            spaces.append(LabelSpace.from_metainfo(meta, source))
+    return spaces
+
+
+def check_same_categories(spaces: Sequence[LabelSpace]) -> None:
+    """Compare the categories of data sets.
+
+    Raises:
+        InputError: Two files list different ones; names both and what is
+            in one only.
+    """
+    for other in spaces[1:]:
+        if other != spaces[0]:
+            raise InputError(
+                f'{spaces[0].source} and {other.source} list different '
+                f'categories; (id, name, isthing) of one only: '
+                f'{other.difference(spaces[0])[:6]}. Train and validate with '
+                'the same categories.')
+
+
+def check_annotated(dataset: Any) -> None:
+    """Validation needs the ground truth of every image.
+
+    Raises:
+        InputError: Names the file and an image without annotation.
+    """
+    for leaf in leaf_datasets(dataset):
+        missing = getattr(leaf, 'unannotated', [])
+        if missing:
+            raise InputError(
+                f'{leaf.ann_file}: {len(missing)} images have no annotation, '
+                f'the first is id={missing[0]!r}, so validation cannot score '
+                'them. Remove them from "images", or keep them for a test '
+                'that only writes results.')
+
+
+@HOOKS.register_module()
+class LabelSpaceCheckHook(Hook):
+    """Check model and data sets against one another at start-up."""
+
+    def before_train(self, runner: Any) -> None:
+        datasets, loop = [runner.train_dataloader.dataset], runner.val_loop
+        if loop is not None:
+            datasets.append(runner.val_dataloader.dataset)
+            check_annotated(datasets[1])
+        self._check(runner, loop, *datasets)
+
+    def before_val(self, runner: Any) -> None:
+        self._check(runner, runner.val_loop, runner.val_dataloader.dataset)
+
+    def before_test(self, runner: Any) -> None:
+        self._check(runner, getattr(runner, 'test_loop', None),
+                    runner.test_dataloader.dataset)
+
+    @staticmethod
+    def _check(runner: Any, loop: Any, *datasets: Any) -> None:
+        spaces = [s for dataset in datasets for s in label_spaces(dataset)]
+        check_same_categories(spaces)
+        model = bare_model(runner.model)
+        # a metric that cannot judge the model would say so after hours
+        for metric in getattr(getattr(loop, 'evaluator', None), 'metrics', ()):
+            if hasattr(metric, 'check_model'):
+                metric.check_model(model)
+        for space in spaces:
+            check_class_counts(model, space)
+        for dataset in datasets:
+            check_decode_head(model, dataset)

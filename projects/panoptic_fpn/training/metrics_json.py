@@ -1,0 +1,90 @@
+"""Scores of each evaluation as ``metrics.json``."""
+import json
+import math
+import os.path as osp
+from typing import Any, Dict, Mapping, Optional
+
+import numpy as np
+import torch
+from mmdet.registry import HOOKS
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
+
+from mmengine_exact.checkpoint_io import write_atomically
+from mmengine_exact.record import score_record
+
+
+@HOOKS.register_module()
+class MetricsJsonHook(Hook):
+    """Writes the metrics of each evaluation to ``work_dir/metrics.json``.
+
+    One object of flat scores, e.g. ``{"coco_panoptic/PQ": 41.5, "mIoU":
+    null}``; NaN and infinity are null. Where the evaluator knows scores of
+    single classes (``by_class``), ``"classwise"`` holds them, e.g.
+    ``{"car": {"PQ": 53.1, "IoU": 92.0}}``, in the units of the flat scores;
+    neither the log nor the scalars of the logger do. In training the file
+    holds the last validation.
+
+    Args:
+        filename (str): Name of the file. Defaults to 'metrics.json'.
+        record (bool): Whether ``"record"`` says what the scores were made
+            with, see :func:`score_record`. Defaults to False.
+    """
+
+    priority = 'BELOW_NORMAL'
+
+    def __init__(self,
+                 filename: str = 'metrics.json',
+                 record: bool = False) -> None:
+        self.filename = filename
+        self.record = record
+
+    def after_val_epoch(self,
+                        runner: Any,
+                        metrics: Optional[Dict[str, Any]] = None) -> None:
+        self._write(runner, metrics, getattr(runner, 'val_loop', None))
+
+    def after_test_epoch(self,
+                         runner: Any,
+                         metrics: Optional[Dict[str, Any]] = None) -> None:
+        self._write(runner, metrics, getattr(runner, 'test_loop', None))
+
+    @master_only
+    def _write(self, runner: Any, metrics: Optional[Dict[str, Any]],
+               loop: Any) -> None:
+        if not metrics:  # results were written, nothing was scored
+            return
+        content = flat_metrics(metrics)
+        evaluator = getattr(loop, 'evaluator', None)
+        by_class = getattr(evaluator, 'by_class', None)
+        if by_class:
+            content['classwise'] = {
+                name: flat_metrics(scores)
+                for name, scores in by_class.items()
+            }
+        if self.record:
+            content['record'] = score_record(runner, loop.dataloader.dataset)
+        text = json.dumps(content, indent=1, default=str)
+
+        def write(path: str) -> None:
+            with open(path, 'w', encoding='utf-8') as file:
+                file.write(text + '\n')
+
+        write_atomically(osp.join(runner.work_dir, self.filename), write)
+
+
+def flat_metrics(metrics: Mapping, prefix: str = '') -> Dict[str, Any]:
+    """Numbers (not finite: None) and strings; nested keys joined by '/'."""
+    flat: Dict[str, Any] = {}
+    for key, value in metrics.items():
+        name = f'{prefix}{key}'
+        if isinstance(value, Mapping):
+            flat.update(flat_metrics(value, f'{name}/'))
+            continue
+        if isinstance(value, (torch.Tensor, np.ndarray, np.generic)):
+            value = value.tolist()
+        if isinstance(value, float) and not math.isfinite(value):
+            value = None
+        if value is None or isinstance(value, (bool, int, float, str)):
+            flat[name] = value
+    return flat

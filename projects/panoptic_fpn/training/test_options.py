@@ -1,0 +1,178 @@
+"""Options of ``tools/test.py``: --show-dir, --panoptic-only and --tta."""
+import logging
+from typing import List, Mapping
+
+from mmengine.config import Config
+from mmengine.logging import print_log
+
+from mmengine_exact.errors import RunError
+
+#: Metrics of maps. Others might look at instances, of which some are missing.
+_OF_MAPS = ('PanopticQualityMetric', 'SemanticIoUMetric',
+            'CityscapesSemanticIoUMetric', 'CocoPanopticMetric')
+#: What a config says of test-time augmentation.
+_KEYS = ('tta_model', 'tta_pipeline')
+#: Models that need nothing in their config for it.
+_PANOPTIC = ('TwoStagePanopticFPN', 'TwoNetworkPanopticFPN')
+#: Sizes, as multiples of the test pipeline's, where the config gives no
+#: ``tta_pipeline``: mmdet's. The first is the plain one.
+_SCALES = (1.0, 0.5, 1.5)
+#: What mmseg has in the place of our options.
+_MMSEG_OPTIONS = (
+    'There, label images are written with --cfg-options '
+    'test_evaluator.format_only=True test_evaluator.output_dir=DIR, and '
+    'pictures are drawn with tools/test.py --show-dir DIR.')
+
+
+def require_panoptic(cfg: Config, option: str) -> None:
+    """Refuse what a config of mmseg's segmentors cannot do.
+
+    Raises:
+        RunError: The config's scope is not mmdet's; names the option.
+    """
+    scope = cfg.get('default_scope', 'mmdet')
+    if scope != 'mmdet':
+        raise RunError(
+            f'{option}: {cfg.filename} is a config of {scope}, which has no '
+            f'panoptic results. {_MMSEG_OPTIONS}')
+
+
+def draw_test_pictures(cfg: Config, folder: str) -> None:
+    """What ``--show-dir`` means: pictures of a test go to ``folder``.
+
+    Raises:
+        RunError: The config has no hook that draws.
+    """
+    hook = (cfg.get('default_hooks') or {}).get('visualization')
+    if hook is None:
+        raise RunError(
+            f'--show-dir: {cfg.filename} has no default_hooks.visualization. '
+            "Add dict(type='PanopticVisualizationHook').")
+    hook['draw'] = True
+    if hook['type'].endswith('SegVisualizationHook'):
+        # mmseg's draws each 50th image and writes where the visualizer does
+        hook['interval'] = 1
+        cfg.visualizer['save_dir'] = folder
+    else:
+        hook['test_out_dir'] = folder
+
+
+def enable_panoptic_only(cfg: Config) -> None:
+    """Give masks only to detections that can reach the panoptic map.
+
+    Args:
+        cfg (Config): Is changed: ``model.test_cfg.panoptic_only`` is set, and
+            metrics of instances are taken out, which is logged.
+
+    Raises:
+        RunError: The evaluator has no metric of maps.
+    """
+    require_panoptic(cfg, '--panoptic-only')
+    cfg.model.test_cfg.panoptic_only = True
+    evaluator = cfg.get('test_evaluator')
+    metrics = evaluator
+    if isinstance(evaluator, Mapping) and 'metrics' in evaluator:
+        metrics = evaluator['metrics']
+    if isinstance(metrics, Mapping):
+        metrics = [metrics]
+    kept = [m for m in metrics or () if m['type'] in _OF_MAPS]
+    dropped = [m['type'] for m in metrics or () if m['type'] not in _OF_MAPS]
+    if not kept:
+        raise RunError(
+            f'--panoptic-only: test_evaluator has {dropped} alone, which '
+            'may need all instances. Leave --panoptic-only out.')
+    if dropped:
+        print_log(
+            f'--panoptic-only: without {", ".join(dropped)}, which may need '
+            'all instances.',
+            logger='current',
+            level=logging.WARNING)
+    if isinstance(evaluator, dict) and 'metrics' in evaluator:
+        evaluator['metrics'] = kept
+    else:
+        cfg.test_evaluator = dict(type='PanopticEvaluator', metrics=kept)
+
+
+def enable_tta(cfg: Config) -> None:
+    """Test with the augmentations of ``tta_pipeline``.
+
+    Args:
+        cfg (Config): With ``tta_model`` (what goes around the model) and
+            ``tta_pipeline`` (the test pipeline with ``TestTimeAug``); is
+            changed. With neither of them, a ``TwoStagePanopticFPN`` or
+            ``TwoNetworkPanopticFPN`` is averaged by ``PanopticTTAModel``
+            over three sizes and their mirror images.
+
+    Raises:
+        RunError: The config lacks one of them, or both with another model
+            or a test pipeline that is not understood.
+    """
+    missing = [key for key in _KEYS if cfg.get(key) is None]
+    if len(missing) == 2 and cfg.model.get('type') in _PANOPTIC:
+        cfg.tta_model = dict(type='PanopticTTAModel')
+        cfg.tta_pipeline = augmented_pipeline(
+            _pipeline(cfg.test_dataloader.dataset), cfg.filename)
+        missing = []
+    if missing:
+        raise RunError(
+            f'--tta: {cfg.filename} has no {" and no ".join(missing)}. Leave '
+            "--tta out, or add tta_model=dict(type='PanopticTTAModel') and a "
+            'tta_pipeline with TestTimeAug.')
+    cfg.model = dict(cfg.tta_model, module=cfg.model)
+    _set_pipeline(cfg.test_dataloader.dataset, cfg.tta_pipeline)
+
+
+def augmented_pipeline(pipeline: List[dict], source: str) -> List[dict]:
+    """A test pipeline in three sizes, each as it is and mirrored.
+
+    Args:
+        pipeline (list[dict]): With one step that resizes to a ``scale``, and
+            packing at its end. What stands between them is done before the
+            sizes part, once.
+        source (str): The config, for the error.
+
+    Raises:
+        RunError: The pipeline is another.
+    """
+    sizes = [step for step in pipeline if _resizes(step)]
+    if len(sizes) != 1 or not str(pipeline[-1]['type']).startswith('Pack'):
+        raise RunError(
+            f'--tta: the test pipeline of {source} is not one step of '
+            '...Resize with a scale, and Pack... at its end. Give '
+            "tta_model=dict(type='PanopticTTAModel') and a tta_pipeline with "
+            'TestTimeAug.')
+    resize, pack = sizes[0], pipeline[-1]
+    views = [
+        [
+            dict(
+                resize,
+                scale=tuple(round(side * factor) for side in resize['scale']))
+            for factor in _SCALES
+        ],
+        [dict(type='RandomFlip', prob=prob) for prob in (0.0, 1.0)],
+        [pack],
+    ]
+    once = [step for step in pipeline[:-1] if step is not resize]
+    return [*once, dict(type='TestTimeAug', transforms=views)]
+
+
+def _resizes(step: dict) -> bool:
+    return str(step['type']).endswith('Resize') and 'scale' in step
+
+
+def _pipeline(dataset: dict) -> List[dict]:
+    """Of a data set, or of the first of those inside a wrapper."""
+    while 'pipeline' not in dataset:
+        inner = dataset.get('datasets') or [dataset['dataset']]
+        dataset = inner[0]
+    return dataset['pipeline']
+
+
+def _set_pipeline(dataset: dict, pipeline: list) -> None:
+    """Of a data set, or of those inside a wrapper."""
+    inner = dataset.get('datasets') or [dataset.get('dataset')]
+    if inner == [None]:
+        dataset['pipeline'] = pipeline
+        return
+    for part in inner:
+        _set_pipeline(part, pipeline)

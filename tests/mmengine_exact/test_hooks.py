@@ -1,0 +1,121 @@
+"""Broken losses stop every process; metrics are written as JSON."""
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from mmengine_exact import NonFiniteLossError, NonFiniteLossHook
+from mmengine_exact.hooks import image_names
+from panoptic_fpn.training.metrics_json import MetricsJsonHook, flat_metrics
+
+from . import toy
+
+
+def run_hook(outputs, batch=None):
+    runner = SimpleNamespace(iter=6, work_dir='work')
+    NonFiniteLossHook().after_train_iter(runner, 6, batch, outputs)
+
+
+@pytest.mark.parametrize('bad', [float('nan'), float('inf'), -float('inf')])
+def test_names_iteration_losses_and_images(bad):
+    batch = dict(data_samples=[
+        SimpleNamespace(metainfo=dict(img_path='a/b.jpg', img_id='b')),
+        dict(img_id=7)
+    ])
+    outputs = dict(
+        loss=torch.tensor(bad), loss_ok=torch.tensor(1.), loss_rpn=bad)
+    with pytest.raises(NonFiniteLossError) as error:
+        run_hook(outputs, batch)
+    text = str(error.value)
+    assert text.startswith('Iteration 7: ')
+    assert f'loss = {bad}, loss_rpn = {bad} with' in text
+    assert 'a/b.jpg (id b), id 7' in text and 'loss_ok' not in text
+
+
+def test_finite_losses_and_other_outputs_pass():
+    run_hook(dict(loss=torch.tensor(1.), acc=torch.tensor(float('nan'))))
+    run_hook(dict(loss_cls=3.5))
+    run_hook({})
+    run_hook(None)
+
+
+def test_batches_of_other_forms_have_no_names():
+    assert image_names([1, 2]) == image_names(None) == image_names({}) == []
+
+
+@pytest.mark.parametrize('nan_rank', [0, 1])
+def test_all_ranks_stop_and_the_last_checkpoint_is_good(tmp_path, nan_rank):
+    codes = toy.run(
+        tmp_path, 2, model=dict(nan_at=8, nan_rank=nan_rank), timeout=60)
+    assert codes == [1, 1]
+    texts = [(tmp_path / f'error_{r}.txt').read_text() for r in (0, 1)]
+    assert texts[0] == texts[1]
+    assert 'NonFiniteLossError: Iteration 8' in texts[0]
+    assert f'rank {nan_rank}: ' in texts[0] and 'loss_cls = nan' in texts[0]
+    assert f'rank {1 - nan_rank}' not in texts[0]
+    assert texts[0].count('image_') == 4
+    weights = toy.final_state(tmp_path, 5)['state_dict']
+    assert all(w.isfinite().all() for w in weights.values())
+    assert (tmp_path / 'last_checkpoint').read_text().endswith('iter_5.pth')
+
+
+def test_broken_weights_are_not_saved(tmp_path):
+    """A finite loss whose gradient is not: nothing is written over."""
+
+    def spoil():
+        step = torch.optim.SGD.step
+
+        def patched(self, *args, **kwargs):
+            result = step(self, *args, **kwargs)
+            spoil.count += 1
+            if spoil.count == 10:
+                with torch.no_grad():
+                    self.param_groups[0]['params'][0].fill_(float('inf'))
+            return result
+
+        spoil.count = 0
+        torch.optim.SGD.step = patched
+
+    assert toy.run(tmp_path, fault=spoil) == [1]
+    text = (tmp_path / 'error_0.txt').read_text()
+    assert 'Iteration 10: 1 weights' in text and 'iter_10.pth' in text
+    assert 'backbone.0.weight' in text
+    assert [p.name for p in tmp_path.glob('*.pth')] == ['iter_5.pth']
+
+
+def test_flat_metrics():
+    metrics = {
+        'a/PQ': np.float32(0.5),
+        'b': torch.tensor(2),
+        'nan': float('nan'),
+        'none': None,
+        'inf': torch.tensor(float('inf')),
+        'group': dict(x=1, y=dict(z=np.float64('nan'))),
+        'text': 't',
+        'table': [1, 2],
+        'array': np.arange(3)
+    }
+    assert flat_metrics(metrics) == {
+        'a/PQ': 0.5,
+        'b': 2,
+        'nan': None,
+        'none': None,
+        'inf': None,
+        'group/x': 1,
+        'group/y/z': None,
+        'text': 't'
+    }
+
+
+def test_metrics_json(tmp_path):
+    runner = SimpleNamespace(work_dir=str(tmp_path))
+    hook = MetricsJsonHook()
+    hook.after_val_epoch(runner, dict(PQ=1., x=float('nan')))
+    path = tmp_path / 'metrics.json'
+    assert json.loads(path.read_text()) == dict(PQ=1., x=None)
+    hook.after_test_epoch(runner, dict(PQ=2.))
+    hook.after_test_epoch(runner, {})  # format_only scores nothing
+    assert json.loads(path.read_text()) == dict(PQ=2.)
+    assert list(tmp_path.iterdir()) == [path]

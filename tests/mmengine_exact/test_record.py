@@ -1,0 +1,201 @@
+"""What a number was made with, and a test that is not of what was trained."""
+import hashlib
+import json
+import os
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmengine_exact import record
+from mmengine_exact.config_difference import (classes_warning, model_warning,
+                                              stored_config)
+from mmengine_exact.record import (data_record, fingerprint, revision,
+                                   run_record)
+
+from . import toy
+from .test_tools import call, config  # noqa: F401
+
+
+def test_an_evaluation_says_what_it_was_made_with(
+        config,  # noqa: F811
+        tmp_path,
+        monkeypatch):
+    cfg = Config.fromfile(config)
+    cfg.custom_hooks.append(dict(type='RunRecordHook'))
+    cfg.dump(config)
+    run, out = tmp_path / 'run', tmp_path / 'out'
+    assert call(monkeypatch, 'train', config, '--work-dir', run, '--seed',
+                7) == 0
+    checkpoint = run / 'iter_10.pth'
+    assert call(monkeypatch, 'test', config, checkpoint, '--work-dir',
+                out) == 0
+    trained = json.loads((run / 'record.json').read_text())
+    tested = json.loads((out / 'record.json').read_text())
+    assert trained['seed'] == 7 and trained['iteration'] == 10
+    assert trained['weights'] == []
+    content = checkpoint.read_bytes()
+    assert tested['weights'] == [
+        dict(file=str(checkpoint), sha256=hashlib.sha256(content).hexdigest())
+    ]
+    assert tested['config'] == str(config)
+    model = stored_config(tested['config_text'])['model']
+    assert model['type'] == 'ToyModel'
+    for name in ('python', 'torch', 'mmdet', 'numpy'):
+        assert tested['versions'][name]
+    assert [data['type'] for data in tested['data']] == ['ToyDataset']
+    meta = torch.load(checkpoint, weights_only=True)['meta']
+    assert meta['record']['seed'] == 7
+    assert meta['record']['versions'] == trained['versions']
+
+
+def test_each_file_of_results_has_its_record(
+        config,  # noqa: F811
+        tmp_path,
+        monkeypatch):
+    cfg = Config.fromfile(config)
+    cfg.custom_hooks = [
+        dict(type='MetricsJsonHook', record=True),
+        dict(type='RunRecordHook')
+    ]
+    cfg.test_evaluator = dict(type='ToyMetric', outfile_prefix='results/of')
+    cfg.dump(config)
+    monkeypatch.chdir(tmp_path)
+    for name in ('a', 'b'):
+        assert call(monkeypatch, 'train', config, '--work-dir', name) == 0
+    trained = [(tmp_path / name / 'metrics.json').read_text() for name in 'ab']
+    assert trained[0] == trained[1]
+    assert call(monkeypatch, 'test', config, 'a/iter_10.pth', '--work-dir',
+                'o', '--out', 'predictions.pkl') == 0
+    scores = json.loads((tmp_path / 'o' / 'metrics.json').read_text())
+    made_with = scores['record']
+    weights = hashlib.sha256((tmp_path / 'a/iter_10.pth').read_bytes())
+    assert made_with['weights'][0]['sha256'] == weights.hexdigest()
+    text = stored_config(made_with['config_text'])
+    assert text['model']['type'] == 'ToyModel' and 'work_dir' not in text
+    whole = json.loads((tmp_path / 'o' / 'record.json').read_text())
+    for name in ('config', 'revision', 'versions', 'data', 'seed', 'weights'):
+        assert made_with[name] == whole[name]
+    for path in ('results/of.record.json', 'predictions.record.json'):
+        assert json.loads((tmp_path / path).read_text()) == whole
+
+
+def test_revision_is_that_of_git(monkeypatch):
+    revision.cache_clear()
+    found = revision()
+    assert found is None or len(found.split('-')[0]) >= 7
+    revision.cache_clear()
+    monkeypatch.setattr(record, '_REPOSITORY', os.sep)
+    assert revision() is None
+    revision.cache_clear()
+
+
+def test_data_are_told_apart_by_their_content(tmp_path):
+    path = tmp_path / 'panoptic.json'
+    path.write_text('{}')
+
+    class Leaf(list):
+        ann_file = str(path)
+
+    wrapped = SimpleNamespace(datasets=[Leaf([1, 2]), Leaf([3])])
+    first, second = data_record(wrapped)
+    assert (first['images'], second['images']) == (2, 1)
+    assert first['sha256'] == hashlib.sha256(b'{}').hexdigest()
+    path.write_text('{ }')
+    assert data_record(wrapped)[0]['sha256'] != first['sha256']
+    assert fingerprint(str(tmp_path / 'missing.json')) is None
+
+
+def test_data_without_annotation_file_is_known_by_its_names():
+
+    class Folder(list):
+
+        def get_data_info(self, index):
+            return dict(img_path=self[index], seg_map_path=None)
+
+    first, = data_record(Folder(['a.png', 'b.png']))
+    again, = data_record(Folder(['a.png', 'b.png']))
+    other, = data_record(Folder(['a.png', 'c.png']))
+    assert first == again and first['images'] == 2
+    assert len(first['names_sha256']) == 64
+    assert first['names_sha256'] != other['names_sha256']
+
+
+def test_a_record_is_plain(tmp_path):
+    runner = SimpleNamespace(
+        cfg=Config(dict(load_from=['a.pth', 'b.pth'])), seed=3, world_size=2)
+    found = run_record(runner)
+    assert json.loads(json.dumps(found)) == found
+    assert [one['file'] for one in found['weights']] == ['a.pth', 'b.pth']
+
+
+STORED = '''
+import os
+model = dict(type='A', backbone=dict(depth=50, init_cfg=dict(a=1)),
+             scales=(1, 2), test_cfg=dict(panoptic=dict(score_thr=0.5)))
+lr = -0.1
+bad = os.system('touch %s')
+worse = dict(**bad)
+'''
+
+
+def test_a_stored_config_is_read_and_not_executed(tmp_path):
+    trap = tmp_path / 'trap'
+    found = stored_config(STORED % trap)
+    assert found['lr'] == -0.1 and found['model']['scales'] == [1, 2]
+    assert set(found) == {'model', 'lr'}
+    assert not trap.exists()
+    assert stored_config('def (') == {} and stored_config('\0') == {}
+
+
+def test_another_model_is_told():
+    now = stored_config(STORED)['model']
+    now['backbone']['init_cfg'] = None  # weights come from the checkpoint
+    assert model_warning(STORED, dict(now, scales=(1, 2)), 'x.pth') == ''
+    assert model_warning('', now, 'x.pth') == ''
+    now['test_cfg']['panoptic']['score_thr'] = 0.7
+    said = model_warning(STORED, now, 'x.pth')
+    assert said.startswith('x.pth was trained with another model config: '
+                           'model.test_cfg.panoptic.score_thr: 0.5 then, 0.7 '
+                           'now')
+
+
+@pytest.mark.parametrize('then, now, said', [
+    (dict(thing_classes=('a', 'b')), dict(thing_classes=['a', 'b']), ''),
+    (dict(classes=('a', 'b')), dict(classes=['b', 'a']),
+     "2 and 2 classes, and number 0 is 'a' in training and 'b' in the data"),
+    (dict(classes=('a', )), dict(classes=['a', 'c']),
+     "1 and 2 classes, and number 1 is 'nothing' in training and 'c'"),
+    (None, dict(classes=['a']), ''),
+])
+def test_other_classes_are_told(then, now, said):
+    found = classes_warning(then, now, 'x.pth')
+    assert (found == '') if not said else (said in found)
+
+
+def test_the_test_tool_warns(
+        config,  # noqa: F811
+        tmp_path,
+        monkeypatch,
+        capfd):
+    run = tmp_path / 'run'
+    assert call(monkeypatch, 'train', config, '--work-dir', run) == 0
+    test = ('test', config, run / 'iter_10.pth', '--work-dir', tmp_path / 'o')
+    assert call(monkeypatch, *test) == 0
+    assert 'another model config' not in capfd.readouterr().out
+    assert call(monkeypatch, *test, '--cfg-options', 'model.nan_rank=3') == 0
+    assert 'model.nan_rank: None then, 3 now' in capfd.readouterr().out
+    monkeypatch.setattr(toy._Reads, '__init__',
+                        _with_other_classes(toy._Reads.__init__))
+    assert call(monkeypatch, *test) == 0
+    assert "number 1 is 'b' in training and 'c'" in capfd.readouterr().out
+
+
+def _with_other_classes(init):
+
+    def other(self, *args, **kwargs):
+        init(self, *args, **kwargs)
+        self.metainfo = dict(classes=('a', 'c'))
+
+    return other

@@ -1,0 +1,212 @@
+"""Batch streams against a plain loop that starts at the beginning."""
+import itertools
+import pickle
+import time
+
+import numpy as np
+import pytest
+from torch.utils.data import BatchSampler
+
+from mmengine_exact import (ClassUniformInfiniteSampler,
+                            ResumableAspectRatioBatchSampler,
+                            ResumableInfiniteSampler, SeededIndex)
+from mmengine_exact.samplers import images_of_classes
+
+
+class Images:
+    """``wide[i]`` tells the shape of image i; counts questions."""
+
+    def __init__(self, wide):
+        self.wide, self.asked = wide, 0
+
+    def __len__(self):
+        return len(self.wide)
+
+    def get_data_info(self, index):
+        self.asked += 1
+        return dict(width=3, height=2 if self.wide[index] else 4)
+
+
+def make(size=17, seed=3, rank=0, world=1, portion=0.7):
+    wide = np.random.default_rng(1).random(size) < portion
+    sampler = ResumableInfiniteSampler(Images(wide), seed=seed)
+    sampler.rank, sampler.world_size = rank, world
+    return sampler
+
+
+def take(iterable, count):
+    return list(itertools.islice(iterable, count))
+
+
+def plain_batches(sampler, size):
+    """mmdet's grouping as one loop from the first draw on."""
+    waiting = {True: [], False: []}
+    for index in sampler:
+        bucket = waiting[bool(sampler.dataset.wide[index])]
+        bucket.append(index)
+        if len(bucket) == size:
+            yield list(bucket)
+            bucket.clear()
+
+
+def seeds(batches):
+    return [[(int(i), i.seed) for i in batch] for batch in batches]
+
+
+@pytest.mark.parametrize('world', [1, 2, 3, 20])
+def test_ranks_share_every_pass_without_overlap(world):
+    """17 images: after 17 * world draws each rank has seen whole passes."""
+    parts = [take(make(rank=rank, world=world), 17) for rank in range(world)]
+    stream = [parts[p % world][p // world] for p in range(17 * world)]
+    for start in range(0, len(stream), 17):
+        assert sorted(stream[start:start + 17]) == list(range(17))
+    alone = take(make(), 17 * world)
+    assert stream == alone
+    assert [i.seed for i in stream] == [i.seed for i in alone]
+
+
+def test_passes_are_shuffled_differently_and_seeds_are_unique():
+    stream = take(make(), 17 * 4)
+    orders = {tuple(stream[i:i + 17]) for i in range(0, 68, 17)}
+    assert len(orders) == 4
+    assert len({i.seed for i in stream}) == 68
+    assert take(make(seed=4), 17) != stream[:17]
+
+
+def test_without_shuffle():
+    sampler = ResumableInfiniteSampler(Images([True] * 3), False, seed=0)
+    assert take(sampler, 7) == [0, 1, 2, 0, 1, 2, 0]
+
+
+@pytest.mark.parametrize('world,rank', [(1, 0), (3, 2)])
+@pytest.mark.parametrize('start', [0, 1, 16, 17, 40])
+def test_draws_start_anywhere(world, rank, start):
+    expected = take(make(rank=rank, world=world), start + 9)[start:]
+    sampler = make(rank=rank, world=world)
+    sampler.start_at(start, stop=start + 9)
+    assert list(sampler) == expected
+    assert list(sampler) == expected  # iterating changes nothing
+    assert [i.seed for i in sampler] == [i.seed for i in expected]
+
+
+@pytest.mark.parametrize('portion', [0, 0.1, 0.7, 1])
+@pytest.mark.parametrize('world,rank', [(1, 0), (4, 3)])
+@pytest.mark.parametrize('size', [1, 3, 16, 40])
+def test_batches_start_anywhere(portion, world, rank, size):
+    kwargs = dict(portion=portion, world=world, rank=rank)
+    expected = seeds(take(plain_batches(make(**kwargs), size), 30))
+    for start in (0, 1, 2, 7, 23):
+        sampler = ResumableAspectRatioBatchSampler(make(**kwargs), size)
+        sampler.start_at(start, stop=30)
+        assert seeds(sampler) == expected[start:]
+        assert seeds(sampler) == expected[start:]
+
+
+def test_batches_are_those_of_mmdet():
+    from mmdet.datasets.samplers import AspectRatioBatchSampler
+    theirs = take(AspectRatioBatchSampler(make(), 3), 50)
+    ours = take(ResumableAspectRatioBatchSampler(make(), 3), 50)
+    assert seeds(ours) == seeds(theirs)
+
+
+def test_a_new_seed_gives_the_stream_of_that_seed():
+    sampler = ResumableAspectRatioBatchSampler(make(seed=3), 4)
+    sampler.start_at(5, 9, seed=8)
+    expected = take(plain_batches(make(seed=8), 4), 9)[5:]
+    assert seeds(sampler) == seeds(expected)
+
+
+def test_sizes_are_asked_once():
+    sampler = ResumableAspectRatioBatchSampler(make(), 4)
+    for start in (0, 10, 200):
+        sampler.start_at(start, start + 3)
+        assert len(list(sampler)) == 3
+    assert sampler.sampler.dataset.asked == 17
+
+
+def test_80k_iterations_are_skipped_at_once():
+    """COCO's 118k images in batches of 16 on one process."""
+    base = make(size=118_000)
+    base.dataset.aspect_flags = lambda: base.dataset.wide
+    sampler = ResumableAspectRatioBatchSampler(base, 16)
+    sampler.start_at(80_000, 80_002)
+    begin = time.process_time()
+    assert len(list(sampler)) == 2
+    assert time.process_time() - begin < 2
+    assert base.dataset.asked == 0
+
+
+def test_pytorchs_batch_sampler_serves_where_shapes_do_not_matter():
+    sampler = make()
+    sampler.start_at(5 * 4, 8 * 4)
+    batches = list(BatchSampler(sampler, 4, False))
+    assert sum(batches, []) == take(make(), 32)[20:]
+    assert len(batches) == 3
+
+
+def test_length_is_one_pass_of_a_rank():
+    assert len(make()) == 17
+    assert len(make(world=4)) == 5
+    assert len(ResumableAspectRatioBatchSampler(make(world=4), 2)) == 3
+
+
+def test_an_empty_dataset_is_named():
+    with pytest.raises(ValueError, match='no image.*ann_file'):
+        ResumableInfiniteSampler(Images([]))
+
+
+def test_a_foreign_sampler_is_named():
+    with pytest.raises(TypeError, match='ResumableInfiniteSampler.*range'):
+        ResumableAspectRatioBatchSampler(range(3), 2)
+
+
+class Labelled:
+    """Images that hold the given sets of classes."""
+
+    def __init__(self, *labels):
+        self.labels = labels
+
+    def __len__(self):
+        return len(self.labels)
+
+    def get_data_info(self, index):
+        found = self.labels[index]
+        return dict(segments_info=found and [dict(category=c) for c in found])
+
+
+def test_images_of_classes():
+    images = images_of_classes(Labelled([0, 0], [4, 0], [], None))
+    assert {k: v.tolist() for k, v in images.items()} == {0: [0, 1], 4: [1]}
+    with pytest.raises(ValueError, match='no image .* has a segment'):
+        images_of_classes(Labelled([], None))
+
+
+def test_class_uniform_stream_is_balanced_resumes_and_is_cut():
+    dataset = Labelled([0], [0], [0], [0, 4])
+    sampler = ClassUniformInfiniteSampler(dataset, seed=5)
+    drawn = take(sampler, 4000)
+    # by definition: half of the draws are of class 4, which has one image,
+    # and an eighth of them that image for the sake of class 0
+    pairs = [(int(i), i.label) for i in drawn]
+    assert abs(pairs.count((3, 4)) / 4000 - 1 / 2) < 0.04
+    for image in range(4):
+        assert abs(pairs.count((image, 0)) / 4000 - 1 / 8) < 0.03
+    sampler.start_at(1234)
+    again = take(sampler, 50)
+    assert [(int(i), i.label) for i in again] == pairs[1234:1284]
+    assert [i.seed for i in again] == [i.seed for i in drawn[1234:1284]]
+    ranks = []
+    for rank in range(2):
+        other = ClassUniformInfiniteSampler(dataset, seed=5)
+        other.rank, other.world_size = rank, 2
+        ranks.append(take(other, 100))
+    merged = [i for pair in zip(*ranks) for i in pair]
+    assert [(int(i), i.label) for i in merged] == pairs[:200]
+    with pytest.raises(ValueError, match='shuffle'):
+        ClassUniformInfiniteSampler(dataset, shuffle=False, seed=5)
+
+
+def test_the_label_reaches_a_part_of_a_concatenation():
+    index = pickle.loads(pickle.dumps(SeededIndex(12, 77, 3)))
+    for part in (index, index - 10, index % 5):
+        assert (part.seed, part.label) == (77, 3)

@@ -1,0 +1,415 @@
+"""tools/train.py, tools/test.py and the scripts that start them."""
+import importlib.util
+import json
+import logging
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+from mmengine.config import Config
+
+from mmengine_exact import (CheckpointError, ConfigError, RunError, one_line,
+                            run_to_exit_code, tool_config)
+from mmengine_exact.files import write_bytes
+from panoptic_fpn.training.test_options import require_panoptic
+from tests.conftest import forget_runs
+
+from . import toy
+
+TOOLS = toy.REPO_ROOT / 'tools'
+
+
+def call(monkeypatch, name, *args):
+    """Run a tool in this process; its exit code."""
+    forget_runs()
+    spec = importlib.util.spec_from_file_location(f'tool_{name}',
+                                                  TOOLS / f'{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(sys, 'argv', [name, *map(str, args)])
+    try:
+        return module.main()
+    except SystemExit as stop:
+        return stop.code
+
+
+@pytest.fixture
+def config(tmp_path):
+    """A config file, as users write them."""
+    cfg = toy.toy_config(tmp_path / 'unused', max_iters=10, validate=True)
+    cfg.update(
+        custom_imports=dict(
+            imports=['tests.engine.toy'], allow_failed_imports=False),
+        work_dir=None,
+        test_dataloader=cfg.val_dataloader,
+        test_cfg=dict(),
+        test_evaluator=dict(type='ToyMetric'),
+        auto_scale_lr=dict(base_batch_size=8))
+    cfg.pop('experiment_name')
+    path = tmp_path / 'toy_run.py'
+    cfg.dump(path)
+    return path
+
+
+def test_train_resume_and_test(config, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / 'work_dirs' / 'toy_run'
+    assert call(monkeypatch, 'train', config, '--seed', 11) == 0
+    assert toy.final_state(run, 10)['meta']['seed'] == 11
+    assert call(monkeypatch, 'train', config, '--resume', '--seed', 11,
+                '--cfg-options', 'train_cfg.max_iters=15') == 0
+    assert toy.final_state(run, 15)['meta']['iter'] == 15
+    assert 'continues at iteration 10' in capfd.readouterr().out
+
+    out = tmp_path / 'predictions.pkl'
+    best = run / 'best_toy_PQ_iter_10.pth'
+    assert call(monkeypatch, 'test', config, best, '--work-dir',
+                tmp_path / 'eval', '--out', out) == 0
+    assert len(pickle.loads(out.read_bytes())) == 7
+    metrics = json.loads((tmp_path / 'eval' / 'metrics.json').read_text())
+    assert metrics['toy/n'] == 7 and metrics['toy/empty'] is None
+
+
+def test_a_run_that_is_told_to_end_saves(config, tmp_path, monkeypatch, capfd):
+    cfg = Config.fromfile(config)
+    cfg.custom_hooks.append(dict(type='PreemptionHook'))
+    cfg.dump(config)
+    forward = toy.ToyModel.forward
+
+    def told(self, *args, **kwargs):
+        if self.calls == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return forward(self, *args, **kwargs)
+
+    monkeypatch.setattr(toy.ToyModel, 'forward', told)
+    run = tmp_path / 'run'
+    assert call(monkeypatch, 'train', config, '--work-dir', run) == 75
+    said = capfd.readouterr().err
+    assert 'iter_7.pth is complete. Continue with --resume.' in said
+    monkeypatch.undo()
+    assert call(monkeypatch, 'train', config, '--work-dir', run,
+                '--resume') == 0
+    assert toy.final_state(run, 10)['meta']['iter'] == 10
+
+
+def test_train_options(config, tmp_path, monkeypatch):
+    """4 images of base 8: half the rate, twice the iterations; bfloat16."""
+    assert call(monkeypatch, 'train', config, '--amp', '--auto-scale-lr',
+                '--work-dir', tmp_path / 'run') == 0
+    last = toy.final_state(tmp_path / 'run', 20)
+    assert last['optimizer']['param_groups'][0]['initial_lr'] == 0.05
+    written = Config.fromstring(last['meta']['cfg'], '.py')
+    assert written.optim_wrapper.type == 'ExactAmpOptimWrapper'
+    assert written.train_cfg.max_iters == 20
+
+
+def test_resume_of_a_named_file(config, tmp_path, monkeypatch, capfd):
+    # MMEngine's loggers outlive the streams that pytest captures
+    monkeypatch.setattr(logging, 'raiseExceptions', False)
+    missing = tmp_path / 'no.pth'
+    assert call(monkeypatch, 'train', config, '--resume', missing,
+                '--work-dir', tmp_path / 'run') == 1
+    error = capfd.readouterr().err.strip().splitlines()
+    assert error[-1].startswith(f'error: Checkpoint {missing} does not exist')
+    assert not any('Traceback' in line for line in error)
+
+
+def test_errors_of_test(config, tmp_path, monkeypatch, capfd):
+    # MMEngine's loggers outlive the streams that pytest captures
+    monkeypatch.setattr(logging, 'raiseExceptions', False)
+    (tmp_path / 'bad.pth').write_text('nothing')
+    bad = tmp_path / 'bad.pth'
+    for args, text in (([bad], 'is damaged or not a checkpoint'),
+                       ([bad, '--show-dir',
+                         'p'], 'has no default_hooks.visualization')):
+        assert call(monkeypatch, 'test', config, *args, '--work-dir',
+                    tmp_path) == 1
+        error = capfd.readouterr().err
+        assert text in error and 'Traceback' not in error
+
+
+@pytest.mark.parametrize(
+    'tool,args', [('train', []), ('train', ['no_such_config.py']),
+                  ('train', [__file__, '--launcher', 'none', '--unknown']),
+                  ('test', [__file__]), ('test', [__file__, 'no.pth']),
+                  ('test', [__file__, 'a.pth', '--out', 'a.txt'])])
+def test_wrong_arguments(monkeypatch, capfd, tool, args):
+    assert call(monkeypatch, tool, *args) == 2
+    assert 'usage' in capfd.readouterr().err
+
+
+def test_start_without_processes(config, tmp_path, monkeypatch, capfd):
+    monkeypatch.delenv('WORLD_SIZE', raising=False)
+    assert call(monkeypatch, 'train', config, '--launcher', 'pytorch',
+                '--work-dir', tmp_path / 'run') == 1
+    assert 'WORLD_SIZE is not set' in capfd.readouterr().err
+
+
+def test_error_of_a_loader_worker_is_one_line():
+    text = ('Caught CheckpointError in DataLoader worker process 0.\n'
+            'Original Traceback (most recent call last):\n  File "x"\n'
+            'a.b.CheckpointError: image a.jpg: broken. Copy it again.\n')
+    assert one_line(CheckpointError(text)) == \
+        'image a.jpg: broken. Copy it again.'
+    assert one_line(CheckpointError('plain')) == 'plain'
+
+
+@pytest.mark.parametrize('script,args', [('dist_train', ['c']),
+                                         ('dist_test', ['c', 'p']),
+                                         ('dist_test', ['c', 'p', '--foo']),
+                                         ('slurm_train', ['p', 'j', 'c']),
+                                         ('slurm_test', ['p', 'j', 'c'])])
+def test_scripts_explain_themselves(script, args):
+    result = subprocess.run([TOOLS / f'{script}.sh', *args],
+                            capture_output=True,
+                            text=True)
+    assert result.returncode == 2 and 'usage' in result.stderr
+
+
+def fake(folder, name):
+    """A program that prints its arguments and the variables that matter."""
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    path.write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$@" '
+                    '"MASTER_PORT=${MASTER_PORT:-}" "PATH1=$PYTHONPATH"\n')
+    path.chmod(0o755)
+    return path
+
+
+def lines_of(script, *args, **environ):
+    result = subprocess.run([TOOLS / f'{script}.sh', *args],
+                            capture_output=True,
+                            text=True,
+                            cwd='/',
+                            check=True,
+                            env={
+                                **os.environ,
+                                **environ
+                            })
+    return result.stdout.splitlines()
+
+
+def test_dist_scripts_honour_their_variables(tmp_path):
+    python = str(fake(tmp_path, 'python'))
+    given = dict(
+        PYTHON=python,
+        NNODES='2',
+        NODE_RANK='1',
+        PORT='1234',
+        MASTER_ADDR='10.0.0.1')
+    lines = lines_of('dist_train', 'c.py', '8', '--work-dir', 'a b', **given)
+    for expected in ('--nnodes=2', '--node_rank=1', '--master_port=1234',
+                     '--master_addr=10.0.0.1', '--nproc_per_node=8', 'c.py',
+                     'a b', str(TOOLS / 'train.py'), 'pytorch'):
+        assert expected in lines
+    assert any(line.startswith(f'PATH1={toy.REPO_ROOT}') for line in lines)
+    lines = lines_of('dist_test', 'c.py', 'k.pth', '4', PYTHON=python)
+    for expected in ('--nnodes=1', '--nproc_per_node=4', 'k.pth',
+                     str(TOOLS / 'test.py')):
+        assert expected in lines
+    lines = lines_of(
+        'dist_test',
+        'c.py',
+        'a b.pth',
+        'c.pth',
+        '2',
+        '--out',
+        'x.pkl',
+        PYTHON=python)
+    place = lines.index('a b.pth')
+    assert lines[place + 1] == 'c.pth' and '--nproc_per_node=2' in lines
+    assert '--out' in lines and lines.count('2') == 0
+
+
+def test_slurm_scripts_honour_their_variables(tmp_path):
+    path = f'{fake(tmp_path, "srun").parent}:{os.environ["PATH"]}'
+    lines = lines_of(
+        'slurm_train',
+        'part',
+        'job',
+        'c.py',
+        'my run',
+        '--amp',
+        PATH=path,
+        GPUS='16',
+        GPUS_PER_NODE='4',
+        CPUS_PER_TASK='3',
+        SRUN_ARGS='--quotatype=auto --exclude=n1',
+        PORT='1234')
+    for expected in ('--gres=gpu:4', '--ntasks=16', '--ntasks-per-node=4',
+                     '--cpus-per-task=3', '--quotatype=auto', '--exclude=n1',
+                     '--work-dir=my run', '--launcher=slurm', '--amp',
+                     'MASTER_PORT=1234', str(TOOLS / 'train.py')):
+        assert expected in lines, expected
+    lines = lines_of(
+        'slurm_test',
+        'part',
+        'job',
+        'c.py',
+        'k.pth',
+        PATH=path,
+        GPUS='2',
+        GPUS_PER_NODE='0')
+    assert '--ntasks-per-node=2' in lines and 'k.pth' in lines
+    assert not any(line.startswith('--gres') for line in lines)
+
+
+@pytest.mark.slow
+def test_dist_scripts_from_another_directory(config, tmp_path):
+    """Two processes train and evaluate through torchrun."""
+    environ = {
+        **os.environ, 'PYTHON': sys.executable,
+        'PORT': str(toy.free_port())
+    }
+    run = tmp_path / 'run'
+    subprocess.run(
+        [TOOLS / 'dist_train.sh', config.name, '2', '--work-dir', 'run'],
+        cwd=tmp_path,
+        env=environ,
+        check=True,
+        timeout=300)
+    meta = toy.final_state(run, 10)['meta']
+    assert meta['data_stream']['world_size'] == 2
+    subprocess.run([
+        TOOLS / 'dist_test.sh', config.name, 'run/iter_10.pth', '2',
+        '--work-dir', 'eval'
+    ],
+                   cwd=tmp_path,
+                   env=environ,
+                   check=True,
+                   timeout=300)
+    metrics = json.loads((tmp_path / 'eval' / 'metrics.json').read_text())
+    assert metrics['toy/n'] == 7
+
+
+def test_a_work_dir_that_cannot_be_made(config, tmp_path, monkeypatch, capfd):
+    (tmp_path / 'file').touch()
+    assert call(monkeypatch, 'train', config, '--work-dir',
+                tmp_path / 'file') == 1
+    error = capfd.readouterr().err
+    assert 'Set another --work-dir' in error and 'Traceback' not in error
+
+
+def test_an_epoch_over_an_endless_sampler_is_refused(config, tmp_path,
+                                                     monkeypatch, capfd):
+    monkeypatch.setattr(logging, 'raiseExceptions', False)
+    path = tmp_path / 'epochs.py'
+    path.write_text(f"_base_ = '{config}'\n"
+                    "train_cfg = dict(_delete_=True, "
+                    "type='EpochBasedTrainLoop', max_epochs=1)\n")
+    assert call(monkeypatch, 'train', path, '--work-dir',
+                tmp_path / 'run') == 1
+    assert "dict(type='DefaultSampler'" in capfd.readouterr().err
+
+
+LOADERS = """
+data_root = 'data/x/'
+train_dataloader = dict(
+    num_workers=2, persistent_workers=True, prefetch_factor=3,
+    dataset=dict(type='X', data_root=data_root))
+val_dataloader = dict(num_workers=2, persistent_workers=True,
+                      dataset=dict(type='X', data_root=data_root))
+test_dataloader = val_dataloader
+"""
+
+
+def test_a_data_root_that_nothing_reads_is_refused(tmp_path):
+    path = tmp_path / 'c.py'
+    path.write_text(LOADERS)
+    with pytest.raises(
+            RunError, match=r'train_dataloader\.dataset\.data_root=/y'):
+        tool_config(str(path), 'none', dict(data_root='/y'), None)
+    keys = {f'{s}_dataloader.dataset.data_root': '/y' for s in ('train', )}
+    cfg = tool_config(str(path), 'none', dict(keys, data_root='/y'), None)
+    assert cfg.train_dataloader.dataset.data_root == '/y'
+
+
+@pytest.mark.parametrize('kind, text', [
+    ("float('inf')", 'runner_type=inf. Set the name of a runner'),
+    ('True', 'runner_type=True. Set the name of a runner'),
+    ("'PanopticRuner'", "runner_type='PanopticRuner' is not registered as "
+     "runner. Is 'PanopticRunner' meant?"),
+    ("''", "runner_type='' is not registered as runner. Correct it"),
+    ("'a.b'", "runner_type='a.b' is not registered as runner. Correct it"),
+    ("'json'", "runner_type='json' is not registered as runner. Correct it"),
+])
+def test_what_is_no_runner(tmp_path, kind, text):
+    path = tmp_path / 'c.py'
+    path.write_text(f'runner_type = {kind}\n')
+    with pytest.raises(ConfigError, match=re.escape(f'{path}: {text}')):
+        tool_config(str(path), 'none', None, None)
+
+
+@pytest.mark.parametrize('kind, name', [('None', 'PanopticRunner'),
+                                        ("'Runner'", 'Runner')])
+def test_runners_that_a_config_may_name(tmp_path, kind, name):
+    path = tmp_path / 'c.py'
+    path.write_text(f'runner_type = {kind}\n')
+    assert tool_config(str(path), 'none', None, None).runner_type == name
+
+
+def test_no_workers_need_no_other_setting(tmp_path):
+    path = tmp_path / 'c.py'
+    path.write_text(LOADERS)
+    cfg = tool_config(
+        str(path), 'none', {'train_dataloader.num_workers': 0}, None)
+    assert cfg.train_dataloader.persistent_workers is False
+    assert 'prefetch_factor' not in cfg.train_dataloader
+    assert cfg.val_dataloader.persistent_workers is True
+
+
+def test_options_that_a_config_of_mmseg_has_not(tmp_path):
+    path = tmp_path / 'c.py'
+    path.write_text("default_scope = 'mmseg'")
+    cfg = tool_config(str(path), 'none', None, None)
+    with pytest.raises(RunError, match='--format-only.*of mmseg'):
+        require_panoptic(cfg, '--format-only')
+
+
+def test_errors_of_the_system_name_their_file(tmp_path, capsys):
+    """Such as --out below a file; others keep their traceback."""
+    (tmp_path / 'file').touch()
+    target = str(tmp_path / 'file' / 'x.json')
+    assert run_to_exit_code(lambda: write_bytes(target, b'')) == 1
+    text = capsys.readouterr().err
+    assert text.startswith(f'error: {tmp_path}') and text.count('\n') == 1
+    folder = str(tmp_path)
+    assert run_to_exit_code(lambda: write_bytes(folder, b'')) == 1
+    assert capsys.readouterr().err.startswith(f'error: {folder}: ')
+
+    def broken_pipe():
+        raise BrokenPipeError(32, 'Broken pipe')
+
+    with pytest.raises(BrokenPipeError):
+        run_to_exit_code(broken_pipe)
+
+
+def test_a_schedule_that_is_longer_than_the_training(config, tmp_path,
+                                                     monkeypatch, capfd):
+    schedule = [
+        dict(type='CosineAnnealingLR', by_epoch=False, begin=50, end=4)
+    ]
+    cfg = Config.fromfile(config)
+    cfg.param_scheduler = schedule
+    cfg.dump(tmp_path / 'short.py')
+    assert call(monkeypatch, 'train', tmp_path / 'short.py', '--work-dir',
+                tmp_path / 'run') == 1
+    text = capfd.readouterr().err
+    assert 'param_scheduler' in text and 'max_iters=' in text
+
+
+def test_weights_that_cannot_be_downloaded(config, tmp_path, monkeypatch,
+                                           capfd):
+    url = 'http://127.0.0.1:9/none.pth'
+    cfg = Config.fromfile(config)
+    cfg.model.init_cfg = dict(type='Pretrained', checkpoint=url)
+    cfg.dump(tmp_path / 'away.py')
+    assert call(monkeypatch, 'train', tmp_path / 'away.py', '--work-dir',
+                tmp_path / 'run') == 1
+    text = capfd.readouterr().err
+    assert f'model.init_cfg.checkpoint={url}' in text
+    assert 'model.init_cfg=None' in text

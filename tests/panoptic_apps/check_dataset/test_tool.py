@@ -1,0 +1,109 @@
+"""tools/check_dataset.py as users call it."""
+import json
+
+import pytest
+
+from panoptic_apps.check_dataset import check as module
+from tests.mmengine_exact.test_tools import call
+
+from . import data
+
+
+def arguments(path, *more):
+    root = path.parent
+    return [
+        path, '--images', root / 'images', '--panoptic', root / 'panoptic',
+        '--workers', 1, *more
+    ]
+
+
+def test_clean_data(path, monkeypatch, capfd):
+    assert call(monkeypatch, 'check_dataset', *arguments(path)) == 0
+    out = capfd.readouterr().out
+    assert '3 images (3 annotated)' in out and 'median area' in out
+    assert out.rstrip().endswith('nothing found, ready to train')
+
+
+def test_warnings_alone_are_no_failure(path, monkeypatch, capfd):
+    data.png_of(path).with_name('extra.png').write_bytes(b'x')
+    assert call(monkeypatch, 'check_dataset', *arguments(path)) == 0
+    out = capfd.readouterr().out
+    assert '1 warning of 1 kind; it can be trained on' in out
+
+
+def test_errors_report_and_fix(path, monkeypatch, capfd):
+
+    def change(content):
+        content['annotations'][0]['segments_info'][0]['area'] = 1
+        content['categories'].append(dict(id=500, name='x', isthing=1))
+
+    data.edit(path, change)
+    old = path.read_bytes()
+    report, fixed = path.with_name('report.json'), path.with_name('new.json')
+    code = call(monkeypatch, 'check_dataset',
+                *arguments(path, '--json', report, '--fix', fixed))
+    assert code == 1 and path.read_bytes() == old
+    out = capfd.readouterr().out
+    assert '1 error of 1 kind, 1 warning of 1 kind' in out
+    assert f'{fixed}: 1 areas' in out
+    content = json.loads(report.read_text())
+    assert (content['errors'], content['warnings']) == (1, 1)
+    found = {entry['kind']: entry for entry in content['findings']}
+    assert found['area']['count'] == 1
+    assert found['area']['examples'][0]['file'].startswith(str(path))
+    assert 'area=1' in found['area']['examples'][0]['value']
+    assert found['area']['fix']
+    assert content['repair']['areas'] == 1
+    assert call(monkeypatch, 'check_dataset', *arguments(fixed)) == 0
+
+
+@pytest.mark.parametrize('more,why', [
+    (['--fix', '{path}'], 'would overwrite'),
+    (['--json', '{path}'], 'would overwrite'),
+    (['--fix', '{dir}/a.json', '--json', '{dir}/a.json'], 'would overwrite'),
+    (['--fix', '{dir}/a.txt'], 'must be a file that ends with .json'),
+    (['--against', '{path}'], '--against and --against-images go together'),
+    (['--num-workers', '0'], 'at least 1'),
+    (['--examples', '-1'], 'at least 0'),
+    (['--images', '{dir}/none'], 'no such folder'),
+    (['--against', '{dir}/none.json', '--against-images', '{dir}'
+      ], 'no such file'),
+])
+def test_wrong_arguments(path, monkeypatch, capfd, more, why):
+    more = [m.format(path=path, dir=path.parent) for m in more]
+    old = path.read_bytes()
+    assert call(monkeypatch, 'check_dataset', *arguments(path, *more)) == 2
+    assert why in capfd.readouterr().err
+    assert path.read_bytes() == old
+
+
+def test_a_link_to_the_input_is_the_input(path, monkeypatch):
+    link = path.with_name('link.json')
+    link.symlink_to(path)
+    assert call(monkeypatch, 'check_dataset', *arguments(path, '--fix',
+                                                         link)) == 2
+
+
+def test_interrupted_leaves_nothing(path, monkeypatch, capfd):
+
+    def interrupt(jobs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, 'check_images', interrupt)
+    before = sorted(path.parent.rglob('*'))
+    code = call(
+        monkeypatch, 'check_dataset',
+        *arguments(path, '--json', path.with_name('r.json'), '--fix',
+                   path.with_name('f.json')))
+    assert code == 1
+    assert 'interrupted' in capfd.readouterr().err
+    assert sorted(path.parent.rglob('*')) == before
+
+
+def test_a_folder_that_cannot_be_written(path, monkeypatch, capfd):
+    blocked = path.with_name('file')
+    blocked.write_text('')
+    code = call(monkeypatch, 'check_dataset',
+                *arguments(path, '--json', blocked / 'report.json'))
+    assert code == 1
+    assert 'error: ' in capfd.readouterr().err

@@ -1,0 +1,269 @@
+"""COCO instances and semantic maps, on scenes worked out by hand."""
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as mask_util
+
+from mmengine_exact.errors import InputError
+from panoptic_apps.check_dataset import check_dataset
+from panoptic_apps.convert_data import convert_instances_and_semantic
+
+SIZE = (20, 30)
+CLASSES = [
+    dict(id=11, name='grass', isthing=0),
+    dict(id=2, name='sky', isthing=0, values=[12, 13]),
+    dict(id=5, name='dog', isthing=1),
+    dict(id=6, name='cat', isthing=1),
+    dict(id=90, name='caption', isthing=1, ignore=1),
+]
+#: ids of the instances JSON are others
+INSTANCE_CATEGORIES = [
+    dict(id=1, name='cat'),
+    dict(id=2, name='dog'),
+    dict(id=3, name='caption')
+]
+
+
+def silent(*_):
+    pass
+
+
+def box(y1, x1, y2, x2):
+    """A polygon that covers rows y1..y2 - 1 and columns x1..x2 - 1."""
+    return [[x1, y1, x2, y1, x2, y2, x1, y2]]
+
+
+def rle(y1, x1, y2, x2, compressed):
+    mask = np.zeros(SIZE, np.uint8, order='F')
+    mask[y1:y2, x1:x2] = 1
+    if compressed:
+        found = mask_util.encode(mask)
+        return dict(size=list(SIZE), counts=found['counts'].decode())
+    counts, last = [0], 0
+    for pixel in mask.ravel('F').tolist():
+        if pixel != last:
+            counts.append(0)
+            last = pixel
+        counts[-1] += 1
+    return dict(size=list(SIZE), counts=counts)
+
+
+def annotations():
+    """A large dog, then a small cat below it, a crowd that covers both, a
+    dog that is hidden, a caption."""
+    return [
+        dict(
+            id=1,
+            image_id='x',
+            category_id=1,
+            iscrowd=0,
+            segmentation=box(8, 8, 10, 10)),
+        dict(
+            id=2,
+            image_id='x',
+            category_id=2,
+            iscrowd=0,
+            segmentation=rle(5, 5, 15, 15, compressed=True)),
+        dict(
+            id=3,
+            image_id='x',
+            category_id=2,
+            iscrowd=1,
+            segmentation=rle(4, 4, 18, 18, compressed=False)),
+        dict(
+            id=4,
+            image_id='x',
+            category_id=1,
+            iscrowd=0,
+            segmentation=box(8, 8, 10, 10)),
+        dict(
+            id=5,
+            image_id='x',
+            category_id=3,
+            iscrowd=0,
+            segmentation=box(0, 0, 20, 30)),
+    ]
+
+
+def semantic():
+    """Sky in two values, grass, a cat that no instance covers, void."""
+    values = np.full(SIZE, 11, np.uint8)
+    values[:2] = 12
+    values[2:3] = 13
+    values[19] = 0
+    values[10:12, 25:28] = 6
+    values[6:8, 6:8] = 5
+    return values
+
+
+@pytest.fixture(name='root')
+def _root(tmp_path):
+    for folder in ('semantic', 'images'):
+        (tmp_path / folder).mkdir()
+    Image.fromarray(semantic()).save(tmp_path / 'semantic/x.png')
+    Image.fromarray(np.zeros((*SIZE, 3),
+                             np.uint8)).save(tmp_path / 'images/x.jpg')
+    (tmp_path / 'classes.json').write_text(json.dumps(CLASSES))
+    write(tmp_path, annotations())
+    return tmp_path
+
+
+def write(root, notes, **changes):
+    content = dict(
+        images=[
+            dict(id='x', file_name='x.jpg', height=SIZE[0], width=SIZE[1])
+        ],
+        annotations=notes,
+        categories=INSTANCE_CATEGORIES)
+    (root / 'instances.json').write_text(json.dumps(dict(content, **changes)))
+
+
+def convert(root, **kwargs):
+    summary = convert_instances_and_semantic(
+        str(root / 'instances.json'), str(root / 'semantic'),
+        str(root / 'classes.json'), str(root / 'out'), 'set',
+        **dict(dict(num_workers=1, report=silent), **kwargs))
+    content = json.loads((root / 'out/set.json').read_text())
+    rgb = np.asarray(Image.open(root / 'out/set/x.png')).astype(int)
+    return summary, content, rgb @ [1, 256, 65536]
+
+
+def expected(order):
+    """Name and crowd flag of each pixel, painted by hand."""
+    names = np.full(SIZE, '', object)
+    names[:3] = 'sky'
+    names[3:19] = 'grass'
+    names[10:12, 25:28] = ''
+    names[4:18, 4:18] = 'dog crowd'
+    if order == 'annotation':
+        names[8:10, 8:10] = 'cat'
+    names[5:15, 5:15] = 'dog'
+    if order == 'area':
+        names[8:10, 8:10] = 'cat'
+    return names
+
+
+def names_of(content, ids):
+    by_id = {c['id']: c['name'] for c in content['categories']}
+    result = np.full(ids.shape, '', object)
+    for segment in content['annotations'][0]['segments_info']:
+        crowd = ' crowd' * segment['iscrowd']
+        result[ids == segment['id']] = by_id[segment['category_id']] + crowd
+    return result
+
+
+def test_smaller_instances_lie_on_larger_ones(root):
+    summary, content, ids = convert(root)
+    assert (names_of(content, ids) == expected('area')).all()
+    # two cats of one shape: the later hides the earlier
+    assert summary == dict(images=1, segments=5, hidden=1, uncovered=6)
+    assert {s['id']
+            for s in content['annotations'][0]['segments_info']
+            } == set(np.unique(ids).tolist()) - {0}
+    assert [c['name']
+            for c in content['categories']] == ['grass', 'sky', 'dog', 'cat']
+    assert content['images'][0]['id'] == 'x'
+
+
+def test_the_order_of_the_json(root):
+    notes = annotations()
+    # the cat of id 4 would lie on top of all: leave the first alone
+    del notes[3]
+    write(root, notes)
+    summary, content, ids = convert(root, order='annotation')
+    want = expected('annotation')
+    assert (names_of(content, ids) == want).all()
+    assert summary['hidden'] == 1 and 'cat' not in set(want.ravel())
+
+
+def test_things_that_no_instance_covers_may_be_crowd(root):
+    summary, content, ids = convert(root, uncovered='crowd')
+    want = expected('area')
+    want[10:12, 25:28] = 'cat crowd'
+    assert (names_of(content, ids) == want).all()
+    assert summary['uncovered'] == 6
+
+
+def test_the_result_passes_the_check(root):
+    convert(root)
+    result = check_dataset(
+        str(root / 'out/set.json'),
+        str(root / 'images'),
+        str(root / 'out/set'),
+        num_workers=1)
+    assert dict(result.findings.counts) == {}
+
+
+def change(notes, index, **values):
+    notes[index].update(values)
+    return notes
+
+
+@pytest.mark.parametrize('notes,why', [
+    (change(annotations(), 0, segmentation=dict(
+        size=[1, 1], counts=[1])), 'annotation 1: its segmentation'),
+    (change(annotations(), 0, segmentation=None), 'annotation 1'),
+    (change(annotations(), 0, segmentation=[['a'] * 6]), 'annotation 1'),
+    (change(annotations(), 0, category_id=9), 'category_id=9'),
+    (change(annotations(), 0, image_id='y'), "image_id='y'"),
+    ([dict(id=1)], "no 'image_id'"),
+])
+def test_annotations_that_cannot_be_used(root, notes, why):
+    write(root, notes)
+    with pytest.raises(InputError) as error:
+        convert(root)
+    assert why in str(error.value)
+    assert 'instances.json' in str(error.value)
+    assert not (root / 'out/set.json').exists()
+
+
+def test_a_polygon_of_too_few_points_is_hidden(root):
+    write(root, change(annotations()[:1], 0, segmentation=[[1, 1, 2, 2]]))
+    summary, content, _ = convert(root)
+    assert summary['hidden'] == 1
+    assert len(content['annotations'][0]['segments_info']) == 2
+
+
+def test_values_and_categories_without_a_class(root):
+    values = semantic()
+    values[0, :3] = 77
+    Image.fromarray(values).save(root / 'semantic/x.png')
+    with pytest.raises(InputError, match='3 pixels have value 77'):
+        convert(root)
+    convert(root, void_values=(0, 77))
+    write(root, [], categories=[dict(id=1, name='horse')])
+    with pytest.raises(InputError, match="'horse'.*is missing"):
+        convert(root)
+    write(root, [], categories=[dict(id=1, name='sky')])
+    with pytest.raises(InputError, match="'sky'.*is stuff"):
+        convert(root)
+
+
+def test_a_missing_label_map_is_named(root):
+    (root / 'semantic/x.png').unlink()
+    with pytest.raises(InputError, match='semantic/x.png'):
+        convert(root)
+
+
+def test_the_tool(root, run_tool, capfd):
+    args = [
+        root / 'instances.json', root / 'semantic', root / 'classes.json',
+        '--num-workers', 1
+    ]
+    assert run_tool('coco_instances_and_semantic', *args, '--out-dir',
+                    root / 'out') == 0
+    assert (root / 'out/panoptic.json').is_file()
+    assert '1 images, 5 segments; 1 instances were hidden' in \
+        capfd.readouterr().out
+    for wrong in (['--out-dir', root, '--name',
+                   'semantic'], ['--out-dir', root, '--name', 'instances'],
+                  ['--out-dir', root, '--num-workers', 0]):
+        with pytest.raises(SystemExit) as stop:
+            run_tool('coco_instances_and_semantic', *args, *wrong)
+        assert stop.value.code == 2
+    write(root, [dict(id=1)])
+    assert run_tool('coco_instances_and_semantic', *args, '--out-dir',
+                    root / 'out') == 1
+    assert capfd.readouterr().err.splitlines()[-1].startswith('error: ')

@@ -1,0 +1,276 @@
+"""Folders in the style of Cityscapes, against plain loops."""
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmengine_exact.errors import InputError
+from panoptic_apps.check_dataset import check_dataset
+from panoptic_apps.convert_data import convert_label_folders
+from panoptic_apps.convert_data import label_folders as module
+from panoptic_apps.convert_data.cityscapes import output
+from panoptic_apps.convert_data.class_table import read_class_table
+
+CLASSES = [
+    dict(id=40, name='sky', isthing=0, values=[0, 9], color=[1, 2, 3]),
+    dict(id=7, name='road', isthing=0),
+    dict(id=26, name='car', isthing=1),
+    dict(id=3, name='border', isthing=0, ignore=1),
+]
+CSV = ('id,name,isthing,ignore,values,color\n40,sky,0,,0 9,1 2 3\n'
+       '7,road,0,0,,\n26,car,1,,,\n3,border,0,1,,\n')
+
+
+def silent(*_):
+    pass
+
+
+def label_map(index):
+    """Two cars, a group of cars, both values of sky, void: (24, 32)."""
+    values = np.full((24, 32), 7, np.uint16)
+    values[:6] = 0
+    values[6:8] = 9
+    values[10:14, 2 + index:9] = 26001
+    values[12:18, 7:12] = 26002
+    values[12:18, 20:25] = 26
+    values[20:, :5] = 3
+    values[20:, 10:14] = 200
+    return values
+
+
+@pytest.fixture(name='folders')
+def _folders(tmp_path):
+    for index, city in enumerate(('a', 'a', 'b')):
+        for kind in ('images', 'labels'):
+            (tmp_path / kind / city).mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(index).integers(0, 255, (24, 32, 3))
+        Image.fromarray(noise.astype(np.uint8)).save(
+            tmp_path / f'images/{city}/{index}_photo.png')
+        Image.fromarray(label_map(index)).save(
+            tmp_path / f'labels/{city}/{index}_ids.png')
+    (tmp_path / 'classes.json').write_text(json.dumps(CLASSES))
+    return tmp_path
+
+
+def convert(folders, **kwargs):
+    return convert_label_folders(
+        str(folders / 'images'), str(folders / 'labels'),
+        str(folders / 'classes.json'), str(folders / 'out'), 'set',
+        **dict(
+            dict(
+                image_suffix='_photo.png',
+                label_suffix='_ids.png',
+                void_values=(200, ),
+                num_workers=1,
+                report=silent), **kwargs))
+
+
+def contents(folders):
+    """Bytes of every file below the results, hidden ones too."""
+    out = folders / 'out'
+    return {
+        str(p.relative_to(out)): p.read_bytes()
+        for p in out.rglob('*') if p.is_file()
+    }
+
+
+def test_every_pixel_is_the_segment_of_its_value(folders):
+    summary = convert(folders)
+    content = json.loads((folders / 'out/set.json').read_text())
+    assert [i['id'] for i in content['images']] == ['a/0', 'a/1', 'b/2']
+    assert [c['id'] for c in content['categories']] == [40, 7, 26]
+    assert content['categories'][0]['color'] == [1, 2, 3]
+    segments = 0
+    for index, (image, note) in enumerate(
+            zip(content['images'], content['annotations'])):
+        assert image['file_name'] == f'{image["id"]}_photo.png'
+        assert (image['height'], image['width']) == (24, 32)
+        rgb = np.asarray(Image.open(folders / 'out/set' /
+                                    note['file_name'])).astype(int)
+        by_id = {s['id']: s for s in note['segments_info']}
+        segments += len(by_id)
+        for place, value in np.ndenumerate(label_map(index)):
+            id_ = rgb[place] @ [1, 256, 65536]
+            if value in (3, 200):
+                assert id_ == 0
+                continue
+            car = value in (26, 26001, 26002)
+            found = by_id[id_]
+            assert found['category_id'] == (26 if car else
+                                            7 if value == 7 else 40)
+            assert found['iscrowd'] == int(value == 26)
+            assert found['id'] == (value or 65536)
+    assert summary == dict(
+        images=3,
+        segments=segments,
+        crowd=3,
+        void_pixels=sum(
+            int(np.isin(label_map(i), (3, 200)).sum()) for i in range(3)))
+
+
+def test_the_result_passes_the_check(folders):
+    # one value for sky: two segments of a stuff class would be a warning
+    for path in (folders / 'labels').rglob('*.png'):
+        values = np.asarray(Image.open(path)).copy()
+        values[values == 9] = 0
+        Image.fromarray(values).save(path)
+    convert(folders)
+    result = check_dataset(
+        str(folders / 'out/set.json'),
+        str(folders / 'images'),
+        str(folders / 'out/set'),
+        num_workers=1)
+    assert dict(result.findings.counts) == {}
+
+
+def test_a_csv_says_the_same(folders):
+    (folders / 'classes.csv').write_text(CSV)
+    assert read_class_table(str(folders / 'classes.csv')) == read_class_table(
+        str(folders / 'classes.json'))
+
+
+def test_several_processes_write_the_same_bytes(folders):
+    convert(folders)
+    one = contents(folders)
+    assert set(one) == {
+        'set.json', 'set/a/0_photo.png', 'set/a/1_photo.png',
+        'set/b/2_photo.png'
+    }
+    convert(folders, num_workers=2)
+    assert contents(folders) == one
+
+
+def test_an_interrupted_run_leaves_no_json_and_is_continued(
+        folders, monkeypatch):
+    convert(folders)
+    expected = contents(folders)
+    added, add = [], output.Journal.add
+
+    def interrupt(journal, entry):
+        if len(added) == 2:
+            raise KeyboardInterrupt
+        added.append(entry)
+        add(journal, entry)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(output.Journal, 'add', interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            convert(folders)
+    assert not (folders / 'out/set.json').exists()
+    lines = []
+    convert(folders, report=lines.append)
+    assert '2 of 3 images are converted already' in lines
+    assert contents(folders) == expected
+
+
+def test_other_rules_take_nothing_over(folders, monkeypatch):
+    lines = []
+    with monkeypatch.context() as patch:
+        # as if each run were stopped when all images are done
+        patch.setattr(output.Journal, 'remove', lambda self: self.close())
+        convert(folders)
+        # 7 is a class: it stays one, and so do all results
+        convert(folders, void_values=(200, 7), report=lines.append)
+        assert '3 of 3 images are converted already' in lines
+    changed = [dict(c) for c in CLASSES]
+    changed[1]['id'], changed[1]['values'] = 8, [7]
+    (folders / 'classes.json').write_text(json.dumps(changed))
+    lines.clear()
+    convert(folders, report=lines.append)
+    assert not any('already' in line for line in lines)
+    content = json.loads((folders / 'out/set.json').read_text())
+    ids = {
+        s['category_id']
+        for n in content['annotations']
+        for s in n['segments_info']
+    }
+    assert ids == {40, 8, 26}
+
+
+def spoil(folders, change):
+    path = folders / 'labels/a/0_ids.png'
+    values = np.asarray(Image.open(path)).copy()
+    Image.fromarray(change(values)).save(path)
+
+
+@pytest.mark.parametrize('change,why', [
+    (lambda v: np.where(v == 26, 99, v).astype(np.uint16),
+     'no class has the value 99'),
+    (lambda v: np.where(v == 26, 7001, v).astype(np.uint16), 'which is stuff'),
+    (lambda v: np.stack([v % 255] * 3, -1).astype(np.uint8), '3 channels'),
+    (lambda v: v[:20], 'but its image is (24, 32)'),
+])
+def test_label_maps_that_cannot_be_used(folders, change, why):
+    spoil(folders, change)
+    with pytest.raises(InputError) as error:
+        convert(folders)
+    assert why in str(error.value)
+    assert 'labels/a/0_ids.png' in str(error.value)
+    assert not (folders / 'out/set.json').exists()
+
+
+@pytest.mark.parametrize('rows,why', [
+    ([dict(id=1, name='a')], "no 'isthing'"),
+    ([dict(id='x', name='a', isthing=1)], "id='x'"),
+    ([dict(id=1, name='a', isthing=3)], 'isthing=3'),
+    ([dict(id=1, name='a', isthing=1),
+      dict(id=1, name='b', isthing=1)], 'belongs to two'),
+    ([dict(id=1, name='a', isthing=1),
+      dict(id=2, name='a', isthing=1)], "name 'a'"),
+    ([dict(id=1, name='a', isthing=1, values=[1000])], 'not below the offset'),
+    ([], 'no list of classes'),
+    ({}, 'no list of classes'),
+])
+def test_class_lists_that_cannot_be_used(folders, rows, why):
+    (folders / 'classes.json').write_text(json.dumps(rows))
+    with pytest.raises(InputError) as error:
+        convert(folders)
+    assert why in str(error.value) and 'classes.json' in str(error.value)
+
+
+def test_images_without_label_map(folders):
+    (folders / 'labels/b/2_ids.png').unlink()
+    with pytest.raises(InputError, match='b/2_photo.png; 1 images'):
+        convert(folders)
+    with pytest.raises(InputError, match='no image that ends with .tiff'):
+        convert(folders, image_suffix='.tiff')
+
+
+def test_a_palette_counts_by_its_indices(folders):
+    values = np.where(np.arange(24)[:, None] < 9, 9, 7) + np.zeros(
+        (24, 32), int)
+    picture = Image.fromarray(values.astype(np.uint8)).convert('P')
+    picture.putpalette(list(range(255, -1, -1)) * 3)
+    picture.save(folders / 'labels/a/0_ids.png')
+    convert(folders)
+    content = json.loads((folders / 'out/set.json').read_text())
+    assert {(s['id'], s['category_id'], s['area'])
+            for s in content['annotations'][0]['segments_info']
+            } == {(9, 40, 9 * 32), (7, 7, 15 * 32)}
+
+
+def test_the_tool(folders, run_tool, capfd, monkeypatch):
+    args = [
+        folders / 'images', folders / 'labels', folders / 'classes.json',
+        '--name', 'set', '--image-suffix', '_photo.png', '--label-suffix',
+        '_ids.png', '--num-workers', 1, '--void-values', 200
+    ]
+    assert run_tool('cityscapes_style', *args, '--out-dir',
+                    folders / 'out') == 0
+    assert '3 images, 18 segments, 3 of them crowd' in capfd.readouterr().out
+    for wrong in (['--out-dir', folders, '--name',
+                   'images'], ['--out-dir', folders, '--offset',
+                               1], ['--out-dir', folders, '--name', 'a/b']):
+        with pytest.raises(SystemExit) as stop:
+            run_tool('cityscapes_style', *args, *wrong)
+        assert stop.value.code == 2
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, 'find_pairs', interrupt)
+    assert run_tool('cityscapes_style', *args, '--out-dir',
+                    folders / 'out2') == 1
+    assert 'interrupted' in capfd.readouterr().err
+    assert not (folders / 'out2').exists()

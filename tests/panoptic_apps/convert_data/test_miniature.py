@@ -1,0 +1,280 @@
+"""The miniature Cityscapes: what it promises, read back from its files."""
+import hashlib
+import json
+import os
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from cityscapesscripts.helpers.labels import id2label, labels, name2label
+from cityscapesscripts.preparation.json2instanceImg import json2instanceImg
+from cityscapesscripts.preparation.json2labelImg import json2labelImg
+from PIL import Image, ImageDraw
+
+from mmengine_exact.errors import InputError
+from panoptic_apps.toy_data import make as module
+from panoptic_apps.toy_data.make import make_miniature
+from panoptic_fpn.cityscapes import evaluated_labels, image_id
+
+from .conftest import SPLITS, TOOLS
+
+KINDS = ('polygons.json', 'labelIds.png', 'instanceIds.png', 'color.png')
+
+
+def read(path):
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert image is not None, path
+    return image
+
+
+def instance_images(root, split):
+    return [
+        read(path)
+        for path in sorted(root.glob(f'gtFine/{split}/*/*_instanceIds.png'))
+    ]
+
+
+def digest(root):
+    content = hashlib.sha256()
+    for path in sorted(p for p in root.rglob('*') if p.is_file()):
+        content.update(str(path.relative_to(root)).encode())
+        content.update(path.read_bytes())
+    return content.hexdigest()
+
+
+@pytest.fixture(name='data', scope='module')
+def _data(miniature):
+    return miniature
+
+
+def test_folders_and_names_are_those_of_cityscapes(data):
+    for split, count in SPLITS.items():
+        images = sorted(data.glob(f'leftImg8bit/{split}/*/*'))
+        assert len(images) == count
+        for path in images:
+            name = image_id(str(path))
+            city, sequence, frame = name.split('_')
+            assert path.name == f'{name}_leftImg8bit.png'
+            assert path.parent.name == city
+            assert (len(sequence), len(frame)) == (6, 6)
+            for kind in KINDS:
+                folder = data / 'gtFine' / split / city
+                assert (folder / f'{name}_gtFine_{kind}').is_file()
+        assert len(list(data.glob(f'gtFine/{split}/*/*'))) == 4 * count
+        cities = {path.parent.name for path in images}
+        assert len(cities) == min(3, count)
+
+
+def test_files_are_of_the_official_kinds(data):
+    for image in data.glob('leftImg8bit/*/*/*.png'):
+        assert Image.open(image).mode == 'RGB'
+        assert Image.open(image).size == (256, 128)
+    for kind, dtype, shape in (('instanceIds', np.uint16, (128, 256)),
+                               ('labelIds', np.uint8, (128, 256)),
+                               ('color', np.uint8, (128, 256, 4))):
+        for path in data.glob(f'gtFine/*/*/*_{kind}.png'):
+            found = read(path)
+            assert (found.dtype, found.shape) == (dtype, shape)
+
+
+def test_the_official_converters_draw_the_same_from_the_polygons(
+        data, tmp_path):
+    for polygons in data.glob('gtFine/*/*/*_polygons.json'):
+        content = json.loads(polygons.read_text())
+        assert (content['imgHeight'], content['imgWidth']) == (128, 256)
+        stem = str(polygons)[:-len('polygons.json')]
+        json2instanceImg(str(polygons), str(tmp_path / 'instanceIds.png'))
+        json2labelImg(str(polygons), str(tmp_path / 'labelIds.png'))
+        json2labelImg(
+            str(polygons), str(tmp_path / 'color.png'), encoding='color')
+        for kind in ('instanceIds', 'labelIds', 'color'):
+            np.testing.assert_array_equal(
+                read(tmp_path / f'{kind}.png'), read(f'{stem}{kind}.png'))
+
+
+@pytest.mark.parametrize('split', ['train', 'val'])
+def test_every_split_has_every_class_and_every_kind_of_void(data, split):
+    values = set(
+        np.concatenate([np.unique(v)
+                        for v in instance_images(data, split)]).tolist())
+    classes = {v // 1000 if v >= 1000 else v for v in values}
+    assert {label.id for label in evaluated_labels()} <= classes
+    # each thing class, caravan and trailer have single instances
+    with_instances = {label.id for label in labels if label.hasInstances}
+    assert {v // 1000 for v in values if v >= 1000} == with_instances
+    # groups: the bare id of a thing class
+    groups = {name2label[n].id for n in ('person', 'car', 'bicycle')}
+    assert groups <= values
+    void = [
+        'unlabeled', 'ego vehicle', 'rectification border', 'out of roi',
+        'static', 'dynamic', 'ground', 'parking', 'polegroup', 'rail track'
+    ]
+    assert {name2label[name].id for name in void} <= values
+    names = {
+        item['label']
+        for path in data.glob(f'gtFine/{split}/*/*_polygons.json')
+        for item in json.loads(path.read_text())['objects']
+    }
+    assert {'license plate', 'persongroup', 'cargroup'} <= names
+
+
+def test_four_images_hold_all_classes_whatever_the_seed(tmp_path):
+    for seed in range(1, 6):
+        root = tmp_path / str(seed)
+        make_miniature(str(root), dict(val=4), seed=seed)
+        found = {
+            int(v) // 1000 if v >= 1000 else int(v)
+            for image in instance_images(root, 'val')
+            for v in np.unique(image)
+        }
+        missing = {label.id for label in evaluated_labels()} - found
+        assert not missing, [id2label[i].name for i in missing]
+
+
+def test_some_instances_hide_others(data):
+    hidden = 0
+    for path in data.glob('gtFine/train/*/*_polygons.json'):
+        content = json.loads(path.read_text())
+        values = read(str(path).replace('polygons.json', 'instanceIds.png'))
+        number = 0
+        for item in content['objects']:
+            if item['label'] != 'car':
+                continue
+            alone = Image.new('L', (256, 128))
+            ImageDraw.Draw(alone).polygon([tuple(p) for p in item['polygon']],
+                                          fill=1)
+            whole = np.array(alone).sum()
+            seen = (values == 26000 + number).sum()
+            assert seen <= whole
+            hidden += 0 < seen < .9 * whole
+            number += 1
+    assert hidden
+
+
+def test_labels_of_the_test_split_hold_void_alone(data):
+    for values in instance_images(data, 'test'):
+        assert set(np.unique(values).tolist()) == {0, 1, 2, 3}
+    for path in data.glob('gtFine/test/*/*_polygons.json'):
+        names = {
+            item['label']
+            for item in json.loads(path.read_text())['objects']
+        }
+        assert names == {'ego vehicle', 'rectification border', 'out of roi'}
+    # the photographs show streets all the same
+    for path in data.glob('leftImg8bit/test/*/*.png'):
+        assert read(path)[20:100].std() > 40
+
+
+def test_colours_seen_in_train_name_the_classes_of_val(data):
+    """A first layer alone could tell the classes apart."""
+    ids = [label.id for label in evaluated_labels()]
+    means = {}
+    for split in ('train', 'val'):
+        pixels = {i: [] for i in ids}
+        for path in data.glob(f'leftImg8bit/{split}/*/*.png'):
+            image = read(path).astype(float)
+            found = read(
+                str(path).replace('leftImg8bit/',
+                                  'gtFine/').replace('_leftImg8bit',
+                                                     '_gtFine_labelIds'))
+            for i in ids:
+                pixels[i].append(image[found == i])
+        means[split] = np.stack(
+            [np.concatenate(pixels[i]).mean(axis=0) for i in ids])
+    distance = np.linalg.norm(
+        means['val'][:, None] - means['train'][None], axis=-1)
+    assert (distance.argmin(axis=1) == np.arange(len(ids))).all()
+
+
+def test_full_size_images_hold_as_many_segments_as_cityscapes():
+    size = (1024, 2048)
+    image, items = module.draw_street('val', 0, 4, size, 0)
+    values = module.label_images(module.polygon_json(items,
+                                                     size))['instanceIds']
+    assert image.shape == (1024, 2048, 3) and values.shape == size
+    kinds, areas = np.unique(values, return_counts=True)
+    assert 35 <= len(kinds) <= 75
+    things = areas[kinds >= 1000]
+    # from far away to near, as on a real street
+    assert things.min() < 4000 and things.max() > 40000
+
+
+def test_the_seed_decides(data, tmp_path):
+    """In another process too, where sets have another order."""
+    again = tmp_path / 'again'
+    counts = [f'--num-{split}={count}' for split, count in SPLITS.items()]
+    command = [
+        sys.executable,
+        str(TOOLS / 'miniature_cityscapes.py'), again, '--size', '128', '256',
+        *counts
+    ]
+    run = subprocess.run(
+        command,
+        env=dict(os.environ, PYTHONHASHSEED='5'),
+        capture_output=True,
+        text=True)
+    assert run.returncode == 0, run.stderr
+    assert digest(again) == digest(data)
+    other = tmp_path / 'other'
+    make_miniature(str(other), SPLITS, seed=1)
+    images = {p.read_bytes() for p in data.glob('leftImg8bit/*/*/*')}
+    others = {p.read_bytes() for p in other.glob('leftImg8bit/*/*/*')}
+    assert len(images) == len(others) == sum(SPLITS.values())
+    assert not images & others
+
+
+def test_another_recipe_does_not_overwrite(root):
+    before = digest(root)
+    make_miniature(str(root), SPLITS)
+    with pytest.raises(InputError, match='Delete the folder'):
+        make_miniature(str(root), SPLITS, seed=1)
+    assert digest(root) == before
+
+
+def test_an_interrupted_call_leaves_nothing_half_written(
+        tmp_path, data, monkeypatch):
+    calls = []
+
+    def fail_later(path, image):
+        calls.append(path)
+        if len(calls) == 20:
+            raise KeyboardInterrupt
+        return write(path, image)
+
+    write = module._write_png
+    target = tmp_path / 'data'
+    with monkeypatch.context() as patch:
+        patch.setattr(module, '_write_png', fail_later)
+        with pytest.raises(KeyboardInterrupt):
+            make_miniature(str(target), SPLITS)
+    assert not target.exists()
+    make_miniature(str(target), SPLITS)
+    assert digest(target) == digest(data)
+
+
+@pytest.mark.parametrize('kwargs,message', [
+    (dict(splits=dict(dev=4)), "split 'dev'"),
+    (dict(splits=dict(train=-1)), '-1 images'),
+    (dict(splits=dict(train=0)), 'at least one'),
+    (dict(size=(64, 128)), 'too small'),
+])
+def test_recipes_that_cannot_be_drawn(tmp_path, kwargs, message):
+    with pytest.raises(InputError, match=message):
+        make_miniature(str(tmp_path / 'data'), **kwargs)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(InputError, match='cannot write'):
+        make_miniature(str(tmp_path / 'file' / 'data'))
+
+
+def test_the_tool_tells_what_is_wrong(run_tool, root, tmp_path, capsys):
+    assert run_tool('miniature_cityscapes', root, '--seed', 3) == 1
+    assert 'Delete the folder' in capsys.readouterr().err
+    with pytest.raises(SystemExit) as end:
+        run_tool('miniature_cityscapes', tmp_path / 'x', '--num-val', -2)
+    assert end.value.code == 2

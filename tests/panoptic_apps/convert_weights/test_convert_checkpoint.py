@@ -1,0 +1,174 @@
+"""The tool: files of both zoos there and back, exit codes, nothing half."""
+import importlib.util
+import pickle
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from panoptic_apps.convert_weights import panoptic_fpn
+from panoptic_fpn.inference import init_model
+from tests.conftest import REPO_ROOT
+from tests.oracles import detectron2_layout as detectron2
+
+from .models import build, config, config_file, mmdets, same
+
+ZOOS = ('detectron2', 'mmdet')
+
+
+def call(monkeypatch, *args):
+    spec = importlib.util.spec_from_file_location(
+        'convert_checkpoint', REPO_ROOT / 'tools' / 'convert_checkpoint.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(sys, 'argv', ['convert_checkpoint', *map(str, args)])
+    return module.main()
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A checkpoint of each zoo and configs for them."""
+    weights = detectron2.random_weights()
+    arrays = {key: value.numpy() for key, value in weights.items()}
+    with open(tmp_path / 'detectron2.pkl', 'wb') as file:
+        pickle.dump(
+            dict(
+                model=dict(arrays, pixel_mean=np.zeros(3, np.float32)),
+                __author__='Detectron2 Model Zoo'), file)
+    theirs = build(mmdets(config('mmdet'))).state_dict()
+    torch.save(
+        dict(state_dict=theirs, meta=dict(CLASSES=('a', ), epoch=12)),
+        tmp_path / 'mmdet.pth')
+    for zoo in ZOOS:
+        config_file(tmp_path / f'{zoo}.py', zoo)
+    return tmp_path, dict(detectron2=weights, mmdet=theirs)
+
+
+@pytest.mark.parametrize('zoo, suffix', [('detectron2', '.pkl'),
+                                         ('mmdet', '.pth')])
+def test_files_there_and_back(files, monkeypatch, capsys, zoo, suffix):
+    folder, weights = files
+    source, ours, back = (
+        folder / name for name in (f'{zoo}{suffix}', 'ours.pth', 'back.pth'))
+    cfg = ('--config', folder / f'{zoo}.py')
+    assert call(monkeypatch, zoo, source, ours, *cfg) == 0
+    printed = capsys.readouterr().out
+    assert 'tensors of the semantic_head' in printed
+    assert printed.endswith(f'Written to {ours}.\n')
+    assert 'note:' not in printed  # the settings are the zoo's
+    assert ('ignored: pixel_mean\n' in printed) == (zoo == 'detectron2')
+    model = init_model_of(ours, folder / f'{zoo}.py')
+    assert not model.training
+    assert call(monkeypatch, zoo, ours, back, *cfg, '--to', 'theirs') == 0
+    content = torch.load(back, weights_only=True)
+    key = 'model' if zoo == 'detectron2' else 'state_dict'
+    assert same(content[key], weights[zoo])
+    # and a file of torch from Detectron2
+    again = folder / 'again.pth'
+    assert call(monkeypatch, zoo, back, again, *cfg) == 0
+    one, two = (torch.load(path)['state_dict'] for path in (ours, again))
+    assert same(one, two)
+    assert torch.load(again)['meta']['converted_from'] == 'back.pth'
+
+
+def init_model_of(checkpoint, cfg):
+    """As every tool loads it; names of classes are not in tiny models."""
+    content = torch.load(checkpoint)
+    assert 'dataset_meta' not in content['meta']
+    content['meta']['dataset_meta'] = dict(
+        classes=tuple('abcdefg'),
+        thing_classes=tuple('abc'),
+        stuff_classes=tuple('defg'))
+    torch.save(content, f'{checkpoint}.named')
+    return init_model(str(cfg), f'{checkpoint}.named')
+
+
+def test_settings_that_differ_are_told(files, monkeypatch, capsys):
+    folder, _ = files
+    assert call(monkeypatch, 'detectron2', folder / 'detectron2.pkl',
+                folder / 'ours.pth', '--config', folder / 'mmdet.py') == 0
+    notes = capsys.readouterr().out.split('note: ')[1:]
+    told = {note.split(' is ')[0].strip() for note in notes}
+    assert told == {
+        'model.data_preprocessor.mean', 'model.data_preprocessor.std',
+        'model.data_preprocessor.bgr_to_rgb', 'model.backbone.style',
+        'model.test_cfg.panoptic.score_thr',
+        'model.test_cfg.panoptic.nms_iou_thr'
+    }
+
+
+class Evil:
+
+    def __reduce__(self):
+        return print, ('run', )
+
+
+def test_failures_write_nothing(files, monkeypatch, capsys, tmp_path):
+    folder, _ = files
+    good, out = folder / 'detectron2.pkl', folder / 'out.pth'
+    deep = config_file(folder / 'deep.py', 'detectron2', depth=50)
+    evil = folder / 'evil.pkl'
+    evil.write_bytes(b'cposix\nsystem\n(S\'touch ' +
+                     str(folder / 'made').encode() + b'\'\ntR.')
+    cut = folder / 'cut.pkl'
+    cut.write_bytes(good.read_bytes()[:1000])
+    unsafe = folder / 'unsafe.pth'
+    torch.save(dict(model={}, meta=Evil()), unsafe)
+    tiny = folder / 'detectron2.py'
+    before = good.read_bytes()
+    for args, message in (
+        ((good, out, '--config', deep), 'set model.backbone.depth'),
+        ((evil, out, '--config', tiny), 'python object posix.system'),
+        ((unsafe, out, '--config', tiny), 'could run code'),
+        ((cut, out, '--config', tiny), 'damaged'),
+        ((folder / 'no.pkl', out, '--config', tiny), 'does not exist'),
+        ((folder / 'mmdet.pth', out, '--config', tiny), 'Give mmdet in the'),
+        ((good, folder / 'no' / 'o.pth', '--config', tiny), 'is no folder'),
+        ((good, out, '--config', tiny, '--to', 'theirs'), 'Leave --to theirs'),
+    ):
+        assert call(monkeypatch, 'detectron2', *args) == 1
+        printed = capsys.readouterr()
+        assert message in printed.err and 'Traceback' not in printed.err
+        assert printed.err.count('\n') == 1
+        assert 'Written' not in printed.out
+    torch.save(dict(model={}), folder / 'same.pth')
+    assert call(monkeypatch, 'detectron2', folder / 'same.pth',
+                folder / 'same.pth', '--config', tiny) == 1
+    assert 'is the input as well' in capsys.readouterr().err
+    assert not out.exists() and not (folder / 'made').exists()
+    assert not list(folder.glob('.*part*'))
+    assert good.read_bytes() == before
+
+
+def test_wrong_arguments(files, monkeypatch, capsys):
+    folder, _ = files
+    good, tiny = folder / 'detectron2.pkl', folder / 'detectron2.py'
+    for args, message in (
+        (('detectron2', good, 'o.pkl', '--config', tiny), 'name a .pth'),
+        (('detectron2', good, 'o.pth', '--config', 'no.py'), 'no such file'),
+        (('detectron2', good, 'o.pth'), 'required: --config'),
+        (('detectron', good, 'o.pth', '--config', tiny), 'invalid choice'),
+    ):
+        with pytest.raises(SystemExit) as error:
+            call(monkeypatch, *args)
+        assert error.value.code == 2
+        assert message in capsys.readouterr().err
+
+
+def test_cocos_classes_come_with_the_weights():
+    """Of a model of 80 and 53 classes, so that a picture has names."""
+    coco = dict(
+        panoptic_fusion_head=dict(num_things_classes=80, num_stuff_classes=53))
+    meta = panoptic_fpn._meta('a/b.pkl', {}, coco, 'ours')
+    assert meta['converted_from'] == 'b.pkl'
+    assert meta['dataset_meta']['category_ids'][-1] == 200
+    assert meta['dataset_meta']['thing_classes'][0] == 'person'
+    # as mmdet names them: without ids
+    names = dict(classes=meta['dataset_meta']['classes'])
+    assert panoptic_fpn._meta('b', dict(dataset_meta=names), coco,
+                              'ours')['dataset_meta'] == meta['dataset_meta']
+    stored = dict(dataset_meta=dict(classes=('a', )))
+    assert panoptic_fpn._meta('b', stored, coco,
+                              'ours')['dataset_meta']['classes'] == ('a', )
+    assert 'dataset_meta' not in panoptic_fpn._meta('b', {}, coco, 'theirs')

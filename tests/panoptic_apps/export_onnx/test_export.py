@@ -1,0 +1,506 @@
+"""A whole model in onnxruntime against the same in PyTorch."""
+import copy
+import json
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmcv.ops import RoIAlign
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from torch import nn
+
+from mmengine_exact.errors import InputError
+from panoptic_fpn.inference import inference_panoptic, init_model, write_result
+from panoptic_fpn.labels import LabelSpace
+from tests import tiny
+from tests.fuzz.mutate import ODD, owner_of, places
+
+from .spread import spread
+
+onnxruntime = pytest.importorskip('onnxruntime')
+onnx = pytest.importorskip('onnx')
+from panoptic_apps.export_onnx import compare, export_model  # noqa: E402
+from panoptic_apps.export_onnx.graphs import export_head  # noqa: E402
+from panoptic_onnx import DeployError, PanopticSession, results  # noqa: E402
+from panoptic_onnx.model_file import read_model  # noqa: E402
+
+RUNTIME = tiny.REPO_ROOT / 'projects'
+#: Two shapes, both resized, one with padding on two sides.
+SIZES = ((96, 128), (205, 150))
+DROPPED = object()
+
+
+def load(files, **options):
+    """The tiny model with many things on its map."""
+    options = {'model.test_cfg.panoptic.stuff_area': 9, **options}
+    model = init_model(str(files[0]), str(files[1]), cfg_options=options)
+    spread(model, photograph(0))
+    return model
+
+
+def photograph(seed):
+    return tiny.picture(*SIZES[seed], seed)[..., ::-1].copy()
+
+
+@pytest.fixture(scope='module')
+def exported(tmp_path_factory):
+    """Model, folder of its export, session."""
+    folder = tmp_path_factory.mktemp('exported')
+    model = load(tiny.write_tiny_model(folder))
+    out = export_model(model, str(folder / 'onnx'), checkpoint='a/tiny.pth')
+    return SimpleNamespace(
+        model=model, folder=out, session=PanopticSession(str(out), threads=1))
+
+
+def results_of(exported, image):
+    result, = inference_panoptic(exported.model, [image])
+    return result, exported.session.segment(image)
+
+
+@pytest.mark.parametrize('seed', [0, 1])
+def test_results_are_those_of_pytorch(exported, seed):
+    expected, found = results_of(exported, photograph(seed))
+    assert len(found.kept) >= 3, 'no things on the map'
+    assert (found.panoptic[found.panoptic < 1000] >= 4).any(), 'no stuff'
+    assert len(np.unique(found.semantic)) >= 3
+    agreement = compare(expected.sample, found)
+    assert agreement.holds, str(agreement)
+    assert agreement.detections[0] == agreement.detections[1] > 20
+    assert agreement.scores < 1e-4 and agreement.semantic > 0.999
+    assert agreement.masks > 0.98
+    indices = expected.sample.pred_panoptic_seg.instance_indices
+    assert found.kept == list(indices)
+
+
+def test_graphs_have_standard_operators_alone(exported):
+    for path in exported.folder.glob('*.onnx'):
+        graph = onnx.load(str(path))
+        onnx.checker.check_model(graph, full_check=True)
+        assert {op.domain for op in graph.opset_import} == {''}
+        assert graph.opset_import[0].version == 17
+
+
+def test_a_difference_is_seen(exported):
+    expected, found = results_of(exported, photograph(0))
+    shifted = copy.deepcopy(found)
+    shifted.boxes[3, 0] += 0.02
+    assert not compare(expected.sample, shifted).holds
+    shifted = copy.deepcopy(found)
+    shifted.panoptic[:2] += 1
+    assert not compare(expected.sample, shifted).holds
+    shifted = copy.deepcopy(found)
+    for name in ('boxes', 'scores', 'labels', 'masks'):
+        setattr(shifted, name, getattr(shifted, name)[:-1])
+    assert not compare(expected.sample, shifted).holds
+
+
+def test_files_are_those_of_the_demo(exported, tmp_path):
+    image = photograph(1)
+    expected, found = results_of(exported, image)
+    # drawn from the same map, so that rounding decides nothing
+    found.panoptic = expected.sample.pred_panoptic_seg.sem_seg[0].numpy()
+    found.scores = expected.sample.pred_instances.scores.numpy()
+    theirs = write_result(expected.image,
+                          expected.sample, exported.model.label_space,
+                          str(tmp_path / 'a'), 'x', 'photo.jpg')
+    ours = results.write_result(image, found, exported.session.model.classes,
+                                str(tmp_path / 'b'), 'x', 'photo.jpg')
+    for name in ('panoptic', 'segments'):
+        with open(ours[name], 'rb') as a, open(theirs[name], 'rb') as b:
+            content = [a.read(), b.read()]
+        if name == 'panoptic':
+            content = [
+                cv2.imdecode(np.frombuffer(one, np.uint8), -1)
+                for one in content
+            ]
+            np.testing.assert_array_equal(*content)
+        else:
+            assert json.loads(content[0]) == json.loads(content[1])
+    overlay = cv2.imread(ours['overlay'])
+    assert overlay.shape == image.shape and (overlay != image).any()
+
+
+@pytest.mark.parametrize(
+    'options', [
+        {
+            'model.loss_weights.instance': 0
+        },
+        {
+            'model.loss_weights.semantic': 0
+        },
+        {
+            'model.neck.out_channels': 96,
+            'model.fpn_groups': dict(instance=64, semantic=32),
+            'model.semantic_head.in_channels': [32] * 4,
+            'model.semantic_head.aggregation': 'concat',
+            'model.semantic_head.predict_things': True,
+            'model.backbone.type': 'ResNeXt',
+            'model.backbone.depth': 50,
+            'model.backbone.groups': 8,
+            'model.backbone.base_width': 4,
+            'model.backbone.base_channels': 64,
+            'model.neck.in_channels': [256, 512, 1024, 2048],
+            'model.roi_head.bbox_head.reg_class_agnostic': True,
+            'model.roi_head.mask_head.class_agnostic': True,
+            'model.roi_head.bbox_roi_extractor.type': 'SingleRoIExtractor',
+            'model.roi_head.mask_head.type': 'FCNMaskHead',
+            'model.test_cfg.panoptic.nms_iou_thr': 0.5,
+            'model.test_cfg.rpn.nms_pre': 50
+        },
+    ],
+    ids=['semantic', 'instance', 'options'])
+def test_other_models(files, tmp_path, options):
+    model = load_random(files, options)
+    out = export_model(model, str(tmp_path / 'onnx'))
+    exported = SimpleNamespace(
+        model=model, session=PanopticSession(str(out), threads=1))
+    image = photograph(0)
+    expected, found = results_of(exported, image)
+    agreement = compare(expected.sample, found)
+    assert agreement.holds, str(agreement)
+    assert (found.semantic is None) == ('model.loss_weights.semantic'
+                                        in options)
+    assert ((found.panoptic != model.label_space.void).mean() > 0.05)
+
+
+@pytest.fixture(scope='module')
+def files(tmp_path_factory):
+    return tiny.write_tiny_model(tmp_path_factory.mktemp('model'))
+
+
+def load_random(files, options):
+    """As :func:`load`, with layers of any shape and random weights."""
+    config = Config.fromfile(files[0])
+    config.merge_from_dict(options)
+    torch.manual_seed(1)
+    model = MODELS.build(config.model)
+    path = files[1].with_name('other.pth')
+    torch.save(
+        dict(
+            state_dict=model.state_dict(),
+            meta=dict(dataset_meta=tiny.SPACE.metainfo())), path)
+    return load((files[0], path), **options)
+
+
+@pytest.mark.parametrize('samples', [0, 2])
+@pytest.mark.parametrize('aligned', [True, False])
+def test_roi_align_of_onnx_is_that_of_mmcv(tmp_path, samples, aligned):
+
+    class Identity(nn.Module):
+        output_names = ('bins_out', )
+
+        def forward(self, bins):
+            return bins * 1
+
+    layer = RoIAlign((5, 7), 1.0, samples, 'avg', aligned)
+    path = tmp_path / 'roi.onnx'
+    export_head(Identity(), layer, 6, path, 17)
+    rng = np.random.default_rng(0)
+    feature = rng.normal(size=(1, 6, 40, 50)).astype(np.float32)
+    boxes = rng.uniform(-10, 55, (50, 4)).astype(np.float32)
+    boxes[:, 2:] = boxes[:, :2] + rng.uniform(0, 40, (50, 2))
+    boxes[0, 2:] = boxes[0, :2]
+    found, = onnxruntime.InferenceSession(
+        str(path), providers=['CPUExecutionProvider'
+                              ]).run(None, dict(feature=feature, boxes=boxes))
+    rois = torch.from_numpy(np.pad(boxes, ((0, 0), (1, 0))))
+    expected = layer(torch.from_numpy(feature), rois).numpy()
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+def test_no_detections(exported, monkeypatch):
+    monkeypatch.setitem(exported.session.model.boxes, 'score_thr', 1.0)
+    found = exported.session.segment(photograph(0))
+    assert found.masks.shape == (0, *SIZES[0]) and found.kept == []
+    assert found.panoptic.min() >= 4
+    assert len(results.describe(found, exported.session.model.classes)[1]) >= 2
+
+
+def test_no_proposals(exported):
+    outputs, shape = {}, (96, 128)
+    for level in range(4):
+        outputs[f'feature{level}'] = np.zeros(
+            (1, 64, 32 >> level, 32 >> level), np.float32)
+    found = exported.session._detections(outputs, np.zeros((0, 4), np.float32),
+                                         shape)
+    assert [one.shape for one in found] == [(0, 4), (0, ), (0, )]
+
+
+def copy_of(exported, tmp_path):
+    folder = tmp_path / 'copy'
+    shutil.copytree(exported.folder, folder)
+    return folder
+
+
+def test_a_graph_of_another_export_is_refused(exported, tmp_path):
+    folder = copy_of(exported, tmp_path)
+    with open(folder / 'masks.onnx', 'ab') as file:
+        file.write(b'\0')
+    with pytest.raises(DeployError, match='masks.onnx.*not the graph'):
+        PanopticSession(str(folder))
+    (folder / 'masks.onnx').unlink()
+    with pytest.raises(DeployError, match='masks.onnx.*no such file'):
+        PanopticSession(str(folder))
+
+
+@pytest.mark.parametrize('change,message', [
+    (lambda c: c.update(version=0), 'version 0'),
+    (lambda c: c.update(format='x'), 'of no exported model'),
+    (lambda c: c.pop('classes'), 'classes is missing'),
+    (lambda c: c['panoptic'].pop('score_thr'), 'panoptic.score_thr'),
+    (lambda c: c['graphs'].pop('boxes'), 'graphs.boxes'),
+    (lambda c: c.update(masks=None), 'masks is missing'),
+])
+def test_a_wrong_description_is_refused(exported, tmp_path, change, message):
+    folder = copy_of(exported, tmp_path)
+    content = json.loads((folder / 'model.json').read_text())
+    change(content)
+    (folder / 'model.json').write_text(json.dumps(content))
+    with pytest.raises(DeployError, match=message):
+        PanopticSession(str(folder))
+
+
+@pytest.mark.parametrize('change,message', [
+    (lambda c: c['rpn'].update(iou_thr='0.7'), "rpn.iou_thr: '0.7' is not"),
+    (lambda c: c['boxes'].update(means=[0, 0, 0]), 'not four numbers'),
+    (lambda c: c['rpn']['strides'].pop(), 'rpn.strides: .*one pair for each'),
+    (lambda c: c['graphs'].update(trunk=dict(file='../trunk.onnx')),
+     'whose file is trunk.onnx'),
+    (lambda c: c['graphs'].update({'../a': dict(file='../a.onnx')}),
+     'trunk, boxes or masks'),
+    (lambda c: c['classes'][0].pop('name'), 'classes: '),
+    (lambda c: c.update(semantic=[1]), 'semantic: .*not an object'),
+    (lambda c: c['panoptic'].update(overlap_thr=float('nan')), 'not a number'),
+    (lambda c: c['rpn']['anchors'][2].pop(),
+     'trunk.onnx: rpn_score2 has 3 channels, 2'),
+    (lambda c: c['semantic']['channel_labels'].pop(), 'semantic has 6 chan'),
+    (lambda c: c['semantic'].update(channel_labels=[99] * 6), 'or void, 9'),
+    (lambda c: c['masks']['strides'].append(64), 'no output feature4'),
+    (lambda c: c['boxes'].update(class_agnostic=True), 'deltas has 16 chan'),
+])
+def test_a_value_of_another_kind_is_named(exported, tmp_path, change, message):
+    test_a_wrong_description_is_refused(exported, tmp_path, change, message)
+
+
+@pytest.mark.parametrize(
+    'part', [pytest.param(1, marks=pytest.mark.slow, id='all'), 10])
+def test_odd_values_anywhere_are_refused_or_run(exported, tmp_path, part):
+    """Nothing but the package's own error comes out."""
+    folder = copy_of(exported, tmp_path)
+    path = folder / 'model.json'
+    text = path.read_text()
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    counts, number = Counter(), 0
+    for place in places(json.loads(text)):
+        # the same code reads all of them
+        if any(type(key) is int and key > 0 for key in place):
+            continue
+        for value in (*ODD, DROPPED):
+            number += 1
+            if number % part:
+                continue
+            content = json.loads(text)
+            owner = owner_of(content, place)
+            if value is DROPPED:
+                del owner[place[-1]]
+            else:
+                owner[place[-1]] = value
+            path.write_text(json.dumps(content))
+            try:
+                model = read_model(str(folder))
+                # onnxruntime's sessions are those of the same graphs
+                session = copy.copy(exported.session)
+                session.model = model
+                session._check_channels()
+                if place[0] != 'preprocessing':
+                    session.segment(image)
+            except DeployError as error:
+                assert str(folder) in str(error) and '\n' not in str(error)
+                counts['refused'] += 1
+            else:
+                counts['run'] += 1
+    print(dict(counts))
+    assert counts['refused'] > 500 / part and counts['run'] > 50 / part
+
+
+def test_what_is_no_export_is_refused(tmp_path):
+    with pytest.raises(DeployError, match='cannot be read'):
+        PanopticSession(str(tmp_path))
+    (tmp_path / 'model.json').write_text('{')
+    with pytest.raises(DeployError, match='no JSON'):
+        PanopticSession(str(tmp_path))
+
+
+def test_an_unknown_provider_is_named(exported):
+    with pytest.raises(DeployError, match='NoSuchProvider'):
+        PanopticSession(str(exported.folder), ['NoSuchProvider'])
+
+
+def test_a_folder_in_use_is_left_alone(exported, tmp_path):
+    (tmp_path / 'note.txt').write_text('mine')
+    with pytest.raises(InputError, match='not empty'):
+        export_model(exported.model, str(tmp_path))
+    assert [one.name for one in tmp_path.iterdir()] == ['note.txt']
+
+
+def changed(model, change):
+    """A copy of a model with another part or setting."""
+    model = copy.deepcopy(model)
+    change(model)
+    return model
+
+
+@pytest.mark.parametrize('change,message', [
+    (lambda m: m.test_cfg.rpn.nms.update(type='soft_nms'), 'rpn.nms'),
+    (lambda m: setattr(m.semantic_head, 'align_corners', True),
+     'align_corners'),
+    (lambda m: setattr(m.roi_head.bbox_roi_extractor.roi_layers[1],
+                       'pool_mode', 'max'), 'bbox_roi_extractor'),
+    (lambda m: m.cfg.test_dataloader.dataset.pipeline.insert(
+        1, dict(type='Pad')), 'Pad'),
+    (lambda m: setattr(m.rpn_head.bbox_coder, 'add_ctr_clamp', True),
+     'bbox_coder'),
+])
+def test_what_is_not_exported_is_named(exported, tmp_path, change, message):
+    with pytest.raises(InputError, match=message):
+        export_model(changed(exported.model, change), str(tmp_path / 'onnx'))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_size_that_tracing_froze_is_found(exported, tmp_path):
+
+    class Frozen(nn.Module):
+
+        def __init__(self, neck):
+            super().__init__()
+            self.neck = neck
+
+        def forward(self, feats):
+            size = [int(side) for side in feats[0].shape[-2:]]
+            feats = self.neck(feats)
+            return (nn.functional.interpolate(feats[0], size), *feats[1:])
+
+    with pytest.raises(InputError, match='another size'):
+        export_model(
+            changed(exported.model,
+                    lambda m: setattr(m, 'neck', Frozen(m.neck))),
+            str(tmp_path / 'onnx'))
+    assert not list(tmp_path.iterdir())
+
+
+BLOCKED = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] in {blocked}:
+            raise ImportError('blocked: ' + name)
+sys.meta_path.insert(0, Block())
+sys.argv = sys.argv[1:]
+import runpy
+runpy.run_path(sys.argv[0], run_name='__main__')
+"""
+
+
+def test_runs_on_a_device_without_pytorch(exported, tmp_path):
+    """The tool and panoptic_onnx copied, nothing else of the project."""
+    shutil.copy(tiny.REPO_ROOT / 'tools/run_onnx.py', tmp_path)
+    shutil.copytree(RUNTIME / 'panoptic_onnx', tmp_path / 'panoptic_onnx')
+    for name in ('a', 'b'):
+        cv2.imwrite(str(tmp_path / f'{name}.png'), photograph(0))
+    (tmp_path / 'b.png').write_bytes(b'no image')
+    names = [
+        'torch', 'mmengine', 'mmcv', 'mmdet', 'mmseg', 'panoptic_fpn', 'onnx'
+    ]
+    done = subprocess.run([
+        sys.executable, '-c',
+        BLOCKED.format(blocked=names), 'run_onnx.py',
+        str(exported.folder), 'a.png', 'b.png', 'gone.png', '--out-dir', 'out',
+        '--threads', '1'
+    ],
+                          cwd=tmp_path,
+                          capture_output=True,
+                          text=True)
+    assert done.returncode == 1, done.stderr
+    assert 'a_overlay.png' in done.stdout
+    assert 'b.png' in done.stderr and 'gone.png' in done.stderr
+    assert sorted(one.name for one in (tmp_path / 'out').iterdir()) == [
+        'a_overlay.png', 'a_panoptic.png', 'a_segments.json'
+    ]
+    found = exported.session.segment(photograph(0))
+    ids, segments = results.describe(found, exported.session.model.classes)
+    written = json.loads((tmp_path / 'out' / 'a_segments.json').read_text())
+    assert written['segments'] == segments
+
+
+@pytest.mark.parametrize('arguments', [
+    ['missing', 'a.png', '--out-dir', 'out'],
+    ['.', 'a.png', '--out-dir', 'out', '--threads', '-1'],
+    ['.', '--out-dir', 'out'],
+])
+def test_wrong_arguments_of_the_tool(tmp_path, arguments):
+    tool = tiny.REPO_ROOT / 'tools/run_onnx.py'
+    done = subprocess.run(
+        [sys.executable, str(tool), *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True)
+    assert done.returncode == 2
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_the_tool_exports_and_checks(files, exported, tmp_path):
+    cv2.imwrite(str(tmp_path / 'a.png'), photograph(1))
+    torch.save(
+        dict(
+            state_dict=exported.model.state_dict(),
+            meta=dict(dataset_meta=tiny.SPACE.metainfo())),
+        tmp_path / 'spread.pth')
+    tool = tiny.REPO_ROOT / 'tools/export_onnx.py'
+    command = [
+        sys.executable,
+        str(tool),
+        str(files[0]),
+        str(tmp_path / 'spread.pth'), '--out',
+        str(tmp_path / 'onnx'), '--check',
+        str(tmp_path / 'a.png')
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert 'panoptic map: 100.000 %' in done.stdout
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 1 and 'not empty' in again.stderr
+
+
+@pytest.mark.slow
+def test_r50_on_a_photograph(tmp_path):
+    """ResNet-50 with fitted weights on an image of 800 x 1199 pixels."""
+    from benchmarks import inputs, models
+    weights = models.load('ours', 0)
+    checkpoint = tmp_path / 'r50.pth'
+    classes = [
+        dict(id=i, name=f'class {i}', isthing=int(i < models.NUM_THINGS))
+        for i in range(models.NUM_THINGS + models.NUM_STUFF)
+    ]
+    torch.save(
+        dict(
+            state_dict=weights.state_dict(),
+            meta=dict(dataset_meta=LabelSpace.from_coco(classes).metainfo())),
+        checkpoint)
+    model = init_model(str(models.CONFIG), str(checkpoint))
+    inputs.photograph(0).write(tmp_path, '.jpg')
+    image = cv2.imread(str(tmp_path / 'image.jpg'))
+    out = export_model(model, str(tmp_path / 'onnx'))
+    exported = SimpleNamespace(model=model, session=PanopticSession(str(out)))
+    expected, found = results_of(exported, image)
+    agreement = compare(expected.sample, found)
+    print(agreement)
+    assert agreement.holds, str(agreement)
+    assert len(found.kept) >= 3

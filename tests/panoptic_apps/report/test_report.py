@@ -1,0 +1,278 @@
+"""The page of a run: what it counts, what it says of what is missing."""
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import cv2
+import numpy as np
+import pytest
+
+from mmengine_exact.errors import InputError
+from panoptic_apps.report import errors, read_run, write_report
+from panoptic_apps.report.segment_errors import SegmentErrorMetric
+from tests.browser import open_page
+from tests.conftest import REPO_ROOT
+
+from .test_segment_errors import SPACE, disturbed, sample, scene
+
+TOOL = REPO_ROOT / 'tools' / 'report.py'
+SCORES = {
+    'coco_panoptic/PQ': 41.5,
+    'coco/segm_mAP': 0.333,
+    'mIoU': None,
+    'classwise': {
+        'class 0': dict(PQ=50.0, segm_AP=0.25),
+        '<b>$x$ & y': dict(PQ=None)
+    }
+}
+
+
+def make_run(folder, shift=0.):
+    """A work directory with everything a report can have."""
+    logs = folder / '20260101_000000' / 'vis_data'
+    logs.mkdir(parents=True)
+    lines = [
+        dict(loss=4 / (i + 1), loss_seg=1.0, lr=0.01, step=10 * i)
+        for i in range(1, 6)
+    ]
+    lines += [{
+        'coco_panoptic/PQ': 30 + i + shift,
+        'step': 10 * i
+    } for i in (2, 4)]
+    (logs / 'scalars.json').write_text('\n'.join(map(json.dumps, lines)))
+    scores = json.loads(json.dumps(SCORES))
+    scores['classwise']['class 0']['PQ'] += shift
+    (folder / 'record.json').write_text(
+        json.dumps(
+            dict(config='a.py', seed=3, config_text='model = "<script>"')))
+    metric = SegmentErrorMetric(str(folder), keep=2)
+    metric.dataset_meta = SPACE.metainfo()
+    for image_id in range(4):
+        rng = np.random.default_rng(image_id)
+        gt, codes = scene(rng)
+        one = sample(image_id, gt, codes, disturbed(rng, gt))
+        one['img_path'] = str(folder / f'{image_id}.png')
+        cv2.imwrite(one['img_path'],
+                    rng.integers(0, 255, (*gt.shape, 3), np.uint8))
+        metric.process(None, [one])
+    metric.evaluate(4)
+    content = json.loads((folder / 'segments.json').read_text())
+    scores['coco_panoptic/PQ'] = errors.panoptic_quality(content) + shift / 100
+    (folder / 'metrics.json').write_text(json.dumps(scores))
+    return folder
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp('runs') / 'run <1>')
+
+
+def page_of(tmp_path, *folders):
+    path = tmp_path / 'page.html'
+    write_report(str(path), *map(read_run, folders))
+    return path.read_text()
+
+
+class Parser(HTMLParser):
+    """Checks that tags are closed, collects what the page refers to."""
+
+    EMPTY = {'meta', 'link', 'img', 'path', 'use', 'rect', 'image', 'defs'}
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.links = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.links += [
+            v for k, v in attrs if k in ('src', 'href', 'xlink:href')
+        ]
+        if tag not in self.EMPTY:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.links += [
+            v for k, v in attrs if k in ('src', 'href', 'xlink:href')
+        ]
+
+    def handle_endtag(self, tag):
+        if tag not in self.EMPTY:
+            assert self.open.pop() == tag
+
+
+def test_sums_are_those_of_the_counts(whole):
+    content = read_run(whole).segments
+    rows = errors.by_class(content)
+    kinds = content['segments']['kind']
+    table = errors.confusion(content)
+    assert sum(row.matched for row in rows) == kinds.count(0)
+    assert sum(row.fn
+               for row in rows) == sum(kinds.count(k) for k in (1, 2, 3))
+    assert sum(row.fp
+               for row in rows) == sum(kinds.count(k) for k in (1, 2, 4))
+    # a row has all true segments of a class, a column all predicted ones
+    for i, row in enumerate(rows):
+        assert table[i].sum() == row.matched + row.fn
+        assert table[:, i].sum() == row.matched + row.fp
+    assert table.trace() == kinds.count(0)
+    inner = table[:-1, :-1].sum() - table.trace()
+    assert inner == kinds.count(1)
+    found = errors.worst_confusions(table, content['classes'], 100)
+    assert sum(count for *_, count in found) == inner
+    assert found == sorted(found, key=lambda entry: -entry[2])
+
+
+def test_one_file_with_everything(whole, tmp_path):
+    page = page_of(tmp_path, whole)
+    parser = Parser()
+    parser.feed(page)
+    assert parser.open == []
+    assert all(link.startswith(('data:', '#')) for link in parser.links)
+    assert page.count('data:image/jpeg') == 4
+    shown = read_run(whole).scores['coco_panoptic/PQ']
+    assert f'<b>{shown:.1f}</b>' in page
+    assert '33.3' in page and '25.0' in page  # AP in percent, too
+    for title in ('Over time', 'Classes', 'Errors', 'Worst and best images'):
+        assert title in page
+    assert 'run &lt;1&gt;' in page and 'run <1>' not in page
+    assert '&lt;b&gt;$x$ &amp; y' in page and '<b>$x$' not in page
+    assert '"<script>"' not in page
+    assert 'class="note"' not in page
+
+
+def test_two_runs(whole, tmp_path):
+    other = make_run(tmp_path / 'other', shift=-2.)
+    page = page_of(tmp_path, whole, other)
+    assert 'Against other' in page
+    row = re.search(r'<td>coco_panoptic/PQ</td>(.*?)</tr>', page)[1]
+    assert re.findall('<td>(.*?)</td>', row)[2] == '+0.02'
+    assert '<td>wrong class</td>' in page
+
+
+def test_what_is_missing_is_said(tmp_path):
+    run = make_run(tmp_path / 'run')
+    (run / 'segments.json').unlink()
+    assert '--report' in page_of(tmp_path, run)
+    (run / 'metrics.json').write_text('{"a": ')
+    log, = run.glob('*/vis_data/scalars.json')
+    log.write_text(log.read_text() + '\n{"loss": 1.')
+    notes = ' '.join(read_run(run).notes)
+    assert 'metrics.json cannot be read' in notes
+    assert '1 lines cannot be read' in notes
+    log.unlink()
+    with pytest.raises(InputError, match='neither losses'):
+        read_run(run)
+    with pytest.raises(InputError, match='no such directory'):
+        read_run(tmp_path / 'nothing')
+
+
+def test_an_image_that_is_gone_is_named(tmp_path):
+    run = make_run(tmp_path / 'run')
+    kept = json.loads((run / 'segments.json').read_text())['worst'][0]
+    (run / f'{kept}.png').unlink()
+    page = page_of(tmp_path, run)
+    assert f'{kept}.png' in page and page.count('data:image/jpeg') < 4
+
+
+def spoil(run, name, change):
+    path = run / name
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_damaged_files_are_named_and_left_out(tmp_path):
+    run = make_run(tmp_path / 'run')
+    kept = json.loads((run / 'segments.json').read_text())
+    for image_id, content in zip(kept['worst'], (b'', b'PK torn')):
+        (run / 'segments' / f'{image_id}.npz').write_bytes(content)
+    spoil(run, 'segments.json', lambda c: c['best'].append('nothing'))
+    spoil(run, 'metrics.json', lambda c: c['classwise'].update(odd=3))
+    log, = run.glob('*/vis_data/scalars.json')
+    log.write_text('{"loss": 1' + '0' * 400 + ', "step": 10}\n' +
+                   log.read_text())
+    page = page_of(tmp_path, run)
+    for image_id in (*kept['worst'], 'nothing'):
+        assert f'No picture of image {image_id} ' in page
+    spoil(run, 'segments.json', lambda c: c['segments'].pop('kind'))
+    assert 'is not what tools/test.py' in page_of(tmp_path, run)
+
+
+def test_scores_and_errors_of_two_evaluations(tmp_path):
+    run = make_run(tmp_path / 'run')
+    spoil(run, 'metrics.json', lambda c: c.update({'coco_panoptic/PQ': 99.}))
+    assert 'of another evaluation' in page_of(tmp_path, run)
+
+
+def test_validations_that_mmengine_has_at_step_0(tmp_path):
+    run = make_run(tmp_path / 'run')
+    log, = run.glob('*/vis_data/scalars.json')
+    log.write_text('\n'.join(
+        json.dumps(line)
+        for line in (dict(loss=3., step=10), dict(mIoU=1., step=0),
+                     dict(loss=2., step=20), dict(mIoU=2., step=0))))
+    assert read_run(run).curves['mIoU'] == ([10, 20], [1., 2.])
+
+
+def test_a_second_training_replaces_the_first(tmp_path):
+    run = make_run(tmp_path / 'run')
+    later = run / '20260101_010000' / 'vis_data'
+    later.mkdir(parents=True)
+    (later / 'scalars.json').write_text('{"loss": 9.0, "step": 10}')
+    assert read_run(run).curves['loss'] == ([10], [9.0])
+
+
+def test_a_resumed_run_has_one_curve(tmp_path):
+    run = make_run(tmp_path / 'run')
+    later = run / '20260101_010000' / 'vis_data'
+    later.mkdir(parents=True)
+    (later / 'scalars.json').write_text('{"loss": 9.0, "step": 50}\n'
+                                        '{"loss": 8.0, "step": 60}')
+    x, y = read_run(run).curves['loss']
+    assert x == [10, 20, 30, 40, 50, 60] and y[-2:] == [9.0, 8.0]
+
+
+def test_the_tool(whole, tmp_path):
+    out = tmp_path / 'out.html'
+    done = subprocess.run([sys.executable, TOOL, whole, '--out', out],
+                          capture_output=True,
+                          text=True)
+    assert done.returncode == 0, done.stderr
+    assert out.is_file() and str(out) in done.stdout
+    done = subprocess.run([sys.executable, TOOL, tmp_path / 'nothing'],
+                          capture_output=True,
+                          text=True)
+    assert done.returncode == 1 and 'error: ' in done.stderr
+    assert 'no such directory' in done.stderr
+
+
+def test_in_a_browser(whole, tmp_path):
+    page_of(tmp_path, whole, make_run(tmp_path / 'other'))
+    with open_page(tmp_path / 'page.html') as (page, found):
+        assert page.locator('svg').count() > 4
+        images = page.locator('figure img')
+        assert images.count() == 4
+        loaded = 'all => all.every(one => one.naturalWidth > 300)'
+        assert images.evaluate_all(loaded)
+        # sorted by PQ, up and down
+        head = page.locator('#classes ~ .wide .classes th').nth(1)
+        first = page.locator('#classes ~ .wide .classes tbody td').first
+        head.click()
+        assert first.inner_text() == 'class 0'
+        head.click()
+        assert first.inner_text() != 'class 0'
+        assert found == []
+
+
+def test_scores_that_a_resumed_run_took_away_have_no_curve(tmp_path):
+    for name, entry in (('a', {
+            'coco_panoptic/PQ': 30.,
+            'step': 20
+    }), ('b', dict(loss=1., step=15))):
+        logs = tmp_path / name / 'vis_data'
+        logs.mkdir(parents=True)
+        lines = [dict(loss=2., step=10), entry] if name == 'a' else [entry]
+        (logs / 'scalars.json').write_text('\n'.join(map(json.dumps, lines)))
+    assert read_run(tmp_path).curves == {'loss': ([10., 15.], [2., 1.])}
+    assert 'loss' in page_of(tmp_path, tmp_path)

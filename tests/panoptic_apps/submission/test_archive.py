@@ -1,0 +1,158 @@
+"""Archives: whole or not there, the same bytes, read as they were written."""
+import zipfile
+
+import numpy as np
+import pytest
+
+from mmengine_exact.errors import InputError
+from panoptic_apps.submission import (SERVERS, Expected, Violation,
+                                      check_archive, check_name,
+                                      format_violations, write_archive,
+                                      zip_members, zip_violations)
+from panoptic_apps.submission.prepare import guess_task
+from panoptic_fpn.labels import LabelSpace
+
+SPACE = LabelSpace.from_coco([dict(id=1, name='a', isthing=1)])
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Name in the archive -> file."""
+    rng = np.random.default_rng(0)
+    made = {}
+    for name in ('b/1.png', 'a.json', 'b/2.png'):
+        path = tmp_path / 'source' / name.replace('/', '_')
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(rng.bytes(1000) + bytes(1000))
+        made[name] = str(path)
+    return made
+
+
+def silent(done):
+    pass
+
+
+def test_what_is_written_is_read(files, tmp_path):
+    path = tmp_path / 'deep' / 'x.zip'
+    write_archive(path, files, silent)
+    members = zip_members(path)
+    assert list(members) == list(files)
+    for name, source in files.items():
+        with open(source, 'rb') as file:
+            assert members[name].read() == file.read()
+    with zipfile.ZipFile(path) as archive:
+        kinds = {i.filename: i.compress_type for i in archive.infolist()}
+    assert kinds == {
+        'a.json': zipfile.ZIP_DEFLATED,
+        'b/1.png': zipfile.ZIP_STORED,
+        'b/2.png': zipfile.ZIP_STORED
+    }
+    assert list(zip_violations(path)) == []
+
+
+def test_the_same_files_give_the_same_bytes(files, tmp_path):
+    write_archive(tmp_path / 'x.zip', files, silent)
+    for source in files.values():  # another date
+        with open(source, 'rb') as file:
+            content = file.read()
+        with open(source, 'wb') as file:
+            file.write(content)
+    write_archive(tmp_path / 'y.zip', files, silent)
+    assert (tmp_path / 'x.zip').read_bytes() == (tmp_path /
+                                                 'y.zip').read_bytes()
+
+
+@pytest.mark.parametrize('error', [KeyboardInterrupt, OSError(28, 'full')])
+def test_an_interrupted_one_leaves_nothing(files, tmp_path, error):
+    path = tmp_path / 'out' / 'x.zip'
+    path.parent.mkdir()
+    path.write_bytes(b'before')
+    count = 0
+
+    def interrupt(done):
+        nonlocal count
+        count += 1
+        if count == 2:
+            raise error
+
+    with pytest.raises((KeyboardInterrupt, OSError)) as caught:
+        write_archive(path, files, interrupt)
+    assert [p.name for p in path.parent.iterdir()] == ['x.zip']
+    assert path.read_bytes() == b'before'
+    if isinstance(error, OSError):
+        assert caught.value.filename == str(path)
+
+
+def test_damage_duplicates_and_what_is_no_zip(files, tmp_path):
+    path = tmp_path / 'x.zip'
+    write_archive(path, files, silent)
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1  # of a stored PNG
+    path.write_bytes(content)
+    found = check_archive(
+        str(path), SERVERS['cityscapes'], 'pixel', Expected({}, SPACE), 1)
+    assert [(v.rule, v.where) for v in found] == [('damage', 'b/1.png')]
+    with pytest.warns(UserWarning, match='Duplicate'):
+        with zipfile.ZipFile(tmp_path / 'y.zip', 'w') as archive:
+            archive.writestr('1.png', b'')
+            archive.writestr('1.png', b'')
+    assert [v.text for v in zip_violations(tmp_path / 'y.zip')
+            ] == ['twice in the archive']
+    (tmp_path / 'z.zip').write_bytes(b'PK no zip')
+    with pytest.raises(InputError, match='z.zip.*zip file'):
+        zip_members(tmp_path / 'z.zip')
+
+
+@pytest.mark.parametrize('name', ['', 'a_b', 'a b', '../a', '.a', 'é'])
+def test_names_that_may_be_misread(name):
+    with pytest.raises(InputError, match='letters, digits'):
+        check_name(name)
+
+
+def test_the_task_is_told_from_name_or_files():
+    coco, city = SERVERS['coco-test-dev'], SERVERS['cityscapes']
+    for path, server, names, task in (('panoptic_x_results.zip', coco, [],
+                                       'panoptic'),
+                                      ('d/segm/detections_x_results.zip', coco,
+                                       ['x.json'], 'segm'),
+                                      ('x.zip', coco, ['x.json',
+                                                       'x/1.png'], 'panoptic'),
+                                      ('x.zip', city, ['a.txt',
+                                                       'm/1.png'], 'instance'),
+                                      ('x.zip', city, ['a.png'], 'pixel')):
+        assert guess_task(path, server, names) == task
+    with pytest.raises(InputError, match='--tasks'):
+        guess_task('x.zip', coco, ['x.json'])
+    with pytest.raises(InputError, match="'pixel'.*panoptic, bbox, segm"):
+        coco.choose(['pixel'])
+
+
+def test_a_report_has_some_of_each_rule():
+    found = [Violation('ids', f'{i}.png', 'no') for i in range(7)]
+    found.append(Violation('order', 'image 1', 'odd', error=False))
+    lines = format_violations(found, examples=2)
+    assert lines == [
+        'error [ids] 0.png: no', 'error [ids] 1.png: no',
+        '... and 5 more [ids]', 'warning [order] image 1: odd'
+    ]
+
+
+def test_a_replaced_archive_is_read_anew(files, tmp_path):
+    path = tmp_path / 'x.zip'
+    write_archive(path, files, silent)
+    old = zip_members(path)['a.json'].read()
+    with open(files['a.json'], 'wb') as file:
+        file.write(b'new')
+    write_archive(path, files, silent)
+    assert zip_members(path)['a.json'].read() == b'new' != old
+
+
+def test_a_deflated_file_that_is_damaged(tmp_path):
+    path = tmp_path / 'x.zip'
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr('a.json', bytes(range(256)) * 20)
+    content = bytearray(path.read_bytes())
+    content[36:60] = b'\xff' * 24  # after the 36 bytes of its header
+    path.write_bytes(content)
+    found = list(zip_violations(path))
+    assert [v.rule for v in found] == ['damage']

@@ -1,0 +1,87 @@
+"""Browsing draws what the pipeline packed."""
+import cv2
+import numpy as np
+import pytest
+from mmengine.config import Config
+
+import panoptic_fpn  # noqa: F401
+from mmengine_exact.errors import InputError
+from panoptic_apps.browse_dataset import browse_dataset
+from panoptic_fpn.inference import init_model
+from tests.conftest import REPO_ROOT
+
+TRAIN = [
+    dict(type='LoadPanopticImage'),
+    dict(type='LoadPanopticMap'),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='DerivePanopticTargets'),
+    dict(type='PackPanopticInputs'),
+]
+TEST = [
+    dict(type='LoadPanopticImage'),
+    dict(type='Resize', scale=(96, 96), keep_ratio=True),
+    dict(type='LoadPanopticMap'),
+    dict(
+        type='DerivePanopticTargets',
+        instances=False,
+        semantic=False,
+        panoptic=True),
+    dict(type='PackPanopticInputs'),
+]
+
+
+@pytest.fixture
+def config(tmp_path):
+
+    def dataset(split, pipeline):
+        return dict(
+            type='SyntheticShapesDataset',
+            data_root=str(tmp_path / 'shapes') + '/',
+            generate=dict(num_train=5, num_val=2, size=64, seed=0),
+            ann_file=f'annotations/panoptic_{split}.json',
+            data_prefix=dict(
+                img=f'{split}/', seg=f'annotations/panoptic_{split}/'),
+            test_mode=split == 'val',
+            pipeline=pipeline)
+
+    return Config(
+        dict(
+            train_dataloader=dict(dataset=dataset('train', TRAIN)),
+            val_dataloader=dict(dataset=dataset('val', TEST))))
+
+
+@pytest.mark.parametrize('split,num,expected,panels', [('train', 3, 3, 3),
+                                                       ('val', 9, 2, 2)])
+def test_pictures(config, tmp_path, split, num, expected, panels):
+    paths = browse_dataset(config, split, num, str(tmp_path / 'out'))
+    assert len(set(paths)) == expected
+    for path in paths:
+        picture = cv2.imread(path)
+        # Panels of 640 x 640 below a caption, gaps of paper between them
+        assert picture.shape[0] > 640
+        assert picture.shape[1] // 640 == panels
+        assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
+
+
+def test_the_seed_decides_what_is_drawn(config, tmp_path):
+
+    def run(seed, name):
+        paths = browse_dataset(
+            config, num=4, out_dir=str(tmp_path / name), seed=seed)
+        return [open(path, 'rb').read() for path in paths]
+
+    assert run(0, 'a') == run(0, 'b')
+    assert run(0, 'a') != run(1, 'c')
+
+
+def test_a_config_of_mmseg_is_refused():
+    path = REPO_ROOT / (
+        'configs/mmseg/semantic-fpn_r50_fpn_65k_cityscapes.py')
+    for use in (browse_dataset, init_model):
+        with pytest.raises(InputError, match='a config of mmseg'):
+            use(str(path))
+
+
+def test_a_split_the_config_lacks(config, tmp_path):
+    with pytest.raises(InputError, match='no test_dataloader'):
+        browse_dataset(config, 'test', out_dir=str(tmp_path))

@@ -1,0 +1,154 @@
+"""Counted classes against counting the maps themselves."""
+import importlib.util
+import json
+import sys
+
+import numpy as np
+import pytest
+from mmdet.registry import DATASETS
+from mmengine.config import Config
+
+import panoptic_fpn  # noqa: F401  registers
+from mmengine_exact.errors import CorruptFileError, InputError
+from panoptic_apps import class_frequencies
+from panoptic_apps.class_frequencies import _data_infos
+from panoptic_fpn.models.class_balance import log_prior
+from tests.conftest import REPO_ROOT
+from tests.oracles.derive import count_things, derive_semantic
+from tests.oracles.perturb import random_data, write_coco_panoptic
+from tests.oracles.semantic import gt_channels
+from tests.panoptic_fpn.data import coco_stuff
+
+TOOL = REPO_ROOT / 'tools' / 'class_frequencies.py'
+
+
+def stuff_config(root, **head):
+    dataset = dict(
+        type='CocoStuffDataset',
+        data_root=str(root),
+        ann_file='annotations/stuff_train2017.json',
+        data_prefix=dict(
+            img='train2017/', seg='annotations/stuff_train2017_pixelmaps/'),
+        pipeline=[dict(type='LoadPanopticImage')])
+    return Config(
+        dict(
+            model=dict(semantic_head=head),
+            train_dataloader=dict(dataset=dataset)))
+
+
+@pytest.fixture
+def stuff(tmp_path):
+    return tmp_path, coco_stuff.write_coco_stuff(tmp_path, 35, 1)['train']
+
+
+def pixels_of(content):
+    return [entry['pixels'] for entry in content['classes']]
+
+
+@pytest.mark.parametrize('workers', [1, 2])
+def test_coco_stuff(stuff, workers):
+    """More images than one job has; void is nothing."""
+    root, maps = stuff
+    content = class_frequencies(stuff_config(root), workers)
+    expected = sum(
+        np.bincount(ids.ravel(), minlength=184) for ids in maps.values())
+    assert expected[0] > 0
+    assert pixels_of(content) == expected[92:].tolist()
+    names = [entry['name'] for entry in content['classes']]
+    assert names == [f'stuff-{i}' for i in range(92, 183)] + ['other']
+    assert content['images'] == 35 and content['predict_things'] is False
+
+
+@pytest.mark.parametrize('predict_things', [False, True])
+def test_panoptic_data(tmp_path, predict_things):
+    """Crowd and things in RGB maps, without reading the images; twice."""
+    data = random_data(11, num_images=3, shape=(45, 61))
+    path = write_coco_panoptic(data, tmp_path)
+    config = stuff_config(tmp_path, predict_things=predict_things)
+    leaf = dict(
+        type='CocoPanopticFPNDataset',
+        data_root=str(path.parent),
+        ann_file=path.name,
+        data_prefix=dict(img='images/', seg='panoptic/'),
+        pipeline=[])
+    config.train_dataloader.dataset = dict(
+        type='ConcatDataset', datasets=[leaf, leaf])
+    things = count_things(data.categories)
+    stuff = len(data.categories) - things
+    expected = np.zeros(stuff + (things if predict_things else 1), int)
+    for image in data.images:
+        labels = derive_semantic(image.id_map, image.segments, data.categories)
+        channels = gt_channels(labels, things, stuff, predict_things)
+        for channel in channels[channels >= 0]:
+            expected[channel] += 2
+    content = class_frequencies(config, 1)
+    assert pixels_of(content) == expected.tolist()
+    assert content['images'] == 6
+    assert content['predict_things'] is predict_things
+
+
+def test_configs_that_cannot_be_counted(stuff):
+    root, _ = stuff
+    for key in ('model', 'train_dataloader'):
+        config = stuff_config(root)
+        config[key] = {} if key == 'model' else None
+        with pytest.raises(InputError, match='Give a config that has both'):
+            class_frequencies(config, 1)
+
+
+def test_a_broken_map_is_named(stuff):
+    root, _ = stuff
+    path = root / 'annotations/stuff_train2017_pixelmaps/000000000007.png'
+    path.unlink()
+    for workers in (1, 2):
+        with pytest.raises(CorruptFileError, match='000000000007.png'):
+            class_frequencies(stuff_config(root), workers)
+
+
+def call(monkeypatch, *args):
+    """Run the tool in this process; its exit code."""
+    spec = importlib.util.spec_from_file_location('class_frequencies', TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(sys, 'argv', ['class_frequencies', *map(str, args)])
+    try:
+        return module.main()
+    except SystemExit as stop:
+        return stop.code
+
+
+def test_tool(stuff, tmp_path, monkeypatch, capsys):
+    root, maps = stuff
+    config, out = tmp_path / 'config.py', tmp_path / 'new' / 'f.json'
+    stuff_config(root).dump(config)
+    assert call(monkeypatch, config, '--out', out, '--num-workers', 1) == 0
+    assert '35 images; most and least frequent of 92' in capsys.readouterr(
+    ).out
+    counts = np.array(pixels_of(json.loads(out.read_text())))
+    counts = np.maximum(counts, counts[counts > 0].min())
+    prior = log_prior(str(out), 1.0, 92, False)
+    assert np.allclose(prior, np.log(counts / counts.sum()), atol=0.02)
+
+
+def test_tool_errors(stuff, tmp_path, monkeypatch, capsys):
+    root, _ = stuff
+    config, out = tmp_path / 'config.py', tmp_path / 'f.json'
+    stuff_config(root).dump(config)
+    (root / 'annotations/stuff_train2017.json').unlink()
+    assert call(monkeypatch, config, '--out', out) == 1
+    assert 'stuff_train2017.json: no such file' in capsys.readouterr().err
+    assert not out.exists()
+    for args in ((tmp_path / 'no.py', '--out', out), (config, ),
+                 (config, '--out', tmp_path), (config, '--out', 'f.txt'),
+                 (config, '--out', out, '--num-workers', 0)):
+        assert call(monkeypatch, *args) == 2
+
+
+def test_images_share_the_list_of_all_classes(stuff):
+    """118k images of COCO with 92 classes each would not fit a memory."""
+    dataset = DATASETS.build(stuff_config(stuff[0]).train_dataloader.dataset)
+    infos = list(_data_infos(dataset))
+    assert len(infos) == len(dataset) > 1
+    assert all(info['segments_info'] is infos[0]['segments_info']
+               for info in infos)
+    assert infos[0] == dataset.get_data_info(0)

@@ -1,0 +1,138 @@
+"""The synthetic data set: what it promises, read back from its files."""
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from mmengine_exact.errors import InputError
+from panoptic_apps.toy_data.synthetic_shapes import (SyntheticShapesDataset,
+                                                     draw_scene, write_dataset)
+from panoptic_fpn.labels import rgb_to_id
+
+RECIPE = dict(num_train=12, num_val=4, size=64, seed=5)
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp('shapes') / 'data'
+    write_dataset(str(root), **RECIPE)
+    return root
+
+
+def test_json_and_png_agree(root):
+    content = json.loads(
+        (root / 'annotations/panoptic_train.json').read_text())
+    assert len(content['annotations']) == 12
+    for note in content['annotations']:
+        png = cv2.imread(
+            str(root / 'annotations/panoptic_train' / note['file_name']))
+        ids = rgb_to_id(png[..., ::-1])
+        found = {
+            int(i): int(n)
+            for i, n in zip(*np.unique(ids, return_counts=True)) if i
+        }
+        assert found == {s['id']: s['area'] for s in note['segments_info']}
+        for segment in note['segments_info']:
+            y, x = np.nonzero(ids == segment['id'])
+            left, top, width, height = segment['bbox']
+            assert (x.min(), y.min()) == (left, top)
+            assert (np.ptp(x) + 1, np.ptp(y) + 1) == (width, height)
+
+
+def test_scenes_have_things_stuff_crowd_void_and_occlusion():
+    scenes = [draw_scene(0, i, 96) for i in range(60)]
+    segments = [s for _, _, info in scenes for s in info]
+    assert {s['category_id']
+            for s in segments} == {2, 4, 5, 9, 12, 17, 21, 30, 33}
+    assert any(s['iscrowd'] for s in segments)
+    assert any((ids == 0).any() for _, ids, _ in scenes)
+    # a disk that something covers is no longer round
+    covered = [
+        s for s in segments
+        if s['category_id'] == 2 and not s['iscrowd'] and s['area'] < 0.7 *
+        np.pi / 4 * s['bbox'][2] * s['bbox'][3]
+    ]
+    assert covered
+
+
+def test_the_seed_decides(tmp_path, root):
+    again = tmp_path / 'again'
+    write_dataset(str(again), **RECIPE)
+    for path in root.rglob('*'):
+        if path.is_file():
+            twin = again / path.relative_to(root)
+            assert path.read_bytes() == twin.read_bytes()
+    assert not np.array_equal(draw_scene(0, 0, 64)[0], draw_scene(1, 0, 64)[0])
+
+
+def test_train_and_val_share_no_image(root):
+    images = [p.read_bytes() for p in root.rglob('train/*.png')]
+    held_out = [p.read_bytes() for p in root.rglob('val/*.png')]
+    assert len(held_out) == 4 and not set(images) & set(held_out)
+
+
+def test_another_recipe_does_not_overwrite(root):
+    with pytest.raises(InputError, match='Delete the folder'):
+        write_dataset(str(root), **dict(RECIPE, seed=6))
+
+
+def test_a_damaged_recipe_is_another(tmp_path):
+    (tmp_path / 'recipe.json').write_text('{"num_')
+    with pytest.raises(InputError, match='holds other files.*Delete'):
+        write_dataset(str(tmp_path), **RECIPE)
+
+
+def test_an_interrupted_call_leaves_nothing_half_written(
+        tmp_path, monkeypatch):
+    calls = []
+
+    def fail_later(*args):
+        calls.append(args)
+        if len(calls) == 20:
+            raise KeyboardInterrupt
+        return True
+
+    target = tmp_path / 'data'
+    with monkeypatch.context() as patch:
+        patch.setattr(cv2, 'imwrite', fail_later)
+        with pytest.raises(KeyboardInterrupt):
+            write_dataset(str(target), **RECIPE)
+    assert list(tmp_path.iterdir()) == []
+    write_dataset(str(target), **RECIPE)
+    assert len(list(target.rglob('*.png'))) == 2 * (12 + 4)
+
+
+def test_runs_that_start_side_by_side_share_the_files(tmp_path, monkeypatch):
+    """The second is done while the first still writes."""
+    target = tmp_path / 'data'
+    plain, nested = cv2.imwrite, []
+
+    def write_amid(path, image):
+        if not nested:
+            nested.append(path)
+            write_dataset(str(target), **RECIPE)
+            nested.append(sorted(target.rglob('*')))
+        return plain(path, image)
+
+    monkeypatch.setattr(cv2, 'imwrite', write_amid)
+    write_dataset(str(target), **RECIPE)
+    assert sorted(target.rglob('*')) == nested[1]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_dataset_draws_what_is_missing(tmp_path):
+    dataset = SyntheticShapesDataset(
+        data_root=str(tmp_path / 'drawn'),
+        generate=RECIPE,
+        ann_file='annotations/panoptic_val.json',
+        data_prefix=dict(img='val/', seg='annotations/panoptic_val/'),
+        pipeline=[
+            dict(type='LoadPanopticImage'),
+            dict(type='LoadPanopticMap')
+        ])
+    assert len(dataset) == 4
+    assert dataset[0]['gt_seg_map'].shape == (64, 64)
+    # stuff comes first in the file, things first in the labels
+    assert dataset.label_space.thing_names == ('disk', 'triangle', 'star',
+                                               'box')

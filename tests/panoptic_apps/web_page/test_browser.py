@@ -1,0 +1,141 @@
+"""tools/webdemo.py in a real browser: upload, three results, a table."""
+import socket
+import subprocess
+import sys
+import time
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import cv2
+import numpy as np
+import pytest
+
+from panoptic_fpn.visualization.image_io import write_image
+from tests import tiny
+from tests.browser import open_page
+
+TOOL = tiny.REPO_ROOT / 'tools' / 'webdemo.py'
+
+#: Seconds until the server listens; until a result is there.
+START, RESULT = 120, 60
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope='module')
+def server(tmp_path_factory):
+    """Address of the tool, running with a random tiny model."""
+    pytest.importorskip(
+        'gradio',
+        reason='no gradio: pip install -r requirements/webdemo.txt')
+    pytest.importorskip(
+        'playwright',
+        reason='no playwright: pip install -r requirements/browser.txt')
+    folder = tmp_path_factory.mktemp('webdemo')
+    config, checkpoint = tiny.write_tiny_model(folder)
+    port = free_port()
+    with open(folder / 'log.txt', 'w+') as log:
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                str(TOOL),
+                str(config),
+                str(checkpoint), '--port',
+                str(port)
+            ],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=tiny.REPO_ROOT)
+        try:
+            url = f'http://127.0.0.1:{port}/'
+            wait_for(url, process, folder / 'log.txt')
+            yield url
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def wait_for(url, process, log):
+    end = time.monotonic() + START
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            urlopen(url, timeout=5).close()
+            return
+        except (URLError, OSError):
+            time.sleep(0.3)
+    raise AssertionError(f'{TOOL} does not serve:\n{log.read_text()}')
+
+
+def shown_picture(page, panel):
+    """Pixels of a panel's picture as the browser has them: height, width."""
+    image = page.locator(f'#{panel} img')
+    image.wait_for(timeout=RESULT * 1000)
+    page.wait_for_function(
+        'panel => { const i = document.querySelector(`#${panel} img`);'
+        ' return i && i.complete && i.naturalWidth > 0 }', arg=panel)
+    return image.evaluate('i => [i.naturalHeight, i.naturalWidth, i.src]')
+
+
+def test_drop_an_image(server, tmp_path):
+    path = tmp_path / 'blocks.png'
+    write_image(str(path), tiny.picture(96, 128))
+    with open_page(server) as (page, errors):
+        page.locator('#photograph input[type=file]').set_input_files(str(path))
+        found = [
+            shown_picture(page, panel)
+            for panel in ('instances', 'semantic', 'panoptic')
+        ]
+        assert [size for *size, _ in found] == [[768, 1024]] * 3
+        assert len({source for *_, source in found}) == 3
+        assert 'blocks.png: 128 x 96' in page.locator('#message').inner_text()
+        rows = page.locator('#segments tbody tr')
+        assert rows.count() >= 1
+        assert page.locator('h1').inner_text() == 'Panoptic FPN'
+
+        # a second, unusable one takes the results away and says why
+        bad = tmp_path / 'bad.png'
+        bad.write_bytes(b'no picture')
+        page.get_by_label('Clear').first.click()
+        page.locator('#photograph input[type=file]').set_input_files(str(bad))
+        page.get_by_text('Cannot be used').wait_for(timeout=RESULT * 1000)
+        assert 'bad.png: 10 bytes' in page.locator('#message').inner_text()
+        assert page.locator('#panoptic img').count() == 0
+        assert page.locator('#segments').count() == 0
+        assert errors == []
+
+
+def test_a_picture_of_the_page(server, tmp_path):
+    """Something is drawn where results are: not one flat colour."""
+    path = tmp_path / 'blocks.png'
+    write_image(str(path), tiny.picture(96, 128))
+    with open_page(server) as (page, errors):
+        page.locator('#photograph input[type=file]').set_input_files(str(path))
+        shown_picture(page, 'panoptic')
+        page.screenshot(path=str(tmp_path / 'page.png'), full_page=True)
+        box = page.locator('#panoptic img').bounding_box()
+        assert errors == []
+    picture = cv2.imread(str(tmp_path / 'page.png'))
+    x, y, width, height = (round(box[k]) for k in ('x', 'y', 'width',
+                                                   'height'))
+    panel = picture[y:y + height, x:x + width].reshape(-1, 3)
+    assert len(np.unique(panel, axis=0)) > 20
+
+
+def test_the_slider(server, tmp_path):
+    """The merge takes the score that is set: none reaches 1."""
+    path = tmp_path / 'blocks.png'
+    write_image(str(path), tiny.picture(96, 128))
+    with open_page(server) as (page, errors):
+        page.locator('#photograph input[type=file]').set_input_files(str(path))
+        shown_picture(page, 'panoptic')
+        things = page.locator('#segments td').get_by_text('thing', exact=True)
+        score = page.locator('input[type=number]')
+        for value, state in (('1', 'detached'), ('0.3', 'visible')):
+            score.fill(value)
+            score.press('Tab')
+            things.first.wait_for(state=state, timeout=RESULT * 1000)
+        assert errors == []

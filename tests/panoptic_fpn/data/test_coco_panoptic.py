@@ -1,0 +1,228 @@
+"""The COCO panoptic data set on files with every freedom the format has."""
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+
+from mmengine_exact.errors import InputError
+from panoptic_fpn.data import CocoPanopticFPNDataset
+from tests.oracles.derive import count_things, labels_of
+from tests.oracles.perturb import random_data, write_coco_panoptic
+
+
+def build(path, **kwargs):
+    return CocoPanopticFPNDataset(
+        data_root=str(path.parent),
+        ann_file=path.name,
+        data_prefix=dict(img='images/', seg='panoptic/'),
+        **kwargs)
+
+
+@pytest.fixture(params=[False, True], ids=['int_ids', 'str_ids'])
+def written(request, tmp_path):
+    data = random_data(3, num_images=3, string_ids=request.param)
+    return data, write_coco_panoptic(data, tmp_path, with_images=True)
+
+
+def edit(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_ids_labels_and_paths_come_from_the_file(written):
+    data, path = written
+    dataset = build(path)
+    label_of = labels_of(data.categories)
+    assert dataset.label_space.num_things == count_things(data.categories)
+    assert len(dataset) == len(data.images)
+    for i, image in enumerate(data.images):
+        info = dataset.get_data_info(i)
+        assert info['img_id'] == image.image_id
+        assert type(info['img_id']) is type(image.image_id)
+        assert info['seg_map_path'].endswith('panoptic/' + image.png_name)
+        assert info['img_path'].endswith('images/' + image.file_name)
+        expected = {
+            s['id']: (label_of[s['category_id']], s.get('iscrowd', 0))
+            for s in image.segments
+        }
+        assert {
+            s['id']: (s['category'], s['iscrowd'])
+            for s in info['segments_info']
+        } == expected
+
+
+def test_images_with_stuff_only_are_kept_and_empty_ones_dropped(written):
+    data, path = written
+    things = {c['id'] for c in data.categories if c['isthing']}
+
+    def change(content):
+        first, second = content['annotations'][:2]
+        first['segments_info'] = [
+            s for s in first['segments_info'] if s['category_id'] not in things
+        ]
+        second['segments_info'] = []
+
+    edit(path, change)
+    dataset = build(path, filter_cfg=dict(filter_empty_gt=True))
+    assert [info['img_id'] for info in dataset
+            ] == [data.images[0].image_id, data.images[2].image_id]
+
+
+def test_images_without_annotation_are_for_tests_only(written):
+    data, path = written
+    edit(path, lambda content: content['annotations'].pop(0))
+    assert len(build(path)) == len(data.images) - 1
+    tested = build(path, test_mode=True)
+    assert len(tested) == len(data.images)
+    assert tested.get_data_info(0)['seg_map_path'] is None
+
+
+def faults(content):
+    images, notes = content['images'], content['annotations']
+    segments = notes[0]['segments_info']
+    return {
+        'no "height"':
+        lambda: images[0].pop('height'),
+        'two images':
+        lambda: images.append(images[0]),
+        'two annotations':
+        lambda: notes.append(notes[0]),
+        'no "file_name"':
+        lambda: notes[0].pop('file_name'),
+        'not in "images"':
+        lambda: notes.append(dict(image_id='lost', segments_info=[])),
+        'two segments':
+        lambda: segments.append(segments[0]),
+        '16777216':
+        lambda: segments[0].update(id=1 << 24),
+        'segment id 0':
+        lambda: segments[0].update(id=0),
+        'unknown category_id 77777':
+        lambda: segments[0].update(category_id=77777),
+        '"segments_info" is None':
+        lambda: notes[0].update(segments_info=None),
+        "height='45'":
+        lambda: images[0].update(height='45'),
+        'integer "id"':
+        lambda: segments[0].update(id='3'),
+        '"images" is empty':
+        lambda: images.clear(),
+        'no "categories"':
+        lambda: content.pop('categories'),
+        'no annotations':
+        lambda: content.pop('annotations'),
+        'no image is left':
+        lambda: [
+            n.update(image_id=i['id']) or i.update(width=1)
+            for n, i in zip(notes, images)
+        ],
+    }
+
+
+FAULTS = list(faults(dict(images=[], annotations=[dict(segments_info=[])])))
+
+
+@pytest.mark.parametrize('message', FAULTS)
+def test_each_fault_gives_one_error_that_names_the_file(tmp_path, message):
+    path = write_coco_panoptic(random_data(4), tmp_path)
+    edit(path, lambda content: faults(content)[message]())
+    with pytest.raises(InputError) as error:
+        build(path, filter_cfg=dict(min_size=8))
+    assert message in str(error.value)
+    assert str(path) in str(error.value)
+
+
+def test_missing_and_broken_json(tmp_path):
+    with pytest.raises(InputError, match='no such file'):
+        build(tmp_path / 'none.json')
+    (tmp_path / 'bad.json').write_text('{"images": [')
+    with pytest.raises(InputError, match='not a JSON file'):
+        build(tmp_path / 'bad.json')
+
+
+def test_classes_of_the_config_must_be_those_of_the_file(written):
+    data, path = written
+    names = [c['name'] for c in data.categories]
+    assert len(build(path, metainfo=dict(classes=names[::-1])))
+    with pytest.raises(InputError, match='metainfo.classes'):
+        build(path, metainfo=dict(classes=names[1:]))
+
+
+PIPELINE = [dict(type='LoadPanopticImage'), dict(type='LoadPanopticMap')]
+
+
+def test_a_corrupt_image_stops_training_unless_skipping_was_asked_for(written):
+    data, path = written
+    broken = path.parent / 'images' / data.images[1].file_name
+    broken.write_bytes(broken.read_bytes()[:40])
+    with pytest.raises(InputError, match=broken.name):
+        build(path, pipeline=PIPELINE)[1]
+    lenient = build(path, pipeline=PIPELINE, skip_corrupt=True)
+    # The other is drawn: of three images, often the same one several times.
+    for _ in range(100):
+        assert lenient[1]['img_id'] != data.images[1].image_id
+    assert lenient.num_skipped >= 100
+    with pytest.raises(InputError, match=broken.name):
+        build(path, pipeline=PIPELINE, skip_corrupt=True, test_mode=True)[1]
+
+
+@pytest.mark.parametrize('suffix', ['.jpg', '.jpeg', '.JPG', '.png'])
+def test_the_png_is_the_one_the_annotation_names(written, suffix):
+    data, path = written
+    name = data.images[0].file_name
+    image = cv2.imread(str(path.parent / 'images' / name))
+    cv2.imwrite(str(path.parent / 'images' / f'photo{suffix}'), image)
+    shutil.move(path.parent / 'panoptic' / data.images[0].png_name,
+                path.parent / 'panoptic' / 'other name.png')
+
+    def change(content):
+        content['images'][0]['file_name'] = f'photo{suffix}'
+        content['annotations'][0]['file_name'] = 'other name.png'
+
+    edit(path, change)
+    results = build(path, pipeline=PIPELINE)[0]
+    assert results['img'].shape[:2] == results['gt_seg_map'].shape
+
+
+def test_the_sample_photographs_load(sample_dir):
+    dataset = CocoPanopticFPNDataset(
+        data_root=str(sample_dir),
+        ann_file='panoptic.json',
+        data_prefix=dict(img='images/', seg='panoptic/'),
+        pipeline=PIPELINE)
+    space = dataset.label_space
+    assert (space.num_things, space.num_stuff) == (80, 53)
+    assert space.names[0] == 'person' and space.names[80] == 'banner'
+    counts = [len(np.unique(dataset[i]['gt_seg_map'])) for i in range(2)]
+    # 18 and 32 segments, and void in both
+    assert counts == [19, 33]
+
+
+def test_categories_of_another_file(written):
+    """COCO's test-dev JSON does not tell things from stuff."""
+    data, path = written
+
+    def change(content):
+        content.pop('annotations')
+        for category in content['categories']:
+            category.pop('isthing')
+
+    full = path.with_name('full.json')
+    shutil.copy(path, full)
+    edit(path, change)
+    with pytest.raises(InputError, match='isthing'):
+        build(path, test_mode=True)
+    dataset = build(path, test_mode=True, categories_file=full.name)
+    assert dataset.label_space.num_things == count_things(data.categories)
+    assert dataset.unannotated == [i.image_id for i in data.images]
+
+
+def test_nothing_but_corrupt_images_ends(written):
+    data, path = written
+    for image in data.images:
+        (path.parent / 'images' / image.file_name).write_bytes(b'')
+    with pytest.raises(InputError, match='corrupt images in a row'):
+        build(path, pipeline=PIPELINE, skip_corrupt=True)[0]

@@ -1,0 +1,418 @@
+"""``PanopticInferencer`` and tools/demo.py, with a random tiny model."""
+import hashlib
+import importlib.util
+import json
+import re
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.infer import BaseInferencer
+
+from mmengine_exact.errors import InputError
+from panoptic_fpn.inference.inferencer import PanopticInferencer
+from panoptic_fpn.labels import rgb_to_id
+from panoptic_fpn.visualization.image_io import write_image
+from panoptic_fpn.visualization.video import VideoFrames, VideoWriter
+from tests import tiny
+
+#: Many things on the maps of a model that knows nothing.
+SCORE = 0.3
+
+
+@pytest.fixture(scope='module')
+def files(tmp_path_factory):
+    return tiny.write_tiny_model(tmp_path_factory.mktemp('model'))
+
+
+@pytest.fixture(scope='module')
+def inferencer(files):
+    return PanopticInferencer(*map(str, files), 'cpu', show_progress=False)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three pictures and one in a folder of its own, of three shapes."""
+    sizes = dict(b=(96, 128), a=(128, 96), c=(96, 128))
+    for seed, (name, size) in enumerate(sizes.items()):
+        write_image(
+            str(tmp_path / 'in' / f'{name}.png'), tiny.picture(*size, seed))
+    write_image(
+        str(tmp_path / 'in' / 'deep' / 'a.png'), tiny.picture(64, 128, 9))
+    return tmp_path / 'in'
+
+
+@pytest.fixture
+def video(tmp_path):
+    path = tmp_path / 'clip.mp4'
+    writer = VideoWriter(str(path), 10)
+    for seed in range(5):
+        writer.write(tiny.picture(96, 128, seed))
+    writer.close()
+    return path
+
+
+def maps(found):
+    return [prediction['panoptic_seg'] for prediction in found['predictions']]
+
+
+def codes(samples):
+    return [each.pred_panoptic_seg.sem_seg.numpy() for each in samples]
+
+
+def names(folder):
+    return sorted(
+        str(path.relative_to(folder)) for path in folder.rglob('*')
+        if path.is_file())
+
+
+def test_it_is_an_inferencer_of_mmengine(inferencer):
+    assert isinstance(inferencer, BaseInferencer)
+    assert inferencer.cfg is inferencer.model.cfg
+
+
+def test_the_model_is_not_trivial(inferencer):
+    """What other tests compare has things, stuff and void."""
+    found = inferencer(tiny.picture(), pred_score_thr=SCORE)
+    segments = found['predictions'][0]['segments']
+    assert sum(s['isthing'] for s in segments) >= 3
+    assert sum(not s['isthing'] for s in segments) >= 1
+    assert len({s['category_id'] for s in segments}) >= 3
+
+
+def test_arrays_and_files_are_equal(inferencer, folder):
+    """BGR arrays, paths as text or Path; named in order."""
+    path = folder / 'a.png'
+    array = cv2.imread(str(path))
+    found = inferencer([array, path, array, str(folder / 'b.png')],
+                       pred_score_thr=SCORE)
+    one, two, three, other = maps(found)
+    assert np.array_equal(one, two) and np.array_equal(one, three)
+    assert one.shape == (128, 96) and other.shape == (96, 128)
+    labels = [prediction['image'] for prediction in found['predictions']]
+    first = inferencer.num_arrays - 1
+    assert labels == [
+        f'image {first}',
+        str(path), f'image {first + 1}',
+        str(folder / 'b.png')
+    ]
+
+
+@pytest.mark.parametrize('batch_size', [2, 3, 9])
+def test_batches_give_the_same_results(inferencer, folder, batch_size):
+    """Four shapes, of which two are padded alike."""
+    images = [
+        tiny.picture(*size, seed)
+        for seed, size in enumerate([(96, 128), (128, 96), (90, 128), (
+            128, 128), (96, 120), (60, 128), (128, 96)])
+    ]
+    options = dict(pred_score_thr=SCORE, return_datasamples=True)
+    alone = inferencer(images, **options)['predictions']
+    batch = inferencer(images, batch_size, **options)['predictions']
+    for one, two in zip(codes(alone), codes(batch)):
+        assert np.array_equal(one, two)
+    for one, two in zip(alone, batch):
+        assert torch.equal(one.pred_sem_seg.sem_seg, two.pred_sem_seg.sem_seg)
+        torch.testing.assert_close(
+            one.pred_instances.bboxes,
+            two.pred_instances.bboxes,
+            rtol=0,
+            atol=1e-3)
+
+
+def test_only_what_is_padded_alike_shares_a_batch(inferencer, monkeypatch):
+    """The network's inputs: 96 x 128 twice at once, 64 x 128 by itself."""
+    seen = []
+    step = inferencer.model.test_step
+
+    def note(data):
+        seen.append([tuple(image.shape[1:]) for image in data['inputs']])
+        return step(data)
+
+    monkeypatch.setattr(inferencer.model, 'test_step', note)
+    sizes = [(96, 128), (60, 128), (90, 128), (96, 128)]
+    inferencer([tiny.picture(*size) for size in sizes], batch_size=3)
+    assert seen == [[(96, 128), (90, 128)], [(60, 128)], [(96, 128)]]
+
+
+def test_results_come_one_by_one(inferencer, monkeypatch):
+    seen = []
+    step = inferencer.model.test_step
+    monkeypatch.setattr(inferencer.model, 'test_step',
+                        lambda data: seen.append(1) or step(data))
+    stream = inferencer.stream([tiny.picture()] * 50)
+    prediction, drawn = next(stream)
+    assert len(seen) == 1 and drawn is None
+    assert prediction['height'] == 96
+
+
+def test_folder_in_order_and_without_results(inferencer, folder):
+    inside = ('a.png', 'b.png', 'c.png', 'deep/a.png')
+    expected = [str(folder / name) for name in inside]
+    for _ in range(2):  # the second time with results beside the images
+        found = inferencer(str(folder), 2, out_dir=str(folder))
+        assert [p['image'] for p in found['predictions']] == expected
+    stems = ['a', 'b', 'c', 'a_2']
+    assert [p['panoptic_seg_path'] for p in found['predictions']
+            ] == [str(folder / f'{stem}_panoptic.png') for stem in stems]
+
+
+def test_files_say_what_is_returned(inferencer, folder, tmp_path):
+    out = tmp_path / 'out'
+    path = folder / 'b.png'
+    values = inferencer(path, pred_score_thr=SCORE, return_vis=True)
+    found = inferencer(
+        path, pred_score_thr=SCORE, return_vis=True, out_dir=str(out))
+    assert names(out) == ['b_overlay.png', 'b_panoptic.png', 'b_segments.json']
+    prediction, = found['predictions']
+    assert set(prediction) == {
+        'image', 'height', 'width', 'segments', 'overlay_path',
+        'panoptic_seg_path', 'segments_path'
+    }
+    png = cv2.imread(prediction['panoptic_seg_path'])[..., ::-1]
+    assert np.array_equal(rgb_to_id(png), maps(values)[0])
+    with open(prediction['segments_path']) as file:
+        content = json.load(file)
+    assert content.pop('panoptic') == 'b_panoptic.png'
+    assert content == {
+        key: prediction[key]
+        for key in ('image', 'height', 'width', 'segments')
+    }
+    overlay = cv2.imread(prediction['overlay_path'])[..., ::-1]
+    assert np.array_equal(overlay, found['visualization'][0])
+    assert np.array_equal(overlay, values['visualization'][0])
+
+
+@pytest.mark.parametrize('options, written', [
+    (dict(no_save_vis=True), ['image_%d_panoptic.png',
+                              'image_%d_segments.json']),
+    (dict(no_save_pred=True), ['image_%d_overlay.png']),
+    (dict(no_save_pred=True, no_save_vis=True), []),
+    (dict(return_datasamples=True), [
+        'image_%d_overlay.png', 'image_%d_panoptic.png',
+        'image_%d_segments.json'
+    ]),
+])  # yapf: disable
+def test_what_is_written(inferencer, tmp_path, options, written):
+    found = inferencer(tiny.picture(), out_dir=str(tmp_path), **options)
+    number = inferencer.num_arrays
+    assert names(tmp_path) == [name % number for name in written]
+    assert found['visualization'] == []
+    prediction, = found['predictions']
+    if 'return_datasamples' in options:
+        assert prediction.pred_instances.masks.shape[1:] == (96, 128)
+        return
+    assert ('panoptic_seg' in prediction) == ('no_save_pred' in options)
+
+
+def test_without_a_folder_nothing_is_written(inferencer, tmp_path,
+                                             monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    inferencer(tiny.picture(), return_vis=True)
+    assert names(tmp_path) == []
+
+
+def test_score_threshold_of_one_call(inferencer):
+    own = dict(inferencer.model.panoptic_fusion_head.thresholds)
+    for score in (0.0, SCORE, 0.8):
+        found = inferencer(tiny.picture(), pred_score_thr=score)
+        scores = [
+            s['score'] for s in found['predictions'][0]['segments']
+            if s['isthing']
+        ]
+        assert all(s >= score for s in scores)
+        assert len(scores) > 0 or score == 0.8
+    assert inferencer.model.panoptic_fusion_head.thresholds == own
+    for score in (-0.1, 30):
+        with pytest.raises(InputError, match=f'pred_score_thr={score}'):
+            inferencer(tiny.picture(), pred_score_thr=score)
+    with pytest.raises(InputError, match='batch_size=0'):
+        inferencer(tiny.picture(), batch_size=0)
+
+
+def test_bad_files_among_good_ones(inferencer, folder, tmp_path, capsys):
+    (folder / 'aa.jpg').write_bytes(b'\xff\xd8 cut off')
+    (folder / 'cc.mp4').write_bytes(b'no video')
+    inputs = [
+        folder, folder / 'missing.png', folder / 'cc.mp4',
+        np.zeros((4, 4), np.uint8), tiny.picture()
+    ]
+    found = inferencer(
+        inputs, 3, return_vis=True, out_dir=str(tmp_path / 'out'))
+    bad = [p for p in found['predictions'] if 'error' in p]
+    assert len(found['predictions']) == 9 and len(bad) == 4
+    for prediction, words in zip(
+            bad, ('aa.jpg.*10 bytes', 'missing.png', 'cc.mp4.*no frame',
+                  r'image \d+: an array of uint8 of shape \(4, 4\).*BGR')):
+        assert set(prediction) == {'image', 'error'}
+        assert re.search(words, prediction['error'])
+    drawn = [picture is not None for picture in found['visualization']]
+    assert drawn == ['error' not in p for p in found['predictions']]
+    alone = inferencer(folder / 'c.png', out_dir=str(tmp_path / 'alone'))
+    assert alone['predictions'][0]['segments'] == next(
+        p for p in found['predictions']
+        if p['image'].endswith('c.png'))['segments']
+
+
+def test_no_input_and_no_folder(inferencer, tmp_path):
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(InputError, match='no image'):
+        inferencer(tmp_path / 'empty')
+    (tmp_path / 'file').touch()
+    out = str(tmp_path / 'file' / 'out')
+    with pytest.raises(InputError, match=f'{out}: cannot write.*another'):
+        inferencer(tiny.picture(), out_dir=out)
+
+
+def test_a_folder_that_fills_up(inferencer, tmp_path, monkeypatch):
+    from panoptic_fpn.inference import inferencer as module
+
+    def full(*args):
+        raise OSError(28, 'No space left on device', 'x')
+
+    monkeypatch.setattr(module, 'write_segments', full)
+    with pytest.raises(InputError, match='No space left'):
+        inferencer(tiny.picture(), out_dir=str(tmp_path))
+
+
+def test_video(inferencer, video, tmp_path):
+    """Frames give what they give as arrays; the overlay has them all."""
+    out = tmp_path / 'out'
+    options = dict(pred_score_thr=SCORE, return_vis=True)
+    found = inferencer(video, 2, out_dir=str(out), **options)
+    assert names(out) == ['clip_overlay.mp4']
+    predictions = found['predictions']
+    assert [p['frame'] for p in predictions] == [0, 1, 2, 3, 4]
+    assert [p['last_frame'] for p in predictions] == [False] * 4 + [True]
+    assert {p['image'] for p in predictions} == {str(video)}
+    assert {p['overlay_path']
+            for p in predictions} == {str(out / 'clip_overlay.mp4')}
+    assert not any('panoptic_seg' in p for p in predictions)
+
+    arrays = inferencer(list(VideoFrames(str(video))), **options)
+    frames = inferencer(str(video), 3, **options)
+    assert [p['segments'] for p in arrays['predictions']
+            ] == [p['segments'] for p in predictions]
+    assert all(map(np.array_equal, maps(arrays), maps(frames)))
+
+    overlay = VideoFrames(str(out / 'clip_overlay.mp4'))
+    assert overlay.fps == pytest.approx(10)
+    for written, drawn in zip(overlay, found['visualization'], strict=True):
+        assert written.shape == drawn.shape
+        # MPEG-4 is lossy
+        assert np.abs(written[..., ::-1].astype(int) - drawn).mean() < 12
+
+
+def test_frames_of_a_video(inferencer, video, folder, tmp_path):
+    """Videos between images; two of one name."""
+    out = tmp_path / 'out'
+    other = folder / 'clip.mp4'
+    other.write_bytes(video.read_bytes())
+    found = inferencer([video, folder / 'a.png', other],
+                       4,
+                       out_dir=str(out),
+                       save_frames=True,
+                       no_save_vis=True)
+    files = [
+        f'{stem}_frames/{frame:06d}_{kind}' for stem in ('clip', 'clip_2')
+        for frame in range(5) for kind in ('panoptic.png', 'segments.json')
+    ]
+    assert names(out) == sorted(files +
+                                ['a_panoptic.png', 'a_segments.json'])
+    written = out / 'clip_frames/000003_segments.json'
+    content = json.loads(written.read_text())
+    assert content['frame'] == 3 and content['image'] == str(video)
+    assert content['panoptic'] == '000003_panoptic.png'
+    assert len(found['predictions']) == 11
+
+
+def test_an_interrupted_video_leaves_nothing(inferencer, video, tmp_path):
+    out = tmp_path / 'out'
+    stream = inferencer.stream(video, 2, out_dir=str(out))
+    for _ in range(3):
+        next(stream)
+    assert len(names(out)) == 1  # what is being written
+    stream.close()
+    assert names(out) == []
+
+
+def test_the_config_stays(inferencer):
+    """Where images lie is known to the second call, too."""
+    pipeline = inferencer.model.cfg.test_dataloader.dataset.pipeline
+    assert pipeline[0].type == 'LoadPanopticImage'
+
+
+def test_progress(files, capsys):
+    quiet = PanopticInferencer(*map(str, files))
+    quiet([tiny.picture()] * 2, batch_size=2)
+    assert '2/2' in capsys.readouterr().out
+
+
+def demo(monkeypatch, *args):
+    """Run tools/demo.py in this process; its exit code."""
+    path = tiny.REPO_ROOT / 'tools' / 'demo.py'
+    spec = importlib.util.spec_from_file_location('tool_demo', path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(sys, 'argv', ['demo', *map(str, args)])
+    try:
+        return module.main()
+    except SystemExit as stop:
+        return stop.code
+
+
+def test_demo(files, folder, video, tmp_path, monkeypatch, capsys):
+    config, checkpoint = files
+    model = ('--config', config, '--checkpoint', checkpoint)
+    out = tmp_path / 'out'
+    assert demo(monkeypatch, folder, video, *model, '--out-dir', out,
+                '--batch-size', 2, '--score-thr', SCORE) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        f'[{i}/5] {source} -> {out / overlay}' for i, source, overlay in (
+            (1, folder / 'a.png', 'a_overlay.png'),
+            (2, folder / 'b.png', 'b_overlay.png'),
+            (3, folder / 'c.png', 'c_overlay.png'),
+            (4, folder / 'deep/a.png', 'a_2_overlay.png'),
+            (5, video, 'clip_overlay.mp4 (5 frames)'))
+    ]
+    assert len(names(out)) == 4 * 3 + 1
+    with open(out / 'a_segments.json') as file:
+        made_with = json.load(file)['model']
+    assert made_with['config'] == str(config)
+    assert made_with['versions']['torch'] == torch.__version__
+    assert made_with['weights'] == [
+        dict(
+            file=str(checkpoint),
+            sha256=hashlib.sha256(checkpoint.read_bytes()).hexdigest())
+    ]
+
+    (folder / 'bad.png').write_bytes(b'')
+    assert demo(monkeypatch, folder, *model, '--out-dir', out) == 1
+    said = capsys.readouterr().err
+    assert 'bad.png: 0 bytes' in said and '1 of 5 images' in said
+
+    (tmp_path / 'file').touch()
+    assert demo(monkeypatch, folder, *model, '--out-dir',
+                tmp_path / 'file' / 'out') == 1
+    assert 'cannot write' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('wrong', [('--batch-size', '0'),
+                                   ('--score-thr', '2'),
+                                   ('--config', 'none.py')])
+def test_demo_with_wrong_arguments(files, folder, tmp_path, monkeypatch,
+                                   wrong, capsys):
+    config, checkpoint = files
+    assert demo(monkeypatch, folder, '--config', config, '--checkpoint',
+                checkpoint, '--out-dir', tmp_path / 'out', *wrong) == 2
+    assert wrong[1] in capsys.readouterr().err
+
+
+def test_an_image_that_is_too_narrow(inferencer):
+    """500 x 1 pixels, made 128 wide, would have no height."""
+    images = [tiny.picture(1, 500), tiny.picture()]
+    narrow, other = inferencer(images, batch_size=2)['predictions']
+    assert '500 x 1 pixels' in narrow['error'] and 'error' not in other

@@ -1,0 +1,335 @@
+"""The Cityscapes metrics by themselves: numbers by hand, files, errors."""
+import math
+
+import numpy as np
+import pytest
+import torch
+from mmdet.registry import METRICS
+from PIL import Image
+
+from mmengine_exact.errors import InputError
+from panoptic_fpn.cityscapes import label_space
+from panoptic_fpn.metrics import (CityscapesInstanceAPMetric,
+                                  CityscapesSemanticIoUMetric,
+                                  PanopticQualityMetric)
+from panoptic_fpn.metrics.cityscapes_ap import (average_precision,
+                                                image_overlaps, join_overlaps)
+from panoptic_fpn.metrics.cityscapes_semantic import (category_labels,
+                                                      cityscapes_scores,
+                                                      image_counts, ratio)
+from tests.oracles.cityscapes_scenes import random_scenes
+
+from .cityscapes import LABELS, META, sample_of
+from .data import as_map, clone, make_case, run_metric, same_samples, space_of
+
+BOTH = (CityscapesInstanceAPMetric, CityscapesSemanticIoUMetric)
+ALL = (*BOTH, PanopticQualityMetric)
+
+
+@pytest.fixture(scope='module')
+def samples():
+    return [sample_of(scene) for scene in random_scenes(3)]
+
+
+def test_registered_as_configs_name_them():
+    for kind in BOTH:
+        assert METRICS.build(dict(type=kind.__name__)).default_prefix == (
+            kind.default_prefix)
+
+
+@pytest.mark.parametrize(
+    'scores,right,wanted,expected',
+    [
+        ([], [], 3, 0),
+        ([.5], [True], 1, 1),
+        ([.5], [False], 1, 0),
+        ([.9, .1], [True, False], 2, .5),
+        # (recall, precision): (1, 2/3), (1/2, 1/2), (1/2, 1) and (0, 1)
+        ([.8, .5, .2], [True, False, True], 2, (2 / 3 + 1 / 2 + 1 + 1) / 4),
+        ([.5, .5], [True, False], 1, .75),
+    ])
+def test_area_below_the_curve_by_hand(scores, right, wanted, expected):
+    """Half a step to both sides of each point; the last has precision 1."""
+    found = average_precision(
+        np.array(scores), np.array(right, dtype=bool), wanted)
+    assert found == pytest.approx(expected)
+
+
+def test_overlaps_by_hand():
+    """A car, a group of cars, a caravan (void with a number) and void."""
+    gt = np.array([[1002, 1002, 2, 2], [1002, 9, 1019, 19]])
+    masks = np.array([[[1, 1, 1, 0], [1, 1, 1, 1]], [[0] * 4, [0] * 4],
+                      [[0, 0, 0, 0], [0, 0, 0, 1]]])
+    found = image_overlaps(gt, [2], 8, 19, [2, 2, 0], [.5, .7, .6], masks)
+    assert found.pixels.tolist() == [7, 1] and found.labels.tolist() == [2, 0]
+    assert found.scores.tolist() == [.5, .6]
+    assert found.void.tolist() == [1, 1]
+    assert found.gt_labels.tolist() == [2, 2]
+    assert found.gt_pixels.tolist() == [2, 3]
+    assert found.gt_group.tolist() == [True, False]
+    pairs = zip(found.pred, found.gt, found.common)
+    assert sorted(map(tuple, pairs)) == [(0, 0, 1), (0, 1, 3)]
+    joined = join_overlaps([found, found, found])
+    assert joined.pred.tolist() == [0, 0, 2, 2, 4, 4]
+    assert joined.gt.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_counts_of_instances_by_hand():
+    """Two classes of one category and one of another; C = 3, T = 2."""
+    codes = np.array([0, 2, 3, 1000, 1001, 2000])
+    counts = np.array([[1, 1, 0], [0, 0, 5], [9, 9, 9], [4, 1, 3], [1, 0, 1],
+                       [0, 0, 2]])
+    row = image_counts(codes, counts, [0], dict(a=[0, 1], b=[2]),
+                       np.array([16., 10.]))
+    assert row['confusion'].tolist() == [[5, 2, 5], [1, 0, 1], [0, 0, 5]]
+    # weights 16 / 8 and 16 / 2 of label 0, 10 / 2 of label 1
+    assert row['weighted'].tolist() == [[8, 0], [8 + 16, 10], [10, 5],
+                                        [6 + 16, 5]]
+    scores = cityscapes_scores(row['confusion'], row['weighted'],
+                               dict(a=[0, 1], b=[2]))
+    assert scores['classes'] == pytest.approx(
+        100 * np.array([[5 / 13, 0, 5 / 11], [8 / 33, 0, math.nan]]),
+        nan_ok=True)
+    assert scores['categories'] == pytest.approx(
+        100 * np.array([[8 / 14, 5 / 11], [15 / 42, math.nan]]), nan_ok=True)
+    assert scores['mIoU_category'] == pytest.approx(50 * (8 / 14 + 5 / 11))
+    assert scores['fIoU'] == pytest.approx(
+        100 * (12 / 19 * 5 / 13 + 5 / 19 * 5 / 11))
+
+
+def test_categories_and_ratio():
+    groups = category_labels(label_space())
+    assert list(groups) == [
+        'flat', 'construction', 'object', 'nature', 'sky', 'human', 'vehicle'
+    ]
+    assert groups['human'] == [0, 1] and groups['sky'] == [18]
+    assert sorted(sum(groups.values(), [])) == list(range(19))
+    assert math.isnan(ratio(np.float64(0), np.float64(0)))
+    assert ratio(np.array([1, 0]), np.array([3, 2])).tolist() == [.25, 0]
+
+
+@pytest.mark.parametrize('kind', BOTH)
+def test_inputs_are_read_only_and_padding_drops_out(samples, kind):
+    before = clone(samples)
+    once = run_metric(kind(), samples, META)
+    assert same_samples(before, samples)
+    padded = samples[::-1] + samples
+    assert run_metric(kind(), padded, META, size=len(samples)) == once
+    assert not any(map(math.isnan, once.values()))
+
+
+def test_keys(samples):
+    assert list(run_metric(CityscapesInstanceAPMetric(), samples,
+                           META)) == ['cityscapes/mAP', 'cityscapes/AP@50']
+    assert list(run_metric(CityscapesSemanticIoUMetric(), samples, META)) == [
+        'mIoU', 'iIoU', 'mIoU_category', 'iIoU_category', 'fIoU'
+    ]
+
+
+def test_perfect_predictions(samples):
+    """The ground truth itself: groups and small instances cost nothing."""
+    perfect = []
+    for sample in samples:
+        codes = sample['gt_panoptic_seg']['sem_seg'][0].numpy()
+        things = [c for c in sample['gt_codes'] if c % 1000 < 8]
+        masks = np.array([codes == c for c in things])
+        perfect.append(
+            dict(
+                sample,
+                pred_sem_seg=as_map(codes % 1000 % 19),
+                pred_instances=dict(
+                    labels=torch.tensor([c % 1000 for c in things]),
+                    scores=torch.ones(len(things)),
+                    masks=torch.from_numpy(masks))))
+    scores = run_metric(CityscapesInstanceAPMetric(), perfect, META)
+    assert set(scores.values()) == {1}
+    scores = run_metric(CityscapesSemanticIoUMetric(), perfect, META)
+    assert list(scores.values()) == pytest.approx([100] * 5)
+
+
+@pytest.mark.parametrize('kind', BOTH)
+def test_classwise_prints_a_line_for_each_class(samples, kind, log):
+    metric = kind(classwise=True)
+    run_metric(metric, samples, META)
+    assert all(f'\n{name}' in log.getvalue() for name in metric.by_class)
+    assert len(metric.by_class) in (8, 19)
+    assert ('\nvehicle' in log.getvalue()) == (len(metric.by_class) == 19)
+
+
+def unannotated():
+    return [sample_of(s, annotated=False) for s in random_scenes(3)]
+
+
+def test_files_of_the_benchmark_server(tmp_path):
+    """Without annotation; every file under the name that the server wants."""
+    scenes, prefix = random_scenes(3), str(tmp_path / 'out' / 'r')
+    for kind, more in zip(ALL, ({}, {}, dict(png_name='{img_id}_p.png'))):
+        metric = kind(format_only=True, outfile_prefix=prefix, **more)
+        found = run_metric(metric, unannotated(), META)
+        assert found == {} and metric.by_class == {}
+    for scene in scenes:
+        text = tmp_path / f'out/r.instances/{scene.image_id}_pred.txt'
+        lines = text.read_text().splitlines()
+        kept = [x for x in scene.instances if x[2].any()]
+        assert len(lines) == len(kept)
+        for n, (line, (id_, score, mask)) in enumerate(zip(lines, kept)):
+            name, label, confidence = line.split(' ')
+            assert name == f'masks/{scene.image_id}_{n}.png'
+            assert int(label) == id_ and float(confidence) == float(score)
+            image = Image.open(text.parent / name)
+            assert image.mode == 'L'
+            assert (np.array(image) == 255 * mask).all()
+        image = Image.open(
+            tmp_path / f'out/r.semantic/{scene.image_id}_pred_labelIds.png')
+        assert image.mode == 'L' and (np.array(image) == scene.semantic).all()
+        assert (tmp_path / f'out/r.panoptic/{scene.image_id}_p.png').exists()
+    assert (tmp_path / 'out/r.panoptic.json').exists()
+    empty = tmp_path / f'out/r.instances/{scenes[0].image_id}_pred.txt'
+    assert empty.read_text() == ''
+
+
+def test_nothing_is_written_unasked(samples, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for kind in ALL:
+        run_metric(kind(), samples, META)
+    assert list(tmp_path.rglob('*')) == []
+
+
+def test_masks_of_an_earlier_export_of_an_image_go(tmp_path):
+    prefix, some = str(tmp_path / 'r'), unannotated()[1:2]
+
+    def masks():
+        run_metric(
+            CityscapesInstanceAPMetric(
+                format_only=True, outfile_prefix=prefix), some, META)
+        return len(list((tmp_path / 'r.instances/masks').iterdir()))
+
+    before = masks()
+    pred = some[0]['pred_instances']
+    some[0]['pred_instances'] = {key: pred[key][:2] for key in pred}
+    assert before > 2 >= masks()
+
+
+@pytest.mark.parametrize('kind', ALL)
+def test_results_of_other_images_do_not_mix_in(tmp_path, samples, kind, log):
+    prefix, some = str(tmp_path / 'r'), unannotated()
+    run_metric(kind(format_only=True, outfile_prefix=prefix), some, META)
+    run_metric(kind(format_only=True, outfile_prefix=prefix), some, META)
+    with pytest.raises(InputError, match=r'r\.\w+ holds \d+ files that'):
+        run_metric(
+            kind(format_only=True, outfile_prefix=prefix), some[:3], META)
+    assert 'hand the folder in' not in log.getvalue()
+    scores = run_metric(kind(outfile_prefix=prefix), samples[:3], META)
+    assert scores and 'hand the folder in' in log.getvalue()
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, samples):
+    (tmp_path / 'file').touch()
+    for kind in ALL:
+        with pytest.raises(InputError, match='file.*could not be written'):
+            run_metric(
+                kind(outfile_prefix=str(tmp_path / 'file' / 'r')), samples,
+                META)
+
+
+@pytest.mark.parametrize('kind', ALL)
+def test_format_only_without_a_place_is_an_error(kind):
+    with pytest.raises(InputError, match=f'{kind.__name__}.*outfile_pref'):
+        kind(format_only=True)
+
+
+@pytest.mark.parametrize('name', ['all.png', '{img_id}', '{img_id}.jpg'])
+def test_a_template_that_cannot_name_pngs(name):
+    with pytest.raises(InputError, match='png_name'):
+        PanopticQualityMetric(png_name=name)
+
+
+@pytest.mark.parametrize('kind', ALL)
+def test_predictions_that_no_image_has(samples, kind, log, tmp_path):
+    metric = kind()
+    without = [{**s, metric.prediction: None} for s in samples]
+    scores = run_metric(metric, without, META)
+    assert scores and all(map(math.isnan, scores.values()))
+    assert f'no image has {metric.prediction}' in log.getvalue()
+    only = kind(format_only=True, outfile_prefix=str(tmp_path / 'r'))
+    assert run_metric(only, without, META) == {}
+
+
+def test_nothing_to_find_is_nan():
+    """All void, in the ground truth, and nothing predicted."""
+    sample = dict(
+        unannotated()[0],
+        gt_panoptic_seg=as_map(np.full((128, 256), 19)),
+        gt_codes=[],
+        crowd_codes=[])
+    for kind in BOTH:
+        scores = run_metric(kind(), [sample], META)
+        assert all(map(math.isnan, scores.values()))
+
+
+def test_errors_name_image_and_fix(samples):
+    name = samples[1]['img_id']
+    pred = samples[1]['pred_instances']
+
+    def run(kind, **changes):
+        run_metric(kind(), [{**samples[1], **changes}], META)
+
+    for kind in BOTH:
+        with pytest.raises(InputError, match=f'{name}.*format_only=True'):
+            run(kind, gt_panoptic_seg=None)
+    small = as_map(np.zeros((7, 9)))
+    with pytest.raises(InputError, match=r'\(7, 9\).*\(128, 256\)'):
+        run(CityscapesSemanticIoUMetric, pred_sem_seg=small)
+    with pytest.raises(InputError, match=f'{name}.*channel 19.*has 19'):
+        run(CityscapesSemanticIoUMetric,
+            pred_sem_seg=as_map(np.full((128, 256), 19)))
+    with pytest.raises(InputError, match='predict_things=True'):
+        run(CityscapesSemanticIoUMetric,
+            pred_sem_seg=dict(
+                samples[1]['pred_sem_seg'], predict_things=False))
+    with pytest.raises(InputError, match=f'{name}.*no masks'):
+        run(CityscapesInstanceAPMetric, pred_instances=dict(pred, masks=None))
+    with pytest.raises(InputError, match=f'{name}.*labels 8 to 8'):
+        run(CityscapesInstanceAPMetric,
+            pred_instances=dict(pred, labels=0 * pred['labels'] + 8))
+    with pytest.raises(InputError, match=r'masks is \(7, 9\)'):
+        run(CityscapesInstanceAPMetric,
+            pred_instances=dict(pred, masks=pred['masks'][:, :7, :9]))
+
+
+def test_a_label_that_the_server_does_not_know_is_not_written(tmp_path):
+    sample = unannotated()[1]
+    sample['pred_sem_seg'] = as_map(np.full((128, 256), 19))
+    metric = CityscapesSemanticIoUMetric(
+        format_only=True, outfile_prefix=str(tmp_path / 'r'))
+    with pytest.raises(InputError, match='19.*no labels'):
+        run_metric(metric, [sample], META)
+    assert not list((tmp_path / 'r.semantic').glob('*.png'))
+
+
+def test_other_classes_have_no_categories():
+    data, _, other = make_case(0)
+    with pytest.raises(InputError, match='Use SemanticIoUMetric'):
+        run_metric(CityscapesSemanticIoUMetric(), other,
+                   space_of(data).metainfo())
+    # AP needs no table: any data set with things
+    scores = run_metric(CityscapesInstanceAPMetric(), other,
+                        space_of(data).metainfo())
+    assert 0 <= scores['cityscapes/mAP'] <= 1
+
+
+def test_labels_are_those_of_the_label_table():
+    assert META['category_ids'] == tuple(LABELS)
+
+
+def test_a_head_without_things_is_told_before_training():
+    metric = CityscapesSemanticIoUMetric()
+    metric.dataset_meta = META
+    model = torch.nn.Module()
+    metric.check_model(model)  # no semantic branch: n/a
+    model.semantic_head = torch.nn.Module()
+    model.semantic_head.predict_things = True
+    metric.check_model(model)
+    model.semantic_head.predict_things = False
+    with pytest.raises(InputError, match='take SemanticIoUMetric'):
+        metric.check_model(model)

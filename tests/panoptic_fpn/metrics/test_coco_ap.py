@@ -1,0 +1,283 @@
+"""AP from hotcoco is pycocotools' to the last bit; in-memory results too."""
+import copy
+import io
+import json
+import math
+from contextlib import redirect_stdout
+
+import numpy as np
+import pytest
+from mmdet.evaluation import CocoMetric
+from pycocotools import mask as mask_util
+from pycocotools.cocoeval import COCOeval
+
+from mmengine_exact.errors import InputError
+from panoptic_fpn.metrics import PanopticInstanceAPMetric, coco_ap
+from panoptic_fpn.metrics.instance_truth import GroundTruth
+from tests.oracles.runs import encode
+
+from .data import clone, make_case, run_metric, space_of
+from .test_instance_ap import empty_detections, instances_json
+
+
+def random_mask(rng, shape):
+    """A rectangle, also of the very areas that part small from large; noise;
+    nothing."""
+    mask = np.zeros(shape, bool)
+    kind = rng.random()
+    if kind < 0.1:
+        return mask if kind < 0.05 else rng.random(shape) < 0.4
+    y, x = rng.integers(0, shape)
+    side = rng.choice([4, 8, 16, 32, 96])
+    high, wide = rng.choice([[side, side], rng.integers(1, side + 1, 2)])
+    mask[y:y + high, x:x + wide] = True
+    return mask
+
+
+def random_truth(rng):
+    """Instances with crowd, and images and categories without any."""
+    shape = tuple(rng.integers(20, 130, 2).tolist())
+    images = [
+        dict(id=int(i), height=shape[0], width=shape[1])
+        for i in rng.choice(99, rng.integers(1, 6), replace=False)
+    ]
+    categories = [
+        dict(id=int(i), name=f'c{i}')
+        for i in rng.choice(50, rng.integers(1, 5), replace=False)
+    ]
+    annotations, masks = [], []
+    for image in images:
+        for _ in range(rng.integers(0, 7)):
+            mask = random_mask(rng, shape)
+            rle = encode(mask)
+            masks.append(mask)
+            annotations.append(
+                dict(
+                    id=len(masks),
+                    image_id=image['id'],
+                    category_id=rng.choice(categories)['id'],
+                    iscrowd=int(rng.random() < 0.25),
+                    area=int(mask.sum()),
+                    bbox=mask_util.toBbox(rle).tolist(),
+                    segmentation=rle))
+    return dict(
+        images=images, annotations=annotations, categories=categories), masks
+
+
+def random_detections(rng, dataset, masks):
+    """Right, shifted, thinned and spurious ones; few different scores."""
+    found, levels = [], rng.integers(2, 8)
+    for image in dataset['images']:
+        near = [(a, m) for a, m in zip(dataset['annotations'], masks)
+                if a['image_id'] == image['id']]
+        for _ in range(rng.integers(0, 25)):
+            mask = random_mask(rng, (image['height'], image['width']))
+            category = rng.choice(dataset['categories'])['id']
+            if near and rng.random() < 0.7:
+                ann, mask = near[rng.integers(len(near))]
+                category = ann['category_id']
+                mask = np.roll(mask, rng.integers(-2, 3, 2), (0, 1))
+            if rng.random() < 0.2:
+                mask = mask & (rng.random(mask.shape) < 0.5)
+            rle = encode(mask)
+            box = mask_util.toBbox(rle)
+            if rng.random() < 0.5:
+                box = box + rng.normal(size=4).astype(np.float32)
+            found.append(
+                dict(
+                    image_id=image['id'],
+                    category_id=category,
+                    score=float(np.float32(rng.integers(levels) / levels)),
+                    bbox=box.tolist(),
+                    segmentation=coco_ap.as_text(rle)))
+    return found
+
+
+def judge(dataset, found, iou_type, backend, **params):
+    found = [{
+        k: v
+        for k, v in entry.items()
+        if k != ('bbox' if iou_type == 'segm' else 'segmentation')
+    } for entry in found]
+    with redirect_stdout(io.StringIO()):
+        return coco_ap.coco_evaluation(
+            GroundTruth(copy.deepcopy(dataset)), found, iou_type, backend,
+            **params)
+
+
+def params_of(rng, dataset):
+    images = [image['id'] for image in dataset['images']]
+    categories = [category['id'] for category in dataset['categories']]
+    dets = [(100, 300, 1000), (1, 3, 5), (2, 100, 1000)]
+    return dict(
+        imgIds=images[:max(1, rng.integers(len(images) + 1))],
+        catIds=categories[:max(1, rng.integers(len(categories) + 1))],
+        maxDets=list(dets[rng.integers(3)]),
+        iouThrs=rng.choice(
+            [np.linspace(.5, .95, 10),
+             np.linspace(.05, .5, 10)]))
+
+
+def assert_same_evaluation(dataset, found, params):
+    pytest.importorskip('hotcoco')
+    for iou_type in ('bbox', 'segm'):
+        plain, fast = (
+            judge(dataset, found, iou_type, backend, **params)
+            for backend in coco_ap.BACKENDS)
+        assert isinstance(fast, coco_ap.HotCOCOeval)
+        for key in ('precision', 'recall'):
+            assert plain.eval[key].shape == fast.eval[key].shape
+            assert plain.eval[key].tobytes() == fast.eval[key].tobytes()
+        assert plain.stats.tobytes() == fast.stats.tobytes()
+
+
+@pytest.mark.parametrize('seed', range(60))
+def test_both_backends_give_the_same_bits(seed):
+    rng = np.random.default_rng(seed)
+    dataset, masks = random_truth(rng)
+    found = random_detections(rng, dataset, masks)
+    assert_same_evaluation(dataset, found, params_of(rng, dataset))
+
+
+def test_without_detections_or_ground_truth():
+    rng = np.random.default_rng(3)
+    dataset, masks = random_truth(rng)
+    params = params_of(rng, dataset)
+    assert_same_evaluation(dataset, [], params)
+    found = random_detections(rng, dataset, masks)
+    assert_same_evaluation(dict(dataset, annotations=[]), found, params)
+
+
+def test_ids_that_are_strings_and_polygons():
+    rng = np.random.default_rng(5)
+    dataset, masks = random_truth(rng)
+    found = random_detections(rng, dataset, masks)
+    for entry in dataset['annotations'] + found:
+        entry['image_id'] = f'image {entry["image_id"]}'
+    for image in dataset['images']:
+        image['id'] = f'image {image["id"]}'
+    for ann in dataset['annotations'][::2]:
+        x, y, w, h = ann['bbox']
+        ann['segmentation'] = [[x, y, x + w, y + 0.3, x + w / 2, y + h]]
+        ann['iscrowd'] = 0
+    assert_same_evaluation(dataset, found, params_of(rng, dataset))
+
+
+@pytest.mark.parametrize('ids', [(0, 1), (1, 1)])
+def test_ids_that_pycocotools_treats_in_its_own_way(ids):
+    """0 means 'unmatched' there, and of equal ids the last one counts."""
+    pytest.importorskip('hotcoco')
+    rng = np.random.default_rng(6)
+    dataset, masks = random_truth(rng)
+    found = random_detections(rng, dataset, masks)
+    for ann, id_ in zip(dataset['annotations'], ids):
+        ann['id'] = id_
+    assert len(dataset['annotations']) > 1
+    stats = [
+        judge(dataset, found, 'segm', backend).stats.tolist()
+        for backend in coco_ap.BACKENDS
+    ]
+    assert stats[0] == stats[1]
+
+
+@pytest.mark.parametrize('backend', coco_ap.BACKENDS)
+@pytest.mark.parametrize('seed', range(4))
+def test_scores_are_those_of_mmdet(tmp_path, backend, seed):
+    """From results in memory instead of JSON files."""
+    if backend == 'hotcoco':
+        pytest.importorskip('hotcoco')
+    data, _, samples = make_case(seed)
+    space = space_of(data)
+    path = tmp_path / 'instances.json'
+    content = instances_json(data, path)
+    content['categories'].sort(key=lambda c: space.names.index(c['name']))
+    # mmdet mixes up the classes whose ids do not ascend
+    ascending = {c['id']: i for i, c in enumerate(content['categories'])}
+    for category in content['categories']:
+        category['id'] = ascending[category['id']]
+    for ann in content['annotations']:
+        ann['category_id'] = ascending[ann['category_id']]
+    path.write_text(json.dumps(content))
+    options = [
+        dict(),
+        dict(classwise=True),
+        dict(metric='segm', metric_items=['mAP_s', 'AR_l@1000']),
+        dict(
+            metric='bbox',
+            proposal_nums=(1, 2, 100),
+            iou_thrs=np.array([0.5, 0.75]))
+    ][seed]
+    theirs = dict(
+        metric=['bbox', 'segm'], **options) if ('metric'
+                                                not in options) else options
+    expected = run_metric(
+        CocoMetric(ann_file=str(path), **theirs), clone(samples),
+        dict(classes=space.thing_names))
+    found = run_metric(
+        PanopticInstanceAPMetric(
+            ann_file=str(path), backend=backend, **options), samples,
+        space.metainfo())
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        if value == -1 or math.isnan(value):
+            assert math.isnan(found[key]), key
+        else:
+            assert found[key] == value, key
+
+
+@pytest.mark.parametrize('backend', coco_ap.BACKENDS)
+def test_the_metric_gives_the_same_scores(backend, log):
+    if backend == 'hotcoco':
+        pytest.importorskip('hotcoco')
+    data, _, samples = make_case(4, string_ids=True)
+    meta = space_of(data).metainfo()
+    for images in (samples, empty_detections(samples)):
+        scores = [
+            run_metric(
+                PanopticInstanceAPMetric(backend=name, classwise=True), images,
+                meta) for name in ('pycocotools', backend)
+        ]
+        assert str(scores[0]) == str(scores[1])
+    assert 'AP by class, segm' in log.getvalue()
+
+
+def test_the_default_is_what_is_installed(monkeypatch):
+    monkeypatch.setattr(coco_ap, 'find_spec', lambda name: None)
+    assert PanopticInstanceAPMetric().backend == 'pycocotools'
+    with pytest.raises(InputError, match='pip install hotcoco'):
+        PanopticInstanceAPMetric(backend='hotcoco')
+    monkeypatch.setattr(coco_ap, 'find_spec', lambda name: name)
+    assert PanopticInstanceAPMetric().backend == 'hotcoco'
+    assert PanopticInstanceAPMetric(
+        backend='pycocotools').backend == 'pycocotools'
+
+
+def test_pycocotools_is_asked_where_it_is_chosen():
+    dataset = random_truth(np.random.default_rng(3))[0]
+    assert type(judge(dataset, [], 'bbox', 'pycocotools')) is COCOeval
+
+
+@pytest.mark.parametrize('options', [
+    dict(backend='faster'),
+    dict(metric='proposal'),
+    dict(metric_items=['mAP_50', 'mAP_60'])
+])
+def test_names_that_do_not_exist(options):
+    with pytest.raises(InputError, match=f'{next(iter(options))}.*'):
+        PanopticInstanceAPMetric(**options)
+
+
+def test_masks_of_a_json_without_boxes():
+    """pycocotools needs none for masks."""
+    pytest.importorskip('hotcoco')
+    rng = np.random.default_rng(4)
+    dataset, masks = random_truth(rng)
+    found = random_detections(rng, dataset, masks)
+    scores = []
+    for backend in coco_ap.BACKENDS:
+        bare = copy.deepcopy(dataset)
+        for annotation in bare['annotations']:
+            del annotation['bbox']
+        judged = judge(bare, copy.deepcopy(found), 'segm', backend)
+        scores.append(judged.stats)
+    assert np.array_equal(*scores)

@@ -1,0 +1,296 @@
+"""AP: derived ground truth against an equivalent JSON and mmdet's metric."""
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from mmdet.evaluation import CocoMetric
+from pycocotools import mask as mask_util
+
+from mmengine_exact.errors import InputError
+from panoptic_fpn.metrics import PanopticInstanceAPMetric
+from panoptic_fpn.metrics.instance_truth import instance_truth
+from tests.oracles.derive import derive_instances
+
+from .data import clone, make_case, run_metric, same_samples, space_of
+
+
+def instances_json(data, path, shuffle=0, rename=None):
+    """Instances JSON of the oracle's instances; its category ids are new.
+
+    Returns:
+        dict: The content that was written to ``path``.
+    """
+    space = space_of(data)
+    order = np.random.default_rng(shuffle).permutation(space.num_things)
+    new_id = {int(label): 100 + i for i, label in enumerate(order)}
+    categories = [
+        dict(
+            id=new_id[int(label)],
+            name=(rename or {}).get(space.names[label], space.names[label]))
+        for label in order
+    ]
+    annotations = []
+    for image in data.images:
+        found = derive_instances(image.id_map, image.segments, data.categories)
+        for box, mask, label, crowd in zip(found['boxes'].tolist(),
+                                           found['masks'], found['labels'],
+                                           found['crowd']):
+            rle = mask_util.encode(np.asfortranarray(mask.astype(np.uint8)))
+            x1, y1, x2, y2 = box
+            annotations.append(
+                dict(
+                    id=len(annotations) + 1,
+                    image_id=image.image_id,
+                    category_id=new_id[int(label)],
+                    bbox=[x1, y1, x2 - x1, y2 - y1],
+                    area=int(mask.sum()),
+                    iscrowd=int(crowd),
+                    segmentation=dict(
+                        size=rle['size'], counts=rle['counts'].decode())))
+    images = [
+        dict(
+            id=image.image_id,
+            file_name=image.file_name,
+            height=image.id_map.shape[0],
+            width=image.id_map.shape[1]) for image in data.images
+    ]
+    content = dict(
+        images=images, annotations=annotations, categories=categories)
+    path.write_text(json.dumps(content))
+    return content
+
+
+def detections(samples, **changes):
+    """The samples with other ``pred_instances``."""
+    return [{
+        **s, 'pred_instances': {
+            **s['pred_instances'],
+            **changes
+        }
+    } for s in samples]
+
+
+def empty_detections(samples):
+    return [{
+        **s, 'pred_instances':
+        dict(
+            bboxes=torch.zeros(0, 4),
+            scores=torch.zeros(0),
+            labels=torch.zeros(0, dtype=torch.int64),
+            masks=torch.zeros(0, *s['ori_shape'], dtype=torch.bool))
+    } for s in samples]
+
+
+def assert_same_scores(a, b):
+    assert a.keys() == b.keys()
+    for key, value in a.items():
+        assert (value == b[key]
+                or math.isnan(value) and math.isnan(b[key])), key
+
+
+@pytest.mark.parametrize('seed', range(5))
+@pytest.mark.parametrize('string_ids', [False, True])
+def test_derived_equals_an_equivalent_json(tmp_path, seed, string_ids, log):
+    data, _, samples = make_case(seed, string_ids=string_ids)
+    meta = space_of(data).metainfo()
+    path = tmp_path / 'instances.json'
+    instances_json(data, path, shuffle=seed)
+    derived = run_metric(PanopticInstanceAPMetric(), samples, meta)
+    assert 'derived from the panoptic annotation' in log.getvalue()
+    named = run_metric(
+        PanopticInstanceAPMetric(ann_file=str(path)), samples, meta)
+    assert_same_scores(derived, named)
+    assert 0 < derived['coco/segm_mAP'] < 1
+    assert derived['coco/bbox_mAP_50'] >= derived['coco/bbox_mAP']
+
+
+def test_equals_mmdet_where_the_json_has_the_order_of_labels(tmp_path):
+    data, _, samples = make_case(3)
+    space = space_of(data)
+    path = tmp_path / 'instances.json'
+    content = instances_json(data, path)
+    content['categories'].sort(key=lambda c: space.names.index(c['name']))
+    path.write_text(json.dumps(content))
+    theirs = CocoMetric(ann_file=str(path), metric=['bbox', 'segm'])
+    expected = run_metric(theirs, clone(samples),
+                          dict(classes=space.thing_names))
+    ours = run_metric(
+        PanopticInstanceAPMetric(ann_file=str(path)), samples,
+        space.metainfo())
+    assert_same_scores(
+        {
+            k: v if v >= 0 else float('nan')
+            for k, v in expected.items()
+        }, ours)
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_derived_instances_are_the_oracle_s(seed):
+    data, _, samples = make_case(seed)
+    for image, sample in zip(data.images, samples):
+        found = derive_instances(image.id_map, image.segments, data.categories)
+        codes = np.array(sample['gt_codes'])
+        truth = instance_truth(sample['gt_panoptic_seg']['sem_seg'][0].numpy(),
+                               codes, np.isin(codes, sample['crowd_codes']),
+                               space_of(data).num_things)
+        assert [t['label'] for t in truth] == found['labels'].tolist()
+        assert [t['iscrowd'] for t in truth] == found['crowd'].tolist()
+        for t, mask, (x1, y1, x2, y2) in zip(truth, found['masks'],
+                                             found['boxes']):
+            assert (mask_util.decode(t['segmentation']) == mask).all()
+            assert t['area'] == mask.sum()
+            assert t['bbox'] == [x1, y1, x2 - x1, y2 - y1]
+
+
+def test_perfect_detections_have_ap_one():
+    data, _, samples = make_case(4)
+    for image, sample in zip(data.images, samples):
+        found = derive_instances(image.id_map, image.segments, data.categories)
+        keep = ~found['crowd']
+        sample['pred_instances'] = dict(
+            bboxes=torch.from_numpy(found['boxes'][keep]).float(),
+            scores=torch.rand(int(keep.sum())),
+            labels=torch.from_numpy(found['labels'][keep]),
+            masks=torch.from_numpy(found['masks'][keep]))
+    scores = run_metric(PanopticInstanceAPMetric(), samples,
+                        space_of(data).metainfo())
+    assert scores['coco/bbox_mAP'] == scores['coco/segm_mAP'] == 1
+
+
+def test_ap_for_each_class_goes_to_its_name(tmp_path, log):
+    """Ids that do not ascend with the labels do not mix the classes up."""
+    data, _, samples = make_case(0)
+    space = space_of(data)
+    path = tmp_path / 'instances.json'
+    instances_json(data, path, shuffle=1)
+    derived = run_metric(
+        PanopticInstanceAPMetric(classwise=True), samples, space.metainfo())
+    named = run_metric(
+        PanopticInstanceAPMetric(classwise=True, ann_file=str(path)), samples,
+        space.metainfo())
+    assert_same_scores(derived, named)
+    assert {f'coco/{name}_precision'
+            for name in space.thing_names} <= set(derived)
+
+
+@pytest.mark.parametrize('named', [False, True])
+def test_no_detection_at_all_is_zero(tmp_path, named):
+    data, _, samples = make_case(5)
+    path = tmp_path / 'instances.json'
+    instances_json(data, path)
+    metric = PanopticInstanceAPMetric(ann_file=str(path) if named else None)
+    scores = run_metric(metric, empty_detections(samples),
+                        space_of(data).metainfo())
+    assert scores['coco/bbox_mAP'] == scores['coco/segm_mAP_50'] == 0
+    assert set(scores) >= {'coco/bbox_mAP_75', 'coco/segm_mAP_75'}
+
+
+def test_no_ground_truth_is_nan():
+    data, _, samples = make_case(6)
+    void = torch.full((1, 40, 56), len(data.categories), dtype=torch.int32)
+    for sample in samples:
+        sample.update(
+            gt_panoptic_seg=dict(sem_seg=void), gt_codes=[], crowd_codes=[])
+    meta = space_of(data).metainfo()
+    for images in (samples, empty_detections(samples)):
+        scores = run_metric(PanopticInstanceAPMetric(), images, meta)
+        assert all(map(math.isnan, scores.values())) and len(scores) == 12
+
+
+def test_data_without_things_is_nan():
+    data, _, samples = make_case(7, num_things=0)
+    scores = run_metric(PanopticInstanceAPMetric(), samples,
+                        space_of(data).metainfo())
+    assert all(map(math.isnan, scores.values())) and len(scores) == 12
+
+
+def test_boxes_without_masks_give_box_ap():
+    data, _, samples = make_case(8)
+    meta = space_of(data).metainfo()
+    expected = run_metric(PanopticInstanceAPMetric(), samples, meta)
+    for sample in samples:
+        del sample['pred_instances']['masks']
+    scores = run_metric(PanopticInstanceAPMetric(), samples, meta)
+    assert scores['coco/bbox_mAP'] == expected['coco/bbox_mAP']
+    assert math.isnan(scores['coco/segm_mAP'])
+
+
+def test_absent_predictions_are_nan(log):
+    data, _, samples = make_case(9)
+    without = [{**s, 'pred_instances': None} for s in samples]
+    scores = run_metric(PanopticInstanceAPMetric(), without,
+                        space_of(data).metainfo())
+    assert all(map(math.isnan, scores.values())) and len(scores) == 12
+    assert log.getvalue().count('no image has pred_instances') == 1
+
+
+def test_inputs_are_read_only_padding_drops_out_and_nothing_is_printed(capfd):
+    data, _, samples = make_case(10)
+    meta = space_of(data).metainfo()
+    before = clone(samples)
+    metric = PanopticInstanceAPMetric()
+    once = run_metric(metric, samples, meta)
+    assert same_samples(before, samples)
+    assert_same_scores(once,
+                       run_metric(metric, samples[1:] + samples, meta, size=4))
+    assert 'Average Precision' not in capfd.readouterr().out
+
+
+def test_format_only_writes_the_ids_of_the_data_set(tmp_path):
+    data, _, samples = make_case(11, string_ids=True)
+    space = space_of(data)
+    for sample in samples:
+        sample['gt_panoptic_seg'] = None
+    metric = PanopticInstanceAPMetric(
+        format_only=True, outfile_prefix=str(tmp_path / 'r'))
+    assert run_metric(metric, samples, space.metainfo()) == {}
+    written = json.loads((tmp_path / 'r.segm.json').read_text())
+    assert {w['image_id']
+            for w in written} <= {image.image_id
+                                  for image in data.images}
+    assert {w['category_id']
+            for w in written} <= set(space.category_ids[:space.num_things])
+
+
+def test_errors(tmp_path):
+    data, _, samples = make_case(12)
+    space = space_of(data)
+    meta = space.metainfo()
+    path = tmp_path / 'instances.json'
+
+    def run(images, **kwargs):
+        return run_metric(PanopticInstanceAPMetric(**kwargs), images, meta)
+
+    with pytest.raises(ValueError, match='no panoptic annotation'):
+        run([{**samples[0], 'gt_panoptic_seg': None}])
+    labels = torch.full_like(samples[0]['pred_instances']['labels'], 4)
+    with pytest.raises(ValueError, match='4 thing classes.*num_classes'):
+        run(detections(samples[:1], labels=labels))
+    with pytest.raises(ValueError, match=r'\(7, 9\).*\(40, 56\)'):
+        run(detections(samples[:1], masks=torch.ones(1, 7, 9) > 0))
+    with pytest.raises(ValueError, match='two types'):
+        run([samples[0], {**samples[1], 'img_id': 'b'}])
+
+    name = space.thing_names[0]
+    instances_json(data, path, rename={name: 'other'})
+    with pytest.raises(ValueError, match=f'instances.json.*{name}'):
+        run(samples, ann_file=str(path))
+    content = instances_json(data, path)
+    content['images'][0]['height'] = 41
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r'\(41, 56\)'):
+        run(samples, ann_file=str(path))
+    with pytest.raises(ValueError, match="'b'.*first id there is"):
+        run([{**samples[1], 'img_id': 'b'}], ann_file=str(path))
+
+
+@pytest.mark.parametrize('content', [None, '{', '{}'])
+def test_an_unreadable_instances_json_is_named(tmp_path, content):
+    path = tmp_path / 'instances.json'
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(InputError, match='ann_file=None to derive') as info:
+        PanopticInstanceAPMetric(ann_file=str(path)).compute([])
+    assert str(path) in str(info.value)

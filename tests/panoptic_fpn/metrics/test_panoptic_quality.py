@@ -1,0 +1,433 @@
+"""PQ against panopticapi, mmdet's metric and the oracle made of pixel sets."""
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import panopticapi.evaluation as panopticapi
+import pytest
+import torch
+from mmdet.evaluation import CocoPanopticMetric
+from PIL import Image
+from torch import nn
+
+from panoptic_fpn.labels import LabelSpace
+from panoptic_fpn.metrics import (PanopticQualityMetric, class_quality,
+                                  group_quality, panoptic_counts)
+from panoptic_fpn.metrics.panoptic_quality import sum_counts
+from tests.oracles.panoptic_quality import (add_counts, pq_counts, pq_metrics,
+                                            pq_table)
+from tests.oracles.perturb import (PanopticData, PanopticImage, perturbed_data,
+                                   random_data, things_first_copy,
+                                   write_coco_panoptic)
+
+from .data import (as_map, clone, make_case, make_sample, run_metric,
+                   same_samples, space_of)
+
+TOLERANCE = 1e-9
+
+
+def our_quality(samples, metainfo):
+    """(C, 3) quality of each label, through the metric."""
+    metric = PanopticQualityMetric()
+    metric.dataset_meta = metainfo
+    metric.process(None, samples)
+    counts = [row['counts'] for _, row in metric.results]
+    return class_quality(sum_counts(counts, len(metainfo['classes'])))
+
+
+def panopticapi_stat(gt_json, pred_json, pred_folder):
+    """Summed PQStat and categories of files on disk."""
+    gt = json.loads(gt_json.read_text())
+    pred = json.loads(pred_json.read_text())
+    pred_of = {entry['image_id']: entry for entry in pred['annotations']}
+    categories = {c['id']: c for c in gt['categories']}
+    stat = panopticapi.pq_compute_single_core(
+        0,
+        [(entry, pred_of[entry['image_id']]) for entry in gt['annotations']],
+        str(gt_json.with_suffix('')), str(pred_folder), categories)
+    return stat, categories
+
+
+def assert_same_classes(stat, categories, quality, category_ids):
+    """PQ, SQ, RQ of every class, and which classes occur at all."""
+    per_class = stat.pq_average(categories, isthing=None)[1]
+    for label, id_ in enumerate(category_ids):
+        counted = stat[id_].tp + stat[id_].fp + stat[id_].fn
+        if not counted:
+            assert np.isnan(quality[label]).all()
+            continue
+        for i, key in enumerate(('pq', 'sq', 'rq')):
+            assert abs(per_class[id_][key] - quality[label, i]) <= TOLERANCE
+
+
+@pytest.mark.parametrize('seed', range(8))
+@pytest.mark.parametrize('string_ids', [False, True])
+def test_every_class_agrees_with_panopticapi(tmp_path, seed, string_ids):
+    data, preds, samples = make_case(seed, string_ids=string_ids)
+    gt_json = write_coco_panoptic(data, tmp_path, name='gt')
+    pred_json = write_coco_panoptic(preds, tmp_path, name='pred')
+    stat, categories = panopticapi_stat(gt_json, pred_json, tmp_path / 'pred')
+    space = space_of(data)
+    quality = our_quality(samples, space.metainfo())
+    assert_same_classes(stat, categories, quality, space.category_ids)
+    scores = run_metric(PanopticQualityMetric(), samples, space.metainfo())
+    for suffix, isthing in (('', None), ('_th', True), ('_st', False)):
+        group = stat.pq_average(categories, isthing=isthing)[0]
+        for key in ('pq', 'sq', 'rq'):
+            ours = scores[f'coco_panoptic/{key.upper()}{suffix}']
+            assert abs(100 * group[key] - ours) <= TOLERANCE
+
+
+@pytest.mark.parametrize('seed', range(20, 28))
+def test_every_class_agrees_with_the_oracle(seed):
+    data, preds, samples = make_case(seed, num_images=2, shape=(24, 32))
+    counts = add_counts(
+        pq_counts(gt.id_map, gt.segments, pred.id_map, pred.segments)
+        for gt, pred in zip(data.images, preds.images))
+    space = space_of(data)
+    expected = pq_table(counts, data.categories)['per_class']
+    quality = our_quality(samples, space.metainfo())
+    for label, id_ in enumerate(space.category_ids):
+        if expected[id_] is None:
+            assert np.isnan(quality[label]).all()
+        else:
+            assert np.abs(expected[id_] - quality[label]).max() <= TOLERANCE
+    scores = run_metric(PanopticQualityMetric(), samples, space.metainfo())
+    for key, value in pq_metrics(counts, data.categories).items():
+        ours = scores[f'coco_panoptic/{key}']
+        assert math.isnan(ours) if value is None else (abs(value -
+                                                           ours) <= TOLERANCE)
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_every_class_agrees_with_mmdet_on_a_things_first_copy(tmp_path, seed):
+    data = things_first_copy(random_data(seed))
+    preds = perturbed_data(seed + 1, data)
+    rng = np.random.default_rng(seed)
+    samples = [
+        make_sample(gt, pred, data.categories, rng)
+        for gt, pred in zip(data.images, preds.images)
+    ]
+    gt_json = write_coco_panoptic(data, tmp_path)
+    space = space_of(data)
+    theirs = CocoPanopticMetric(
+        ann_file=str(gt_json), seg_prefix=str(tmp_path / 'panoptic'))
+    theirs.dataset_meta = space.metainfo()
+    # It overwrites void in the map that it is given.
+    theirs.process(None, clone(samples))
+    stat = panopticapi.PQStat()
+    for image_stat in theirs.results:
+        stat += image_stat
+    assert_same_classes(stat, theirs.categories,
+                        our_quality(samples, space.metainfo()),
+                        space.category_ids)
+    expected = theirs.evaluate(len(samples))
+    ours = run_metric(PanopticQualityMetric(), samples, space.metainfo())
+    assert ours.keys() == expected.keys()
+    for key, value in expected.items():
+        assert abs(ours[key] - value) <= TOLERANCE
+
+
+def test_photographs_agree_with_panopticapi(sample_dir, tmp_path):
+    """COCO's own annotation with crowd; the prediction is moved sideways."""
+    gt_json = sample_dir / 'panoptic.json'
+    content = json.loads(gt_json.read_text())
+    images = []
+    for entry in content['annotations']:
+        png = Image.open(sample_dir / 'panoptic' / entry['file_name'])
+        images.append(
+            PanopticImage(entry['image_id'], 'a.jpg', entry['file_name'],
+                          np.array(png).astype(int) @ [1, 256, 65536],
+                          entry['segments_info']))
+    data = PanopticData(content['categories'], images)
+    preds = [
+        replace(image, id_map=np.roll(image.id_map, 5, axis=1))
+        for image in images
+    ]
+    rng = np.random.default_rng(0)
+    samples = [
+        make_sample(gt, pred, data.categories, rng)
+        for gt, pred in zip(images, preds)
+    ]
+    space = space_of(data)
+    run_metric(
+        PanopticQualityMetric(outfile_prefix=str(tmp_path / 'r')), samples,
+        space.metainfo())
+    stat, categories = panopticapi_stat(gt_json, tmp_path / 'r.panoptic.json',
+                                        tmp_path / 'r.panoptic')
+    quality = our_quality(samples, space.metainfo())
+    assert_same_classes(stat, categories, quality, space.category_ids)
+    assert 0.3 < np.nanmean(quality[:, 0]) < 1
+
+
+def counts_of(gt, codes, crowd, pred, num_classes=2):
+    codes = np.array(codes, dtype=np.int64)
+    return panoptic_counts(
+        np.array(gt), codes, codes % 1000, np.array(crowd, bool),
+        np.array(pred), num_classes, num_classes).tolist()
+
+
+def test_an_iou_of_one_half_is_no_match():
+    counts = counts_of([[0, 0, 1, 1]], [0, 1], [0, 0], [[1000, 2, 1, 1]])
+    assert counts == [[0, 1, 1, 0], [1, 0, 0, 1]]
+
+
+def test_void_is_left_out_of_the_union():
+    # 3 of 4 predicted pixels lie on void: IoU = 1 / (4 + 1 - 1 - 3) = 1.
+    assert counts_of([[0, 2, 2, 2]], [0], [0],
+                     [[0, 0, 0, 0]])[0] == [1, 0, 0, 1]
+
+
+def test_exactly_half_on_void_is_spurious():
+    assert counts_of([[2, 2, 0, 0]], [0], [0],
+                     [[1, 1, 1, 1]])[1] == [0, 1, 0, 0]
+    assert counts_of([[2, 2, 2, 0]], [0], [0],
+                     [[1, 1, 1, 1]])[1] == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize('codes,fp', [([1000, 2000], 1), ([2000, 1000], 0)])
+def test_only_the_last_crowd_of_a_class_forgives(codes, fp):
+    counts = counts_of([[1000, 1000, 1000, 2000]], codes, [1, 1], [[0] * 4])
+    assert counts == [[0, fp, 0, 0], [0, 0, 0, 0]]
+
+
+def test_a_segment_without_pixel_is_missed_and_a_lost_crowd_forgives_none():
+    counts = counts_of([[1000, 1000]], [1000, 1, 3000], [1, 0, 1], [[0, 0]])
+    assert counts == [[0, 1, 0, 0], [0, 0, 1, 0]]
+
+
+def test_void_with_a_number_and_all_void_maps():
+    assert counts_of([[2, 2]], [], [], [[2, 5002]]) == [[0] * 4, [0] * 4]
+    assert counts_of([[1, 1]], [1], [0], [[2, 2]]) == [[0] * 4, [0, 0, 1, 0]]
+
+
+def test_codes_of_any_size():
+    big = 1000 * 2_000_000
+    assert counts_of([[big, 1]], [big, 1], [0, 0],
+                     [[big + 1000, 1]]) == [[1, 0, 0, 1], [1, 0, 0, 1]]
+
+
+def test_a_code_that_no_segment_has_is_an_error():
+    with pytest.raises(ValueError, match='code 1001'):
+        counts_of([[1001]], [1], [0], [[1]])
+
+
+def test_groups_without_classes_are_nan():
+    quality = class_quality(np.array([[0, 0, 0, 0], [1, 0, 0, .8]]))
+    scores = group_quality(quality, num_things=1)
+    assert scores['PQ'] == scores['PQ_st'] == pytest.approx(80)
+    assert all(math.isnan(scores[k]) for k in ('PQ_th', 'SQ_th', 'RQ_th'))
+    empty = group_quality(np.zeros((0, 3)), 0)
+    assert all(math.isnan(value) for value in empty.values())
+
+
+def test_inputs_are_read_only():
+    data, _, samples = make_case(5)
+    before = clone(samples)
+    run_metric(PanopticQualityMetric(), samples, space_of(data).metainfo())
+    assert same_samples(before, samples)
+
+
+def test_padding_drops_out_by_id_and_ids_may_be_mixed():
+    data, _, samples = make_case(6)
+    for sample, image_id in zip(samples, (10, '9', np.int64(2), 'x')):
+        sample['img_id'] = image_id
+    meta = space_of(data).metainfo()
+    once = run_metric(PanopticQualityMetric(), samples, meta)
+    padded = samples[2:] + samples[:3] + samples[::-1]
+    assert run_metric(PanopticQualityMetric(), padded, meta, size=4) == once
+
+
+def test_classwise_prints_a_line_for_each_class(log):
+    data, _, samples = make_case(7)
+    space = space_of(data)
+    run_metric(
+        PanopticQualityMetric(classwise=True), samples, space.metainfo())
+    text = log.getvalue()
+    assert all(name in text for name in space.names)
+
+
+def test_written_results_are_what_panopticapi_reads(tmp_path):
+    data, _, samples = make_case(8)
+    gt_json = write_coco_panoptic(data, tmp_path, name='gt')
+    space = space_of(data)
+    prefix = str(tmp_path / 'out' / 'results')
+    scores = run_metric(
+        PanopticQualityMetric(outfile_prefix=prefix), samples[::-1],
+        space.metainfo())
+    result = json.loads((tmp_path / 'out/results.panoptic.json').read_text())
+    assert [e['image_id'] for e in result['annotations']
+            ] == sorted(image.image_id for image in data.images)
+    assert {e['file_name']
+            for e in result['annotations']
+            } == {image.png_name
+                  for image in data.images}
+    stat, categories = panopticapi_stat(gt_json,
+                                        tmp_path / 'out/results.panoptic.json',
+                                        tmp_path / 'out/results.panoptic')
+    assert_same_classes(stat, categories, our_quality(samples,
+                                                      space.metainfo()),
+                        space.category_ids)
+    group = stat.pq_average(categories, isthing=None)[0]
+    assert abs(100 * group['pq'] - scores['coco_panoptic/PQ']) <= TOLERANCE
+    for entry in result['annotations']:
+        rgb = np.array(
+            Image.open(tmp_path / 'out/results.panoptic' /
+                       entry['file_name'])).astype(int)
+        ids = rgb @ [1, 256, 65536]
+        for segment in entry['segments_info']:
+            ys, xs = np.nonzero(ids == segment['id'])
+            assert segment['area'] == len(ys) and segment['iscrowd'] == 0
+            assert segment['bbox'] == [
+                xs.min(), ys.min(),
+                np.ptp(xs) + 1,
+                np.ptp(ys) + 1
+            ]
+
+
+def test_format_only_needs_no_ground_truth(tmp_path):
+    data, _, samples = make_case(9)
+    for sample in samples:
+        for key in ('gt_panoptic_seg', 'gt_codes', 'crowd_codes'):
+            del sample[key]
+        sample['seg_map_path'] = None
+    metric = PanopticQualityMetric(
+        format_only=True, outfile_prefix=str(tmp_path / 'r'))
+    padded = samples + samples[:1]
+    meta = space_of(data).metainfo()
+    assert run_metric(metric, padded, meta, size=len(samples)) == {}
+    result = json.loads((tmp_path / 'r.panoptic.json').read_text())
+    names = sorted(f'{image.image_id}.png' for image in data.images)
+    assert sorted(e['file_name'] for e in result['annotations']) == names
+    assert sorted(p.name for p in (tmp_path / 'r.panoptic').iterdir()) == names
+
+
+def test_nothing_is_written_unasked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data, _, samples = make_case(10)
+    run_metric(PanopticQualityMetric(), samples, space_of(data).metainfo())
+    assert list(tmp_path.rglob('*')) == []
+
+
+def test_two_images_of_one_png_name_are_an_error(tmp_path):
+    data, _, samples = make_case(11)
+    for sample in samples:
+        sample['seg_map_path'] = f'{sample["img_id"]}/same.png'
+    metric = PanopticQualityMetric(outfile_prefix=str(tmp_path / 'r'))
+    with pytest.raises(ValueError, match='same.png'):
+        run_metric(metric, samples, space_of(data).metainfo())
+
+
+def test_format_only_without_a_place_is_an_error():
+    with pytest.raises(ValueError, match='outfile_prefix'):
+        PanopticQualityMetric(format_only=True)
+
+
+def test_errors_name_image_and_numbers():
+    data, _, samples = make_case(12)
+    meta = space_of(data).metainfo()
+
+    def run(**changes):
+        run_metric(PanopticQualityMetric(), [{**samples[0], **changes}], meta)
+
+    name = repr(samples[0]['img_id'])
+    with pytest.raises(ValueError, match=f'image {name}.*no panoptic ann'):
+        run(gt_panoptic_seg=None)
+    small = as_map(np.zeros((7, 9)))
+    with pytest.raises(ValueError, match=r'\(7, 9\).*\(40, 56\)'):
+        run(pred_panoptic_seg=small)
+    wrong = samples[0]['pred_panoptic_seg']['sem_seg'].clone()
+    wrong[0, 0, 0] = 1000 + len(data.categories) + 1
+    with pytest.raises(ValueError, match=f'image {name}.*1010.*num_things'):
+        run(pred_panoptic_seg=dict(sem_seg=wrong))
+
+
+def test_predictions_that_no_image_or_only_some_images_have(log):
+    data, _, samples = make_case(13)
+    meta = space_of(data).metainfo()
+    without = [{**s, 'pred_panoptic_seg': None} for s in samples]
+    scores = run_metric(PanopticQualityMetric(), without, meta)
+    assert len(scores) == 9 and all(map(math.isnan, scores.values()))
+    assert log.getvalue().count('no image has pred_panoptic_seg') == 1
+    with pytest.raises(ValueError, match='pred_panoptic_seg'):
+        run_metric(PanopticQualityMetric(), samples[:1] + without[1:], meta)
+
+
+def test_classes_must_be_things_first():
+    data, _, samples = make_case(14)
+    meta = space_of(data).metainfo()
+    with pytest.raises(ValueError, match='things first'):
+        run_metric(PanopticQualityMetric(), samples, {
+            **meta, 'classes': meta['classes'][::-1]
+        })
+    with pytest.raises(ValueError, match='thing_classes'):
+        run_metric(PanopticQualityMetric(), samples,
+                   dict(classes=meta['classes']))
+
+
+@pytest.mark.parametrize('num_things,num_stuff', [(0, 3), (3, 0)])
+def test_data_without_things_or_stuff(num_things, num_stuff):
+    data, _, samples = make_case(
+        15, num_things=num_things, num_stuff=num_stuff)
+    space = space_of(data)
+    assert isinstance(space, LabelSpace)
+    scores = run_metric(PanopticQualityMetric(), samples, space.metainfo())
+    absent, there = ('_th', '_st') if num_things == 0 else ('_st', '_th')
+    assert math.isnan(scores[f'coco_panoptic/PQ{absent}'])
+    assert scores[f'coco_panoptic/PQ{there}'] == scores['coco_panoptic/PQ']
+
+
+def test_tensors_of_another_integer_type_and_arrays():
+    data, _, samples = make_case(16)
+    meta = space_of(data).metainfo()
+    expected = run_metric(PanopticQualityMetric(), samples, meta)
+    for sample in samples:
+        pred = sample['pred_panoptic_seg']
+        pred['sem_seg'] = pred['sem_seg'].to(torch.int64)
+        truth = sample['gt_panoptic_seg']
+        truth['sem_seg'] = truth['sem_seg'].numpy()
+    assert run_metric(PanopticQualityMetric(), samples, meta) == expected
+
+
+def a_model(*branches):
+    model = nn.Module()
+    for branch in branches:
+        setattr(model, branch, nn.Identity())
+    return model
+
+
+@pytest.mark.parametrize('branch, judged', [('roi_head', '_th'),
+                                            ('semantic_head', '_st')])
+def test_a_model_of_one_branch_is_judged_by_what_it_predicts(branch, judged):
+    """Table 2's baselines have PQ_th or PQ_st, the same as any model's."""
+    data, _, samples = make_case(3)
+    meta = space_of(data).metainfo()
+    metric = PanopticQualityMetric(classwise=True)
+    metric.check_model(a_model(branch))
+    scores = run_metric(metric, samples, meta)
+    whole = run_metric(PanopticQualityMetric(), samples, meta)
+    for key, score in scores.items():
+        if key.endswith(judged):
+            assert score == whole[key] > 0
+        else:
+            assert math.isnan(score), key
+    assert 'no branch' in metric.note
+    known = {
+        name
+        for name, row in metric.by_class.items() if not math.isnan(row['PQ'])
+    }
+    space = space_of(data)
+    assert known <= set(space.thing_names if judged ==
+                        '_th' else space.stuff_names)
+
+
+@pytest.mark.parametrize('branches', [('roi_head', 'semantic_head'), ()])
+def test_other_models_are_judged_by_everything(branches):
+    """Of both branches, or (another kind of model) of neither."""
+    data, _, samples = make_case(3)
+    metric = PanopticQualityMetric()
+    metric.check_model(a_model('roi_head'))
+    metric.check_model(a_model(*branches))
+    scores = run_metric(metric, samples, space_of(data).metainfo())
+    assert not math.isnan(scores['coco_panoptic/PQ']) and metric.note is None

@@ -1,0 +1,175 @@
+"""Masks pasted inside their boxes against mmdet's, bit by bit."""
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+from mmdet.models.roi_heads.mask_heads import FCNMaskHead
+from mmengine.config import ConfigDict
+from mmengine.structures import InstanceData
+
+from panoptic_fpn.models import WindowedMaskHead
+
+SHAPE = (97, 131)
+CLASSES = 5
+
+
+def heads(**kwargs):
+    options = dict(
+        num_convs=0, num_classes=CLASSES, conv_out_channels=4, **kwargs)
+    return WindowedMaskHead(**options), FCNMaskHead(**options)
+
+
+def detections(boxes, seed=0, classes=CLASSES, side=28):
+    """Mask logits (n, classes, side, side) of boxes, and their instances."""
+    generator = torch.Generator().manual_seed(seed)
+    boxes = torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+    logits = 2 * torch.randn(
+        len(boxes), classes, side, side, generator=generator)
+    instances = InstanceData(
+        bboxes=boxes,
+        scores=torch.rand(len(boxes), generator=generator),
+        labels=torch.randint(CLASSES, (len(boxes), ), generator=generator))
+    return logits, instances
+
+
+def random_boxes(number, seed=0, shape=SHAPE):
+    rng = np.random.default_rng(seed)
+    limit = np.tile(shape[::-1], 2)
+    corners = rng.random((number, 2, 2)) * limit[:2]
+    boxes = np.concatenate([corners.min(1), corners.max(1)], 1)
+    # some at the border of the image, some on whole and on half pixels
+    boxes[::5, :2] = 0
+    boxes[1::5, 2:] = limit[2:]
+    boxes[2::5] = boxes[2::5].round()
+    boxes[3::5] = boxes[3::5].round() + 0.5
+    return np.minimum(boxes, limit)
+
+
+def masks_of(head, logits, instances, shape=SHAPE, scale=(1., 1.), **kwargs):
+    """Masks and boxes, from copies."""
+    kwargs = dict(dict(rescale=True), **kwargs)
+    threshold = kwargs.pop('threshold', 0.5)
+    results = InstanceData(
+        bboxes=instances.bboxes.clone(),
+        scores=instances.scores,
+        labels=instances.labels)
+    head.predict_by_feat([deepcopy(logits)], [results],
+                         [dict(ori_shape=shape, scale_factor=scale)],
+                         ConfigDict(mask_thr_binary=threshold), **kwargs)
+    return results.masks, results.bboxes
+
+
+def assert_same(logits, instances, head_options=None, **kwargs):
+    ours, theirs = heads(**(head_options or {}))
+    masks, boxes = masks_of(ours, logits, instances, **kwargs)
+    expected, expected_boxes = masks_of(theirs, logits, instances, **kwargs)
+    assert masks.dtype == expected.dtype and masks.shape == expected.shape
+    assert torch.equal(masks, expected)
+    assert torch.equal(boxes, expected_boxes)
+    return masks
+
+
+@pytest.mark.parametrize('seed', range(5))
+@pytest.mark.parametrize('rescale', [True, False])
+@pytest.mark.parametrize('scale', [(1., 1.), (1.6675, 1.6667), (0.5, 0.51)])
+def test_equals_mmdets_masks(seed, scale, rescale):
+    logits, instances = detections(random_boxes(40, seed), seed)
+    instances.bboxes *= torch.tensor(scale).repeat(2)
+    masks = assert_same(logits, instances, scale=scale, rescale=rescale)
+    assert masks.any((1, 2)).float().mean() > 0.9
+
+
+def test_logits_of_one_class_for_all():
+    logits, instances = detections(random_boxes(10), classes=1)
+    assert_same(logits, instances, dict(class_agnostic=True))
+
+
+@pytest.mark.parametrize('threshold', [0, 0.3, 0.5, 0.9, 1, -1])
+def test_any_threshold(threshold):
+    """Below 0 mmdet returns probabilities in steps of 1 / 255."""
+    logits, instances = detections(random_boxes(10))
+    assert_same(logits, instances, threshold=threshold)
+
+
+def test_probabilities_of_several_augmentations():
+    logits, instances = detections(random_boxes(10))
+    assert_same(logits.sigmoid().numpy(), instances, activate_map=True)
+
+
+@pytest.mark.parametrize('side', [1, 14, 28, 56])
+def test_any_size_of_masks(side):
+    logits, instances = detections(random_boxes(10), side=side)
+    assert_same(logits, instances)
+
+
+def test_half_precision():
+    logits, instances = detections(random_boxes(10))
+    assert_same(logits.bfloat16(), instances)
+
+
+def test_probabilities_at_the_threshold():
+    """Logits of 0 are probabilities of one half, which is enough."""
+    logits, instances = detections(random_boxes(10))
+    assert_same(logits.round(), instances)
+    assert assert_same(torch.zeros_like(logits), instances).any()
+
+
+DEGENERATE = {
+    'no width': [40, 20, 40, 60],
+    'no height': [40.5, 20.5, 70.2, 20.5],
+    'no extent': [40, 20, 40, 20],
+    'no extent, at a centre': [40.5, 20.5, 40.5, 20.5],
+    'less than a pixel': [40.2, 20.2, 40.3, 20.3],
+    'larger than the image': [-50, -60, 300, 400],
+    'half outside': [100, 70, 200, 150],
+    'at the border': [131, 97, 131, 97],
+    'at the origin': [0, 0, 0, 0],
+    'infinite width': [10, 20, float('inf'), 60],
+    'infinite': [-float('inf'), -float('inf'),
+                 float('inf'),
+                 float('inf')],
+}
+
+
+@pytest.mark.parametrize('name', DEGENERATE)
+def test_degenerate_boxes(name):
+    boxes = [[5, 5, 50, 60], DEGENERATE[name], [90, 20, 120, 80]]
+    for seed in range(4):
+        assert_same(*detections(boxes, seed))
+
+
+@pytest.mark.parametrize(
+    'box', [[200, 20, 260, 60], [-90, 20, -30, 60], [20, 150, 60, 190],
+            [60, 50, 50, 40], [float('nan')] * 4])
+def test_boxes_without_a_pixel_have_empty_masks(box):
+    """mmdet fails on them."""
+    logits, instances = detections([box, [5, 5, 50, 60]])
+    masks, _ = masks_of(heads()[0], logits, instances)
+    assert not masks[0].any() and masks[1].any()
+
+
+def test_no_detection():
+    logits, instances = detections(np.zeros((0, 4)))
+    masks = assert_same(logits, instances)
+    assert masks.shape == (0, *SHAPE) and masks.dtype == torch.bool
+
+
+def test_gradients_do_not_matter():
+    logits, instances = detections(random_boxes(3))
+    masks, _ = masks_of(heads()[0], logits.requires_grad_(), instances)
+    assert masks.any() and not masks.requires_grad
+
+
+def test_masks_can_be_written():
+    """They are memory of their own, as other parts of mmdet expect."""
+    logits, instances = detections(random_boxes(3))
+    masks, _ = masks_of(heads()[0], logits, instances)
+    masks[:, 0] = True
+    assert masks[:, 0].all()
+
+
+def test_same_parameters():
+    ours, theirs = heads()
+    ours.load_state_dict(theirs.state_dict())
+    assert list(ours.state_dict()) == list(theirs.state_dict())

@@ -1,0 +1,153 @@
+"""``test_cfg.panoptic.nms_iou_thr``: repeated boxes leave the map alone."""
+import copy
+
+import numpy as np
+import pytest
+import torch
+from mmcv.ops import batched_nms
+
+from mmengine_exact.errors import InputError
+from panoptic_apps.sweep_merge.branch_files import PanopticBranchWriter
+from panoptic_apps.sweep_merge.sweep import sweep_merge
+from panoptic_fpn.fusion import first_boxes
+from panoptic_fpn.metrics import PanopticQualityMetric
+from panoptic_fpn.models import PanopticFusionHead
+from tests.oracles.derive import count_things
+from tests.oracles.merge import merge_by_sets
+from tests.panoptic_fpn.metrics.data import make_case, run_metric, space_of
+
+from .test_fast_inference import spread
+from .test_panoptic_fpn import (NUM_STUFF, NUM_THINGS, batch, build, config,
+                                eager)
+
+THRESHOLDS = dict(
+    score_thr=0.3, overlap_thr=0.9, stuff_area=0, nms_iou_thr=0.4)
+
+
+def model_of(nms_iou_thr, panoptic_only=False):
+    cfg = config()
+    cfg.test_cfg.panoptic = dict(THRESHOLDS, nms_iou_thr=nms_iou_thr)
+    cfg.test_cfg.panoptic_only = panoptic_only
+    return spread(cfg)
+
+
+@torch.no_grad()
+def predict(model):
+    return model(**batch(model, False), mode='predict')
+
+
+@pytest.fixture(scope='module')
+def results():
+    """Samples without and with it, of the same weights."""
+    models = model_of(None), model_of(THRESHOLDS['nms_iou_thr'])
+    models[1].load_state_dict(models[0].state_dict())
+    return [predict(model) for model in models]
+
+
+def test_instances_are_untouched(results):
+    for plain, other in zip(*results):
+        for key in ('bboxes', 'scores', 'labels', 'masks'):
+            assert torch.equal(plain.pred_instances[key],
+                               other.pred_instances[key])
+        assert torch.equal(plain.pred_sem_seg.sem_seg,
+                           other.pred_sem_seg.sem_seg)
+
+
+def test_the_map_is_the_oracles(results):
+    changed = 0
+    for plain, sample in zip(*results):
+        instances = sample.pred_instances
+        panoptic = sample.pred_panoptic_seg
+        expected = merge_by_sets(
+            instances.masks.numpy(),
+            instances.scores.numpy(),
+            instances.labels.numpy(),
+            sample.pred_sem_seg.sem_seg[0].numpy(),
+            NUM_THINGS,
+            NUM_STUFF,
+            boxes=instances.bboxes.numpy(),
+            **dict(THRESHOLDS, score_thr=np.float32(0.3)))
+        found = panoptic.sem_seg[0].numpy()
+        assert (found == expected).all()
+        for number, index in enumerate(panoptic.instance_indices, 1):
+            code = instances.labels[index] + 1000 * number
+            assert instances.masks[index].numpy()[found == code.item()].all()
+        changed += not torch.equal(panoptic.sem_seg,
+                                   plain.pred_panoptic_seg.sem_seg)
+    assert changed
+
+
+def test_panoptic_only_is_the_same_map(results):
+    only = model_of(THRESHOLDS['nms_iou_thr'], panoptic_only=True)
+    only.load_state_dict(model_of(None).state_dict())
+    for sample, wanted in zip(predict(only), results[1]):
+        assert torch.equal(sample.pred_panoptic_seg.sem_seg,
+                           wanted.pred_panoptic_seg.sem_seg)
+        assert len(sample.pred_instances) < len(wanted.pred_instances)
+
+
+@pytest.mark.parametrize('seed', range(20))
+def test_the_boxes_that_stay_are_mmcvs(seed):
+    generator = torch.Generator().manual_seed(seed)
+    corner = torch.rand(60, 2, generator=generator) * 80
+    boxes = torch.cat(
+        [corner, corner + torch.rand(60, 2, generator=generator) * 60], 1)
+    scores = torch.rand(60, generator=generator)
+    _, wanted = batched_nms(
+        boxes, scores, torch.randint(5, (60, ), generator=generator),
+        dict(type='nms', iou_threshold=0.5, class_agnostic=True))
+    order = scores.argsort(descending=True)
+    assert order[first_boxes(boxes[order], 0.5)].tolist() == wanted.tolist()
+    assert 10 < len(wanted) < 60
+
+
+def test_a_sweep_keeps_it(tmp_path):
+    """Of the saved branches: PQ of the config's own point."""
+    data, _, samples = make_case(11, num_images=3)
+    for sample in samples:
+        pred = sample['pred_instances']
+        pred['bboxes'][:, 0], pred['bboxes'][:, 2] = 0, 56
+    start = dict(
+        score_thr=0.3, overlap_thr=0.5, stuff_area=20, nms_iou_thr=0.2)
+    space = space_of(data)
+    qualities = []
+    for name, thresholds in (('with', start), ('without',
+                                               dict(start, nms_iou_thr=None))):
+        folder = str(tmp_path / name)
+        run_metric(
+            PanopticBranchWriter(folder, thresholds=thresholds), samples,
+            space.metainfo())
+        rows, own = sweep_merge(folder, [0.3], [0.5], [20], num_workers=1)
+        merged = copy.deepcopy(samples)
+        for sample in merged:
+            pred = sample['pred_instances']
+            panoptic = merge_by_sets(
+                pred['masks'].numpy(),
+                pred['scores'].numpy(),
+                pred['labels'].numpy(),
+                sample['pred_sem_seg']['sem_seg'][0].numpy(),
+                count_things(data.categories),
+                space.num_stuff,
+                boxes=pred['bboxes'].numpy(),
+                **dict(thresholds, score_thr=np.float32(0.3)))
+            sample['pred_panoptic_seg'] = dict(
+                sem_seg=torch.from_numpy(panoptic.astype(np.int32))[None])
+        scores = run_metric(PanopticQualityMetric(), merged, space.metainfo())
+        assert own['PQ'] == rows[0]['PQ'] == scores['coco_panoptic/PQ']
+        qualities.append(own['PQ'])
+    assert qualities[0] != qualities[1]
+
+
+def test_a_model_without_semantic_branch():
+    cfg = eager()
+    cfg.loss_weights = dict(instance=1.0, semantic=0.0)
+    cfg.test_cfg.panoptic.nms_iou_thr = 0.0
+    for sample in predict(build(cfg).eval()):
+        kept = sample.pred_instances[sample.pred_panoptic_seg.instance_indices]
+        assert first_boxes(kept.bboxes, 0.0) == list(range(len(kept)))
+
+
+@pytest.mark.parametrize('value', [-0.1, 1.5])
+def test_thresholds_that_are_none(value):
+    with pytest.raises(InputError, match='nms_iou_thr=.*within 0 .. 1'):
+        PanopticFusionHead(test_cfg=dict(nms_iou_thr=value))

@@ -1,0 +1,395 @@
+"""The semantic loss in tiles against the plain one at full resolution."""
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from panoptic_fpn.models import semantic_loss
+from panoptic_fpn.models.semantic_loss import semantic_cross_entropy
+from tests.conftest import REPO_ROOT
+from tests.oracles.semantic_loss import full_resolution_cross_entropy
+
+
+@pytest.fixture
+def tile(monkeypatch):
+    """Sets the elements of a tile on the CPU."""
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: 1)
+
+    def set_elements(elements):
+        monkeypatch.setattr(semantic_loss, 'CPU_TILE_ELEMENTS', elements)
+
+    return set_elements
+
+
+def case(n, c, h, w, height, width, dtype=torch.float32, seed=0):
+    """Random logits, some far apart, and a target with a quarter void."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = 5 * torch.randn(n, c, h, w, generator=generator)
+    target = torch.randint(c, (n, height, width), generator=generator)
+    void = torch.rand(n, height, width, generator=generator) < 0.25
+    return logits.to(dtype), target.where(~void, -1)
+
+
+def loss_and_gradient(function, logits, target, *args, scale=1):
+    logits = logits.detach().clone().requires_grad_()
+    loss = function(logits, target, *args)
+    (scale * loss).backward()
+    return loss.detach(), logits.grad
+
+
+def assert_same(logits, target, *args, tolerance=1e-5, **kwargs):
+    """Loss and gradient of both, relative to the largest gradient."""
+    loss, gradient = loss_and_gradient(semantic_cross_entropy, logits, target,
+                                       *args, **kwargs)
+    expected, plain = loss_and_gradient(full_resolution_cross_entropy, logits,
+                                        target, *args, **kwargs)
+    assert loss.dtype == expected.dtype and gradient.dtype == logits.dtype
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=0)
+    largest = plain.abs().max().item()
+    assert (gradient - plain).abs().max().item() <= tolerance * largest
+
+
+SHAPES = [
+    (2, 19, 16, 32, 64, 128),
+    (1, 54, 25, 42, 100, 168),
+    # no multiples, primes, both less and more than twice
+    (1, 3, 7, 5, 23, 31),
+    (3, 2, 13, 11, 17, 53),
+    # same size, smaller, one axis smaller
+    (1, 4, 9, 6, 9, 6),
+    (1, 4, 30, 41, 11, 7),
+    (2, 5, 30, 4, 7, 29),
+    # one pixel, line, channel
+    (1, 3, 1, 1, 8, 5),
+    (1, 3, 1, 9, 1, 33),
+    (1, 3, 6, 7, 1, 1),
+    (2, 1, 3, 4, 12, 16),
+]
+
+
+@pytest.mark.parametrize('align_corners', [False, True])
+@pytest.mark.parametrize('shape', SHAPES)
+def test_equals_the_plain_loss(shape, align_corners):
+    assert_same(*case(*shape), align_corners)
+
+
+@pytest.mark.parametrize('align_corners', [False, True])
+@pytest.mark.parametrize('side', [1, 2, 3, 5, 8, 15, 16, 17, 33])
+@pytest.mark.parametrize('shape',
+                         [(1, 3, 8, 12, 32, 48), (2, 3, 13, 11, 17, 53),
+                          (1, 3, 40, 4, 7, 29)])
+def test_borders_of_tiles(tile, shape, side, align_corners):
+    tile(3 * side * side)
+    assert_same(*case(*shape), align_corners)
+
+
+def test_tiles_smaller_than_a_pixel_have_one(tile):
+    tile(2)
+    assert_same(*case(1, 3, 4, 5, 9, 11))
+
+
+@pytest.mark.parametrize('align_corners', [False, True])
+def test_gradcheck(tile, align_corners):
+    tile(3 * 16)
+    logits, target = case(2, 3, 3, 4, 10, 13, torch.float64)
+    assert torch.autograd.gradcheck(
+        lambda x: semantic_cross_entropy(x, target, align_corners),
+        logits.requires_grad_())
+
+
+def test_float64_stays_so(tile):
+    tile(4 * 64)
+    logits, target = case(2, 4, 9, 8, 35, 33, torch.float64)
+    loss, gradient = loss_and_gradient(semantic_cross_entropy, logits, target)
+    expected, plain = loss_and_gradient(full_resolution_cross_entropy, logits,
+                                        target)
+    assert loss.dtype == gradient.dtype == torch.float64
+    torch.testing.assert_close(loss, expected, rtol=1e-13, atol=0)
+    torch.testing.assert_close(gradient, plain, rtol=1e-11, atol=1e-15)
+
+
+@pytest.mark.parametrize('dtype, precision', [(torch.bfloat16, 2**-8),
+                                              (torch.float16, 2**-11)])
+def test_half_precision_is_only_that_of_the_input(dtype, precision):
+    """The gradients are rounded once, at the end."""
+    logits, target = case(2, 19, 16, 32, 64, 128, dtype)
+    # a scale as GradScaler's: without it the float16 gradients vanish
+    assert_same(logits, target, scale=2**12, tolerance=precision)
+    assert semantic_cross_entropy(logits, target).dtype == torch.float32
+
+
+def test_autocast_changes_nothing():
+    logits, target = case(1, 19, 16, 32, 64, 128)
+    expected = loss_and_gradient(semantic_cross_entropy, logits, target)
+    with torch.autocast('cpu', torch.bfloat16):
+        loss, gradient = loss_and_gradient(semantic_cross_entropy, logits,
+                                           target)
+    assert loss.dtype == torch.float32 and loss == expected[0]
+    assert torch.equal(gradient, expected[1])
+
+
+@pytest.mark.parametrize('dtype',
+                         [torch.int8, torch.int16, torch.int32, torch.int64])
+def test_integers_of_any_size(dtype):
+    logits, target = case(2, 19, 8, 8, 32, 32)
+    expected = semantic_cross_entropy(logits, target)
+    assert semantic_cross_entropy(logits, target.to(dtype)) == expected
+    # any negative number is void
+    target[target < 0] = -100
+    assert semantic_cross_entropy(logits, target.to(dtype)) == expected
+
+
+def test_unsigned_integers():
+    logits, target = case(1, 19, 8, 8, 32, 32)
+    target = target.clamp(min=0)
+    assert semantic_cross_entropy(logits, target.to(
+        torch.uint8)) == semantic_cross_entropy(logits, target)
+
+
+@pytest.mark.parametrize('layout', [
+    lambda x: x.to(memory_format=torch.channels_last),
+    lambda x: x.permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0),
+    lambda x: x[:1].expand(2, -1, -1, -1),
+    lambda x: x[:, :, ::2, 1:],
+])
+def test_layouts(tile, layout):
+    """Of strided logits and targets; the gradient reaches the original."""
+    tile(5 * 10**2)
+    logits, target = case(2, 5, 12, 9, 31, 62)
+    target = target[:, :, ::2]
+
+    def strided(function):
+        return lambda x, target: function(layout(x), target)
+
+    assert not layout(logits).is_contiguous()
+    loss, gradient = loss_and_gradient(
+        strided(semantic_cross_entropy), logits, target)
+    expected, plain = loss_and_gradient(
+        strided(full_resolution_cross_entropy), logits, target)
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=0)
+    assert (gradient - plain).abs().max() <= 1e-5 * plain.abs().max()
+
+
+def test_inputs_are_left_alone():
+    logits, target = case(1, 5, 8, 8, 32, 32)
+    copies = logits.clone(), target.clone()
+    loss_and_gradient(semantic_cross_entropy, logits, target)
+    assert torch.equal(logits, copies[0]) and torch.equal(target, copies[1])
+
+
+def test_all_void_gives_zero_with_a_gradient(tile):
+    tile(5 * 10**2)
+    logits, target = case(2, 5, 8, 8, 32, 32)
+    loss, gradient = loss_and_gradient(semantic_cross_entropy, logits,
+                                       torch.full_like(target, -1))
+    assert loss == 0 and torch.equal(gradient, torch.zeros_like(logits))
+
+
+def test_one_labelled_pixel(tile):
+    """Worked out by hand: four logits, weights of 1/8 and 7/8."""
+    tile(2 * 4**2)
+    logits = torch.randn(1, 2, 3, 3)
+    target = torch.full((1, 12, 12), -1)
+    target[0, 5, 6] = 1
+    # centres: row 5 is at 5.5 / 4 - 0.5 = 0.875, column 6 at 1.125
+    weights = torch.zeros(3, 3)
+    weights[:2, 1:] = torch.tensor([[1 / 8], [7 / 8]]) * torch.tensor(
+        [[7 / 8, 1 / 8]])
+    pixel = (logits[0] * weights).sum((1, 2))
+    loss, gradient = loss_and_gradient(semantic_cross_entropy, logits, target)
+    assert loss.item() == pytest.approx(
+        math.log(1 + math.exp(pixel[0] - pixel[1])), rel=1e-5)
+    share = torch.sigmoid(pixel[0] - pixel[1])
+    torch.testing.assert_close(
+        gradient[0],
+        torch.stack([share, -share])[:, None, None] * weights)
+    assert_same(logits, target)
+
+
+def test_large_margins_do_not_overflow():
+    """Softmax without a maximum taken off would be 0 / 0 or inf / inf."""
+    logits, target = case(2, 5, 8, 8, 32, 32)
+    logits *= 1000
+    loss, gradient = loss_and_gradient(semantic_cross_entropy, logits, target)
+    assert loss.isfinite() and gradient.isfinite().all()
+    assert_same(logits, target)
+
+
+@pytest.mark.parametrize('scale', [-3., 1e-4, 65536.])
+def test_gradient_follows_the_loss_weight(scale):
+    """As with lambda_s, accumulation and GradScaler."""
+    assert_same(*case(1, 5, 8, 8, 32, 32), scale=scale)
+
+
+def test_gradients_accumulate():
+    """Also when one graph is walked twice."""
+    logits, target = case(1, 5, 8, 8, 32, 32)
+    _, once = loss_and_gradient(semantic_cross_entropy, logits, target)
+    logits.requires_grad_()
+    loss = semantic_cross_entropy(logits, target)
+    loss.backward(retain_graph=True)
+    (2 * loss).backward()
+    torch.testing.assert_close(logits.grad, 3 * once)
+
+
+def test_gradient_reaches_what_made_the_logits():
+    logits, target = case(1, 5, 8, 8, 32, 32)
+    conv = torch.nn.Conv2d(5, 5, 1)
+    semantic_cross_entropy(conv(logits), target).backward()
+    ours = conv.weight.grad.clone()
+    conv.zero_grad()
+    full_resolution_cross_entropy(conv(logits), target).backward()
+    torch.testing.assert_close(ours, conv.weight.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_has_no_second_derivative():
+    logits, target = case(1, 3, 4, 4, 16, 16)
+    loss = semantic_cross_entropy(logits.requires_grad_(), target)
+    with pytest.raises(RuntimeError, match='create_graph must be False'):
+        torch.autograd.grad(loss, logits, create_graph=True)
+
+
+@pytest.mark.parametrize('value', [math.nan, math.inf, -math.inf])
+def test_a_logit_that_is_not_finite_spoils_the_loss(tile, value):
+    """NonFiniteLossHook relies on it; under void the gradient is spoilt."""
+    tile(5 * 10**2)
+    logits, target = case(2, 5, 8, 8, 32, 32)
+    target[1, :20] = -1
+    for place in ((0, 2, 4, 4), (1, 0, 0, 0), (1, 4, 2, 3)):
+        spoilt = logits.clone()
+        spoilt[place] = value
+        loss, gradient = loss_and_gradient(semantic_cross_entropy, spoilt,
+                                           target)
+        assert not loss.isfinite() and not gradient.isfinite().all()
+        with torch.no_grad():
+            assert not semantic_cross_entropy(spoilt, target).isfinite()
+
+
+def test_runs_are_identical(tile):
+    tile(5 * 10**2)
+    logits, target = case(2, 5, 8, 8, 32, 32)
+    first = loss_and_gradient(semantic_cross_entropy, logits, target)
+    second = loss_and_gradient(semantic_cross_entropy, logits, target)
+    assert first[0] == second[0] and torch.equal(first[1], second[1])
+
+
+def test_target_beyond_the_channels():
+    logits, target = case(1, 3, 4, 4, 16, 16)
+    target[0, 3, 5] = 3
+    with pytest.raises((IndexError, RuntimeError), match='index 3 is out of'):
+        semantic_cross_entropy(logits, target)
+
+
+@pytest.mark.parametrize('target', [
+    torch.zeros(2, 16, 16).long(),
+    torch.zeros(1, 1, 16, 16).long(),
+    torch.zeros(1, 16, 16)
+])
+def test_unusable_target(target):
+    with pytest.raises(
+            ValueError, match=r'must be integers \(1, H, W\) for logits '):
+        semantic_cross_entropy(torch.zeros(1, 3, 4, 4), target)
+
+
+class LargestTensor(TorchDispatchMode):
+    """Elements of the largest memory any operation returns, and how many."""
+
+    def __init__(self):
+        super().__init__()
+        self.elements = 0
+        self.operations = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        self.operations += 1
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                size = tensor.untyped_storage().nbytes()
+                self.elements = max(self.elements, size // tensor.itemsize)
+        return result
+
+
+def largest_tensor(function, logits, target):
+    with LargestTensor() as largest:
+        loss_and_gradient(function, logits, target)
+    return largest.elements
+
+
+def test_no_tensor_is_larger_than_a_tile_or_the_logits(tile):
+    logits, target = case(2, 7, 32, 48, 128, 192)
+    full = 7 * target.numel()
+    # that this measures at all
+    assert largest_tensor(full_resolution_cross_entropy, logits,
+                          target) == full
+    for side in (16, 48, 64):
+        tile(7 * side**2)
+        bound = max(7 * side**2, logits.numel(), target.numel())
+        assert largest_tensor(semantic_cross_entropy, logits, target) <= bound
+        assert bound < full / 6
+
+
+def test_each_thread_has_its_share_of_a_tile(tile, monkeypatch):
+    tile(7 * 32**2)
+    assert semantic_loss._tile_side(torch.zeros(1, 7, 4, 4)) == 32
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: 4)
+    assert semantic_loss._tile_side(torch.zeros(1, 7, 4, 4)) == 64
+
+
+def test_what_is_kept_for_backward_has_the_size_of_the_logits():
+    kept = []
+
+    def pack(tensor):
+        kept.append(tensor.numel())
+        return tensor
+
+    logits, target = case(2, 7, 32, 48, 128, 192)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        semantic_cross_entropy(logits.requires_grad_(), target)
+    assert kept == [logits.numel()]
+
+
+@pytest.mark.parametrize('no_grad', [True, False])
+def test_no_gradient_unless_asked_for(no_grad):
+    """Neither a graph nor the work, with or without ``no_grad``."""
+    logits, target = case(2, 7, 32, 48, 128, 192)
+    with LargestTensor() as with_gradient:
+        expected = semantic_cross_entropy(logits.requires_grad_(), target)
+    logits.requires_grad_(no_grad)
+    with torch.set_grad_enabled(not no_grad), LargestTensor() as without:
+        loss = semantic_cross_entropy(logits, target)
+    assert not loss.requires_grad and loss == expected
+    assert without.operations < 0.7 * with_gradient.operations
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
+def test_gpu_gives_the_same(monkeypatch):
+    monkeypatch.setattr(semantic_loss, 'GPU_TILE_ELEMENTS', 19 * 48**2)
+    logits, target = case(2, 19, 32, 64, 128, 256)
+    loss, gradient = loss_and_gradient(semantic_cross_entropy, logits.cuda(),
+                                       target.cuda())
+    expected, plain = loss_and_gradient(full_resolution_cross_entropy, logits,
+                                        target)
+    torch.testing.assert_close(loss.cpu(), expected, rtol=1e-5, atol=0)
+    assert (gradient.cpu() - plain).abs().max() <= 1e-5 * plain.abs().max()
+
+
+def test_benchmark_runs(tmp_path):
+    out = tmp_path / 'result.json'
+    run = subprocess.run([
+        sys.executable, 'benchmarks/semantic_loss.py', '--size', '64', '96',
+        '--classes', '3', '--batch', '1', '--repeats', '1', '--json',
+        str(out)
+    ],
+                         cwd=REPO_ROOT,
+                         capture_output=True,
+                         text=True)
+    assert run.returncode == 0, run.stderr
+    variants = json.loads(out.read_text())['variants']
+    assert len(variants) == 3 and all(v['seconds'] > 0 and v['peak_bytes'] >= 0
+                                      for v in variants)

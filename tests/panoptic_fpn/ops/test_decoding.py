@@ -1,0 +1,267 @@
+"""Decoded pixels against OpenCV's and Pillow's, whoever decodes."""
+import io
+import itertools
+import struct
+import warnings
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from panoptic_fpn.ops import decoding
+from panoptic_fpn.ops.decoding import decode_image, decode_indices, decode_map
+
+RNG = np.random.default_rng(0)
+
+
+def chunk(name, data):
+    return struct.pack('>I', len(data)) + name + data + struct.pack(
+        '>I', zlib.crc32(name + data))
+
+
+def write_png(pixels, filters=(0, 1, 2, 3, 4), extra=b'', part=8192, **header):
+    """A PNG by the specification, each row with the next of ``filters``."""
+    pixels = np.asarray(pixels)
+    height, width = pixels.shape[:2]
+    rows = np.array(
+        pixels, pixels.dtype.newbyteorder('>'), order='C').view('u1')
+    rows = rows.reshape(height, -1).astype(int)
+    depth, channels = 8 * pixels.dtype.itemsize, pixels[0, 0].size
+    pixel = channels * depth // 8
+    before, lines = np.zeros(rows.shape[1], int), b''
+    for row, kind in zip(rows, itertools.cycle(filters)):
+        left = np.append(np.zeros(pixel, int), row[:-pixel])
+        corner = np.append(np.zeros(pixel, int), before[:-pixel])
+        guess = left + before - corner
+        nearest = np.argmin(
+            [abs(guess - other) for other in (left, before, corner)], 0)
+        paeth = np.choose(nearest, [left, before, corner])
+        shift = (0, left, before, (left + before) // 2, paeth)[kind]
+        lines += bytes([kind]) + ((row - shift) % 256).astype('u1').tobytes()
+        before = row
+    color = header.get('color', {1: 0, 3: 2, 4: 6}[channels])
+    data = zlib.compress(lines)
+    head = struct.pack('>IIBBBBB', width, height, depth, color, 0, 0,
+                       header.get('interlace', 0))
+    parts = [data[i:i + part] for i in range(0, len(data), part)]
+    return (decoding.SIGNATURE + chunk(b'IHDR', head) + extra +
+            b''.join(chunk(b'IDAT', one)
+                     for one in parts) + chunk(b'IEND', b''))
+
+
+def saved(pixels, fmt='PNG', mode=None, **options):
+    image = Image.fromarray(pixels)
+    buffer = io.BytesIO()
+    (image.convert(mode) if mode else image).save(buffer, fmt, **options)
+    return buffer.getvalue()
+
+
+def smooth(shape, dtype=np.uint8):
+    """Neighbours are alike, as in photographs."""
+    small = RNG.integers(0, np.iinfo(dtype).max, (3, 4) + shape[2:])
+    big = cv2.resize(small.astype(np.float32), shape[1::-1])
+    return big.reshape(shape).astype(dtype)
+
+
+def blocks(shape, dtype=np.uint8):
+    """Few values in large areas, as in label maps."""
+    small = RNG.integers(0, np.iinfo(dtype).max, (5, 7) + shape[2:])
+    ys, xs = (np.arange(n) * m // n for n, m in zip(shape, (5, 7)))
+    return small[ys][:, xs].astype(dtype)
+
+
+SIZES = [(1, 1), (1, 300), (300, 1), (37, 61), (128, 64)]
+IMAGES = {
+    f'{what.__name__} {size} {number}': write_png(what(size + (3, )), filters)
+    for (number, filters), what, size in itertools.product(
+        enumerate([(0, 1, 2, 3, 4), (4, ), (3, 1)]), (smooth, blocks), SIZES)
+}
+IMAGES['pillow'] = saved(smooth((150, 221, 3)))
+IMAGES['opencv'] = cv2.imencode('.png', smooth((150, 221, 3)))[1].tobytes()
+IMAGES['one byte a chunk'] = write_png(smooth((9, 5, 3)), part=1)
+IMAGES['more than a stored block'] = saved(
+    RNG.integers(0, 256, (211, 317, 3)).astype(np.uint8), compress_level=9)
+IMAGES['text, resolution, gamma'] = write_png(
+    smooth((20, 30, 3)),
+    extra=chunk(b'gAMA', struct.pack('>I', 20000)) + chunk(b'sRGB', b'\0') +
+    chunk(b'pHYs', struct.pack('>IIB', 9, 9, 1)) + chunk(b'bKGD', bytes(6)) +
+    chunk(b'tEXt', b'Comment\0street'))
+
+
+def orientation_tag(fmt, number=6):
+    exif = Image.Exif()
+    exif[0x0112] = number
+    return saved(smooth((20, 30, 3)), fmt, exif=exif.tobytes())
+
+
+#: What OpenCV decodes for us, and often in a way of its own.
+OTHERS = dict(
+    gray=write_png(smooth((31, 17))),
+    gray16=write_png(smooth((31, 17), np.uint16)),
+    rgb16=write_png(smooth((31, 17, 3), np.uint16)),
+    rgba=write_png(smooth((31, 17, 4))),
+    palette=saved(smooth((31, 17, 3)), mode='P'),
+    bilevel=saved(smooth((31, 17)), mode='1'),
+    few_colours=saved(smooth((31, 17, 3)), mode='P', bits=4),
+    transparent=write_png(blocks((31, 17, 3)), extra=chunk(b'tRNS', bytes(6))),
+    interlaced=write_png(smooth((1, 1, 3)), interlace=1),
+    turned_png=orientation_tag('PNG'),
+    jpeg=saved(smooth((31, 17, 3)), 'JPEG'),
+    jpeg_gray=saved(smooth((31, 17)), 'JPEG'),
+    jpeg_cmyk=saved(smooth((32, 16, 3)), 'JPEG', mode='CMYK'),
+    jpeg_fine=saved(smooth((33, 47, 3)), 'JPEG', subsampling=0),
+    turned_jpeg=orientation_tag('JPEG'),
+    bmp=saved(smooth((31, 17, 3)), 'BMP'))
+
+
+def by_opencv(content, flag):
+    return cv2.imdecode(np.frombuffer(content, np.uint8), flag)
+
+
+def same(a, b):
+    return a.dtype == b.dtype and a.shape == b.shape and (a == b).all()
+
+
+@pytest.fixture
+def without_opencv(monkeypatch):
+    """Decoding by OpenCV is a failure."""
+
+    def refuse(*args):
+        raise AssertionError('left to OpenCV')
+
+    monkeypatch.setattr(decoding.cv2, 'imdecode', refuse)
+
+
+@pytest.mark.parametrize('name', [*IMAGES, *OTHERS])
+def test_images_have_opencvs_pixels(name):
+    content = {**IMAGES, **OTHERS}[name]
+    image = decode_image(content)
+    assert same(image, by_opencv(content, cv2.IMREAD_COLOR))
+    assert image.flags.c_contiguous and image.flags.writeable
+
+
+@pytest.mark.parametrize('name', IMAGES)
+def test_photographs_do_not_need_opencv(name, without_opencv):
+    assert decode_image(IMAGES[name]).ndim == 3
+
+
+def test_an_orientation_tag_turns_the_image():
+    for fmt in ('PNG', 'JPEG'):
+        assert decode_image(orientation_tag(fmt)).shape == (30, 20, 3)
+        assert decode_image(orientation_tag(fmt, 1)).shape == (20, 30, 3)
+
+
+MAPS = {
+    f'{dtype.__name__} {shape} {what.__name__}':
+    write_png(what(shape, dtype), filters=(2, 1, 4, 0, 3))
+    for dtype, shapes in ((np.uint8, SIZES + [(37, 61, 3)]), (np.uint16,
+                                                              SIZES))
+    for shape, what in itertools.product(shapes, (smooth, blocks))
+}
+MAPS['pillow, 16 bits'] = saved(blocks((90, 170), np.uint16))
+MAPS['opencv, 16 bits'] = cv2.imencode('.png', blocks((90, 170),
+                                                      np.uint16))[1].tobytes()
+
+
+@pytest.mark.parametrize('name', MAPS)
+def test_maps_are_as_they_are_stored(name, monkeypatch):
+    content = MAPS[name]
+    expected = by_opencv(content, cv2.IMREAD_UNCHANGED)
+    if expected.ndim == 3:
+        expected = expected[..., ::-1]
+    monkeypatch.setattr(decoding.cv2, 'imdecode', None)
+    pixels = decode_map(content)
+    assert same(pixels, expected)
+    assert pixels.flags.c_contiguous and pixels.dtype.isnative
+
+
+@pytest.mark.parametrize('name', OTHERS)
+def test_other_maps_are_opencvs_in_rgb_order(name):
+    expected = by_opencv(OTHERS[name], cv2.IMREAD_UNCHANGED)
+    if expected.ndim == 3:
+        expected = expected[..., [2, 1, 0, 3][:expected.shape[2]]]
+    assert same(decode_map(OTHERS[name]), expected)
+
+
+def test_indices_of_a_palette(without_opencv):
+    image = Image.fromarray(blocks((40, 50, 3))).convert('P')
+    buffer = io.BytesIO()
+    image.save(buffer, 'PNG', bits=8)
+    assert same(decode_indices(buffer.getvalue()), np.array(image))
+    values = blocks((40, 50))
+    assert same(decode_indices(write_png(values)), values)
+    # not one channel, or not whole bytes: the caller's own way
+    for name in ('rgba', 'few_colours', 'bilevel', 'jpeg'):
+        assert decode_indices(OTHERS[name]) is None
+    assert decode_indices(IMAGES['pillow']) is None
+
+
+def outcome(decode, content):
+    """Pixels, or that there are none."""
+    try:
+        pixels = decode(content)
+    except cv2.error:
+        return None
+    return None if pixels is None else (pixels.shape, pixels.tobytes())
+
+
+@pytest.mark.parametrize('content',
+                         [IMAGES['pillow'], OTHERS['jpeg'], OTHERS['gray']])
+def test_what_is_damaged_is_left_to_opencv(content):
+    """Cut anywhere, or with a wrong byte: never pixels that it has not."""
+    broken = [
+        content[:n] for n in range(0, len(content), 1 + len(content) // 60)
+    ]
+    broken += [content[:-n] for n in (1, 2, 4, 5, 12, 13)]
+    for place in RNG.integers(0, len(content), 60):
+        spoilt = bytearray(content)
+        spoilt[place] ^= 1 << int(RNG.integers(8))
+        broken.append(bytes(spoilt))
+    refused = 0
+    for one in broken:
+        expected = outcome(lambda c: by_opencv(c, cv2.IMREAD_COLOR), one)
+        assert outcome(decode_image, one) == expected
+        refused += expected is None
+    assert refused > 20
+
+
+def test_damage_behind_intact_checksums():
+    """A zlib stream that is too short, too long, or no such stream."""
+    pixels = smooth((20, 30, 3))
+    whole = write_png(pixels)
+    data = zlib.decompress(whole[41:-16])
+    for content in (data[:-91], data + data[:91], bytes([9]) + data[1:]):
+        for stream in (zlib.compress(content), zlib.compress(content)[:-4],
+                       content):
+            png = whole[:33] + chunk(b'IDAT', stream) + whole[-12:]
+            assert outcome(decode_image, png) == outcome(
+                lambda c: by_opencv(c, cv2.IMREAD_COLOR), png)
+
+
+def test_without_the_libraries_opencv_decodes(monkeypatch):
+    monkeypatch.setattr(decoding, 'pyspng', None)
+    decoding._has_libraries.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match='deflate and pyspng') as caught:
+            for content in [*IMAGES.values(), *OTHERS.values()]:
+                assert same(
+                    decode_image(content), by_opencv(content,
+                                                     cv2.IMREAD_COLOR))
+        assert len(caught) == 1
+        monkeypatch.undo()
+        expected = [decode_map(content) for content in MAPS.values()]
+        monkeypatch.setattr(decoding, 'pyspng', None)
+        for content, pixels in zip(MAPS.values(), expected):
+            assert same(decode_map(content), pixels)
+        assert decode_indices(OTHERS['palette']) is None
+    finally:
+        decoding._has_libraries.cache_clear()
+
+
+def test_with_the_libraries_nothing_is_said():
+    decoding._has_libraries.cache_clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        decode_image(IMAGES['pillow'])

@@ -1,0 +1,256 @@
+"""Invariants of the pictures: colours, sizes, void, names."""
+import cv2
+import numpy as np
+import pytest
+
+from panoptic_fpn.visualization.colors import (compact, match_numbers,
+                                               segment_colors)
+from panoptic_fpn.visualization.drawing import (display_scale, draw_instances,
+                                                draw_panoptic, draw_semantic)
+from panoptic_fpn.visualization.figure import side_by_side
+from panoptic_fpn.visualization.text import (Tag, display_names, find_edges,
+                                             font_size, place_names, text_size)
+
+from .scenes import BOX, DISK, GRASS, SKY, SPACE, VOID, scene
+
+NAMES, PALETTE, THINGS = SPACE.names, SPACE.palette, SPACE.num_things
+
+
+def draw(image, panoptic, **kwargs):
+    return draw_panoptic(image, panoptic, NAMES, PALETTE, THINGS, **kwargs)
+
+
+def interior(panoptic):
+    """Pixels no outline touches: all of their neighbours are alike."""
+    edges = find_edges(panoptic).astype(np.uint8)
+    return cv2.dilate(edges, np.ones((7, 7), np.uint8)) == 0
+
+
+def test_compact_numbers_segments_as_unique_does():
+    _, panoptic = scene()
+    index, codes = compact(panoptic)
+    expected, inverse = np.unique(panoptic, return_inverse=True)
+    assert np.array_equal(codes, expected)
+    assert np.array_equal(index, inverse.reshape(panoptic.shape))
+
+
+def test_compact_refuses_negative_values():
+    with pytest.raises(ValueError, match='-1'):
+        compact(np.array([[0, -1]]))
+
+
+def test_stuff_has_palette_colors():
+    colors = segment_colors([SKY, GRASS, SKY + 1000], PALETTE, THINGS)
+    assert colors.tolist() == [list(PALETTE[i]) for i in (SKY, GRASS, SKY)]
+
+
+@pytest.mark.parametrize('color', [(220, 60, 60), (0, 0, 142), (0, 0, 0),
+                                   (250, 250, 250), (128, 128, 128)])
+def test_instances_of_a_class_differ(color):
+    """Of any palette colour, also of one without a hue."""
+    colors = segment_colors(1000 * np.arange(1, 31), [color], 1).astype(int)
+    assert len(np.unique(colors, axis=0)) == 30
+    step = np.abs(np.diff(colors, axis=0)).sum(1)
+    assert step.min() >= 15
+
+
+def test_color_depends_on_the_segment_alone():
+    alone = segment_colors([BOX + 3000], PALETTE, THINGS)
+    among = segment_colors([DISK, BOX + 1000, BOX + 3000], PALETTE, THINGS)
+    assert np.array_equal(alone[0], among[2])
+
+
+def test_one_segment_one_color_and_others_differ():
+    image, panoptic = scene()
+    grey = np.full_like(image, 128)
+    picture = draw(grey, panoptic, names=False, scale=1)
+    inside = interior(panoptic)
+    colors = {}
+    for code in np.unique(panoptic[inside & (panoptic != VOID)]):
+        found = np.unique(picture[inside & (panoptic == code)], axis=0)
+        assert len(found) == 1, code
+        colors[int(code)] = tuple(found[0].tolist())
+    assert len(colors) == 6
+    assert len(set(colors.values())) == len(colors)
+
+
+def test_void_keeps_the_hue_of_the_photograph():
+    image = np.full((40, 40, 3), (200, 100, 50), np.uint8)
+    picture = draw(image, np.full((40, 40), VOID), scale=1)
+    assert picture.max(axis=(0, 1))[0] < 200
+    ratio = picture / np.array([200., 100., 50.])
+    assert np.ptp(ratio, axis=2).max() < 0.02
+    assert len(np.unique(picture[..., 0])) == 2, 'dark and hatched'
+
+
+@pytest.mark.parametrize('size,scale', [((64, 64), 8), ((128, 128), 4),
+                                        ((96, 160), 3), ((427, 640), 1),
+                                        ((1024, 2048), 1)])
+def test_picture_size(size, scale):
+    assert display_scale(size) == scale
+    image, panoptic = scene(*size)
+    before = image.copy(), panoptic.copy()
+    picture = draw(image, panoptic)
+    assert picture.shape == (size[0] * scale, size[1] * scale, 3)
+    assert picture.dtype == np.uint8
+    assert np.array_equal(image, before[0])
+    assert np.array_equal(panoptic, before[1])
+
+
+def test_outlines_run_between_segments_only():
+    image, panoptic = scene()
+    image = np.full_like(image, 90)
+    picture = draw(image, panoptic, names=False, scale=1)
+    white = (picture == 255).all(2)
+    assert white.any()
+    assert not (white & interior(panoptic)).any()
+
+
+def test_one_segment_has_no_outline():
+    image = np.full((50, 80, 3), 77, np.uint8)
+    picture = draw(image, np.full((50, 80), SKY), names=False, scale=1)
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) == 1
+
+
+def test_sizes_and_classes_must_fit():
+    image, panoptic = scene()
+    with pytest.raises(ValueError, match=r'\(60, 89\).*\(60, 90\)'):
+        draw(image, panoptic[:, :-1])
+    panoptic[0, 0] = 3017
+    with pytest.raises(ValueError, match='3017.*17.*4 classes'):
+        draw(image, panoptic)
+
+
+def test_semantic_map_shows_values_without_class_as_void():
+    image, panoptic = scene()
+    labels = panoptic % 1000
+    for value in (-1, 255, VOID):
+        semantic = np.where(panoptic == VOID, value, labels)
+        picture = draw_semantic(image, semantic, NAMES, PALETTE)
+        expected = draw_semantic(image, labels, NAMES, PALETTE)
+        assert np.array_equal(picture, expected)
+
+
+@pytest.mark.parametrize('count', [0, 3])
+def test_instances(count):
+    image, panoptic = scene()
+    codes = [BOX + 1000 * n for n in range(1, count + 1)]
+    masks = np.array([panoptic == c for c in codes]).reshape(-1, 60, 90)
+    bboxes = [[np.nonzero(m)[1].min(), np.nonzero(m)[0].min(),
+               np.nonzero(m)[1].max() + 1, np.nonzero(m)[0].max() + 1]
+              for m in masks]
+    picture = draw_instances(
+        image, bboxes, [BOX] * count, NAMES, PALETTE, masks,
+        np.linspace(0.9, 0.5, count), scale=2)
+    plain = cv2.resize(
+        image, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+    assert picture.shape == (120, 180, 3)
+    assert np.array_equal(picture, plain) == (count == 0)
+    # Nothing is drawn below the boxes.
+    assert np.array_equal(picture[100:], plain[100:])
+
+
+def test_instances_that_leave_the_image():
+    image, _ = scene()
+    picture = draw_instances(image, [[-20, -20, 300, 5], [95, 70, 99, 80]],
+                             [0, 1], NAMES, PALETTE, np.ones((2, 60, 90)))
+    assert picture.shape == (360, 540, 3)
+
+
+@pytest.mark.parametrize('size', [(8, 8), (20, 200), (64, 64), (300, 500)])
+def test_names_stay_in_the_picture_and_apart(size):
+    _, panoptic = scene(*size)
+    index, codes = compact(panoptic)
+    texts = [[f'segment {code} with a name', 'short'] for code in codes]
+    tags = place_names(index, texts, font_size(size))
+    for i, tag in enumerate(tags):
+        x1, y1, x2, y2 = tag.box
+        assert 0 <= x1 < x2 <= size[1] and 0 <= y1 < y2 <= size[0]
+        assert not any(tag.overlaps(other) for other in tags[:i])
+
+
+def test_names_lie_in_their_segments():
+    _, panoptic = scene(400, 600)
+    index, codes = compact(panoptic)
+    tags = place_names(index, [[str(code)] for code in codes], 16)
+    assert {tag.text for tag in tags} == {str(code) for code in codes}
+    for tag in tags:
+        assert str(panoptic[int(tag.y), int(tag.x)]) == tag.text
+
+
+def test_small_segments_have_no_name_and_long_names_get_shorter():
+    index = np.zeros((100, 200), np.uint16)
+    index[2:8, 2:8] = 1
+    index[30:80, 100:140] = 2
+    texts = [['all'], ['tiny'], ['box 0.98 and more', 'box']]
+    tags = place_names(index, texts, 14)
+    assert sorted(tag.text for tag in tags) == ['all', 'box']
+
+
+def test_void_has_no_name():
+    assert place_names(np.zeros((50, 90), np.uint16), [[]], 12) == []
+
+
+def test_numbered_void_is_drawn_as_void():
+    image, panoptic = scene()
+    numbered = np.where(panoptic == VOID, VOID + 2000, panoptic)
+    numbered[0] = panoptic[0]
+    assert np.array_equal(draw(image, panoptic), draw(image, numbered))
+
+
+def test_tag_moves_into_the_picture():
+    tag = Tag('name', -50, 500, 12).inside((100, 100))
+    width, height = text_size('name', 12)
+    assert tag.box[0] >= 0 and tag.box[3] <= 100
+    assert tag.box[2] - tag.box[0] == width
+
+
+def test_display_names_are_short_but_never_ambiguous():
+    names = [
+        'wall-other-merged', 'door-stuff', 'wall-brick', 'tree', 'a-other',
+        'a-merged', 'b', 'b-stuff', '-other'
+    ]
+    assert display_names(names) == [
+        'wall', 'door', 'wall-brick', 'tree', 'a-other', 'a-merged', 'b',
+        'b-stuff', '-other'
+    ]
+
+
+def test_matching_things_take_the_numbers_of_the_truth():
+    _, truth = scene()
+    # The prediction numbers the other way round and is one pixel off.
+    panoptic = truth.copy()
+    for number in (1, 2, 3):
+        panoptic[truth == BOX + 1000 * number] = BOX + 1000 * (9 - number)
+    panoptic = np.roll(panoptic, 1, axis=0)
+    panoptic[truth == BOX + 3000] = SKY
+    panoptic[:5, :5] = BOX + 1000
+    renumbered, new = match_numbers(panoptic, truth, THINGS, VOID)
+    assert new[BOX + 8000] == BOX + 1000
+    assert new[BOX + 7000] == BOX + 2000
+    assert new[DISK + 4000] == DISK + 4000
+    assert new[SKY] == SKY and new[VOID] == VOID
+    assert new[BOX + 1000] not in truth
+    assert len(set(new.values())) == len(new)
+    assert np.array_equal(renumbered % 1000, panoptic % 1000)
+
+
+def test_side_by_side():
+    panels = [np.full((100, 150, 3), v, np.uint8) for v in (10, 20)]
+    figure = side_by_side(panels, ['Prediction', 'A caption too long for it'])
+    rows = np.flatnonzero((figure == 10).all(2).any(1))
+    assert len(rows) == 100
+    # The gap between the panels and the corners are paper.
+    columns = np.flatnonzero((figure[rows[50]] == 255).all(1))
+    assert {0, figure.shape[1] // 2, figure.shape[1] - 1} <= set(columns)
+    with pytest.raises(ValueError, match='2 panels and 1 captions'):
+        side_by_side(panels, ['Prediction'])
+
+
+def test_a_large_picture_is_drawn_fast():
+    """LUTs and one distance transform, not a mask for each segment."""
+    import time
+    image, panoptic = scene(1024, 2048)
+    started = time.perf_counter()
+    draw(image, panoptic)
+    assert time.perf_counter() - started < 5

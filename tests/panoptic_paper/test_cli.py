@@ -1,0 +1,172 @@
+"""tools/paper.py, in this process and once as users call it."""
+import importlib.util
+import os
+import subprocess
+import sys
+
+import pytest
+
+from .fakes import ROOT, TABLES, write_metrics
+
+TOOL = ROOT / 'tools' / 'paper.py'
+
+
+@pytest.fixture
+def call(monkeypatch, capfd):
+    """Run the tool in this process: exit code, output, errors."""
+    spec = importlib.util.spec_from_file_location('tool_paper', TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def run(*args):
+        monkeypatch.setattr(sys, 'argv', ['paper.py', *map(str, args)])
+        try:
+            code = module.main()
+        except SystemExit as stop:
+            code = stop.code
+        return (code, *capfd.readouterr())
+
+    run.module = module
+    return run
+
+
+def test_as_users_call_it(tmp_path):
+    """From another folder; what is printed is a shell script."""
+    result = subprocess.run([
+        sys.executable, TOOL, 'run', 'table3a/coco-r50x2', '--gpus', '2',
+        '--dry-run', '--work-dir', 'a b'
+    ],
+                            capture_output=True,
+                            text=True,
+                            cwd=tmp_path,
+                            env=dict(os.environ, PYTHONPATH=''))
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0] == '# 3 of 3 steps are left'
+    assert f'export PYTHON={sys.executable}' in lines
+    assert lines[-1].startswith(f'{ROOT}/tools/dist_test.sh {ROOT}/configs/')
+    assert lines[-1].count("'a b/") == 3
+    subprocess.run(['bash', '-n'], input=result.stdout, text=True, check=True)
+    assert not any(tmp_path.iterdir())
+
+
+def test_list_and_show(call, tmp_path):
+    write_metrics(tmp_path, 'table3a/coco-r50', 0, coco_panoptic__PQ=39.0)
+    code, out, _ = call('list', '--work-dir', tmp_path)
+    assert code == 0 and out.count('done with PQ 39.0 (seed 0)') == 3
+    assert all(row.name in out for row in TABLES.rows.values() if row.config)
+    code, out, _ = call('list', '--table', 'table3d', '--work-dir', tmp_path)
+    assert code == 0 and 'table3a' not in out
+    code, out, _ = call('show', 'table2a/lambda-s-0.1')
+    assert code == 0 and 'semantic=0.1' in out
+
+
+@pytest.mark.parametrize('args', [('show', 'table2a/lambda-0.25'),
+                                  ('run', 'table2a/lambda-0.25'),
+                                  ('show', 'TABLE2A/Lambda-S-0.25'),
+                                  ('list', '--table', 'tabel2a')])
+def test_what_does_not_exist_names_the_nearest(call, args):
+    code, _, err = call(*args)
+    assert code == 1 and 'Traceback' not in err
+    assert err.startswith(f'error: {args[-1]}: no such')
+    assert 'Nearest: table2a' in err
+
+
+@pytest.mark.parametrize('args', [
+    ('run', ),
+    ('run', '--miniature', '--lambda-grid'),
+    ('run', 'all', '--gpus', '-1'),
+    ('run', 'all', '--jobs', '0'),
+    ('run', 'all', '--seeds', 'five'),
+    ('list', '--table', 'table2a', '--markdown'),
+    ('report', ),
+    ('report', 'x', '--miniature', '--save', 'results.yml'),
+    ('shwo', 'x'),
+    (),
+])
+def test_wrong_arguments(call, args):
+    code, _, err = call(*args)
+    assert code == 2 and 'usage' in err
+
+
+def test_a_failing_run_is_exit_code_1_with_its_log(call, monkeypatch,
+                                                   tmp_path):
+    from panoptic_paper.processes import Machine
+    monkeypatch.chdir(tmp_path)
+    start = Machine.start
+
+    def fail(self, command, *args):
+        command = [
+            sys.executable, '-c', 'import sys; sys.exit("error: no data/coco")'
+        ]
+        return start(self, command, *args)
+
+    monkeypatch.setattr(Machine, 'start', fail)
+    code, out, err = call('run', 'table1d/coco-sum', 'table1d/coco-concat',
+                          '--gpus', '0', '--work-dir', 'w', '--jobs', '2')
+    assert code == 1 and out.count('failed ') == 4
+    assert err.startswith('error: 4 of 4 steps failed')
+    assert 'exit code 1: error: no data/coco (w/semantic-fpn_r50' in err
+    assert (tmp_path / 'w' / 'semantic-fpn_r50_fpn_1x_coco' / 'seed-0' /
+            'train.log').read_text() == 'error: no data/coco\n'
+
+
+def test_an_interrupt_is_no_traceback(call, monkeypatch):
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(call.module.COMMANDS, 'run', interrupted)
+    code, _, err = call('run', 'all')
+    assert code == 130 and 'the same command continues' in err
+
+
+def test_report_and_results(call, tmp_path):
+    write_metrics(tmp_path, 'table3a/coco-r50', 0, coco_panoptic__PQ=39.0)
+    saved = tmp_path / 'results.yml'
+    code, out, _ = call('report', tmp_path, '--out', tmp_path / 'out',
+                        '--save', saved)
+    assert code == 0 and 'report.md' in out
+    assert saved.is_file() and (tmp_path / 'out' / 'table3a.png').is_file()
+    code, _, err = call('report', tmp_path, '--out', tmp_path / 'out',
+                        '--miniature')
+    assert code == 0 and 'nothing there' in err and 'without' in err
+    code, _, err = call('report', tmp_path / 'missing')
+    assert code == 1 and 'missing: no such folder' in err
+
+
+def test_files_of_compute(call, monkeypatch, tmp_path):
+    from panoptic_paper import compute
+    asked = []
+    monkeypatch.setattr(
+        compute, 'write_compute', lambda tables, folder: asked.append(folder)
+        or [folder / 'complexity.md'])
+    assert call('compute') == (0, f'{ROOT}/docs/complexity.md\n', '')
+    assert call('compute', '--out', tmp_path)[0] == 0
+    assert asked == [ROOT / 'docs', tmp_path]
+
+
+def test_a_cpu_is_a_cpu(call, monkeypatch, tmp_path):
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '0')
+    _, out, _ = call('run', '--miniature', '--dry-run', '--work-dir', tmp_path)
+    assert "export CUDA_VISIBLE_DEVICES=''" in out.splitlines()
+
+
+def test_zoo_names_what_is_wrong_with_the_results(call, tmp_path):
+    path = tmp_path / 'results.yml'
+    path.write_text('results: [{config: a.py, seeds: 1, metrics: {PQ: 1}}]')
+    code, _, err = call('zoo', '--results', path, '--out', tmp_path / 'z.md')
+    assert code == 1 and "entry 1: config 'a.py' is no file below" in err
+    assert not (tmp_path / 'z.md').exists()
+
+
+def test_what_has_no_miniature_says_so(call):
+    code, _, err = call('run', 'table1a', '--miniature', '--dry-run')
+    assert code == 1 and 'table1a/r101' in err and 'Tables 1c to 3d' in err
+
+
+def test_half_finished_runs_are_named_on_the_terminal(call, tmp_path):
+    path = write_metrics(tmp_path, 'table3a/coco-r50', 0, mIoU=1.)
+    path.write_text('{"mIoU": ')
+    code, _, err = call('report', tmp_path)
+    assert code == 0 and 'not counted' in err and str(path) in err

@@ -1,0 +1,306 @@
+"""Which commands the rows need, and which of them are left to do."""
+import json
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from panoptic_paper import PaperError
+from panoptic_paper.plan import best_of, grid_of, pending, plan_steps, run_of
+from panoptic_paper.run import frequencies_file, schedule
+from panoptic_paper.steps import LaunchOptions, steps_of
+
+from .fakes import ROOT, TABLES
+
+COCO = 'panoptic-fpn_r50_fpn_1x_coco'
+CITYSCAPES = 'panoptic-fpn_r50_fpn_65k_cityscapes'
+
+
+def plan(tmp_path, *names, gpus=8, **kwargs):
+    launch = LaunchOptions(tmp_path, ROOT / 'tools', gpus)
+    return plan_steps(TABLES, TABLES.select(names), launch, **kwargs)
+
+
+def touch(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text('{}')
+
+
+def what(steps):
+    return [(step.kind, step.what) for step in steps]
+
+
+def test_commands_of_a_row(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    train, test = plan(tmp_path, 'table3a/coco-r50')
+    folder = f'{tmp_path}/{COCO}/seed-0'
+    config = f'configs/coco/{COCO}.py'
+    assert ' '.join(train.command) == (
+        f'tools/dist_train.sh {config} 8 --work-dir {folder} --seed 0 '
+        '--resume')
+    assert ' '.join(test.command) == (
+        f'tools/dist_test.sh {config} {folder}/iter_90000.pth 8 --work-dir '
+        f'{folder}/test')
+    assert test.needs == (train.output, )
+    assert str(test.output) == f'{folder}/test/metrics.json'
+    assert (train.log.name, test.log.name) == ('train.log', 'test.log')
+
+
+def test_without_gpus_the_tools_are_called_and_the_schedule_is_scaled(
+        tmp_path):
+    """Two images of 16: a eighth of the batch, eight times the iterations."""
+    train, test = plan(tmp_path, 'table3a/coco-r50', gpus=0)
+    assert train.command[1].endswith('tools/train.py')
+    assert '--auto-scale-lr' in train.command
+    assert train.output.name == 'iter_720000.pth'
+    assert test.command[1].endswith('tools/test.py')
+    four, _ = plan(tmp_path, 'table3a/coco-r50', gpus=4)
+    assert four.output.name == 'iter_180000.pth'
+    assert '--auto-scale-lr' in four.command
+
+
+def test_seeds_are_the_papers(tmp_path):
+    counts = Counter(
+        step.what.split(' seed')[0] for step in plan(
+            tmp_path, 'table3a/coco-r50', 'table3a/cityscapes-r50')
+        if step.kind == 'train')
+    assert counts == {COCO: 1, CITYSCAPES: 5}
+    steps = plan(tmp_path, 'table1c/coco-64', seeds=2)
+    assert what(steps) == [('train', steps[0].what), ('test', steps[0].what),
+                           ('train', steps[2].what), ('test', steps[2].what)]
+    assert steps[2].command[-3:] == ('--seed', '1', '--resume')
+
+
+def test_rows_of_the_same_config_share_a_run(tmp_path):
+    """Tables 2a, 3a, 3c and 3d have the R50 recipe."""
+    alone = plan(tmp_path, 'table2a/lambda-s-0.5')
+    shared = plan(tmp_path, 'table2a/lambda-s-0.5', 'table3a/coco-r50',
+                  'table3c/coco-combine', 'table3d/coco-original')
+    assert shared == alone and len(shared) == 2
+    other = plan(tmp_path, 'table2a/lambda-s-1.0', 'table2c/lambda-i-1.0')
+    assert len(other) == 2
+
+
+def test_miniature_is_18_configs_of_three_seeds(tmp_path):
+    steps = plan(tmp_path, 'all', gpus=0, miniature=True)
+    kinds = Counter(step.kind for step in steps)
+    assert kinds == dict(train=17 * 3, test=18 * 3)  # x2 is not trained
+    assert not any('--auto-scale-lr' in step.command for step in steps)
+    seeds = [step.what[-1] for step in steps]
+    assert seeds == sorted(seeds)  # one seed of all rows before the next
+    assert all('/miniature/' in str(step.config) for step in steps)
+
+
+def test_two_networks_are_trained_before_they_are_merged(tmp_path):
+    steps = plan(tmp_path, 'table3a/cityscapes-r50x2', seeds=2)
+    for seed in (0, 1):
+        instance, semantic, test = steps[3 * seed:3 * seed + 3]
+        assert (instance.kind, semantic.kind) == ('train', 'train')
+        assert 'lambda-s-0.0' in instance.what
+        assert semantic.what.startswith('semantic-fpn_r50_fpn_65k')
+        assert test.needs == (instance.output, semantic.output)
+        assert list(test.command[2:5]) == [
+            str(instance.output),
+            str(semantic.output), '8'
+        ]
+        assert {s.what[-1] for s in (instance, semantic, test)} == {str(seed)}
+
+
+def test_test_dev_is_an_export_of_the_trained_r101(tmp_path):
+    train, test, export = plan(tmp_path, 'table4a/r101')
+    assert export.needs == (train.output, ) == test.needs
+    assert export.config.stem.endswith('test-dev')
+    at = export.command.index('--format-only')
+    assert export.command[at + 1] == str(train.log.parent / 'test-dev')
+    assert export.output == train.log.parent / 'test-dev.panoptic.json'
+
+
+def test_computed_columns_need_no_training(tmp_path):
+    steps = plan(tmp_path, 'figure4')
+    assert [step.kind for step in steps] == ['compute'] * 4
+    assert steps[0].command[-5:] == ('--shape', '1024', '2048', '--out',
+                                     str(steps[0].output))
+    first, *rest = plan(tmp_path, 'figure4/fpn', 'table1a/r101', seeds=1)
+    assert first.kind == 'compute'
+    assert [step.kind for step in rest] == ['train', 'test']
+
+
+def test_class_balance_is_counted_before_the_evaluation(tmp_path):
+    train, count, test = plan(tmp_path, 'table1b')
+    assert count.output == frequencies_file(train.config)
+    assert test.needs == (train.output, count.output)
+    assert '--tta' in test.command
+
+
+def test_other_systems_have_no_commands(tmp_path):
+    assert plan(tmp_path, 'table4b/din', 'table1a/psanet101') == []
+
+
+def test_grid_is_section_44s(tmp_path):
+    """Nine weights, of which five are configs of Tables 2a and 2c."""
+    runs = grid_of(TABLES, TABLES.row('table3a/coco-r50'))
+    values = (0.5, 0.75, 1.0)
+    assert set(runs) == {(i, s) for i in values for s in values}
+    names = {pair: run.name for pair, run in runs.items()}
+    assert names[1.0, 0.5] == COCO
+    assert names[1.0, 0.75] == f'{COCO}_lambda-s-0.75'
+    assert names[1.0, 1.0] == f'{COCO}_lambda-s-1.0'
+    assert names[0.5, 1.0] == f'{COCO}_lambda-i-0.5'
+    assert names[0.75, 1.0] == f'{COCO}_lambda-i-0.75'
+    made = {pair: run for pair, run in runs.items() if run.weights}
+    assert set(made) == {(i, s) for i in (0.5, 0.75) for s in (0.5, 0.75)}
+    assert all(run.weights == pair for pair, run in made.items())
+    steps = plan(tmp_path, 'table3a/coco-r50', grid=True)
+    assert len(steps) == 18
+    assert steps[0].command[-3:] == ('--cfg-options',
+                                     'model.loss_weights.instance=0.5',
+                                     'model.loss_weights.semantic=0.5')
+
+
+def test_grid_of_cityscapes_finds_its_own_twins():
+    names = {
+        pair: run.name
+        for pair, run in grid_of(TABLES, TABLES.row(
+            'table3a/cityscapes-r50')).items()
+    }
+    assert names[0.5, 1.0] == CITYSCAPES
+    assert names[1.0, 0.5] == f'{CITYSCAPES}_lambda-s-0.5'
+    assert len(set(names.values())) == 9
+
+
+def test_grid_of_other_models_is_their_own():
+    for row in ('table3b/coco-r101', 'table3c/coco-alternate',
+                'table3d/coco-grouped'):
+        own = run_of(TABLES, TABLES.row(row)).config
+        runs = grid_of(TABLES, TABLES.row(row)).values()
+        assert {run.config for run in runs} == {own}
+        assert sum(run.weights is None for run in runs) == 1
+    assert grid_of(TABLES, TABLES.row('table3a/coco-r50x2')) == {}
+
+
+def test_the_best_of_the_grid_is_exported(tmp_path):
+    runs = grid_of(TABLES, TABLES.row('table4a/r101'))
+    assert best_of(runs, [tmp_path]) == (None, 0)
+    kinds = {s.kind for s in plan(tmp_path, 'table4a', grid=True)}
+    assert kinds == {'train', 'test'}
+    for (instance, semantic), run in runs.items():
+        path = run.folder(tmp_path, 0) / 'test' / 'metrics.json'
+        touch(path)
+        path.write_text(
+            json.dumps({'coco_panoptic/PQ': 40 + instance - semantic}))
+    assert best_of(runs, [tmp_path]) == ((1.0, 0.5), 9)
+    exports = [
+        s for s in plan(tmp_path, 'table4a', grid=True) if s.kind == 'export'
+    ]
+    assert [s.what
+            for s in exports] == ['panoptic-fpn_r101_fpn_1x_coco seed 0']
+
+
+def test_finished_steps_are_not_done_again(tmp_path):
+    steps = plan(tmp_path, 'table3a/coco-r50', 'table2a/lambda-s-0.1')
+    assert pending(steps) == steps
+    touch(steps[0].output)
+    assert pending(steps) == steps[1:]
+    touch(steps[1].output)
+    assert pending(steps) == steps[2:]
+    steps[0].output.unlink()  # checkpoint thrown away, result is there
+    assert pending(steps) == steps[2:]
+
+
+def test_a_thrown_away_checkpoint_that_is_needed_is_trained_again(tmp_path):
+    alone = plan(tmp_path, 'table2a/lambda-s-0.0')
+    touch(alone[1].output)
+    assert pending(alone) == []
+    both = plan(tmp_path, 'table2a/lambda-s-0.0', 'table3a/coco-r50x2')
+    assert alone[0] in pending(both)
+
+
+def test_an_edited_config_is_refused_in_one_line(tmp_path):
+    steps = plan(tmp_path, 'table3a/coco-r50')
+    for step in steps:
+        touch(step.output)
+    record = json.loads(json.dumps(steps[0].record))
+    file = steps[0].log.parent / 'run.json'
+    file.write_text(json.dumps(record))
+    assert pending(plan(tmp_path, 'table3a/coco-r50')) == []
+    record['fingerprint']['optim_wrapper'] = 'another'
+    file.write_text(json.dumps(record))
+    refused, = pending(plan(tmp_path, 'table3a/coco-r50'))
+    assert refused.kind == 'train' and refused.refused == (
+        f'{file.parent} was run with another config (optim_wrapper differs): '
+        'remove the folder, or set another --work-dir')
+    del record['fingerprint']  # as older versions wrote it
+    file.write_text(json.dumps(record))
+    assert pending(plan(tmp_path, 'table3a/coco-r50')) == []
+
+
+def test_two_networks_are_refused_with_one_of_theirs(tmp_path):
+    steps = plan(tmp_path, 'table3a/coco-r50x2')
+    merge = steps[-1]
+    for step in steps:
+        touch(step.output)
+    record = json.loads(json.dumps(merge.record))
+    key = 'semantic-fpn_r50_fpn_1x_coco: model'
+    record['fingerprint'][key] = 'another'
+    (merge.log.parent / 'run.json').write_text(json.dumps(record))
+    refused, = pending(plan(tmp_path, 'table3a/coco-r50x2'))
+    assert refused.merges and f'({key} differs)' in refused.refused
+
+
+def test_an_old_result_of_two_networks_is_evaluated_again(tmp_path):
+    steps = plan(tmp_path, 'table3a/coco-r50x2')
+    for age, step in enumerate(steps):
+        touch(step.output)
+        os.utime(step.output, (age, age))
+    assert pending(steps) == []
+    os.utime(steps[1].output, (9, 9))
+    assert pending(steps) == steps[2:]
+    # of one network its checkpoint may be newer, as after a copy
+    train, test = plan(tmp_path, 'table3a/coco-r50')
+    for age, step in enumerate((test, train)):
+        touch(step.output)
+        os.utime(step.output, (age, age))
+    assert pending([train, test]) == []
+
+
+def test_networks_that_are_trained_again_are_merged_again(tmp_path):
+    steps = plan(tmp_path, 'table2a/lambda-s-0.0', 'table3a/coco-r50x2')
+    for step in steps:
+        touch(step.output)
+    train, test, *_, merge = steps
+    assert train.output in merge.needs
+    train.output.unlink()
+    test.output.unlink()
+    assert pending(steps) == [train, test, merge]
+
+
+def test_what_was_trained_on_other_gpus_is_trained(tmp_path):
+    """run.json says how many iterations the training had."""
+    first = plan(tmp_path, 'table3a/coco-r50', gpus=4)[0]
+    touch(first.output)
+    (first.log.parent / 'run.json').write_text(json.dumps(first.record))
+    again = plan(tmp_path, 'table3a/coco-r50', gpus=8)
+    assert again[0].output == first.output
+    assert [step.kind for step in pending(again)] == ['test']
+
+
+def test_schedules():
+    paths = {
+        name: TABLES.path(TABLES.row(name).config)
+        for name in ('table3c/coco-alternate', 'table1b/x152')
+    }
+    assert schedule(paths['table3c/coco-alternate'], 8) == (180000, False)
+    assert schedule(paths['table1b/x152'], 8) == (65000, False)
+
+
+def test_errors(tmp_path):
+    with pytest.raises(PaperError, match='class_balance.file is not set'):
+        frequencies_file(TABLES.path(f'coco/{COCO}.py'))
+    run = run_of(TABLES, TABLES.row('table3a/coco-r50'))
+    broken = tmp_path / 'broken.py'
+    broken.write_text('model = (')
+    with pytest.raises(PaperError, match='broken.py: cannot be read'):
+        steps_of(
+            type(run)(broken, 'broken'), 0,
+            LaunchOptions(tmp_path, Path('tools'), 1))

@@ -1,0 +1,263 @@
+"""States of folders, metrics in percent, spreads by hand."""
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from panoptic_paper import PaperError
+from panoptic_paper.listing import list_rows, map_page, show_row, state_text
+from panoptic_paper.plan import run_of
+from panoptic_paper.results import (Spread, Stage, State, read_complexity,
+                                    read_metrics, spreads, state_of, states_of)
+from panoptic_paper.run import Run
+
+from .fakes import ROOT, TABLES, write_metrics
+
+ROW = 'table3a/coco-r50'
+
+
+@pytest.fixture
+def run():
+    return run_of(TABLES, TABLES.row(ROW))
+
+
+def test_cocos_keys_in_percent(tmp_path):
+    path = write_metrics(
+        tmp_path,
+        ROW,
+        0,
+        coco__segm_mAP=0.333,
+        coco__segm_mAP_50=0.5,
+        coco__segm_mAP_75=None,
+        coco__bbox_mAP=0.9,
+        coco_panoptic__PQ=39.0,
+        coco_panoptic__PQ_th=45.9,
+        coco_panoptic__PQ_st=28.7,
+        mIoU=41.0,
+        fIoU=68.0,
+        classwise=dict(car=dict(PQ=3.)))
+    assert read_metrics(path) == dict(
+        AP=pytest.approx(33.3),
+        AP50=50.0,
+        AP75=None,
+        PQ=39.0,
+        PQ_th=45.9,
+        PQ_st=28.7,
+        mIoU=41.0,
+        fIoU=68.0)
+
+
+def test_cityscapes_keys_in_percent(tmp_path):
+    path = tmp_path / 'metrics.json'
+    path.write_text(
+        json.dumps({
+            'cityscapes/mAP': 0.32,
+            'cityscapes/AP@50': 0.587,
+            'mIoU': 75.0,
+            'iIoU': 58.2
+        }))
+    assert read_metrics(path) == dict(
+        AP=32.0, AP50=pytest.approx(58.7), mIoU=75.0, iIoU=58.2)
+
+
+@pytest.mark.parametrize('text', ['', '[]', '{"mIoU": "a"}', '{"mIoU": NaN}'])
+def test_broken_metrics(tmp_path, text, run):
+    path = tmp_path / run.name / 'seed-0' / 'test' / 'metrics.json'
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with pytest.raises(PaperError, match=f'^{path}: .*run the row again'):
+        read_metrics(path)
+    state = state_of(run, tmp_path, 0)
+    assert state.half and str(path) in state.text
+
+
+def test_states(tmp_path, run):
+    folder = run.folder(tmp_path, 2)
+    assert state_of(run, tmp_path, 2).text == 'not run'
+    assert states_of(run, [tmp_path]) == {}
+    folder.mkdir(parents=True)
+    assert state_of(run, tmp_path, 2).text == 'started'
+    for iters in (9000, 31500):
+        (folder / f'iter_{iters}.pth').touch()
+    (folder / 'best_coco_panoptic_PQ_iter_80000.pth').touch()
+    assert state_of(run, tmp_path, 2).text == 'training 35 %'
+    (folder / 'run.json').write_text('{"max_iters": 63000}')
+    assert state_of(run, tmp_path, 2).text == 'training 50 %'
+    (folder / 'iter_63000.pth').touch()
+    state = state_of(run, tmp_path, 2)
+    assert state.text == 'trained' and state.half
+    write_metrics(tmp_path, ROW, 2, coco_panoptic__PQ=39.0)
+    state = state_of(run, tmp_path, 2)
+    assert (state.text, state.metrics) == ('done', dict(PQ=39.0))
+    assert not state.half and list(states_of(run, [tmp_path])) == [2]
+
+
+def test_states_of_the_export(tmp_path):
+    run = run_of(TABLES, TABLES.row('table4a/r101'))
+    folder = run.folder(tmp_path, 0)
+    folder.mkdir(parents=True)
+    (folder / 'iter_90000.pth').touch()
+    assert state_of(run, tmp_path, 0).text == 'not exported'
+    (folder / 'test-dev.panoptic.json').touch()
+    assert state_of(run, tmp_path, 0).text == 'exported'
+    (folder / 'test-dev').mkdir()
+    (folder / 'test-dev' /
+     'metrics.json').write_text('{"coco_panoptic/PQ": 40.9}')
+    assert state_of(run, tmp_path, 0).metrics == dict(PQ=40.9)
+
+
+def test_of_several_folders_what_is_done_counts(tmp_path, run):
+    first, second = tmp_path / 'a', tmp_path / 'b'
+    run.folder(first, 0).mkdir(parents=True)
+    write_metrics(second, ROW, 0, coco_panoptic__PQ=39.0)
+    write_metrics(second, ROW, 1, coco_panoptic__PQ=38.0)
+    for folders in ([first, second], [second, first]):
+        states = states_of(run, folders)
+        assert [states[seed].text for seed in (0, 1)] == ['done', 'done']
+
+
+def test_results_of_an_edited_config_do_not_count(tmp_path):
+    """run.json tells; without a fingerprint they count as before."""
+    config = tmp_path / 'c.py'
+    config.write_text("model = dict(a=1)\ndata = '{{$D:data}}'\nlr = 0.1\n")
+    run = Run(config, 'c')
+    folder = run.folder(tmp_path, 0)
+    (folder / 'test').mkdir(parents=True)
+    (folder / 'test' / 'metrics.json').write_text('{"mIoU": 3.0}')
+    record = folder / 'run.json'
+    for content in ({}, dict(fingerprint=run.fingerprint())):
+        record.write_text(json.dumps(content))
+        assert state_of(run, tmp_path, 0).stage is Stage.DONE
+    for name, other in (('lr', Run(edited(config, '0.1', '0.2'),
+                                   'c')), ('loss weights',
+                                           Run(config, 'c', (1., .5)))):
+        state = state_of(other, tmp_path, 0)
+        assert state.stage is Stage.OTHER_CONFIG and state.half
+        assert state.text == f'run with another config ({name} differs)'
+    comment = edited(config, 'lr = 0.1', 'lr = 0.1  # as in the paper')
+    assert state_of(Run(comment, 'c'), tmp_path, 0).metrics == dict(mIoU=3.)
+
+
+def edited(config, old, new):
+    """Another file: configs are read once."""
+    path = config.with_name(f'{abs(hash(new))}.py')
+    path.write_text(config.read_text().replace(old, new))
+    return path
+
+
+def test_the_fingerprint_is_the_same_wherever_the_data_lie(
+        tmp_path, monkeypatch):
+    config = tmp_path / 'c.py'
+    config.write_text("data = '{{$PFPN_TEST_DATA:data}}'\n")
+    before = Run(config, 'c').fingerprint()
+    monkeypatch.setenv('PFPN_TEST_DATA', '/elsewhere')
+    assert Run(edited(config, '', ''), 'c').fingerprint() == before
+
+
+def test_two_networks_are_as_old_as_theirs(tmp_path):
+    """A network that was trained again, or with another config."""
+    run = run_of(TABLES, TABLES.row('table3a/coco-r50x2'))
+    path = write_metrics(
+        tmp_path, 'table3a/coco-r50x2', 0, coco_panoptic__PQ=39.0)
+    checkpoint = run.networks[1].folder(tmp_path, 0) / 'iter_90000.pth'
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+    os.utime(checkpoint, (10, 10))
+    os.utime(path, (20, 20))
+    assert state_of(run, tmp_path, 0).stage is Stage.DONE
+    os.utime(checkpoint, (30, 30))
+    state = state_of(run, tmp_path, 0)
+    assert state.half and state.text == 'older than its networks'
+    assert any(
+        key.startswith(run.networks[1].name) for key in run.fingerprint())
+
+
+def test_spread_by_hand():
+    odd, even = Spread([3., 1., 2., 9., 5.]), Spread([1., 2., 4., 8.])
+    assert (odd.median, odd.low, odd.high) == (3., 1., 9.)
+    assert even.median == 3.
+    assert odd.overlaps(even) and even.overlaps(odd)
+    assert Spread([1., 2.]).overlaps(Spread([2., 3.]))  # a common point
+    assert not Spread([1., 2.]).overlaps(Spread([2.1, 3.]))
+    assert Spread([2.5]).overlaps(Spread([1., 4.]))
+
+
+def test_spreads_leave_out_what_has_no_number():
+    states = {
+        0: State(Stage.DONE, Path('.'), dict(PQ=1., AP=None)),
+        1: State(Stage.TRAINING, Path('.'), detail='5 %'),
+        2: State(Stage.DONE, Path('.'), dict(PQ=3.))
+    }
+    assert spreads(states, ['PQ', 'AP', 'mIoU']) == dict(PQ=Spread([1., 3.]))
+
+
+def test_complexity(tmp_path):
+    path = tmp_path / 'c.json'
+    assert read_complexity(path, 'total') == {}
+    cost = dict(multiply_adds=5 * 10**11, activations=8 * 10**8)
+    path.write_text(
+        json.dumps(dict(total=cost, trunk=dict(cost, x=1), output_stride=8)))
+    assert read_complexity(path, 'total') == dict(
+        flops=0.5, memory=0.8, resolution=0.125)
+    path.write_text('{}')
+    with pytest.raises(PaperError, match='c.json: cannot be read'):
+        read_complexity(path, 'trunk')
+
+
+def test_state_text():
+    table, row = TABLES.table('table3a'), TABLES.row(ROW)
+    states = {
+        0: State(Stage.DONE, Path('.'), dict(PQ=39.04)),
+        1: State(Stage.TRAINING, Path('.'), detail='35 %'),
+        2: State(Stage.TRAINING, Path('.'), detail='35 %'),
+        3: State(Stage.DONE, Path('.'), dict(AP=1.))
+    }
+    assert state_text(
+        table, row, states,
+        None) == ('done with PQ 39.0 (seed 0), training 35 % (seed 1, 2), '
+                  'done with PQ n/a (seed 3)')
+    assert state_text(table, row, {}, False) == 'not run, not computed'
+    fpn = TABLES.row('figure4/fpn')
+    assert state_text(TABLES.table('figure4'), fpn, {}, True) == 'computed'
+
+
+def test_list_names_every_row_with_a_config(tmp_path):
+    text = list_rows(TABLES, TABLES, tmp_path, False)
+    for row in TABLES.rows.values():
+        assert (f'  {row.name}  [' in text) == (row.config is not None)
+    assert text.count('not run') == sum(r.trained
+                                        for r in TABLES.rows.values())
+    write_metrics(tmp_path, ROW, 0, coco_panoptic__PQ=39.0)
+    text = list_rows(TABLES, [TABLES.table('table3a')], tmp_path, False)
+    assert text.count('done with PQ 39.0 (seed 0)') == 1
+    small = list_rows(TABLES, TABLES, tmp_path, True)
+    assert 'configs/paper/miniature/x2.py' in small and 'table1a' not in small
+
+
+def test_show(tmp_path):
+
+    def show(name, gpus=8, miniature=False):
+        return show_row(TABLES, TABLES.row(name), tmp_path, ROOT / 'tools',
+                        gpus, miniature)
+
+    text = show('table2a/lambda-s-0.25')
+    for expected in ('paper: mIoU 39.6  AP 33.7', 'semantic=0.25',
+                     'dist_train.sh', '/test', 'state: not run', 'seeds: 1'):
+        assert expected in text
+    assert ('same run: table2a/lambda-s-0.5, table2b/lambda-s-0.5, table3a/'
+            'cityscapes-r50, table3c/') in show(
+                ROW, miniature=True)
+    text = show('table3a/cityscapes-r50x2')
+    assert 'networks: table2b/lambda-s-0.0, table2d/lambda-i-0.0' in text
+    assert 'seeds: 5 as in the paper' in text
+    assert 'COCO\'s server' in show('table4a/r101')
+    assert 'nothing to run' in show('table4a/artemis')
+    assert 'no miniature of it' in show('table4b/r101', miniature=True)
+    assert 'tools/complexity.py' in show('figure4/d8')
+
+
+def test_the_map_of_the_rows_is_current():
+    path = ROOT / 'configs' / 'paper' / 'README.md'
+    assert path.read_text() == map_page(TABLES), (
+        'python tools/paper.py list --markdown > configs/paper/README.md')

@@ -1,0 +1,201 @@
+"""The model zoo page and the recorded results."""
+import copy
+import re
+
+import pytest
+import yaml
+
+from panoptic_paper import PaperError, zoo
+from panoptic_paper.collect import collect
+from panoptic_paper.saved import HEADER, read_results, save_results
+from panoptic_paper.zoo import image_shape, zoo_page
+from tests.fuzz.mutate import ODD, owner_of, places
+
+from .fakes import ROOT, TABLES, write_metrics
+
+COCO = 'coco/panoptic-fpn_r50_fpn_1x_coco.py'
+ENTRY = f"""
+results:
+  - config: {COCO}
+    seeds: 2
+    metrics: {{PQ: [39.1, 39.0, 39.2], AP: [33.0, 32.0, 34.0]}}
+"""
+
+
+def write(tmp_path, text):
+    path = tmp_path / 'results.yml'
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture
+def page(monkeypatch):
+    """The page, each model with 3 GB, and whose memory was asked for."""
+    asked = []
+
+    def memory(config, shape, batch):
+        asked.append((config.stem, shape, batch))
+        return 3 * 2**30
+
+    monkeypatch.setattr(zoo, 'memory_of', memory)
+    return lambda saved={}: (zoo_page(TABLES, saved), asked)
+
+
+def line_of(text, config):
+    stem = config.split('/')[-1].removesuffix('.py')
+    line, = [line for line in text.splitlines() if f'| [{stem}](' in line]
+    return [cell.strip() for cell in line.strip('|').split('|')]
+
+
+def test_a_line_of_the_page(page):
+    text, _ = page()
+    assert line_of(text, COCO)[1:] == [
+        '90k x 16, lr 0.02', '3.0 GB',
+        'AP 33.3, AP50 54.9, AP75 35.2, PQ 39.0, PQ_th 45.9, PQ_st 28.7, mIoU '
+        '41.0 (2a, 3a, 3c, 3d)', 'not run'
+    ]
+    assert f'`tools/dist_train.sh configs/{COCO} 8`' in line_of(text, COCO)[0]
+    cells = line_of(text, 'panoptic-fpn_r50x2_fpn_1x_coco')
+    assert 'INSTANCE.pth SEMANTIC.pth 8`' in cells[0] and cells[2] == ''
+    cells = line_of(text, 'semantic-fpn_x152_fpn_65k_coco-stuff')
+    assert '`--tta`' in cells[0] and '`tools/class_frequencies.py`' in cells[0]
+    assert '](../README.md#coco-stuff-2017)' in cells[0]
+    assert '### COCO-Stuff 2017\n' in (ROOT / 'README.md').read_text()
+    assert text.count('--tta') == 1
+    cells = line_of(text, 'panoptic-fpn_r101_fpn_1x_coco_test-dev')
+    assert '--format-only' in cells[0]
+    assert cells[3] == 'PQ 40.9, PQ_th 48.3, PQ_st 29.7 (4a)'
+    assert line_of(text, 'semantic-fpn_r101_fpn_1x_coco')[3] == \
+        'not in the paper'
+
+
+def test_every_config_is_on_the_page_once(page):
+    text, _ = page()
+    folders = ['coco', 'cityscapes', *(f'paper/{t.id}' for t in TABLES)]
+    wanted = {
+        path.stem
+        for folder in folders if 'figure' not in folder
+        for path in (TABLES.configs / folder).glob('*.py')
+        if 'miniature' not in path.name and '-weights' not in path.name
+    }
+    found = re.findall(r'^\| \[([^]]+)\]', text, re.MULTILINE)
+    assert len(found) == len(set(found)) and set(found) == wanted
+
+
+def test_memory_is_asked_once_for_each_model(page):
+    """The weights of Table 2 do not change the model, 0 does."""
+    _, asked = page()
+    stems = [stem for stem, *_ in asked]
+    assert sum('lambda' in stem for stem in stems) == 2  # 0.0, two data sets
+    sizes = {(shape, batch) for _, shape, batch in asked}
+    assert sizes >= {((800, 1333), 2), ((512, 1024), 4)}
+
+
+def test_image_shape(tmp_path):
+    assert image_shape(TABLES.path(COCO)) == (800, 1333)
+    with pytest.raises(PaperError, match='neither crops nor'):
+        image_shape(TABLES.path('paper/miniature/x2.py'))
+
+
+def test_recorded_results_are_shown(tmp_path, page):
+    saved = read_results(write(tmp_path, ENTRY), TABLES)
+    text, _ = page(saved)
+    assert line_of(text, COCO)[4] == (
+        'PQ 39.1 (39.0 to 39.2), AP 33.0 (32.0 to 34.0) (2 seeds)')
+    one = ENTRY.replace('seeds: 2', 'seeds: 1')
+    text, _ = page(read_results(write(tmp_path, one), TABLES))
+    assert line_of(text, COCO)[4] == 'PQ 39.1, AP 33.0 (1 seed)'
+
+
+@pytest.mark.parametrize('old,new,message', [
+    (COCO, 'coco/panoptic.py', "config 'coco/panoptic.py' is no file below"),
+    ('PQ:', 'QP:', "metric 'QP' is none of .*PQ"),
+    ('seeds: 2', 'seeds: none', "seeds 'none' is no number"),
+    ('[39.1, 39.0, 39.2]', '[0.391, 0.39]', r'is not \[median, lowest'),
+    ('[39.1, 39.0, 39.2]', '[39.1, 39.2, 39.0]', r'is not \[median, lowest'),
+    ('    seeds: 2\n', '', 'needs config, seeds and metrics'),
+    ('    seeds: 2', '    sneeds: 2', 'needs config, seeds and metrics'),
+    ('results:', 'result:', 'has no list `results`'),
+    (ENTRY, '[', 'is no YAML'),
+    (ENTRY, ENTRY + ENTRY.split('results:')[1], 'is there twice'),
+])
+def test_errors_of_the_results_file(tmp_path, old, new, message):
+    path = write(tmp_path, ENTRY.replace(old, new))
+    with pytest.raises(PaperError, match=message) as error:
+        read_results(path, TABLES)
+    assert str(error.value).startswith(str(path))
+
+
+def test_odd_values_anywhere_are_no_other_error(tmp_path, page):
+    content = yaml.safe_load(ENTRY)
+    content['results'][0].update(gpus=8, versions=dict(torch='2.13.0'))
+    refused = 0
+    for place in places(content):
+        for value in ODD:
+            changed = copy.deepcopy(content)
+            owner_of(changed, place)[place[-1]] = value
+            path = write(tmp_path, yaml.safe_dump(changed))
+            try:
+                saved = read_results(path, TABLES)
+            except PaperError as error:
+                assert str(error).startswith(str(path)), (place, value)
+                refused += 1
+            else:
+                page(saved)
+    assert refused > 200, refused
+
+
+def test_missing_results_file(tmp_path):
+    from mmengine_exact.errors import InputError
+    with pytest.raises(InputError, match='results.yml: cannot read'):
+        read_results(tmp_path / 'results.yml', TABLES)
+
+
+def test_a_report_is_recorded_and_read_back(tmp_path):
+    path = write(tmp_path, ENTRY)
+    for seed, value in enumerate((38., 39., 39.5)):
+        write_metrics(
+            tmp_path, 'table3a/coco-r50', seed, coco_panoptic__PQ=value)
+        write_metrics(tmp_path, 'table2c/lambda-i-0.0', seed, mIoU=40. + seed)
+    save_results(path, TABLES, collect(TABLES, [tmp_path]))
+    assert path.read_text().startswith(HEADER)
+    saved = read_results(path, TABLES)
+    assert saved[COCO].metrics == dict(PQ=(39., 38., 39.5))
+    assert saved[COCO].seeds == 3 and 'torch' in saved[COCO].versions
+    other = saved['coco/semantic-fpn_r50_fpn_1x_coco.py']
+    assert other.metrics == dict(mIoU=(41., 40., 42.))
+    with pytest.raises(PaperError, match='no row has a result'):
+        save_results(
+            path, TABLES,
+            collect(TABLES, [tmp_path / 'results.yml', ROOT / 'docs']))
+
+
+def test_test_dev_and_val_are_recorded_apart(tmp_path, page):
+    """Tables 3b and 4a: one training, scored on val and by the server."""
+    path = tmp_path / 'results.yml'
+    metrics = write_metrics(
+        tmp_path, 'table3b/coco-r101', 0, coco_panoptic__PQ=40.3)
+    server = metrics.parents[1] / 'test-dev' / 'metrics.json'
+    server.parent.mkdir()
+    server.write_text('{"coco_panoptic/PQ": 40.9}')
+    save_results(path, TABLES, collect(TABLES, [tmp_path]))
+    saved = read_results(path, TABLES)
+    assert {
+        config: s.metrics['PQ'][0]
+        for config, s in saved.items()
+    } == {
+        'coco/panoptic-fpn_r101_fpn_1x_coco.py': 40.3,
+        'paper/table4a/panoptic-fpn_r101_fpn_1x_coco_test-dev.py': 40.9
+    }
+    text, _ = page(saved)
+    for stem, value in (('', 'PQ 40.3'), ('_test-dev', 'PQ 40.9')):
+        cells = line_of(text, f'panoptic-fpn_r101_fpn_1x_coco{stem}')
+        assert cells[4] == f'{value} (1 seed)'
+
+
+def test_the_page_is_current():
+    """What `tools/paper.py zoo` writes; memory is that of the models."""
+    saved = read_results(ROOT / 'docs' / 'results.yml', TABLES)
+
+    expected = (ROOT / 'docs' / 'model_zoo.md').read_text()
+    assert zoo_page(TABLES, saved) == expected, 'python tools/paper.py zoo'
