@@ -24,6 +24,8 @@ from typing import Dict, List, Sequence
 
 from benchmarks import figures, harness, machine, page, table
 
+PACKAGE = 'benchmarks'
+
 #: Threads of each stage: 1 where the time is for a core, None: all cores.
 STAGES = dict(
     input_pipeline=1,
@@ -80,7 +82,7 @@ def run_stage(name: str, rounds: int, seed: int, out: Path) -> dict:
     result.unlink(missing_ok=True)
     command = [
         sys.executable,
-        '-m', f'benchmarks.{name}', '--rounds',
+        '-m', f'{PACKAGE}.{name}', '--rounds',
         str(rounds), '--seed',
         str(seed), '--json',
         str(result)

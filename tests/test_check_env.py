@@ -255,7 +255,7 @@ def test_an_empty_environment(checks, env):
         for name in env.PROBES if name != 'torchvision'
     }
     facts = env.Facts(executable='my py', errors=missing)
-    torch, rest, mmcv = checks.diagnose(facts)
+    torch, rest, mmcv, _ = checks.diagnose(facts)
     assert torch.command == "'my py' -m pip install torch==2.13.0"
     assert rest.command.endswith('runtime.txt')
     assert mmcv.command.endswith('mmcv==2.1.0')

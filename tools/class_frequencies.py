@@ -42,7 +42,7 @@ def main():
     args = parse_args()
     from mmengine_exact import run_to_exit_code, tool_config
     from mmengine_exact.files import write_bytes
-    from panoptic_apps import class_frequencies
+    from panoptic_apps.class_frequencies import class_frequencies
 
     def count():
         config = tool_config(args.config, 'none', args.cfg_options, None)

@@ -26,11 +26,12 @@ BAD = 'raise RuntimeError("no such model")\n'
 @pytest.fixture
 def stages(tmp_path, monkeypatch):
     """A repository of two stages, the first of which fails."""
-    folder = tmp_path / 'benchmarks'
+    folder = tmp_path / 'stages'
     folder.mkdir()
     (folder / 'good.py').write_text(GOOD)
     (folder / 'bad.py').write_text(BAD)
     monkeypatch.setattr(run.harness, 'ROOT', tmp_path)
+    monkeypatch.setattr(run, 'PACKAGE', 'stages')
     monkeypatch.setattr(run, 'STAGES', dict(bad=None, good=1))
     monkeypatch.setenv('PYTHONPATH', str(ROOT))
     return tmp_path

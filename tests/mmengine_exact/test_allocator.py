@@ -34,7 +34,7 @@ print(statistics.median_low(use() for _ in range(9)))
 HOLES = '''
 import sys
 import numpy as np
-from panoptic_fpn import allocator
+from mmengine_exact import allocator
 if not allocator.keep_freed_memory():
     sys.exit(77)
 stay, given, most = [], 0, 0
@@ -82,7 +82,7 @@ def test_holes_do_not_add_up():
 
 LIMITED = '''
 import resource
-from panoptic_fpn import allocator
+from mmengine_exact import allocator
 assert not allocator.limits_addresses()
 resource.setrlimit(resource.RLIMIT_AS, (1 << 40, -1))
 print(int(allocator.limits_addresses() and not allocator.keep_freed_memory()

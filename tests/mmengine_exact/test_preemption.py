@@ -208,7 +208,7 @@ def test_workers_end_with_their_parent(tmp_path):
         tmp_path, max_iters=5, num_workers=2, custom_hooks=HOOKS)
     cfg.update(
         custom_imports=dict(
-            imports=['tests.engine.toy'], allow_failed_imports=False))
+            imports=['tests.mmengine_exact.toy'], allow_failed_imports=False))
     cfg.dump(tmp_path / 'config.py')
     tool = toy.REPO_ROOT / 'tools' / 'train.py'
     run = subprocess.run([

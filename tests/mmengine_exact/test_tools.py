@@ -43,7 +43,7 @@ def config(tmp_path):
     cfg = toy.toy_config(tmp_path / 'unused', max_iters=10, validate=True)
     cfg.update(
         custom_imports=dict(
-            imports=['tests.engine.toy'], allow_failed_imports=False),
+            imports=['tests.mmengine_exact.toy'], allow_failed_imports=False),
         work_dir=None,
         test_dataloader=cfg.val_dataloader,
         test_cfg=dict(),
@@ -344,7 +344,7 @@ def test_what_is_no_runner(tmp_path, kind, text):
         tool_config(str(path), 'none', None, None)
 
 
-@pytest.mark.parametrize('kind, name', [('None', 'PanopticRunner'),
+@pytest.mark.parametrize('kind, name', [('None', 'ExactRunner'),
                                         ("'Runner'", 'Runner')])
 def test_runners_that_a_config_may_name(tmp_path, kind, name):
     path = tmp_path / 'c.py'

@@ -10,8 +10,7 @@ from mmengine.config import Config
 
 import panoptic_fpn  # noqa: F401  registers
 from mmengine_exact.errors import CorruptFileError, InputError
-from panoptic_apps import class_frequencies
-from panoptic_apps.class_frequencies import _data_infos
+from panoptic_apps.class_frequencies import _data_infos, class_frequencies
 from panoptic_fpn.models.class_balance import log_prior
 from tests.conftest import REPO_ROOT
 from tests.oracles.derive import count_things, derive_semantic

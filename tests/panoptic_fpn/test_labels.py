@@ -99,7 +99,7 @@ def test_labels_and_fusion_need_no_mm_package():
             'sys.meta_path.insert(0, Block())\n'
             'import importlib.util as u\n'
             'real = u.find_spec\n'
-            'u.find_spec = lambda n, *a: None if n == "mmdet" '
+            'u.find_spec = lambda n, *a: None if n in ("mmdet", "mmengine") '
             'else real(n, *a)\n'
             'import panoptic_fpn.labels\n'
             'import panoptic_fpn.fusion\n')

@@ -1,7 +1,7 @@
 """The runner of panoptic configs: models of several networks."""
 from typing import Any, List, Sequence, Tuple, Union
 
-from mmdet.registry import RUNNERS
+from mmengine.registry import RUNNERS
 
 from mmengine_exact.checkpoint_match import EXACT, bare_model
 from mmengine_exact.runner import ExactRunner

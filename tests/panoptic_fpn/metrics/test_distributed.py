@@ -23,7 +23,7 @@ def test_two_processes_give_the_bits_of_one(tmp_path):
     outs = [tmp_path / f'scores{rank}.pth' for rank in range(2)]
     processes = [
         subprocess.Popen([
-            sys.executable, '-m', 'tests.metrics.gloo_worker',
+            sys.executable, '-m', 'tests.panoptic_fpn.metrics.gloo_worker',
             str(rank), '2',
             str(tmp_path / 'rendezvous'),
             str(out),

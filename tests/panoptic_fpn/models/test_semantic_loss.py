@@ -382,7 +382,7 @@ def test_gpu_gives_the_same(monkeypatch):
 def test_benchmark_runs(tmp_path):
     out = tmp_path / 'result.json'
     run = subprocess.run([
-        sys.executable, 'benchmarks/semantic_loss.py', '--size', '64', '96',
+        sys.executable, '-m', 'benchmarks.semantic_loss', '--size', '64', '96',
         '--classes', '3', '--batch', '1', '--repeats', '1', '--json',
         str(out)
     ],
