@@ -15,7 +15,7 @@
 DEMO_CONFIG ?= configs/synthetic/panoptic-fpn_tiny_synthetic.py
 DEMO_DIR    ?= work_dirs/demo
 PYTEST_ARGS ?=
-JOBS        ?= auto
+JOBS        ?= logical
 BENCHMARK_ARGS ?=
 
 # Only from the command line: a PYTHON that some shell exports is no choice.
