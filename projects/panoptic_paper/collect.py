@@ -1,8 +1,8 @@
-"""What folders of runs hold, table by table.
+"""Results in folders of runs, table by table.
 
 In    the tables and one or more work directories
 Out   :class:`Report`: for each row the states of its seeds and the spread of
-      each metric; what is half done; verdicts of the claims
+      each metric; what is half done; verdicts on the claims
 
 The miniature has one run for the rows of both data sets, so tables that
 differ in the data set alone (2a and 2b, 2c and 2d) become one.
@@ -11,11 +11,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
-from .claims import Verdict, judge_rows
-from .plan import best_of, grid_of, run_of
-from .results import Spread, State, read_complexity, spreads, states_of
-from .rows import PaperError, PaperTables, Row, Table
-from .run import Run, Weights, complexity_file
+from mmengine_exact.errors import InputError
+
+from .results import (Spread, State, Verdict, best_of, judge_rows,
+                      read_complexity, spreads, states_of)
+from .runs import Run, Weights, complexity_file, grid_of, run_of
+from .tables import PaperTables, Row, Table
 
 Spreads = Dict[str, Spread]
 
@@ -48,8 +49,8 @@ class Result:
         states (Mapping[int, State]): By seed.
         found (dict[str, Spread]): Metrics of the seeds that are done.
         grid (Grid | None): Where section 4.4's weights were run.
-        config (str | None): That gives the numbers, below ``configs/``: of
-            test-dev the one that exports.
+        config (str | None): Below ``configs/``, gives the numbers; for
+            test-dev the config that exports.
     """
 
     name: str
@@ -64,20 +65,13 @@ class Result:
 
     @property
     def seeds(self) -> List[int]:
-        """list[int]: Those that are done."""
+        """Those that are done."""
         return [s for s, state in self.states.items() if state.metrics]
 
 
 @dataclass(frozen=True)
 class Section:
-    """A table of a report, or what several tables have in common.
-
-    Attributes:
-        tables (tuple[Table]): One, in miniature one or more.
-        columns (tuple[str]): Metrics.
-        results (tuple[Result]): Rows.
-        verdicts (tuple[Verdict]): Of the claims.
-    """
+    """A table of a report; in miniature, one or more tables."""
 
     tables: Tuple[Table, ...]
     columns: Tuple[str, ...]
@@ -86,23 +80,24 @@ class Section:
 
     @property
     def id(self) -> str:
-        """str: 'table2a', of several 'table2a-table2b'."""
+        """'table2a', of several 'table2a-table2b'."""
         return '-'.join(table.id for table in self.tables)
 
     @property
     def data(self) -> Tuple[str, ...]:
-        """tuple[str]: Data sets of all its tables."""
-        return tuple(d for table in self.tables for d in table.data)
+        """Data sets of all its tables, each once."""
+        return tuple(
+            dict.fromkeys(d for table in self.tables for d in table.data))
 
 
 @dataclass(frozen=True)
 class Report:
-    """All of it.
+    """All tables.
 
     Attributes:
         sections (tuple[Section]): Tables.
-        unfinished (Mapping[str, str]): Name of a run with its seed: what is
-            there of it.
+        unfinished (Mapping[str, str]): State by run and seed, where there is
+            no result yet.
         empty (tuple[Path]): Folders without any run.
         miniature (bool): Whether it is the miniature's.
     """
@@ -124,14 +119,11 @@ def collect(tables: PaperTables,
             a run with the same seed in several, the first that is done.
         miniature (bool): The miniature's runs.
 
-    Returns:
-        Report: Of what is there.
-
     Raises:
-        PaperError: None of the folders exists, or a config is missing.
+        InputError: None of the folders exists, or a config is missing.
     """
     if not any(path.is_dir() for path in work_dirs):
-        raise PaperError(f'{", ".join(map(str, work_dirs))}: no such folder. '
+        raise InputError(f'{", ".join(map(str, work_dirs))}: no such folder. '
                          'Name what --work-dir of `tools/paper.py run` was.')
     reader = _Reader(tables, work_dirs, miniature)
     if miniature:
@@ -200,7 +192,7 @@ class _Reader:
             path = complexity_file(work_dir, self.tables.path(row.config))
             try:
                 known = read_complexity(path, part)
-            except PaperError as error:
+            except InputError as error:
                 self.unfinished[path.name] = str(error)
                 continue
             if known:

@@ -1,4 +1,4 @@
-"""The page ``docs/complexity.md``: what the paper says of compute and ours.
+"""The page ``docs/complexity.md``: compute in the paper, and ours.
 
 Figure 4 (backbones and decoders), Table 1a, Tables 3a and 3b (one network
 against two), and the memory of training beside what others published. Rows,
@@ -10,16 +10,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Dict, List, Tuple
 
-from mmengine_exact.files import write_bytes
 from panoptic_apps.complexity import (Complexity, Cost, TrainingMemory,
                                       build_on_meta, complexity,
                                       training_memory)
-from panoptic_fpn.visualization.image_io import write_image
 
-from .compute_picture import draw_compute
-from .report import DATA, markdown_table
-from .rows import PaperTables, Row
-from .saved import writing_to
+from .pictures import draw_compute
+from .report import DATA, markdown_table, write_files
+from .tables import PaperTables, Row
 
 #: (H, W) of the paper's '2 megapixel image', and of one of COCO.
 SHAPES = dict(cityscapes=(1024, 2048), coco=(800, 1344))
@@ -53,7 +50,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class PaperCompute:
-    """What :func:`paper_compute` found.
+    """Counts of :func:`paper_compute`.
 
     Attributes:
         figure4, table1a (dict[str, tuple[Row, Complexity]]): By label.
@@ -72,12 +69,6 @@ class PaperCompute:
 
 def paper_compute(tables: PaperTables) -> PaperCompute:
     """Count everything that the paper says something about.
-
-    Args:
-        tables (PaperTables): The tables.
-
-    Returns:
-        PaperCompute: All counts.
 
     Raises:
         InputError: A config is missing, or see :func:`complexity`.
@@ -116,7 +107,7 @@ def paper_compute(tables: PaperTables) -> PaperCompute:
 
 def _ratios(tables: PaperTables,
             rows: Dict[str, Tuple[Row, Complexity]]) -> List[Ratio]:
-    """Of each claim once, also where it is about several columns."""
+    """Each claim once, also where it is about several columns."""
     found = []
     for text, label, other in dict.fromkeys(
         (claim.text, claim.left[0], claim.right)
@@ -146,31 +137,21 @@ def write_compute(tables: PaperTables, folder: Path) -> List[Path]:
     """
     compute = paper_compute(tables)
     picture = 'images/figure4.png'
-    paths = [folder / 'complexity.md', folder / picture]
-    paths.append(paths[1].with_suffix('.json'))
     numbers = json.dumps(figure4_json(compute), indent=1, allow_nan=False)
-    with writing_to(folder):
-        write_image(
-            str(paths[1]),
-            draw_compute([
-                (row.title, counts.stride, counts.trunk.multiply_adds,
-                 counts.trunk.activations)
-                for row, counts in compute.figure4.values()
-            ]))
-        write_bytes(str(paths[2]), (numbers + '\n').encode())
-        write_bytes(str(paths[0]), compute_page(compute, picture).encode())
-    return paths
+    drawn = draw_compute([
+        (row.title, counts.stride, counts.trunk.multiply_adds,
+         counts.trunk.activations) for row, counts in compute.figure4.values()
+    ])
+    return write_files(
+        folder, {
+            'complexity.md': compute_page(compute, picture).encode(),
+            picture: drawn,
+            'images/figure4.json': (numbers + '\n').encode()
+        })
 
 
 def figure4_json(compute: PaperCompute) -> Dict:
-    """What is drawn as Figure 4, and its claims.
-
-    Args:
-        compute (PaperCompute): All counts.
-
-    Returns:
-        dict: Of plain types.
-    """
+    """The numbers of Figure 4 and its claims, in plain types."""
     return dict(
         models={
             row.title:
@@ -185,15 +166,7 @@ def figure4_json(compute: PaperCompute) -> Dict:
 
 
 def compute_page(compute: PaperCompute, picture: str) -> str:
-    """The Markdown page.
-
-    Args:
-        compute (PaperCompute): All counts.
-        picture (str): Path of Figure 4, relative to the page.
-
-    Returns:
-        str: Markdown.
-    """
+    """The page in Markdown; ``picture`` is Figure 4, relative to it."""
     return '\n\n'.join([
         GENERATED, '# Compute: the paper and these configs', _HOW, '## Figure '
         '4', f'![Multiply-adds and activations of four backbones]({picture})',
