@@ -31,14 +31,8 @@ MEMORY = {
 
 @dataclass(frozen=True)
 class Ratio:
-    """A claim of Figure 4 and ratios of ours.
-
-    Attributes:
-        text (str): What the paper says.
-        first, second (str): Ratios are of the first to the second.
-        multiply_adds, activations (float): Of backbone and decoder.
-        resolution (float): Of a side of the output.
-    """
+    """A claim of Figure 4, and ours of the first to the second: compute of
+    backbone and decoder, resolution of a side of the output."""
 
     text: str
     first: str
@@ -50,15 +44,8 @@ class Ratio:
 
 @dataclass(frozen=True)
 class PaperCompute:
-    """Counts of :func:`paper_compute`.
-
-    Attributes:
-        figure4, table1a (dict[str, tuple[Row, Complexity]]): By label.
-        table3 (dict[str, tuple[Complexity, ...]]): By data set, see
-            :data:`NETWORKS`.
-        memory (dict[str, TrainingMemory]): By backbone.
-        ratios (list[Ratio]): Claims of Figure 4.
-    """
+    """Counts by label (Figure 4, Table 1a), by data set (Table 3, see
+    :data:`NETWORKS`) and by backbone (memory); claims of Figure 4."""
 
     figure4: Dict[str, Tuple[Row, Complexity]]
     table1a: Dict[str, Tuple[Row, Complexity]]
@@ -122,18 +109,11 @@ def _ratios(tables: PaperTables,
 
 
 def write_compute(tables: PaperTables, folder: Path) -> List[Path]:
-    """Count all and write the page, Figure 4 and its numbers.
-
-    Args:
-        tables (PaperTables): The tables.
-        folder (Path): Is made where it is missing.
-
-    Returns:
-        list[Path]: ``complexity.md``, ``images/figure4.png`` and ``.json``.
+    """Count all and write ``complexity.md`` and ``images/figure4.png`` and
+    ``.json``.
 
     Raises:
-        InputError: See :func:`paper_compute`, or a file cannot be
-            written.
+        InputError: See :func:`paper_compute`, or a file cannot be written.
     """
     compute = paper_compute(tables)
     picture = 'images/figure4.png'
@@ -152,60 +132,74 @@ def write_compute(tables: PaperTables, folder: Path) -> List[Path]:
 
 def figure4_json(compute: PaperCompute) -> Dict:
     """The numbers of Figure 4 and its claims, in plain types."""
-    return dict(
-        models={
-            row.title:
-            dict(
-                config=row.config,
-                shape=list(counts.shape),
-                output_stride=counts.stride,
-                **asdict(counts.trunk))
-            for row, counts in compute.figure4.values()
-        },
-        claims=[asdict(ratio) for ratio in compute.ratios])
+    models = {
+        row.title:
+        dict(
+            config=row.config,
+            shape=list(counts.shape),
+            output_stride=counts.stride,
+            **asdict(counts.trunk))
+        for row, counts in compute.figure4.values()
+    }
+    return dict(models=models, claims=list(map(asdict, compute.ratios)))
 
 
 def compute_page(compute: PaperCompute, picture: str) -> str:
     """The page in Markdown; ``picture`` is Figure 4, relative to it."""
-    return '\n\n'.join([
-        GENERATED, '# Compute: the paper and these configs', _HOW, '## Figure '
-        '4', f'![Multiply-adds and activations of four backbones]({picture})',
-        _figure4(compute), _FIGURE4_NOTE,
-        _claims(compute), '## Table 1a',
-        _table1a(compute), '## One network or two (Tables 3a and 3b)',
-        _TABLE3_NOTE,
-        _table3(compute), '## Memory of training: an estimate', _MEMORY_NOTE,
-        _memory(compute)
-    ]) + '\n'
+    return _PAGE.format(
+        picture=picture,
+        figure4=_figure4(compute),
+        claims=_claims(compute),
+        table1a=_table1a(compute),
+        table3=_table3(compute),
+        memory=_memory(compute))
 
 
-#: First line of the page.
-GENERATED = ('<!-- Written by `python tools/paper.py compute`; changes are '
-             'lost. -->')
+_PAGE = """\
+<!-- Written by `python tools/paper.py compute`; changes are lost. -->
 
-_HOW = """\
+# Compute: the paper and these configs
+
 Counted from shapes, for one image: multiply-adds of convolutions and matrix
 products, activations (elements of the outputs of convolutions) and
 parameters. RPN is counted on all levels, the box head on 1000 RoIs, the mask
 head on 100 detections; RoIAlign, NMS, interpolation and the merge are not.
-`python tools/complexity.py CONFIG` prints the parts of any config."""
+`python tools/complexity.py CONFIG` prints the parts of any config.
 
-_FIGURE4_NOTE = """\
+## Figure 4
+
+![Multiply-adds and activations of four backbones]({picture})
+
+{figure4}
+
 ResNet-101 with decoder, 1024 x 2048, no semantic head. The paper draws Figure
 4 without printing numbers, and does not detail the symmetric decoder:
-`projects/panoptic_fpn/models/symmetric_decoder.py` says what was chosen."""
+`projects/panoptic_fpn/models/symmetric_decoder.py` says what was chosen.
 
-_TABLE3_NOTE = """\
+{claims}
+
+## Table 1a
+
+{table1a}
+
+## One network or two (Tables 3a and 3b)
+
 The paper: 'roughly half the compute (the backbone dominates compute, so the
 reduction is almost 50%)', and for R101 against two R50 'roughly equal
-computational budget'. Ratios are of one network to two of R50."""
+computational budget'. Ratios are of one network to two of R50.
 
-_MEMORY_NOTE = """\
+{table3}
+
+## Memory of training: an estimate
+
 Float32, two images of 800 x 1344 on one GPU: weights, gradients, momentum and
 what autograd keeps for backward, from shapes; not measured on a GPU. Anchors,
 targets and region losses, buffers of kernels and gradients of activations are
 not in it, so it is too low. Beside it the 1x schedules of other model zoos,
-whose networks differ in details; GB of 2^30 bytes."""
+whose networks differ in details; GB of 2^30 bytes.
+
+{memory}
+"""
 
 
 def _figure4(compute: PaperCompute) -> str:

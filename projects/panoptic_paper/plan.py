@@ -34,42 +34,32 @@ LAUNCHED = ('train', 'test', 'export')
 
 @dataclass(frozen=True)
 class Step:
-    """One command.
+    """One command; it is finished when its output is there."""
 
-    Attributes:
-        kind (str): 'train', 'test', 'export', 'count' or 'compute'.
-        run (str): Name of the run, and its seed.
-        command (tuple[str]): Program and arguments.
-        output (Path): There when it is finished.
-        log (Path): Receives what the command prints.
-        needs (tuple[Path]): Outputs of other steps.
-        record (Mapping): What to write to ``run.json`` beside the log.
-        merges (bool): Whether it evaluates two networks.
-        refused (str): Why it must not be carried out; '' if it may.
-        priority (int): Higher ones begin first.
-    """
-
+    #: 'train', 'test', 'export', 'count' or 'compute'
     kind: str
+    #: name of the run, and its seed
     run: str
     command: Tuple[str, ...]
     output: Path
+    #: receives what the command prints
     log: Path
+    #: outputs of other steps
     needs: Tuple[Path, ...] = ()
+    #: goes into ``run.json`` beside the log
     record: Mapping = field(default_factory=dict)
+    #: whether it evaluates two networks
     merges: bool = False
+    #: why it must not be carried out, '' if it may
     refused: str = ''
+    #: higher ones begin first
     priority: int = 0
 
 
 @dataclass(frozen=True)
 class LaunchOptions:
-    """How steps are started.
-
-    Attributes:
-        work_dir (Path): Folder of all runs.
-        tools (Path): Folder of the tools.
-        gpus (int): Processes of a run; 0 without a launcher.
-    """
+    """Folder of all runs, folder of the tools, and processes of a run (0:
+    without a launcher)."""
 
     work_dir: Path
     tools: Path
@@ -77,33 +67,24 @@ class LaunchOptions:
 
     def python(self, tool: str, *args: object) -> Tuple[str, ...]:
         """A tool in one process."""
-        return _words(sys.executable, self.tools / f'{tool}.py', *args)
+        words = (sys.executable, self.tools / f'{tool}.py', *args)
+        return tuple(map(_short, words))
 
-    def train(self, config: Path, *args: object) -> Tuple[str, ...]:
-        """A training with so many processes."""
+    def launch(self, tool: str, inputs: Sequence[Path], *args:
+               object) -> Tuple[str, ...]:
+        """'train' or 'test' with so many processes."""
         if not self.gpus:
-            return self.python('train', config, *args)
-        return _words(self.tools / 'dist_train.sh', config, self.gpus, *args)
-
-    def test(self, config: Path, checkpoints: Sequence[Path], *args:
-             object) -> Tuple[str, ...]:
-        """An evaluation with so many processes."""
-        if not self.gpus:
-            return self.python('test', config, *checkpoints, *args)
-        return _words(self.tools / 'dist_test.sh', config, *checkpoints,
-                      self.gpus, *args)
+            return self.python(tool, *inputs, *args)
+        words = (self.tools / f'dist_{tool}.sh', *inputs, self.gpus, *args)
+        return tuple(map(_short, words))
 
 
-def _words(*args: object) -> Tuple[str, ...]:
-    return tuple(
-        _short(arg) if isinstance(arg, Path) else str(arg) for arg in args)
-
-
-def _short(path: Path) -> str:
-    """A path relative to the current folder, where it is below."""
-    absolute, here = path.absolute(), Path.cwd()
-    return str(
-        absolute.relative_to(here) if absolute.is_relative_to(here) else path)
+def _short(word: object) -> str:
+    """A word of a command; paths below the current folder are relative."""
+    here = Path.cwd()
+    if isinstance(word, Path) and word.absolute().is_relative_to(here):
+        word = word.absolute().relative_to(here)
+    return str(word)
 
 
 def plan_steps(tables: PaperTables,
@@ -180,14 +161,15 @@ def steps_of(run: Run, seed: int, launch: LaunchOptions) -> List[Step]:
 
     def evaluate(kind: str, config: Path, output: Path, needs: Sequence[Path],
                  *args: object) -> Step:
-        command = launch.test(config, checkpoints, '--work-dir', folder / kind,
-                              *args, *_cfg_options(run))
+        command = launch.launch('test', [config, *checkpoints], '--work-dir',
+                                folder / kind, *args, *_cfg_options(run))
         return Step(kind, f'{run.name} seed {seed}', command, output,
                     folder / f'{kind}.log', (*checkpoints, *needs), **merge)
 
     needs, tta = [], []
     if run.tta:
-        output = frequencies_file(run.config)
+        # what the evaluation balances its classes with
+        output = Path(load(run.config).tta_model.class_balance.file)
         command = launch.python('class_frequencies', run.config, '--out',
                                 output)
         steps.append(
@@ -216,9 +198,10 @@ def _train_step(run: Run, seed: int, launch: LaunchOptions) -> Step:
     output = folder / f'iter_{ended}.pth'
     if not output.is_file():
         output = folder / f'iter_{iters}.pth'
-    return Step('train', f'{run.name} seed {seed}',
-                launch.train(run.config, *args, *_cfg_options(run)), output,
-                folder / 'train.log', **origin)
+    return Step(
+        'train', f'{run.name} seed {seed}',
+        launch.launch('train', [run.config], *args, *_cfg_options(run)),
+        output, folder / 'train.log', **origin)
 
 
 def _compute_step(config: Path, launch: LaunchOptions) -> Step:
@@ -254,19 +237,6 @@ def _cfg_options(run: Run) -> List[str]:
         '--cfg-options', f'model.loss_weights.instance={instance}',
         f'model.loss_weights.semantic={semantic}'
     ]
-
-
-def frequencies_file(path: Path) -> Path:
-    """The file of class frequencies that a config's evaluation reads.
-
-    Raises:
-        InputError: The config names none.
-    """
-    balance = load(path).get('tta_model', {}).get('class_balance', {})
-    if 'file' not in balance:
-        raise InputError(f'{path}: tta_model.class_balance.file is not set, '
-                         'but the row of the table is evaluated with --tta.')
-    return Path(balance['file'])
 
 
 def start_snakemake(steps: Sequence[Step],

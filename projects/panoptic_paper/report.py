@@ -196,7 +196,7 @@ def _table(section: Section, rows: Sequence[Result], data: str) -> str:
             printed = [_printed(paper[c]) for c in section.columns]
             lines.append([name, 'paper', *printed])
             name = ''
-        if not result.run:
+        if not result.config:
             continue
         if not result.found:
             blank = [''] * (len(section.columns) - 1)

@@ -13,7 +13,6 @@ apart in 1 of 10 cases, those of two seeds in 1 of 3.
 """
 import re
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from statistics import median
 from typing import (Annotated, Any, Dict, Iterable, List, Mapping, Optional,
@@ -47,45 +46,19 @@ VERDICTS = (AGREES, CONTRADICTS, NO_EFFECT, NOT_JUDGED, NOT_RUN)
 Metrics = Dict[str, Optional[float]]
 
 
-class Stage(Enum):
-    """How far a run with a seed is."""
-
-    NOT_RUN = 'not run'
-    STARTED = 'started'
-    TRAINING = 'training'
-    TRAINED = 'trained'
-    NOT_EXPORTED = 'not exported'
-    EXPORTED = 'exported'
-    DONE = 'done'
-    #: its metrics cannot be read
-    BROKEN = 'broken'
-    #: the config was edited since
-    OTHER_CONFIG = 'run with another config'
-    #: of two networks, one of which was trained again since
-    OUTDATED = 'older than its networks'
-
-
 @dataclass(frozen=True)
 class State:
-    """How far a run with a seed is, and its scores where it is done;
-    ``detail`` is '35 %', or what is wrong."""
+    """How far a run with a seed is: 'not run', 'training 35 %', 'done', or
+    what is wrong; and its scores where it is done."""
 
-    stage: Stage
+    text: str
     folder: Path
     metrics: Optional[Metrics] = None
-    detail: str = ''
-
-    @property
-    def text(self) -> str:
-        """'training 35 %'; of broken metrics, what is wrong with them."""
-        if self.stage is Stage.BROKEN:
-            return self.detail
-        return f'{self.stage.value} {self.detail}'.rstrip()
 
     @property
     def half(self) -> bool:
         """Whether something is there, but no result."""
-        return self.metrics is None and self.stage is not Stage.NOT_RUN
+        return self.metrics is None and self.text != NOT_RUN
 
 
 @dataclass(frozen=True)
@@ -145,7 +118,7 @@ def state_of(run: Run, work_dir: Path, seed: int) -> State:
     folder = run.folder(work_dir, seed)
     changed = run.changed_key(folder)
     if changed:
-        return State(Stage.OTHER_CONFIG, folder, detail=f'({changed} differs)')
+        return State(f'run with another config ({changed} differs)', folder)
     # scores of test-dev come from COCO's server, by hand
     name = 'test-dev' if run.test_config else 'test'
     metrics = folder / name / 'metrics.json'
@@ -155,33 +128,31 @@ def state_of(run: Run, work_dir: Path, seed: int) -> State:
             for path in network.folder(work_dir, seed).glob('iter_*.pth')
         ]
         if is_older(metrics, networks):
-            return State(Stage.OUTDATED, folder)
+            return State('older than its networks', folder)
         try:
-            return State(Stage.DONE, folder, read_metrics(metrics))
+            return State('done', folder, read_metrics(metrics))
         except InputError as error:
-            return State(Stage.BROKEN, folder, detail=str(error))
+            return State(str(error), folder)
     if run.test_config and export_file(folder).is_file():
-        return State(Stage.EXPORTED, folder)
-    return _progress(run, folder)
+        return State('exported', folder)
+    return State(_progress(run, folder), folder)
 
 
-def _progress(run: Run, folder: Path) -> State:
+def _progress(run: Run, folder: Path) -> str:
     if not folder.is_dir():
-        return State(Stage.NOT_RUN, folder)
+        return NOT_RUN
     reached = [
         int(match[1]) for path in folder.glob('iter_*.pth')
         if (match := re.fullmatch(r'iter_(\d+)\.pth', path.name))
     ]
     if run.networks or not reached:
-        return State(Stage.STARTED, folder)
-    total = read_record(folder).get('max_iters')
+        return 'started'
     # without a record, `tools/paper.py run` has not scaled the schedule
-    total = total or load(run.config).train_cfg.max_iters
+    total = read_record(folder).get('max_iters') or load(
+        run.config).train_cfg.max_iters
     if max(reached) < total:
-        share = f'{100 * max(reached) // total} %'
-        return State(Stage.TRAINING, folder, detail=share)
-    return State(Stage.NOT_EXPORTED if run.test_config else Stage.TRAINED,
-                 folder)
+        return f'training {100 * max(reached) // total} %'
+    return 'not exported' if run.test_config else 'trained'
 
 
 def states_of(run: Run, work_dirs: Iterable[Path]) -> Dict[int, State]:

@@ -22,11 +22,7 @@ _Number = Union[int, float]
 _Labels = Union[str, List[str]]
 
 
-class _RowForm(msgspec.Struct, forbid_unknown_fields=True):
-    """A row as it is written in the file."""
-
-    paper: List[Optional[_Number]]
-    name: Optional[str] = None
+class _RowFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     config: Optional[str] = None
     networks: Tuple[str, ...] = ()
     test_config: Optional[str] = None
@@ -35,43 +31,23 @@ class _RowForm(msgspec.Struct, forbid_unknown_fields=True):
     miniature: Optional[str] = None
 
 
-class _ClaimForm(msgspec.Struct, forbid_unknown_fields=True):
-    text: str
-    metric: str
-    better: Optional[Tuple[_Labels, str]] = None
-    comparable: Optional[Tuple[_Labels, str]] = None
-    ratio: Optional[Tuple[_Labels, str, _Number]] = None
+class _RowForm(_RowFields, kw_only=True):
+    """A row as it is written in the file."""
+
+    paper: List[Optional[_Number]]
+    name: Optional[str] = None
 
 
-class _TableForm(msgspec.Struct, forbid_unknown_fields=True):
-    title: str
-    section: str
-    main: str
-    columns: Tuple[str, ...]
-    rows: Dict[str, Dict[str, Any]]
-    claims: Tuple[_ClaimForm, ...] = ()
-    axis: Optional[str] = None
-    baseline: Optional[str] = None
-    compute: Tuple[str, ...] = ()
-    difference: bool = True
-
-
-@dataclass(frozen=True)
-class Row:
+class Row(_RowFields, kw_only=True):
     """One line of a table; paths are relative to ``configs/``."""
 
+    #: TABLE/LABEL, TABLE/DATA-LABEL
     name: str
     table: str
     data: str
     label: str
     title: str
     paper: Mapping[str, Optional[_Number]]
-    config: Optional[str]
-    networks: Tuple[str, ...]
-    test_config: Optional[str]
-    tta: bool
-    lambda_grid: bool
-    miniature: Optional[str]
     #: whether all its columns are computed, so that nothing is trained
     computed: bool
 
@@ -84,6 +60,14 @@ class Row:
     def miniature_config(self) -> Optional[str]:
         """Config of the miniature, below ``configs/``."""
         return self.miniature and f'paper/miniature/{self.miniature}.py'
+
+
+class _ClaimForm(msgspec.Struct, forbid_unknown_fields=True):
+    text: str
+    metric: str
+    better: Optional[Tuple[_Labels, str]] = None
+    comparable: Optional[Tuple[_Labels, str]] = None
+    ratio: Optional[Tuple[_Labels, str, _Number]] = None
 
 
 @dataclass(frozen=True)
@@ -102,22 +86,29 @@ class Claim:
     factor: Optional[_Number] = None
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table of the paper."""
-
-    id: str
+class _TableFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     title: str
     section: str
     main: str
     columns: Tuple[str, ...]
+    axis: Optional[str] = None
+    baseline: Optional[str] = None
+    compute: Tuple[str, ...] = ()
+    #: whether ours is measured on the same images as the paper's
+    difference: bool = True
+
+
+class _TableForm(_TableFields, kw_only=True):
+    rows: Dict[str, Dict[str, Any]]
+    claims: Tuple[_ClaimForm, ...] = ()
+
+
+class Table(_TableFields, kw_only=True):
+    """A table of the paper."""
+
+    id: str
     rows: Tuple[Row, ...]
     claims: Tuple[Claim, ...]
-    axis: Optional[str]
-    baseline: Optional[str]
-    compute: Tuple[str, ...]
-    #: whether ours is measured on the same images as the paper's
-    difference: bool
 
     @property
     def data(self) -> Tuple[str, ...]:
@@ -166,7 +157,10 @@ class PaperTables:
         Raises:
             InputError: A name is neither; names the nearest.
         """
-        groups = {name: (row, ) for name, row in self.rows.items()}
+        groups: Dict[str, Tuple[Row, ...]] = {
+            name: (row, )
+            for name, row in self.rows.items()
+        }
         groups.update((table.id, table.rows) for table in self)
         groups['all'] = tuple(self.rows.values())
         found = (_find('row or table', name, groups) for name in names)
@@ -256,21 +250,21 @@ def _table(name: str, form: _TableForm) -> Table:
     for data, lines in form.rows.items():
         for label, line in lines.items():
             fields = msgspec.structs.asdict(line)
-            slug = f'{data}-{label}' if several else label
             fields.update(
-                name=f'{name}/{slug}',
+                name=f'{name}/{data}-{label}'
+                if several else f'{name}/{label}',
                 title=label if line.name is None else line.name,
                 paper=dict(zip(form.columns, line.paper)))
+            computed = set(form.columns) <= set(form.compute)
             rows.append(
                 Row(table=name,
                     data=data,
                     label=label,
-                    computed=set(form.columns) <= set(form.compute),
+                    computed=computed,
                     **fields))
     fields = msgspec.structs.asdict(form)
     claims = tuple(_claim(claim, rows) for claim in form.claims)
-    fields.update(rows=tuple(rows), claims=claims)
-    return Table(id=name, **fields)
+    return Table(**dict(fields, id=name, rows=tuple(rows), claims=claims))
 
 
 def _claim(form: _ClaimForm, rows: List[Row]) -> Claim:

@@ -58,16 +58,7 @@ one line. Without 8 GPUs: `--auto-scale-lr`."""
 
 
 class Saved(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """Results of a config.
-
-    Attributes:
-        config (str): Below ``configs/``.
-        seeds (int): Trainings.
-        metrics (dict[str, tuple]): (median, lowest, highest) in percent.
-        date (date | str): When they were recorded.
-        gpus (int | None): Of each training.
-        versions (dict): Of what trained.
-    """
+    """Results of a config, in the form of :data:`HEADER`."""
 
     config: str
     seeds: int
@@ -83,10 +74,6 @@ class _Results(msgspec.Struct, forbid_unknown_fields=True):
 
 def read_results(path: Path, tables: PaperTables) -> Dict[str, Saved]:
     """Recorded results by config.
-
-    Args:
-        path (Path): ``docs/results.yml``, or a file like it.
-        tables (PaperTables): The tables.
 
     Raises:
         InputError: The file is missing or not of its form, or names a config
@@ -118,13 +105,8 @@ def _faults(entry: Saved, tables: PaperTables) -> Iterator[str]:
 
 
 def save_results(path: Path, tables: PaperTables, report: Report) -> None:
-    """Put the results of a report into the file, in place of older ones of
-    the same config.
-
-    Args:
-        path (Path): Is made where it is missing.
-        tables (PaperTables): The tables.
-        report (Report): Not the miniature's.
+    """Put the results of a report, not of the miniature, into the file, in
+    place of older ones of the same config.
 
     Raises:
         InputError: The file cannot be used, or nothing is there to save.
@@ -168,15 +150,7 @@ def _saved(result: Result) -> Saved:
 
 
 def zoo_page(tables: PaperTables, saved: Mapping[str, Saved]) -> str:
-    """The page, in Markdown.
-
-    Args:
-        tables (PaperTables): The tables.
-        saved (Mapping[str, Saved]): Results by config.
-
-    Raises:
-        InputError: A config cannot be read.
-    """
+    """The page in Markdown, with recorded results by config."""
     known: Dict[str, int] = {}
     parts = [_PAGE]
     for title, configs in _groups(tables).items():
@@ -261,33 +235,20 @@ def _schedule_and_memory(path: Path, rows: List[Row],
 
 
 def memory_of(path: Path, shape: Tuple[int, int], batch: int) -> int:
-    """Estimated bytes of a training step on one GPU.
-
-    Args:
-        path (Path): The config file.
-        shape (tuple[int, int]): (H, W) of the images.
-        batch (int): Images on the GPU.
-    """
+    """Estimated bytes of a training step with ``batch`` images of (H, W)
+    pixels on one GPU."""
     return training_memory(build_on_meta(path), shape, batch).total
 
 
 def image_shape(path: Path) -> Tuple[int, int]:
-    """(H, W) in pixels of the largest training image of a config, before
-    padding.
-
-    Raises:
-        InputError: Its pipeline has no crop and no scales.
-    """
+    """(H, W) in pixels of the largest training image, before padding."""
     steps = load(path).train_dataloader.dataset.pipeline
-    for step in steps:
-        if 'crop_size' in step:
-            return tuple(step.crop_size)
-    for step in steps:
-        if 'scales' in step:
-            long, short = max(step.scales, key=lambda scale: scale[1])
-            return short, long
-    raise InputError(f'{path}: the training pipeline neither crops nor '
-                     'chooses a scale, so the size of images is unknown.')
+    crops = [step.crop_size for step in steps if 'crop_size' in step]
+    scales = [scale for step in steps for scale in step.get('scales', ())]
+    if crops:
+        return tuple(crops[0])
+    width, height = max(scales, key=lambda scale: scale[1])
+    return height, width
 
 
 def _paper(rows: List[Row]) -> str:

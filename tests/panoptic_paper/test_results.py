@@ -8,7 +8,7 @@ import pytest
 from mmengine_exact.errors import InputError
 from panoptic_paper.listing import list_rows, map_page, show_row, state_text
 from panoptic_paper.plan import LaunchOptions
-from panoptic_paper.results import (Spread, Stage, State, read_complexity,
+from panoptic_paper.results import (Spread, State, read_complexity,
                                     read_metrics, spreads, state_of, states_of)
 from panoptic_paper.runs import Run, run_of
 
@@ -128,12 +128,12 @@ def test_results_of_an_edited_config_do_not_count(tmp_path):
     record = folder / 'run.json'
     for content in ({}, dict(fingerprint=run.fingerprint())):
         record.write_text(json.dumps(content))
-        assert state_of(run, tmp_path, 0).stage is Stage.DONE
+        assert state_of(run, tmp_path, 0).text == 'done'
     for name, other in (('lr', Run(edited(config, '0.1', '0.2'),
                                    'c')), ('loss weights',
                                            Run(config, 'c', (1., .5)))):
         state = state_of(other, tmp_path, 0)
-        assert state.stage is Stage.OTHER_CONFIG and state.half
+        assert state.half
         assert state.text == f'run with another config ({name} differs)'
     comment = edited(config, 'lr = 0.1', 'lr = 0.1  # as in the paper')
     assert state_of(Run(comment, 'c'), tmp_path, 0).metrics == dict(mIoU=3.)
@@ -165,7 +165,7 @@ def test_two_networks_are_as_old_as_theirs(tmp_path):
     checkpoint.touch()
     os.utime(checkpoint, (10, 10))
     os.utime(path, (20, 20))
-    assert state_of(run, tmp_path, 0).stage is Stage.DONE
+    assert state_of(run, tmp_path, 0).text == 'done'
     os.utime(checkpoint, (30, 30))
     state = state_of(run, tmp_path, 0)
     assert state.half and state.text == 'older than its networks'
@@ -185,9 +185,9 @@ def test_spread_by_hand():
 
 def test_spreads_leave_out_what_has_no_number():
     states = {
-        0: State(Stage.DONE, Path('.'), dict(PQ=1., AP=None)),
-        1: State(Stage.TRAINING, Path('.'), detail='5 %'),
-        2: State(Stage.DONE, Path('.'), dict(PQ=3.))
+        0: State('done', Path('.'), dict(PQ=1., AP=None)),
+        1: State('training 5 %', Path('.')),
+        2: State('done', Path('.'), dict(PQ=3.))
     }
     assert spreads(states, ['PQ', 'AP', 'mIoU']) == dict(PQ=Spread([1., 3.]))
 
@@ -208,10 +208,10 @@ def test_complexity(tmp_path):
 def test_state_text():
     table = TABLES.table('table3a')
     states = {
-        0: State(Stage.DONE, Path('.'), dict(PQ=39.04)),
-        1: State(Stage.TRAINING, Path('.'), detail='35 %'),
-        2: State(Stage.TRAINING, Path('.'), detail='35 %'),
-        3: State(Stage.DONE, Path('.'), dict(AP=1.))
+        0: State('done', Path('.'), dict(PQ=39.04)),
+        1: State('training 35 %', Path('.')),
+        2: State('training 35 %', Path('.')),
+        3: State('done', Path('.'), dict(AP=1.))
     }
     assert state_text(
         table,

@@ -7,8 +7,7 @@ import yaml
 from mmengine_exact.errors import InputError
 from panoptic_paper import zoo
 from panoptic_paper.collect import collect
-from panoptic_paper.zoo import (HEADER, image_shape, read_results,
-                                save_results, zoo_page)
+from panoptic_paper.zoo import HEADER, read_results, save_results, zoo_page
 
 from .fakes import ROOT, TABLES, odd_files, write_metrics
 
@@ -88,12 +87,6 @@ def test_memory_is_asked_once_for_each_model(page):
     assert sum('lambda' in stem for stem in stems) == 2  # 0.0, two data sets
     sizes = {(shape, batch) for _, shape, batch in asked}
     assert sizes >= {((800, 1333), 2), ((512, 1024), 4)}
-
-
-def test_image_shape(tmp_path):
-    assert image_shape(TABLES.path(COCO)) == (800, 1333)
-    with pytest.raises(InputError, match='neither crops nor'):
-        image_shape(TABLES.path('paper/miniature/x2.py'))
 
 
 def test_recorded_results_are_shown(tmp_path, page):
