@@ -4,6 +4,8 @@ Example:
     python tools/paper.py list
     python tools/paper.py show table2a/lambda-s-0.25
     python tools/paper.py run table3a --gpus 8 --dry-run
+    python tools/paper.py run all --gpus 8 --jobs 20 \
+        --profile configs/paper/slurm
     python tools/paper.py report work_dirs/paper
     python tools/paper.py run --miniature; \
         python tools/paper.py report work_dirs/paper --miniature

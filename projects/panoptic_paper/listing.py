@@ -15,12 +15,6 @@ def list_rows(tables: PaperTables, chosen: Iterable[Table], work_dir: Path,
     """Three lines for every row that is trained or computed: numbers, config,
     state.
 
-    Args:
-        tables (PaperTables): The tables.
-        chosen (Iterable[Table]): Those to list.
-        work_dir (Path): Folder of runs.
-        miniature (bool): The rows' miniature instead.
-
     Raises:
         InputError: A config is missing.
     """
@@ -44,12 +38,6 @@ def list_rows(tables: PaperTables, chosen: Iterable[Table], work_dir: Path,
 def show_row(tables: PaperTables, row: Row, launch: LaunchOptions,
              miniature: bool) -> str:
     """A row: numbers, config, what shares its run, commands, state.
-
-    Args:
-        tables (PaperTables): The tables.
-        row (Row): Any row.
-        launch (LaunchOptions): Folder, tools and GPUs.
-        miniature (bool): Its miniature instead.
 
     Raises:
         InputError: A config is missing.

@@ -25,10 +25,6 @@ def write_report(report: Report, folder: Path) -> List[Path]:
     """Write ``report.md``, ``report.json`` and the pictures; of the miniature
     ``miniature.md``, ``miniature.json`` and ``miniature-*.png``.
 
-    Args:
-        report (Report): What was found.
-        folder (Path): Is made where it is missing.
-
     Returns:
         list[Path]: The Markdown, the JSON, and the pictures.
 
@@ -250,10 +246,6 @@ def _signed(value: float) -> str:
 def effects(section: Section,
             column: str) -> Tuple[Optional[str], Dict[str, Dict[str, float]]]:
     """Differences to the baseline row, of the paper's data sets and of ours.
-
-    Args:
-        section (Section): Of a report.
-        column (str): A metric.
 
     Returns:
         tuple[str | None, dict[str, dict[str, float]]]: Label of the baseline

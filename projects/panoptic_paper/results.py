@@ -197,10 +197,6 @@ def best_of(runs: Mapping[Weights, Run],
             work_dirs: Sequence[Path]) -> Tuple[Optional[Weights], int]:
     """The weights with the best median PQ on the validation set, None without
     any result; and the number of weights that have one.
-
-    Args:
-        runs (Mapping[tuple[float, float], Run]): From :func:`grid_of`.
-        work_dirs (Sequence[Path]): Folders of runs.
     """
     found = {
         weights: spreads(states_of(run, work_dirs), ['PQ'])
@@ -222,11 +218,8 @@ class _Complexity(msgspec.Struct):
 
 
 def read_complexity(path: Path, part: str) -> Metrics:
-    """Flops, memory and resolution in a file of ``tools/complexity.py``.
-
-    Args:
-        path (Path): The file; {} where it is missing.
-        part (str): 'total', or 'trunk' for backbone and FPN alone.
+    """Flops, memory and resolution in a file of ``tools/complexity.py``, {}
+    where it is missing; ``part`` is 'total', or 'trunk' for backbone and FPN.
 
     Raises:
         InputError: It is of another form.
@@ -330,14 +323,10 @@ def _describe(spread: Spread) -> str:
 def judge_rows(claims: Tuple[Claim, ...], rows: Sequence[Row],
                ours: Mapping[str, Dict[str,
                                        Spread]], data: str) -> List[Verdict]:
-    """One verdict for each claim, on the rows of one data set.
+    """One verdict for each claim, on our metrics by label.
 
-    Args:
-        claims (tuple[Claim]): Of the table.
-        rows (Sequence[Row]): Those of the data set; none for the miniature,
-            whose numbers have no printed ones beside them.
-        ours (Mapping[str, dict[str, Spread]]): Metrics by label.
-        data (str): The data set.
+    ``rows`` are those of the data set; none for the miniature, whose numbers
+    have no printed ones beside them.
     """
     verdicts = []
     for claim in claims:

@@ -193,9 +193,6 @@ def _find(what: str, name: str, known: Mapping[str, _T]) -> _T:
 def read_tables(path: Path) -> PaperTables:
     """Read a file of tables.
 
-    Args:
-        path (Path): ``configs/paper/tables.yml``.
-
     Raises:
         InputError: The file is not of the form written at its top; names the
             table or row.

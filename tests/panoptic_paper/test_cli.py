@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .fakes import ROOT, TABLES, write_metrics
+from .fakes import ROOT, write_metrics
 
 TOOL = ROOT / 'tools' / 'paper.py'
 
@@ -91,15 +91,12 @@ def test_run_says_what_it_needs(call, monkeypatch, tmp_path):
     assert code == 1 and '16 GPUs, but 8 are visible' in err
 
 
-def test_list_and_show(call, tmp_path):
+def test_list_of_a_table(call, tmp_path):
     write_metrics(tmp_path, 'table3a/coco-r50', 0, coco_panoptic__PQ=39.0)
     code, out, _ = call('list', '--work-dir', tmp_path)
     assert code == 0 and out.count('done with PQ 39.0 (seed 0)') == 3
-    assert all(row.name in out for row in TABLES.rows.values() if row.config)
     code, out, _ = call('list', '--table', 'table3d', '--work-dir', tmp_path)
     assert code == 0 and 'table3a' not in out
-    code, out, _ = call('show', 'table2a/lambda-s-0.1')
-    assert code == 0 and 'semantic=0.1' in out
 
 
 @pytest.mark.parametrize('args', [('show', 'table2a/lambda-0.25'),
