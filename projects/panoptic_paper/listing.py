@@ -81,9 +81,11 @@ def map_page(tables: PaperTables) -> str:
         '<!-- Written by `python tools/paper.py list --markdown`; changes are '
         'lost. -->', '', '# Rows of the paper and their configs', '',
         '`python tools/paper.py show ROW` prints the commands of a row, '
-        '`run ROW` runs them.', 'Numbers are the paper\'s. Rows with equal '
-        'configs share one run; the rows of', 'other systems are left out '
-        '(`tables.yml` has them).', ''
+        '`run ROW` runs them', 'by Snakemake (`requirements/paper.txt`); '
+        '`--profile configs/paper/slurm`, a file to', 'edit, runs them on a '
+        'SLURM cluster. Numbers are the paper\'s. Rows with equal configs',
+        'share one run; the rows of other systems are left out (`tables.yml` '
+        'has them).', ''
     ]
     for table in tables:
         rows = []

@@ -28,6 +28,11 @@ from .runs import (RECORD, Run, complexity_file, default_seeds, export_file,
 from .tables import PaperTables, Row
 
 SNAKEFILE = Path(__file__).with_name('Snakefile')
+#: Files count as finished when they are there: the tools write whole ones, and
+#: locks are taken by the steps themselves.
+OPTIONS = ('--keep-going --ignore-incomplete --keep-incomplete --nolock '
+           '--rerun-triggers mtime --max-checksum-file-size 0 '
+           '--scheduler greedy --quiet host reason').split()
 #: Steps that start one process for each GPU.
 LAUNCHED = ('train', 'test', 'export')
 
@@ -289,13 +294,8 @@ def start_snakemake(steps: Sequence[Step],
     # jobs of a cluster read it again: a name of its own for each call
     file = launch.work_dir / f'.snakemake/plan-{hash_of(plan)}.json'
     write_bytes(str(file), json.dumps(plan, indent=1).encode())
-    args = [
-        snakemake, '--snakefile', SNAKEFILE, '--configfile', file,
-        '--directory', launch.work_dir, '--jobs', jobs, '--keep-going',
-        '--rerun-triggers', 'mtime', '--rerun-incomplete', '--nolock',
-        '--max-checksum-file-size', 0, '--scheduler', 'greedy', '--quiet',
-        'host', 'reason'
-    ]
+    args = [snakemake, *OPTIONS, '--snakefile', SNAKEFILE, '--jobs', jobs]
+    args += ['--configfile', file, '--directory', launch.work_dir]
     args += ['--dry-run'] * dry_run
     args += ['--profile', profile] if profile else []
     broken = [s.output.absolute() for s in steps if _is_broken(s)]
