@@ -177,9 +177,9 @@ def test_others_are_the_rows_with_a_config(tmp_path):
 @pytest.mark.parametrize('old,new,message', [
     ('paper: [1.0]', 'paper: [1.0, 2.0]',
      r'table9: coco: a: paper: .*not one num'),
-    ('main: PQ', 'mian: PQ', 'unknown field `mian`|missing.*`main`'),
-    ('config: b.py', 'confg: b.py',
-     'table9: coco: b: .* unknown field `confg`'),
+    ('main: PQ', 'metrik: PQ', 'unknown field `metrik`|missing.*`main`'),
+    ('config: b.py', 'conf: b.py',
+     'table9: coco: b: .* unknown field `conf`'),
     ('config: b.py', 'config: 3', r'Expected `str.*got `int`.*\.config'),
     ('baseline: a', 'baseline: z', "baseline 'z' is none of"),
     ('[others, a]', '[b, z]', r"names \['z'\], no row"),
