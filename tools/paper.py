@@ -4,14 +4,16 @@ Example:
     python tools/paper.py list
     python tools/paper.py show table2a/lambda-s-0.25
     python tools/paper.py run table3a --gpus 8 --dry-run
+    python tools/paper.py run all --gpus 8 --jobs 20 \
+        --profile configs/paper/slurm
     python tools/paper.py report work_dirs/paper
     python tools/paper.py run --miniature; \
         python tools/paper.py report work_dirs/paper --miniature
     python tools/paper.py zoo
     python tools/paper.py compute
 
-Exit code: 0 done, 1 something cannot be used or a run failed, 2 wrong
-arguments, 130 interrupted.
+Exit code: 0 done, 1 something cannot be used, a run failed or was
+interrupted, 2 wrong arguments.
 """
 import argparse
 import os
@@ -66,6 +68,12 @@ def parse_args():
         'By default the visible GPUs, in miniature 0')
     part.add_argument(
         '--jobs', type=_number, default=1, help='runs side by side')
+    part.add_argument(
+        '--profile',
+        type=Path,
+        metavar='FOLDER',
+        help='a Snakemake profile, such as configs/paper/slurm: runs on the '
+        'machines of a cluster')
     part.add_argument(
         '--lambda-grid',
         action='store_true',
@@ -146,26 +154,25 @@ def list_rows(args, tables):
 
 def show_row(args, tables):
     from panoptic_paper.listing import show_row
-    gpus = _gpus(args)
     print(
-        show_row(tables, tables.row(args.row), args.work_dir, ROOT / 'tools',
-                 gpus, args.miniature))
+        show_row(tables, tables.row(args.row), _launch(args), args.miniature))
 
 
 def run_rows(args, tables):
     import torch
 
-    from panoptic_paper.plan import plan_steps, require_miniature
-    from panoptic_paper.scheduler import run_steps
-    from panoptic_paper.steps import LaunchOptions
-    gpus = _gpus(args)
+    from panoptic_paper.plan import plan_steps, start_snakemake
     rows = tables.select(args.rows or ['all'])
-    if args.rows and args.miniature:
-        require_miniature(rows)
-    steps = plan_steps(tables, rows,
-                       LaunchOptions(args.work_dir, ROOT / 'tools', gpus),
-                       args.seeds, args.miniature, args.lambda_grid)
-    run_steps(steps, args.jobs, gpus, torch.cuda.device_count(), args.dry_run)
+    launch = _launch(args)
+    steps = plan_steps(tables, rows, launch, args.seeds, args.miniature,
+                       args.lambda_grid)
+    start_snakemake(steps, launch, args.jobs, torch.cuda.device_count(),
+                    args.dry_run, args.profile)
+
+
+def _launch(args):
+    from panoptic_paper.plan import LaunchOptions
+    return LaunchOptions(args.work_dir, ROOT / 'tools', _gpus(args))
 
 
 def _gpus(args):
@@ -177,11 +184,12 @@ def _gpus(args):
 
 def write_report(args, tables):
     from panoptic_paper.collect import collect
-    from panoptic_paper.saved import save_results, write_report
+    from panoptic_paper.report import write_report
     report = collect(tables, args.work_dirs, args.miniature)
     for path in write_report(report, args.out or args.work_dirs[0]):
         print(path)
     if args.save:
+        from panoptic_paper.zoo import save_results
         save_results(args.save, tables, report)
         print(args.save)
     for path in report.empty:
@@ -193,8 +201,7 @@ def write_report(args, tables):
 
 def write_zoo(args, tables):
     from mmengine_exact.files import write_bytes
-    from panoptic_paper.saved import read_results
-    from panoptic_paper.zoo import zoo_page
+    from panoptic_paper.zoo import read_results, zoo_page
     page = zoo_page(tables, read_results(args.results, tables))
     write_bytes(str(args.out), page.encode())
     print(args.out)
@@ -219,7 +226,7 @@ def main():
     # what is printed may be a script, and a package may talk when imported
     with redirect_stdout(sys.stderr):
         from mmengine_exact import run_to_exit_code
-        from panoptic_paper.rows import read_tables
+        from panoptic_paper.tables import read_tables
     command = COMMANDS[args.command]
     try:
         return run_to_exit_code(lambda: command(args, read_tables(TABLES)))

@@ -1,34 +1,30 @@
-"""What folders of runs hold, table by table.
+"""Results in folders of runs, table by table.
 
 In    the tables and one or more work directories
 Out   :class:`Report`: for each row the states of its seeds and the spread of
-      each metric; what is half done; verdicts of the claims
+      each metric; what is half done; verdicts on the claims
 
 The miniature has one run for the rows of both data sets, so tables that
 differ in the data set alone (2a and 2b, 2c and 2d) become one.
 """
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
-from .claims import Verdict, judge_rows
-from .plan import best_of, grid_of, run_of
-from .results import Spread, State, read_complexity, spreads, states_of
-from .rows import PaperError, PaperTables, Row, Table
-from .run import Run, Weights, complexity_file
+from mmengine_exact.errors import InputError
+
+from .results import (Spread, State, Verdict, best_of, judge_rows,
+                      read_complexity, spreads, states_of)
+from .runs import Run, Weights, complexity_file, grid_of, run_of
+from .tables import PaperTables, Row, Table
 
 Spreads = Dict[str, Spread]
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The best of section 4.4's weights, by the median PQ.
-
-    Attributes:
-        weights (tuple[float, float]): (lambda_i, lambda_s).
-        found (dict[str, Spread]): Its metrics.
-        done, total (int): Weights that have a result, and all.
-    """
+    """The best (lambda_i, lambda_s) of section 4.4 by the median PQ, and its
+    metrics; ``done`` of ``total`` weights have a result."""
 
     weights: Weights
     found: Spreads
@@ -44,40 +40,31 @@ class Result:
         name (str): Of the row; in miniature, of its run.
         label, title (str): Of the row.
         paper (Mapping[str, Mapping]): Numbers by data set.
-        run (bool): Whether it is ours to run.
+        config (str | None): Below ``configs/``, gives the numbers; for
+            test-dev the config that exports; None for other systems.
         states (Mapping[int, State]): By seed.
         found (dict[str, Spread]): Metrics of the seeds that are done.
         grid (Grid | None): Where section 4.4's weights were run.
-        config (str | None): That gives the numbers, below ``configs/``: of
-            test-dev the one that exports.
     """
 
     name: str
     label: str
     title: str
     paper: Mapping[str, Mapping[str, Optional[float]]]
-    run: bool
+    config: Optional[str] = None
     states: Mapping[int, State] = field(default_factory=dict)
     found: Spreads = field(default_factory=dict)
     grid: Optional[Grid] = None
-    config: Optional[str] = None
 
     @property
     def seeds(self) -> List[int]:
-        """list[int]: Those that are done."""
+        """Those that are done."""
         return [s for s, state in self.states.items() if state.metrics]
 
 
 @dataclass(frozen=True)
 class Section:
-    """A table of a report, or what several tables have in common.
-
-    Attributes:
-        tables (tuple[Table]): One, in miniature one or more.
-        columns (tuple[str]): Metrics.
-        results (tuple[Result]): Rows.
-        verdicts (tuple[Verdict]): Of the claims.
-    """
+    """A table of a report; in miniature, one or more tables."""
 
     tables: Tuple[Table, ...]
     columns: Tuple[str, ...]
@@ -86,26 +73,19 @@ class Section:
 
     @property
     def id(self) -> str:
-        """str: 'table2a', of several 'table2a-table2b'."""
+        """'table2a', of several 'table2a-table2b'."""
         return '-'.join(table.id for table in self.tables)
 
     @property
-    def data(self) -> Tuple[str, ...]:
-        """tuple[str]: Data sets of all its tables."""
-        return tuple(d for table in self.tables for d in table.data)
+    def data(self) -> List[str]:
+        """Data sets of all its tables, each once."""
+        return list(dict.fromkeys(d for t in self.tables for d in t.data))
 
 
 @dataclass(frozen=True)
 class Report:
-    """All of it.
-
-    Attributes:
-        sections (tuple[Section]): Tables.
-        unfinished (Mapping[str, str]): Name of a run with its seed: what is
-            there of it.
-        empty (tuple[Path]): Folders without any run.
-        miniature (bool): Whether it is the miniature's.
-    """
+    """All tables; states by run and seed where there is no result yet; and
+    work directories without any run."""
 
     sections: Tuple[Section, ...]
     unfinished: Mapping[str, str]
@@ -124,16 +104,13 @@ def collect(tables: PaperTables,
             a run with the same seed in several, the first that is done.
         miniature (bool): The miniature's runs.
 
-    Returns:
-        Report: Of what is there.
-
     Raises:
-        PaperError: None of the folders exists, or a config is missing.
+        InputError: None of the folders exists, or a config is missing.
     """
     if not any(path.is_dir() for path in work_dirs):
-        raise PaperError(f'{", ".join(map(str, work_dirs))}: no such folder. '
+        raise InputError(f'{", ".join(map(str, work_dirs))}: no such folder. '
                          'Name what --work-dir of `tools/paper.py run` was.')
-    reader = _Reader(tables, work_dirs, miniature)
+    reader = _Reader(tables, work_dirs)
     if miniature:
         sections = reader.miniature_sections()
     else:
@@ -145,15 +122,12 @@ def collect(tables: PaperTables,
 class _Reader:
     """Reads runs, and notes what is half done and which folders hold any."""
 
-    def __init__(self, tables: PaperTables, work_dirs: Sequence[Path],
-                 miniature: bool) -> None:
+    def __init__(self, tables: PaperTables, work_dirs: Sequence[Path]) -> None:
         self.tables, self.work_dirs = tables, work_dirs
-        self.miniature = miniature
         self.unfinished: Dict[str, str] = {}
-        self.filled: set = set()
+        self.filled: Set[Path] = set()
 
     def states(self, run: Run) -> Dict[int, State]:
-        """States of a run, noted."""
         for network in run.networks:
             self.states(network)
         states = states_of(run, self.work_dirs)
@@ -166,46 +140,43 @@ class _Reader:
         return states
 
     def section(self, table: Table) -> Section:
-        """A table as it is printed."""
         results = tuple(self.result(table, row) for row in table.rows)
         verdicts = []
         for data in table.data:
-            rows = table.of_data(data)
-            ours = {
-                row.label: result.found
-                for row, result in zip(table.rows, results) if row.data == data
-            }
-            verdicts += judge_rows(table.claims, rows, ours, data)
+            ours = {r.label: r.found for r in results if data in r.paper}
+            verdicts += judge_rows(table.claims, table.of_data(data), ours,
+                                   data)
         return Section((table, ), table.columns, results, tuple(verdicts))
 
     def result(self, table: Table, row: Row) -> Result:
         paper = {row.data: row.paper}
         if row.config is None:
-            return Result(row.name, row.label, row.title, paper, False)
-        states: Dict[int, State] = {}
+            return Result(row.name, row.label, row.title, paper)
+        states = {}
         if row.trained:
             states = self.states(run_of(self.tables, row))
         found = spreads(states, table.columns)
         if table.compute:
-            part = 'trunk' if row.computed else 'total'
-            known = self.compute(row, part)
-            found.update(
-                (name, known[name]) for name in table.compute if name in known)
-        return Result(row.name, row.label,
-                      row.title, paper, True, states, found,
-                      self.grid(table, row), row.test_config or row.config)
+            found.update(self.compute(row))
+        return Result(row.name, row.label, row.title, paper, row.test_config
+                      or row.config, states, found, self.grid(table, row))
 
-    def compute(self, row: Row, part: str) -> Spreads:
+    def compute(self, row: Row) -> Spreads:
+        """Flops, memory and resolution, where they are counted."""
         for work_dir in self.work_dirs:
             path = complexity_file(work_dir, self.tables.path(row.config))
             try:
-                known = read_complexity(path, part)
-            except PaperError as error:
+                known = read_complexity(path,
+                                        'trunk' if row.computed else 'total')
+            except InputError as error:
                 self.unfinished[path.name] = str(error)
                 continue
             if known:
                 self.filled.add(work_dir)
-                return {name: Spread([value]) for name, value in known.items()}
+                return {
+                    name: Spread([value])
+                    for name, value in known.items() if name in row.paper
+                }
         return {}
 
     def grid(self, table: Table, row: Row) -> Optional[Grid]:
@@ -230,11 +201,10 @@ class _Reader:
     def miniature_sections(self) -> List[Section]:
         groups: Dict[Tuple, List[Table]] = {}
         for table in self.tables:
-            key = tuple(
-                dict.fromkeys(
-                    (row.label, row.miniature) for row in table.rows))
             if all(row.miniature for row in table.rows):
-                groups.setdefault(key, []).append(table)
+                key = dict.fromkeys(
+                    (row.label, row.miniature) for row in table.rows)
+                groups.setdefault(tuple(key), []).append(table)
         return [self.miniature_section(group) for group in groups.values()]
 
     def miniature_section(self, tables: Sequence[Table]) -> Section:
@@ -249,22 +219,16 @@ class _Reader:
         for label, rows in by_label.items():
             run = run_of(self.tables, rows[0], miniature=True)
             states = self.states(run)
+            paper = {row.data: row.paper for row in rows}
             results.append(
-                Result(
-                    run.name,
-                    label,
-                    rows[0].title, {row.data: row.paper
-                                    for row in rows},
-                    True,
-                    states,
-                    spreads(states, columns),
-                    config=rows[0].miniature_config))
+                Result(run.name, label, rows[0].title, paper,
+                       rows[0].miniature_config, states,
+                       spreads(states, columns)))
         measured = {name for result in results for name in result.found}
         if measured:
             # shapes have no iIoU
             columns = tuple(name for name in columns if name in measured)
-        claims = dict.fromkeys(claim for table in tables
-                               for claim in table.claims)
+        claims = dict.fromkeys(c for table in tables for c in table.claims)
         ours = {result.label: result.found for result in results}
         verdicts = judge_rows(tuple(claims), [], ours, 'miniature')
         return Section(tuple(tables), columns, tuple(results), tuple(verdicts))

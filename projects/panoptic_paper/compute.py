@@ -1,4 +1,4 @@
-"""The page ``docs/complexity.md``: what the paper says of compute and ours.
+"""The page ``docs/complexity.md``: compute in the paper, and ours.
 
 Figure 4 (backbones and decoders), Table 1a, Tables 3a and 3b (one network
 against two), and the memory of training beside what others published. Rows,
@@ -10,16 +10,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Dict, List, Tuple
 
-from mmengine_exact.files import write_bytes
 from panoptic_apps.complexity import (Complexity, Cost, TrainingMemory,
                                       build_on_meta, complexity,
                                       training_memory)
-from panoptic_fpn.visualization.image_io import write_image
 
-from .compute_picture import draw_compute
-from .report import DATA, markdown_table
-from .rows import PaperTables, Row
-from .saved import writing_to
+from .pictures import draw_compute
+from .report import DATA, markdown_table, write_files
+from .tables import PaperTables, Row
 
 #: (H, W) of the paper's '2 megapixel image', and of one of COCO.
 SHAPES = dict(cityscapes=(1024, 2048), coco=(800, 1344))
@@ -34,14 +31,8 @@ MEMORY = {
 
 @dataclass(frozen=True)
 class Ratio:
-    """A claim of Figure 4 and ratios of ours.
-
-    Attributes:
-        text (str): What the paper says.
-        first, second (str): Ratios are of the first to the second.
-        multiply_adds, activations (float): Of backbone and decoder.
-        resolution (float): Of a side of the output.
-    """
+    """A claim of Figure 4, and ours of the first to the second: compute of
+    backbone and decoder, resolution of a side of the output."""
 
     text: str
     first: str
@@ -53,15 +44,8 @@ class Ratio:
 
 @dataclass(frozen=True)
 class PaperCompute:
-    """What :func:`paper_compute` found.
-
-    Attributes:
-        figure4, table1a (dict[str, tuple[Row, Complexity]]): By label.
-        table3 (dict[str, tuple[Complexity, ...]]): By data set, see
-            :data:`NETWORKS`.
-        memory (dict[str, TrainingMemory]): By backbone.
-        ratios (list[Ratio]): Claims of Figure 4.
-    """
+    """Counts by label (Figure 4, Table 1a), by data set (Table 3, see
+    :data:`NETWORKS`) and by backbone (memory); claims of Figure 4."""
 
     figure4: Dict[str, Tuple[Row, Complexity]]
     table1a: Dict[str, Tuple[Row, Complexity]]
@@ -72,12 +56,6 @@ class PaperCompute:
 
 def paper_compute(tables: PaperTables) -> PaperCompute:
     """Count everything that the paper says something about.
-
-    Args:
-        tables (PaperTables): The tables.
-
-    Returns:
-        PaperCompute: All counts.
 
     Raises:
         InputError: A config is missing, or see :func:`complexity`.
@@ -116,7 +94,7 @@ def paper_compute(tables: PaperTables) -> PaperCompute:
 
 def _ratios(tables: PaperTables,
             rows: Dict[str, Tuple[Row, Complexity]]) -> List[Ratio]:
-    """Of each claim once, also where it is about several columns."""
+    """Each claim once, also where it is about several columns."""
     found = []
     for text, label, other in dict.fromkeys(
         (claim.text, claim.left[0], claim.right)
@@ -131,108 +109,97 @@ def _ratios(tables: PaperTables,
 
 
 def write_compute(tables: PaperTables, folder: Path) -> List[Path]:
-    """Count all and write the page, Figure 4 and its numbers.
-
-    Args:
-        tables (PaperTables): The tables.
-        folder (Path): Is made where it is missing.
-
-    Returns:
-        list[Path]: ``complexity.md``, ``images/figure4.png`` and ``.json``.
+    """Count all and write ``complexity.md`` and ``images/figure4.png`` and
+    ``.json``.
 
     Raises:
-        InputError: See :func:`paper_compute`, or a file cannot be
-            written.
+        InputError: See :func:`paper_compute`, or a file cannot be written.
     """
     compute = paper_compute(tables)
     picture = 'images/figure4.png'
-    paths = [folder / 'complexity.md', folder / picture]
-    paths.append(paths[1].with_suffix('.json'))
     numbers = json.dumps(figure4_json(compute), indent=1, allow_nan=False)
-    with writing_to(folder):
-        write_image(
-            str(paths[1]),
-            draw_compute([
-                (row.title, counts.stride, counts.trunk.multiply_adds,
-                 counts.trunk.activations)
-                for row, counts in compute.figure4.values()
-            ]))
-        write_bytes(str(paths[2]), (numbers + '\n').encode())
-        write_bytes(str(paths[0]), compute_page(compute, picture).encode())
-    return paths
+    drawn = draw_compute([
+        (row.title, counts.stride, counts.trunk.multiply_adds,
+         counts.trunk.activations) for row, counts in compute.figure4.values()
+    ])
+    return write_files(
+        folder, {
+            'complexity.md': compute_page(compute, picture).encode(),
+            picture: drawn,
+            'images/figure4.json': (numbers + '\n').encode()
+        })
 
 
 def figure4_json(compute: PaperCompute) -> Dict:
-    """What is drawn as Figure 4, and its claims.
-
-    Args:
-        compute (PaperCompute): All counts.
-
-    Returns:
-        dict: Of plain types.
-    """
-    return dict(
-        models={
-            row.title:
-            dict(
-                config=row.config,
-                shape=list(counts.shape),
-                output_stride=counts.stride,
-                **asdict(counts.trunk))
-            for row, counts in compute.figure4.values()
-        },
-        claims=[asdict(ratio) for ratio in compute.ratios])
+    """The numbers of Figure 4 and its claims, in plain types."""
+    models = {
+        row.title:
+        dict(
+            config=row.config,
+            shape=list(counts.shape),
+            output_stride=counts.stride,
+            **asdict(counts.trunk))
+        for row, counts in compute.figure4.values()
+    }
+    return dict(models=models, claims=list(map(asdict, compute.ratios)))
 
 
 def compute_page(compute: PaperCompute, picture: str) -> str:
-    """The Markdown page.
-
-    Args:
-        compute (PaperCompute): All counts.
-        picture (str): Path of Figure 4, relative to the page.
-
-    Returns:
-        str: Markdown.
-    """
-    return '\n\n'.join([
-        GENERATED, '# Compute: the paper and these configs', _HOW, '## Figure '
-        '4', f'![Multiply-adds and activations of four backbones]({picture})',
-        _figure4(compute), _FIGURE4_NOTE,
-        _claims(compute), '## Table 1a',
-        _table1a(compute), '## One network or two (Tables 3a and 3b)',
-        _TABLE3_NOTE,
-        _table3(compute), '## Memory of training: an estimate', _MEMORY_NOTE,
-        _memory(compute)
-    ]) + '\n'
+    """The page in Markdown; ``picture`` is Figure 4, relative to it."""
+    return _PAGE.format(
+        picture=picture,
+        figure4=_figure4(compute),
+        claims=_claims(compute),
+        table1a=_table1a(compute),
+        table3=_table3(compute),
+        memory=_memory(compute))
 
 
-#: First line of the page.
-GENERATED = ('<!-- Written by `python tools/paper.py compute`; changes are '
-             'lost. -->')
+_PAGE = """\
+<!-- Written by `python tools/paper.py compute`; changes are lost. -->
 
-_HOW = """\
+# Compute: the paper and these configs
+
 Counted from shapes, for one image: multiply-adds of convolutions and matrix
 products, activations (elements of the outputs of convolutions) and
 parameters. RPN is counted on all levels, the box head on 1000 RoIs, the mask
 head on 100 detections; RoIAlign, NMS, interpolation and the merge are not.
-`python tools/complexity.py CONFIG` prints the parts of any config."""
+`python tools/complexity.py CONFIG` prints the parts of any config.
 
-_FIGURE4_NOTE = """\
+## Figure 4
+
+![Multiply-adds and activations of four backbones]({picture})
+
+{figure4}
+
 ResNet-101 with decoder, 1024 x 2048, no semantic head. The paper draws Figure
 4 without printing numbers, and does not detail the symmetric decoder:
-`projects/panoptic_fpn/models/symmetric_decoder.py` says what was chosen."""
+`projects/panoptic_fpn/models/symmetric_decoder.py` says what was chosen.
 
-_TABLE3_NOTE = """\
+{claims}
+
+## Table 1a
+
+{table1a}
+
+## One network or two (Tables 3a and 3b)
+
 The paper: 'roughly half the compute (the backbone dominates compute, so the
 reduction is almost 50%)', and for R101 against two R50 'roughly equal
-computational budget'. Ratios are of one network to two of R50."""
+computational budget'. Ratios are of one network to two of R50.
 
-_MEMORY_NOTE = """\
+{table3}
+
+## Memory of training: an estimate
+
 Float32, two images of 800 x 1344 on one GPU: weights, gradients, momentum and
 what autograd keeps for backward, from shapes; not measured on a GPU. Anchors,
 targets and region losses, buffers of kernels and gradients of activations are
 not in it, so it is too low. Beside it the 1x schedules of other model zoos,
-whose networks differ in details; GB of 2^30 bytes."""
+whose networks differ in details; GB of 2^30 bytes.
+
+{memory}
+"""
 
 
 def _figure4(compute: PaperCompute) -> str:

@@ -1,18 +1,19 @@
-"""Pictures of a report: curves over lambda or width, bars against the paper.
+"""Pictures as PNG: curves over lambda or width, bars against the paper, and
+the compute of Figure 4.
 
-Figures are RGB uint8 (h, w, 3). Ours has the range from lowest to highest
-seed as a band or whisker. In miniature all is drawn as the difference to the
-median of the baseline row, since the data sets have nothing else in common.
+Ours has the range from lowest to highest seed as a band or whisker. In
+miniature all is drawn as the difference to the median of the baseline row,
+since the data sets have nothing else in common.
 """
+import io
 import re
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from .collect import Report, Result, Section
+from .collect import Report, Section
 from .report import DATA, effects, heading
 
 _COLORS = dict(coco='C0', cityscapes='C2', ours='C1')
@@ -23,19 +24,13 @@ _NAMES = dict(
     ours='ours (miniature: synthetic data, tiny model)')
 #: median and range, lowest to highest
 _Value = Tuple[float, float, float]
+#: by series and label
 _Series = Dict[str, Dict[str, _Value]]
 
 
-def draw_report(report: Report) -> Dict[str, np.ndarray]:
-    """Pictures of the tables that have any result of ours.
-
-    Args:
-        report (Report): What was found.
-
-    Returns:
-        dict[str, np.ndarray]: By ``Section.id``. Tables of which all is
-        computed are drawn by :mod:`.compute`.
-    """
+def draw_report(report: Report) -> Dict[str, bytes]:
+    """PNGs by ``Section.id``, of the tables that have any result of ours;
+    those of which all is computed have none (see :func:`draw_compute`)."""
     return {
         section.id: draw_section(section, report.miniature)
         for section in report.sections
@@ -43,65 +38,62 @@ def draw_report(report: Report) -> Dict[str, np.ndarray]:
     }
 
 
-def draw_section(section: Section, miniature: bool) -> np.ndarray:
-    """Curves for a table with an axis, bars for another.
-
-    Args:
-        section (Section): With some result.
-        miniature (bool): As differences to the baseline.
-
-    Returns:
-        np.ndarray: RGB uint8 of shape (h, w, 3).
-    """
+def draw_section(section: Section, miniature: bool) -> bytes:
+    """A PNG: curves for a table with an axis, bars for another; in miniature
+    one line of panels for both data sets."""
     computed = {name for table in section.tables for name in table.compute}
     columns = [c for c in section.columns if c not in computed]
     draw = _curves if section.tables[0].axis else _bars
-    if miniature:
-        return draw(section, [(None, columns)])
-    datas = list(dict.fromkeys(section.data))
-    return draw(section, [(data, columns) for data in datas])
+    return draw(section, [None] if miniature else section.data, columns)
+
+
+def draw_compute(rows: Sequence[Tuple[str, int, int, int]]) -> bytes:
+    """A PNG with one panel of bars for multiply-adds, one for activations.
+
+    Args:
+        rows (Sequence[tuple]): Name, stride of the output, multiply-adds,
+            activations.
+    """
+    figure = Figure(
+        figsize=(9.0, 1.4 + 0.42 * len(rows)), dpi=130, layout='constrained')
+    panels = figure.subplots(1, 2, sharey=True)
+    labels = [f'{name} [1/{stride}]' for name, stride, *_ in rows]
+    units = ('multiply-adds (1e12)', 1e12), ('activations (1e9)', 1e9)
+    for i, (panel, (title, unit)) in enumerate(zip(panels, units)):
+        values = [float(row[2 + i]) / unit for row in rows]
+        bars = panel.barh(labels, values, height=0.6, color=f'C{i}')
+        panel.bar_label(bars, fmt='%.2f', padding=3, fontsize=8)
+        panel.set_title(title, fontsize=9)
+        panel.set_xlim(0, 1.15 * max(values))
+        panel.tick_params(labelsize=8)
+        panel.spines[['top', 'right']].set_visible(False)
+    panels[0].invert_yaxis()
+    return _png(figure)
 
 
 def _values(section: Section, data: Optional[str], column: str) -> _Series:
-    """Numbers to draw by series and label: as they are for a data set,
-    differences to the baseline for all of them (data None)."""
-    if data is None:
-        return _differences(section, column)
+    """Numbers to draw: as they are for a data set, differences to the
+    baseline for all of them (data None)."""
     series: _Series = {}
-    for result in _rows(section, data):
-        value = result.paper[data][column]
-        if value is not None:
-            series.setdefault(data, {})[result.label] = (value, ) * 3
-        if column in result.found:
-            found = result.found[column]
-            series.setdefault('ours',
-                              {})[result.label] = (found.median, found.low,
-                                                   found.high)
+    changed = effects(section, column)[1]
+    for result in section.results:
+        found, label = result.found.get(column), result.label
+        if data is not None:
+            printed = result.paper.get(data, {}).get(column)
+            if printed is not None:
+                series.setdefault(data, {})[label] = (printed, ) * 3
+            if data in result.paper and found:
+                series.setdefault('ours', {})[label] = (found.median,
+                                                        found.low, found.high)
+            continue
+        for name, values in changed.items():
+            if label in values:
+                low = high = value = values[label]
+                if name == 'ours':
+                    low += found.low - found.median
+                    high += found.high - found.median
+                series.setdefault(name, {})[label] = (value, low, high)
     return series
-
-
-def _differences(section: Section, column: str) -> _Series:
-    _, changed = effects(section, column)
-    series: _Series = {}
-    for name, values in changed.items():
-        for result in section.results:
-            if result.label not in values:
-                continue
-            value = values[result.label]
-            low = high = value
-            if name == 'ours':
-                found = result.found[column]
-                low += found.low - found.median
-                high += found.high - found.median
-            series.setdefault(name, {})[result.label] = (value, low, high)
-    return series
-
-
-def _rows(section: Section, data: Optional[str]) -> List[Result]:
-    return [
-        result for result in section.results
-        if data is None or data in result.paper
-    ]
 
 
 def _position(label: str) -> float:
@@ -109,8 +101,8 @@ def _position(label: str) -> float:
     return float(re.search(r'[\d.]+$', label)[0])
 
 
-def _grid(rows: int, columns: int, width: float,
-          height: float) -> Tuple[Figure, np.ndarray]:
+def _panels(rows: int, columns: int, width: float,
+            height: float) -> Tuple[Figure, np.ndarray]:
     figure = Figure(
         figsize=(max(6.5, width * columns), 0.5 + height * rows),
         dpi=110,
@@ -118,20 +110,20 @@ def _grid(rows: int, columns: int, width: float,
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def _curves(section: Section, parts: Sequence[Tuple[Optional[str],
-                                                    List[str]]]) -> np.ndarray:
+def _curves(section: Section, datas: Sequence[Optional[str]],
+            columns: List[str]) -> bytes:
     """One panel for each data set and metric, over what the rows change."""
-    figure, panels = _grid(len(parts), len(parts[0][1]), 2.9, 2.6)
-    for line, (data, columns) in zip(panels, parts):
+    axis = section.tables[0].axis
+    figure, panels = _panels(len(datas), len(columns), 2.9, 2.6)
+    for line, data in zip(panels, datas):
         for panel, column in zip(line, columns):
-            base, _ = effects(section, column)
             title = f'{column}, {DATA.get(data, data)}'
             if data is None:
-                title = (f'{column}, difference to {section.tables[0].axis} '
-                         f'{_position(base):g}')
+                base = _position(effects(section, column)[0])
+                title = f'{column}, difference to {axis} {base:g}'
             _curve(panel, _values(section, data, column), data is None)
             panel.set_title(title, fontsize=9)
-            panel.set_xlabel(section.tables[0].axis, fontsize=8)
+            panel.set_xlabel(axis, fontsize=8)
     return _finish(figure, section, panels)
 
 
@@ -159,12 +151,13 @@ def _name(name: str, miniature: bool) -> str:
     return 'ours' if name == 'ours' else 'paper'
 
 
-def _bars(section: Section, parts: Sequence[Tuple[Optional[str],
-                                                  List[str]]]) -> np.ndarray:
+def _bars(section: Section, datas: Sequence[Optional[str]],
+          columns: List[str]) -> bytes:
     """One panel for each data set: metrics in groups, a bar for each row of
     the paper and beside it ours; in miniature the rows' effects."""
-    figure, panels = _grid(len(parts), 1, 4. + 0.9 * len(parts[0][1]), 2.7)
-    for (panel, ), (data, columns) in zip(panels, parts):
+    base = section.tables[0].baseline
+    figure, panels = _panels(len(datas), 1, 4. + 0.9 * len(columns), 2.7)
+    for (panel, ), data in zip(panels, datas):
         bars = _bar_series(section, data, columns)
         width = 0.8 / max(1, len(bars))
         for i, (label, (color, alpha, values)) in enumerate(bars.items()):
@@ -183,7 +176,6 @@ def _bars(section: Section, parts: Sequence[Tuple[Optional[str],
             panel.bar_label(drawn, fmt='%.1f', padding=2, fontsize=6)
         panel.set_xticks(range(len(columns)), columns)
         panel.axhline(0, color='0.4', linewidth=0.8)
-        base = section.tables[0].baseline
         panel.set_title(
             f'difference to {base}' if data is None else DATA.get(data, data),
             fontsize=9)
@@ -191,28 +183,27 @@ def _bars(section: Section, parts: Sequence[Tuple[Optional[str],
 
 
 def _bar_series(section: Section, data: Optional[str],
-                columns: Sequence[str]) -> Dict:
+                columns: List[str]) -> Dict:
     """By the legend's text: colour, opacity, values by metric."""
     bars: Dict[str, Tuple[str, float, Dict[str, _Value]]] = {}
-    base = section.tables[0].baseline
-    for i, result in enumerate(_rows(section, data)):
-        if data is None and result.label == base:
+    rows = [r for r in section.results if data is None or data in r.paper]
+    for i, result in enumerate(rows):
+        if data is None and result.label == section.tables[0].baseline:
             continue
         for column in columns:
             for name, values in _values(section, data, column).items():
-                if result.label not in values:
-                    continue
-                who = _name(name, data is None)
-                color = _COLORS.get(name, 'C3') if data is None else f'C{i}'
-                alpha = 1. if name == 'ours' else 0.45
-                bar = bars.setdefault(f'{who}: {result.title}',
-                                      (color, alpha, {}))
-                bar[2][column] = values[result.label]
+                if result.label in values:
+                    title = f'{_name(name, data is None)}: {result.title}'
+                    color = _COLORS.get(name,
+                                        'C3') if data is None else f'C{i}'
+                    bar = bars.setdefault(
+                        title, (color, 1. if name == 'ours' else 0.45, {}))
+                    bar[2][column] = values[result.label]
     return bars
 
 
-def _finish(figure: Figure, section: Section,
-            panels: np.ndarray) -> np.ndarray:
+def _finish(figure: Figure, section: Section, panels: np.ndarray) -> bytes:
+    """Add one legend for all panels, and the title."""
     handles: Dict[str, Any] = {}
     for panel in panels.flat:
         panel.tick_params(labelsize=8)
@@ -233,6 +224,10 @@ def _finish(figure: Figure, section: Section,
         fontsize=8,
         frameon=False)
     figure.suptitle(heading(section), fontsize=10)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format='png')
+    return file.getvalue()

@@ -1,111 +1,95 @@
-"""From rows to steps, each training and evaluation once."""
-from dataclasses import replace
-from itertools import product
+"""The commands that the rows need, and how Snakemake carries them out.
+
+A step is one command with the file that it makes. ``Snakefile`` beside this
+module turns each step into a rule, and Snakemake does the rest: what is
+there is skipped, a failure stops only what needs its file, ``-n`` is
+``--dry-run``, and its SLURM executor starts the same steps on a cluster. It
+was chosen over submitit, which has a tenth of its dependencies and submits
+jobs, but leaves to its caller what a run consists of here: order, skipping,
+jobs side by side and the dry run. Snakemake is called as a program, so it may
+live in an environment of its own.
+"""
+import json
+import os
+import shlex
+import shutil
+import sys
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
-from .results import spreads, states_of
-from .rows import PaperError, PaperTables, Row
-from .run import Run, Weights, equal_but_weights, loss_weights
-from .steps import LaunchOptions, Step, compute_step, steps_of
+from mmengine_exact.errors import InputError
+from mmengine_exact.files import write_bytes
+from mmengine_exact.record import versions
 
-#: Section 4.4: lambda_i and lambda_s are chosen from these.
-GRID = (0.5, 0.75, 1.0)
-#: Trainings of a row: the paper has five on Cityscapes (section 4.1).
-SEEDS = dict(cityscapes=5, miniature=3)
+from .results import best_of, read_metrics
+from .runs import (RECORD, Run, complexity_file, default_seeds, export_file,
+                   grid_of, hash_of, load, read_record, run_of, schedule)
+from .tables import PaperTables, Row
 
-
-def run_of(tables: PaperTables, row: Row, miniature: bool = False) -> Run:
-    """The run that a row stands on; rows of equal runs share it.
-
-    Args:
-        tables (PaperTables): The tables.
-        row (Row): A row that is trained.
-        miniature (bool): Its miniature instead.
-
-    Returns:
-        Run: Equal for rows that share it.
-
-    Raises:
-        PaperError: A config is missing.
-    """
-    config = tables.path(row.miniature_config if miniature else row.config)
-    networks = tuple(
-        run_of(tables, tables.row(name), miniature) for name in row.networks)
-    export = None
-    if row.test_config and not miniature:
-        export = tables.path(row.test_config)
-    return Run(config, config.stem, None, networks, export, row.tta
-               and not miniature)
+SNAKEFILE = Path(__file__).with_name('Snakefile')
+#: Files count as finished when they are there: the tools write whole ones, and
+#: locks are taken by the steps themselves.
+OPTIONS = ('--keep-going --ignore-incomplete --keep-incomplete --nolock '
+           '--rerun-triggers mtime --max-checksum-file-size 0 '
+           '--scheduler greedy --quiet host reason').split()
+#: Steps that start one process for each GPU.
+LAUNCHED = ('train', 'test', 'export')
 
 
-def grid_of(tables: PaperTables, row: Row) -> Dict[Weights, Run]:
-    """Runs of section 4.4's weights for a row; those that are another row's
-    config are its run.
+@dataclass(frozen=True)
+class Step:
+    """One command; it is finished when its output is there."""
 
-    Args:
-        tables (PaperTables): The tables.
-        row (Row): Any row.
-
-    Returns:
-        dict[tuple[float, float], Run]: By (lambda_i, lambda_s); empty for a
-        row that is not of section 4.4.
-
-    Raises:
-        PaperError: A config is missing.
-    """
-    if not row.lambda_grid:
-        return {}
-    # which is best is decided on the validation set
-    own = replace(run_of(tables, row), test_config=None)
-    twins = {loss_weights(own.config): own}
-    others = [
-        tables.configs / other.config for other in tables.rows.values()
-        if other.trained and not other.networks
-    ]
-    for path in dict.fromkeys(others):
-        if path.is_file() and equal_but_weights(path, own.config):
-            twins.setdefault(loss_weights(path), Run(path, path.stem))
-    return {
-        pair:
-        twins.get(pair)
-        or Run(own.config, f'{own.name}_lambda-i-{pair[0]}_lambda-s-{pair[1]}',
-               pair)
-        for pair in product(GRID, GRID)
-    }
+    #: 'train', 'test', 'export', 'count' or 'compute'
+    kind: str
+    #: name of the run, and its seed
+    run: str
+    command: Tuple[str, ...]
+    output: Path
+    #: receives what the command prints
+    log: Path
+    #: outputs of other steps
+    needs: Tuple[Path, ...] = ()
+    #: goes into ``run.json`` beside the log
+    record: Mapping = field(default_factory=dict)
+    #: whether it evaluates two networks
+    merges: bool = False
+    #: why it must not be carried out, '' if it may
+    refused: str = ''
+    #: higher ones begin first
+    priority: int = 0
 
 
-def best_of(runs: Mapping[Weights, Run],
-            work_dirs: Sequence[Path]) -> Tuple[Optional[Weights], int]:
-    """The weights with the best median PQ on the validation set.
+@dataclass(frozen=True)
+class LaunchOptions:
+    """Folder of all runs, folder of the tools, and processes of a run (0:
+    without a launcher)."""
 
-    Args:
-        runs (Mapping[tuple[float, float], Run]): From :func:`grid_of`.
-        work_dirs (Sequence[Path]): Folders of runs.
+    work_dir: Path
+    tools: Path
+    gpus: int = 0
 
-    Returns:
-        tuple[tuple[float, float] | None, int]: (lambda_i, lambda_s), None
-        without any result; and the number of weights that have one.
-    """
-    found = {
-        weights: spreads(states_of(run, work_dirs), ['PQ'])
-        for weights, run in runs.items()
-    }
-    known = {w: values['PQ'].median for w, values in found.items() if values}
-    return (max(known, key=known.get) if known else None), len(known)
+    def python(self, tool: str, *args: object) -> Tuple[str, ...]:
+        """A tool in one process."""
+        words = (sys.executable, self.tools / f'{tool}.py', *args)
+        return tuple(map(_short, words))
+
+    def launch(self, tool: str, inputs: Sequence[Path], *args:
+               object) -> Tuple[str, ...]:
+        """'train' or 'test' with so many processes."""
+        if not self.gpus:
+            return self.python(tool, *inputs, *args)
+        words = (self.tools / f'dist_{tool}.sh', *inputs, self.gpus, *args)
+        return tuple(map(_short, words))
 
 
-def default_seeds(row: Row, miniature: bool) -> int:
-    """Trainings of a row where no other number is asked for.
-
-    Args:
-        row (Row): Any row.
-        miniature (bool): Of its miniature.
-
-    Returns:
-        int: See :data:`SEEDS`; 1 for other data sets.
-    """
-    return SEEDS.get('miniature' if miniature else row.data, 1)
+def _short(word: object) -> str:
+    """A word of a command; paths below the current folder are relative."""
+    here = Path.cwd()
+    if isinstance(word, Path) and word.absolute().is_relative_to(here):
+        word = word.absolute().relative_to(here)
+    return str(word)
 
 
 def plan_steps(tables: PaperTables,
@@ -114,10 +98,10 @@ def plan_steps(tables: PaperTables,
                seeds: Optional[int] = None,
                miniature: bool = False,
                grid: bool = False) -> List[Step]:
-    """What has to be done for some rows, in an order that works.
+    """Steps of some rows, each once, in an order that works.
 
     First the computed columns, then one seed of every row after the other:
-    a plan that is cut off leaves as many complete tables as it can.
+    what is cut off leaves as many complete tables as it can.
 
     Args:
         tables (PaperTables): The tables.
@@ -132,28 +116,30 @@ def plan_steps(tables: PaperTables,
         list[Step]: Also those that are finished.
 
     Raises:
-        PaperError: A config is missing or cannot be used.
+        InputError: A config is missing or cannot be used.
     """
-    computed: Dict[Path, Step] = {}
+    steps: Dict[Path, Step] = {}
     wanted: Dict[int, Dict[Run, None]] = {}
     for row in rows:
         if row.config is None or (miniature and not row.miniature):
             continue
         if not miniature and tables.table(row.table).compute:
-            step = compute_step(tables.path(row.config), launch)
-            computed.setdefault(step.output, step)
+            step = _compute_step(tables.path(row.config), launch)
+            steps.setdefault(step.output, step)
         if not row.trained:
             continue
         runs = _grid_runs(tables, row, launch) if grid else []
         runs = runs or [run_of(tables, row, miniature)]
         for seed in range(seeds or default_seeds(row, miniature)):
             wanted.setdefault(seed, {}).update(dict.fromkeys(runs))
-    steps = dict(computed)
     for seed in sorted(wanted):
         for run in wanted[seed]:
             for step in steps_of(run, seed, launch):
                 steps.setdefault(step.output, step)
-    return list(steps.values())
+    return [
+        replace(step, priority=len(steps) - i)
+        for i, step in enumerate(steps.values())
+    ]
 
 
 def _grid_runs(tables: PaperTables, row: Row,
@@ -168,45 +154,209 @@ def _grid_runs(tables: PaperTables, row: Row,
     return list(runs.values())
 
 
-def require_miniature(rows: Iterable[Row]) -> None:
-    """Rows that are asked for in miniature have one.
+def steps_of(run: Run, seed: int, launch: LaunchOptions) -> List[Step]:
+    """Training, evaluation and export of a run with a seed; its networks
+    come first."""
+    folder = run.folder(launch.work_dir, seed)
+    steps = [_train_step(net, seed, launch) for net in run.networks or [run]]
+    checkpoints = tuple(step.output for step in steps)
+    merge: Dict = {}
+    if run.networks:
+        merge = dict(_origin(run, seed, launch), merges=True)
+
+    def evaluate(kind: str, config: Path, output: Path, needs: Sequence[Path],
+                 *args: object) -> Step:
+        command = launch.launch('test', [config, *checkpoints], '--work-dir',
+                                folder / kind, *args, *_cfg_options(run))
+        return Step(kind, f'{run.name} seed {seed}', command, output,
+                    folder / f'{kind}.log', (*checkpoints, *needs), **merge)
+
+    needs, tta = [], []
+    if run.tta:
+        # what the evaluation balances its classes with
+        output = Path(load(run.config).tta_model.class_balance.file)
+        command = launch.python('class_frequencies', run.config, '--out',
+                                output)
+        steps.append(
+            Step('count', run.name, command, output, folder / 'count.log'))
+        needs, tta = [output], ['--tta']
+    steps.append(
+        evaluate('test', run.config, folder / 'test' / 'metrics.json', needs,
+                 *tta))
+    if run.test_config:
+        steps.append(
+            evaluate('export', run.test_config, export_file(folder), [],
+                     '--format-only', folder / 'test-dev'))
+    return steps
+
+
+def _train_step(run: Run, seed: int, launch: LaunchOptions) -> Step:
+    """The training of a run without networks, to its last checkpoint."""
+    folder = run.folder(launch.work_dir, seed)
+    iters, scaled = schedule(run.config, max(1, launch.gpus))
+    args = ['--work-dir', folder, '--seed', seed, '--resume']
+    args += ['--auto-scale-lr'] * scaled
+    origin = _origin(run, seed, launch)
+    origin['record']['max_iters'] = iters
+    # another number of GPUs has another number of iterations
+    ended = read_record(folder).get('max_iters', iters)
+    output = folder / f'iter_{ended}.pth'
+    if not output.is_file():
+        output = folder / f'iter_{iters}.pth'
+    return Step(
+        'train', f'{run.name} seed {seed}',
+        launch.launch('train', [run.config], *args, *_cfg_options(run)),
+        output, folder / 'train.log', **origin)
+
+
+def _compute_step(config: Path, launch: LaunchOptions) -> Step:
+    """Multiply-adds and activations of a config, for 1024 x 2048 pixels."""
+    output = complexity_file(launch.work_dir, config)
+    command = launch.python('complexity', config, '--shape', 1024, 2048,
+                            '--out', output)
+    return Step('compute', config.stem, command, output,
+                output.with_suffix('.log'))
+
+
+def _origin(run: Run, seed: int, launch: LaunchOptions) -> Dict:
+    """What a folder is made from, and whether another run is in it."""
+    folder = run.folder(launch.work_dir, seed)
+    key = run.changed_key(folder)
+    refused = key and (f'{folder} was run with another config ({key} differs):'
+                       ' remove the folder, or set another --work-dir')
+    record = dict(
+        config=_short(run.config),
+        seed=seed,
+        weights=run.weights,
+        gpus=launch.gpus,
+        fingerprint=run.fingerprint(),
+        versions=versions())
+    return dict(record=record, refused=refused or '')
+
+
+def _cfg_options(run: Run) -> List[str]:
+    if run.weights is None:
+        return []
+    instance, semantic = run.weights
+    return [
+        '--cfg-options', f'model.loss_weights.instance={instance}',
+        f'model.loss_weights.semantic={semantic}'
+    ]
+
+
+def start_snakemake(steps: Sequence[Step],
+                    launch: LaunchOptions,
+                    jobs: int,
+                    device_count: int,
+                    dry_run: bool = False,
+                    profile: Optional[Path] = None) -> None:
+    """Carry out steps: Snakemake takes the place of this process.
 
     Args:
-        rows (Iterable[Row]): Of the command line.
+        steps (Sequence[Step]): From :func:`plan_steps`.
+        launch (LaunchOptions): Folder and GPUs.
+        jobs (int): Steps at a time.
+        device_count (int): GPUs that are visible here.
+        dry_run (bool): Print what is left to do.
+        profile (Path, optional): A Snakemake profile: how and where jobs
+            start, as ``configs/paper/slurm`` does.
 
     Raises:
-        PaperError: Some have none; names them.
+        InputError: There are no steps, a folder holds another config's run,
+            too few GPUs are here, or Snakemake is not installed.
     """
-    without = [row.name for row in rows if row.config and not row.miniature]
-    if without:
-        raise PaperError(f'{", ".join(without)}: in miniature there are '
-                         'Tables 1c to 3d alone. Leave --miniature out.')
+    if not steps:
+        raise InputError('nothing to run: these are rows of other systems, '
+                         'or they have no miniature (Tables 1c to 3d have).')
+    for refused in filter(None, (step.refused for step in steps)):
+        raise InputError(f'{refused}.')
+    if device_count and not profile and jobs * launch.gpus > device_count:
+        raise InputError(
+            f'--jobs {jobs} of --gpus {launch.gpus}: {jobs * launch.gpus} '
+            f'GPUs, but {device_count} are visible. Lower one.')
+    places = os.pathsep.join(
+        [str(Path(sys.executable).parent), os.environ['PATH']])
+    snakemake = shutil.which('snakemake', path=places)
+    if not snakemake:
+        raise InputError('run needs the program `snakemake`. Install '
+                         'requirements/paper.txt, here or, as for Python '
+                         '3.10, in an environment of its own on PATH.')
+    if profile:
+        # another job may be on the same machine
+        setup = 'export PORT=$((20000 + ${SLURM_JOB_ID:-0} % 20000))'
+    else:
+        setup = _setup(jobs, launch.gpus, device_count)
+    plan = dict(
+        cwd=os.getcwd(),
+        python=sys.executable,
+        setup=setup,
+        steps=[_rule(step, launch) for step in steps])
+    # jobs of a cluster read it again: a name of its own for each call
+    file = launch.work_dir / f'.snakemake/plan-{hash_of(plan)}.json'
+    write_bytes(str(file), json.dumps(plan, indent=1).encode())
+    args = [snakemake, *OPTIONS, '--snakefile', SNAKEFILE, '--jobs', jobs]
+    args += ['--configfile', file, '--directory', launch.work_dir]
+    args += ['--dry-run'] * dry_run
+    args += ['--profile', profile] if profile else []
+    broken = [s.output.absolute() for s in steps if _is_broken(s)]
+    args += ['--forcerun', *broken] if broken else []
+    sys.stdout.flush()
+    os.execv(snakemake, [str(arg) for arg in args])
 
 
-def pending(steps: Iterable[Step]) -> List[Step]:
-    """Steps whose output is not there; trainings and counts only where a
-    step that is left needs them: a checkpoint may have been deleted since.
+def _is_broken(step: Step) -> bool:
+    """Whether its scores are there and cannot be read."""
+    if step.kind == 'test' and step.output.is_file():
+        try:
+            read_metrics(step.output)
+        except InputError:
+            return True
+    return False
 
-    Args:
-        steps (Iterable[Step]): In an order that works.
 
-    Returns:
-        list[Step]: In that order; also those that are refused.
-    """
-    steps = list(steps)
-    left = [step for step in steps if not step.finished]
-    while True:
-        needed = {path for step in left for path in step.needs}
-        wanted = [
-            step for step in left if step.refused or step.kind not in (
-                'train', 'count') or step.output in needed
-        ]
-        made = {step.output for step in wanted}
-        # a network that is trained again is merged again
-        again = [
-            step for step in steps if step.merges and step not in left
-            and made.intersection(step.needs)
-        ]
-        if not again:
-            return wanted
-        left = [step for step in steps if step in left or step in again]
+def _rule(step: Step, launch: LaunchOptions) -> Dict:
+    """A rule of the Snakefile; files are absolute, the command starts in the
+    current folder."""
+    name = f'{step.kind} {step.run}'.replace(' ', '_')
+    record = ':'
+    if step.record:
+        file = (launch.work_dir / f'.snakemake/{name}.json').absolute()
+        write_bytes(str(file), json.dumps(step.record, indent=1).encode())
+        record = shlex.join(
+            ['cp', str(file),
+             str(step.log.parent.absolute() / RECORD)])
+    gpus = launch.gpus if step.kind in LAUNCHED else 0
+    return dict(
+        name=name,
+        needs=[str(path.absolute()) for path in step.needs],
+        output=str(step.output.absolute()),
+        log=str(step.log.absolute()),
+        command=shlex.join(step.command),
+        record=record,
+        merges=step.merges,
+        priority=step.priority,
+        resources=dict(gpu=gpus) if gpus else {},
+        final=step.kind not in ('train', 'count'))
+
+
+def _setup(jobs: int, gpus: int, device_count: int) -> str:
+    """Shell commands that give each of ``jobs`` steps at a time cores, or GPUs
+    and a port of its own."""
+    if not gpus:
+        cores = len(os.sched_getaffinity(0))
+        threads = os.environ.get('OMP_NUM_THREADS', max(1, cores // jobs))
+        return f"export CUDA_VISIBLE_DEVICES='' OMP_NUM_THREADS={threads}"
+    if jobs == 1:
+        return ''
+    port = int(os.environ.get('PORT', 29500))
+    visible = os.environ.get('CUDA_VISIBLE_DEVICES') or ','.join(
+        map(str, range(device_count)))
+    slots = []
+    for slot in range(jobs):
+        export = f'export PORT={port + slot}'
+        if device_count:
+            devices = visible.split(',')[slot * gpus:(slot + 1) * gpus]
+            export += f' CUDA_VISIBLE_DEVICES={",".join(devices)}'
+        slots.append(f'if exec 8> .snakemake/slot-{slot} && '
+                     f'flock --nonblock 8; then {export}')
+    return '\nel'.join(slots) + '\nfi'

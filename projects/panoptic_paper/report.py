@@ -1,10 +1,16 @@
-"""A report as Markdown: the paper, ours, the difference."""
+"""A report as Markdown and JSON: the paper, ours, the difference."""
+import json
+from pathlib import Path
 from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
-from .claims import MIN_SEEDS, NO_EFFECT, NOT_RUN, VERDICTS, Verdict
+from tabulate import tabulate
+
+from mmengine_exact.errors import InputError
+from mmengine_exact.files import write_bytes
+
 from .collect import Report, Result, Section
-from .plan import SEEDS
-from .results import Spread
+from .results import MIN_SEEDS, NO_EFFECT, NOT_RUN, VERDICTS, Spread, Verdict
+from .runs import SEEDS
 
 #: Data sets as they are written.
 DATA = {
@@ -15,38 +21,73 @@ DATA = {
 }
 
 
-def markdown(report: Report, pictures: Mapping[str, str]) -> str:
-    """The page.
-
-    Args:
-        report (Report): What was found.
-        pictures (Mapping[str, str]): File name by section.
+def write_report(report: Report, folder: Path) -> List[Path]:
+    """Write ``report.md``, ``report.json`` and the pictures; of the miniature
+    ``miniature.md``, ``miniature.json`` and ``miniature-*.png``.
 
     Returns:
-        str: Markdown.
+        list[Path]: The Markdown, the JSON, and the pictures.
+
+    Raises:
+        InputError: A file cannot be written.
     """
+    from .pictures import draw_report
+    pictures = draw_report(report)
+    stem, prefix = ('miniature',
+                    'miniature-') if report.miniature else ('report', '')
+    names = {section: f'{prefix}{section}.png' for section in pictures}
+    content = json.dumps(as_json(report), indent=1, allow_nan=False) + '\n'
+    files = {
+        f'{stem}.md': markdown(report, names).encode(),
+        f'{stem}.json': content.encode()
+    }
+    files.update((names[section], png) for section, png in pictures.items())
+    return write_files(folder, files)
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> List[Path]:
+    """Write files that are named relative to what ``--out`` is.
+
+    Raises:
+        InputError: One cannot be written.
+    """
+    try:
+        for name, content in files.items():
+            write_bytes(str(folder / name), content)
+    except OSError as error:
+        raise InputError(f'{folder}: cannot be written to ({error}). Set '
+                         'another --out.') from None
+    return [folder / name for name in files]
+
+
+def markdown(report: Report, pictures: Mapping[str, str]) -> str:
+    """The page; ``pictures`` are file names by section."""
     parts = _miniature_head(report) if report.miniature else _head(report)
-    parts += _state_of_runs(report)
+    if report.empty:
+        names = ', '.join(f'`{path}`' for path in report.empty)
+        parts.append(f'Nothing there: {names}.')
+    if report.unfinished:
+        lines = ['Not finished, and not counted:', '']
+        lines += [
+            f'- {name}: {state}' for name, state in report.unfinished.items()
+        ]
+        parts.append('\n'.join(lines))
     for section in report.sections:
         parts += _section(section, report.miniature, pictures.get(section.id))
     return '\n\n'.join(parts) + '\n'
 
 
 def _head(report: Report) -> List[str]:
-    return [
-        '# The paper\'s tables: paper, ours, difference',
-        'Ours is the median over the seeds, with the range from lowest to '
-        'highest. ' + _counts(report),
-    ] + _few_seeds(report)
-
-
-def _few_seeds(report: Report) -> List[str]:
-    """Why no claim is judged where a run has its default of one seed."""
+    # why no claim is judged where a run has its default of one seed
     few = any(
         len(result.seeds) < MIN_SEEDS for section in report.sections
         for result in section.results if result.seeds and any(
             SEEDS.get(data, 1) < MIN_SEEDS for data in result.paper))
     return [
+        '# The paper\'s tables: paper, ours, difference',
+        'Ours is the median over the seeds, with the range from lowest to '
+        'highest. ' + _counts(report),
+    ] + [
         'Rows on COCO have one seed, as in the paper; claims need '
         f'{MIN_SEEDS}: `tools/paper.py run ROW --seeds {MIN_SEEDS}` trains '
         'what is missing.'
@@ -93,29 +134,8 @@ def _counts(report: Report) -> str:
             'several rows).')
 
 
-def _state_of_runs(report: Report) -> List[str]:
-    parts = []
-    if report.empty:
-        names = ', '.join(f'`{path}`' for path in report.empty)
-        parts.append(f'Nothing there: {names}.')
-    if report.unfinished:
-        lines = ['Not finished, and not counted:', '']
-        lines += [
-            f'- {name}: {state}' for name, state in report.unfinished.items()
-        ]
-        parts.append('\n'.join(lines))
-    return parts
-
-
 def heading(section: Section) -> str:
-    """Number and title of a section.
-
-    Args:
-        section (Section): Of a report.
-
-    Returns:
-        str: 'Table 2a: ...'; of several tables, what they have in common.
-    """
+    """'Table 2a: ...'; of several tables, what they have in common."""
     names = [table.id for table in section.tables]
     kind = 'Figure' if names[0].startswith('figure') else 'Table'
     numbers = [name.removeprefix(kind.lower()) for name in names]
@@ -132,7 +152,7 @@ def _section(section: Section, miniature: bool,
     if miniature:
         parts.append(_miniature_table(section))
     else:
-        for data in dict.fromkeys(section.data):
+        for data in section.data:
             rows = [r for r in section.results if data in r.paper]
             parts.append(_table(section, rows, data))
     if picture:
@@ -152,17 +172,13 @@ def _claim_line(verdict: Verdict) -> str:
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown.
-
-    Args:
-        head (Sequence[str]): Titles of the columns.
-        rows (Iterable[Sequence[str]]): Cells of the lines.
-
-    Returns:
-        str: Without a line break at its end.
-    """
-    return '\n'.join('| ' + ' | '.join(cells) + ' |'
-                     for cells in [head, ['---'] * len(head), *rows])
+    """A table in Markdown, without a line break at its end."""
+    return tabulate(
+        list(rows),
+        head,
+        tablefmt='github',
+        stralign=None,
+        disable_numparse=True)
 
 
 def _table(section: Section, rows: Sequence[Result], data: str) -> str:
@@ -176,11 +192,11 @@ def _table(section: Section, rows: Sequence[Result], data: str) -> str:
             printed = [_printed(paper[c]) for c in section.columns]
             lines.append([name, 'paper', *printed])
             name = ''
-        if not result.run:
+        if not result.config:
             continue
-        blank = [''] * len(section.columns)
         if not result.found:
-            lines.append([name, 'ours', NOT_RUN, *blank[1:]])
+            blank = [''] * (len(section.columns) - 1)
+            lines.append([name, 'ours', NOT_RUN, *blank])
             continue
         title = f'ours, {_plural([count])}' if count else 'ours'
         lines += _ours(name, title, result.found, measured, section.columns)
@@ -190,15 +206,18 @@ def _table(section: Section, rows: Sequence[Result], data: str) -> str:
                 '', f'ours, best of {grid.done} of {grid.total}: lambda_i '
                 f'{grid.weights[0]}, lambda_s {grid.weights[1]}', grid.found,
                 measured, section.columns)
-    head = [DATA.get(data, data), '', *section.columns]
-    return markdown_table(head, lines)
+    return markdown_table([DATA.get(data, data), '', *section.columns], lines)
 
 
 def _ours(name: str, title: str, found: Mapping[str, Spread],
           paper: Mapping[str, Optional[float]],
           columns: Sequence[str]) -> List[List[str]]:
-    differences = [_difference(found.get(c), paper.get(c)) for c in columns]
-    lines = [[name, title, *(_cell(found.get(c), c) for c in columns)]]
+    differences = [
+        _signed(found[c].median -
+                paper[c]) if c in found and paper.get(c) is not None else ''
+        for c in columns
+    ]
+    lines = [[name, title, *(_value(found.get(c), c) for c in columns)]]
     if any(differences):
         lines.append(['', 'difference', *differences])
     return lines
@@ -208,7 +227,7 @@ def _printed(value: Optional[float]) -> str:
     return '' if value is None else f'{value}'
 
 
-def _cell(spread: Optional[Spread], column: str = '') -> str:
+def _value(spread: Optional[Spread], column: str = '') -> str:
     if spread is None:
         return 'n/a'
     if column in ('flops', 'memory'):
@@ -220,12 +239,6 @@ def _cell(spread: Optional[Spread], column: str = '') -> str:
     return f'{spread.median:.1f} ({spread.low:.1f} to {spread.high:.1f})'
 
 
-def _difference(spread: Optional[Spread], printed: Optional[float]) -> str:
-    if spread is None or printed is None:
-        return ''
-    return _signed(spread.median - printed)
-
-
 def _signed(value: float) -> str:
     return f'{round(value, 1) + 0.:+.1f}'
 
@@ -233,10 +246,6 @@ def _signed(value: float) -> str:
 def effects(section: Section,
             column: str) -> Tuple[Optional[str], Dict[str, Dict[str, float]]]:
     """Differences to the baseline row, of the paper's data sets and of ours.
-
-    Args:
-        section (Section): Of a report.
-        column (str): A metric.
 
     Returns:
         tuple[str | None, dict[str, dict[str, float]]]: Label of the baseline
@@ -246,16 +255,15 @@ def effects(section: Section,
     series: Dict[str, Dict[str, float]] = {}
     for result in section.results:
         for data, paper in result.paper.items():
-            value = paper.get(column)
-            if value is not None:
-                series.setdefault(data, {})[result.label] = value
+            if paper.get(column) is not None:
+                series.setdefault(data, {})[result.label] = paper[column]
         if column in result.found:
-            series.setdefault('ours',
-                              {})[result.label] = result.found[column].median
-    printed = {data: v for data, v in series.items() if data != 'ours'}
-    own = section.tables[0].baseline
-    last = section.results[-1].label
-    base = own if all(own in values for values in printed.values()) else last
+            ours = series.setdefault('ours', {})
+            ours[result.label] = result.found[column].median
+    printed = [v for data, v in series.items() if data != 'ours']
+    base = section.tables[0].baseline
+    if not all(base in values for values in printed):
+        base = section.results[-1].label
     return base, {
         name: {
             label: value - values[base]
@@ -268,30 +276,84 @@ def effects(section: Section,
 def _miniature_table(section: Section) -> str:
     """By metric, then by row: values, and effects in their own columns."""
     head = ['metric', section.tables[0].axis or 'row']
-    for data in dict.fromkeys(section.data):
+    for data in section.data:
         head += [f'paper: {DATA[data]}', 'effect']
     head += ['ours (miniature)', 'effect', 'seeds']
     lines = []
     for column in section.columns:
         base, changed = effects(section, column)
+
+        def effect(name: str, label: str) -> str:
+            values = changed.get(name, {})
+            if label not in values:
+                return ''
+            return 'baseline' if label == base else _signed(values[label])
+
         for result in section.results:
             line = [column, result.title]
-            for data in dict.fromkeys(section.data):
+            for data in section.data:
                 value = result.paper.get(data, {}).get(column)
-                line += [
-                    _printed(value),
-                    _effect(changed.get(data, {}), result.label, base)
-                ]
-            ours = _effect(changed.get('ours', {}), result.label, base)
+                line += [_printed(value), effect(data, result.label)]
             found = result.found.get(column)
-            count = '' if found is None else str(len(found.values))
-            cell = _cell(found) if result.seeds else NOT_RUN
-            lines.append([*line, cell, ours, count])
+            line += [
+                _value(found) if result.seeds else NOT_RUN,
+                effect('ours', result.label),
+                '' if found is None else str(len(found.values))
+            ]
+            lines.append(line)
     return markdown_table(head, lines)
 
 
-def _effect(values: Mapping[str, float], label: str,
-            base: Optional[str]) -> str:
-    if label not in values:
-        return ''
-    return 'baseline' if label == base else _signed(values[label])
+def as_json(report: Report) -> Dict:
+    """The report in plain types; numbers are not rounded."""
+    return dict(
+        miniature=report.miniature,
+        unfinished=dict(report.unfinished),
+        empty=[str(path) for path in report.empty],
+        tables=[
+            dict(
+                tables=[table.id for table in section.tables],
+                title=heading(section),
+                rows=[_row_json(result) for result in section.results],
+                claims=[
+                    dict(
+                        claim=v.claim.text,
+                        metric=v.claim.metric,
+                        data=v.data,
+                        verdict=v.verdict,
+                        as_claimed=v.as_claimed,
+                        why=v.why) for v in section.verdicts
+                ]) for section in report.sections
+        ])
+
+
+def _row_json(result: Result) -> Dict:
+    grid = result.grid
+    return dict(
+        row=result.name,
+        label=result.label,
+        title=result.title,
+        config=result.config,
+        paper={
+            data: dict(values)
+            for data, values in result.paper.items()
+        },
+        seeds=result.seeds,
+        states={
+            str(s): state.text
+            for s, state in result.states.items()
+        },
+        ours=_spreads_json(result.found),
+        lambda_grid=grid and dict(
+            weights=grid.weights,
+            done=grid.done,
+            total=grid.total,
+            ours=_spreads_json(grid.found)))
+
+
+def _spreads_json(found: Mapping[str, Spread]) -> Dict:
+    return {
+        name:
+        dict(median=s.median, low=s.low, high=s.high, values=list(s.values))
+        for name, s in found.items()
+    }

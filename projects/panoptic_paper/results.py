@@ -1,20 +1,29 @@
-"""States and metrics of runs, as their folders tell.
+"""States and scores of runs, read from their folders, and claims about them.
 
-Metrics are in percent and called as in the paper's tables; flops in 1e12
-multiply-adds, memory in 1e9 activations, resolution as the output's side over
-the image's. None stands for n/a.
+Scores are in percent and have the names of the paper's tables; flops are in
+1e12 multiply-adds, memory in 1e9 activations, resolution is the output's side
+over the image's. None stands for n/a.
+
+A verdict on a claim is never stronger than the data: a difference counts where
+the ranges from lowest to highest seed do not overlap, and where each side has
+at least three seeds. Two rows are as good as each other where no two trainings
+differ by more than the paper's own rows; ranges that overlap show nothing.
+Of two settings without any difference, the ranges of three seeds each come
+apart in 1 of 10 cases, those of two seeds in 1 of 3.
 """
-import json
-import math
 import re
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from statistics import median
-from typing import Dict, Iterable, List, Mapping, Optional, Sequence
+from typing import (Annotated, Any, Dict, Iterable, List, Mapping, Optional,
+                    Sequence, Tuple)
 
-from .rows import PaperError
-from .run import Run, export_file, is_older, load, read_record
+import msgspec
+
+from mmengine_exact.errors import InputError
+
+from .runs import Run, Weights, export_file, is_older, load, read_record
+from .tables import Claim, Row
 
 #: Paper's name: keys of metrics.json and the factor to percent.
 KEYS = dict(
@@ -27,177 +36,89 @@ KEYS = dict(
     mIoU=(('mIoU', 1), ),
     fIoU=(('fIoU', 1), ),
     iIoU=(('iIoU', 1), ))
+MIN_SEEDS = 3
+AGREES, CONTRADICTS = 'agrees', 'contradicts'
+NO_EFFECT, NOT_JUDGED = 'no visible effect', 'not judged'
+NOT_RUN = 'not run'
+#: In the order of a summary.
+VERDICTS = (AGREES, CONTRADICTS, NO_EFFECT, NOT_JUDGED, NOT_RUN)
 
 Metrics = Dict[str, Optional[float]]
 
 
-class Stage(Enum):
-    """How far a run with a seed is."""
-
-    NOT_RUN = 'not run'
-    STARTED = 'started'
-    TRAINING = 'training'
-    TRAINED = 'trained'
-    NOT_EXPORTED = 'not exported'
-    EXPORTED = 'exported'
-    DONE = 'done'
-    #: its metrics cannot be read
-    BROKEN = 'broken'
-    #: the config was edited since
-    OTHER_CONFIG = 'run with another config'
-    #: of two networks, of which one was trained again since
-    OUTDATED = 'older than its networks'
-
-
 @dataclass(frozen=True)
 class State:
-    """How far a run with a seed is, and what it scored.
+    """How far a run with a seed is: 'not run', 'training 35 %', 'done', or
+    what is wrong; and its scores where it is done."""
 
-    Attributes:
-        stage (Stage): How far.
-        folder (Path): Of the run.
-        metrics (Metrics | None): Where it is done.
-        detail (str): More than the stage says: '35 %', or what is wrong.
-    """
-
-    stage: Stage
+    text: str
     folder: Path
     metrics: Optional[Metrics] = None
-    detail: str = ''
-
-    @property
-    def text(self) -> str:
-        """str: 'training 35 %'; of metrics what is wrong with them."""
-        if self.stage is Stage.BROKEN:
-            return self.detail
-        return f'{self.stage.value} {self.detail}'.rstrip()
 
     @property
     def half(self) -> bool:
-        """bool: Whether something is there, but no result."""
-        return self.metrics is None and self.stage is not Stage.NOT_RUN
+        """Whether something is there, but no result."""
+        return self.metrics is None and self.text != NOT_RUN
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Values of several trainings.
-
-    Attributes:
-        values (Sequence[float]): One for each seed, at least one.
-    """
+    """Values of several trainings, one for each seed, at least one."""
 
     values: Sequence[float]
 
     @property
     def median(self) -> float:
-        """float: The middle value, or the mean of the two."""
+        """The middle value, or the mean of the two."""
         return median(self.values)
 
     @property
     def low(self) -> float:
-        """float: The lowest value."""
         return min(self.values)
 
     @property
     def high(self) -> float:
-        """float: The highest value."""
         return max(self.values)
 
     def overlaps(self, other: 'Spread') -> bool:
-        """Whether the ranges from lowest to highest share a point.
-
-        Args:
-            other (Spread): Of another row.
-
-        Returns:
-            bool: Whether they do.
-        """
+        """Whether the ranges from lowest to highest share a point."""
         return self.low <= other.high and other.low <= self.high
 
     def farthest(self, other: 'Spread') -> float:
-        """The largest difference of any two trainings.
-
-        Args:
-            other (Spread): Of another row.
-
-        Returns:
-            float: Between a value of this and one of the other, >= 0.
-        """
+        """The largest difference of a value of this and one of the other."""
         return max(self.high - other.low, other.high - self.low)
 
 
 def read_metrics(path: Path) -> Metrics:
-    """The paper's metrics in a ``metrics.json``.
-
-    Args:
-        path (Path): The file.
-
-    Returns:
-        dict[str, float | None]: By the paper's name, None for n/a.
+    """The paper's scores in a ``metrics.json``, by the paper's name.
 
     Raises:
-        PaperError: The file is no object of numbers.
+        InputError: The file is not an object of numbers.
     """
-    try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-        if not isinstance(content, dict):
-            raise ValueError('not an object')
-    except (OSError, ValueError) as error:
-        raise PaperError(f'{path}: cannot be read ({error}). Delete it and '
-                         'run the row again.') from None
     found: Metrics = {}
-    for name, keys in KEYS.items():
-        for key, factor in keys:
-            if key not in content:
-                continue
-            value = content[key]
-            if value is not None and not _is_number(value):
-                raise PaperError(f'{path}: {key} is {value!r}, no number. '
-                                 'Delete the file and run the row again.')
-            found[name] = None if value is None else factor * value
+    try:
+        content = msgspec.json.decode(path.read_bytes(), type=Dict[str, Any])
+        for name, keys in KEYS.items():
+            for key, factor in keys:
+                if key in content:
+                    value = msgspec.convert(content[key], Optional[float])
+                    found[name] = None if value is None else factor * value
+    except (OSError, ValueError) as error:
+        raise InputError(f'{path}: cannot be read ({error}). Delete it and '
+                         'run the row again.') from None
     return found
 
 
-def is_broken(path: Path) -> bool:
-    """Whether a ``metrics.json`` cannot be used: it is evaluated again.
-
-    Args:
-        path (Path): The file, which exists.
-
-    Returns:
-        bool: Whether :func:`read_metrics` refuses it.
-    """
-    try:
-        read_metrics(path)
-    except PaperError:
-        return True
-    return False
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(
-        value,
-        (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def state_of(run: Run, work_dir: Path, seed: int) -> State:
-    """How far a run is in a folder of runs.
-
-    Args:
-        run (Run): Of any kind.
-        work_dir (Path): The folder of runs.
-        seed (int): Of the training.
-
-    Returns:
-        State: NOT_RUN where nothing is.
+    """How far a run with a seed is in a folder of runs.
 
     Raises:
-        PaperError: Its config cannot be read.
+        InputError: Its config cannot be read.
     """
     folder = run.folder(work_dir, seed)
     changed = run.changed_key(folder)
     if changed:
-        return State(Stage.OTHER_CONFIG, folder, detail=f'({changed} differs)')
+        return State(f'run with another config ({changed} differs)', folder)
     # scores of test-dev come from COCO's server, by hand
     name = 'test-dev' if run.test_config else 'test'
     metrics = folder / name / 'metrics.json'
@@ -207,69 +128,50 @@ def state_of(run: Run, work_dir: Path, seed: int) -> State:
             for path in network.folder(work_dir, seed).glob('iter_*.pth')
         ]
         if is_older(metrics, networks):
-            return State(Stage.OUTDATED, folder)
+            return State('older than its networks', folder)
         try:
-            return State(Stage.DONE, folder, read_metrics(metrics))
-        except PaperError as error:
-            return State(Stage.BROKEN, folder, detail=str(error))
+            return State('done', folder, read_metrics(metrics))
+        except InputError as error:
+            return State(str(error), folder)
     if run.test_config and export_file(folder).is_file():
-        return State(Stage.EXPORTED, folder)
-    return _progress(run, folder)
+        return State('exported', folder)
+    return State(_progress(run, folder), folder)
 
 
-def _progress(run: Run, folder: Path) -> State:
+def _progress(run: Run, folder: Path) -> str:
     if not folder.is_dir():
-        return State(Stage.NOT_RUN, folder)
-    if run.networks:
-        return State(Stage.STARTED, folder)
+        return NOT_RUN
     reached = [
         int(match[1]) for path in folder.glob('iter_*.pth')
         if (match := re.fullmatch(r'iter_(\d+)\.pth', path.name))
     ]
-    total = read_record(folder).get('max_iters')
-    # without a record it was not this tool that scaled the schedule
-    total = total or load(run.config).train_cfg.max_iters
-    if not reached:
-        return State(Stage.STARTED, folder)
+    if run.networks or not reached:
+        return 'started'
+    # without a record, `tools/paper.py run` has not scaled the schedule
+    total = read_record(folder).get('max_iters') or load(
+        run.config).train_cfg.max_iters
     if max(reached) < total:
-        share = f'{100 * max(reached) // total} %'
-        return State(Stage.TRAINING, folder, detail=share)
-    return State(Stage.NOT_EXPORTED if run.test_config else Stage.TRAINED,
-                 folder)
-
-
-def seeds_in(run: Run, work_dir: Path) -> List[int]:
-    """Seeds that have a folder.
-
-    Args:
-        run (Run): Of any kind.
-        work_dir (Path): The folder of runs.
-
-    Returns:
-        list[int]: Ascending.
-    """
-    return sorted(
-        int(path.name[5:]) for path in (work_dir / run.name).glob('seed-*')
-        if path.is_dir() and path.name[5:].isdigit())
+        return f'training {100 * max(reached) // total} %'
+    return 'not exported' if run.test_config else 'trained'
 
 
 def states_of(run: Run, work_dirs: Iterable[Path]) -> Dict[int, State]:
-    """States of a run's seeds.
+    """States of a run by seed, ascending.
 
     Args:
         run (Run): Of any kind.
         work_dirs (Iterable[Path]): Folders of runs; of a seed in several,
             the first that is done counts.
 
-    Returns:
-        dict[int, State]: By seed, ascending.
-
     Raises:
-        PaperError: The run's config cannot be read.
+        InputError: The run's config cannot be read.
     """
     states: Dict[int, State] = {}
     for work_dir in work_dirs:
-        for seed in seeds_in(run, work_dir):
+        for path in (work_dir / run.name).glob('seed-*'):
+            if not (path.is_dir() and path.name[5:].isdigit()):
+                continue
+            seed = int(path.name[5:])
             state = state_of(run, work_dir, seed)
             if seed not in states or (states[seed].metrics is None
                                       and state.metrics is not None):
@@ -279,15 +181,7 @@ def states_of(run: Run, work_dirs: Iterable[Path]) -> Dict[int, State]:
 
 def spreads(states: Mapping[int, State],
             columns: Iterable[str]) -> Dict[str, Spread]:
-    """Values of the seeds that are done.
-
-    Args:
-        states (Mapping[int, State]): By seed.
-        columns (Iterable[str]): Metrics.
-
-    Returns:
-        dict[str, Spread]: Of the metrics that have any value.
-    """
+    """Values of the seeds that are done, of the metrics that have any."""
     found = {}
     for column in columns:
         values = [
@@ -299,29 +193,163 @@ def spreads(states: Mapping[int, State],
     return found
 
 
+def best_of(runs: Mapping[Weights, Run],
+            work_dirs: Sequence[Path]) -> Tuple[Optional[Weights], int]:
+    """The weights with the best median PQ on the validation set, None without
+    any result; and the number of weights that have one.
+    """
+    found = {
+        weights: spreads(states_of(run, work_dirs), ['PQ'])
+        for weights, run in runs.items()
+    }
+    known = {w: values['PQ'].median for w, values in found.items() if values}
+    return (max(known, key=known.get) if known else None), len(known)
+
+
+class _Cost(msgspec.Struct):
+    multiply_adds: float
+    activations: float
+
+
+class _Complexity(msgspec.Struct):
+    total: _Cost
+    trunk: _Cost
+    output_stride: Annotated[float, msgspec.Meta(gt=0)]
+
+
 def read_complexity(path: Path, part: str) -> Metrics:
-    """Flops, memory and resolution in a file of ``tools/complexity.py``.
-
-    Args:
-        path (Path): The file.
-        part (str): 'total', or 'trunk' for backbone and FPN alone.
-
-    Returns:
-        dict[str, float]: {} where the file is missing.
+    """Flops, memory and resolution in a file of ``tools/complexity.py``, {}
+    where it is missing; ``part`` is 'total', or 'trunk' for backbone and FPN.
 
     Raises:
-        PaperError: It is of another form.
+        InputError: It is of another form.
     """
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-        cost = content[part]
-        return dict(
-            flops=cost['multiply_adds'] / 1e12,
-            memory=cost['activations'] / 1e9,
-            resolution=1 / content['output_stride'])
-    except (OSError, ValueError, KeyError, TypeError,
-            ZeroDivisionError) as error:
-        raise PaperError(f'{path}: cannot be read ({error!r}). Delete it and '
+        content = msgspec.json.decode(path.read_bytes(), type=_Complexity)
+    except (OSError, ValueError) as error:
+        raise InputError(f'{path}: cannot be read ({error}). Delete it and '
                          'run the row again.') from None
+    cost = getattr(content, part)
+    return dict(
+        flops=cost.multiply_adds / 1e12,
+        memory=cost.activations / 1e9,
+        resolution=1 / content.output_stride)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a claim.
+
+    Attributes:
+        claim (Claim): The claim.
+        data (str): The data set, or 'miniature'.
+        verdict (str): One of :data:`VERDICTS`; for a ratio, the ratio.
+        why (str): The numbers.
+    """
+
+    claim: Claim
+    data: str
+    verdict: str
+    why: str
+
+    @property
+    def as_claimed(self) -> bool:
+        """Whether no visible effect is what the claim expects."""
+        return self.verdict == NO_EFFECT and self.claim.kind == 'comparable'
+
+
+def judge(claim: Claim,
+          ours: Mapping[str, Spread],
+          data: str,
+          fixed: Mapping[str, float] = {},
+          tolerance: Optional[float] = None) -> Verdict:
+    """Hold a claim against our values.
+
+    Args:
+        claim (Claim): Its rows and metric.
+        ours (Mapping[str, Spread]): Values of the metric by label.
+        data (str): Named in the verdict.
+        fixed (Mapping[str, float]): Printed values of other systems, by
+            label; they have no range.
+        tolerance (float, optional): The largest difference of two trainings
+            that is 'comparable'; None where nothing says how large.
+    """
+    left = [label for label in claim.left if label in ours]
+    right = ours.get(claim.right)
+    if right is None and claim.right in fixed:
+        right = Spread([fixed[claim.right]])
+    missing = [] if left else list(claim.left)
+    missing += [] if right else [claim.right]
+    if missing:
+        return Verdict(claim, data, NOT_RUN, f'without {", ".join(missing)}')
+    best = max(left, key=lambda label: ours[label].median)
+    if claim.kind == 'ratio':
+        ratio = ours[best].median / right.median
+        return Verdict(claim, data, f'ratio {ratio:.2f}',
+                       f'the paper: about {claim.factor}')
+    of = f' (best of {len(left)} rows)' if len(left) > 1 else ''
+    why = (f'{best}{of} {_describe(ours[best])} against {claim.right} '
+           f'{_describe(right)}')
+    sides = [ours[best]] + [right] * (claim.right not in fixed)
+    if min(len(side.values) for side in sides) < MIN_SEEDS:
+        return Verdict(claim, data, NOT_JUDGED,
+                       f'{why}: fewer than {MIN_SEEDS} seeds')
+    return Verdict(claim, data,
+                   _verdict(claim.kind, ours[best], right, tolerance), why)
+
+
+def _verdict(kind: str, left: Spread, right: Spread,
+             tolerance: Optional[float]) -> str:
+    if kind == 'comparable' and tolerance is not None:
+        # beyond the last digit of a float
+        if round(left.farthest(right), 6) <= tolerance:
+            return AGREES
+    if left.overlaps(right):
+        return NO_EFFECT
+    better = kind == 'better' and left.low > right.high
+    return AGREES if better else CONTRADICTS
+
+
+def _describe(spread: Spread) -> str:
+    """'39.0 (38.8 to 39.3, 5 seeds)'; a printed number is alone."""
+    if len(spread.values) == 1:
+        return f'{spread.median:.1f}'
+    return (f'{spread.median:.1f} ({spread.low:.1f} to {spread.high:.1f}, '
+            f'{len(spread.values)} seeds)')
+
+
+def judge_rows(claims: Tuple[Claim, ...], rows: Sequence[Row],
+               ours: Mapping[str, Dict[str,
+                                       Spread]], data: str) -> List[Verdict]:
+    """One verdict for each claim, on our metrics by label.
+
+    ``rows`` are those of the data set; none for the miniature, whose numbers
+    have no printed ones beside them.
+    """
+    verdicts = []
+    for claim in claims:
+        values = {
+            label: found[claim.metric]
+            for label, found in ours.items() if claim.metric in found
+        }
+        printed = {row.label: row.paper[claim.metric] for row in rows}
+        fixed = {
+            row.label: printed[row.label]
+            for row in rows
+            if row.config is None and printed[row.label] is not None
+        }
+        verdicts.append(
+            judge(claim, values, data, fixed, _tolerance(claim, printed)))
+    return verdicts
+
+
+def _tolerance(claim: Claim,
+               printed: Mapping[str, Optional[float]]) -> Optional[float]:
+    """The difference that the paper itself calls comparable."""
+    values = [printed.get(label) for label in (claim.left[0], claim.right)]
+    if claim.kind != 'comparable' or None in values:
+        return None
+    # of numbers with one digit
+    return round(abs(values[0] - values[1]), 1)

@@ -1,9 +1,8 @@
 """Verdicts, worked out by hand."""
 import pytest
 
-from panoptic_paper.claims import judge, judge_rows
-from panoptic_paper.results import Spread
-from panoptic_paper.rows import Claim
+from panoptic_paper.results import Spread, judge, judge_rows
+from panoptic_paper.tables import Claim
 
 from .fakes import TABLES
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from panoptic_paper import PaperError
+from mmengine_exact.errors import InputError
 from panoptic_paper.listing import list_rows, map_page, show_row, state_text
-from panoptic_paper.plan import run_of
-from panoptic_paper.results import (Spread, Stage, State, read_complexity,
+from panoptic_paper.plan import LaunchOptions
+from panoptic_paper.results import (Spread, State, read_complexity,
                                     read_metrics, spreads, state_of, states_of)
-from panoptic_paper.run import Run
+from panoptic_paper.runs import Run, run_of
 
 from .fakes import ROOT, TABLES, write_metrics
 
@@ -66,7 +66,7 @@ def test_broken_metrics(tmp_path, text, run):
     path = tmp_path / run.name / 'seed-0' / 'test' / 'metrics.json'
     path.parent.mkdir(parents=True)
     path.write_text(text)
-    with pytest.raises(PaperError, match=f'^{path}: .*run the row again'):
+    with pytest.raises(InputError, match=f'^{path}: .*run the row again'):
         read_metrics(path)
     state = state_of(run, tmp_path, 0)
     assert state.half and str(path) in state.text
@@ -128,12 +128,12 @@ def test_results_of_an_edited_config_do_not_count(tmp_path):
     record = folder / 'run.json'
     for content in ({}, dict(fingerprint=run.fingerprint())):
         record.write_text(json.dumps(content))
-        assert state_of(run, tmp_path, 0).stage is Stage.DONE
+        assert state_of(run, tmp_path, 0).text == 'done'
     for name, other in (('lr', Run(edited(config, '0.1', '0.2'),
                                    'c')), ('loss weights',
                                            Run(config, 'c', (1., .5)))):
         state = state_of(other, tmp_path, 0)
-        assert state.stage is Stage.OTHER_CONFIG and state.half
+        assert state.half
         assert state.text == f'run with another config ({name} differs)'
     comment = edited(config, 'lr = 0.1', 'lr = 0.1  # as in the paper')
     assert state_of(Run(comment, 'c'), tmp_path, 0).metrics == dict(mIoU=3.)
@@ -165,7 +165,7 @@ def test_two_networks_are_as_old_as_theirs(tmp_path):
     checkpoint.touch()
     os.utime(checkpoint, (10, 10))
     os.utime(path, (20, 20))
-    assert state_of(run, tmp_path, 0).stage is Stage.DONE
+    assert state_of(run, tmp_path, 0).text == 'done'
     os.utime(checkpoint, (30, 30))
     state = state_of(run, tmp_path, 0)
     assert state.half and state.text == 'older than its networks'
@@ -185,9 +185,9 @@ def test_spread_by_hand():
 
 def test_spreads_leave_out_what_has_no_number():
     states = {
-        0: State(Stage.DONE, Path('.'), dict(PQ=1., AP=None)),
-        1: State(Stage.TRAINING, Path('.'), detail='5 %'),
-        2: State(Stage.DONE, Path('.'), dict(PQ=3.))
+        0: State('done', Path('.'), dict(PQ=1., AP=None)),
+        1: State('training 5 %', Path('.')),
+        2: State('done', Path('.'), dict(PQ=3.))
     }
     assert spreads(states, ['PQ', 'AP', 'mIoU']) == dict(PQ=Spread([1., 3.]))
 
@@ -201,25 +201,23 @@ def test_complexity(tmp_path):
     assert read_complexity(path, 'total') == dict(
         flops=0.5, memory=0.8, resolution=0.125)
     path.write_text('{}')
-    with pytest.raises(PaperError, match='c.json: cannot be read'):
+    with pytest.raises(InputError, match='c.json: cannot be read'):
         read_complexity(path, 'trunk')
 
 
 def test_state_text():
-    table, row = TABLES.table('table3a'), TABLES.row(ROW)
+    table = TABLES.table('table3a')
     states = {
-        0: State(Stage.DONE, Path('.'), dict(PQ=39.04)),
-        1: State(Stage.TRAINING, Path('.'), detail='35 %'),
-        2: State(Stage.TRAINING, Path('.'), detail='35 %'),
-        3: State(Stage.DONE, Path('.'), dict(AP=1.))
+        0: State('done', Path('.'), dict(PQ=39.04)),
+        1: State('training 35 %', Path('.')),
+        2: State('training 35 %', Path('.')),
+        3: State('done', Path('.'), dict(AP=1.))
     }
     assert state_text(
-        table, row, states,
-        None) == ('done with PQ 39.0 (seed 0), training 35 % (seed 1, 2), '
-                  'done with PQ n/a (seed 3)')
-    assert state_text(table, row, {}, False) == 'not run, not computed'
-    fpn = TABLES.row('figure4/fpn')
-    assert state_text(TABLES.table('figure4'), fpn, {}, True) == 'computed'
+        table,
+        states) == ('done with PQ 39.0 (seed 0), training 35 % (seed 1, 2), '
+                    'done with PQ n/a (seed 3)')
+    assert state_text(table, {}) == 'not run'
 
 
 def test_list_names_every_row_with_a_config(tmp_path):
@@ -228,6 +226,7 @@ def test_list_names_every_row_with_a_config(tmp_path):
         assert (f'  {row.name}  [' in text) == (row.config is not None)
     assert text.count('not run') == sum(r.trained
                                         for r in TABLES.rows.values())
+    assert text.count('not computed') == 6  # of Table 1a and Figure 4
     write_metrics(tmp_path, ROW, 0, coco_panoptic__PQ=39.0)
     text = list_rows(TABLES, [TABLES.table('table3a')], tmp_path, False)
     assert text.count('done with PQ 39.0 (seed 0)') == 1
@@ -238,8 +237,8 @@ def test_list_names_every_row_with_a_config(tmp_path):
 def test_show(tmp_path):
 
     def show(name, gpus=8, miniature=False):
-        return show_row(TABLES, TABLES.row(name), tmp_path, ROOT / 'tools',
-                        gpus, miniature)
+        launch = LaunchOptions(tmp_path, ROOT / 'tools', gpus)
+        return show_row(TABLES, TABLES.row(name), launch, miniature)
 
     text = show('table2a/lambda-s-0.25')
     for expected in ('paper: mIoU 39.6  AP 33.7', 'semantic=0.25',
