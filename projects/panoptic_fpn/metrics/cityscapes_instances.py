@@ -17,6 +17,7 @@ from torch import nn
 
 from mmengine_exact.errors import InputError
 
+from ..coco_format.results import file_part
 from .by_class import scores_by_class
 from .cityscapes_ap import image_overlaps, instance_ap, join_overlaps
 from .cityscapes_results import (instance_files, instances_folder,
@@ -24,7 +25,7 @@ from .cityscapes_results import (instance_files, instances_folder,
 from .per_image import (Row, check_same_shape, check_thing_labels,
                         format_classwise, image_name, require_all_instances,
                         to_array)
-from .result_files import NO_TRUTH, WritingMetric, file_part
+from .result_files import NO_TRUTH, WritingMetric
 from .semantic_iou import mean_of_known
 
 

@@ -14,8 +14,8 @@ from typing import List, Sequence, Union
 
 import numpy as np
 
+from ..coco_format.results import write_image, write_result
 from .per_image import ImageId
-from .result_files import write_image, write_result
 
 
 def instances_folder(prefix: str) -> str:

@@ -27,12 +27,13 @@ from torch import nn
 from mmengine_exact.errors import InputError
 
 from ..cityscapes import label_space
+from ..coco_format.results import file_part
 from ..labels import LabelSpace
 from .by_class import scores_by_class
 from .cityscapes_results import semantic_file, semantic_folder, write_semantic
 from .per_image import (CodeError, Row, check_same_shape, format_classwise,
                         image_name, labels_of_codes, to_plane)
-from .result_files import NO_TRUTH, WritingMetric, file_part
+from .result_files import NO_TRUTH, WritingMetric
 from .semantic_iou import code_counts, mean_of_known, sum_rows
 
 #: Rows of the weighted pixels of instances.

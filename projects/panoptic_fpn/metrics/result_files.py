@@ -10,15 +10,13 @@ import os
 from pathlib import Path
 from typing import Any, Dict, Iterable, Optional, Sequence, Union
 
-import cv2
-import numpy as np
 from mmengine.logging import print_log
 
 from mmengine_exact.errors import InputError
-from mmengine_exact.files import write_bytes
 
+from ..coco_format.results import write_result
 from .by_class import ByClass
-from .per_image import ImageId, PerImageMetric, plain_id
+from .per_image import PerImageMetric
 
 #: What helps where an image has no annotation.
 NO_TRUTH = ('Give the dataset its annotation file, or set format_only=True '
@@ -27,50 +25,6 @@ NO_TRUTH = ('Give the dataset its annotation file, or set format_only=True '
 
 #: Lies in a folder as long as its files are being written.
 INCOMPLETE = '.incomplete'
-
-
-def write_result(path: Union[str, Path], content: bytes) -> None:
-    """Write a file of results; its folder is made.
-
-    Raises:
-        InputError: The file cannot be written.
-    """
-    try:
-        write_bytes(str(path), content)
-    except OSError as error:
-        raise InputError(
-            f'{path} could not be written ({error}). Make room, or check the '
-            'folder that outfile_prefix names.') from None
-
-
-def write_image(path: Union[str, Path], image: np.ndarray) -> None:
-    """Write a PNG.
-
-    Args:
-        path (str | Path): Local file.
-        image (np.ndarray): uint8 (h, w), or RGB (h, w, 3).
-
-    Raises:
-        InputError: The file cannot be written.
-    """
-    if image.ndim == 3:
-        image = image[..., ::-1]
-    write_result(path, cv2.imencode('.png', image)[1].tobytes())
-
-
-def file_part(image_id: Any) -> ImageId:
-    """An image id that names of files are made of.
-
-    Raises:
-        InputError: The file would lie in another folder.
-    """
-    image_id = plain_id(image_id)
-    if isinstance(image_id, str) and set(image_id) & set('/\\\0'):
-        raise InputError(
-            f'image id {image_id!r}: files of results are called by it, so '
-            'it must not hold a slash, a backslash or a zero. Rename it in '
-            'the annotation.')
-    return image_id
 
 
 def mark_incomplete(folder: Union[str, Path], incomplete: bool) -> None:

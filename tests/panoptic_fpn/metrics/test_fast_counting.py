@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from panoptic_fpn.coco_format.results import number_segments
 from panoptic_fpn.metrics.cityscapes_ap import image_overlaps
-from panoptic_fpn.metrics.coco_results import number_segments
 from panoptic_fpn.metrics.instance_truth import instance_truth
 from panoptic_fpn.metrics.panoptic_quality import (panoptic_counts,
                                                    segment_overlaps)
