@@ -29,7 +29,7 @@ from panoptic_fpn.data import CityscapesPanopticDataset, CocoPanopticFPNDataset
 from panoptic_fpn.metrics import (CityscapesSemanticIoUMetric,
                                   PanopticInstanceAPMetric,
                                   PanopticQualityMetric)
-from panoptic_fpn.metrics.instance_rows import Table, detection_entries
+from panoptic_fpn.metrics.instance_ap import found_entries
 from tests.oracles.derive import labels_of
 from tests.oracles.perturb import random_data, write_coco_panoptic
 from tests.panoptic_fpn.metrics.data import make_case, run_metric, space_of
@@ -289,14 +289,18 @@ class Instances:
         return scores
 
     def _entries(self, metric, ids, kind):
-        rows = [metric._detections(s, tuple(s['ori_shape']),
-                                   len(self.meta['thing_classes']))
-                for s in self.samples]  # yapf: disable
-        table = Table(rows, [tuple(s['ori_shape']) for s in self.samples])
-        return detection_entries(table, np.arange(len(table.labels)),
-                                 [s['img_id'] for s in self.samples],
-                                 [ids[n] for n in self.meta['thing_classes']],
-                                 kind)
+        numbers = np.arange(len(ids))
+        known = [ids[name] for name in self.meta['thing_classes']]
+        metric.results.clear()
+        metric.process(None, self.samples)
+        return [
+            dict(
+                entry,
+                image_id=image_id,
+                category_id=known[entry['category_id']])
+            for image_id, row in metric.results
+            for entry in found_entries(row.found, row.shape, numbers, kind)
+        ]
 
     def outcome(self, text):
         path = self.folder / f'{os.getpid()}.json'
