@@ -11,8 +11,9 @@ from mmdet.datasets.api_wrappers import COCO
 from mmengine_exact.errors import InputError
 from mmengine_exact.files import parse_json, read_bytes
 
+from ..coco_format.faults import is_whole, short
 from ..coco_format.segmentations import find_segmentation_fault
-from ..labels import LabelSpace, is_whole, short
+from ..labels import LabelSpace
 from ..ops.label_runs import encode_segments, segment_boxes
 from .coco_ap import has_plain_ids
 from .instance_rows import Table, instance_entries
