@@ -10,7 +10,7 @@ Python. Precision and recall are the same to the last bit, which the tests
 hold. The scores are pycocotools' means of them in both cases.
 """
 from importlib.util import find_spec
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 import numpy as np
 from mmdet.datasets.api_wrappers import COCO
@@ -18,10 +18,9 @@ from pycocotools import mask as mask_util
 from pycocotools.cocoeval import COCOeval
 
 from mmengine_exact.errors import InputError
-from mmengine_exact.files import parse_json, read_bytes
+from mmengine_exact.files import read_bytes
 
-from ..coco_format.segmentations import find_segmentation_fault
-from ..labels import is_whole, short
+from ..coco_format import instances_faults, parse_object, raise_first
 
 #: mmdet's names of the entries of ``stats``.
 STATS = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l', 'AR@100',
@@ -137,19 +136,13 @@ class InstancesFile:
 
     def __init__(self, path: str, backend_args: Optional[dict],
                  masks: bool) -> None:
-        fault: Any
-        try:
-            content = parse_json(
-                read_bytes(path, 'instances JSON', backend_args), path)
-            fault = next(find_instance_faults(content, masks), None)
-        except InputError as error:
-            fault = error
-        if fault is not None:
-            raise InputError(
-                f'PanopticInstanceAPMetric.ann_file={path}: cannot be read as '
-                f'an instances JSON ({fault}). Correct the path or the file, '
-                'or set ann_file=None to derive the ground truth from the '
-                'panoptic annotation.')
+        content = raise_first(
+            instances_faults(
+                parse_object(
+                    read_bytes(path, 'instances JSON', backend_args), path),
+                path,
+                scored=True,
+                masks=masks))
         self.path = path
         self._categories = content['categories']
         self._images = {image['id']: image for image in content['images']}
@@ -203,6 +196,9 @@ class InstancesFile:
             shape (tuple[int, int]): Its size (h, w).
             numbers (dict): Category id -> number from 1; others are left out.
             masks (bool): Whether masks are evaluated.
+
+        Raises:
+            InputError: An RLE has not the size of the image.
         """
         found = []
         for entry in self._annotations.get(image_id, ()):
@@ -214,6 +210,12 @@ class InstancesFile:
                 iscrowd=int(entry['iscrowd']))
             if masks:
                 kept['segmentation'] = to_rle(entry['segmentation'], shape)
+                size = tuple(kept['segmentation']['size'])
+                if size != shape:
+                    raise InputError(
+                        f'{self.path}: the mask of annotation '
+                        f'id={entry["id"]} is {size} (h, w), its image '
+                        f'{shape}. Correct the instances file.')
             found.append(kept)
         return found
 
@@ -237,70 +239,3 @@ def to_rle(segmentation: Any, shape: Tuple[int, int]) -> Dict:
     return dict(
         size=list(segmentation['size']),
         counts=counts.decode() if isinstance(counts, bytes) else counts)
-
-
-def find_instance_faults(content: Any, masks: bool) -> Iterator[str]:
-    """Why a COCO instances JSON cannot be evaluated, fault by fault.
-
-    Args:
-        content (Any): The parsed JSON.
-        masks (bool): Whether masks are evaluated, not boxes alone.
-    """
-    known: Dict[str, Dict] = {}
-    for key in ('images', 'categories', 'annotations'):
-        entries = content.get(key) if isinstance(content, dict) else None
-        if not isinstance(entries, list):
-            yield f'no list "{key}" at the top level'
-            return
-        for entry in entries:
-            if not isinstance(entry, dict) or not _is_id(entry.get('id')):
-                yield (f'"{key}" lists {short(entry)}, which has no id, a '
-                       'whole number or a string')
-                return
-        known[key] = {entry['id']: entry for entry in entries}
-        if key != 'annotations' and len(known[key]) < len(entries):
-            yield f'two entries of "{key}" share an id'
-    for id_, image in known['images'].items():
-        sides = image.get('height'), image.get('width')
-        if not all(n is None or is_whole(n) and n > 0 for n in sides):
-            yield f'image id={short(id_)} has (height, width)={short(sides)}'
-    for category in content['categories']:
-        if not isinstance(category.get('name'), str):
-            yield f'category {short(category)} has no name'
-    for entry in content['annotations']:
-        fault = _annotation_fault(entry, known)
-        if masks and fault is None:
-            image = known['images'][entry['image_id']]
-            fault = find_segmentation_fault(
-                entry.get('segmentation'),
-                (image.get('height'), image.get('width')))
-        if fault is not None:
-            yield f'annotation id={short(entry["id"])}: {fault}'
-
-
-def _is_id(value: Any) -> bool:
-    return is_whole(value) or isinstance(value, str)
-
-
-def _annotation_fault(entry: Dict, known: Dict[str, Dict]) -> Optional[str]:
-    """What keeps an annotation from being evaluated."""
-    if not is_whole(entry['id']):
-        return 'has an id that is no whole number, as pycocotools needs it'
-    for key, ids in (('image_id', 'images'), ('category_id', 'categories')):
-        if not _is_id(entry.get(key)) or entry[key] not in known[ids]:
-            return f'has {key}={short(entry.get(key))}, none of "{ids}"'
-    if entry.get('iscrowd') not in (0, 1):
-        return f'has iscrowd={short(entry.get("iscrowd"))}, neither 0 nor 1'
-    if not _is_number(entry.get('area')) or entry['area'] < 0:
-        return f'has area={short(entry.get("area"))}, no number of pixels'
-    box = entry.get('bbox')
-    if not isinstance(box, list) or len(box) != 4 or not all(
-            map(_is_number, box)) or min(box[2:]) < 0:
-        return f'has bbox={short(box)}, no [x, y, width, height]'
-    return None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(
-        value,
-        (int, float)) and not isinstance(value, bool) and abs(value) < 2**53
