@@ -136,8 +136,10 @@ def check_labels(labels: np.ndarray, count: int, kind: str = 'label') -> None:
     """
     wrong = labels[(labels < 0) | (labels >= count)]
     if wrong.size:
-        raise CodeError(f'{kind} {wrong[0]} is predicted, but this data set '
-                        f'has {count} (0..{count - 1}).')
+        raise CodeError(
+            f'{kind} {wrong[0]} is predicted, but this data set has {count} '
+            f'(0..{count - 1}). Check num_things, num_stuff, num_classes and '
+            'predict_things of the model.')
 
 
 def check_same_shape(sample: Dict, name: str, shape: Tuple[int, ...],
@@ -266,8 +268,7 @@ class PerImageMetric(BaseMetric):
         """Small, picklable row of one image; must not change the sample.
 
         Raises:
-            CodeError: A predicted label is none of the classes;
-                :meth:`process` names the image.
+            CodeError: A predicted label is none of the classes.
         """
 
     @abstractmethod
@@ -280,21 +281,11 @@ class PerImageMetric(BaseMetric):
         Args:
             data_batch (Any): Not used.
             data_samples (Sequence[dict]): Data samples as dicts.
-
-        Raises:
-            InputError: A predicted label is none of the classes.
         """
         for sample in data_samples:
-            row = None
-            if sample.get(self.prediction) is not None:
-                try:
-                    row = self.image_row(sample)
-                except CodeError as error:
-                    raise InputError(
-                        f'{image_name(sample)}: {error} Check num_things, '
-                        'num_stuff, num_classes and predict_things of the '
-                        'model.') from None
-            self.results.append((plain_id(sample['img_id']), row))
+            judged = sample.get(self.prediction) is not None
+            self.results.append((plain_id(sample['img_id']),
+                                 self.image_row(sample) if judged else None))
 
     def compute_metrics(self, results: List[Row]) -> Dict[str, float]:
         """Scores of all images; NaN where the model predicts no such thing."""
