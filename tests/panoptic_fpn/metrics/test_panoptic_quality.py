@@ -15,14 +15,11 @@ from panoptic_fpn.labels import LabelSpace
 from panoptic_fpn.metrics import (PanopticQualityMetric, class_quality,
                                   group_quality, panoptic_counts)
 from panoptic_fpn.metrics.panoptic_quality import sum_counts
-from tests.oracles.panoptic_quality import (add_counts, pq_counts, pq_metrics,
-                                            pq_table)
 from tests.oracles.perturb import (PanopticData, PanopticImage, perturbed_data,
                                    random_data, things_first_copy,
                                    write_coco_panoptic)
 
-from .data import (as_map, clone, make_case, make_sample, run_metric,
-                   same_samples, space_of)
+from .data import clone, make_case, make_sample, run_metric, space_of
 
 TOLERANCE = 1e-9
 
@@ -77,27 +74,6 @@ def test_every_class_agrees_with_panopticapi(tmp_path, seed, string_ids):
         for key in ('pq', 'sq', 'rq'):
             ours = scores[f'coco_panoptic/{key.upper()}{suffix}']
             assert abs(100 * group[key] - ours) <= TOLERANCE
-
-
-@pytest.mark.parametrize('seed', range(20, 28))
-def test_every_class_agrees_with_the_oracle(seed):
-    data, preds, samples = make_case(seed, num_images=2, shape=(24, 32))
-    counts = add_counts(
-        pq_counts(gt.id_map, gt.segments, pred.id_map, pred.segments)
-        for gt, pred in zip(data.images, preds.images))
-    space = space_of(data)
-    expected = pq_table(counts, data.categories)['per_class']
-    quality = our_quality(samples, space.metainfo())
-    for label, id_ in enumerate(space.category_ids):
-        if expected[id_] is None:
-            assert np.isnan(quality[label]).all()
-        else:
-            assert np.abs(expected[id_] - quality[label]).max() <= TOLERANCE
-    scores = run_metric(PanopticQualityMetric(), samples, space.metainfo())
-    for key, value in pq_metrics(counts, data.categories).items():
-        ours = scores[f'coco_panoptic/{key}']
-        assert math.isnan(ours) if value is None else (abs(value -
-                                                           ours) <= TOLERANCE)
 
 
 @pytest.mark.parametrize('seed', range(3))
@@ -217,32 +193,6 @@ def test_groups_without_classes_are_nan():
     assert all(math.isnan(value) for value in empty.values())
 
 
-def test_inputs_are_read_only():
-    data, _, samples = make_case(5)
-    before = clone(samples)
-    run_metric(PanopticQualityMetric(), samples, space_of(data).metainfo())
-    assert same_samples(before, samples)
-
-
-def test_padding_drops_out_by_id_and_ids_may_be_mixed():
-    data, _, samples = make_case(6)
-    for sample, image_id in zip(samples, (10, '9', np.int64(2), 'x')):
-        sample['img_id'] = image_id
-    meta = space_of(data).metainfo()
-    once = run_metric(PanopticQualityMetric(), samples, meta)
-    padded = samples[2:] + samples[:3] + samples[::-1]
-    assert run_metric(PanopticQualityMetric(), padded, meta, size=4) == once
-
-
-def test_classwise_prints_a_line_for_each_class(log):
-    data, _, samples = make_case(7)
-    space = space_of(data)
-    run_metric(
-        PanopticQualityMetric(classwise=True), samples, space.metainfo())
-    text = log.getvalue()
-    assert all(name in text for name in space.names)
-
-
 def test_written_results_are_what_panopticapi_reads(tmp_path):
     data, _, samples = make_case(8)
     gt_json = write_coco_panoptic(data, tmp_path, name='gt')
@@ -298,13 +248,6 @@ def test_format_only_needs_no_ground_truth(tmp_path):
     assert sorted(p.name for p in (tmp_path / 'r.panoptic').iterdir()) == names
 
 
-def test_nothing_is_written_unasked(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    data, _, samples = make_case(10)
-    run_metric(PanopticQualityMetric(), samples, space_of(data).metainfo())
-    assert list(tmp_path.rglob('*')) == []
-
-
 def test_two_images_of_one_png_name_are_an_error(tmp_path):
     data, _, samples = make_case(11)
     for sample in samples:
@@ -312,42 +255,6 @@ def test_two_images_of_one_png_name_are_an_error(tmp_path):
     metric = PanopticQualityMetric(outfile_prefix=str(tmp_path / 'r'))
     with pytest.raises(ValueError, match='same.png'):
         run_metric(metric, samples, space_of(data).metainfo())
-
-
-def test_format_only_without_a_place_is_an_error():
-    with pytest.raises(ValueError, match='outfile_prefix'):
-        PanopticQualityMetric(format_only=True)
-
-
-def test_errors_name_image_and_numbers():
-    data, _, samples = make_case(12)
-    meta = space_of(data).metainfo()
-
-    def run(**changes):
-        run_metric(PanopticQualityMetric(), [{**samples[0], **changes}], meta)
-
-    name = repr(samples[0]['img_id'])
-    with pytest.raises(ValueError, match=f'image {name}.*no panoptic ann'):
-        run(gt_panoptic_seg=None)
-    small = as_map(np.zeros((7, 9)))
-    with pytest.raises(ValueError, match=r'\(7, 9\).*\(40, 56\)'):
-        run(pred_panoptic_seg=small)
-    wrong = samples[0]['pred_panoptic_seg']['sem_seg'].clone()
-    wrong[0, 0, 0] = 1000 + len(data.categories) + 1
-    with pytest.raises(ValueError, match='label 10 is.*has 9.*num_things'):
-        run(pred_panoptic_seg=dict(sem_seg=wrong))
-
-
-def test_predictions_that_no_image_or_only_some_images_have(log):
-    data, _, samples = make_case(13)
-    meta = space_of(data).metainfo()
-    without = [{**s, 'pred_panoptic_seg': None} for s in samples]
-    scores = run_metric(PanopticQualityMetric(), without, meta)
-    assert len(scores) == 9 and all(map(math.isnan, scores.values()))
-    assert log.getvalue().count('4 of 4 images have no pred_panop') == 1
-    some = run_metric(PanopticQualityMetric(), samples[:1] + without[1:], meta)
-    assert all(map(math.isnan, some.values()))
-    assert log.getvalue().count('3 of 4 images have no pred_panop') == 1
 
 
 def test_classes_must_be_things_first():
