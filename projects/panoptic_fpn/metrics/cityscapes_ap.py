@@ -1,4 +1,4 @@
-"""AP of Cityscapes' instance task, the mathematics.
+"""The mathematics of AP in Cityscapes' instance task.
 
 In    overlaps of predicted masks and instances of the ground truth
 Out   AP (T, 10) by thing class and overlap, fractions
@@ -6,7 +6,7 @@ Out   AP (T, 10) by thing class and overlap, fractions
 The numbers are those of ``evalInstanceLevelSemanticLabeling`` without depth,
 its peculiarities included (U is the overlap, from 0.5 to 0.95):
 
-- instances below 100 pixels and groups are not looked for;
+- instances below 100 pixels and groups need not be found;
 - a prediction with a larger share than U of its pixels on void, on groups and
   on small instances of its class is no false positive; what lies on a small
   group counts twice;
@@ -28,7 +28,7 @@ from .base import labels_of_codes
 
 #: IoU that a match has to exceed, with the rounding of the official script.
 OVERLAPS = np.arange(0.5, 1., 0.05)
-#: Instances with fewer pixels are not looked for.
+#: Instances with fewer pixels need not be found.
 MIN_PIXELS = 100
 
 
@@ -147,7 +147,7 @@ def instance_ap(found: InstanceOverlaps, num_things: int) -> np.ndarray:
 
     Returns:
         np.ndarray: float64 (T, 10), fractions; NaN for a class without an
-        instance that is looked for.
+        instance that has to be found.
     """
     return np.array(
         [class_ap(class_overlaps(found, t)) for t in range(num_things)],
@@ -172,7 +172,7 @@ def class_ap(found: InstanceOverlaps) -> np.ndarray:
     scores = []
     for overlap in OVERLAPS:
         match = iou > overlap
-        # also by what is not looked for: then its share is above U, too
+        # also with a group or a small instance: then ignored > overlap, too
         matched = np.zeros(len(found.labels), dtype=bool)
         matched[found.pred[match]] = True
         false_positives = found.scores[~matched & (ignored <= overlap)]
