@@ -125,9 +125,8 @@ class InstancesFile:
         masks (bool): Whether masks are evaluated, not boxes alone.
 
     Attributes:
-        has_plain_ids (bool): Whether pycocotools counts each annotation once:
-            it takes the id 0 for 'unmatched' and the last of several
-            annotations with one id for all of them.
+        has_zero_id (bool): Whether an annotation has the id 0, which
+            pycocotools takes for 'unmatched'.
 
     Raises:
         InputError: The file cannot be read, or an entry has a value that
@@ -147,11 +146,12 @@ class InstancesFile:
         self._categories = content['categories']
         self._images = {image['id']: image for image in content['images']}
         self._annotations: Dict[Any, List[Dict]] = {}
+        # pycocotools takes the last annotation with an id for all with that id
+        last = {entry['id']: entry for entry in content['annotations']}
         for entry in content['annotations']:
+            entry = last[entry['id']]
             self._annotations.setdefault(entry['image_id'], []).append(entry)
-        ids = {entry['id'] for entry in content['annotations']}
-        self.has_plain_ids = 0 not in ids and len(ids) == len(
-            content['annotations'])
+        self.has_zero_id = 0 in last
 
     def category_ids(self, names: Iterable[str]) -> List:
         """Category id of each class, found by its name.

@@ -153,7 +153,7 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
         if ann_file is not None:
             self.instances = InstancesFile(ann_file, self.backend_args, 'segm'
                                            in metric)
-            if not self.instances.has_plain_ids:
+            if self.instances.has_zero_id:
                 self.backend = 'pycocotools'
 
     @property
@@ -291,7 +291,7 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
             else:
                 annotations = self.instances.annotations(
                     image_id, shape, known, kind == 'segm')
-            if self.instances is None or self.instances.has_plain_ids:
+            if self.instances is None or not self.instances.has_zero_id:
                 for entry in annotations:
                     entry['id'] = next(ids)
             yield (shape, annotations,
