@@ -198,7 +198,7 @@ class InstancesFile:
             masks (bool): Whether masks are evaluated.
 
         Raises:
-            InputError: An RLE has not the size of the image.
+            InputError: A mask has not the size of the image, or no polygon.
         """
         found = []
         for entry in self._annotations.get(image_id, ()):
@@ -230,6 +230,8 @@ def to_rle(segmentation: Any, shape: Tuple[int, int]) -> Dict:
     Returns:
         dict: ``size`` [h, w] and ``counts`` (str).
     """
+    if not segmentation:  # no polygon
+        return dict(size=[0, 0], counts='')
     if isinstance(segmentation, list):
         segmentation = mask_util.merge(
             mask_util.frPyObjects(segmentation, *shape))
