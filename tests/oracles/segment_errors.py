@@ -49,5 +49,5 @@ def segment_outcomes(gt_map, gt_segments, pred_map, pred_segments):
             spare.remove(b)
     pair('wrong_class', lambda value, same: not same and value > 0.5)
     pair('poor_mask', lambda value, same: same and value >= 0.1)
-    return outcomes + [('missed', a, None) for a in left] + [('spurious', None, b)
-                                                          for b in spare]
+    return outcomes + [('missed', a, None)
+                       for a in left] + [('spurious', None, b) for b in spare]
