@@ -41,11 +41,11 @@ def parse_args():
         type=int,
         default=5,
         metavar='N',
-        help='findings of each kind to print (default: 5)')
+        help='faults of each kind to print (default: 5)')
     parser.add_argument(
         '--json',
         metavar='OUT.json',
-        help='also write the report, with up to 1000 findings of each kind')
+        help='also write the report, with up to 1000 faults of each kind')
     parser.add_argument(
         '--fix',
         metavar='OUT.json',
@@ -102,22 +102,22 @@ def show_progress(step, size):
         return update
     total = 0
 
-    def tell(done):
+    def log(done):
         nonlocal total
         total += done
         if total * 10 // size > (total - done) * 10 // size:
             print(f'{step}: {total}/{size} images', file=sys.stderr)
 
-    return tell
+    return log
 
 
 def check(args):
     """Exit code of the check."""
     from mmengine_exact import run_to_exit_code
     from mmengine_exact.files import write_bytes
-    from panoptic_apps.check_dataset import (ERROR, check_dataset,
-                                             format_repair, format_report,
-                                             report_content)
+    from panoptic_apps.check_dataset import (check_dataset, format_repair,
+                                             format_report, report_content)
+    from panoptic_fpn.coco_format import ERROR
     errors = 0
 
     def run():
@@ -132,7 +132,7 @@ def check(args):
             args.num_workers,
             repair=args.fix is not None,
             progress=show_progress)
-        errors = result.findings.total(ERROR)
+        errors = result.faults.total(ERROR)
         print(format_report(path, result, args.examples))
         if args.json:
             content = report_content(path, result)

@@ -18,7 +18,7 @@ from mmengine_exact import explain
 from mmengine_exact.errors import InputError
 from mmengine_exact.peers import PeerWatch
 from panoptic_apps.submission.prepare import _on_main
-from panoptic_fpn.metrics.per_image import PerImageMetric
+from panoptic_fpn.metrics.base import PerImageMetric
 from tests.mmengine_exact import toy
 
 from .runs import ITERATIONS, TRACEBACK, Run, Tally, assert_all_whole, resume

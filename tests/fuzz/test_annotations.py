@@ -21,15 +21,16 @@ from pycocotools.cocoeval import COCOeval
 
 from mmengine_exact.errors import InputError
 from mmengine_exact.files import find_name_fault, join_inside
-from panoptic_apps.check_dataset import ERROR, check_dataset
+from panoptic_apps.check_dataset import check_dataset
 from panoptic_apps.convert_data import convert_instances_and_semantic, prepare
 from panoptic_apps.toy_data.make import make_miniature
 from panoptic_fpn import cityscapes
+from panoptic_fpn.coco_format import ERROR
 from panoptic_fpn.data import CityscapesPanopticDataset, CocoPanopticFPNDataset
 from panoptic_fpn.metrics import (CityscapesSemanticIoUMetric,
                                   PanopticInstanceAPMetric,
                                   PanopticQualityMetric)
-from panoptic_fpn.metrics.instance_rows import Table, detection_entries
+from panoptic_fpn.metrics.instance_ap import found_entries
 from tests.oracles.derive import labels_of
 from tests.oracles.perturb import random_data, write_coco_panoptic
 from tests.panoptic_fpn.metrics.data import make_case, run_metric, space_of
@@ -166,7 +167,7 @@ def outcome(bench, text, train):
             str(bench.images),
             str(bench.pngs),
             num_workers=1,
-            repair=True).findings.total(ERROR)
+            repair=True).faults.total(ERROR)
     except Exception as error:
         return f'raw check {type(error).__name__}: {error}'
     if peak() - before > MEMORY:
@@ -289,14 +290,18 @@ class Instances:
         return scores
 
     def _entries(self, metric, ids, kind):
-        rows = [metric._detections(s, tuple(s['ori_shape']),
-                                   len(self.meta['thing_classes']))
-                for s in self.samples]  # yapf: disable
-        table = Table(rows, [tuple(s['ori_shape']) for s in self.samples])
-        return detection_entries(table, np.arange(len(table.labels)),
-                                 [s['img_id'] for s in self.samples],
-                                 [ids[n] for n in self.meta['thing_classes']],
-                                 kind)
+        numbers = np.arange(len(ids))
+        known = [ids[name] for name in self.meta['thing_classes']]
+        metric.results.clear()
+        metric.process(None, self.samples)
+        return [
+            dict(
+                entry,
+                image_id=image_id,
+                category_id=known[entry['category_id']])
+            for image_id, row in metric.results
+            for entry in found_entries(row.found, row.shape, numbers, kind)
+        ]
 
     def outcome(self, text):
         path = self.folder / f'{os.getpid()}.json'
@@ -393,7 +398,7 @@ def test_no_json(coco, instances, tmp_path, name):
         coco.dataset(path)
     assert str(path) in str(info.value)
     result = check_dataset(str(path), str(coco.images), str(coco.pngs))
-    assert result.findings.counts['json_unreadable'] or name in ('a list')
+    assert result.faults.counts['json_unreadable'] or name in ('a list')
     with pytest.raises(InputError):
         PanopticInstanceAPMetric(ann_file=str(path))
     with pytest.raises(InputError, match='a.json'):
@@ -442,7 +447,7 @@ def test_names_that_lead_away(coco, instances, tmp_path, name):
             coco.dataset(path)
         result = check_dataset(
             str(path), str(coco.images), str(coco.pngs), num_workers=1)
-        assert result.findings.counts['wrong_value']
+        assert result.faults.counts['wrong_value']
     content = copy.deepcopy(instances.good)
     content['images'][0]['file_name'] = name
     path.write_text(json.dumps(content))

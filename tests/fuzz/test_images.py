@@ -17,8 +17,9 @@ import pytest
 from PIL import Image, ImageOps
 
 from mmengine_exact.errors import InputError
-from panoptic_apps.check_dataset.image_files import read_image
+from panoptic_apps.check_dataset.image_files import picture_faults
 from panoptic_apps.convert_data.label_folders import find_pairs
+from panoptic_fpn.coco_format import collect
 from panoptic_fpn.data import LoadPanopticImage
 from panoptic_fpn.inference import PanopticInferencer
 from panoptic_fpn.ops.decoding import (DEFAULT_LIMIT, LIMIT, claimed_size,
@@ -89,11 +90,12 @@ def train(path, size=None):
 
 def check(path):
     """Its digest, where training and check decode alike."""
-    size, digest, found = read_image(path)
+    found = []
+    result = collect(picture_faults(path), found.append)
     if found:
         assert len(found) == 1 and found[0].where == path
         raise InputError(f'{path}: {found[0].value}')
-    return size, digest
+    return result
 
 
 def peak():

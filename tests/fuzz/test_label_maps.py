@@ -322,9 +322,9 @@ def check(kind, path):
             image=None,
             png=path,
             size=SIZE,
-            segments=[(s['id'], None, None) for s in kind.segments],
+            segments=[dict(id=s['id']) for s in kind.segments],
             other_ids=kind.void,
-            ignored=kind.ignored)).findings
+            ignored=kind.ignored)).faults
     return [f for f in found if f.kind not in ('area', 'bbox', 'all_void')]
 
 

@@ -12,7 +12,7 @@ IoU >= 0.1 'poor_mask'. The rest is 'missed' or 'spurious'.
 from .panoptic_quality import pixels_of
 
 
-def segment_fates(gt_map, gt_segments, pred_map, pred_segments):
+def segment_outcomes(gt_map, gt_segments, pred_map, pred_segments):
     """See the module; lists of dict(id, category_id, iscrowd)."""
     gt_pixels, pred_pixels = pixels_of(gt_map), pixels_of(pred_map)
     void = gt_pixels.get(0, set())
@@ -30,7 +30,7 @@ def segment_fates(gt_map, gt_segments, pred_map, pred_segments):
     }
     left = [s['id'] for s in gt_segments if not s.get('iscrowd', 0)]
     spare = [s['id'] for s in pred_segments]
-    fates = []
+    outcomes = []
 
     def pair(kind, fits):
         pairs = sorted((-iou(a, b), i, j, a, b) for i, a in enumerate(left)
@@ -40,7 +40,7 @@ def segment_fates(gt_map, gt_segments, pred_map, pred_segments):
             if a in left and b in spare:
                 left.remove(a)
                 spare.remove(b)
-                fates.append((kind, a, b))
+                outcomes.append((kind, a, b))
 
     pair('matched', lambda value, same: same and value > 0.5)
     for b in list(spare):
@@ -49,5 +49,5 @@ def segment_fates(gt_map, gt_segments, pred_map, pred_segments):
             spare.remove(b)
     pair('wrong_class', lambda value, same: not same and value > 0.5)
     pair('poor_mask', lambda value, same: same and value >= 0.1)
-    return fates + [('missed', a, None) for a in left] + [('spurious', None, b)
-                                                          for b in spare]
+    return outcomes + [('missed', a, None)
+                       for a in left] + [('spurious', None, b) for b in spare]

@@ -11,9 +11,9 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 from pycocotools import mask as mask_util
 
-from panoptic_fpn.labels import (LabelSpace, LabelSpaceError, channel_labels,
-                                 encode_panoptic, id_to_rgb, rgb_to_id,
-                                 semantic_channels)
+from mmengine_exact.errors import InputError
+from panoptic_fpn.labels import (LabelSpace, channel_labels, encode_panoptic,
+                                 id_to_rgb, rgb_to_id, semantic_channels)
 from panoptic_fpn.ops import label_runs as runs
 from panoptic_fpn.ops.decoding import decode_image, decode_indices, decode_map
 from panoptic_fpn.ops.mask_runs import contiguous, map_boxes, runs_of
@@ -51,7 +51,7 @@ def test_colours_are_ids_and_back(rgb):
     st.lists(IDS, max_size=4),
     st.integers(2**24, 2**40) | st.integers(-2**40, -1))
 def test_ids_beyond_three_bytes_are_refused(ids, bad):
-    with pytest.raises(LabelSpaceError, match=str(bad)):
+    with pytest.raises(InputError, match=str(bad)):
         id_to_rgb(np.array(ids + [bad], np.int64))
 
 

@@ -8,16 +8,16 @@ import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from pycocotools import mask as mask_util
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from panoptic_fpn.metrics import PanopticInstanceAPMetric
-from panoptic_fpn.metrics.instance_truth import instance_truth
+from panoptic_fpn.metrics.instance_ap import instance_truth
 from tests.oracles.derive import derive_instances, derive_panoptic, labels_of
 from tests.oracles.perturb import annotation_of, ids_of_kind
 from tests.oracles.runs import encode
 from tests.panoptic_fpn.metrics.data import as_map, run_metric, space_of
+from tests.panoptic_fpn.metrics.test_instance_ap import assert_same_instances
 
 from . import strategies
 
@@ -33,13 +33,7 @@ def test_derived_instances_are_the_pixels_of_the_things(data):
     found = instance_truth(coded['map'], np.array(coded['codes'], np.int64),
                            np.isin(coded['codes'], coded['crowd_codes']),
                            len(ids_of_kind(categories, True)))
-    assert [t['label'] for t in found] == expected['labels'].tolist()
-    assert [t['iscrowd'] for t in found] == expected['crowd'].tolist()
-    for one, mask, (x1, y1, x2, y2) in zip(found, expected['masks'],
-                                           expected['boxes']):
-        assert (mask_util.decode(one['segmentation']) == mask).all()
-        assert one['area'] == mask.sum()
-        assert list(one['bbox']) == [x1, y1, x2 - x1, y2 - y1]
+    assert_same_instances(found, expected, image.id_map.shape)
 
 
 @st.composite

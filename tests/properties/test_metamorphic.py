@@ -30,7 +30,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as rle_tools
 
-from panoptic_fpn.metrics import per_image
+from panoptic_fpn.metrics import base
 from tests.oracles.cityscapes_scenes import random_scenes
 from tests.panoptic_fpn.metrics.cityscapes import META, sample_of
 from tests.panoptic_fpn.metrics.data import clone
@@ -412,7 +412,7 @@ def together(ranks, size):
     the first process computes them."""
     rows = iter([[evaluator.metrics[i].results for evaluator in ranks]
                  for i in range(len(ranks[0].metrics))])
-    with mock.patch.object(per_image, 'gather_rows',
+    with mock.patch.object(base, 'gather_rows',
                            lambda own: list(chain(*next(rows)))):
         return ev.judged(ranks[0], size)
 

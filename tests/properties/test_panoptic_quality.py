@@ -1,4 +1,4 @@
-"""PQ, SQ and RQ, what they are counted from, and the reasons of errors."""
+"""PQ, SQ and RQ, what they are counted from, and outcomes of segments."""
 import contextlib
 import io
 import json
@@ -23,7 +23,7 @@ from tests.oracles.derive import derive_panoptic, labels_of
 from tests.oracles.panoptic_quality import (Counts, add_counts, pq_counts,
                                             pq_table)
 from tests.oracles.perturb import write_coco_panoptic
-from tests.oracles.segment_errors import segment_fates
+from tests.oracles.segment_errors import segment_outcomes
 from tests.panoptic_fpn.metrics.data import make_sample, run_metric, space_of
 
 from . import strategies
@@ -181,7 +181,7 @@ def test_quality_by_its_definition(rows, num_things):
 
 
 @given(strategies.truths_and_predictions(crowd_stuff=True))
-def test_reasons_of_errors(case):
+def test_outcomes_of_segments(case):
     data, preds = case
     label_of = labels_of(data.categories)
     for truth, pred in zip(data.images, preds.images):
@@ -192,31 +192,31 @@ def test_reasons_of_errors(case):
             s for _, s in sorted(
                 zip(codes, pred.segments), key=lambda pair: pair[0])
         ]
-        wanted = segment_fates(truth.id_map, truth.segments, pred.id_map,
-                               listed)
+        wanted = segment_outcomes(truth.id_map, truth.segments, pred.id_map,
+                                  listed)
         true, guessed = ({
             s['id']: label_of[s['category_id']]
             for s in image.segments
         } for image in (truth, pred))
-        fates = explain(match_segments(*args), args[2])
+        outcomes = explain(match_segments(*args), args[2])
         expected = []
         for kind, a, b in wanted:
             mask = pred.id_map == b if a is None else truth.id_map == a
             expected.append(
                 (kind, true.get(a, -1), guessed.get(b, -1), mask.sum()))
         assert sorted((KINDS[f.kind], f.label, f.predicted, f.area)
-                      for f in fates) == sorted(expected)
+                      for f in outcomes) == sorted(expected)
         tp, fp, fn, iou = panoptic_counts(*args).sum(axis=0)
-        kinds = Counter(KINDS[f.kind] for f in fates)
+        kinds = Counter(KINDS[f.kind] for f in outcomes)
         pairs = kinds['wrong_class'] + kinds['poor_mask']
         assert kinds['matched'] == tp
         assert pairs + kinds['missed'] == fn
         assert pairs + kinds['spurious'] == fp
         if tp + fp + fn:
             quality = 100 * iou / (tp + fp / 2 + fn / 2)
-            assert abs(image_quality(fates) - quality) <= TOLERANCE
+            assert abs(image_quality(outcomes) - quality) <= TOLERANCE
         else:
-            assert math.isnan(image_quality(fates))
+            assert math.isnan(image_quality(outcomes))
 
 
 @given(st.data())

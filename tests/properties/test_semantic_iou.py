@@ -108,7 +108,7 @@ def test_pixels_of_segments_by_channel(data):
     factor = data.draw(st.sampled_from([1, 1000, 2 * 10**6]))
     gt = labels + 1000 * factor * numbers
     pred = data.draw(strategies.channel_maps(shape, 3))
-    codes, counts = code_counts(gt, pred, 4, 3)
+    codes, counts = code_counts(gt, pred, 3)
     assert codes.tolist() == np.unique(gt).tolist()
     assert counts.tolist() == [[
         np.count_nonzero((gt == code) & (pred == c)) for c in range(3)

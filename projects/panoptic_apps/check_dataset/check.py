@@ -1,20 +1,21 @@
 """Check a data set in COCO panoptic format: JSON, images and PNGs."""
 import os
 import os.path as osp
-from typing import (Any, Callable, Dict, Iterator, NamedTuple, Optional,
+from typing import (Any, Callable, Dict, Iterator, List, NamedTuple, Optional,
                     Sequence, Set, Tuple)
 
 from mmengine_exact.errors import InputError
-from mmengine_exact.files import find_name_fault
+from mmengine_exact.files import find_name_fault, read_bytes
 from mmengine_exact.workers import default_workers, run_jobs
+from panoptic_fpn.coco_format import (WARNING, Fault, Faults, Pair, Structure,
+                                      category_faults, collect,
+                                      panoptic_faults, panoptic_warnings,
+                                      parse_object)
+from panoptic_fpn.coco_format.faults import is_whole
 
-from .categories import check_categories, is_whole
-from .duplicates import Pictures, digest_images
-from .findings import Findings
-from .image_files import ImageJob, Size, check_images
+from .image_files import ImageJob, check_images, digest_images
 from .repair import Repair, Repairer
 from .statistics import Statistics
-from .structure import Pair, Structure, check_structure, read_json
 
 #: Images of one call of a process: few enough for a bar that moves.
 _CHUNK = 8
@@ -25,10 +26,10 @@ Progress = Callable[[str, int], Callable[[int], None]]
 
 
 class CheckResult(NamedTuple):
-    """What was found: ``summary`` as :meth:`Statistics.summary` (None where
-    the JSON cannot be read), ``repair`` where it was asked for."""
+    """``faults``; ``summary`` of :meth:`Statistics.summary` (None where the
+    JSON cannot be read), ``repair`` where it was asked for."""
 
-    findings: Findings
+    faults: Faults
     summary: Optional[dict]
     repair: Optional[Repair]
 
@@ -55,7 +56,7 @@ def check_dataset(path: str,
             at most 8.
         repair (bool): Whether to compute anew what can be.
         progress (Callable): Of long steps.
-        keep (int): Examples of each kind of finding to keep.
+        keep (int): Examples of each kind of fault to keep.
 
     Returns:
         CheckResult: Nothing is written, and nothing raised for what is wrong
@@ -68,29 +69,40 @@ def check_dataset(path: str,
     if (against is None) != (against_images is None):
         raise InputError(f'against={against}, against_images='
                          f'{against_images}: give both or none.')
-    findings, workers = Findings(keep), num_workers or default_workers()
-    content = read_json(path, findings)
+    faults, workers = Faults(keep), num_workers or default_workers()
+    content = _read_json(path, faults)
     if content is None:
-        return CheckResult(findings, None, None)
-    structure = check_structure(content, path, findings)
+        return CheckResult(faults, None, None)
+    structure = collect(panoptic_faults(content, path), faults.add)
+    for fault in panoptic_warnings(structure, path):
+        faults.add(fault)
     jobs = [_job(pair, path, images, panoptic) for pair in structure.pairs]
     statistics, pictures = Statistics(structure), Pictures()
     repairer = Repairer(content, structure) if repair else None
     results = _run(check_images, jobs, workers, progress(path, len(jobs)))
     for pair, job, result in zip(structure.pairs, jobs, results):
-        findings.extend(result.findings)
+        for fault in result.faults:
+            faults.add(fault)
         statistics.add(pair, result)
         if job.image is not None:
             pictures.add(result.digest, job.image)
         if repairer is not None:
             repairer.add(pair, job, result)
-    pictures.find_twice(findings)
-    _find_extra(content, panoptic, findings)
+    for fault in (*pictures.copies(), *_extra_files(content, panoptic)):
+        faults.add(fault)
     if against is not None and against_images is not None:
-        _check_against(against, against_images, structure, pictures, findings,
+        _check_against(against, against_images, structure, pictures, faults,
                        workers, progress)
-    return CheckResult(findings, statistics.summary(),
+    return CheckResult(faults, statistics.summary(),
                        None if repairer is None else repairer.result())
+
+
+def _read_json(path: str, faults: Faults) -> Optional[dict]:
+    try:
+        return parse_object(read_bytes(path, 'JSON', None), path)
+    except InputError as error:
+        faults.add(Fault('json_unreadable', path, str(error)))
+        return None
 
 
 def _run(function: Callable, items: Sequence, workers: int,
@@ -104,49 +116,43 @@ def _run(function: Callable, items: Sequence, workers: int,
 
 def _job(pair: Pair, path: str, images: str, panoptic: str) -> ImageJob:
     note, image = pair.annotation or {}, pair.image
-    ignored = note.get('ignored_ids')
-    ignored = ignored if isinstance(ignored, list) else []
-    other_ids = None
-    if isinstance(note.get('void_ids'), list):
-        other_ids = [id_ for id_ in note['void_ids'] if is_whole(id_)]
+    listed = isinstance(note.get('segments_info'), list)
+    size = image.get('height'), image.get('width')
     return ImageJob(
         where=f'{path}: image_id={image["id"]!r}',
         image=_file(images, image),
-        png=_file(panoptic, note) if isinstance(
-            note.get('segments_info'), list) else None,
-        size=_size(image),
-        segments=[(s['id'], s.get('area'), s.get('bbox'))
-                  for s in pair.segments],
-        other_ids=other_ids,
-        ignored=[id_ for id_ in ignored if is_whole(id_)])
+        png=_file(panoptic, note) if listed else None,
+        size=size if all(map(is_whole, size)) else None,  # type: ignore
+        segments=pair.segments,
+        other_ids=_whole(note, 'void_ids') if 'void_ids' in note else None,
+        ignored=_whole(note, 'ignored_ids'))
+
+
+def _whole(note: dict, key: str) -> List[int]:
+    """Whole numbers of a list of an annotation."""
+    ids = note.get(key)
+    return list(filter(is_whole, ids)) if isinstance(ids, list) else []
 
 
 def _file(folder: str, entry: dict) -> Optional[str]:
     """Path of what an entry names; None where it may not be followed."""
     name = entry.get('file_name')
-    if name is None or find_name_fault(name) is not None:
-        return None
-    return osp.join(folder, name)
+    return None if find_name_fault(name) else osp.join(folder, str(name))
 
 
-def _size(image: dict) -> Optional[Size]:
-    height, width = image.get('height'), image.get('width')
-    if isinstance(height, int) and isinstance(width, int):
-        return height, width
-    return None
+def _objects(content: dict, key: str) -> List[dict]:
+    entries = content.get(key)
+    entries = entries if isinstance(entries, list) else []
+    return [entry for entry in entries if isinstance(entry, dict)]
 
 
-def _find_extra(content: dict, panoptic: str, findings: Findings) -> None:
+def _extra_files(content: dict, panoptic: str) -> Iterator[Fault]:
     """PNGs in the folder, and below it, that no annotation names.
 
     Not where label maps are read as they are (``void_ids``): Cityscapes'
     folders hold other PNGs, too.
     """
-    notes = content.get('annotations')
-    notes = [
-        note for note in (notes if isinstance(notes, list) else [])
-        if isinstance(note, dict)
-    ]
+    notes = _objects(content, 'annotations')
     if any('void_ids' in note for note in notes):
         return
     paths = [_file(panoptic, note) for note in notes]
@@ -155,32 +161,63 @@ def _find_extra(content: dict, panoptic: str, findings: Findings) -> None:
         for name in sorted(names):
             path = osp.normpath(osp.join(folder, name))
             if name.lower().endswith('.png') and path not in named:
-                findings.add('png_extra', path, f'{osp.getsize(path)} bytes')
+                yield Fault('png_extra', path, f'{osp.getsize(path)} bytes',
+                            WARNING)
+
+
+class Pictures:
+    """Names of pictures by the digest of their decoded pixels.
+
+    A copy that was resized or compressed again is another picture.
+    """
+
+    def __init__(self) -> None:
+        self._names: Dict[bytes, List[str]] = {}
+
+    def add(self, digest: Optional[bytes], name: str) -> None:
+        """Note a picture, if it can be read (has a digest)."""
+        if digest is not None:
+            self._names.setdefault(digest, []).append(name)
+
+    def copies(self) -> Iterator[Fault]:
+        """Pictures that occur more than once."""
+        for names in self._names.values():
+            if len(set(names)) > 1:
+                yield Fault('same_picture', names[0], ', '.join(names[1:4]),
+                            WARNING)
+
+    def leakage(self, other: 'Pictures') -> Iterator[Fault]:
+        """Pictures that another data set has, too."""
+        for digest, names in self._names.items():
+            for name in names if digest in other._names else ():
+                yield Fault('leakage', name, other._names[digest][0])
 
 
 def _check_against(path: str, images: str, structure: Structure,
-                   pictures: Pictures, findings: Findings, workers: int,
+                   pictures: Pictures, faults: Faults, workers: int,
                    progress: Progress) -> None:
-    content = read_json(path, findings)
+    content = _read_json(path, faults)
     if content is None:
         return
     if 'categories' in content and structure.categories:
-        categories = check_categories(content['categories'], path, findings)
-        ours, theirs = _described(structure.categories), _described(categories)
+        ours = _described(structure.categories)
+        theirs = _described(
+            collect(category_faults(content['categories'], path), faults.add))
         if ours != theirs:
-            findings.add(
-                'other_categories', path, '(id, name, isthing) of '
-                f'one only: {sorted(ours ^ theirs, key=str)[:6]}')
-    entries = content.get('images')
-    entries = entries if isinstance(entries, list) else []
-    paths = [_file(images, e) for e in entries if isinstance(e, dict)]
+            faults.add(
+                Fault(
+                    'other_categories', path, '(id, name, isthing) of one '
+                    f'only: {sorted(ours ^ theirs, key=str)[:6]}'))
+    paths = [_file(images, entry) for entry in _objects(content, 'images')]
     paths = [name for name in paths if name is not None]
     others = Pictures()
     results = _run(digest_images, paths, workers, progress(path, len(paths)))
     for name, digest, found in results:
-        findings.extend(found)
+        for fault in found:
+            faults.add(fault)
         others.add(digest, name)
-    pictures.find_leakage(others, findings)
+    for fault in pictures.leakage(others):
+        faults.add(fault)
 
 
 def _described(categories: Dict[int, dict]) -> Set[Tuple[int, str, str]]:

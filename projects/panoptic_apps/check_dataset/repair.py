@@ -7,16 +7,14 @@ segments follow.
 """
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
-from panoptic_fpn.labels import MAX_SEGMENT_ID
+from panoptic_fpn.coco_format import Pair, Structure
+from panoptic_fpn.coco_format.pngs import Measured, is_other_image
 
-from .categories import is_whole
-from .image_files import ImageJob, ImageResult, Measured, is_other_image
-from .structure import Pair, Structure
+from .image_files import ImageJob, ImageResult
 
 #: Segments that have to follow a rule before it is believed.
 MIN_SUPPORT = 3
-#: Kinds of findings that change an entry.
-_OF_IMAGE = {'image_size'}
+#: Kinds of faults that change an annotation.
 _OF_SEGMENTS = {'ids_only_in_png', 'ids_only_in_json', 'area', 'bbox'}
 
 #: From a segment id to its category id and iscrowd, or None.
@@ -54,10 +52,10 @@ class Repairer:
 
     def add(self, pair: Pair, job: ImageJob, result: ImageResult) -> None:
         """Note what an image's files say of its entries."""
-        kinds = {finding.kind for finding in result.findings}
+        kinds = {fault.kind for fault in result.faults}
         if result.measured is None:
             return
-        if kinds & _OF_IMAGE:
+        if 'image_size' in kinds:
             assert result.size is not None  # it is another one
             height, width = result.size
             self._new[id(pair.image)] = dict(
@@ -119,27 +117,20 @@ class Repairer:
 
 
 def find_rule(structure: Structure) -> Rule:
-    """How segment ids tell categories in this data set, if they do.
+    """How the category of a segment follows from its id, if it does.
 
     Tried are: ``category id * 1000 + number`` (the bare category id of a
     thing being crowd), and the colour of the category. A rule is believed
     where at least :data:`MIN_SUPPORT` listed segments follow it and none
     contradicts it.
     """
+    segments = [s for pair in structure.pairs for s in pair.segments]
     for rule in (_thousands(structure), _colors(structure)):
-        support = 0
-        for pair in structure.pairs:
-            for segment in pair.segments:
-                meant = rule(segment['id'])
-                if meant is None:
-                    continue
-                if meant[0] != segment.get('category_id'):
-                    support = -1
-                    break
-                support += 1
-            if support < 0:
-                break
-        if support >= MIN_SUPPORT:
+        follows = [
+            meant[0] == segment.get('category_id') for segment in segments
+            if (meant := rule(segment['id'])) is not None
+        ]
+        if len(follows) >= MIN_SUPPORT and all(follows):
             return rule
     return lambda id_: None
 
@@ -158,18 +149,15 @@ def _thousands(structure: Structure) -> Rule:
 
 
 def _colors(structure: Structure) -> Rule:
-    by_id, taken_twice = {}, set()
+    by_color: Dict[int, List[int]] = {}
     for id_, category in structure.categories.items():
         color = category.get('color')
-        if isinstance(color, (list, tuple)) and len(color) == 3 and all(
-                is_whole(part) and 0 <= part <= 255 for part in color):
+        if isinstance(color, list) and len(color) == 3 and all(
+                isinstance(part, int) for part in color):
             value = color[0] + 256 * color[1] + 65536 * color[2]
-            if value in by_id:
-                taken_twice.add(value)
-            by_id[value] = id_
+            by_color.setdefault(value, []).append(id_)
     known = {
-        value: (id_, 0)
-        for value, id_ in by_id.items()
-        if value not in taken_twice and 0 < value <= MAX_SEGMENT_ID
+        value: (ids[0], 0)
+        for value, ids in by_color.items() if len(ids) == 1
     }
     return known.get

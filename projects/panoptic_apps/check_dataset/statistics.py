@@ -3,10 +3,11 @@ from array import array
 from typing import Dict, List, Tuple
 
 import numpy as np
-from terminaltables import AsciiTable
+from tabulate import tabulate
+
+from panoptic_fpn.coco_format import Pair, Structure
 
 from .image_files import ImageResult
-from .structure import Pair, Structure
 
 #: COCO's borders between small, medium and large, in pixels.
 SMALL, MEDIUM = 32**2, 96**2
@@ -111,25 +112,22 @@ def format_statistics(path: str, summary: Dict) -> str:
         sizes = ', '.join(f'{name} {h} x {w}'
                           for name, (h, w) in summary['size'].items())
         lines.append(f'height x width: {sizes}')
-    table = [[
+    head = [
         'class', 'id', 'kind', 'images', 'segments', 'crowd', 'pixels',
         'median area', '< 32^2', '< 96^2', 'larger'
-    ]]
+    ]
+    rows = []
     for row in classes:
         median = row['median_area']
-        table.append([
+        rows.append([
             row['name'], row['id'], 'thing' if row['isthing'] else 'stuff',
             row['images'], row['segments'], row['crowd'],
             f'{row["pixel_share"]:.2%}',
-            '' if median is None else f'{median:.0f}', row['small'],
+            None if median is None else f'{median:.0f}', row['small'],
             row['medium'], row['large']
         ])
     if summary['void_share'] is not None:
-        table.append([
-            'void', '', '', '', '', '', f'{summary["void_share"]:.2%}', '', '',
-            '', ''
-        ])
-    drawn = AsciiTable(table)
-    for column in (1, *range(3, 11)):
-        drawn.justify_columns[column] = 'right'
-    return '\n'.join([*lines, drawn.table])
+        rows.append(['void', *[None] * 5, f'{summary["void_share"]:.2%}'])
+    alignment = ['left', 'right', 'left', *['right'] * 8]
+    table = tabulate(rows, head, disable_numparse=True, colalign=alignment)
+    return '\n'.join([*lines, table])

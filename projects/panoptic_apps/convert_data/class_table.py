@@ -14,7 +14,7 @@ from typing import Any, Dict, List, NamedTuple, Set
 
 from mmengine_exact.errors import InputError
 from mmengine_exact.files import parse_json, read_bytes
-from panoptic_fpn.labels import LabelSpace
+from panoptic_fpn.coco_format import read_label_space
 
 
 class ClassTable(NamedTuple):
@@ -61,7 +61,7 @@ def read_class_table(path: str) -> ClassTable:
             ignored.add(entry['name'])
         else:
             categories.append(entry)
-    space = LabelSpace.from_coco(categories, path)
+    space = read_label_space(categories, path)
     colors = {c.id: list(c.color) for c in space.categories}
     for entry in categories:
         entry['color'] = colors[entry['id']]

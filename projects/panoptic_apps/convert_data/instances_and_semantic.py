@@ -14,10 +14,11 @@ import numpy as np
 from pycocotools import mask as mask_util
 
 from mmengine_exact.errors import InputError
-from mmengine_exact.files import join_inside, parse_json, read_bytes
+from mmengine_exact.files import read_bytes
 from mmengine_exact.workers import default_workers
+from panoptic_fpn.coco_format import (image_faults, instances_faults,
+                                      parse_object, raise_first)
 from panoptic_fpn.coco_format.segmentations import find_segmentation_fault
-from panoptic_fpn.labels import is_whole, short
 
 from .class_table import ClassTable, read_class_table
 from .label_map import read_label_map, require_size
@@ -107,48 +108,9 @@ def convert_instances_and_semantic(instances: str,
 
 
 def _read_instances(path: str) -> Dict:
-    content = parse_json(read_bytes(path, 'instances JSON', None), path)
-    for key in ('images', 'annotations', 'categories'):
-        if not isinstance(content, dict) or not isinstance(
-                content.get(key), list):
-            raise InputError(f'{path}: no list "{key}" at the top level. '
-                             'Give a COCO instances JSON.')
-    if not content['images']:
-        raise InputError(f'{path}: "images" is empty. List at least one.')
-    for key, needed in (('images', ('id', 'file_name', 'height', 'width')),
-                        ('annotations', ('id', 'image_id', 'category_id',
-                                         'segmentation')), ('categories',
-                                                            ('id', 'name'))):
-        for entry in content[key]:
-            if not isinstance(entry, dict):
-                raise InputError(f'{path}: "{key}" lists {short(entry)}. '
-                                 'Write an object.')
-            missing = [k for k in needed if k not in entry]
-            if missing:
-                raise InputError(f'{path}: {short(entry)} in "{key}" has no '
-                                 f'{missing[0]!r}. Add it.')
-            for name in ('id', 'image_id', 'category_id'):
-                id_ = entry.get(name, 0)
-                if not is_whole(id_) and not isinstance(id_, str):
-                    raise InputError(
-                        f'{path}: an entry of "{key}" has {name}='
-                        f'{short(id_)}. Write a whole number or a string.')
-            for side in ('height', 'width') if key == 'images' else ():
-                if not is_whole(entry[side]) or entry[side] < 1:
-                    raise InputError(
-                        f'{path}: image id={short(entry["id"])} has {side}='
-                        f'{short(entry[side])}. Write a whole number of '
-                        'pixels.')
-            if entry.get('iscrowd', 0) not in (0, 1):
-                raise InputError(
-                    f'{path}: annotation id={short(entry["id"])} has iscrowd='
-                    f'{short(entry["iscrowd"])}. Write 1 for crowd, else 0.')
-        ids = [entry['id'] for entry in content[key]]
-        if key != 'annotations' and len(set(ids)) < len(ids):
-            again = next(id_ for id_ in ids if ids.count(id_) > 1)
-            raise InputError(f'{path}: two entries of "{key}" have id='
-                             f'{short(again)}. Keep one of them.')
-    return content
+    content = parse_object(read_bytes(path, 'instances JSON', None), path)
+    raise_first(image_faults(content, path))
+    return raise_first(instances_faults(content, path))
 
 
 def _group(content: Dict, table: ClassTable, path: str,
@@ -166,29 +128,19 @@ def _group(content: Dict, table: ClassTable, path: str,
                 f'{classes}: {category["name"]!r}, a category of {path}, '
                 f'{problem}. List it with isthing=1, or with ignore=1 to '
                 'leave it out.')
-    known = {c['id'] for c in content['categories']}
-    images = {image['id'] for image in content['images']}
     grouped: Dict[object, List[Instance]] = {}
     for note in content['annotations']:
-        for key, ids, what in (('category_id', known, '"categories"'),
-                               ('image_id', images, '"images"')):
-            if note[key] not in ids:
-                raise InputError(f'{path}: annotation {note["id"]!r} has '
-                                 f'{key}={note[key]!r}, which is not in '
-                                 f'{what}. Correct or remove it.')
         if note['category_id'] in category_of:
             grouped.setdefault(note['image_id'], []).append(
                 Instance(note['id'], category_of[note['category_id']],
                          int(bool(note.get('iscrowd', 0))),
-                         note['segmentation']))
+                         note.get('segmentation')))
     return grouped
 
 
 def _source(image: dict, folder: str, suffix: str, instances: List[Instance],
             path: str) -> Source:
-    name = image['file_name']
-    join_inside(folder, name, f'{path}: image id={image["id"]!r}')
-    label = osp.join(folder, osp.splitext(name)[0] + suffix)
+    label = osp.join(folder, osp.splitext(image['file_name'])[0] + suffix)
     kept = {k: image[k] for k in ('id', 'file_name', 'height', 'width')}
     return Source(kept, label, (path, instances))
 

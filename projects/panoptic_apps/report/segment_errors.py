@@ -26,11 +26,10 @@ from mmengine.logging import print_log
 
 from mmengine_exact.errors import InputError
 from mmengine_exact.files import write_bytes
+from panoptic_fpn.metrics.base import (CodeError, PerImageMetric, Row,
+                                       check_same_shape, image_name,
+                                       labels_of_codes, plain_id, to_plane)
 from panoptic_fpn.metrics.panoptic_quality import Matching, match_segments
-from panoptic_fpn.metrics.per_image import (CodeError, PerImageMetric, Row,
-                                            check_same_shape, image_name,
-                                            labels_of_codes, plain_id,
-                                            to_plane)
 
 MATCHED, WRONG_CLASS, POOR_MASK, MISSED, SPURIOUS = range(5)
 #: Names of the kinds, by their number.
@@ -81,8 +80,8 @@ def explain(found: Matching, gt_labels: np.ndarray) -> List[Fate]:
 
     for g, p in zip(*found.pairs):
         add(MATCHED, g, p)
-    missed = dict.fromkeys(np.flatnonzero(found.missed).tolist())
-    spurious = dict.fromkeys(np.flatnonzero(found.spurious).tolist())
+    missed = dict.fromkeys(np.flatnonzero(found.false_negatives).tolist())
+    spurious = dict.fromkeys(np.flatnonzero(found.false_positives).tolist())
     for kind, g, p in sorted(
             _candidates(missed, spurious, iou, gt_labels, labels),
             key=lambda c: (c[0], -iou[c[1], c[2]])):

@@ -22,8 +22,7 @@ from pycocotools import mask as mask_util
 
 from mmengine_exact.errors import CorruptFileError
 from mmengine_exact.files import read_bytes, write_bytes
-from panoptic_fpn.metrics.per_image import (PerImageMetric, Row, to_array,
-                                            to_plane)
+from panoptic_fpn.metrics.base import PerImageMetric, Row, to_array, to_plane
 from panoptic_fpn.ops.label_runs import encode_mask
 
 INDEX_NAME = 'index.json'

@@ -26,8 +26,8 @@ from mmengine_exact.workers import default_workers, run_jobs
 from panoptic_fpn.fusion import fill_stuff, paste_instances
 from panoptic_fpn.labels import LabelSpace, channel_labels
 from panoptic_fpn.metrics import class_quality, group_quality, panoptic_counts
-from panoptic_fpn.metrics.per_image import (labels_of_codes,
-                                            leaves_instances_out, number)
+from panoptic_fpn.metrics.base import (labels_of_codes, leaves_instances_out,
+                                       score_text)
 
 from .branch_files import INDEX_NAME, BranchFile, PanopticBranchWriter
 
@@ -257,7 +257,7 @@ def format_sweep(rows: Sequence[Dict], start: Optional[Dict]) -> str:
     lines = [''.join(f'{head:>12}' for head in (*KEYS, *scores))]
     for row in [*rows, *([start] if start else [])]:
         lines.append(''.join(f'{row[key]:>12g}' for key in KEYS) +
-                     ''.join(f'{number(row[key]):>12}' for key in scores))
+                     ''.join(f'{score_text(row[key]):>12}' for key in scores))
     if start:
         lines[-1] += '  <- config'
     return '\n'.join(lines)

@@ -5,7 +5,7 @@ from typing import Any, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ..labels import is_whole, short
+from .faults import is_whole, short
 
 #: No image is so long, see ``cv2.resize``; polygons may lie outside of it.
 _FARTHEST = 2**20
@@ -16,8 +16,7 @@ _FIRST, _MORE = 48, 0x20
 Size = Tuple[Optional[int], Optional[int]]
 
 
-def find_segmentation_fault(segmentation: Any,
-                            size: Size) -> Optional[str]:
+def find_segmentation_fault(segmentation: Any, size: Size) -> Optional[str]:
     """Why a segmentation does not describe pixels of an image.
 
     Args:
@@ -42,9 +41,9 @@ def find_segmentation_fault(segmentation: Any,
             for a, b in zip(found, size)):
         return (f'{short(segmentation)} is neither a list of polygons nor an '
                 f'RLE of {size} (h, w)')
-    counts = _counts_of(segmentation.get('counts'))
-    if counts is None or min(counts, default=0) < 0 or sum(
-            counts) != found[0] * found[1]:
+    counts = rle_counts(segmentation.get('counts'))
+    if counts is None or min(
+            counts, default=0) < 0 or sum(counts) != found[0] * found[1]:
         return (f'the counts of its RLE do not fill {found[0] * found[1]} '
                 'pixels')
     return None
@@ -57,27 +56,35 @@ def _is_polygon(polygon: Any) -> bool:
                 for value in polygon))
 
 
-def _counts_of(counts: Any) -> Optional[Sequence[int]]:
-    """Lengths of the runs; None where they cannot be read."""
+def rle_counts(counts: Any) -> Optional[Sequence[int]]:
+    """Lengths of the runs of an RLE, background first.
+
+    A compressed one writes numbers with 5 bits in a character (48 + bits, 32
+    more where another follows), low bits first, with a sign; from the fourth
+    on as the difference to the one before the last.
+
+    Args:
+        counts (Any): Of the RLE; a string where it is compressed.
+
+    Returns:
+        Sequence[int], optional: None where they cannot be read.
+    """
     if isinstance(counts, list):
         return counts if all(map(is_whole, counts)) else None
     if not isinstance(counts, str) or not counts.isascii():
         return None
     digits = np.frombuffer(counts.encode(), np.uint8).astype(np.int64) - _FIRST
     last = np.flatnonzero(digits & _MORE == 0)
-    if not len(digits):
-        return []
-    if digits.min() < 0 or digits.max() > 63 or not len(
-            last) or last[-1] != len(digits) - 1:
+    if not len(last) or last[-1] != len(digits) - 1 or digits.min(
+    ) < 0 or digits.max() > 63:
         return None
     first = np.append(0, last[:-1] + 1)
-    places = np.arange(len(digits)) - np.repeat(first, last - first + 1)
-    if places.max() > 6:  # beyond 32 bits, which pycocotools holds
+    digit = np.arange(len(digits)) - np.repeat(first, last - first + 1)
+    if digit.max() > 6:  # beyond 32 bits, which pycocotools holds
         return None
-    numbers = np.add.reduceat((digits & 31) << (5 * places), first)
+    values = np.add.reduceat((digits & 31) << (5 * digit), first)
     negative = digits[last] & 16 != 0
-    numbers[negative] -= 1 << (5 * (places[last][negative] + 1))
-    # from the fourth on, differences to the last but one
-    numbers[1::2] = np.cumsum(numbers[1::2])
-    numbers[2::2] = np.cumsum(numbers[2::2])
-    return numbers.tolist()
+    values[negative] -= 1 << (5 * (digit[last][negative] + 1))
+    values[1::2] = np.cumsum(values[1::2])
+    values[2::2] = np.cumsum(values[2::2])
+    return values.tolist()

@@ -13,7 +13,7 @@ from mmengine.logging import print_log
 from mmengine_exact.errors import InputError
 
 from .. import cityscapes
-from ..labels import LabelSpace, is_whole
+from ..labels import LabelSpace
 from .coco_panoptic import CocoPanopticFPNDataset
 
 _PREPARE = 'python tools/dataset_converters/cityscapes.py DATA_ROOT'
@@ -47,22 +47,18 @@ class CityscapesPanopticDataset(CocoPanopticFPNDataset):
             raise InputError(
                 f'{error} Cityscapes is prepared by `{_PREPARE}`.') from None
         info = content.get('info')
-        self._check_prepared(info if isinstance(info, dict) else {}, path)
-        return content
-
-    @staticmethod
-    def _check_prepared(info: dict, path: str) -> None:
-        if info.get('prepared_for') != cityscapes.PREPARED_FOR:
-            return
+        info = info if isinstance(info, dict) else {}
         version = info.get('version')
-        if version != cityscapes.PREPARED_VERSION:
+        if info.get('prepared_for') == cityscapes.PREPARED_FOR \
+                and version != cityscapes.PREPARED_VERSION:
             raise InputError(
                 f'{path}: prepared by version {version} of the converter, '
                 f'this code reads version {cityscapes.PREPARED_VERSION}. Run '
                 f'`{_PREPARE}` again.')
+        return content
 
-    def _read_label_space(self, content: dict) -> LabelSpace:
-        self._repair_categories(content)
+    def _adapt(self, content: dict) -> None:
+        self._repair_category_ids(content)
         found = LabelSpace.from_coco(content['categories'], self.ann_file)
         space = cityscapes.label_space()
         if found != space:
@@ -73,27 +69,19 @@ class CityscapesPanopticDataset(CocoPanopticFPNDataset):
                 f'Prepare it by `{_PREPARE}`, or use CocoPanopticFPNDataset '
                 'for classes of your own.')
         self._repair_image_names(content['images'])
-        return found
 
-    def _repair_categories(self, content: dict) -> None:
+    def _repair_category_ids(self, content: dict) -> None:
         """Train ids, as of ``createPanopticImgs --use-train-id``, to ids."""
         space, train_ids = cityscapes.label_space(), cityscapes.train_ids()
-        named = {
-            str(c.get('name')): c.get('id')
-            for c in content['categories']
-        }
+        named = {c['name']: c['id'] for c in content['categories']}
         if named != dict(zip(space.names, train_ids)):
             return
         id_of_train_id = dict(zip(train_ids.tolist(), space.category_ids))
         for category in content['categories']:
             category['id'] = id_of_train_id[category['id']]
-        for annotation in content.get('annotations', []):
-            segments = annotation.get('segments_info')
-            for segment in segments if isinstance(segments, list) else []:
-                if isinstance(segment, dict) and is_whole(
-                        segment.get('category_id')):
-                    segment['category_id'] = id_of_train_id.get(
-                        segment['category_id'], segment['category_id'])
+        for annotation in content['annotations']:
+            for segment in annotation['segments_info']:
+                segment['category_id'] = id_of_train_id[segment['category_id']]
         print_log(
             f'{self.ann_file}: categories have train ids; read as the ids of '
             'the label table, which results and evaluation use.',
@@ -103,19 +91,15 @@ class CityscapesPanopticDataset(CocoPanopticFPNDataset):
         """``X_gtFine_leftImg8bit.png``, which does not exist, to the image
         in the folder of its city."""
         wrong = '_gtFine' + cityscapes.IMAGE_SUFFIX
-        repaired = 0
-        for image in images:
-            name = image.get('file_name', '')
-            if not name.endswith(wrong):
-                continue
-            image_id = cityscapes.image_id(name)
+        misnamed = [i for i in images if i['file_name'].endswith(wrong)]
+        for image in misnamed:
+            image_id = cityscapes.image_id(image['file_name'])
             image['file_name'] = osp.join(
                 image_id.split('_')[0], image_id + cityscapes.IMAGE_SUFFIX)
-            repaired += 1
-        if repaired:
+        if misnamed:
             print_log(
-                f'{self.ann_file}: {repaired} images were named *{wrong}, '
-                f'which does not exist; read as <city>/*'
+                f'{self.ann_file}: {len(misnamed)} images were named *{wrong}'
+                ', which does not exist; read as <city>/*'
                 f'{cityscapes.IMAGE_SUFFIX}. Caravans and trailers are void '
                 'in this file: AP forgives detections on them, where the '
                 f'official script does not (`{_PREPARE}` keeps them apart).',

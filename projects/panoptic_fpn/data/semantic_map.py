@@ -2,19 +2,29 @@
 
 A JSON with ``images`` and ``categories``, a folder of images and a folder of
 PNGs with one channel (or a palette, whose indices count) of 8 or 16 bits; each
-pixel is a category id or void. Nothing tells objects of a class apart: a
-pixel of a thing class belongs to one crowd.
+pixel is a category id or void. Objects of a class are not told apart: all
+pixels of a thing class belong to one crowd.
+
+COCO-Stuff as in the challenge of 2017 (Table 1b of the paper):
+``stuff_annotations_trainval2017.zip`` holds ``stuff_{train,val}2017.json`` and
+the maps of both as ``stuff_{train,val}2017_pixelmaps.zip``: 92 .. 182 are the
+91 stuff classes, 183 is 'other' (any thing), 0 is unlabelled. The JSONs were
+extended to all of train2017 later; the challenge's 40k training images are
+those of ``deprecated-challenge2017/train-ids.txt``, its 5k for validation are
+val2017.
 """
 import os.path as osp
 from functools import cached_property
-from typing import Any, List, Optional, Sequence, Set
+from typing import Any, Dict, List, Optional, Sequence
 
 from mmdet.registry import DATASETS
-from mmengine.fileio import get_text, join_path
+from mmengine.fileio import join_path
 from mmengine.utils import is_abs
 
 from mmengine_exact.errors import InputError
+from mmengine_exact.files import read_bytes
 
+from ..coco_format import entries_by_id, image_faults, raise_first
 from .coco_panoptic import CocoPanopticFPNDataset
 
 
@@ -39,7 +49,7 @@ class SemanticMapDataset(CocoPanopticFPNDataset):
         image_list (str, optional): Text file, relative to ``data_root``, with
             an image id or file name in each line: the images to use. By
             default those of the JSON.
-        **kwargs: As :class:`CocoPanopticFPNDataset`.
+        **kwargs: See :class:`CocoPanopticFPNDataset`.
 
     Raises:
         InputError: See there; also a category id that is void, or an image
@@ -65,7 +75,7 @@ class SemanticMapDataset(CocoPanopticFPNDataset):
             self.image_list = join_path(self.data_root, self.image_list)
 
     def load_data_list(self) -> List[dict]:
-        """As the base class; each image may have any class."""
+        """Same as the base class; each image may have any class."""
         if not self.test_mode and 'seg' not in self.data_prefix:
             raise InputError(
                 f'{self.ann_file}: data_prefix names no folder of maps, so '
@@ -73,25 +83,29 @@ class SemanticMapDataset(CocoPanopticFPNDataset):
         return super().load_data_list()
 
     def _read_json(self, path: str) -> dict:
+        """Add what a panoptic JSON says and this one does not."""
         content = super()._read_json(path)
-        self._tell_things(content['categories'], path)
+        self._set_isthing(
+            raise_first(
+                entries_by_id(content, 'categories', 'id', 'category_id_twice',
+                              path)), path)
         if path == self.ann_file:
+            images = list(raise_first(image_faults(content, path)).values())
             if self.image_list:
-                content['images'] = self._listed(content['images'])
-            # what a panoptic JSON would say
+                images = content['images'] = self._listed(images)
             content['annotations'] = [
                 dict(
-                    image_id=image.get('id'),
-                    file_name=osp.splitext(image.get('file_name', ''))[0] +
-                    self.map_suffix) for image in content['images']
+                    image_id=image['id'],
+                    file_name=osp.splitext(image['file_name'])[0] +
+                    self.map_suffix,
+                    segments_info=[]) for image in images
                 if 'seg' in self.data_prefix
             ]
         return content
 
-    def _tell_things(self, categories: List[dict], path: str) -> None:
-        ids: Set[Any] = {category.get('id') for category in categories}
-        absent = sorted(set(self.thing_ids) - ids)
-        void = sorted(ids & set(self.void_ids))
+    def _set_isthing(self, categories: Dict[Any, dict], path: str) -> None:
+        absent = sorted(set(self.thing_ids) - set(categories))
+        void = sorted(set(self.void_ids) & set(categories))
         if absent:
             raise InputError(
                 f'{path}: no category has id {absent[0]}, which thing_ids of '
@@ -100,26 +114,17 @@ class SemanticMapDataset(CocoPanopticFPNDataset):
             raise InputError(
                 f'{path}: category id {void[0]} is in void_ids of the data '
                 'set. Take it out of one of them.')
-        for category in categories:
-            category.setdefault('isthing',
-                                int(category.get('id') in self.thing_ids))
+        for id_, category in categories.items():
+            category.setdefault('isthing', int(id_ in self.thing_ids))
 
     def _listed(self, images: List[dict]) -> List[dict]:
-        """Those images that the list names, in the order of the JSON."""
-        try:
-            text = get_text(self.image_list, backend_args=self.backend_args)
-        except FileNotFoundError:
-            raise InputError(
-                f'{self.image_list}: no such file. Set image_list of the '
-                'dataset to the list of its images, or None for all images '
-                f'of {self.ann_file}.') from None
+        """Images that the list names, in the order of the JSON."""
+        text = read_bytes(
+            str(self.image_list), 'image list', self.backend_args).decode()
         wanted = {osp.splitext(line)[0] for line in text.split()}
         kept = []
         for image in images:
-            names = {
-                str(image.get('id')),
-                osp.splitext(image.get('file_name', ''))[0]
-            }
+            names = {str(image['id']), osp.splitext(image['file_name'])[0]}
             if names & wanted:
                 kept.append(image)
                 wanted -= names
@@ -136,7 +141,7 @@ class SemanticMapDataset(CocoPanopticFPNDataset):
         id."""
         space = self.label_space
         return [
-            # of a thing class: nobody told its objects apart
+            # the objects of a thing class are not told apart: one crowd
             dict(
                 id=category_id,
                 category=label,
@@ -149,7 +154,7 @@ class SemanticMapDataset(CocoPanopticFPNDataset):
         return self.class_segments
 
     def filter_data(self) -> List[dict]:
-        """As the base class; entries keep no list of all classes each."""
+        """Same as the base class; entries keep no list of all classes each."""
         kept = super().filter_data()
         for info in kept:
             if info['segments_info'] is not None:
@@ -157,11 +162,22 @@ class SemanticMapDataset(CocoPanopticFPNDataset):
         return kept
 
     def get_data_info(self, idx: int) -> dict:
-        """As the base class, with ``class_map``, ``void_ids`` and all
+        """Same as the base class, with ``class_map``, ``void_ids`` and all
         classes as ``segments_info``."""
         info = dict(
             super().get_data_info(idx), class_map=True, void_ids=self.void_ids)
         if info['segments_info'] is not None:
-            # a sample's own, as the base class gives
+            # each sample owns its segments
             info['segments_info'] = [dict(s) for s in self.class_segments]
         return info
+
+
+@DATASETS.register_module()
+class CocoStuffDataset(SemanticMapDataset):
+    """COCO-Stuff: one thing class, 'other', and the stuff classes."""
+
+    def __init__(self,
+                 *args: Any,
+                 thing_ids: Sequence[int] = (183, ),
+                 **kwargs: Any) -> None:
+        super().__init__(*args, thing_ids=thing_ids, **kwargs)

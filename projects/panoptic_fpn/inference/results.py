@@ -18,8 +18,8 @@ from mmdet.structures import DetDataSample
 
 from mmengine_exact.errors import InputError
 
+from ..coco_format.results import number_segments
 from ..labels import LabelSpace, id_to_rgb
-from ..metrics.coco_results import number_segments
 from ..visualization.colors import compact
 from ..visualization.drawing import display_scale
 from ..visualization.image_io import write_bytes, write_image

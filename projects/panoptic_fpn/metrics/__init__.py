@@ -13,8 +13,7 @@ from .semantic_iou import SemanticIoUMetric, semantic_areas, semantic_scores
 
 __all__ = [
     'CityscapesInstanceAPMetric', 'CityscapesSemanticIoUMetric',
-    'PanopticEvaluator', 'PanopticInstanceAPMetric',
-    'PanopticQualityMetric', 'SemanticIoUMetric',
-    'class_quality', 'format_table', 'group_quality', 'panoptic_counts',
-    'semantic_areas', 'semantic_scores', 'writing_evaluator'
+    'PanopticEvaluator', 'PanopticInstanceAPMetric', 'PanopticQualityMetric',
+    'SemanticIoUMetric', 'class_quality', 'format_table', 'group_quality',
+    'panoptic_counts', 'semantic_areas', 'semantic_scores', 'writing_evaluator'
 ]

@@ -1,4 +1,4 @@
-"""AP of Cityscapes' instance task, the mathematics.
+"""The mathematics of AP in Cityscapes' instance task.
 
 In    overlaps of predicted masks and instances of the ground truth
 Out   AP (T, 10) by thing class and overlap, fractions
@@ -6,7 +6,7 @@ Out   AP (T, 10) by thing class and overlap, fractions
 The numbers are those of ``evalInstanceLevelSemanticLabeling`` without depth,
 its peculiarities included (U is the overlap, from 0.5 to 0.95):
 
-- instances below 100 pixels and groups are not looked for;
+- instances below 100 pixels and groups need not be found;
 - a prediction with a larger share than U of its pixels on void, on groups and
   on small instances of its class is no false positive; what lies on a small
   group counts twice;
@@ -15,8 +15,8 @@ its peculiarities included (U is the overlap, from 0.5 to 0.95):
 - precision is a step function of recall, one step for each different
   score, and ends at precision 1, recall 0.
 
-In one case the script stops with an IndexError: a class with instances, all
-missed, and with predictions that are all forgiven. Its AP is 0 here.
+In one case the script stops with an IndexError: a class with instances, none
+of them found, whose predictions are all ignored. Its AP is 0 here.
 """
 from dataclasses import dataclass, fields
 from typing import Sequence, Union
@@ -24,11 +24,11 @@ from typing import Sequence, Union
 import numpy as np
 
 from ..ops.label_runs import index_map, mask_window
-from .per_image import labels_of_codes
+from .base import labels_of_codes
 
 #: IoU that a match has to exceed, with the rounding of the official script.
 OVERLAPS = np.arange(0.5, 1., 0.05)
-#: Instances with fewer pixels are not looked for.
+#: Instances with fewer pixels need not be found.
 MIN_PIXELS = 100
 
 
@@ -66,7 +66,7 @@ def image_overlaps(
         groups (np.ndarray | Sequence[int]): Codes of groups (crowd).
         num_things (int): T; labels below it are things.
         void (int): Code of void. The label with a number is an instance of a
-            class that is not evaluated, where nothing is forgiven.
+            class that is not evaluated; predictions on it are not ignored.
         labels (np.ndarray): (n, ), 0..T-1.
         scores (np.ndarray): (n, ).
         masks (np.ndarray | Sequence[np.ndarray]): n masks (h, w); they may
@@ -147,7 +147,7 @@ def instance_ap(found: InstanceOverlaps, num_things: int) -> np.ndarray:
 
     Returns:
         np.ndarray: float64 (T, 10), fractions; NaN for a class without an
-        instance that is looked for.
+        instance that has to be found.
     """
     return np.array(
         [class_ap(class_overlaps(found, t)) for t in range(num_things)],
@@ -172,10 +172,10 @@ def class_ap(found: InstanceOverlaps) -> np.ndarray:
     scores = []
     for overlap in OVERLAPS:
         match = iou > overlap
-        # also by what is not looked for: then its share is above U, too
+        # also with a group or a small instance: then ignored > overlap, too
         matched = np.zeros(len(found.labels), dtype=bool)
         matched[found.pred[match]] = True
-        spurious = found.scores[~matched & (ignored <= overlap)]
+        false_positives = found.scores[~matched & (ignored <= overlap)]
         pairs = np.flatnonzero(match & wanted[found.gt])
         pairs = pairs[np.lexsort(
             (found.scores[found.pred[pairs]], found.gt[pairs]))]
@@ -183,8 +183,8 @@ def class_ap(found: InstanceOverlaps) -> np.ndarray:
         best = np.diff(found.gt[pairs], append=-1) != 0
         scores.append(
             average_precision(
-                np.append(found.scores[found.pred[pairs]], spurious),
-                np.append(best, np.zeros(len(spurious), dtype=bool)),
+                np.append(found.scores[found.pred[pairs]], false_positives),
+                np.append(best, np.zeros(len(false_positives), dtype=bool)),
                 int(wanted.sum())))
     return np.array(scores)
 

@@ -6,8 +6,8 @@ Row   of an image: pixels by label of ground truth and prediction (C, C), and
       the weighted pixels of instances (4, T)
 Out   mIoU, iIoU, mIoU_category, iIoU_category, fIoU in percent
 
-The numbers are those of ``evalPixelLevelSemanticLabeling`` (fIoU is not
-among its numbers; see ``semantic_iou``):
+The numbers are those of ``evalPixelLevelSemanticLabeling`` (which has no
+fIoU; see ``semantic_iou``):
 
 - a class that is predicted but never in the ground truth has the IoU 0, one
   that is neither is left out of the means;
@@ -21,19 +21,17 @@ import numpy as np
 from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling
 from cityscapesscripts.helpers.labels import category2labels, id2label
 from mmdet.registry import METRICS
-from mmengine.logging import print_log
 from torch import nn
 
 from mmengine_exact.errors import InputError
 
 from ..cityscapes import label_space
+from ..coco_format.results import file_part, write_image
 from ..labels import LabelSpace
-from .by_class import scores_by_class
-from .cityscapes_results import semantic_file, semantic_folder, write_semantic
-from .per_image import (CodeError, Row, check_same_shape, format_classwise,
-                        image_name, labels_of_codes, to_plane)
-from .result_files import NO_TRUTH, WritingMetric, file_part
-from .semantic_iou import code_counts, mean_of_known, sum_rows
+from .base import (NO_TRUTH, ImageId, Row, WritingMetric, check_same_shape,
+                   labels_of_codes, log_classes, mean_of_known,
+                   scores_by_class, to_plane)
+from .semantic_iou import code_counts, sum_rows
 
 #: Rows of the weighted pixels of instances.
 RIGHT, WRONG, CATEGORY_RIGHT, CATEGORY_WRONG = range(4)
@@ -115,22 +113,22 @@ def cityscapes_scores(confusion: np.ndarray, weighted: np.ndarray,
     """
     num_things = weighted.shape[1]
     right, truth = confusion.diagonal(), confusion.sum(axis=1)
-    spurious = confusion.sum(axis=0) - right
+    false_positives = confusion.sum(axis=0) - right
     classes = np.full((2, len(confusion)), np.nan)
-    classes[0] = ratio(right, truth - right + spurious)
-    classes[1, :num_things] = ratio(weighted[RIGHT],
-                                    weighted[WRONG] + spurious[:num_things])
+    classes[0] = ratio(right, truth - right + false_positives)
+    classes[1, :num_things] = ratio(
+        weighted[RIGHT], weighted[WRONG] + false_positives[:num_things])
 
     categories = np.full((2, len(groups)), np.nan)
     for column, group in enumerate(groups.values()):
         right = confusion[np.ix_(group, group)].sum()
-        spurious = confusion[:, group].sum() - right
-        missed = confusion[group].sum() - right
-        categories[0, column] = ratio(right, missed + spurious)
+        false_positives = confusion[:, group].sum() - right
+        false_negatives = confusion[group].sum() - right
+        categories[0, column] = ratio(right, false_negatives + false_positives)
         if max(group) < num_things:
             categories[1, column] = ratio(
                 weighted[CATEGORY_RIGHT, group].sum(),
-                weighted[CATEGORY_WRONG, group].sum() + spurious)
+                weighted[CATEGORY_WRONG, group].sum() + false_positives)
     share = truth / max(truth.sum(), 1)
     present = truth > 0
     fiou = (share * classes[0])[present].sum() if present.any() else np.nan
@@ -143,6 +141,11 @@ def cityscapes_scores(confusion: np.ndarray, weighted: np.ndarray,
         mIoU_category=mean_of_known(categories[0]),
         iIoU_category=mean_of_known(categories[1]),
         fIoU=100 * float(fiou))
+
+
+def semantic_file(image_id: ImageId) -> str:
+    """Name of an image's map, as the server and the script take it."""
+    return f'{image_id}_pred_labelIds.png'
 
 
 @METRICS.register_module()
@@ -161,93 +164,65 @@ class CityscapesSemanticIoUMetric(WritingMetric):
         outfile_prefix (str, optional): Write ``PREFIX.semantic/``. Several
             machines must share the folder.
         prefix (str, optional): First part of the keys. Defaults to none.
-
-    Raises:
-        InputError: ``format_only`` without ``outfile_prefix``.
     """
     default_prefix = ''
     prediction = 'pred_sem_seg'
+    task = 'semantic'
     score_keys = ('mIoU', 'iIoU', 'mIoU_category', 'iIoU_category', 'fIoU')
 
-    def __init__(self,
-                 classwise: bool = False,
-                 format_only: bool = False,
-                 outfile_prefix: Optional[str] = None,
-                 prefix: Optional[str] = None) -> None:
-        super().__init__(format_only, outfile_prefix, prefix)
-        self.classwise = classwise
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         space = label_space()
         self._sizes = average_sizes(space)
         self._groups = category_labels(space)
 
-    def _checked_space(self) -> LabelSpace:
-        space = super()._checked_space()
-        if space != label_space():
-            raise InputError(
-                f'{type(self).__name__}: the data set has not the 19 classes '
-                'of Cityscapes, for which alone there are categories and '
-                'average sizes. Use SemanticIoUMetric.')
-        return space
-
     def check_model(self, model: nn.Module) -> None:
-        """What can be known before the first iteration.
+        """Check what is known before the first iteration.
 
         Raises:
             InputError: The classes are not Cityscapes', or the semantic
                 head has no channels for things.
         """
-        self.space
+        if self.space != label_space():
+            raise InputError(
+                f'{type(self).__name__}: the data set has not the 19 classes '
+                'of Cityscapes, for which alone there are categories and '
+                'average sizes. Use SemanticIoUMetric.')
         head = getattr(model, 'semantic_head', None)
-        if head is not None and not head.predict_things:
-            raise InputError(self._no_things())
+        self._check_things(head is None or head.predict_things)
 
-    def _no_things(self) -> str:
-        return (f'{type(self).__name__}: the semantic head has one channel '
+    def _check_things(self, predict_things: Optional[bool]) -> None:
+        if predict_things is False:
+            raise InputError(
+                f'{type(self).__name__}: the semantic head has one channel '
                 "'other' for all things, and Cityscapes' pixel task asks for "
                 'each class. Set model.semantic_head.predict_things=True, or '
                 'take SemanticIoUMetric in its place in val_evaluator and '
                 'test_evaluator.')
 
-    def folder(self) -> str:
-        assert self.outfile_prefix is not None  # else nothing is written
-        return semantic_folder(self.outfile_prefix)
-
     def image_row(self, sample: Dict) -> Dict[str, np.ndarray]:
         """Counts of one image; nothing where only results are written.
 
         Raises:
-            InputError: The semantic head has no channels for things, a
-                value is no label, sizes differ, or there is nothing to
-                compare with.
+            InputError: The semantic head has no channels for things, sizes
+                differ, or there is nothing to compare with.
+            CodeError: A value is no label.
         """
-        space, field = self.space, sample[self.prediction]
-        if field.get('predict_things') is False:
-            raise InputError(self._no_things())
+        field = sample[self.prediction]
+        self._check_things(field.get('predict_things'))
         pred = to_plane(field['sem_seg'])
         row: Dict[str, np.ndarray] = {}
-        try:
-            if not self.format_only:
-                row = self._counts(sample, pred)
-            elif pred.min() < 0 or pred.max() >= space.num_classes:
-                raise CodeError(f'the prediction holds {pred.min()} to '
-                                f'{pred.max()}, which are no labels.')
-        except CodeError as error:
-            raise InputError(
-                f'{image_name(sample)}: {error} Check num_things, num_stuff '
-                'and predict_things of the model.') from None
+        if not self.format_only:
+            gt, codes, crowd = self.ground_truth(sample, NO_TRUTH)
+            check_same_shape(sample, self.prediction, pred.shape, gt.shape)
+            found, counts = code_counts(gt, pred, self.space.num_classes)
+            row = image_counts(found, counts, codes[crowd], self._groups,
+                               self._sizes)
         if self.outfile_prefix is not None:
-            ids = np.array(space.category_ids, dtype=np.uint8)
-            write_semantic(self.outfile_prefix, file_part(sample['img_id']),
-                           ids[pred])
+            ids = np.array(self.space.category_ids, dtype=np.uint8)
+            name = semantic_file(file_part(sample['img_id']))
+            write_image(self.folder / name, ids[pred])
         return row
-
-    def _counts(self, sample: Dict, pred: np.ndarray) -> Dict[str, np.ndarray]:
-        gt, codes, crowd = self.ground_truth(sample, NO_TRUTH)
-        check_same_shape(sample, self.prediction, pred.shape, gt.shape)
-        num_classes = self.space.num_classes
-        found, counts = code_counts(gt, pred, num_classes + 1, num_classes)
-        return image_counts(found, counts, codes[crowd], self._groups,
-                            self._sizes)
 
     def compute(self, rows: List[Row]) -> Dict[str, float]:
         """Scores of the summed counts."""
@@ -266,8 +241,5 @@ class CityscapesSemanticIoUMetric(WritingMetric):
         }
         self.by_class = scores_by_class(names['classes'], columns['classes'])
         for kind in names if self.classwise else ():
-            print_log(
-                format_classwise(f'Semantic IoU of {kind}', names[kind],
-                                 columns[kind]),
-                logger='current')
+            log_classes(f'Semantic IoU of {kind}', names[kind], columns[kind])
         return {key: scores[key] for key in self.score_keys}

@@ -1,234 +1,243 @@
 """AP of COCO's protocol: pycocotools' numbers from one of two backends.
 
-In    COCO index of the ground truth, detections as in a COCO results JSON
+In    images one after the other: size (h, w), annotations and detections as
+      in COCO's JSON files
 Out   ``stats`` (12, ) and ``eval`` of ``pycocotools.cocoeval.COCOeval``
 
-'pycocotools' goes through images, classes and areas in Python, on one core
-while all other processes of an evaluation wait. 'hotcoco' does that in
-compiled code; its precision and recall are the same to the last bit, which
-the tests hold. The scores are pycocotools' means of them in both cases.
+'hotcoco' matches each image as it comes, in compiled code, and keeps the
+matches alone; 'pycocotools' takes all images at once and goes through them in
+Python. Precision and recall are the same to the last bit, which the tests
+hold. The scores are pycocotools' means of them in both cases.
 """
 from importlib.util import find_spec
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 import numpy as np
 from mmdet.datasets.api_wrappers import COCO
+from pycocotools import mask as mask_util
 from pycocotools.cocoeval import COCOeval
 
 from mmengine_exact.errors import InputError
+from mmengine_exact.files import read_bytes
 
-BACKENDS = ('pycocotools', 'hotcoco')
+from ..coco_format import instances_faults, parse_object, raise_first
 
 #: mmdet's names of the entries of ``stats``.
 STATS = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l', 'AR@100',
          'AR@300', 'AR@1000', 'AR_s@1000', 'AR_m@1000', 'AR_l@1000')
 
-
-def choose_backend(name: Optional[str] = None) -> str:
-    """A backend that is installed.
-
-    Args:
-        name (str, optional): One of ``BACKENDS``. By default hotcoco where
-            it is installed.
-
-    Raises:
-        InputError: There is no such backend, or it is not installed.
-    """
-    installed = find_spec('hotcoco') is not None
-    if name is None:
-        return 'hotcoco' if installed else 'pycocotools'
-    if name not in BACKENDS:
-        raise InputError(
-            f'PanopticInstanceAPMetric.backend={name!r}: choose one of '
-            f'{list(BACKENDS)}, or leave it out.')
-    if name == 'hotcoco' and not installed:
-        raise InputError(
-            "PanopticInstanceAPMetric.backend='hotcoco' is not installed: "
-            'pip install hotcoco, or leave backend out for pycocotools.')
-    return name
+#: Size (h, w), annotations, detections. Annotations have ``id``,
+#: ``category_id`` from 1, ``iscrowd``, ``area``, ``bbox`` and, for masks,
+#: ``segmentation`` (RLE); detections ``category_id``, ``score`` and either
+#: ``bbox`` or ``segmentation``, as areas are those of what is judged.
+CocoImage = Tuple[Tuple[int, int], List[Dict], List[Dict]]
 
 
-def as_text(rle: Dict) -> Dict:
-    """A compressed RLE as JSON holds it."""
-    counts = rle['counts']
-    if isinstance(counts, bytes):
-        counts = counts.decode()
-    return dict(size=rle['size'], counts=counts)
+def default_backend() -> str:
+    """'hotcoco' where it is installed, else 'pycocotools'."""
+    return 'hotcoco' if find_spec('hotcoco') else 'pycocotools'
 
 
-def coco_evaluation(truth: COCO, found: List[Dict], iou_type: str,
-                    backend: str, **params: Any) -> COCOeval:
+def evaluate_images(images: Iterable[CocoImage], num_classes: int,
+                    iou_type: str, backend: str, **params: Any) -> COCOeval:
     """Evaluate detections; prints as pycocotools does.
 
     Args:
-        truth (COCO): Index of the ground truth.
-        found (list[dict]): Detections as in a COCO results JSON; an entry has
-            either its box or its mask, as areas are those of what is judged.
+        images (Iterable[tuple]): All images.
+        num_classes (int): Category ids are 1..num_classes.
         iou_type (str): 'bbox' or 'segm'.
-        backend (str): One of ``BACKENDS``.
-        params: Attributes of pycocotools' ``Params``: ``imgIds``, ``catIds``,
-            ``maxDets``, ``iouThrs``.
+        backend (str): 'hotcoco' or 'pycocotools'.
+        params: ``maxDets`` and ``iouThrs`` of pycocotools' ``Params``.
 
     Returns:
         COCOeval: With ``stats`` and ``eval``.
     """
-    if backend == 'hotcoco' and has_plain_ids(truth.dataset['annotations']):
-        judged = HotCOCOeval(truth, found, iou_type)
-    else:
-        judged = COCOeval(truth, truth.loadRes(found), iou_type)
-    for name, value in params.items():
-        setattr(judged.params, name, value)
-    judged.evaluate()
-    judged.accumulate()
+    judged = COCOeval(iouType=iou_type)
+    vars(judged.params).update(params)
+    judged.params.catIds = list(range(1, num_classes + 1))
+    evaluate = dict(hotcoco=_by_hotcoco, pycocotools=_by_pycocotools)[backend]
+    evaluate(images, judged)
     judged.summarize()
     return judged
 
 
-class Part(NamedTuple):
-    """Some classes, and all there is of them.
+def _by_hotcoco(images: Iterable[CocoImage], judged: COCOeval) -> None:
+    from hotcoco import Params, StreamingEval
+    asked = judged.params
+    params = Params(asked.iouType)
+    params.max_dets = sorted(asked.maxDets)
+    params.iou_thrs = list(asked.iouThrs)
+    stream = StreamingEval(_categories(judged), asked.iouType, params=params)
+    for number, image in enumerate(images, 1):
+        stream.update(*_numbered(number, *image))
+    found = stream.finalize()
+    found.accumulate()
+    shape = [
+        len(axis) for axis in (asked.iouThrs, asked.recThrs, asked.catIds,
+                               asked.areaRng, asked.maxDets)
+    ]
+    assert found.eval is not None  # it was accumulated
+    judged.eval = dict(
+        precision=np.array(found.eval['precision']).reshape(shape),
+        recall=np.array(found.eval['recall']).reshape(shape[:1] + shape[2:]))
+
+
+def _by_pycocotools(images: Iterable[CocoImage], judged: COCOeval) -> None:
+    truth = COCO()
+    dataset: Dict[str, List] = dict(
+        images=[], annotations=[], categories=_categories(judged))
+    detections: List[Dict] = []
+    for number, image in enumerate(images, 1):
+        images_, annotations, found = _numbered(number, *image)
+        dataset['images'] += images_
+        dataset['annotations'] += annotations
+        detections += found
+    truth.dataset = dataset
+    truth.createIndex()
+    # pycocotools fails on an empty list; category -1 is not evaluated
+    nothing = dict(image_id=1, category_id=-1, bbox=[0, 0, 1, 1], score=0.)
+    judged.cocoGt = truth
+    judged.cocoDt = truth.loadRes(detections or [nothing])
+    judged.params.imgIds = [image['id'] for image in dataset['images']]
+    judged.evaluate()
+    judged.accumulate()
+
+
+def _categories(judged: COCOeval) -> List[Dict]:
+    return [dict(id=id_, name=str(id_)) for id_ in judged.params.catIds]
+
+
+def _numbered(number: int, shape: Tuple[int, int], annotations: List[Dict],
+              found: List[Dict]) -> Tuple[List[Dict], List[Dict], List[Dict]]:
+    """One image with its number as id, which may be a string elsewhere."""
+    for entry in annotations + found:
+        entry['image_id'] = number
+    image = dict(id=number, height=shape[0], width=shape[1])
+    return [image], annotations, found
+
+
+class InstancesFile:
+    """Ground truth of an instances JSON.
+
+    Args:
+        path (str): The file.
+        backend_args (dict, optional): Arguments of mmengine's fileio.
+        masks (bool): Whether masks are evaluated, not boxes alone.
 
     Attributes:
-        truth (COCO): Index of their ground truth.
-        found (list[dict]): Their detections, as in a COCO results JSON.
-        image_ids (Sequence): Images to evaluate, at least those where the
-            ground truth or the detections have one of the classes.
-        category_ids (Sequence): The classes.
+        has_zero_id (bool): Whether an annotation has the id 0, which
+            pycocotools takes for 'unmatched'.
+
+    Raises:
+        InputError: The file cannot be read, or an entry has a value that
+            pycocotools would stop at or count wrongly.
     """
-    truth: COCO
-    found: List[Dict]
-    image_ids: Sequence
-    category_ids: Sequence
+
+    def __init__(self, path: str, backend_args: Optional[dict],
+                 masks: bool) -> None:
+        content = raise_first(
+            instances_faults(
+                parse_object(
+                    read_bytes(path, 'instances JSON', backend_args), path),
+                path,
+                scored=True,
+                masks=masks))
+        self.path = path
+        self._categories = content['categories']
+        self._images = {image['id']: image for image in content['images']}
+        self._annotations: Dict[Any, List[Dict]] = {}
+        # pycocotools takes the last annotation with an id for all with that id
+        last = {entry['id']: entry for entry in content['annotations']}
+        for entry in content['annotations']:
+            entry = last[entry['id']]
+            self._annotations.setdefault(entry['image_id'], []).append(entry)
+        self.has_zero_id = 0 in last
+
+    def category_ids(self, names: Iterable[str]) -> List:
+        """Category id of each class, found by its name.
+
+        Raises:
+            InputError: A class is missing, or two have one name.
+        """
+        ids: Dict[str, List] = {}
+        for category in self._categories:
+            ids.setdefault(category['name'], []).append(category['id'])
+        wrong = [name for name in names if len(ids.get(name, [])) != 1]
+        if wrong:
+            raise InputError(
+                f'{self.path}: its categories do not name the thing classes '
+                f'{wrong} exactly once. Use the instances file of the same '
+                'classes, or leave ann_file out to derive the ground truth.')
+        return [ids[name][0] for name in names]
+
+    def check_image(self, image_id: Any, shape: Tuple[int, int]) -> None:
+        """Raise where an evaluated image is missing here or has another size.
+
+        Raises:
+            InputError: Names the image and both sizes.
+        """
+        image = self._images.get(image_id)
+        stated = image and tuple(
+            image.get(k) or n for k, n in zip(('height', 'width'), shape))
+        if stated != shape:
+            raise InputError(
+                f'{self.path}: the size of image {image_id!r} there is '
+                f'{stated} (h, w), in the data set {shape}; the first id '
+                f'there is {next(iter(self._images), None)!r}. Use the '
+                'instances file of the same images, or leave ann_file out to '
+                'derive the ground truth.')
+
+    def annotations(self, image_id: Any, shape: Tuple[int, int],
+                    numbers: Dict[Any, int], masks: bool) -> List[Dict]:
+        """Annotations of an image as :func:`evaluate_images` takes them.
+
+        Args:
+            image_id (int | str): The image.
+            shape (tuple[int, int]): Its size (h, w).
+            numbers (dict): Category id -> number from 1; others are left out.
+            masks (bool): Whether masks are evaluated.
+
+        Raises:
+            InputError: A mask has not the size of the image, or no polygon.
+        """
+        found = []
+        for entry in self._annotations.get(image_id, ()):
+            if entry['category_id'] not in numbers:
+                continue
+            kept = {key: entry[key] for key in ('id', 'area', 'bbox')}
+            kept.update(
+                category_id=numbers[entry['category_id']],
+                iscrowd=int(entry['iscrowd']))
+            if masks:
+                kept['segmentation'] = to_rle(entry['segmentation'], shape)
+                size = tuple(kept['segmentation']['size'])
+                if size != shape:
+                    raise InputError(
+                        f'{self.path}: the mask of annotation '
+                        f'id={entry["id"]} is {size} (h, w), its image '
+                        f'{shape}. Correct the instances file.')
+            found.append(kept)
+        return found
 
 
-def evaluate_parts(parts: Iterable[Part], iou_type: str, backend: str,
-                   **params: Any) -> COCOeval:
-    """Evaluate classes part by part, with the numbers of all at once.
-
-    No class has an influence on another one, and neither has an image on
-    classes that do not occur in it. So the memory is that of one part.
+def to_rle(segmentation: Any, shape: Tuple[int, int]) -> Dict:
+    """Compressed RLE of a segmentation, with the pixels of pycocotools.
 
     Args:
-        parts (Iterable[Part]): The ids of their categories ascend, also from
-            part to part. Each is dropped before the next one is asked for.
-        iou_type, backend, params: As for :func:`coco_evaluation`.
+        segmentation (list | dict): Polygons, or an RLE.
+        shape (tuple[int, int]): Size (h, w) of the image.
 
     Returns:
-        COCOeval: With ``stats`` and the ``eval`` of all classes.
+        dict: ``size`` [h, w] and ``counts`` (str).
     """
-    whole = COCOeval(iouType=iou_type)
-    precision, recall, category_ids = [], [], []
-    for part in parts:
-        judged = coco_evaluation(
-            part.truth,
-            part.found,
-            iou_type,
-            backend,
-            imgIds=part.image_ids,
-            catIds=part.category_ids,
-            **params)
-        precision.append(judged.eval['precision'])
-        recall.append(judged.eval['recall'])
-        category_ids += judged.params.catIds
-        whole.params = judged.params
-        del part, judged
-    whole.params.catIds = category_ids
-    # (overlaps, recalls, classes, areas, numbers of detections)
-    whole.eval = dict(
-        precision=np.concatenate(precision, axis=2),
-        recall=np.concatenate(recall, axis=1))
-    whole.summarize()
-    return whole
-
-
-def has_plain_ids(annotations: Sequence[Dict]) -> bool:
-    """Whether pycocotools gives each annotation its own due: it takes the id
-    0 for 'unmatched' and the last of several equal ids for all of them."""
-    ids = {ann['id'] for ann in annotations}
-    return 0 not in ids and len(ids) == len(annotations)
-
-
-class HotCOCOeval(COCOeval):
-    """pycocotools' evaluation with hotcoco's matching and accumulation.
-
-    Images and categories are numbered from 1 in the order of their ids, which
-    may be strings. The masks of the ground truth are encoded by pycocotools,
-    so that polygons mean the same pixels.
-
-    Args:
-        truth (COCO): Index of the ground truth.
-        found (list[dict]): Detections, where pycocotools takes their index.
-        iou_type (str): 'bbox' or 'segm'.
-    """
-
-    def evaluate(self) -> None:
-        """Nothing: :meth:`accumulate` does both."""
-
-    def accumulate(self) -> None:
-        """Fill ``eval``."""
-        import hotcoco
-        params = self.params
-        params.imgIds = np.unique(params.imgIds).tolist()
-        params.catIds = np.unique(params.catIds).tolist()
-        params.maxDets = sorted(params.maxDets)
-        truth = hotcoco.COCO(self._truth())
-        found = truth.load_res(self._numbered(self.cocoDt))
-        judged = hotcoco.COCOeval(truth, found, params.iouType)
-        judged.params.max_dets = params.maxDets
-        judged.params.iou_thrs = list(params.iouThrs)
-        judged.evaluate()
-        judged.accumulate()
-        counts = [
-            len(axis)
-            for axis in (params.iouThrs, params.recThrs, params.catIds,
-                         params.areaRng, params.maxDets)
-        ]
-        assert judged.eval is not None  # it was accumulated
-        precision, recall = (
-            np.array(judged.eval[key]) for key in ('precision', 'recall'))
-        self.eval = dict(
-            params=params,
-            counts=counts,
-            precision=precision.reshape(counts),
-            recall=recall.reshape(counts[:1] + counts[2:]))
-
-    def _numbered(self, anns: Sequence[Dict]) -> List[Dict]:
-        """Those of the evaluated images and categories, by their numbers."""
-        images = {id_: i for i, id_ in enumerate(self.params.imgIds, 1)}
-        categories = {id_: i for i, id_ in enumerate(self.params.catIds, 1)}
-        return [
-            dict(
-                ann,
-                image_id=images[ann['image_id']],
-                category_id=categories[ann['category_id']]) for ann in anns
-            if ann['image_id'] in images and ann['category_id'] in categories
-        ]
-
-    def _truth(self) -> Dict:
-        """What is evaluated of the ground truth, as a dict."""
-        coco, iou_type = self.cocoGt, self.params.iouType
-        judged = []
-        for ann in coco.loadAnns(coco.getAnnIds(self.params.imgIds)):
-            kept = {
-                key: ann[key]
-                for key in ('image_id', 'category_id', 'area', 'iscrowd')
-            }
-            # that of masks is counted from masks
-            kept['bbox'] = (
-                ann['bbox'] if iou_type == 'bbox' else ann.get(
-                    'bbox', [0, 0, 0, 0]))
-            if iou_type == 'segm':
-                kept['segmentation'] = as_text(coco.annToRLE(ann))
-            judged.append(kept)
-        judged = self._numbered(judged)
-        sizes = [coco.imgs[id_] for id_ in self.params.imgIds]
-        return dict(
-            images=[
-                dict(id=i, height=s.get('height', 1), width=s.get('width', 1))
-                for i, s in enumerate(sizes, 1)
-            ],
-            annotations=[dict(a, id=i) for i, a in enumerate(judged, 1)],
-            categories=[
-                dict(id=i, name=str(i))
-                for i in range(1,
-                               len(self.params.catIds) + 1)
-            ])
+    if not segmentation:  # no polygon
+        return dict(size=[0, 0], counts='')
+    if isinstance(segmentation, list):
+        segmentation = mask_util.merge(
+            mask_util.frPyObjects(segmentation, *shape))
+    elif isinstance(segmentation['counts'], list):
+        segmentation = mask_util.frPyObjects(segmentation, *shape)
+    counts = segmentation['counts']
+    return dict(
+        size=list(segmentation['size']),
+        counts=counts.decode() if isinstance(counts, bytes) else counts)

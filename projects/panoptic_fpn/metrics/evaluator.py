@@ -1,50 +1,27 @@
-"""The evaluator that prints one table of all metrics.
+"""The evaluator that logs one table of all metrics.
 
 Scores are the flat dict of an evaluation: PQ and IoU in percent, AP as the
 fraction that CocoMetric gives; the table shows percent only. It has a block
 of columns for each task and protocol.
 """
 import os.path as osp
-from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from itertools import zip_longest
+from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
 
 from mmdet.registry import EVALUATOR, METRICS
 from mmengine.evaluator import Evaluator
 from mmengine.logging import print_log
+from tabulate import tabulate
 
 from mmengine_exact.errors import InputError
 
-from .by_class import ByClass, merge_by_class
-from .per_image import number
+from .base import ByClass, score_text
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(NamedTuple):
     """Columns of one task: ``head``, and rows of a name and keys of scores."""
-
-    head: Tuple[str, ...]
-    rows: Tuple[Tuple[Optional[str], ...], ...]
-
-    def is_scored(self, metrics: Mapping) -> bool:
-        """Whether any of its scores was computed."""
-        return any(key in metrics for row in self.rows for key in row[1:])
-
-    def cells(self, metrics: Mapping, height: int) -> List[Tuple[str, ...]]:
-        """Texts, padded to ``height`` rows below the head."""
-        rows = [(row[0] or '', *(cell(metrics, key) for key in row[1:]))
-                for row in self.rows]
-        empty = [('', ) * len(self.head)] * (height - len(rows))
-        return [self.head, *rows, *empty]
-
-
-def cell(metrics: Mapping, key: Optional[str]) -> str:
-    """A score in percent; empty without a key."""
-    if key is None:
-        return ''
-    value = metrics.get(key)
-    if value is not None and key.startswith(('coco/', 'cityscapes/')):
-        value = 100 * value
-    return number(value)
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
 
 
 # yapf: disable
@@ -66,7 +43,7 @@ _COCO_IOU = Block(('semantic', 'IoU'), (
 _CITYSCAPES_IOU = Block(('semantic', 'IoU', 'iIoU'), (
     ('classes', 'mIoU', 'iIoU'),
     ('categories', 'mIoU_category', 'iIoU_category'),
-    ('fIoU', 'fIoU', None)))
+    ('fIoU', 'fIoU', '')))
 # yapf: enable
 
 
@@ -74,9 +51,21 @@ def choose_blocks(metrics: Mapping) -> List[Block]:
     """Blocks of the tasks and protocols that were evaluated; COCO's without
     any score."""
     iou = _CITYSCAPES_IOU if 'iIoU' in metrics else _COCO_IOU
-    blocks = (_PANOPTIC, _COCO_AP, _CITYSCAPES_AP, iou)
-    found = [block for block in blocks if block.is_scored(metrics)]
+    found = [
+        block for block in (_PANOPTIC, _COCO_AP, _CITYSCAPES_AP, iou)
+        if any(key in metrics for row in block.rows for key in row[1:])
+    ]
     return found or [_PANOPTIC, _COCO_AP, _COCO_IOU]
+
+
+def cell(metrics: Mapping, key: str) -> str:
+    """A score in percent; empty without a key."""
+    if not key:
+        return ''
+    value = metrics.get(key)
+    if value is not None and key.startswith(('coco/', 'cityscapes/')):
+        value = 100 * value
+    return score_text(value)
 
 
 def format_table(metrics: Mapping, notes: Sequence[str] = ()) -> str:
@@ -88,32 +77,29 @@ def format_table(metrics: Mapping, notes: Sequence[str] = ()) -> str:
         notes (Sequence[str]): Lines below the table.
     """
     blocks = choose_blocks(metrics)
-    height = max(len(block.rows) for block in blocks)
-    columns = [
-        column for block in blocks
-        for column in align(block.cells(metrics, height))
-    ]
-    lines = ['|'.join(row).join('||') for row in zip(*columns)]
-    rule = '+'.join('-' * len(column[0]) for column in columns).join('++')
-    return '\n'.join([rule, lines[0], rule, *lines[1:], rule, *notes])
-
-
-def align(rows: Sequence[Sequence[str]]) -> List[List[str]]:
-    """Columns of a block, each of one width; names left, numbers right."""
-    names, *numbers = zip(*rows)
-    width = max(map(len, names))
-    columns = [[f' {text:<{width}} ' for text in names]]
-    for column in numbers:
-        width = max(map(len, column))
-        columns.append([f' {text:>{width}} ' for text in column])
-    return columns
+    lines = []
+    for rows in zip_longest(*(block.rows for block in blocks)):
+        line: List[str] = []
+        for block, row in zip(blocks, rows):
+            name, *keys = row or [''] * len(block.head)
+            line += [name, *(cell(metrics, key) for key in keys)]
+        lines.append(line)
+    table = tabulate(
+        lines,
+        headers=[text for block in blocks for text in block.head],
+        tablefmt='pretty',
+        colalign=[
+            'right' if i else 'left' for block in blocks
+            for i in range(len(block.head))
+        ])
+    return '\n'.join([table, *notes])
 
 
 @EVALUATOR.register_module()
 class PanopticEvaluator(Evaluator):
-    """Evaluator that prints PQ, AP and mIoU as one table.
+    """Evaluator that logs PQ, AP and mIoU as one table.
 
-    A metric may have an attribute ``note``; the table shows it below.
+    A metric may have an attribute ``note``; it stands below the table.
 
     Args:
         metrics (dict | BaseMetric | Sequence): As in MMEngine's evaluator.
@@ -135,7 +121,10 @@ class PanopticEvaluator(Evaluator):
             # Not those of an earlier evaluation, if this one has none.
             metric.by_class = {}
         metrics = super().evaluate(size)
-        self.by_class = merge_by_class(self.metrics)
+        self.by_class = {}
+        for metric in self.metrics:
+            for name, scores in metric.by_class.items():
+                self.by_class.setdefault(name, {}).update(scores)
         if metrics:
             notes = [getattr(metric, 'note', None) for metric in self.metrics]
             table = format_table(metrics, [n for n in notes if n])
@@ -183,10 +172,8 @@ def _check_prefix(prefix: str) -> None:
         raise InputError(
             f'outfile_prefix={prefix!r} names a folder; the files would be '
             f'hidden ones. Add the first part of their names, {prefix}val.')
-    there = [
-        path for path in (f'{prefix}.{suffix}' for suffix in _RESULTS)
-        if osp.exists(path)
-    ]
+    paths = [f'{prefix}.{suffix}' for suffix in _RESULTS]
+    there = [path for path in paths if osp.exists(path)]
     if there:
         raise InputError(
             f'{", ".join(there)}: results of another run. Remove them, or '

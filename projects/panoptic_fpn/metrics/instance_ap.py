@@ -2,48 +2,115 @@
 
 In    ``pred_instances``: boxes (n, 4) as x1, y1, x2, y2 in pixels of the
       original image, scores (n, ), labels (n, ) 0..T-1, masks (n, h, w) bool
-Row   of an image: boxes, scores, labels, RLEs; and, where no instances JSON is
-      named, the RLEs of the ground truth; see ``instance_rows.py``
+Row   of an image: its size, boxes, scores, labels and RLEs; and, where no
+      instances JSON is named, the instances of the ground truth
 Out   mmdet's keys (``bbox_mAP``, ``segm_mAP_50``, ...), fractions
 
 Without an instances JSON, the things of ``gt_panoptic_seg`` are the ground
 truth. They do not overlap, unlike the polygons of an instances JSON, so the
 log and the table call this AP derived.
+
+An instance as Python objects (dict, list, numbers, RLE) takes twice the
+memory of what they say. So a row holds arrays and all RLEs of an image as one
+string of bytes; dicts are made of one image at a time.
 """
 import io
 from contextlib import redirect_stdout
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
+from itertools import count
+from typing import (Any, Dict, Iterator, List, NamedTuple, Optional, Sequence,
+                    Tuple, Union)
 
 import numpy as np
-import torch
 from mmdet.evaluation import CocoMetric
 from mmdet.registry import METRICS
 from mmengine.logging import print_log
 from pycocotools.cocoeval import COCOeval
 from torch import nn
 
-from mmengine_exact.errors import InputError
-
-from ..ops.label_runs import encode_mask
-from .by_class import ByClass
-from .coco_ap import STATS, Part, choose_backend, evaluate_parts
-from .instance_rows import (Detections, ImageRow, Table, detection_entries,
-                            join_instances, join_rles, split_rles)
-from .instance_truth import (DerivedTruth, GroundTruth, NamedTruth,
-                             check_id_types, check_images, check_mask_sizes,
-                             instance_truth, read_instances,
-                             thing_category_ids)
-from .per_image import (PerImageMetric, Row, check_same_shape,
-                        check_thing_labels, format_classwise,
-                        require_all_instances, to_array)
-from .semantic_iou import mean_of_known
-
-#: Classes are judged together until they have so many detections: what the
-#: annotations of one take (some 4 kB at the peak) is then bounded.
-PART = 50_000
+from ..ops.label_runs import encode_mask, encode_segments, segment_boxes
+from .base import (PerImageMetric, Row, check_labels, check_same_shape,
+                   labels_of_codes, log_classes, mean_of_known,
+                   require_all_instances, to_array)
+from .coco_ap import (STATS, CocoImage, InstancesFile, default_backend,
+                      evaluate_images)
 
 #: What the log and the table say of AP without an instances JSON.
 DERIVED = 'AP (ground truth derived from the panoptic annotation)'
+
+
+class Masks(NamedTuple):
+    """Masks of an image.
+
+    Attributes:
+        counts (bytes): The counts of their RLEs, one after the other.
+        ends (np.ndarray): int32 (n, ), where each of them ends.
+    """
+    counts: bytes
+    ends: np.ndarray
+
+
+class Instances(NamedTuple):
+    """Instances of an image, detected or annotated.
+
+    Attributes:
+        labels (np.ndarray): int16 (n, ), 0..T-1.
+        boxes (np.ndarray): (n, 4) in pixels, of detections x1, y1, x2, y2, of
+            the ground truth x, y, width, height.
+        values (np.ndarray): (n, ), scores of detections; areas in pixels of
+            the ground truth's masks.
+        crowd (np.ndarray, optional): bool (n, ), of the ground truth.
+        masks (Masks, optional): n masks.
+    """
+    labels: np.ndarray
+    boxes: np.ndarray
+    values: np.ndarray
+    crowd: Optional[np.ndarray]
+    masks: Optional[Masks]
+
+
+class ImageRow(NamedTuple):
+    """Size (h, w) of an image and what is compared; ``truth`` is None where
+    an instances JSON has it."""
+    shape: Tuple[int, int]
+    found: Instances
+    truth: Optional[Instances]
+
+
+def join_rles(rles: Sequence[Dict]) -> Masks:
+    """Compressed RLEs of one image as one string of bytes."""
+    counts = [rle['counts'] for rle in rles]
+    ends = np.cumsum([len(c) for c in counts], dtype=np.int32)
+    return Masks(b''.join(counts), ends)
+
+
+def split_rles(masks: Masks, shape: Tuple[int, int]) -> List[Dict]:
+    """The RLEs again, as JSON holds them: ``size`` [h, w], ``counts`` str."""
+    text, ends = masks.counts.decode(), masks.ends.tolist()
+    return [
+        dict(size=list(shape), counts=text[a:b])
+        for a, b in zip([0, *ends], ends)
+    ]
+
+
+def instance_truth(segments: np.ndarray, codes: np.ndarray, crowd: np.ndarray,
+                   num_things: int) -> Instances:
+    """Instances of a panoptic ground truth: every thing with a pixel.
+
+    Args:
+        segments (np.ndarray): (h, w) of ``label + 1000 * number``.
+        codes (np.ndarray): (G, ), codes of the segments.
+        crowd (np.ndarray): bool (G, ), whether they are crowd.
+        num_things (int): T; labels below it are things.
+    """
+    found, areas, boxes = segment_boxes(segments)
+    kept = (labels_of_codes(codes) < num_things) & np.isin(codes, found)
+    codes, index = codes[kept], np.searchsorted(found, codes[kept])
+    return Instances(
+        labels=labels_of_codes(codes).astype(np.int16),
+        boxes=boxes[index].astype(np.int32),
+        values=areas[index].astype(np.int32),
+        crowd=crowd[kept],
+        masks=join_rles(encode_segments(segments, codes)))
 
 
 @METRICS.register_module()
@@ -65,8 +132,7 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
             ``use_mp_eval`` has no effect.
 
     Raises:
-        InputError: ``ann_file`` cannot be read, or there is no such
-            metric, score or backend.
+        InputError: ``ann_file`` cannot be read.
     """
     default_prefix = 'coco'
     prediction = 'pred_instances'
@@ -77,46 +143,23 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
                  backend: Optional[str] = None,
                  **kwargs: Any) -> None:
         metric = [metric] if isinstance(metric, str) else list(metric)
-        self.backend = choose_backend(backend)
-        self._check_names('metric', metric, ('bbox', 'segm'))
-        self._check_names('metric_items', kwargs.get('metric_items'), STATS)
-        try:
-            with redirect_stdout(io.StringIO()):
-                super().__init__(metric=metric, **kwargs)
-                if ann_file is not None:
-                    self._coco_api = GroundTruth(
-                        read_instances(ann_file, self.backend_args, 'segm'
-                                       in metric))
-        except ValueError as error:
-            if ann_file is None:
-                raise
-            raise InputError(
-                f'PanopticInstanceAPMetric.ann_file={ann_file}: cannot be '
-                f'read as an instances JSON ({error}). Correct the path, or '
-                'set ann_file=None to derive the ground truth from the '
-                'panoptic annotation.') from None
-        self.ann_file = ann_file
-
-    @staticmethod
-    def _check_names(key: str, names: Optional[Sequence[str]],
-                     known: Sequence[str]) -> None:
-        unknown = sorted(set(names or ()) - set(known))
-        if unknown:
-            raise InputError(
-                f'PanopticInstanceAPMetric.{key}: {unknown} is not among '
-                f'{list(known)}. Correct the name.')
+        super().__init__(metric=metric, **kwargs)
+        self.backend = backend or default_backend()
+        self.items = self.metric_items or STATS[:6]
+        self.keys = [
+            f'{kind}_{item}' for kind in metric for item in self.items
+        ]
+        self.instances: Optional[InstancesFile] = None
+        if ann_file is not None:
+            self.instances = InstancesFile(ann_file, self.backend_args, 'segm'
+                                           in metric)
+            if self.instances.has_zero_id:
+                self.backend = 'pycocotools'
 
     @property
     def note(self) -> Optional[str]:
         """What a table must say beside these scores."""
-        return None if self.ann_file is not None else DERIVED
-
-    @property
-    def keys(self) -> Sequence[str]:
-        items = self.metric_items or STATS[:6]
-        return [
-            f'{metric}_{item}' for metric in self.metrics for item in items
-        ]
+        return DERIVED if self.instances is None else None
 
     def check_model(self, model: nn.Module) -> None:
         """Refuse a model that leaves instances out."""
@@ -126,214 +169,200 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
         """Detections with RLEs, the size of the image and its instances.
 
         Raises:
-            InputError: A label is no thing, masks have not the image's
-                size, or there is nothing to compare with.
+            InputError: Masks have not the image's size, or there is nothing
+                to compare with.
+            CodeError: A label is no thing.
         """
-        num_things = self.space.num_things
+        num_things, truth = self.space.num_things, None
         height, width = map(int, sample['ori_shape'][:2])
-        shape = height, width
-        found, instances = self._detections(sample, shape, num_things), None
-        if self.ann_file is None and not self.format_only:
-            truth, codes, crowd = self.ground_truth(
+        found = self._detections(sample, (height, width), num_things)
+        if self.instances is None and not self.format_only:
+            segments, codes, crowd = self.ground_truth(
                 sample, 'Give the dataset its annotation file, or name an '
                 'instances JSON with ann_file.')
-            check_same_shape(sample, 'ori_shape', shape, truth.shape)
-            instances = join_instances(
-                instance_truth(truth, codes, crowd, num_things), shape)
-        return ImageRow(height, width, found, instances)
+            check_same_shape(sample, 'ori_shape', (height, width),
+                             segments.shape)
+            truth = instance_truth(segments, codes, crowd, num_things)
+        return ImageRow((height, width), found, truth)
 
     def _detections(self, sample: Dict, shape: Tuple[int, int],
-                    num_things: int) -> Detections:
-        """Boxes, scores, labels and RLEs of one image of (h, w) pixels;
-        copies, as views would keep what they are taken from."""
+                    num_things: int) -> Instances:
+        """Detections of one image of (h, w) pixels; copies, as views would
+        keep what they are taken from."""
         pred = sample[self.prediction]
         labels = to_array(pred['labels'])
-        check_thing_labels(sample, labels, num_things)
+        check_labels(labels, num_things, 'thing label')
         masks = pred.get('masks')
-        if isinstance(masks, (torch.Tensor, np.ndarray)):
-            masks = to_array(masks)
-            if len(masks):
-                check_same_shape(sample, 'pred_instances.masks',
-                                 masks.shape[1:], shape)
-            masks = [encode_mask(mask) for mask in masks]
-        return Detections(
+        if masks is not None and len(masks):
+            check_same_shape(sample, 'pred_instances.masks', masks.shape[1:],
+                             shape)
+        return Instances(
             labels=labels.astype(np.int16),
             boxes=np.array(to_array(pred['bboxes'])).reshape(-1, 4),
-            scores=np.array(to_array(pred['scores'])),
-            masks=None if masks is None else join_rles(masks, shape))
+            values=np.array(to_array(pred['scores'])),
+            crowd=None,
+            masks=None if masks is None else join_rles(
+                [encode_mask(mask) for mask in to_array(masks)]))
 
     def compute(self, rows: List[Row]) -> Dict[str, float]:
         """CocoMetric's scores, NaN instead of its -1.
 
         Raises:
-            InputError: Image ids of both types, images that are missing in
-                ``ann_file`` or have another size there.
+            InputError: Images are missing in ``ann_file`` or have another
+                size there, or a class is missing there.
         """
         scores = {key: float('nan') for key in self.keys}
-        space = self.space
-        if space.num_things == 0:
+        names = self.space.thing_names
+        if not names:
             return {} if self.format_only else scores
-        check_id_types([image_id for image_id, _ in rows])
-        if self.note and not self.format_only:
-            print_log(f'{self.note}.', logger='current')
-        ids = list(space.category_ids[:space.num_things])
-        if self.ann_file is not None:
-            dataset = self._coco_api.dataset
-            check_images(rows, dataset['images'], self.ann_file)
-            if 'segm' in self.metrics:
-                check_mask_sizes(rows, dataset['annotations'], self.ann_file)
-            ids = thing_category_ids(space, dataset['categories'],
-                                     self.ann_file)
+        category_ids: List = list(self.space.category_ids[:len(names)])
+        if self.instances is not None:
+            category_ids = self.instances.category_ids(names)
+            for image_id, row in rows:
+                self.instances.check_image(image_id, row.shape)
+        elif not self.format_only:
+            print_log(f'{DERIVED}.', logger='current')
         if self.outfile_prefix is not None:
-            self._write(rows, ids)
+            self._write(rows, category_ids)
         if self.format_only:
             return {}
-        scores.update(self._evaluate_rows(rows, ids))
+        self.by_class = {}
+        has_masks = all(row.found.masks is not None for _, row in rows)
+        for kind in self.metrics:
+            if kind == 'bbox' or has_masks:
+                scores.update(self._scores(rows, category_ids, kind))
         return {k: v if v >= 0 else float('nan') for k, v in scores.items()}
 
-    def _write(self, rows: List[Row], category_ids: Sequence[int]) -> None:
+    def _write(self, rows: List[Row], category_ids: List) -> None:
         """Files of the results, as CocoMetric writes them."""
-        self.cat_ids = list(category_ids)
+        self.cat_ids = category_ids
         results = []
-        for image_id, row in rows:
-            labels, boxes, scores, masks = row.found
+        for image_id, (shape, found, _) in rows:
             result = dict(
-                img_id=image_id, labels=labels, bboxes=boxes, scores=scores)
-            if masks is not None:
-                result['masks'] = split_rles(masks, (row.height, row.width))
+                img_id=image_id,
+                labels=found.labels,
+                bboxes=found.boxes,
+                scores=found.values)
+            if found.masks is not None:
+                result['masks'] = split_rles(found.masks, shape)
             results.append(result)
         self.results2json(results, self.outfile_prefix)
 
-    def _evaluate_rows(self, rows: List[Row],
-                       category_ids: Sequence[int]) -> Dict[str, float]:
-        """Scores of the rows of all images, -1 where there is none.
-
-        Args:
-            rows (list[tuple]): Image ids and rows.
-            category_ids (Sequence[int]): Of each thing.
+    def _scores(self, rows: List[Row], category_ids: List,
+                kind: str) -> Dict[str, float]:
+        """Scores of 'bbox' or 'segm', -1 where there is none; also by class.
         """
-        found = Table([row.found for _, row in rows],
-                      [(row.height, row.width) for _, row in rows])
-        scores = {}
-        self.by_class: ByClass = {}
-        for metric in self.metrics:
-            if metric == 'segm' and not found.has_masks:
-                continue
-            with redirect_stdout(io.StringIO()):
-                judged = evaluate_parts(
-                    self._parts(rows, found, category_ids, metric),
-                    metric,
-                    self.backend,
-                    maxDets=list(self.proposal_nums),
-                    iouThrs=np.array(self.iou_thrs))
-            stats = dict(zip(STATS, judged.stats))
-            scores.update({
-                f'{metric}_{item}': float(round(stats[item], 3))
-                for item in self.metric_items or STATS[:6]
-            })
-            # COCOeval lists classes by id
-            names = [
-                self.space.thing_names[i] for i in np.argsort(category_ids)
-            ]
-            known = self._class_scores(metric, judged, names)
-            for name, value in known.items():
-                self.by_class.setdefault(name, {})[f'{metric}_AP'] = value
+        # COCOeval lists classes by their ids
+        order = np.argsort(category_ids).tolist()
+        names = [self.space.thing_names[label] for label in order]
+        with redirect_stdout(io.StringIO()):
+            judged = evaluate_images(
+                self._images(rows, category_ids, order, kind),
+                len(order),
+                kind,
+                self.backend,
+                maxDets=list(self.proposal_nums),
+                iouThrs=np.array(self.iou_thrs))
+        stats = dict(zip(STATS, judged.stats))
+        scores = {
+            f'{kind}_{item}': float(round(stats[item], 3))
+            for item in self.items
+        }
+        columns = class_columns(judged)
+        for name, value in zip(names, columns['AP']):
+            self.by_class.setdefault(name, {})[f'{kind}_AP'] = value
             if self.classwise:
-                scores.update({
-                    f'{name}_precision': float(np.round(value, 3))
-                    for name, value in known.items()
-                })
+                scores[f'{name}_precision'] = float(np.round(value, 3))
+        if self.classwise:
+            percent = {k: 100 * np.array(v) for k, v in columns.items()}
+            log_classes(f'AP by class, {kind}', names, percent)
         return scores
 
-    def _class_scores(self, metric: str, judged: COCOeval,
-                      names: Sequence[str]) -> Dict[str, float]:
-        """AP of each class; ``classwise`` breaks it down in the log."""
-        # (overlaps, recalls, classes, areas, numbers of detections)
-        precision = judged.eval['precision'][..., -1]
-        precision = np.where(precision > -1, precision, np.nan)
-        parts = dict(
-            AP=precision[..., 0],
-            AP50=precision[:1, ..., 0],
-            AP75=precision[5:6, ..., 0],
-            APs=precision[..., 1],
-            APm=precision[..., 2],
-            APl=precision[..., 3])
-        columns = {
-            name: [mean_of_known(part[:, :, i]) for i in range(part.shape[2])]
-            for name, part in parts.items()
-        }
-        if self.classwise:
-            print_log(
-                format_classwise(f'AP by class, {metric}', names, {
-                    k: 100 * np.array(v)
-                    for k, v in columns.items()
-                }),
-                logger='current')
-        return dict(zip(names, columns['AP']))
-
-    def _parts(self, rows: List[Row], found: Table,
-               category_ids: Sequence[int], metric: str) -> Iterator[Part]:
-        """Classes by their ids, as many together as have no more than
-        ``PART`` detections, with the images where they occur."""
-        ids = [image_id for image_id, _ in rows]
-        if self.ann_file is None:
-            truth: Union[DerivedTruth,
-                         NamedTruth] = DerivedTruth(rows, category_ids)
-        else:
-            truth = NamedTruth(rows, category_ids,
-                               self._coco_api.dataset['annotations'])
-        place = {image_id: i for i, image_id in enumerate(ids)}
-        order = np.argsort(category_ids).tolist()
-        if not truth.separable:
-            yield Part(
-                GroundTruth(self._coco_api.dataset),
-                detection_entries(found, np.arange(len(found.labels)), ids,
-                                  category_ids, metric), ids,
-                [category_ids[i] for i in order])
-            return
-        numbers = np.bincount(found.labels, minlength=len(order)).tolist()
-        for labels in joined_classes(order, numbers, PART):
-            chosen = np.flatnonzero(np.isin(found.labels, labels))
-            annotations = truth.annotations(labels)
-            places = set(found.image[chosen].tolist())
-            places.update(place[ann['image_id']] for ann in annotations)
-            images = sorted(places) or [0]
-            yield Part(
-                GroundTruth(
-                    dict(
-                        images=[
-                            dict(
-                                id=ids[i],
-                                height=rows[i][1].height,
-                                width=rows[i][1].width) for i in images
-                        ],
-                        annotations=annotations,
-                        categories=[
-                            dict(
-                                id=category_ids[i],
-                                name=self.space.thing_names[i]) for i in labels
-                        ])),
-                detection_entries(found, chosen, ids, category_ids, metric),
-                [ids[i] for i in images], [category_ids[i] for i in labels])
+    def _images(self, rows: List[Row], category_ids: List, order: List[int],
+                kind: str) -> Iterator[CocoImage]:
+        """Images with what is judged of them; numbers of classes follow
+        ``order``, a list of labels."""
+        number_of = np.argsort(order) + 1
+        known = {category_ids[label]: int(number_of[label]) for label in order}
+        ids = count(1)
+        for image_id, (shape, found, truth) in rows:
+            if self.instances is None:
+                annotations = truth_entries(truth, shape, number_of, kind)
+            else:
+                annotations = self.instances.annotations(
+                    image_id, shape, known, kind == 'segm')
+            if self.instances is None or not self.instances.has_zero_id:
+                for entry in annotations:
+                    entry['id'] = next(ids)
+            yield (shape, annotations,
+                   found_entries(found, shape, number_of, kind))
 
 
-def joined_classes(order: Sequence[int], numbers: Sequence[int],
-                   most: int) -> Iterator[List[int]]:
-    """Neighbours, as long as they have no more than ``most`` detections
-    together; a class that has more is alone.
+def truth_entries(truth: Instances, shape: Tuple[int, int],
+                  number_of: np.ndarray, kind: str) -> List[Dict]:
+    """Annotations of an image as in an instances JSON.
 
     Args:
-        order (Sequence[int]): Labels in the order to keep.
-        numbers (Sequence[int]): Detections of each label.
-        most (int): See above.
+        truth (Instances): The instances.
+        shape (tuple[int, int]): Size (h, w) of the image.
+        number_of (np.ndarray): (T, ), category id of each label.
+        kind (str): 'bbox' or 'segm'; boxes alone have no ``segmentation``.
     """
-    joined: List[int] = []
-    total = 0
-    for label in map(int, order):
-        if joined and total + numbers[label] > most:
-            yield joined
-            joined, total = [], 0
-        joined.append(label)
-        total += numbers[label]
-    if joined:
-        yield joined
+    assert truth.crowd is not None and truth.masks is not None
+    columns = dict(
+        category_id=number_of[truth.labels],
+        bbox=truth.boxes,
+        area=truth.values,
+        iscrowd=truth.crowd.astype(int))
+    entries = [
+        dict(zip(columns, values))
+        for values in zip(*(column.tolist() for column in columns.values()))
+    ]
+    if kind == 'segm':
+        for entry, rle in zip(entries, split_rles(truth.masks, shape)):
+            entry['segmentation'] = rle
+    return entries
+
+
+def found_entries(found: Instances, shape: Tuple[int, int],
+                  number_of: np.ndarray, kind: str) -> List[Dict]:
+    """Detections of an image as in a COCO results JSON.
+
+    Args:
+        found (Instances): The detections.
+        shape, number_of: See :func:`truth_entries`.
+        kind (str): 'bbox' or 'segm'; an entry has one or the other, as areas
+            are those of what is judged.
+    """
+    if kind == 'segm':
+        assert found.masks is not None  # no image lacks them
+        key, values = 'segmentation', split_rles(found.masks, shape)
+    else:
+        boxes = found.boxes.astype(np.float64)
+        boxes[:, 2:] -= boxes[:, :2]
+        key, values = 'bbox', boxes.tolist()
+    return [{
+        'category_id': category_id,
+        'score': score,
+        key: value
+    } for category_id, score, value in zip(number_of[found.labels].tolist(),
+                                           found.values.tolist(), values)]
+
+
+def class_columns(judged: COCOeval) -> Dict[str, List[float]]:
+    """AP of each class: all, at two overlaps, and by size; NaN where there is
+    nothing to find."""
+    # (overlaps, recalls, classes, areas, numbers of detections)
+    precision = judged.eval['precision'][..., -1]
+    precision = np.where(precision > -1, precision, np.nan)
+    parts = dict(
+        AP=precision[..., 0],
+        AP50=precision[:1, ..., 0],
+        AP75=precision[5:6, ..., 0],
+        APs=precision[..., 1],
+        APm=precision[..., 2],
+        APl=precision[..., 3])
+    return {
+        name: [mean_of_known(part[:, :, i]) for i in range(part.shape[2])]
+        for name, part in parts.items()
+    }

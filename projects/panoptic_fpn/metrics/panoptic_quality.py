@@ -7,10 +7,10 @@ Out   PQ, SQ, RQ of all classes, things (_th) and stuff (_st), in percent
 
 The numbers are those of panopticapi, its peculiarities included:
 
-- an IoU has no part of the predicted segment that lies on void in its union;
-- a prediction that is for more than half on void or on crowd of its class is
-  no fp, but of several crowd segments of a class only the LAST one in the
-  order of the annotation counts for that;
+- the union of an IoU leaves out the part of the predicted segment on void;
+- a prediction with more than half of its pixels on void or on crowd of its
+  class is no fp, but of several crowd segments of a class only the LAST one in
+  the order of the annotation counts for that;
 - a class without tp, fp and fn is left out of the means, a class without tp
   has SQ = 0.
 
@@ -23,15 +23,11 @@ from mmdet.registry import METRICS
 from mmengine.logging import print_log
 from torch import nn
 
-from mmengine_exact.errors import InputError
-
+from ..coco_format.results import write_json, write_png
 from ..ops.label_runs import index_values, joint_histogram, joint_runs
-from .by_class import scores_by_class
-from .coco_results import write_json, write_png
-from .per_image import (CodeError, Row, check_labels, check_same_shape,
-                        format_classwise, image_name, labels_of_codes,
-                        to_plane)
-from .result_files import NO_TRUTH, WritingMetric
+from .base import (NO_TRUTH, Row, WritingMetric, check_labels,
+                   check_same_shape, labels_of_codes, log_classes,
+                   scores_by_class, to_plane)
 
 #: Columns of the counts of a class.
 TP, FP, FN, IOU = range(4)
@@ -50,25 +46,17 @@ def segment_overlaps(gt: np.ndarray, gt_codes: np.ndarray, pred: np.ndarray,
     Returns:
         tuple[np.ndarray, np.ndarray]: int64 (G + 1, P), the last row being
         void ground truth; (P, ) codes of the prediction, void included.
-
-    Raises:
-        CodeError: The ground truth holds a code that is not in gt_codes.
     """
     (gt_runs, pred_runs), lengths = joint_runs(gt, pred)
     codes, gt_index = index_values(gt_runs)
-    place = {int(code): i for i, code in enumerate(gt_codes)}
-    is_void = labels_of_codes(codes) == void
-    unknown = [int(c) for c in codes[~is_void] if int(c) not in place]
-    if unknown:
-        raise CodeError(f'the ground truth map has code {unknown[0]}, which '
-                        'is not one of gt_codes.')
+    row_of = {int(code): i for i, code in enumerate(gt_codes)}
     rows = np.array([
-        len(place) if empty else place[int(code)]
-        for code, empty in zip(codes, is_void)
+        len(row_of) if label == void else row_of[int(code)]
+        for code, label in zip(codes, labels_of_codes(codes))
     ])
     pred_codes, pred_index = index_values(pred_runs)
     overlaps = joint_histogram(rows[gt_index], pred_index, lengths,
-                               (len(place) + 1, len(pred_codes)))
+                               (len(row_of) + 1, len(pred_codes)))
     return overlaps, pred_codes
 
 
@@ -83,8 +71,8 @@ class Matching(NamedTuple):
         pairs (tuple[np.ndarray, np.ndarray]): Indices (tp, ) of ground truth
             and prediction that match.
         iou (np.ndarray): float64 (tp, ) of these.
-        missed (np.ndarray): bool (G, ), false negatives.
-        spurious (np.ndarray): bool (P, ), false positives.
+        false_negatives (np.ndarray): bool (G, ).
+        false_positives (np.ndarray): bool (P, ).
     """
     pred_codes: np.ndarray
     areas: np.ndarray
@@ -92,8 +80,8 @@ class Matching(NamedTuple):
     union: np.ndarray
     pairs: Tuple[np.ndarray, np.ndarray]
     iou: np.ndarray
-    missed: np.ndarray
-    spurious: np.ndarray
+    false_negatives: np.ndarray
+    false_positives: np.ndarray
 
 
 def match_segments(gt: np.ndarray, gt_codes: np.ndarray, gt_labels: np.ndarray,
@@ -112,13 +100,13 @@ def match_segments(gt: np.ndarray, gt_codes: np.ndarray, gt_labels: np.ndarray,
         num_classes (int): C.
 
     Raises:
-        CodeError: A code of the ground truth is not in ``gt_codes``, or a
-            predicted label is neither void nor below ``num_classes``.
+        CodeError: A predicted label is neither void nor below
+            ``num_classes``.
     """
     overlaps, pred_codes = segment_overlaps(gt, gt_codes, pred, void)
     labels = labels_of_codes(pred_codes)
     real = labels != void
-    check_labels(pred_codes, num_classes, void)
+    check_labels(labels[real], num_classes)
 
     inside, on_void = overlaps[:-1], overlaps[-1]
     areas = overlaps.sum(axis=0)
@@ -129,28 +117,26 @@ def match_segments(gt: np.ndarray, gt_codes: np.ndarray, gt_labels: np.ndarray,
     np.divide(inside, union, out=iou, where=comparable)
     true, predicted = np.nonzero(iou > 0.5)
 
-    missed = ~crowd
-    missed[true] = False
+    false_negatives = ~crowd
+    false_negatives[true] = False
 
     # Later crowd segments of a label replace earlier ones, as in panopticapi.
     last_crowd = {int(gt_labels[g]): g for g in np.flatnonzero(crowd)}
-    spurious = real.copy()
-    spurious[predicted] = False
-    for p in np.flatnonzero(spurious):
-        forgiven = on_void[p]
+    false_positives = real.copy()
+    false_positives[predicted] = False
+    for p in np.flatnonzero(false_positives):
+        ignored = on_void[p]
         if int(labels[p]) in last_crowd:
-            forgiven = forgiven + inside[last_crowd[int(labels[p])], p]
-        spurious[p] = forgiven / areas[p] <= 0.5
+            ignored = ignored + inside[last_crowd[int(labels[p])], p]
+        false_positives[p] = ignored / areas[p] <= 0.5
     return Matching(pred_codes, areas, inside, union, (true, predicted),
-                    iou[true, predicted], missed, spurious)
+                    iou[true, predicted], false_negatives, false_positives)
 
 
 def panoptic_counts(gt: np.ndarray, gt_codes: np.ndarray,
                     gt_labels: np.ndarray, crowd: np.ndarray, pred: np.ndarray,
                     void: int, num_classes: int) -> np.ndarray:
-    """Counts of one image.
-
-    Args, raises: As :func:`match_segments`.
+    """Counts of one image; arguments as for :func:`match_segments`.
 
     Returns:
         np.ndarray: float64 (C, 4): tp, fp, fn, sum of the IoUs of the tp.
@@ -161,9 +147,9 @@ def panoptic_counts(gt: np.ndarray, gt_codes: np.ndarray,
     matched = gt_labels[found.pairs[0]]
     np.add.at(counts, (matched, TP), 1)
     np.add.at(counts, (matched, IOU), found.iou)
-    np.add.at(counts, (gt_labels[found.missed], FN), 1)
+    np.add.at(counts, (gt_labels[found.false_negatives], FN), 1)
     labels = labels_of_codes(found.pred_codes)
-    np.add.at(counts, (labels[found.spurious], FP), 1)
+    np.add.at(counts, (labels[found.false_positives], FP), 1)
     return counts
 
 
@@ -175,7 +161,7 @@ def class_quality(counts: np.ndarray) -> np.ndarray:
 
     Returns:
         np.ndarray: float64 (C, 3), fractions; NaN for a class that occurs
-        neither in the ground truth nor, unforgiven, in the prediction.
+        neither in the ground truth nor, as a fp, in the prediction.
     """
     tp, fp, fn, iou = counts.T
     size = tp + 0.5 * fp + 0.5 * fn
@@ -235,13 +221,10 @@ class PanopticQualityMetric(WritingMetric):
             else of the images.
         prefix (str, optional): First part of the keys. Defaults to
             'coco_panoptic'.
-
-    Raises:
-        InputError: ``format_only`` without ``outfile_prefix``, or
-            ``png_name`` gives all images the same name.
     """
     default_prefix = 'coco_panoptic'
     prediction = 'pred_panoptic_seg'
+    task = 'panoptic'
     score_keys = tuple(q + g for g in ('', '_th', '_st')
                        for q in ('PQ', 'SQ', 'RQ'))
 
@@ -251,13 +234,7 @@ class PanopticQualityMetric(WritingMetric):
                  outfile_prefix: Optional[str] = None,
                  png_name: Optional[str] = None,
                  prefix: Optional[str] = None) -> None:
-        super().__init__(format_only, outfile_prefix, prefix)
-        if png_name is not None and not (png_name.endswith('.png')
-                                         and '{img_id}' in png_name):
-            raise InputError(
-                f'PanopticQualityMetric.png_name={png_name!r}: write a name '
-                "with '{img_id}' in it that ends with .png.")
-        self.classwise = classwise
+        super().__init__(classwise, format_only, outfile_prefix, prefix)
         self.png_name = png_name
         self._lacking: Optional[str] = None
 
@@ -277,26 +254,17 @@ class PanopticQualityMetric(WritingMetric):
             return None
         return f'no branch for {self._lacking}: their PQ is not judged'
 
-    def folder(self) -> str:
-        return f'{self.outfile_prefix}.panoptic'
-
     def image_row(self, sample: Dict) -> Dict:
         """Counts of the classes that occur, and what the JSON lists."""
         space = self.space
         row: Dict[str, Any] = {}
         pred = to_plane(sample[self.prediction]['sem_seg'])
-        try:
-            if not self.format_only:
-                row['counts'] = self._counts(sample, pred, space.num_classes)
-            if self.outfile_prefix is not None:
-                row['annotation'] = write_png(sample, pred, space.void,
-                                              space.category_ids,
-                                              self.outfile_prefix,
-                                              self.png_name)
-        except CodeError as error:
-            raise InputError(
-                f'{image_name(sample)}: {error} Check num_things and '
-                'num_stuff of the model against the data set.') from None
+        if not self.format_only:
+            row['counts'] = self._counts(sample, pred, space.num_classes)
+        if self.outfile_prefix is not None:
+            row['annotation'] = write_png(sample, pred, space.void,
+                                          space.category_ids,
+                                          self.outfile_prefix, self.png_name)
         return row
 
     def _counts(self, sample: Dict, pred: np.ndarray,
@@ -326,10 +294,7 @@ class PanopticQualityMetric(WritingMetric):
         columns = dict(zip(('PQ', 'SQ', 'RQ'), 100 * quality.T))
         self.by_class = scores_by_class(space.names, columns)
         if self.classwise:
-            print_log(
-                format_classwise('Panoptic quality by class', space.names,
-                                 columns),
-                logger='current')
+            log_classes('Panoptic quality by class', space.names, columns)
         scores = group_quality(quality, space.num_things)
         if self._lacking is not None:
             scores.update(PQ=np.nan, SQ=np.nan, RQ=np.nan)

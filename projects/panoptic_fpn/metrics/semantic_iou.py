@@ -17,27 +17,22 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 import torch
 from mmdet.registry import METRICS
-from mmengine.logging import print_log
 from mmseg.evaluation import IoUMetric
-
-from mmengine_exact.errors import InputError
 
 from ..labels import IGNORE_LABEL, semantic_channels
 from ..ops.label_runs import index_values, joint_histogram, joint_runs
-from .by_class import ByClass, scores_by_class
-from .per_image import (CodeError, PerImageMetric, Row, check_same_shape,
-                        format_classwise, image_name, labels_of_codes,
-                        to_plane)
+from .base import (PerImageMetric, Row, check_labels, check_same_shape,
+                   labels_of_codes, log_classes, mean_of_known,
+                   scores_by_class, to_plane)
 
 
-def code_counts(gt: np.ndarray, pred: np.ndarray, num_labels: int,
+def code_counts(gt: np.ndarray, pred: np.ndarray,
                 num_channels: int) -> Tuple[np.ndarray, np.ndarray]:
     """Pixels by segment of the ground truth and predicted channel.
 
     Args:
         gt (np.ndarray): (h, w) of ``label + 1000 * number``.
         pred (np.ndarray): (h, w) of channels, 0..C-1.
-        num_labels (int): Labels that the ground truth may hold, with void.
         num_channels (int): C.
 
     Returns:
@@ -45,18 +40,11 @@ def code_counts(gt: np.ndarray, pred: np.ndarray, num_labels: int,
         int64 (G, C), pixels.
 
     Raises:
-        CodeError: A label or channel is out of range.
+        CodeError: A predicted channel is out of range.
     """
     (gt_runs, pred_runs), lengths = joint_runs(gt, pred)
     codes, index = index_values(gt_runs)
-    labels = labels_of_codes(codes)
-    if labels.max() >= num_labels:
-        raise CodeError(f'the ground truth holds label {labels.max()}, but '
-                        f'there are {num_labels - 1} classes.')
-    if pred_runs.min() < 0 or pred_runs.max() >= num_channels:
-        bad = pred_runs.min() if pred_runs.min() < 0 else pred_runs.max()
-        raise CodeError(f'the prediction holds channel {bad}, but a semantic '
-                        f'head for these classes has {num_channels}.')
+    check_labels(pred_runs, num_channels, 'channel')
     return codes, joint_histogram(index, pred_runs, lengths,
                                   (len(codes), num_channels))
 
@@ -97,9 +85,9 @@ def semantic_areas(gt: np.ndarray, pred: np.ndarray, channels: np.ndarray,
         and the ground truth, void excluded.
 
     Raises:
-        CodeError: A label or channel is out of range.
+        CodeError: A predicted channel is out of range.
     """
-    codes, counts = code_counts(gt, pred, len(channels), num_channels)
+    codes, counts = code_counts(gt, pred, num_channels)
     matrix = sum_rows(counts, channels[labels_of_codes(codes)], num_channels)
     return np.stack(
         [matrix.diagonal(),
@@ -136,12 +124,6 @@ def semantic_scores(areas: np.ndarray, stuff: Sequence[int]) -> Dict[str, Any]:
         mIoU_stuff=100 * mean_of_known(stuff_iou))
 
 
-def mean_of_known(values: np.ndarray) -> float:
-    """Mean without NaN; NaN where nothing is left (and no warning)."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else float('nan')
-
-
 @METRICS.register_module()
 class SemanticIoUMetric(PerImageMetric):
     """mIoU, fIoU and mIoU_stuff of ``pred_sem_seg``.
@@ -151,14 +133,14 @@ class SemanticIoUMetric(PerImageMetric):
     Args:
         predict_things (bool, optional): Whether the semantic head has a
             channel for each thing class (Cityscapes) instead of one 'other'
-            (COCO). By default what the model says in ``pred_sem_seg``.
+            (COCO). Only asked where the model says nothing about it in
+            ``pred_sem_seg``.
         classwise (bool): Whether to print a line for each class.
         prefix (str, optional): First part of the keys. Defaults to none.
     """
     default_prefix = ''
     prediction = 'pred_sem_seg'
     keys = ('mIoU', 'fIoU', 'mIoU_stuff')
-    by_class: ByClass = {}
 
     def __init__(self,
                  predict_things: Optional[bool] = None,
@@ -168,22 +150,14 @@ class SemanticIoUMetric(PerImageMetric):
         self.predict_things = predict_things
         self.classwise = classwise
 
-    def _layout(self, sample: Dict) -> bool:
-        """Whether things have channels, by the model and by the config."""
-        told = sample[self.prediction].get('predict_things')
-        if told is None:
-            return bool(self.predict_things)
-        if self.predict_things not in (None, told):
-            raise InputError(
-                f'SemanticIoUMetric.predict_things={self.predict_things}, but '
-                f'model.semantic_head.predict_things={told}. Leave it out of '
-                'the metric.')
-        return told
-
     def image_row(self, sample: Dict) -> Tuple[bool, np.ndarray]:
-        """Layout of the channels and int32 (3, C) areas of one image."""
-        space, predict_things = self.space, self._layout(sample)
-        pred = to_plane(sample[self.prediction]['sem_seg'])
+        """Whether things have channels, and int32 (3, C) areas of an image.
+        """
+        space, field = self.space, sample[self.prediction]
+        predict_things = field.get('predict_things')
+        if predict_things is None:
+            predict_things = bool(self.predict_things)
+        pred = to_plane(field['sem_seg'])
         gt = self.ground_truth(
             sample, 'Give the dataset its annotation file, or leave this '
             'metric out.')[0]
@@ -192,13 +166,8 @@ class SemanticIoUMetric(PerImageMetric):
                                      predict_things)
         num_channels = space.num_stuff + (
             space.num_things if predict_things else 1)
-        try:
-            areas = semantic_areas(gt, pred, np.append(channels, IGNORE_LABEL),
-                                   num_channels)
-        except CodeError as error:
-            raise InputError(
-                f'{image_name(sample)}: {error} Check num_things, num_stuff '
-                'and predict_things of model and metric.') from None
+        areas = semantic_areas(gt, pred, np.append(channels, IGNORE_LABEL),
+                               num_channels)
         return predict_things, areas.astype(np.int32)
 
     def compute(self, rows: List[Row]) -> Dict[str, float]:
@@ -214,7 +183,5 @@ class SemanticIoUMetric(PerImageMetric):
         self.by_class = scores_by_class(names, dict(IoU=scores['IoU']))
         if self.classwise:
             columns = {key: scores[key] for key in ('IoU', 'Acc')}
-            print_log(
-                format_classwise('Semantic IoU by class', names, columns),
-                logger='current')
+            log_classes('Semantic IoU by class', names, columns)
         return {key: scores[key] for key in self.keys}

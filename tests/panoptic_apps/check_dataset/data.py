@@ -64,7 +64,7 @@ def run(path, **kwargs):
 
 
 def kinds(result):
-    return dict(+result.findings.counts)
+    return dict(+result.faults.counts)
 
 
 def copy(path, target):

@@ -5,9 +5,9 @@ import shutil
 import pytest
 from PIL import Image
 
-from panoptic_apps.check_dataset import ERROR, WARNING, format_repair
+from panoptic_apps.check_dataset import format_repair
 from panoptic_apps.check_dataset.repair import find_rule
-from panoptic_apps.check_dataset.structure import Pair, Structure
+from panoptic_fpn.coco_format import ERROR, WARNING, Pair, Structure
 
 from . import data
 
@@ -38,8 +38,8 @@ def test_what_was_changed_comes_back(path):
     crowd = json.loads(path.read_text())['annotations'][2]['segments_info'][1]
     new, repair = repaired(path)
     result = data.run(new)
-    assert result.findings.total(ERROR) == 0
-    assert result.findings.total(WARNING) == 0
+    assert result.faults.total(ERROR) == 0
+    assert result.faults.total(WARNING) == 0
     after = json.loads(new.read_text())
     # nobody can know whether it was crowd
     before['annotations'][2]['segments_info'][1]['iscrowd'] = 0

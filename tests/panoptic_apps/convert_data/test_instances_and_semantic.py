@@ -193,7 +193,7 @@ def test_the_result_passes_the_check(root):
         str(root / 'images'),
         str(root / 'out/set'),
         num_workers=1)
-    assert dict(result.findings.counts) == {}
+    assert dict(result.faults.counts) == {}
 
 
 def change(notes, index, **values):
@@ -208,7 +208,7 @@ def change(notes, index, **values):
     (change(annotations(), 0, segmentation=[['a'] * 6]), 'annotation 1'),
     (change(annotations(), 0, category_id=9), 'category_id=9'),
     (change(annotations(), 0, image_id='y'), "image_id='y'"),
-    ([dict(id=1)], "no 'image_id'"),
+    ([dict(id=1)], 'image_id=None'),
 ])
 def test_annotations_that_cannot_be_used(root, notes, why):
     write(root, notes)

@@ -121,7 +121,7 @@ def test_the_result_passes_the_check(folders):
         str(folders / 'images'),
         str(folders / 'out/set'),
         num_workers=1)
-    assert dict(result.findings.counts) == {}
+    assert dict(result.faults.counts) == {}
 
 
 def test_a_csv_says_the_same(folders):

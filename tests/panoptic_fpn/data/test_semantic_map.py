@@ -142,7 +142,7 @@ def test_image_list(written, lines):
 
 
 @pytest.mark.parametrize('content, match', [
-    (None, 'list.txt: no such file'),
+    (None, 'list.txt: cannot read the image list'),
     ('7\n99\n98\n', "2 lines name no image .*, one is '98'"),
 ])
 def test_wrong_image_list(written, content, match):

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from panoptic_fpn.coco_format.results import number_segments
+from panoptic_fpn.metrics.base import to_plane
 from panoptic_fpn.metrics.cityscapes_ap import image_overlaps
-from panoptic_fpn.metrics.coco_results import number_segments
-from panoptic_fpn.metrics.instance_truth import instance_truth
+from panoptic_fpn.metrics.instance_ap import instance_truth
 from panoptic_fpn.metrics.panoptic_quality import (panoptic_counts,
                                                    segment_overlaps)
-from panoptic_fpn.metrics.per_image import to_plane
 from panoptic_fpn.metrics.semantic_iou import code_counts
 from panoptic_fpn.ops import label_runs as runs
 from tests.oracles import runs as plain
@@ -147,7 +147,7 @@ def test_pixels_by_segment_and_channel(dtype):
     rng = np.random.default_rng(6)
     for gt, _ in maps(6, CODES['numbered']):
         pred = rng.integers(0, 5, gt.shape).astype(dtype)
-        codes, counts = code_counts(gt, pred, VOID + 1, 5)
+        codes, counts = code_counts(gt, pred, 5)
         assert same(codes, np.unique(gt))
         for code, row in zip(codes, counts):
             assert same(row, np.bincount(pred[gt == code], minlength=5))
@@ -200,16 +200,14 @@ def test_instances_of_a_map(kind):
         crowd = codes == codes.max()
         truth = instance_truth(segments, codes, crowd, 12)
         things = codes[codes % 1000 < 12]
-        assert [t['label'] for t in truth] == (things % 1000).tolist()
-        for t, code in zip(truth, things):
-            ys, xs = np.nonzero(segments == code)
-            assert t['segmentation'] == plain.encode(segments == code)
-            assert (t['area'], t['iscrowd']) == (len(ys), code == codes.max())
-            assert t['bbox'] == [
-                xs.min(), ys.min(),
-                np.ptp(xs) + 1,
-                np.ptp(ys) + 1
-            ]
+        assert same(truth.labels, things % 1000)
+        assert same(truth.crowd, things == codes.max())
+        expected = [x[np.isin(codes, things)]
+                    for x in plain.segment_boxes(segments)]  # yapf: disable
+        assert same(truth.values, expected[1])
+        assert same(truth.boxes, expected[2].reshape(-1, 4))
+        rles = [plain.encode(segments == code) for code in things]
+        assert truth.masks.counts == b''.join(r['counts'] for r in rles)
 
 
 def test_overlaps_of_masks_that_lie_anywhere():

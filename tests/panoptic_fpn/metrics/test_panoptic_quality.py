@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import panopticapi.evaluation as panopticapi
 import pytest
-import torch
 from mmdet.evaluation import CocoPanopticMetric
 from PIL import Image
 from torch import nn
@@ -15,14 +14,11 @@ from panoptic_fpn.labels import LabelSpace
 from panoptic_fpn.metrics import (PanopticQualityMetric, class_quality,
                                   group_quality, panoptic_counts)
 from panoptic_fpn.metrics.panoptic_quality import sum_counts
-from tests.oracles.panoptic_quality import (add_counts, pq_counts, pq_metrics,
-                                            pq_table)
 from tests.oracles.perturb import (PanopticData, PanopticImage, perturbed_data,
                                    random_data, things_first_copy,
                                    write_coco_panoptic)
 
-from .data import (as_map, clone, make_case, make_sample, run_metric,
-                   same_samples, space_of)
+from .data import clone, make_case, make_sample, run_metric, space_of
 
 TOLERANCE = 1e-9
 
@@ -77,27 +73,6 @@ def test_every_class_agrees_with_panopticapi(tmp_path, seed, string_ids):
         for key in ('pq', 'sq', 'rq'):
             ours = scores[f'coco_panoptic/{key.upper()}{suffix}']
             assert abs(100 * group[key] - ours) <= TOLERANCE
-
-
-@pytest.mark.parametrize('seed', range(20, 28))
-def test_every_class_agrees_with_the_oracle(seed):
-    data, preds, samples = make_case(seed, num_images=2, shape=(24, 32))
-    counts = add_counts(
-        pq_counts(gt.id_map, gt.segments, pred.id_map, pred.segments)
-        for gt, pred in zip(data.images, preds.images))
-    space = space_of(data)
-    expected = pq_table(counts, data.categories)['per_class']
-    quality = our_quality(samples, space.metainfo())
-    for label, id_ in enumerate(space.category_ids):
-        if expected[id_] is None:
-            assert np.isnan(quality[label]).all()
-        else:
-            assert np.abs(expected[id_] - quality[label]).max() <= TOLERANCE
-    scores = run_metric(PanopticQualityMetric(), samples, space.metainfo())
-    for key, value in pq_metrics(counts, data.categories).items():
-        ours = scores[f'coco_panoptic/{key}']
-        assert math.isnan(ours) if value is None else (abs(value -
-                                                           ours) <= TOLERANCE)
 
 
 @pytest.mark.parametrize('seed', range(3))
@@ -208,11 +183,6 @@ def test_codes_of_any_size():
                      [[big + 1000, 1]]) == [[1, 0, 0, 1], [1, 0, 0, 1]]
 
 
-def test_a_code_that_no_segment_has_is_an_error():
-    with pytest.raises(ValueError, match='code 1001'):
-        counts_of([[1001]], [1], [0], [[1]])
-
-
 def test_groups_without_classes_are_nan():
     quality = class_quality(np.array([[0, 0, 0, 0], [1, 0, 0, .8]]))
     scores = group_quality(quality, num_things=1)
@@ -220,32 +190,6 @@ def test_groups_without_classes_are_nan():
     assert all(math.isnan(scores[k]) for k in ('PQ_th', 'SQ_th', 'RQ_th'))
     empty = group_quality(np.zeros((0, 3)), 0)
     assert all(math.isnan(value) for value in empty.values())
-
-
-def test_inputs_are_read_only():
-    data, _, samples = make_case(5)
-    before = clone(samples)
-    run_metric(PanopticQualityMetric(), samples, space_of(data).metainfo())
-    assert same_samples(before, samples)
-
-
-def test_padding_drops_out_by_id_and_ids_may_be_mixed():
-    data, _, samples = make_case(6)
-    for sample, image_id in zip(samples, (10, '9', np.int64(2), 'x')):
-        sample['img_id'] = image_id
-    meta = space_of(data).metainfo()
-    once = run_metric(PanopticQualityMetric(), samples, meta)
-    padded = samples[2:] + samples[:3] + samples[::-1]
-    assert run_metric(PanopticQualityMetric(), padded, meta, size=4) == once
-
-
-def test_classwise_prints_a_line_for_each_class(log):
-    data, _, samples = make_case(7)
-    space = space_of(data)
-    run_metric(
-        PanopticQualityMetric(classwise=True), samples, space.metainfo())
-    text = log.getvalue()
-    assert all(name in text for name in space.names)
 
 
 def test_written_results_are_what_panopticapi_reads(tmp_path):
@@ -303,13 +247,6 @@ def test_format_only_needs_no_ground_truth(tmp_path):
     assert sorted(p.name for p in (tmp_path / 'r.panoptic').iterdir()) == names
 
 
-def test_nothing_is_written_unasked(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    data, _, samples = make_case(10)
-    run_metric(PanopticQualityMetric(), samples, space_of(data).metainfo())
-    assert list(tmp_path.rglob('*')) == []
-
-
 def test_two_images_of_one_png_name_are_an_error(tmp_path):
     data, _, samples = make_case(11)
     for sample in samples:
@@ -317,41 +254,6 @@ def test_two_images_of_one_png_name_are_an_error(tmp_path):
     metric = PanopticQualityMetric(outfile_prefix=str(tmp_path / 'r'))
     with pytest.raises(ValueError, match='same.png'):
         run_metric(metric, samples, space_of(data).metainfo())
-
-
-def test_format_only_without_a_place_is_an_error():
-    with pytest.raises(ValueError, match='outfile_prefix'):
-        PanopticQualityMetric(format_only=True)
-
-
-def test_errors_name_image_and_numbers():
-    data, _, samples = make_case(12)
-    meta = space_of(data).metainfo()
-
-    def run(**changes):
-        run_metric(PanopticQualityMetric(), [{**samples[0], **changes}], meta)
-
-    name = repr(samples[0]['img_id'])
-    with pytest.raises(ValueError, match=f'image {name}.*no panoptic ann'):
-        run(gt_panoptic_seg=None)
-    small = as_map(np.zeros((7, 9)))
-    with pytest.raises(ValueError, match=r'\(7, 9\).*\(40, 56\)'):
-        run(pred_panoptic_seg=small)
-    wrong = samples[0]['pred_panoptic_seg']['sem_seg'].clone()
-    wrong[0, 0, 0] = 1000 + len(data.categories) + 1
-    with pytest.raises(ValueError, match=f'image {name}.*1010.*num_things'):
-        run(pred_panoptic_seg=dict(sem_seg=wrong))
-
-
-def test_predictions_that_no_image_or_only_some_images_have(log):
-    data, _, samples = make_case(13)
-    meta = space_of(data).metainfo()
-    without = [{**s, 'pred_panoptic_seg': None} for s in samples]
-    scores = run_metric(PanopticQualityMetric(), without, meta)
-    assert len(scores) == 9 and all(map(math.isnan, scores.values()))
-    assert log.getvalue().count('no image has pred_panoptic_seg') == 1
-    with pytest.raises(ValueError, match='pred_panoptic_seg'):
-        run_metric(PanopticQualityMetric(), samples[:1] + without[1:], meta)
 
 
 def test_classes_must_be_things_first():
@@ -376,18 +278,6 @@ def test_data_without_things_or_stuff(num_things, num_stuff):
     absent, there = ('_th', '_st') if num_things == 0 else ('_st', '_th')
     assert math.isnan(scores[f'coco_panoptic/PQ{absent}'])
     assert scores[f'coco_panoptic/PQ{there}'] == scores['coco_panoptic/PQ']
-
-
-def test_tensors_of_another_integer_type_and_arrays():
-    data, _, samples = make_case(16)
-    meta = space_of(data).metainfo()
-    expected = run_metric(PanopticQualityMetric(), samples, meta)
-    for sample in samples:
-        pred = sample['pred_panoptic_seg']
-        pred['sem_seg'] = pred['sem_seg'].to(torch.int64)
-        truth = sample['gt_panoptic_seg']
-        truth['sem_seg'] = truth['sem_seg'].numpy()
-    assert run_metric(PanopticQualityMetric(), samples, meta) == expected
 
 
 def a_model(*branches):

@@ -1,4 +1,4 @@
-"""The COCO panoptic result format: a JSON and a folder of PNGs.
+"""Results in COCO's panoptic format: a JSON and a folder of PNGs.
 
 ``PREFIX.panoptic.json``   dict(annotations=[dict(image_id, file_name,
                            segments_info=[dict(id, category_id, area, bbox,
@@ -6,24 +6,66 @@
 ``PREFIX.panoptic/NAME``   PNG of ids R + 256 * G + 256**2 * B, void = 0
 
 Ids count the segments of an image from 1, so three bytes hold them.
-Boxes are (x, y, width, height) in pixels.
+Boxes are (x, y, width, height) in pixels. Every file is complete or not there.
 """
 import json
+from operator import index
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
+import cv2
 import numpy as np
 
 from mmengine_exact.errors import InputError
+from mmengine_exact.files import write_bytes
 
-from ..labels import id_to_rgb
+from ..labels import INSTANCE_OFFSET, id_to_rgb
 from ..ops.label_runs import index_values, joint_runs, segment_boxes
-from .per_image import check_labels, labels_of_codes
-from .result_files import file_part, write_image, write_result
+
+
+def write_result(path: Union[str, Path], content: bytes) -> None:
+    """Write a file of results and its folder.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
+    try:
+        write_bytes(str(path), content)
+    except OSError as error:
+        raise InputError(
+            f'{path} could not be written ({error}). Make room, or check the '
+            'folder that outfile_prefix names.') from None
+
+
+def write_image(path: Union[str, Path], image: np.ndarray) -> None:
+    """Write a PNG.
+
+    Args:
+        path (str | Path): Local file.
+        image (np.ndarray): uint8 (h, w), or RGB (h, w, 3).
+    """
+    if image.ndim == 3:
+        image = image[..., ::-1]
+    write_result(path, cv2.imencode('.png', image)[1].tobytes())
+
+
+def file_part(image_id: Any) -> Union[int, str]:
+    """Image id as it stands in the names of files.
+
+    Raises:
+        InputError: The file would lie in another folder.
+    """
+    image_id = image_id if isinstance(image_id, str) else index(image_id)
+    if set(str(image_id)) & set('/\\\0'):
+        raise InputError(
+            f'image id {image_id!r}: files of results are named after it, so '
+            'it must not hold a slash, a backslash or a zero. Rename it in '
+            'the annotation.')
+    return image_id
 
 
 def png_name(sample: Dict, template: Optional[str] = None) -> str:
-    """Name of an image's PNG: its annotation's, or else by the image's stem.
+    """Name of an image's PNG: its annotation's, or else the image's stem.
 
     Args:
         sample (dict): Data sample with ``img_path`` and, where the image is
@@ -50,14 +92,10 @@ def number_segments(pred: np.ndarray, void: int,
     Returns:
         tuple[np.ndarray, list[dict]]: Ids (h, w), 0 = void, and
         ``segments_info``.
-
-    Raises:
-        CodeError: A label is neither void nor one of the classes.
     """
     codes, areas, boxes = segment_boxes(pred)
-    labels = labels_of_codes(codes)
+    labels = codes % INSTANCE_OFFSET
     painted = labels != void
-    check_labels(codes, len(category_ids), void)
     ids = np.where(painted, np.cumsum(painted), 0)
     segments = [
         dict(
@@ -90,10 +128,6 @@ def write_png(sample: Dict,
 
     Returns:
         dict: The entry of the JSON, without ``image_id``.
-
-    Raises:
-        InputError: The file cannot be written.
-        CodeError: A label is neither void nor one of the classes.
     """
     ids, segments = number_segments(pred, void, category_ids)
     name = png_name(sample, template)
@@ -112,8 +146,7 @@ def write_json(annotations: List[Dict], prefix: str) -> str:
         str: Path of the file.
 
     Raises:
-        InputError: Two images share the name of a PNG, or the file cannot
-            be written.
+        InputError: Two images share the name of a PNG.
     """
     image_of: Dict[str, Any] = {}
     for entry in annotations:

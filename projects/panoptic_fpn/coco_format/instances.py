@@ -1,0 +1,91 @@
+"""Rules of a COCO instances JSON.
+
+``images``, ``categories`` with id and name, ``annotations`` with id, image_id,
+category_id, iscrowd, ``segmentation`` (polygons or RLE), and, for AP, area (of
+the mask) and bbox (x, y, width, height), all in pixels.
+"""
+from typing import Any, Dict, Iterator, TypeGuard
+
+from .faults import Fault, Found, is_id, is_whole, short
+from .panoptic import entries_by_id
+from .segmentations import find_segmentation_fault
+
+
+def instances_faults(content: dict,
+                     path: str,
+                     scored: bool = False,
+                     masks: bool = False) -> Found[dict]:
+    """Errors of a COCO instances JSON; returns its content.
+
+    Args:
+        content (dict): Of the JSON.
+        path (str): Its file.
+        scored (bool): Whether AP is computed with it: pycocotools needs whole
+            numbers as ids of annotations, areas and boxes.
+        masks (bool): Whether to look at segmentations, too.
+    """
+    known = {}
+    for key, twice in (('images', 'image_id_twice'), ('categories',
+                                                      'category_id_twice')):
+        known[key] = yield from entries_by_id(content, key, 'id', twice, path)
+    for image_id, image in known['images'].items():
+        sides = image.get('height'), image.get('width')
+        if not all(n is None or is_whole(n) and n > 0 for n in sides):
+            yield Fault('wrong_value', f'{path}: image id={image_id!r}',
+                        f'(height, width)={short(sides)} are no pixels')
+    for id_, category in known['categories'].items():
+        if not isinstance(category.get('name'), str):
+            yield Fault('wrong_value', f'{path}: category id={id_!r}',
+                        f'name={short(category.get("name"))} is no string')
+    # of ids of annotations nothing needs to be unique
+    notes = content.get('annotations')
+    if not isinstance(notes, list):
+        yield Fault('wrong_value', path,
+                    f'"annotations" is {short(notes)}, no list')
+        return content
+    for i, note in enumerate(notes):
+        if not isinstance(note, dict) or not is_id(note.get('id')):
+            yield Fault('wrong_value', f'{path}: annotations[{i}]',
+                        f'{short(note)} has no id')
+            continue
+        where = f'{path}: annotation id={note["id"]!r}'
+        yield from _annotation_faults(note, known, where)
+        if scored:
+            yield from _score_faults(note, where)
+        fault = find_segmentation_fault(
+            note.get('segmentation'), (None, None)) if masks else None
+        if fault is not None:
+            yield Fault('wrong_value', where, fault)
+    return content
+
+
+def _annotation_faults(note: dict, known: Dict[str, dict],
+                       where: str) -> Iterator[Fault]:
+    for kind, key, listed in (('unknown_image', 'image_id', 'images'),
+                              ('unknown_category', 'category_id',
+                               'categories')):
+        if not is_id(note.get(key)) or note[key] not in known[listed]:
+            yield Fault(kind, where,
+                        f'{key}={short(note.get(key))} is not in "{listed}"')
+    if note.get('iscrowd', 0) not in (0, 1):
+        yield Fault('iscrowd', where, f'iscrowd={short(note["iscrowd"])}')
+
+
+def _score_faults(note: dict, where: str) -> Iterator[Fault]:
+    if not is_whole(note['id']):
+        yield Fault('wrong_value', where,
+                    'the id is no whole number, as pycocotools needs it')
+    if 'iscrowd' not in note:
+        yield Fault('iscrowd', where, 'no iscrowd')
+    area, box = note.get('area'), note.get('bbox')
+    if not _is_number(area) or area < 0:
+        yield Fault('wrong_value', where,
+                    f'area={short(area)} is no number of pixels')
+    if not isinstance(box, list) or len(box) != 4 or not all(
+            map(_is_number, box)) or min(box[2:]) < 0:
+        yield Fault('wrong_value', where,
+                    f'bbox={short(box)} is no [x, y, width, height]')
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return type(value) in (int, float) and abs(value) < 2**53

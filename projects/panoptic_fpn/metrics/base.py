@@ -1,0 +1,451 @@
+"""What the metrics share: one small row per image, gathered by image id.
+
+``BaseMetric`` interleaves the results of the processes and cuts the list at
+the size of the data set. That keeps the padding of a distributed sampler and
+loses real images as soon as the processes do not hold images in turns. Here
+the first process gathers the rows as objects, a part at a time; rows of an
+image that was seen twice are dropped by its id, and the rest is summed in the
+order of the ids: one process and many give the same bits.
+
+Metrics keep the scores of single classes in ``by_class`` after an evaluation,
+on the first process: ``{class: {score: value}}`` in the units of the flat
+scores, NaN where there is nothing to judge.
+"""
+import logging
+from abc import abstractmethod
+from itertools import chain
+from operator import index
+from pathlib import Path
+from typing import (Any, Dict, Iterable, List, Mapping, Optional, Sequence,
+                    Tuple, Union)
+
+import numpy as np
+import torch
+from mmengine.dist import (all_gather_object, broadcast_object_list,
+                           gather_object, get_world_size, is_main_process)
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+from tabulate import tabulate
+from torch import nn
+
+from mmengine_exact.errors import InputError
+
+from ..coco_format.results import write_result
+from ..labels import INSTANCE_OFFSET, LabelSpace
+
+ImageId = Union[int, str]
+Row = Tuple[ImageId, Any]
+ByClass = Dict[str, Dict[str, float]]
+
+#: Rows that a process sends at once: the pickled rows of all processes, and
+#: their copies, need not fit into memory beside what is gathered.
+SENT = 256
+
+#: What helps where an image has no annotation.
+NO_TRUTH = ('Give the dataset its annotation file, or set format_only=True '
+            '(tools/test.py --format-only PREFIX) to write results without '
+            'scores.')
+
+#: Lies in a folder as long as its files are being written.
+INCOMPLETE = '.incomplete'
+
+
+class CodeError(InputError):
+    """A predicted map or instance has a label that stands for no class."""
+
+
+def plain_id(image_id: Any) -> ImageId:
+    """Image id as int or str; numpy and torch scalars become int."""
+    return image_id if isinstance(image_id, str) else index(image_id)
+
+
+def unique_rows(rows: Sequence[Row]) -> List[Row]:
+    """First row of each image id: integers ascending, then strings.
+
+    Args:
+        rows (Sequence[tuple]): (image id, anything), in any order.
+    """
+    first: Dict[ImageId, Any] = {}
+    for image_id, row in rows:
+        first.setdefault(image_id, row)
+    order = sorted(first, key=lambda i: (isinstance(i, str), i))
+    return [(i, first[i]) for i in order]
+
+
+def gather_rows(rows: List[Row]) -> List[Row]:
+    """Rows of all processes, one process after the other.
+
+    Args:
+        rows (list[tuple]): Rows of this process; emptied on all processes
+            but the first.
+
+    Returns:
+        list[tuple]: All rows on the first process, none on the others.
+    """
+    longest = max(all_gather_object(len(rows)))
+    if get_world_size() == 1:
+        return list(rows)
+    gathered: List[List[Row]] = [[] for _ in range(get_world_size())]
+    for _ in range(0, longest, SENT):
+        # the first process has its own rows already
+        parts = gather_object([] if is_main_process() else rows[:SENT])
+        if is_main_process():
+            for whole, part in zip(gathered, parts):
+                whole += part
+        else:
+            del rows[:SENT]
+    if is_main_process():
+        gathered[0] = rows
+    return list(chain(*gathered))
+
+
+def image_name(sample: Dict) -> str:
+    """Name of a data sample's image in errors."""
+    path = sample.get('img_path')
+    return f'image {sample.get("img_id")!r}' + (f' ({path})' if path else '')
+
+
+def to_array(data: Any) -> np.ndarray:
+    """Array of a tensor on any device; a view where possible."""
+    if isinstance(data, torch.Tensor):
+        return data.detach().cpu().numpy()
+    return np.asarray(data)
+
+
+def to_plane(data: Any) -> np.ndarray:
+    """(h, w) array of a (1, h, w) or (h, w) map; a view where possible."""
+    data = to_array(data)
+    return data.reshape(data.shape[-2:])
+
+
+def labels_of_codes(codes: np.ndarray) -> np.ndarray:
+    """Labels of panoptic codes ``label + 1000 * number``."""
+    return codes % INSTANCE_OFFSET
+
+
+def check_labels(labels: np.ndarray, count: int, kind: str = 'label') -> None:
+    """Raise where a predicted label or channel is outside 0..count - 1.
+
+    Args:
+        labels (np.ndarray): (n, ).
+        count (int): Number of classes or channels.
+        kind (str): Name of what is checked, for the error.
+
+    Raises:
+        CodeError: Names the first such label and ``count``.
+    """
+    wrong = labels[(labels < 0) | (labels >= count)]
+    if wrong.size:
+        raise CodeError(
+            f'{kind} {wrong[0]} is predicted, but this data set has {count} '
+            f'(0..{count - 1}). Check num_things, num_stuff, num_classes and '
+            'predict_things of the model.')
+
+
+def check_same_shape(sample: Dict, name: str, shape: Tuple[int, ...],
+                     truth: Tuple[int, ...]) -> None:
+    """Raise where a prediction has not the size of its ground truth.
+
+    Raises:
+        InputError: Names the image and both (h, w).
+    """
+    if tuple(shape) != tuple(truth):
+        raise InputError(
+            f'{image_name(sample)}: {name} is {tuple(shape)} (h, w) but the '
+            f'ground truth is {tuple(truth)}. Predict at the original size of '
+            'the image (rescale=True) and check that image and PNG agree.')
+
+
+def leaves_instances_out(model: nn.Module) -> bool:
+    """Whether a model, or its instance network, is ``panoptic_only``."""
+    networks = (model, getattr(model, 'instance_network', None))
+    return any(getattr(n, 'panoptic_only', False) for n in networks)
+
+
+def require_all_instances(model: nn.Module) -> None:
+    """Refuse a model that leaves out instances which the merge does not use.
+
+    Raises:
+        InputError: AP counts these instances, too.
+    """
+    if leaves_instances_out(model):
+        raise InputError(
+            'model.test_cfg.panoptic_only leaves out instances that AP '
+            'counts. Take the metrics of instances out of the evaluator, or '
+            'panoptic_only out of the model.')
+
+
+def mean_of_known(values: np.ndarray) -> float:
+    """Mean without NaN; NaN where nothing is left (and no warning)."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float('nan')
+
+
+def scores_by_class(names: Sequence[str],
+                    columns: Mapping[str, Iterable[float]]) -> ByClass:
+    """Columns of scores as one dict per class.
+
+    Args:
+        names (Sequence[str]): Names of the n classes.
+        columns (dict): Score -> n values.
+    """
+    return {
+        name: dict(zip(columns, map(float, values)))
+        for name, *values in zip(names, *columns.values())
+    }
+
+
+def score_text(value: Optional[float]) -> str:
+    """A score with two digits; 'n/a' for None and NaN."""
+    return 'n/a' if value is None or np.isnan(value) else f'{value:.2f}'
+
+
+def log_classes(title: str, names: Sequence[str],
+                columns: Mapping[str, Iterable[float]]) -> None:
+    """Log a table with a line for each class.
+
+    Args:
+        title (str): First line.
+        names (Sequence[str]): Names of the n classes.
+        columns (dict): Head -> n percentages.
+    """
+    table = tabulate([[name, *map(score_text, values)]
+                      for name, *values in zip(names, *columns.values())],
+                     headers=['class', *columns],
+                     tablefmt='plain',
+                     disable_numparse=True,
+                     colalign=['left'] + ['right'] * len(columns))
+    print_log(f'{title}\n{table}', logger='current')
+
+
+class PerImageMetric(BaseMetric):
+    """Base of metrics that add up one row per image.
+
+    Subclasses define :attr:`prediction`, :attr:`keys`, :meth:`image_row` and
+    :meth:`compute`. The processes need no common directory.
+    """
+
+    #: Field of the data sample that is judged.
+    prediction: str = ''
+    #: Names of the scores, NaN ('n/a') without any prediction.
+    keys: Sequence[str] = ()
+    #: Scores of each class in the last evaluation.
+    by_class: ByClass = {}
+
+    # Built once for each data set, not once for each image.
+    _space: Optional[LabelSpace] = None
+
+    @property
+    def dataset_meta(self) -> Optional[dict]:
+        """dict: Metainfo of the data set, which the evaluator sets."""
+        return self._dataset_meta
+
+    @dataset_meta.setter
+    def dataset_meta(self, dataset_meta: dict) -> None:
+        self._dataset_meta = dataset_meta
+        self._space = None
+
+    @property
+    def space(self) -> LabelSpace:
+        """Classes of the data set.
+
+        Raises:
+            InputError: The metainfo does not list things first.
+        """
+        if self._space is None:
+            meta = self.dataset_meta or {}
+            space = LabelSpace.from_metainfo(meta, 'dataset_meta')
+            if space.names != tuple(meta['classes']):
+                raise InputError(
+                    f'{type(self).__name__}: the classes of dataset_meta are '
+                    'not things first, then stuff, each by category id. Build '
+                    'the metainfo with LabelSpace.metainfo().')
+            self._space = space
+        return self._space
+
+    @abstractmethod
+    def image_row(self, sample: Dict) -> Any:
+        """Small, picklable row of one image; must not change the sample.
+
+        Raises:
+            CodeError: A predicted label is none of the classes.
+        """
+
+    @abstractmethod
+    def compute(self, rows: List[Row]) -> Dict[str, float]:
+        """Scores of (image id, row) of all images, in the order of ids."""
+
+    def process(self, data_batch: Any, data_samples: Sequence[Dict]) -> None:
+        """Add one row for each data sample to ``self.results``.
+
+        Args:
+            data_batch (Any): Not used.
+            data_samples (Sequence[dict]): Data samples as dicts.
+        """
+        for sample in data_samples:
+            judged = sample.get(self.prediction) is not None
+            self.results.append((plain_id(sample['img_id']),
+                                 self.image_row(sample) if judged else None))
+
+    def compute_metrics(self, results: List[Row]) -> Dict[str, float]:
+        """Scores of all images; NaN where the model predicts no such thing."""
+        lacking = sum(row is None for _, row in results)
+        if lacking or not results:
+            print_log(
+                f'{type(self).__name__}: {lacking} of {len(results)} images '
+                f'have no {self.prediction}; its scores are n/a.',
+                logger='current',
+                level=logging.WARNING)
+            return {key: float('nan') for key in self.keys}
+        return self.compute(results)
+
+    def evaluate(self, size: int) -> Dict[str, float]:
+        """Gather the rows of all processes on the first one, which computes
+        the scores.
+
+        Args:
+            size (int): Number of images of the data set.
+
+        Returns:
+            dict: Scores with their prefix, on every process.
+
+        Raises:
+            Exception: The first process could not compute or write; the
+                others, which would wait for scores, have it as InputError.
+        """
+        rows = unique_rows(gather_rows(self.results))
+        self.results.clear()
+        outcome: List[Any] = [None, None]  # scores, error
+        failure: Optional[Exception] = None
+        if is_main_process():
+            if len(rows) != size:
+                print_log(
+                    f'{type(self).__name__}: {len(rows)} different image ids '
+                    f'for a data set of {size} images.',
+                    logger='current',
+                    level=logging.WARNING)
+            try:
+                prefix = f'{self.prefix}/' if self.prefix else ''
+                scores = self.compute_metrics(rows)
+                outcome[0] = {prefix + k: v for k, v in scores.items()}
+            except Exception as error:
+                failure = error
+                outcome[1] = f'The first process failed: {error!r}'
+                if isinstance(error, InputError):
+                    outcome[1] = str(error)
+        broadcast_object_list(outcome)
+        if outcome[1] is not None:
+            raise failure or InputError(outcome[1])
+        return outcome[0]
+
+    def ground_truth(self, sample: Dict,
+                     remedy: str) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Panoptic ground truth of a data sample.
+
+        Args:
+            sample (dict): Data sample.
+            remedy (str): End of the error without ground truth.
+
+        Returns:
+            tuple[np.ndarray, np.ndarray, np.ndarray]: Map (h, w) of
+            ``label + 1000 * number``; the codes of its G segments in the
+            order of the annotation; bool (G, ), whether they are crowd.
+
+        Raises:
+            InputError: The sample has no panoptic annotation.
+        """
+        truth = sample.get('gt_panoptic_seg')
+        if truth is None:
+            raise InputError(
+                f'{image_name(sample)} has no panoptic annotation '
+                f'(gt_panoptic_seg), which {type(self).__name__} compares '
+                f'with. {remedy}')
+        codes = np.asarray(sample['gt_codes'], dtype=np.int64).reshape(-1)
+        return (to_plane(truth['sem_seg']), codes,
+                np.isin(codes, np.asarray(sample['crowd_codes'])))
+
+
+class WritingMetric(PerImageMetric):
+    """Base of metrics that also write results, into ``PREFIX.TASK/``.
+
+    Every process writes the files of its own images, the first one looks at
+    the folder in the end, so several machines must share it. Until then
+    ``PREFIX.TASK/.incomplete`` is there: the folder of a run that was killed
+    may hold files of an earlier one.
+
+    Args:
+        classwise (bool): Whether to log a line for each class.
+        format_only (bool): Whether to write results and compute nothing, as
+            for images without annotation.
+        outfile_prefix (str, optional): Folder and first part of the names of
+            all files; None writes none.
+        prefix (str, optional): First part of the keys.
+    """
+
+    #: What ``--format-only`` of the test tool looks for.
+    writes_results = True
+    #: End of the folder's name.
+    task: str = ''
+    #: Names of the scores.
+    score_keys: Sequence[str] = ()
+
+    def __init__(self,
+                 classwise: bool = False,
+                 format_only: bool = False,
+                 outfile_prefix: Optional[str] = None,
+                 prefix: Optional[str] = None) -> None:
+        super().__init__(prefix=prefix)
+        if format_only and outfile_prefix is None:
+            raise InputError(f'{type(self).__name__}: format_only=True writes '
+                             'files; say where with outfile_prefix.')
+        self.classwise = classwise
+        self.format_only = format_only
+        self.outfile_prefix = outfile_prefix
+        self.keys = () if format_only else self.score_keys
+        self._marked = False
+
+    @property
+    def folder(self) -> Path:
+        return Path(f'{self.outfile_prefix}.{self.task}')
+
+    def process(self, data_batch: Any, data_samples: Sequence[Dict]) -> None:
+        """Same as the base; marks the folder before the first file."""
+        judged = any(
+            sample.get(self.prediction) is not None for sample in data_samples)
+        if self.outfile_prefix is not None and judged and not self._marked:
+            write_result(self.folder / INCOMPLETE, b'')
+            self._marked = True
+        super().process(data_batch, data_samples)
+
+    def finish_folder(self, written: Iterable[str]) -> None:
+        """Log where the results are and whether other files lie among them.
+
+        A folder with results of other images, such as those of another
+        split, must not be handed in by mistake, and nothing in it is this
+        metric's to delete.
+
+        Args:
+            written (Iterable[str]): Files of this evaluation, relative to
+                the folder.
+
+        Raises:
+            InputError: There are other files and nothing but results was
+                asked for. Where there are scores to report, the log warns.
+        """
+        (self.folder / INCOMPLETE).unlink(missing_ok=True)
+        self._marked = False
+        print_log(f'Results are in {self.folder}.', logger='current')
+        found = {
+            path.relative_to(self.folder).as_posix()
+            for path in self.folder.rglob('[!.]*') if path.is_file()
+        }
+        others = sorted(found - set(written))
+        if not others:
+            return
+        text = (f'{self.folder} holds {len(others)} files that this '
+                f'evaluation has not written (the first is {others[0]}). The '
+                'new results are complete; remove the other files before you '
+                'hand the folder in, or choose another prefix.')
+        if self.format_only:
+            raise InputError(text)
+        print_log(text, logger='current', level=logging.WARNING)
