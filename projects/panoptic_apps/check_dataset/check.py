@@ -74,22 +74,20 @@ def check_dataset(path: str,
     if content is None:
         return CheckResult(faults, None, None)
     structure = collect(panoptic_faults(content, path), faults.add)
-    for fault in panoptic_warnings(structure, path):
-        faults.add(fault)
+    faults.extend(panoptic_warnings(structure, path))
     jobs = [_job(pair, path, images, panoptic) for pair in structure.pairs]
     statistics, pictures = Statistics(structure), Pictures()
     repairer = Repairer(content, structure) if repair else None
     results = _run(check_images, jobs, workers, progress(path, len(jobs)))
     for pair, job, result in zip(structure.pairs, jobs, results):
-        for fault in result.faults:
-            faults.add(fault)
+        faults.extend(result.faults)
         statistics.add(pair, result)
         if job.image is not None:
             pictures.add(result.digest, job.image)
         if repairer is not None:
             repairer.add(pair, job, result)
-    for fault in (*pictures.copies(), *_extra_files(content, panoptic)):
-        faults.add(fault)
+    faults.extend(pictures.copies())
+    faults.extend(_extra_files(content, panoptic))
     if against is not None and against_images is not None:
         _check_against(against, against_images, structure, pictures, faults,
                        workers, progress)
@@ -213,11 +211,9 @@ def _check_against(path: str, images: str, structure: Structure,
     others = Pictures()
     results = _run(digest_images, paths, workers, progress(path, len(paths)))
     for name, digest, found in results:
-        for fault in found:
-            faults.add(fault)
+        faults.extend(found)
         others.add(digest, name)
-    for fault in pictures.leakage(others):
-        faults.add(fault)
+    faults.extend(pictures.leakage(others))
 
 
 def _described(categories: Dict[int, dict]) -> Set[Tuple[int, str, str]]:

@@ -1,22 +1,24 @@
-"""The files of an archive, before it is zipped and after.
+"""The files of an archive, before it is zipped and after, and what it has to
+be about.
 
 Rules read both alike: names as they are in the archive, with '/', and bytes.
 """
-import functools
 import os
 import shutil
 import zipfile
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from secrets import token_hex
-from typing import (Callable, Dict, Iterator, List, Mapping, Optional, Tuple,
-                    Union)
+from typing import (Any, Callable, Dict, Iterable, Iterator, List, Mapping,
+                    Optional, Sequence, Tuple, Union)
 
 from mmengine_exact.errors import InputError
-
-from .violations import Violation
+from mmengine_exact.workers import run_jobs
+from panoptic_fpn.coco_format import Fault
+from panoptic_fpn.labels import LabelSpace
 
 #: A zip file cannot say that a file is older.
 _DATE = (1980, 1, 1, 0, 0, 0)
@@ -24,6 +26,25 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 _STORED = ('.png', '.jpg')
 #: What archive tools and file managers leave behind.
 _JUNK = ('__MACOSX', 'Thumbs.db', 'desktop.ini')
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Size (h, w) of each image by id, and the classes."""
+
+    sizes: Dict[Any, Tuple[int, int]]
+    space: LabelSpace
+
+
+def expected_of(dataset: Any) -> Expected:
+    """Images and classes of a data set.
+
+    Args:
+        dataset (CocoPanopticFPNDataset): Annotated or not.
+    """
+    infos = (dataset.get_data_info(i) for i in range(len(dataset)))
+    sizes = {info['img_id']: (info['height'], info['width']) for info in infos}
+    return Expected(sizes, dataset.label_space)
 
 
 @dataclass(frozen=True)
@@ -49,7 +70,7 @@ class ZipMember:
         return _open(self.archive, self.stamp, os.getpid()).read(self.name)
 
 
-@functools.lru_cache(2)
+@lru_cache(2)
 def _open(path: str, stamp: Tuple[int, ...], process: int) -> zipfile.ZipFile:
     """Each process has a file position of its own; a file that was replaced
     is another one."""
@@ -98,36 +119,59 @@ def zip_members(path: Union[str, Path]) -> Members:
     }
 
 
-def zip_violations(path: Union[str, Path]) -> Iterator[Violation]:
-    """What only a zip file can have: names twice or outside of it, damage."""
+def zip_faults(path: Union[str, Path]) -> Iterator[Fault]:
+    """What only a zip file can have: names twice, and damage."""
     seen = set()
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
-            name = info.filename
-            if name in seen:
-                yield Violation('layout', name, 'twice in the archive')
-            seen.add(name)
-            yield from name_violations(name)
+            if info.filename in seen:
+                yield Fault('layout', info.filename, 'twice in the archive')
+            seen.add(info.filename)
             if info.flag_bits & 1:
-                yield Violation('damage', name, 'is encrypted')
+                yield Fault('damage', info.filename, 'is encrypted')
                 return
         try:
             broken = archive.testzip()
         except (NotImplementedError, zlib.error, EOFError) as error:
-            yield Violation('damage', str(path), f'cannot be read ({error})')
+            yield Fault('damage', str(path), f'cannot be read ({error})')
             return
     if broken is not None:
-        yield Violation('damage', broken, 'its checksum does not fit')
+        yield Fault('damage', broken, 'its checksum does not fit')
 
 
-def name_violations(name: str) -> Iterator[Violation]:
-    """Whether a name belongs in an archive at all."""
-    parts = name.split('/')
-    if name.startswith('/') or '..' in parts or '\\' in name or ':' in name:
-        yield Violation('layout', name, 'not a relative name with /')
-    hidden = [p for p in parts if p.startswith('.') and p not in ('.', '..')]
-    if hidden or any(part in _JUNK for part in parts):
-        yield Violation('layout', name, 'hidden, or left by another tool')
+def name_faults(names: Iterable[str]) -> Iterator[Fault]:
+    """Whether files belong in an archive at all, by their names."""
+    for name in names:
+        parts = name.split('/')
+        if name.startswith('/') or '..' in parts or set(name) & set('\\:'):
+            yield Fault('layout', name, 'not a relative name with /')
+        if any(
+                part in _JUNK or part.startswith('.') and part != '..'
+                for part in parts):
+            yield Fault('layout', name, 'hidden, or left by another tool')
+
+
+def find_in_files(step: str, rules: Callable[[Any],
+                                             Iterable[Fault]], jobs: Sequence,
+                  num_workers: int, progress: 'Progress') -> Iterator[Fault]:
+    """Faults of many files, in several processes.
+
+    Args:
+        step (str): What is done, for the progress.
+        rules (Callable): Faults of one job, of a module.
+        jobs (Sequence): Its arguments.
+        num_workers (int): Processes.
+        progress (Callable): See ``panoptic_rules``.
+    """
+    update = progress(step, len(jobs))
+    for faults in run_jobs(
+            partial(_listed, rules), jobs, num_workers, in_order=True):
+        yield from faults
+        update(1)
+
+
+def _listed(rules: Callable[[Any], Iterable[Fault]], job: Any) -> List[Fault]:
+    return list(rules(job))
 
 
 def files_below(folder: Union[str, Path], prefix: str = '') -> Dict[str, str]:

@@ -12,18 +12,18 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.dist import barrier, broadcast_object_list, is_main_process
+from mmengine.fileio import exists
 from mmengine.registry import init_default_scope
 
 from mmengine_exact import explain
 from mmengine_exact.errors import InputError
 from mmengine_exact.workers import default_workers
+from panoptic_fpn.coco_format import ERROR, WARNING, Fault, Faults
 from panoptic_fpn.training.test_options import require_panoptic
 
-from .contents import (Progress, folder_members, silent, write_archive,
-                       zip_members, zip_violations)
-from .expected import Expected, expected_of, require_images
+from .contents import (Expected, Progress, expected_of, folder_members, silent,
+                       write_archive, zip_faults, zip_members)
 from .servers import Server, Task
-from .violations import Violation, count_errors, format_violations
 
 
 def set_test_images(cfg: Config,
@@ -88,6 +88,23 @@ def build_expected(cfg: Config) -> Expected:
     return expected_of(DATASETS.build(cfg.test_dataloader.dataset))
 
 
+def require_images(dataset: Any) -> None:
+    """See that all local images are there, before hours of inference.
+
+    Raises:
+        InputError: Names the first that is missing, and how many.
+    """
+    if getattr(dataset, 'backend_args', None) is not None:
+        return  # asking a server for each takes too long
+    paths = [dataset.get_data_info(i)['img_path'] for i in range(len(dataset))]
+    missing = [path for path in paths if not exists(path)]
+    if missing:
+        raise InputError(
+            f'{missing[0]}: no such file, as {len(missing)} of {len(paths)} '
+            f'images; a submission holds all of them. Restore them below '
+            f'{osp.dirname(missing[0])}, or correct --image-dir.')
+
+
 def result_folder(out_dir: str, name: str) -> str:
     """Where results are until they are zipped."""
     return osp.join(out_dir, f'.{name}.results')
@@ -113,7 +130,7 @@ def run_submission(runner: Any,
         name (str): Of the algorithm.
         num_workers (int, optional): Processes that check; by default one a
             core, at most 8.
-        progress (Callable): See ``panoptic_violations``.
+        progress (Callable): See ``panoptic_rules``.
         report (Callable): Called with lines for the user.
 
     Raises:
@@ -182,13 +199,15 @@ def _pack_all(tasks: Dict[str, Task], expected: Expected, folder: str,
                 f'{key}: the model has written no such results '
                 f'({(absent or [folder])[0]}). Leave the task out, or take a '
                 'model with that branch.')
-        violations = task.check(
-            folder_members(files), expected, path, num_workers, progress)
-        errors += tell(key, violations, report)
+        faults = Faults()
+        faults.extend(
+            task.check(
+                folder_members(files), expected, path, num_workers, progress))
+        errors += report_faults(key, faults, report)
         packed.append((path, files))
     if errors:
         raise InputError(
-            f'{folder}: {errors} violations, so no archive is written. The '
+            f'{folder}: {errors} errors, so no archive is written. The '
             'results are kept there; correct what is named above.')
     for path, files in packed:
         # a kill leaves its half in the folder that the next run removes
@@ -197,13 +216,20 @@ def _pack_all(tasks: Dict[str, Task], expected: Expected, folder: str,
                f'{os.path.getsize(path) / 1e6:.1f} MB')
 
 
-def tell(key: str, violations: List[Violation], report: Callable[[str],
-                                                                 None]) -> int:
-    """Report violations; the number of errors among them."""
-    errors = count_errors(violations)
-    for line in format_violations(violations):
-        report(line)
-    report(f'{key}: {errors} errors, {len(violations) - errors} warnings')
+def report_faults(key: str,
+                  faults: Faults,
+                  report: Callable[[str], None],
+                  examples: int = 5) -> int:
+    """Report some faults of each kind; the number of errors."""
+    for severity in (ERROR, WARNING):
+        for kind in faults.kinds(severity):
+            for fault in faults.examples[kind][:examples]:
+                report(f'{severity} [{kind}] {fault.where}: {fault.value}')
+            if faults.counts[kind] > examples:
+                report(f'... and {faults.counts[kind] - examples} more '
+                       f'[{kind}]')
+    errors = faults.total(ERROR)
+    report(f'{key}: {errors} errors, {faults.total(WARNING)} warnings')
     return errors
 
 
@@ -212,8 +238,8 @@ def check_archive(path: str,
                   task: Optional[str],
                   expected: Expected,
                   num_workers: Optional[int] = None,
-                  progress: Progress = silent) -> List[Violation]:
-    """Violations of an archive, whoever has written it.
+                  progress: Progress = silent) -> Faults:
+    """Faults of an archive, whoever has written it.
 
     Args:
         path (str): The zip file.
@@ -223,33 +249,28 @@ def check_archive(path: str,
         expected (Expected): Images and classes.
         num_workers (int, optional): Processes; by default one a core, at
             most 8.
-        progress (Callable): See ``panoptic_violations``.
+        progress (Callable): See ``panoptic_rules``.
 
     Raises:
         InputError: It is no zip file, or no task is like it.
     """
-    members = zip_members(path)
-    found = list(zip_violations(path))
-    if any(v.rule == 'damage' for v in found):
-        return found
-    # told already, and more exactly
-    found = [v for v in found if v.text not in _OF_NAMES]
+    members, faults = zip_members(path), Faults()
+    faults.extend(zip_faults(path))
+    if faults.counts['damage']:
+        return faults
     chosen = server.choose([task or guess_task(path, server, members)])
+    stem = osp.splitext(osp.basename(path))[0]
     if server.archive_pattern is not None and not re.fullmatch(
-            server.archive_pattern,
-            osp.splitext(osp.basename(path))[0]):
-        found.append(
-            Violation(
-                'file name', osp.basename(path), 'not like TYPE_TESTSET_'
+            server.archive_pattern, stem):
+        faults.add(
+            Fault(
+                'file_name', osp.basename(path), 'not like TYPE_TESTSET_'
                 'ALGORITHM_results.zip, which the server asks for'))
     for rules in chosen.values():
-        found += rules.check(members, expected, path, num_workers
-                             or default_workers(), progress)
-    return found
-
-
-#: Violations that the rules of a task find, too.
-_OF_NAMES = ('not a relative name with /', 'hidden, or left by another tool')
+        faults.extend(
+            rules.check(members, expected, path, num_workers
+                        or default_workers(), progress))
+    return faults
 
 
 def guess_task(path: str, server: Server, members: Any) -> str:
@@ -270,5 +291,5 @@ def guess_task(path: str, server: Server, members: Any) -> str:
         return 'instance'
     if 'pixel' in server.tasks and ends == {'.png'}:
         return 'pixel'
-    raise InputError(f'{path}: cannot tell its task. Name it with --tasks '
+    raise InputError(f'{path}: its task is unclear. Name it with --tasks '
                      f'(of {", ".join(server.tasks)}).')

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from mmengine_exact.errors import InputError
-from panoptic_apps.submission import (SERVERS, Expected, Violation,
-                                      check_archive, check_name,
-                                      format_violations, write_archive,
-                                      zip_members, zip_violations)
+from panoptic_apps.submission import (SERVERS, Expected, check_archive,
+                                      check_name, report_faults, write_archive,
+                                      zip_faults, zip_members)
 from panoptic_apps.submission.prepare import guess_task
+from panoptic_fpn.coco_format import WARNING, Fault, Faults
 from panoptic_fpn.labels import LabelSpace
 
 SPACE = LabelSpace.from_coco([dict(id=1, name='a', isthing=1)])
@@ -47,7 +47,7 @@ def test_what_is_written_is_read(files, tmp_path):
         'b/1.png': zipfile.ZIP_STORED,
         'b/2.png': zipfile.ZIP_STORED
     }
-    assert list(zip_violations(path)) == []
+    assert list(zip_faults(path)) == []
 
 
 def test_the_same_files_give_the_same_bytes(files, tmp_path):
@@ -91,12 +91,12 @@ def test_damage_duplicates_and_what_is_no_zip(files, tmp_path):
     path.write_bytes(content)
     found = check_archive(
         str(path), SERVERS['cityscapes'], 'pixel', Expected({}, SPACE), 1)
-    assert [(v.rule, v.where) for v in found] == [('damage', 'b/1.png')]
+    assert [f.where for f in found.examples['damage']] == ['b/1.png']
     with pytest.warns(UserWarning, match='Duplicate'):
         with zipfile.ZipFile(tmp_path / 'y.zip', 'w') as archive:
             archive.writestr('1.png', b'')
             archive.writestr('1.png', b'')
-    assert [v.text for v in zip_violations(tmp_path / 'y.zip')
+    assert [f.value for f in zip_faults(tmp_path / 'y.zip')
             ] == ['twice in the archive']
     (tmp_path / 'z.zip').write_bytes(b'PK no zip')
     with pytest.raises(InputError, match='z.zip.*zip file'):
@@ -127,13 +127,16 @@ def test_the_task_is_told_from_name_or_files():
         coco.choose(['pixel'])
 
 
-def test_a_report_has_some_of_each_rule():
-    found = [Violation('ids', f'{i}.png', 'no') for i in range(7)]
-    found.append(Violation('order', 'image 1', 'odd', error=False))
-    lines = format_violations(found, examples=2)
+def test_a_report_has_some_of_each_kind():
+    found, lines = Faults(), []
+    found.extend(Fault('ids_only_in_png', f'{i}.png', 'no') for i in range(7))
+    found.add(Fault('order', 'image 1', 'odd', WARNING))
+    assert report_faults('panoptic', found, lines.append, examples=2) == 7
     assert lines == [
-        'error [ids] 0.png: no', 'error [ids] 1.png: no',
-        '... and 5 more [ids]', 'warning [order] image 1: odd'
+        'error [ids_only_in_png] 0.png: no',
+        'error [ids_only_in_png] 1.png: no',
+        '... and 5 more [ids_only_in_png]', 'warning [order] image 1: odd',
+        'panoptic: 7 errors, 1 warnings'
     ]
 
 
@@ -154,5 +157,5 @@ def test_a_deflated_file_that_is_damaged(tmp_path):
     content = bytearray(path.read_bytes())
     content[36:60] = b'\xff' * 24  # after the 36 bytes of its header
     path.write_bytes(content)
-    found = list(zip_violations(path))
-    assert [v.rule for v in found] == ['damage']
+    found = list(zip_faults(path))
+    assert [f.kind for f in found] == ['damage']

@@ -6,7 +6,8 @@ import pytest
 from pycocotools import mask as mask_util
 
 from panoptic_apps.submission import SERVERS, check_archive
-from panoptic_apps.submission.detection_rules import rle_counts
+from panoptic_fpn.coco_format import ERROR, WARNING
+from panoptic_fpn.coco_format.segmentations import rle_counts
 
 from .archives import (COCO, coco_results, edit_json, read_all, write_all,
                        zip_task)
@@ -34,7 +35,7 @@ def test_archives_are_valid_and_pycocotools_reads_them(made, tmp_path, kind):
     folder.mkdir()
     path = write_all(folder / f'{STEM}.zip', files)
     found = check_archive(str(path), SERVER, None, expected, 1)
-    assert not [v for v in found if v.error]
+    assert not found.total(ERROR)
     coco = pytest.importorskip('pycocotools.coco').COCO()
     coco.dataset = dict(
         images=[
@@ -79,16 +80,16 @@ def full(entry, **kwargs):
 
 #: Rule -> changes of the list that break it; an error, or a warning.
 FAULTS = {
-    'unknown image': [lambda c: c[0].update(image_id=12345),
+    'unknown_image': [lambda c: c[0].update(image_id=12345),
                       lambda c: c[0].pop('image_id'),
                       lambda c: c[0].update(image_id=[1])],
-    'category': [lambda c: c[0].update(category_id=9999),
+    'unknown_category': [lambda c: c[0].update(category_id=9999),
                  lambda c: c[0].update(category_id=None)],
     'score': [lambda c: c[0].update(score=1.01),
               lambda c: c[0].update(score=-0.1),
               lambda c: c[0].update(score='0.5'),
               lambda c: c[0].pop('score')],
-    'box': [lambda c: c[0].update(bbox=[0, 0, 10]),
+    'bbox': [lambda c: c[0].update(bbox=[0, 0, 10]),
             lambda c: c[0].update(bbox=[0, 0, -1, 4]),
             lambda c: c[0].update(bbox=[50, 0, 20, 4]),
             lambda c: c[0].update(bbox=[0, 0, 4, None])],
@@ -97,7 +98,7 @@ FAULTS = {
              lambda c: full(c[0], counts=c[0]['segmentation']['counts'] + '1'),
              lambda c: full(c[0], counts=[10, 20]),
              lambda c: full(c[0], counts='')],
-    'json': [lambda c: c.append(7)],
+    'wrong_value': [lambda c: c.append(7)],
 }  # yapf: disable
 
 
@@ -109,7 +110,7 @@ def test_faults_are_named(made, tmp_path, rule, number):
     edit_json(files, FAULTS[rule][number])
     path = write_all(tmp_path / f'{STEM}.zip', files)
     found = check_archive(path, SERVER, 'segm', expected, 1)
-    assert {v.rule for v in found if v.error} == {rule}, found
+    assert found.kinds(ERROR) == [rule], found.examples
 
 
 def test_stuff_is_no_detection(made, tmp_path):
@@ -118,7 +119,7 @@ def test_stuff_is_no_detection(made, tmp_path):
     edit_json(files, lambda c: c[0].update(category_id=stuff))
     path = write_all(tmp_path / f'{STEM}.zip', files)
     found = check_archive(path, SERVER, 'bbox', expected, 1)
-    assert {v.rule for v in found if v.error} == {'category'}
+    assert found.kinds(ERROR) == ['unknown_category']
 
 
 def test_order_and_number_are_odd_but_allowed(made, tmp_path):
@@ -134,8 +135,8 @@ def test_order_and_number_are_odd_but_allowed(made, tmp_path):
     edit_json(files, ramp)
     path = write_all(tmp_path / f'{STEM}.zip', files)
     found = check_archive(path, SERVER, 'bbox', expected, 1)
-    assert {(v.rule, v.error)
-            for v in found} == {('order', False), ('too many', False)}
+    assert found.kinds(WARNING) == ['order', 'too_many']
+    assert not found.total(ERROR)
 
 
 def test_a_dict_is_no_list_and_pngs_do_not_belong(made, tmp_path):
@@ -144,7 +145,7 @@ def test_a_dict_is_no_list_and_pngs_do_not_belong(made, tmp_path):
     files['1.png'] = b''
     path = write_all(tmp_path / f'{STEM}.zip', files)
     found = check_archive(path, SERVER, 'bbox', expected, 1)
-    assert {v.rule for v in found} == {'json', 'layout'}
+    assert found.kinds(ERROR) == ['wrong_value', 'layout']
 
 
 def test_masks_without_a_pixel_are_odd(made, tmp_path):
@@ -153,6 +154,5 @@ def test_masks_without_a_pixel_are_odd(made, tmp_path):
     edit_json(files, lambda c: full(c[0], counts=empty['counts'].decode()))
     path = write_all(tmp_path / f'{STEM}.zip', files)
     found = check_archive(path, SERVER, 'segm', expected, 1)
-    assert [(v.rule, v.where) for v in found if v.rule != 'order'] == [
-        ('empty mask', 'detection 0')
-    ] and not any(v.error for v in found)
+    assert [f.where for f in found.examples['empty_mask']] == ['detection 0']
+    assert not found.total(ERROR)

@@ -162,7 +162,7 @@ def test_validate_only(coco, written, tmp_path, monkeypatch, capsys):
     path = write_all(tmp_path / f'{STEM}.zip', files)
     assert call(monkeypatch, *first, path) == 1
     out = capsys.readouterr().out
-    assert 'error [missing image] image 581920' in out
+    assert 'error [no_result]' in out and 'image_id=581920' in out
     (tmp_path / 'no.zip').write_bytes(b'no zip')
     assert call(monkeypatch, *first, tmp_path / 'no.zip') == 1
     assert 'cannot be read as a zip file' in capsys.readouterr().err
