@@ -11,7 +11,8 @@ which is also what the server runs.
 """
 import posixpath
 import re
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from pathlib import Path
+from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 from cityscapesscripts.helpers.labels import id2label
@@ -28,7 +29,7 @@ _ID = re.compile(r'([^_/]+_\d+_\d+)')
 class PixelJob(NamedTuple):
     """A semantic map and its size (h, w)."""
 
-    member: Any
+    member: Path
     name: str
     size: Tuple[int, int]
 
@@ -38,7 +39,7 @@ class InstanceJob(NamedTuple):
 
     name: str
     lines: List[str]
-    masks: Dict[str, Any]
+    masks: Dict[str, Path]
     size: Tuple[int, int]
     things: List[int]
 
@@ -93,7 +94,8 @@ def _values(pixels: np.ndarray) -> List[int]:
 
 def _map_faults(job: PixelJob) -> Iterator[Fault]:
     """Whether a map holds ids of the label table."""
-    pixels = yield from png_pixels(job.member.read(), job.name, job.size, 1)
+    pixels = yield from png_pixels(job.member.read_bytes(), job.name, job.size,
+                                   1)
     if pixels is None:
         return
     values = _values(pixels)
@@ -123,7 +125,7 @@ def instance_rules(members: Members,
     used: Dict[str, str] = {}
     for image_id, name in chosen.items():
         try:
-            lines = members[name].read().decode('ascii').splitlines()
+            lines = members[name].read_bytes().decode('ascii').splitlines()
         except UnicodeDecodeError:
             yield Fault('line', name, 'is no plain text')
             continue
@@ -186,10 +188,10 @@ def _value_faults(parts: List[str], things: List[int],
                     f'{parts[2].strip()!r} is not within 0 .. 1')
 
 
-def _mask_faults(member: Any, name: str, size: Tuple[int,
-                                                     int]) -> Iterator[Fault]:
+def _mask_faults(member: Path, name: str, size: Tuple[int,
+                                                      int]) -> Iterator[Fault]:
     """A mask has pixels, and they have one value."""
-    pixels = yield from png_pixels(member.read(), name, size, 1)
+    pixels = yield from png_pixels(member.read_bytes(), name, size, 1)
     if pixels is None:
         return
     values = [v for v in _values(pixels) if v > 0]

@@ -42,7 +42,7 @@ def detection_rules(members: Members,
             yield Fault('layout', other, 'nothing but the JSON belongs here')
     if name is None:
         return
-    content = yield from read_json(members[name].read(), name)
+    content = yield from read_json(members[name].read_bytes(), name)
     if not isinstance(content, list):
         if content is not None:
             yield Fault('wrong_value', name, 'is no list of detections')

@@ -9,7 +9,7 @@ Both directly in the archive
 """
 import json
 from collections import Counter
-from pathlib import PurePosixPath
+from pathlib import Path
 from typing import Any, Iterator, List, NamedTuple, Optional, Tuple
 
 from panoptic_fpn.coco_format import (Fault, Pair, measure_segments,
@@ -23,7 +23,7 @@ from .contents import (Expected, Members, Progress, find_in_files, name_faults,
 class PngJob(NamedTuple):
     """A PNG, its name, its segments in the JSON and its size (h, w)."""
 
-    member: Any
+    member: Path
     name: str
     segments: List[dict]
     size: Tuple[int, int]
@@ -48,7 +48,7 @@ def panoptic_rules(members: Members,
     name = yield from find_json(members, stem)
     content = None
     if name is not None:
-        content = yield from read_json(members[name].read(), name)
+        content = yield from read_json(members[name].read_bytes(), name)
     if name is None or content is None:
         return
     if not isinstance(content, dict) or 'annotations' not in content:
@@ -88,7 +88,7 @@ def find_json(members: Members, stem: Optional[str]) -> Found[Optional[str]]:
         return None
     if '/' in names[0]:
         yield Fault('layout', names[0], 'lies in a folder')
-    if stem is not None and PurePosixPath(names[0]).stem != stem:
+    if stem is not None and Path(names[0]).stem != stem:
         yield Fault('file_name', names[0], f'must be named {stem}.json')
     return names[0]
 
@@ -141,7 +141,7 @@ def _file_faults(notes: Any, members: Members, name: str,
 
 def _png_faults(job: PngJob) -> Iterator[Fault]:
     """Whether a PNG and its entry are about the same segments."""
-    pixels = yield from png_pixels(job.member.read(), job.name, job.size)
+    pixels = yield from png_pixels(job.member.read_bytes(), job.name, job.size)
     if pixels is None:
         return
     measured = measure_segments(pixels, (0, ))

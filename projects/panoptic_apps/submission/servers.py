@@ -7,6 +7,7 @@ Cityscapes asks for no names but those of the images.
 import os.path as osp
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Callable, Dict, Iterator, Optional, Sequence
 
 from mmengine_exact.errors import InputError
@@ -31,14 +32,14 @@ class Task:
     """One archive of a server.
 
     ``metric`` writes its results; ``stem`` names the archive and, where
-    ``named``, also what is in it; ``files`` gives name in the archive -> file
-    for a prefix of results and a stem; ``rules`` looks for faults.
+    ``named``, also what is in it; ``files`` gives its files for a prefix of
+    results and a stem; ``rules`` looks for faults.
     """
 
     metric: Dict
     stem: str
     named: bool
-    files: Callable[[str, str], Dict[str, str]]
+    files: Callable[[str, str], Members]
     rules: Rules
 
     def archive(self, folder: str, name: str) -> str:
@@ -51,16 +52,8 @@ class Task:
               path: str,
               num_workers: int = 1,
               progress: Progress = silent) -> Iterator[Fault]:
-        """All faults of an archive.
-
-        Args:
-            members (Members): Its files, zipped or not.
-            expected (Expected): Images and classes.
-            path (str): Of the archive, for its name.
-            num_workers (int): Processes.
-            progress (Callable): See ``panoptic_rules``.
-        """
-        stem = osp.splitext(osp.basename(path))[0] if self.named else None
+        """All faults of what is or will be the archive ``path``."""
+        stem = Path(path).stem if self.named else None
         return self.rules(members, expected, stem, num_workers, progress)
 
 
@@ -90,25 +83,23 @@ class Server:
 
 
 def check_name(name: str) -> None:
-    """Raises:
-        InputError: A name of an algorithm that may be misread.
-    """
+    """Raise an InputError for a name of an algorithm that may be misread."""
     if not _NAME.fullmatch(name):
         raise InputError(f'name {name!r}: use letters, digits, - and . '
                          'alone; _ separates the parts of COCO\'s names.')
 
 
-def _panoptic_files(prefix: str, stem: str) -> Dict[str, str]:
+def _panoptic_files(prefix: str, stem: str) -> Members:
     return {
-        f'{stem}.json': f'{prefix}.panoptic.json',
+        f'{stem}.json': Path(f'{prefix}.panoptic.json'),
         **files_below(f'{prefix}.panoptic', f'{stem}/')
     }
 
 
 def _detections(kind: str) -> Task:
 
-    def files(prefix: str, stem: str) -> Dict[str, str]:
-        return {f'{stem}.json': f'{prefix}.{kind}.json'}
+    def files(prefix: str, stem: str) -> Members:
+        return {f'{stem}.json': Path(f'{prefix}.{kind}.json')}
 
     def rules(members: Members, expected: Expected, stem: Optional[str],
               num_workers: int, progress: Progress) -> Iterator[Fault]:
