@@ -7,7 +7,6 @@ from pycocotools import mask as mask_util
 
 from panoptic_apps.submission import SERVERS, check_archive
 from panoptic_fpn.coco_format import ERROR, WARNING
-from panoptic_fpn.coco_format.segmentations import rle_counts
 
 from .archives import (COCO, coco_results, edit_json, read_all, write_all,
                        zip_task)
@@ -51,27 +50,6 @@ def test_archives_are_valid_and_pycocotools_reads_them(made, tmp_path, kind):
     if kind == 'segm':
         for ann in read.anns.values():
             assert read.annToMask(ann).shape == expected.sizes[ann['image_id']]
-
-
-def test_rle_counts_are_those_of_the_masks():
-    rng = np.random.default_rng(0)
-    for shape in ((1, 1), (7, 5), (40, 56), (600, 700)):
-        for share in (0., .02, .5, 1.):
-            mask = rng.random(shape) < share
-            mask[:, :shape[1] // 3] |= share > .4
-            rle = mask_util.encode(np.asfortranarray(mask, dtype=np.uint8))
-            counts = rle_counts(rle['counts'].decode())
-            # column by column, background first
-            flat = mask.ravel(order='F')
-            edges = np.flatnonzero(np.diff(flat)) + 1
-            runs = np.diff(np.concatenate([[0], edges, [flat.size]]))
-            expected = runs if not flat[0] else [0, *runs]
-            assert np.array_equal(counts, expected)
-
-
-@pytest.mark.parametrize('text', ['', 'é', '~~~', 'oooooooooooo1', 'o', ' 1'])
-def test_texts_that_are_no_rle(text):
-    assert rle_counts(text) is None
 
 
 def full(entry, **kwargs):
