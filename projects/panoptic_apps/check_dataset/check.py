@@ -200,7 +200,7 @@ def _check_against(path: str, images: str, structure: Structure,
     if 'categories' in content and structure.categories:
         ours = _described(structure.categories)
         theirs = _described(
-            collect(category_faults(content['categories'], path), faults.add))
+            collect(category_faults(content, path), faults.add))
         if ours != theirs:
             faults.add(
                 Fault(
