@@ -122,13 +122,14 @@ def check(args):
 
     def run():
         nonlocal errors
-        path = args.panoptic_json
+        path, against = args.panoptic_json, None
+        if args.against:
+            against = args.against, args.against_images
         result = check_dataset(
             path,
             args.images,
             args.panoptic,
-            args.against,
-            args.against_images,
+            against,
             args.num_workers,
             repair=args.fix is not None,
             progress=show_progress)

@@ -37,8 +37,7 @@ class CheckResult(NamedTuple):
 def check_dataset(path: str,
                   images: str,
                   panoptic: str,
-                  against: Optional[str] = None,
-                  against_images: Optional[str] = None,
+                  against: Optional[Tuple[str, str]] = None,
                   num_workers: Optional[int] = None,
                   repair: bool = False,
                   progress: Progress = lambda step, size: lambda done: None,
@@ -49,26 +48,19 @@ def check_dataset(path: str,
         path (str): The panoptic JSON.
         images (str): Folder of its images.
         panoptic (str): Folder of its PNGs.
-        against (str, optional): Another COCO JSON, with none of whose images
-            this data set may share a picture (training against validation).
-        against_images (str, optional): Folder of its images; both or none.
+        against (tuple[str, str], optional): Another COCO JSON and the folder
+            of its images, with which this data set may share no picture
+            (training against validation).
         num_workers (int, optional): Processes; by default one for each core,
             at most 8.
         repair (bool): Whether to compute anew what can be.
-        progress (Callable): Of long steps.
+        progress (Callable): See :data:`Progress`.
         keep (int): Examples of each kind of fault to keep.
 
     Returns:
         CheckResult: Nothing is written, and nothing raised for what is wrong
         with the data.
-
-    Raises:
-        InputError: ``against`` without ``against_images``, or the other
-            way round.
     """
-    if (against is None) != (against_images is None):
-        raise InputError(f'against={against}, against_images='
-                         f'{against_images}: give both or none.')
     faults, workers = Faults(keep), num_workers or default_workers()
     content = _read_json(path, faults)
     if content is None:
@@ -88,9 +80,9 @@ def check_dataset(path: str,
             repairer.add(pair, job, result)
     faults.extend(pictures.copies())
     faults.extend(_extra_files(content, panoptic))
-    if against is not None and against_images is not None:
-        _check_against(against, against_images, structure, pictures, faults,
-                       workers, progress)
+    if against is not None:
+        _check_against(*against, structure, pictures, faults, workers,
+                       progress)
     return CheckResult(faults, statistics.summary(),
                        None if repairer is None else repairer.result())
 

@@ -108,10 +108,10 @@ def run_submission(runner: Any,
     end; it is kept where they cannot be packed.
 
     Args:
-        runner (PanopticRunner): Of a config with :func:`set_metrics`.
+        runner (PanopticRunner): Its config has :func:`set_metrics`.
         tasks (dict[str, Task]): By name.
         out_dir (str): Folder of the archives.
-        name (str): Of the algorithm.
+        name (str): The algorithm.
         num_workers (int, optional): Processes that check; by default one a
             core, at most 8.
         progress (Callable): See ``panoptic_rules``.
@@ -218,8 +218,8 @@ def check_archive(path: str,
     Args:
         path (str): The zip file.
         server (Server): Whose rules.
-        task (str, optional): Of the server; by default guessed from the name
-            and the files.
+        task (str, optional): One of the server's; by default guessed from
+            the name and the files.
         expected (Expected): Images and classes.
         num_workers (int, optional): Processes; by default one a core, at
             most 8.

@@ -59,8 +59,8 @@ class Task:
 
 @dataclass(frozen=True)
 class Server:
-    """Tasks by name, the test set's place below ``data_root``, and the name
-    that its archives have (None: any)."""
+    """Tasks by name, files of the test set below ``data_root``, and the name
+    of its archives (None: any)."""
 
     tasks: Dict[str, Task]
     ann_file: str

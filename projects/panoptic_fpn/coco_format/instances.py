@@ -18,7 +18,7 @@ def instances_faults(content: dict,
     """Errors of a COCO instances JSON; returns its content.
 
     Args:
-        content (dict): Of the JSON.
+        content (dict): The JSON.
         path (str): Its file.
         scored (bool): Whether AP is computed with it: pycocotools needs whole
             numbers as ids of annotations, areas and boxes.

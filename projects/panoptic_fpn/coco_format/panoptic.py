@@ -42,7 +42,7 @@ def panoptic_faults(content: dict,
     """Errors of a COCO panoptic JSON.
 
     Args:
-        content (dict): Of the JSON.
+        content (dict): The JSON.
         path (str): Its file.
         categories_path (str, optional): File of its categories, if another.
     """
@@ -67,9 +67,9 @@ def entries_by_id(content: dict, key: str, id_key: str, twice: str,
     """Entries of a list by their id; the first where it occurs twice.
 
     Args:
-        content (dict): Of the JSON.
-        key (str): Of the list.
-        id_key (str): Of the id of an entry.
+        content (dict): The JSON.
+        key (str): Key of the list.
+        id_key (str): Key of the id of an entry.
         twice (str): Kind of fault where two entries share an id.
         path (str): The file.
     """

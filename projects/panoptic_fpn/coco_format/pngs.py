@@ -34,7 +34,7 @@ def png_pixels(
     """Faults of a PNG by itself; returns its pixels (None: of no use).
 
     Args:
-        content (bytes): Of the file.
+        content (bytes): The file.
         where (str): Its name.
         size (tuple[int, int], optional): (h, w) that it must have.
         channels (int): 3: RGB; 1: a label map.
@@ -91,7 +91,7 @@ def png_faults(measured: Dict[int, Measured],
     """Faults of a PNG and its annotation.
 
     Args:
-        measured (dict[int, tuple]): Of the PNG, see :func:`measure_segments`.
+        measured (dict[int, tuple]): What :func:`measure_segments` returned.
         segments (Sequence[dict]): With an ``id``.
         where (str): The annotation.
         png (str): The PNG.

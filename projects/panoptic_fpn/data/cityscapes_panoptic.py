@@ -33,7 +33,7 @@ class CityscapesPanopticDataset(CocoPanopticFPNDataset):
         data_prefix (dict): ``img``: folder of the cities' images. ``seg``:
             folder of the cities' label images, or of the official
             converter's PNGs.
-        **kwargs: As :class:`CocoPanopticFPNDataset`.
+        **kwargs: Those of :class:`CocoPanopticFPNDataset`.
 
     Raises:
         InputError: The JSON is missing, was written by another version of

@@ -45,7 +45,7 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
         skip_corrupt (bool): In training, go on with another image where one
             cannot be read, and log how many were skipped. By default a
             corrupt file stops the run.
-        **kwargs: As mmdet's ``BaseDetDataset`` (``backend_args``,
+        **kwargs: Those of mmdet's ``BaseDetDataset`` (``backend_args``,
             ``pipeline``, ``test_mode``, ...).
 
     Raises:
@@ -167,7 +167,7 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
         return segments
 
     def get_data_info(self, idx: int) -> dict:
-        """As mmengine's, with ``label_space`` for the transforms and
+        """Same as mmengine's, with ``label_space`` for the transforms and
         ``drawn_label``, the class for whose sake the image was drawn."""
         return dict(
             super().get_data_info(idx),

@@ -2,8 +2,8 @@
 
 A JSON with ``images`` and ``categories``, a folder of images and a folder of
 PNGs with one channel (or a palette, whose indices count) of 8 or 16 bits; each
-pixel is a category id or void. Objects of a class are not told apart: all
-pixels of a thing class belong to one crowd.
+pixel is a category id or void. Nothing separates objects of a class: all pixels of
+a thing class belong to one crowd.
 
 COCO-Stuff as in the challenge of 2017 (Table 1b of the paper):
 ``stuff_annotations_trainval2017.zip`` holds ``stuff_{train,val}2017.json`` and
@@ -45,7 +45,8 @@ class SemanticMapDataset(CocoPanopticFPNDataset):
         thing_ids (Sequence[int]): Categories that are things, where the JSON
             has no ``isthing``; the others are stuff.
         void_ids (Sequence[int]): Values of pixels without a class.
-        map_suffix (str): Of the maps, after the stem of the image.
+        map_suffix (str): What follows the stem of the image in the name of
+            its map.
         image_list (str, optional): Text file, relative to ``data_root``, with
             an image id or file name in each line: the images to use. By
             default those of the JSON.
@@ -141,7 +142,7 @@ class SemanticMapDataset(CocoPanopticFPNDataset):
         id."""
         space = self.label_space
         return [
-            # the objects of a thing class are not told apart: one crowd
+            # all objects of a thing class are one crowd
             dict(
                 id=category_id,
                 category=label,

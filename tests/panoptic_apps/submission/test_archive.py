@@ -114,7 +114,7 @@ def test_names_that_may_be_misread(name):
         check_name(name)
 
 
-def test_the_task_is_told_from_name_or_files():
+def test_the_task_follows_from_name_or_files():
     coco, city = SERVERS['coco-test-dev'], SERVERS['cityscapes']
     for path, server, names, task in (('panoptic_x_results.zip', coco, [],
                                        'panoptic'),

@@ -30,7 +30,7 @@ def made(tmp_path_factory):
 def test_archives_are_valid_and_pycocotools_reads_them(made, tmp_path, kind):
     files, expected = made[0][kind], made[1]
     assert list(files) == [f'{STEM}.json']
-    folder = tmp_path / kind  # the task is told from it
+    folder = tmp_path / kind  # names the task
     folder.mkdir()
     path = write_all(folder / f'{STEM}.zip', files)
     found = check_archive(str(path), SERVER, None, expected, 1)

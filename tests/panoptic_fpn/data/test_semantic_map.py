@@ -73,7 +73,7 @@ def test_targets_say_what_the_maps_say(written, split):
         assert (results['gt_panoptic_map'] == codes).all()
         present = sorted(set(codes.ravel()) - {92})
         assert sorted(results['gt_codes']) == present
-        # nobody told things apart
+        # all things of a class are one crowd
         assert results['crowd_codes'] == [c for c in present if c == 0]
         assert results['gt_ignore_flags'].all()
 
