@@ -40,12 +40,10 @@ class CityscapesPanopticDataset(CocoPanopticFPNDataset):
             the converter, or lists other classes.
     """
 
+    if_missing = f'Prepare Cityscapes by `{_PREPARE}`.'
+
     def _read_json(self, path: str) -> dict:
-        try:
-            content = super()._read_json(path)
-        except InputError as error:
-            raise InputError(
-                f'{error} Cityscapes is prepared by `{_PREPARE}`.') from None
+        content = super()._read_json(path)
         info = content.get('info')
         info = info if isinstance(info, dict) else {}
         version = info.get('version')

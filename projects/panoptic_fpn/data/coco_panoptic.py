@@ -53,6 +53,9 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
             contradicts itself; the message names file, value and fix.
     """
 
+    #: What to do where the JSON is missing.
+    if_missing = 'Set data_root and ann_file of the dataset to your JSON.'
+
     def __init__(self,
                  *args: Any,
                  ann_file: str = '',
@@ -106,8 +109,7 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
             content = get(path, backend_args=self.backend_args)
         except FileNotFoundError:
             raise InputError(
-                f'{path}: no such file. Set data_root and ann_file of the '
-                'dataset to your JSON.') from None
+                f'{path}: no such file. {self.if_missing}') from None
         return parse_object(content or b'', path)
 
     def _adapt(self, content: dict) -> None:
