@@ -93,8 +93,6 @@ def check_args(parser, args):
     """Exit with code 2 where the arguments cannot be meant."""
     if not osp.isfile(args.config):
         parser.error(f'config {args.config}: no such file')
-    if args.num_workers is not None and args.num_workers < 1:
-        parser.error(f'--num-workers {args.num_workers}: at least 1')
     if args.validate_only is not None:
         if args.checkpoint or args.out_dir:
             parser.error('--validate-only takes no checkpoint and no '

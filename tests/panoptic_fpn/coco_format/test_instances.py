@@ -72,8 +72,10 @@ def test_faults_of_scores(change, kind):
 
 
 def test_faults_of_masks_are_looked_for_where_asked():
-    assert kinds(note(segmentation=None)) == set()
-    assert kinds(note(segmentation=None), masks=True) == {'wrong_value'}
+    for segmentation in (None, []):
+        change = note(segmentation=segmentation)
+        assert kinds(change) == set()
+        assert kinds(change, masks=True) == {'wrong_value'}
 
 
 def test_the_first_is_raised():
