@@ -156,8 +156,8 @@ def image_faults(content: dict, path: str) -> Found[Dict[Any, dict]]:
     """Errors of ``images``; returns those with an id, by id."""
     images = yield from entries_by_id(content, 'images', 'id',
                                       'image_id_twice', path)
-    if not images and isinstance(content.get('images'), list):
-        yield Fault('wrong_value', path, '"images" lists no sound image')
+    if content.get('images') == []:
+        yield Fault('wrong_value', path, '"images" is empty')
     for image_id, image in images.items():
         where = f'{path}: image_id={image_id!r}'
         yield from _name_faults(image, where, 'the image')
