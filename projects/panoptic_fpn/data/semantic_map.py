@@ -75,14 +75,6 @@ class SemanticMapDataset(CocoPanopticFPNDataset):
         if self.image_list and self.data_root and not is_abs(self.image_list):
             self.image_list = join_path(self.data_root, self.image_list)
 
-    def load_data_list(self) -> List[dict]:
-        """Same as the base class; each image may have any class."""
-        if not self.test_mode and 'seg' not in self.data_prefix:
-            raise InputError(
-                f'{self.ann_file}: data_prefix names no folder of maps, so '
-                'there is nothing to train on. Set data_prefix.seg.')
-        return super().load_data_list()
-
     def _read_json(self, path: str) -> dict:
         """Add what a panoptic JSON says and this one does not."""
         content = super()._read_json(path)

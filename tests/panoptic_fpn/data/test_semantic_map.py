@@ -223,7 +223,7 @@ def test_wrong_categories(written):
 
 def test_without_a_folder_of_maps(written):
     root, _ = written
-    with pytest.raises(InputError, match='Set data_prefix.seg'):
+    with pytest.raises(InputError, match='no image is left.*unannotated'):
         build(root, 'train', data_prefix=dict(img='train2017/'))
     dataset = build(root, data_prefix=dict(img='val2017/'))
     assert len(dataset.unannotated) == len(dataset) == 3
