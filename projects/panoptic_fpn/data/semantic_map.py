@@ -2,8 +2,8 @@
 
 A JSON with ``images`` and ``categories``, a folder of images and a folder of
 PNGs with one channel (or a palette, whose indices count) of 8 or 16 bits; each
-pixel is a category id or void. Nothing separates objects of a class: all pixels of
-a thing class belong to one crowd.
+pixel is a category id or void. Nothing separates objects of a class: all
+pixels of a thing class are one crowd.
 
 COCO-Stuff as in the challenge of 2017 (Table 1b of the paper):
 ``stuff_annotations_trainval2017.zip`` holds ``stuff_{train,val}2017.json`` and
