@@ -47,8 +47,9 @@ def png_pixels(
     depth, color = 8 * pixels.itemsize, 2 if pixels.ndim == 3 else 0
     if content[:4] == b'\x89PNG':  # decoders widen bits and apply palettes
         depth, color = content[24], content[25]
-    right = (channels == 1) == (color == 0) and color in (0, 2)
-    if not right or depth not in depths:
+    # a transparent colour (tRNS) adds a channel that the header does not name
+    wanted = ((), 0) if channels == 1 else ((3, ), 2)
+    if (pixels.shape[2:], color) != wanted or depth not in depths:
         single = channels == 3 and color in (0, 3, 4)
         yield Fault('png_single_channel' if single else 'png_format', where,
                     f'{depth} bit {_COLORS.get(color, "unknown")}')
