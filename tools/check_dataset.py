@@ -58,7 +58,7 @@ def parse_args():
 
 
 def check_args(parser, args):
-    """Exit with code 2 where the arguments cannot be meant."""
+    """Exit with code 2 where inputs are missing or would be overwritten."""
     if bool(args.against) != bool(args.against_images):
         parser.error('--against and --against-images go together')
     inputs = [path for path in (args.panoptic_json, args.against) if path]
@@ -70,10 +70,6 @@ def check_args(parser, args):
         if folder is not None and not osp.isdir(folder):
             parser.error(f'--{option.replace("_", "-")} {folder}: no such '
                          'folder')
-    if args.num_workers is not None and args.num_workers < 1:
-        parser.error(f'--num-workers {args.num_workers}: at least 1')
-    if args.examples < 0:
-        parser.error(f'--examples {args.examples}: at least 0')
     taken = [osp.realpath(path) for path in inputs]
     for option, path in (('json', args.json), ('fix', args.fix)):
         if path is None:
@@ -122,13 +118,14 @@ def check(args):
 
     def run():
         nonlocal errors
-        path = args.panoptic_json
+        path, against = args.panoptic_json, None
+        if args.against:
+            against = args.against, args.against_images
         result = check_dataset(
             path,
             args.images,
             args.panoptic,
-            args.against,
-            args.against_images,
+            against,
             args.num_workers,
             repair=args.fix is not None,
             progress=show_progress)

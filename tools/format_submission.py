@@ -93,8 +93,6 @@ def check_args(parser, args):
     """Exit with code 2 where the arguments cannot be meant."""
     if not osp.isfile(args.config):
         parser.error(f'config {args.config}: no such file')
-    if args.num_workers is not None and args.num_workers < 1:
-        parser.error(f'--num-workers {args.num_workers}: at least 1')
     if args.validate_only is not None:
         if args.checkpoint or args.out_dir:
             parser.error('--validate-only takes no checkpoint and no '
@@ -129,17 +127,17 @@ def choose_tasks(parser, args, server):
     return tasks
 
 
-def tell_progress(step, size):
+def log_progress(step, size):
     """A line for each tenth, on stderr."""
     total = 0
 
-    def tell(done):
+    def log(done):
         nonlocal total
         total += done
         if total * 10 // size > (total - done) * 10 // size:
             print(f'{step}: {total}/{size}', file=sys.stderr)
 
-    return tell
+    return log
 
 
 def load_config(args, server):
@@ -172,17 +170,18 @@ def write(args, server, tasks):
     set_metrics(cfg, list(tasks.values()), prefix)
     runner = RUNNERS.build(cfg)
     run_submission(runner, tasks, args.out_dir, args.name, args.num_workers,
-                   tell_progress)
+                   log_progress)
 
 
 def validate(args, server):
     """Check an archive; the number of errors."""
-    from panoptic_apps.submission import build_expected, check_archive, tell
+    from panoptic_apps.submission import (build_expected, check_archive,
+                                          report_faults)
     path = args.validate_only
     expected = build_expected(load_config(args, server))
     found = check_archive(path, server, args.tasks and args.tasks[0], expected,
-                          args.num_workers, tell_progress)
-    return tell(path, found, print)
+                          args.num_workers, log_progress)
+    return report_faults(path, found, print)
 
 
 def main():

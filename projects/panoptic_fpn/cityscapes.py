@@ -9,7 +9,7 @@ train id   mmseg's and most checkpoints': 0 .. 18, stuff before things
 
 A pixel of ``*_gtFine_instanceIds.png`` (16 bit) holds ``id * 1000 + number``
 where it belongs to one instance and the bare ``id`` elsewhere; of a class
-that has instances, the bare id is a group that nobody could tell apart.
+that has instances, the bare id is a group whose members nobody annotated.
 """
 from dataclasses import dataclass
 from pathlib import PurePosixPath

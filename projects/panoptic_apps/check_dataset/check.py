@@ -37,8 +37,7 @@ class CheckResult(NamedTuple):
 def check_dataset(path: str,
                   images: str,
                   panoptic: str,
-                  against: Optional[str] = None,
-                  against_images: Optional[str] = None,
+                  against: Optional[Tuple[str, str]] = None,
                   num_workers: Optional[int] = None,
                   repair: bool = False,
                   progress: Progress = lambda step, size: lambda done: None,
@@ -49,50 +48,41 @@ def check_dataset(path: str,
         path (str): The panoptic JSON.
         images (str): Folder of its images.
         panoptic (str): Folder of its PNGs.
-        against (str, optional): Another COCO JSON, with none of whose images
-            this data set may share a picture (training against validation).
-        against_images (str, optional): Folder of its images; both or none.
+        against (tuple[str, str], optional): Another COCO JSON and the folder
+            of its images, with which this data set may share no picture
+            (training against validation).
         num_workers (int, optional): Processes; by default one for each core,
             at most 8.
         repair (bool): Whether to compute anew what can be.
-        progress (Callable): Of long steps.
+        progress (Callable): See :data:`Progress`.
         keep (int): Examples of each kind of fault to keep.
 
     Returns:
         CheckResult: Nothing is written, and nothing raised for what is wrong
         with the data.
-
-    Raises:
-        InputError: ``against`` without ``against_images``, or the other
-            way round.
     """
-    if (against is None) != (against_images is None):
-        raise InputError(f'against={against}, against_images='
-                         f'{against_images}: give both or none.')
     faults, workers = Faults(keep), num_workers or default_workers()
     content = _read_json(path, faults)
     if content is None:
         return CheckResult(faults, None, None)
     structure = collect(panoptic_faults(content, path), faults.add)
-    for fault in panoptic_warnings(structure, path):
-        faults.add(fault)
+    faults.extend(panoptic_warnings(structure, path))
     jobs = [_job(pair, path, images, panoptic) for pair in structure.pairs]
     statistics, pictures = Statistics(structure), Pictures()
     repairer = Repairer(content, structure) if repair else None
     results = _run(check_images, jobs, workers, progress(path, len(jobs)))
     for pair, job, result in zip(structure.pairs, jobs, results):
-        for fault in result.faults:
-            faults.add(fault)
+        faults.extend(result.faults)
         statistics.add(pair, result)
         if job.image is not None:
             pictures.add(result.digest, job.image)
         if repairer is not None:
             repairer.add(pair, job, result)
-    for fault in (*pictures.copies(), *_extra_files(content, panoptic)):
-        faults.add(fault)
-    if against is not None and against_images is not None:
-        _check_against(against, against_images, structure, pictures, faults,
-                       workers, progress)
+    faults.extend(pictures.copies())
+    faults.extend(_extra_files(content, panoptic))
+    if against is not None:
+        _check_against(*against, structure, pictures, faults, workers,
+                       progress)
     return CheckResult(faults, statistics.summary(),
                        None if repairer is None else repairer.result())
 
@@ -202,7 +192,7 @@ def _check_against(path: str, images: str, structure: Structure,
     if 'categories' in content and structure.categories:
         ours = _described(structure.categories)
         theirs = _described(
-            collect(category_faults(content['categories'], path), faults.add))
+            collect(category_faults(content, path), faults.add))
         if ours != theirs:
             faults.add(
                 Fault(
@@ -213,11 +203,9 @@ def _check_against(path: str, images: str, structure: Structure,
     others = Pictures()
     results = _run(digest_images, paths, workers, progress(path, len(paths)))
     for name, digest, found in results:
-        for fault in found:
-            faults.add(fault)
+        faults.extend(found)
         others.add(digest, name)
-    for fault in pictures.leakage(others):
-        faults.add(fault)
+    faults.extend(pictures.leakage(others))
 
 
 def _described(categories: Dict[int, dict]) -> Set[Tuple[int, str, str]]:

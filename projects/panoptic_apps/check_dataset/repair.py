@@ -25,7 +25,7 @@ class Repair(NamedTuple):
     """A JSON with what could be mended.
 
     ``counts`` of areas, boxes, added, removed, iscrowd, sizes; ``left``:
-    (place in the JSON, ids) of pixels whose category nobody can know.
+    (image, ids) of pixels whose category nobody can know.
     """
 
     content: dict
@@ -37,7 +37,7 @@ class Repairer:
     """Collects what files say, image by image, and writes it into a JSON.
 
     Args:
-        content (dict): Of the JSON; it is not changed.
+        content (dict): The JSON; it is not changed.
         structure (Structure): What can be used of it.
     """
 

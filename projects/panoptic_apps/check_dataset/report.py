@@ -54,7 +54,7 @@ def format_report(path: str, result: CheckResult, examples: int = 5) -> str:
 
     Args:
         path (str): The JSON that was checked.
-        result (CheckResult): Of :func:`check_dataset`.
+        result (CheckResult): What :func:`check_dataset` returned.
         examples (int): Faults of each kind to show; the rest is counted.
     """
     content, blocks = report_content(path, result), []

@@ -129,5 +129,5 @@ def format_statistics(path: str, summary: Dict) -> str:
     if summary['void_share'] is not None:
         rows.append(['void', *[None] * 5, f'{summary["void_share"]:.2%}'])
     alignment = ['left', 'right', 'left', *['right'] * 8]
-    table = tabulate(rows, head, disable_numparse=True, colalign=alignment)
+    table = tabulate(rows, head, tablefmt='pretty', colalign=alignment)
     return '\n'.join([*lines, table])

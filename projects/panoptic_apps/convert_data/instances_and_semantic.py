@@ -207,25 +207,18 @@ def _paint_semantic(ids: np.ndarray, values: np.ndarray, rules: Rules,
 def _mask(item: Instance, size: Tuple[int, int], path: str) -> np.ndarray:
     """Pixels (h, w) bool of a polygon list or an RLE."""
     given = item.segmentation
-    try:
-        fault = find_segmentation_fault(given, size)
-        if fault is not None:
-            raise ValueError(fault)
-        if isinstance(given, list):
-            # pycocotools takes four numbers for a box
-            polygons = [part for part in given if len(part) >= 6]
-            if not polygons:
-                return np.zeros(size, bool)
-            rle = mask_util.merge(mask_util.frPyObjects(polygons, *size))
-        elif isinstance(given['counts'], list):
-            rle = mask_util.frPyObjects(given, *size)
-        else:
-            rle = given
-        if tuple(rle['size']) != size:
-            raise ValueError(f'size {rle["size"]}')
-        return mask_util.decode(rle).astype(bool)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise InputError(
-            f'{path}: annotation {item.id!r}: its segmentation is no list of '
-            f'polygons and no RLE of an image of {size} (h, w) ({error}). '
-            'Correct or remove it.') from None
+    fault = find_segmentation_fault(given, size)
+    if fault is not None:
+        raise InputError(f'{path}: annotation {item.id!r}: its segmentation '
+                         f'cannot be drawn: {fault}. Correct or remove it.')
+    if isinstance(given, list):
+        # pycocotools takes four numbers for a box
+        polygons = [part for part in given if len(part) >= 6]
+        if not polygons:
+            return np.zeros(size, bool)
+        rle = mask_util.merge(mask_util.frPyObjects(polygons, *size))
+    elif isinstance(given['counts'], list):
+        rle = mask_util.frPyObjects(given, *size)
+    else:
+        rle = given
+    return mask_util.decode(rle).astype(bool)

@@ -11,17 +11,17 @@ which is also what the server runs.
 """
 import posixpath
 import re
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from pathlib import Path
+from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 from cityscapesscripts.helpers.labels import id2label
 
-from mmengine_exact.workers import run_jobs
+from panoptic_fpn.coco_format import WARNING, Fault, png_pixels
+from panoptic_fpn.coco_format.faults import Found
 
-from .contents import Members, Progress, name_violations, names_ending, silent
-from .expected import Expected
-from .png_rules import GRAY, read_png
-from .violations import Violation, warning
+from .contents import (Expected, Members, Progress, find_in_files, name_faults,
+                       names_ending, silent)
 
 _ID = re.compile(r'([^_/]+_\d+_\d+)')
 
@@ -29,7 +29,7 @@ _ID = re.compile(r'([^_/]+_\d+_\d+)')
 class PixelJob(NamedTuple):
     """A semantic map and its size (h, w)."""
 
-    member: Any
+    member: Path
     name: str
     size: Tuple[int, int]
 
@@ -39,219 +39,164 @@ class InstanceJob(NamedTuple):
 
     name: str
     lines: List[str]
-    masks: Dict[str, Any]
+    masks: Dict[str, Path]
     size: Tuple[int, int]
     things: List[int]
 
 
-def by_image(names: List[str]) -> Dict[Optional[str], List[str]]:
-    """Names by the image that they are found for; None for no image's."""
+def _one_for_each_image(names: List[str], expected: Expected,
+                        suffix: str) -> Found[Dict[str, str]]:
+    """The file of each image, as the scripts search for it; returns image id
+    -> name, of images with just one."""
     groups: Dict[Optional[str], List[str]] = {}
     for name in names:
         match = _ID.match(posixpath.basename(name))
         groups.setdefault(match and match[1], []).append(name)
-    return groups
-
-
-def one_for_each_image(names: List[str], expected: Expected,
-                       suffix: str) -> Tuple[Dict[str, str], List[Violation]]:
-    """The file of each image, as the scripts search for it.
-
-    Returns:
-        tuple[dict[str, str], list[Violation]]: Image id -> name, of images
-        with just one; and what is wrong with the others.
-    """
-    chosen, found = {}, []
-    groups = by_image(names)
+    chosen = {}
     for image_id in expected.sizes:
         candidates = groups.pop(image_id, [])
         if len(candidates) == 1:
             chosen[image_id] = candidates[0]
         elif candidates:
-            found.append(
-                Violation('image twice', f'image {image_id}',
-                          f'several files: {candidates[:3]}'))
+            yield Fault('result_twice', f'image {image_id}',
+                        f'several files: {candidates[:3]}')
         else:
-            found.append(
-                Violation('missing image', f'image {image_id}',
-                          f'no file {image_id}*{suffix}'))
+            yield Fault('no_result', f'image {image_id}',
+                        f'no file {image_id}*{suffix}')
     for strays in groups.values():
-        found += [
-            Violation('unknown image', name, 'of no image of this test set')
-            for name in strays
-        ]
-    return chosen, found
+        for name in strays:
+            yield Fault('unknown_image', name, 'of no image of this test set')
+    return chosen
 
 
-def pixel_violations(members: Members,
-                     expected: Expected,
-                     num_workers: int = 1,
-                     progress: Progress = silent) -> List[Violation]:
-    """All violations of an archive of semantic maps.
-
-    Args:
-        members (Members): Its files.
-        expected (Expected): Images and classes.
-        num_workers (int): Processes that read PNGs.
-        progress (Callable): See ``panoptic_violations``.
-    """
-    found = [v for name in members for v in name_violations(name)]
+def pixel_rules(members: Members,
+                expected: Expected,
+                stem: Optional[str] = None,
+                num_workers: int = 1,
+                progress: Progress = silent) -> Iterator[Fault]:
+    """All faults of an archive of semantic maps, see ``panoptic_rules``."""
+    yield from name_faults(members)
     names = names_ending(members, '.png')
-    found += [
-        Violation('layout', name, 'is no .png')
-        for name in sorted(set(members) - set(names))
-    ]
-    chosen, more = one_for_each_image(names, expected, '.png')
-    found += more
+    for name in sorted(set(members) - set(names)):
+        yield Fault('layout', name, 'is no .png')
+    chosen = yield from _one_for_each_image(names, expected, '.png')
     jobs = [
         PixelJob(members[name], name, expected.sizes[image_id])
         for image_id, name in chosen.items()
     ]
-    update = progress('check maps', len(jobs))
-    for result in run_jobs(map_violations, jobs, num_workers, in_order=True):
-        found += result
-        update(1)
-    return found
+    yield from find_in_files('check maps', _map_faults, jobs, num_workers,
+                             progress)
 
 
-def map_violations(job: PixelJob) -> List[Violation]:
+def _values(pixels: np.ndarray) -> List[int]:
+    return np.flatnonzero(np.bincount(pixels.ravel())).tolist()
+
+
+def _map_faults(job: PixelJob) -> Iterator[Fault]:
     """Whether a map holds ids of the label table."""
-    pixels, found = read_png(job.member.read(), job.name, job.size, GRAY)
+    pixels = yield from png_pixels(job.member.read_bytes(), job.name, job.size,
+                                   1)
     if pixels is None:
-        return found
-    values = np.flatnonzero(np.bincount(pixels.ravel(), minlength=256))
-    unknown = [int(v) for v in values if int(v) not in id2label]
+        return
+    values = _values(pixels)
+    unknown = [v for v in values if v not in id2label]
     if unknown:
-        found.append(
-            Violation('label id', job.name,
-                      f'{unknown[:5]} are not in the label table'))
-    ignored = [
-        int(v) for v in values
-        if int(v) in id2label and id2label[int(v)].ignoreInEval
-    ]
+        yield Fault('label_id', job.name,
+                    f'{unknown[:5]} are not in the label table')
+    ignored = [v for v in values if v in id2label and id2label[v].ignoreInEval]
     if ignored:
-        found.append(
-            warning(
-                'ignored id', job.name, f'{ignored[:5]} are not '
-                'evaluated; are these train ids?'))
-    return found
+        yield Fault('ignored_id', job.name,
+                    f'{ignored[:5]} are not evaluated; are these train ids?',
+                    WARNING)
 
 
-def instance_violations(members: Members,
-                        expected: Expected,
-                        num_workers: int = 1,
-                        progress: Progress = silent) -> List[Violation]:
-    """All violations of an archive of instances.
-
-    Args:
-        members (Members): Its files.
-        expected (Expected): Images and classes.
-        num_workers (int): Processes that read PNGs.
-        progress (Callable): See ``panoptic_violations``.
-    """
-    found = [v for name in members for v in name_violations(name)]
+def instance_rules(members: Members,
+                   expected: Expected,
+                   stem: Optional[str] = None,
+                   num_workers: int = 1,
+                   progress: Progress = silent) -> Iterator[Fault]:
+    """All faults of an archive of instances, see ``panoptic_rules``."""
+    yield from name_faults(members)
     texts = names_ending(members, '.txt')
-    chosen, more = one_for_each_image(texts, expected, '.txt')
-    found += more
+    chosen = yield from _one_for_each_image(texts, expected, '.txt')
     space = expected.space
+    things = list(space.category_ids[:space.num_things])
     jobs: List[InstanceJob] = []
     used: Dict[str, str] = {}
     for image_id, name in chosen.items():
         try:
-            text = members[name].read().decode('ascii')
+            lines = members[name].read_bytes().decode('ascii').splitlines()
         except UnicodeDecodeError:
-            found.append(Violation('line', name, 'is no plain text'))
+            yield Fault('line', name, 'is no plain text')
             continue
-        masks = {}
-        for path in mask_paths(name, text):
-            if path in members:
-                masks[path] = members[path]
+        paths = {_resolve(name, line.split(' ')[0]) for line in lines}
+        for path in sorted(paths):
             if used.setdefault(path, name) != name:
-                found.append(
-                    Violation('mask twice', path,
-                              f'of {used[path]} and of {name}'))
+                yield Fault('mask_twice', path,
+                            f'of {used[path]} and of {name}')
+        masks = {path: members[path] for path in paths if path in members}
         jobs.append(
-            InstanceJob(name, text.splitlines(), masks,
-                        expected.sizes[image_id],
-                        list(space.category_ids[:space.num_things])))
-    found += [
-        Violation('layout', name, 'no line of a text file names it')
-        for name in sorted(set(members) - set(texts) - set(used))
-    ]
-    update = progress('check instances', len(jobs))
-    for result in run_jobs(text_violations, jobs, num_workers, in_order=True):
-        found += result
-        update(1)
-    return found
-
-
-def mask_paths(name: str, text: str) -> Iterator[str]:
-    """Masks that a text file names, as they are named in the archive."""
-    for line in text.splitlines():
-        yield _resolve(name, line.split(' ')[0])
+            InstanceJob(name, lines, masks, expected.sizes[image_id], things))
+    for name in sorted(set(members) - set(texts) - set(used)):
+        yield Fault('layout', name, 'no line of a text file names it')
+    yield from find_in_files('check instances', _text_faults, jobs,
+                             num_workers, progress)
 
 
 def _resolve(name: str, path: str) -> str:
+    """Name in the archive of a mask that a text file names."""
     return posixpath.normpath(posixpath.join(posixpath.dirname(name), path))
 
 
-def text_violations(job: InstanceJob) -> List[Violation]:
-    """What is wrong with the lines of an image and with its masks."""
-    found, seen = [], set()
-    for number, line in enumerate(job.lines, 1):
-        where = f'{job.name}, line {number}'
+def _text_faults(job: InstanceJob) -> Iterator[Fault]:
+    """Faults of the lines of an image and of its masks."""
+    seen = set()
+    for i, line in enumerate(job.lines, 1):
+        where = f'{job.name}, line {i}'
         parts = line.split(' ')
         if len(parts) != 3:
-            found.append(
-                Violation(
-                    'line', where, f'{line[:80]!r} is not a path, an id '
-                    'and a confidence with one blank between them'))
+            yield Fault(
+                'line', where, f'{line[:80]!r} is not a path, an id and a '
+                'confidence with one blank between them')
             continue
-        found += value_violations(parts, job.things, where)
+        yield from _value_faults(parts, job.things, where)
         path = _resolve(job.name, parts[0])
         if posixpath.isabs(parts[0]) or path.startswith('..'):
-            found.append(
-                Violation('line', where,
-                          f'{parts[0]} is not within the archive'))
+            yield Fault('line', where, f'{parts[0]} is not within the archive')
         elif path in seen:
-            found.append(Violation('mask twice', where, f'{path} again'))
+            yield Fault('mask_twice', where, f'{path} again')
         elif path not in job.masks:
-            found.append(
-                Violation('missing mask', where, f'{path} is not there'))
+            yield Fault('mask_missing', where, f'{path} is not there')
         else:
-            found += instance_mask_violations(job.masks[path], path, job.size)
+            yield from _mask_faults(job.masks[path], path, job.size)
         seen.add(path)
-    return found
 
 
-def value_violations(parts: List[str], things: List[int],
-                     where: str) -> Iterator[Violation]:
+def _value_faults(parts: List[str], things: List[int],
+                  where: str) -> Iterator[Fault]:
     """Id and confidence of a line."""
     if not parts[1].isdigit() or int(parts[1]) not in things:
-        yield Violation(
-            'label id', where, f'{parts[1]!r} is not the id of a '
-            f'class with instances ({things})')
+        yield Fault(
+            'label_id', where, f'{parts[1]!r} is not the id of a class with '
+            f'instances ({things})')
     try:
         score = float(parts[2])
     except ValueError:
         score = float('nan')
     if not 0 <= score <= 1:
-        yield Violation('score', where,
-                        f'{parts[2].strip()!r} is not within 0 .. 1')
+        yield Fault('score', where,
+                    f'{parts[2].strip()!r} is not within 0 .. 1')
 
 
-def instance_mask_violations(member: Any, name: str,
-                             size: Tuple[int, int]) -> List[Violation]:
+def _mask_faults(member: Path, name: str, size: Tuple[int,
+                                                      int]) -> Iterator[Fault]:
     """A mask has pixels, and they have one value."""
-    pixels, found = read_png(member.read(), name, size, GRAY)
+    pixels = yield from png_pixels(member.read_bytes(), name, size, 1)
     if pixels is None:
-        return found
-    values = np.flatnonzero(np.bincount(pixels.ravel(), minlength=256))
-    if not values.any():
-        found.append(Violation('empty mask', name, 'has no pixel'))
-    elif len(values[values > 0]) > 1:
-        found.append(
-            warning(
-                'mask values', name, f'{values[:5].tolist()}: all but 0 '
-                'count as the instance'))
-    return found
+        return
+    values = [v for v in _values(pixels) if v > 0]
+    if not values:
+        yield Fault('empty_mask', name, 'has no pixel')
+    elif len(values) > 1:
+        yield Fault('mask_values', name,
+                    f'{values[:5]}: all but 0 count as the instance', WARNING)

@@ -1,22 +1,24 @@
-"""The files of an archive, before it is zipped and after.
+"""The files of an archive, and the images and classes that it is about.
 
-Rules read both alike: names as they are in the archive, with '/', and bytes.
+Rules read local files, before they are zipped or after they are unpacked, by
+their names in the archive, with '/'.
 """
-import functools
 import os
 import shutil
 import zipfile
 import zlib
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
-from typing import (Callable, Dict, Iterator, List, Mapping, Optional, Tuple,
-                    Union)
+from typing import (Any, Callable, Dict, Iterable, Iterator, List, Mapping,
+                    Optional, Sequence, Tuple, Union)
 
 from mmengine_exact.errors import InputError
-
-from .violations import Violation
+from mmengine_exact.workers import run_jobs
+from panoptic_fpn.coco_format import Fault
+from panoptic_fpn.coco_format.faults import Found
+from panoptic_fpn.labels import LabelSpace
 
 #: A zip file cannot say that a file is older.
 _DATE = (1980, 1, 1, 0, 0, 0)
@@ -24,134 +26,117 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 _STORED = ('.png', '.jpg')
 #: What archive tools and file managers leave behind.
 _JUNK = ('__MACOSX', 'Thumbs.db', 'desktop.ini')
+#: What zipfile raises for a damaged file.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
 
-
-@dataclass(frozen=True)
-class FileMember:
-    """A file that will be in the archive."""
-
-    path: str
-
-    def read(self) -> bytes:
-        with open(self.path, 'rb') as file:
-            return file.read()
-
-
-@dataclass(frozen=True)
-class ZipMember:
-    """A file of an archive; small, so that a job can carry it."""
-
-    archive: str
-    name: str
-    stamp: Tuple[int, ...]
-
-    def read(self) -> bytes:
-        return _open(self.archive, self.stamp, os.getpid()).read(self.name)
-
-
-@functools.lru_cache(2)
-def _open(path: str, stamp: Tuple[int, ...], process: int) -> zipfile.ZipFile:
-    """Each process has a file position of its own; a file that was replaced
-    is another one."""
-    return zipfile.ZipFile(path)
-
-
+#: Name in the archive -> local file.
+Members = Mapping[str, Path]
 #: Called with the name of a step and its size; gives what is called with the
 #: number of those that are done.
 Progress = Callable[[str, int], Callable[[int], None]]
 
 
 def silent(step: str, size: int) -> Callable[[int], None]:
-    """Progress that nobody looks at."""
+    """No progress."""
     return lambda done: None
 
 
-Members = Mapping[str, Union[FileMember, ZipMember]]
+@dataclass(frozen=True)
+class Expected:
+    """Size (h, w) of each image by id, and the classes."""
+
+    sizes: Dict[Any, Tuple[int, int]]
+    space: LabelSpace
 
 
-def folder_members(files: Mapping[str, Union[str, Path]]) -> Members:
-    """Members of an archive that is yet to be written.
+def expected_of(dataset: Any) -> Expected:
+    """Images and classes of a data set.
 
     Args:
-        files (Mapping): Name in the archive -> local file.
+        dataset (CocoPanopticFPNDataset): Annotated or not.
     """
-    return {name: FileMember(str(path)) for name, path in files.items()}
+    infos = (dataset.get_data_info(i) for i in range(len(dataset)))
+    sizes = {info['img_id']: (info['height'], info['width']) for info in infos}
+    return Expected(sizes, dataset.label_space)
 
 
-def zip_members(path: Union[str, Path]) -> Members:
-    """Members of an archive; folders are none.
+def unzip(path: str, folder: str) -> Found[Members]:
+    """Faults of a zip file by itself; returns its files, unpacked.
+
+    Args:
+        path (str): The archive.
+        folder (str): Where to unpack it.
 
     Raises:
         InputError: It is no zip file.
     """
+    members: Dict[str, Path] = {}
     try:
-        with zipfile.ZipFile(path) as archive:
-            infos = archive.infolist()
-        status = os.stat(path)
+        archive = zipfile.ZipFile(path)
     except (OSError, zipfile.BadZipFile) as error:
         raise InputError(f'{path}: cannot be read as a zip file ({error}). '
                          'Write it again.') from None
-    stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
+    with archive:
+        for info in archive.infolist():
+            name = info.filename
+            if name in members:
+                yield Fault('layout', name, 'twice in the archive')
+            elif not info.is_dir():
+                try:
+                    members[name] = Path(archive.extract(info, folder))
+                except _DAMAGE as error:  # also what is encrypted
+                    yield Fault('damage', name, f'cannot be read ({error})')
+    return members
+
+
+def name_faults(names: Iterable[str]) -> Iterator[Fault]:
+    """Whether files belong in an archive at all, by their names."""
+    for name in names:
+        parts = name.split('/')
+        if name.startswith('/') or '..' in parts or set(name) & set('\\:'):
+            yield Fault('layout', name, 'not a relative name with /')
+        if any(
+                part in _JUNK or part.startswith('.') and part != '..'
+                for part in parts):
+            yield Fault('layout', name, 'hidden, or left by another tool')
+
+
+def find_in_files(step: str, rules: Callable[[Any],
+                                             Iterable[Fault]], jobs: Sequence,
+                  num_workers: int, progress: Progress) -> Iterator[Fault]:
+    """Faults of many files, in several processes.
+
+    Args:
+        step (str): What is done, for the progress.
+        rules (Callable): Faults of one job; a function of a module.
+        jobs (Sequence): One for each file.
+        num_workers (int): Processes.
+        progress (Callable): See ``panoptic_rules``.
+    """
+    update = progress(step, len(jobs))
+    for faults in run_jobs(
+            partial(_listed, rules), jobs, num_workers, in_order=True):
+        yield from faults
+        update(1)
+
+
+def _listed(rules: Callable[[Any], Iterable[Fault]], job: Any) -> List[Fault]:
+    return list(rules(job))
+
+
+def files_below(folder: str, prefix: str = '') -> Dict[str, Path]:
+    """Files of a folder, but hidden ones, by ``prefix`` and relative name."""
+    found = sorted(
+        path for path in Path(folder).rglob('*')
+        if path.is_file() and not path.name.startswith('.'))
     return {
-        info.filename: ZipMember(str(path), info.filename, stamp)
-        for info in infos if not info.is_dir()
+        prefix + path.relative_to(folder).as_posix(): path
+        for path in found
     }
 
 
-def zip_violations(path: Union[str, Path]) -> Iterator[Violation]:
-    """What only a zip file can have: names twice or outside of it, damage."""
-    seen = set()
-    with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
-            name = info.filename
-            if name in seen:
-                yield Violation('layout', name, 'twice in the archive')
-            seen.add(name)
-            yield from name_violations(name)
-            if info.flag_bits & 1:
-                yield Violation('damage', name, 'is encrypted')
-                return
-        try:
-            broken = archive.testzip()
-        except (NotImplementedError, zlib.error, EOFError) as error:
-            yield Violation('damage', str(path), f'cannot be read ({error})')
-            return
-    if broken is not None:
-        yield Violation('damage', broken, 'its checksum does not fit')
-
-
-def name_violations(name: str) -> Iterator[Violation]:
-    """Whether a name belongs in an archive at all."""
-    parts = name.split('/')
-    if name.startswith('/') or '..' in parts or '\\' in name or ':' in name:
-        yield Violation('layout', name, 'not a relative name with /')
-    hidden = [p for p in parts if p.startswith('.') and p not in ('.', '..')]
-    if hidden or any(part in _JUNK for part in parts):
-        yield Violation('layout', name, 'hidden, or left by another tool')
-
-
-def files_below(folder: Union[str, Path], prefix: str = '') -> Dict[str, str]:
-    """Files of a folder by the names they get in an archive.
-
-    Args:
-        folder (str | Path): Need not exist; hidden files are passed over.
-        prefix (str): Put before each name.
-
-    Returns:
-        dict[str, str]: Name -> path, in the order of names.
-    """
-    found = {}
-    for root, _, names in os.walk(folder):
-        for name in names:
-            path = Path(root) / name
-            relative = path.relative_to(folder).as_posix()
-            if not name.startswith('.'):
-                found[prefix + relative] = str(path)
-    return dict(sorted(found.items()))
-
-
 def write_archive(path: Union[str, Path],
-                  files: Mapping[str, str],
+                  files: Members,
                   update: Callable[[int], None],
                   scratch: Optional[Union[str, Path]] = None) -> None:
     """Zip files; the archive is complete or not there.
@@ -170,22 +155,21 @@ def write_archive(path: Union[str, Path],
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(scratch or path.parent, f'.{path.name}{token_hex(4)}')
+    partial_ = Path(scratch or path.parent, f'.{path.name}{token_hex(4)}')
     try:
-        with zipfile.ZipFile(partial, 'w') as archive:
+        with zipfile.ZipFile(partial_, 'w') as archive:
             for name, source in files.items():
                 _add(archive, name, source)
                 update(1)
-        os.replace(partial, path)
+        os.replace(partial_, path)
     except BaseException as error:
-        with suppress(OSError):
-            partial.unlink()
+        partial_.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno is not None:
             error.filename = str(path)  # not that of the partial one
         raise
 
 
-def _add(archive: zipfile.ZipFile, name: str, source: str) -> None:
+def _add(archive: zipfile.ZipFile, name: str, source: Path) -> None:
     info = zipfile.ZipInfo(name, _DATE)
     stored = name.lower().endswith(_STORED)
     info.compress_type = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED

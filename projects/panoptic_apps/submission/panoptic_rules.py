@@ -7,37 +7,34 @@
 Both directly in the archive
 (https://cocodataset.org/#format-results, part 4, and #upload).
 """
+import json
 from collections import Counter
-from pathlib import PurePosixPath
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from pathlib import Path
+from typing import Any, Iterator, List, NamedTuple, Optional, Tuple
 
-import numpy as np
+from panoptic_fpn.coco_format import (Fault, Pair, measure_segments,
+                                      panoptic_faults, png_faults, png_pixels)
+from panoptic_fpn.coco_format.faults import Found
 
-from mmengine_exact.workers import run_jobs
-from panoptic_fpn.labels import MAX_SEGMENT_ID, rgb_to_id
-
-from .contents import Members, Progress, name_violations, names_ending, silent
-from .expected import Expected
-from .json_rules import is_whole, read_json
-from .png_rules import RGB, read_png
-from .violations import Violation
+from .contents import (Expected, Members, Progress, find_in_files, name_faults,
+                       names_ending, silent)
 
 
 class PngJob(NamedTuple):
-    """What a process is told: a PNG, its entry and the size (h, w)."""
+    """A PNG, its name, its segments in the JSON and its size (h, w)."""
 
-    member: Any
+    member: Path
     name: str
-    segments: List
+    segments: List[dict]
     size: Tuple[int, int]
 
 
-def panoptic_violations(members: Members,
-                        expected: Expected,
-                        stem: Optional[str] = None,
-                        num_workers: int = 1,
-                        progress: Progress = silent) -> List[Violation]:
-    """All violations of an archive.
+def panoptic_rules(members: Members,
+                   expected: Expected,
+                   stem: Optional[str] = None,
+                   num_workers: int = 1,
+                   progress: Progress = silent) -> Iterator[Fault]:
+    """All faults of an archive.
 
     Args:
         members (Members): Its files.
@@ -46,173 +43,113 @@ def panoptic_violations(members: Members,
         num_workers (int): Processes that read PNGs.
         progress (Callable): Called with a text and a number of images, gives
             a function that is called with 1 after each.
-
-    Returns:
-        list[Violation]: Empty where all is well.
     """
-    found = [v for name in members for v in name_violations(name)]
-    name, more = find_json(members, stem)
-    found += more
-    if name is None:
-        return found
-    content, more = read_json(members[name].read(), name)
-    entries, structure = read_entries(content, name) if not more else ([], [])
-    found += more + structure
-    if more or entries is None:
-        return found
-    found += image_violations(entries, expected, name)
-    found += file_violations(entries, members, name)
-    for entry in entries:
-        found += segment_violations(entry, expected)
-    jobs = png_jobs(entries, members, expected, name[:-len('.json')])
-    update = progress('check PNGs', len(jobs))
-    for result in run_jobs(png_violations, jobs, num_workers, in_order=True):
-        found += result
-        update(1)
-    return found
+    yield from name_faults(members)
+    name = yield from find_json(members, stem)
+    content = None
+    if name is not None:
+        content = yield from read_json(members[name].read_bytes(), name)
+    if name is None or content is None:
+        return
+    if not isinstance(content, dict) or 'annotations' not in content:
+        yield Fault('key_missing', name, 'no list "annotations"')
+        return
+    structure = yield from panoptic_faults(
+        dict(
+            images=[
+                dict(id=id_, file_name='any', height=height, width=width)
+                for id_, (height, width) in expected.sizes.items()
+            ],
+            categories=[
+                dict(id=c.id, name=c.name, isthing=int(c.isthing))
+                for c in expected.space.categories
+            ],
+            annotations=content['annotations']), name)
+    yield from _result_faults(structure.pairs, name)
+    folder = name[:-len('.json')]
+    yield from _file_faults(content['annotations'], members, name, folder)
+    jobs = []
+    for image, note, segments in structure.pairs:
+        png = f'{folder}/{(note or {}).get("file_name")}'
+        if png in members:
+            jobs.append(
+                PngJob(members[png], png, segments,
+                       (image['height'], image['width'])))
+    yield from find_in_files('check PNGs', _png_faults, jobs, num_workers,
+                             progress)
 
 
-def find_json(members: Members,
-              stem: Optional[str]) -> Tuple[Optional[str], List[Violation]]:
-    """The JSON of an archive, directly in it."""
+def find_json(members: Members, stem: Optional[str]) -> Found[Optional[str]]:
+    """Name of the JSON of an archive, which lies directly in it."""
     names = names_ending(members, '.json')
     if len(names) != 1:
-        return None, [
-            Violation('layout', 'archive',
-                      f'{len(names)} JSON files, not one: {names[:3]}')
-        ]
-    name, found = names[0], []
-    if '/' in name:
-        found.append(Violation('layout', name, 'lies in a folder'))
-    if stem is not None and PurePosixPath(name).stem != stem:
-        found.append(
-            Violation('file name', name, f'must be named {stem}.json'))
-    return name, found
+        yield Fault('layout', 'archive',
+                    f'{len(names)} JSON files, not one: {names[:3]}')
+        return None
+    if '/' in names[0]:
+        yield Fault('layout', names[0], 'lies in a folder')
+    if stem is not None and Path(names[0]).stem != stem:
+        yield Fault('file_name', names[0], f'must be named {stem}.json')
+    return names[0]
 
 
-def read_entries(content: Any,
-                 name: str) -> Tuple[Optional[List[Dict]], List[Violation]]:
-    """Entries that have all keys, of the types they must have."""
-    entries = content.get('annotations') if isinstance(content, dict) else None
-    if not isinstance(entries, list):
-        return None, [Violation('json', name, 'no list "annotations"')]
-    kept, found = [], []
-    for number, entry in enumerate(entries):
-        usable = isinstance(entry, dict) and all((
-            type(entry.get('image_id')) in (int, str),
-            isinstance(entry.get('file_name'), str),
-            isinstance(entry.get('segments_info'), list)))  # yapf: disable
-        if usable:
-            kept.append(entry)
-        else:
-            found.append(
-                Violation(
-                    'json', name, f'entry {number} needs image_id, '
-                    f'file_name and segments_info: {str(entry)[:80]}'))
-    return kept, found
+def read_json(content: bytes, name: str) -> Found[Any]:
+    """Content of a JSON; NaN and Infinity, which Python reads, are none."""
+    try:
+        return json.loads(content, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:  # also what is not UTF-8
+        yield Fault('json_unreadable', name, f'is no JSON ({error})')
+        return None
 
 
-def image_violations(entries: List[Dict], expected: Expected,
-                     name: str) -> Iterator[Violation]:
-    """Each image is there once, and no other."""
-    counts = Counter(entry['image_id'] for entry in entries)
-    for image_id, count in counts.items():
-        yield from expected.check_id(image_id, name)
-        if count > 1:
-            yield Violation('image twice', f'image {image_id!r}',
-                            f'{count} entries')
-    for image_id in expected.sizes:
-        if image_id not in counts:
-            yield Violation('missing image', f'image {image_id!r}',
-                            'no entry in the JSON')
+def _refuse(constant: str) -> None:
+    raise ValueError(f'{constant} is no number of JSON')
 
 
-def file_violations(entries: List[Dict], members: Members,
-                    name: str) -> Iterator[Violation]:
+def _result_faults(pairs: List[Pair], name: str) -> Iterator[Fault]:
+    """Rules of results alone: each image has one, and none has a crowd."""
+    for image, note, segments in pairs:
+        where = f'{name}: image_id={image["id"]!r}'
+        if note is None:
+            yield Fault('no_result', where, 'no entry in the JSON')
+        for segment in segments:
+            if segment.get('iscrowd') == 1:
+                yield Fault(
+                    'crowd', where, f'segment {segment["id"]} has iscrowd=1; '
+                    'results have no crowd')
+
+
+def _file_faults(notes: Any, members: Members, name: str,
+                 folder: str) -> Iterator[Fault]:
     """The folder beside the JSON holds each PNG, once, and nothing else."""
-    folder = name[:-len('.json')]
-    counts = Counter(entry['file_name'] for entry in entries)
+    notes = notes if isinstance(notes, list) else []
+    counts = Counter(
+        str(note.get('file_name')) for note in notes if isinstance(note, dict))
     for file_name, count in counts.items():
         if count > 1:
-            yield Violation('png twice', file_name, f'of {count} images')
+            yield Fault('file_named_twice', file_name, f'of {count} images')
         if not file_name.endswith('.png') or '/' in file_name:
-            yield Violation('file name', file_name,
-                            'not the plain name of a .png')
+            yield Fault('file_name', file_name, 'not the plain name of a .png')
         if f'{folder}/{file_name}' not in members:
-            yield Violation('missing png', file_name,
-                            f'not in the folder {folder}')
-    listed = {f'{folder}/{file_name}' for file_name in counts}
+            yield Fault('png_missing', file_name,
+                        f'not in the folder {folder}')
     for member in members:
-        if member != name and member not in listed:
-            yield Violation('layout', member, f'not listed in {name}')
+        parent, _, file_name = member.rpartition('/')
+        if member != name and (parent != folder or file_name not in counts):
+            yield Fault('layout', member, f'not listed in {name}')
 
 
-def segment_violations(entry: Dict, expected: Expected) -> List[Violation]:
-    """Ids, categories and flags of one image's segments."""
-    where, found, seen = f'image {entry["image_id"]!r}', [], set()
-    for segment in entry['segments_info']:
-        if not isinstance(segment, dict):
-            found.append(Violation('json', where, f'segment {segment!r}'))
-            continue
-        id_, category = segment.get('id'), segment.get('category_id')
-        if not is_whole(id_) or not 0 < id_ <= MAX_SEGMENT_ID:
-            found.append(
-                Violation('segment id', where,
-                          f'{id_!r} is not within 1 .. {MAX_SEGMENT_ID}'))
-        elif id_ in seen:
-            found.append(Violation('segment id', where, f'{id_} twice'))
-        else:
-            seen.add(id_)
-        if not is_whole(
-                category) or category not in expected.space.category_ids:
-            found.append(
-                Violation(
-                    'category', where, f'segment {id_!r} has the '
-                    f'unknown category_id {category!r}'))
-        if segment.get('iscrowd', 0) != 0:
-            found.append(
-                Violation(
-                    'crowd', where, f'segment {id_!r} has iscrowd='
-                    f'{segment["iscrowd"]!r}; results have no crowd'))
-    return found
-
-
-def png_jobs(entries: List[Dict], members: Members, expected: Expected,
-             folder: str) -> List[PngJob]:
-    """The PNGs that are there, of images that are known."""
-    jobs = []
-    for entry in entries:
-        name = f'{folder}/{entry["file_name"]}'
-        size = expected.sizes.get(entry['image_id'])
-        if name in members and size is not None:
-            jobs.append(
-                PngJob(members[name], name, entry['segments_info'], size))
-    return jobs
-
-
-def png_violations(job: PngJob) -> List[Violation]:
+def _png_faults(job: PngJob) -> Iterator[Fault]:
     """Whether a PNG and its entry are about the same segments."""
-    pixels, found = read_png(job.member.read(), job.name, job.size, RGB)
+    pixels = yield from png_pixels(job.member.read_bytes(), job.name, job.size)
     if pixels is None:
-        return found
-    ids, areas = np.unique(rgb_to_id(pixels), return_counts=True)
-    painted = {int(i): int(n) for i, n in zip(ids, areas) if i}
-    # others are told by segment_violations
-    listed = {
-        s['id']: s
-        for s in job.segments if isinstance(s, dict) and is_whole(s.get('id'))
-    }
-    for id_ in sorted(set(painted) - set(listed)):
-        found.append(
-            Violation('ids', job.name, f'segment {id_} is in the PNG alone'))
-    for id_ in sorted(set(listed) - set(painted)):
-        found.append(
-            Violation('ids', job.name, f'segment {id_} is in the JSON alone'))
-    for id_ in sorted(set(listed) & set(painted)):
-        area = listed[id_].get('area', painted[id_])
-        if area != painted[id_]:
-            found.append(
-                Violation(
-                    'area', job.name, f'segment {id_} has area={area!r} '
-                    f'and {painted[id_]} pixels'))
-    return found
+        return
+    measured = measure_segments(pixels, (0, ))
+    # results need no area and no box
+    segments = [
+        dict(dict(zip(('area', 'bbox'), measured.get(s['id'], ()))), **s)
+        for s in job.segments
+    ]
+    for fault in png_faults(measured, segments, job.name, 'it'):
+        if fault.kind != 'all_void':
+            yield fault

@@ -7,23 +7,25 @@ import os
 import os.path as osp
 import re
 import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.dist import barrier, broadcast_object_list, is_main_process
+from mmengine.fileio import exists
 from mmengine.registry import init_default_scope
 
 from mmengine_exact import explain
 from mmengine_exact.errors import InputError
 from mmengine_exact.workers import default_workers
+from panoptic_fpn.coco_format import ERROR, WARNING, Fault, Faults, collect
 from panoptic_fpn.training.test_options import require_panoptic
 
-from .contents import (Progress, folder_members, silent, write_archive,
-                       zip_members, zip_violations)
-from .expected import Expected, expected_of, require_images
+from .contents import (Expected, Progress, expected_of, silent, unzip,
+                       write_archive)
 from .servers import Server, Task
-from .violations import Violation, count_errors, format_violations
 
 
 def set_test_images(cfg: Config,
@@ -40,17 +42,9 @@ def set_test_images(cfg: Config,
         image_dir (str, optional): Their folder.
         categories_file (str, optional): JSON whose categories say what is a
             thing. All are relative to ``data_root``.
-
-    Raises:
-        InputError: The config has no data set with a JSON to replace.
     """
     require_panoptic(cfg, 'tools/format_submission.py')
-    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
-    if 'ann_file' not in dataset:
-        raise InputError(
-            f'{cfg.filename}: test_dataloader.dataset is '
-            f'{dataset.get("type")!r}, which has no ann_file. Give a config '
-            'of CocoPanopticFPNDataset or CityscapesPanopticDataset.')
+    dataset = cfg.test_dataloader.dataset
     categories_file = categories_file or server.categories_file
     dataset['ann_file'] = ann_file or server.ann_file
     dataset['data_prefix'] = dict(img=image_dir or server.image_dir, seg='')
@@ -59,15 +53,9 @@ def set_test_images(cfg: Config,
 
 
 def set_metrics(cfg: Config, tasks: Sequence[Task], prefix: str) -> None:
-    """Let the test write the results of tasks and compute nothing.
-
-    Args:
-        cfg (Config): Is changed.
-        tasks (Sequence[Task]): Those of one metric share it.
-        prefix (str): ``outfile_prefix``.
-    """
+    """Let the test write results with ``prefix`` and compute nothing."""
     metrics: List[Dict] = []
-    for task in tasks:
+    for task in tasks:  # those of one metric share it
         if task.metric not in metrics:
             metrics.append(task.metric)
     cfg.test_evaluator = dict(
@@ -79,13 +67,26 @@ def set_metrics(cfg: Config, tasks: Sequence[Task], prefix: str) -> None:
 
 
 def build_expected(cfg: Config) -> Expected:
-    """Images and classes of the test loader's data set.
-
-    Raises:
-        InputError: The data set cannot be read.
-    """
+    """Images and classes of the test loader's data set."""
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     return expected_of(DATASETS.build(cfg.test_dataloader.dataset))
+
+
+def require_images(dataset: Any) -> None:
+    """See that all local images are there, before hours of inference.
+
+    Raises:
+        InputError: Names the first that is missing, and how many.
+    """
+    if getattr(dataset, 'backend_args', None) is not None:
+        return  # asking a server for each takes too long
+    paths = [dataset.get_data_info(i)['img_path'] for i in range(len(dataset))]
+    missing = [path for path in paths if not exists(path)]
+    if missing:
+        raise InputError(
+            f'{missing[0]}: no such file, as {len(missing)} of {len(paths)} '
+            f'images; a submission holds all of them. Restore them below '
+            f'{osp.dirname(missing[0])}, or correct --image-dir.')
 
 
 def result_folder(out_dir: str, name: str) -> str:
@@ -103,26 +104,25 @@ def run_submission(runner: Any,
     """Predict the test set, check the results and write the archives.
 
     Each of several processes predicts its images; the first one checks and
-    zips, so all must see ``out_dir``. Without an error the folder of results
-    is removed; it is kept where a rule is broken.
+    zips, so all must see ``out_dir``. The folder of results is removed in the
+    end; it is kept where they cannot be packed.
 
     Args:
-        runner (PanopticRunner): Of a config with :func:`set_metrics`.
+        runner (PanopticRunner): Its config has :func:`set_metrics`.
         tasks (dict[str, Task]): By name.
         out_dir (str): Folder of the archives.
-        name (str): Of the algorithm.
+        name (str): The algorithm.
         num_workers (int, optional): Processes that check; by default one a
             core, at most 8.
-        progress (Callable): See ``panoptic_violations``.
+        progress (Callable): See ``panoptic_rules``.
         report (Callable): Called with lines for the user.
 
     Raises:
-        InputError: On every process: images are missing, or results break
-            a rule; no archive is written then.
+        InputError: On every process: images are missing, or results have a
+            fault; no archive is written then.
     """
     folder = result_folder(out_dir, name)
     dataset = runner.test_dataloader.dataset
-    num_workers = num_workers or default_workers()
 
     def start() -> None:
         require_images(dataset)
@@ -132,24 +132,21 @@ def run_submission(runner: Any,
 
     def pack() -> None:
         _pack_all(tasks, expected_of(dataset), folder, out_dir, name,
-                  num_workers, progress, report)
+                  num_workers or default_workers(), progress, report)
+        shutil.rmtree(folder, ignore_errors=True)
 
     _on_main(start)
-    keep = False
     try:
         runner.test()
-        try:
-            _on_main(pack)
-        except InputError:
-            keep = True
-            raise
-    finally:
-        if is_main_process() and not keep:
+    except BaseException:
+        if is_main_process():
             shutil.rmtree(folder, ignore_errors=True)
+        raise
+    _on_main(pack)
 
 
 def _on_main(work: Callable[[], Any]) -> None:
-    """Work of the first process; what it cannot do, no other goes on with."""
+    """Work of the first process; what fails there stops all processes."""
     outcome: List[Optional[str]] = [None]
     own: Optional[Exception] = None
     if is_main_process():
@@ -160,35 +157,31 @@ def _on_main(work: Callable[[], Any]) -> None:
             outcome[0] = f'The first process failed: {explain(error) or error}'
     broadcast_object_list(outcome)
     barrier()
-    if own is not None:
-        raise own
     if outcome[0] is not None:
-        raise InputError(outcome[0])
+        raise own or InputError(outcome[0])
 
 
 def _pack_all(tasks: Dict[str, Task], expected: Expected, folder: str,
               out_dir: str, name: str, num_workers: int, progress: Progress,
               report: Callable[[str], None]) -> None:
     """Check the results of all tasks, then write all archives."""
-    prefix, packed, errors = osp.join(folder, 'r'), [], 0
+    packed, errors = [], 0
     for key, task in tasks.items():
         path = task.archive(out_dir, name)
-        files = task.files(prefix, osp.splitext(osp.basename(path))[0])
-        absent = [
-            source for source in files.values() if not osp.isfile(source)
-        ]
+        files = task.files(osp.join(folder, 'r'), Path(path).stem)
+        absent = [file for file in files.values() if not file.is_file()]
         if absent or not files:
+            lost = absent[0] if absent else folder
             raise InputError(
-                f'{key}: the model has written no such results '
-                f'({(absent or [folder])[0]}). Leave the task out, or take a '
-                'model with that branch.')
-        violations = task.check(
-            folder_members(files), expected, path, num_workers, progress)
-        errors += tell(key, violations, report)
+                f'{key}: the model has written no such results ({lost}). '
+                'Leave the task out, or take a model with that branch.')
+        faults = Faults()
+        faults.extend(task.check(files, expected, path, num_workers, progress))
+        errors += report_faults(key, faults, report)
         packed.append((path, files))
     if errors:
         raise InputError(
-            f'{folder}: {errors} violations, so no archive is written. The '
+            f'{folder}: {errors} errors, so no archive is written. The '
             'results are kept there; correct what is named above.')
     for path, files in packed:
         # a kill leaves its half in the folder that the next run removes
@@ -197,13 +190,20 @@ def _pack_all(tasks: Dict[str, Task], expected: Expected, folder: str,
                f'{os.path.getsize(path) / 1e6:.1f} MB')
 
 
-def tell(key: str, violations: List[Violation], report: Callable[[str],
-                                                                 None]) -> int:
-    """Report violations; the number of errors among them."""
-    errors = count_errors(violations)
-    for line in format_violations(violations):
-        report(line)
-    report(f'{key}: {errors} errors, {len(violations) - errors} warnings')
+def report_faults(key: str,
+                  faults: Faults,
+                  report: Callable[[str], None],
+                  examples: int = 5) -> int:
+    """Report some faults of each kind; the number of errors."""
+    for severity in (ERROR, WARNING):
+        for kind in faults.kinds(severity):
+            for fault in faults.examples[kind][:examples]:
+                report(f'{severity} [{kind}] {fault.where}: {fault.value}')
+            if faults.counts[kind] > examples:
+                report(f'... and {faults.counts[kind] - examples} more '
+                       f'[{kind}]')
+    errors = faults.total(ERROR)
+    report(f'{key}: {errors} errors, {faults.total(WARNING)} warnings')
     return errors
 
 
@@ -212,44 +212,40 @@ def check_archive(path: str,
                   task: Optional[str],
                   expected: Expected,
                   num_workers: Optional[int] = None,
-                  progress: Progress = silent) -> List[Violation]:
-    """Violations of an archive, whoever has written it.
+                  progress: Progress = silent) -> Faults:
+    """Faults of an archive, whoever has written it.
 
     Args:
         path (str): The zip file.
         server (Server): Whose rules.
-        task (str, optional): Of the server; by default guessed from the name
-            and the files.
+        task (str, optional): One of the server's; by default guessed from
+            the name and the files.
         expected (Expected): Images and classes.
         num_workers (int, optional): Processes; by default one a core, at
             most 8.
-        progress (Callable): See ``panoptic_violations``.
+        progress (Callable): See ``panoptic_rules``.
 
     Raises:
         InputError: It is no zip file, or no task is like it.
     """
-    members = zip_members(path)
-    found = list(zip_violations(path))
-    if any(v.rule == 'damage' for v in found):
-        return found
-    # told already, and more exactly
-    found = [v for v in found if v.text not in _OF_NAMES]
-    chosen = server.choose([task or guess_task(path, server, members)])
-    if server.archive_pattern is not None and not re.fullmatch(
-            server.archive_pattern,
-            osp.splitext(osp.basename(path))[0]):
-        found.append(
-            Violation(
-                'file name', osp.basename(path), 'not like TYPE_TESTSET_'
-                'ALGORITHM_results.zip, which the server asks for'))
-    for rules in chosen.values():
-        found += rules.check(members, expected, path, num_workers
-                             or default_workers(), progress)
-    return found
-
-
-#: Violations that the rules of a task find, too.
-_OF_NAMES = ('not a relative name with /', 'hidden, or left by another tool')
+    faults, stem = Faults(), Path(path).stem
+    with TemporaryDirectory(prefix='submission') as folder:
+        members = collect(unzip(path, folder), faults.add)
+        if faults.counts['damage']:
+            return faults
+        chosen = server.choose([task or guess_task(path, server, members)])
+        if server.archive_pattern is not None and not re.fullmatch(
+                server.archive_pattern, stem):
+            faults.add(
+                Fault(
+                    'file_name',
+                    Path(path).name, 'not like TYPE_TESTSET_'
+                    'ALGORITHM_results.zip, which the server asks for'))
+        for rules in chosen.values():
+            faults.extend(
+                rules.check(members, expected, path, num_workers
+                            or default_workers(), progress))
+    return faults
 
 
 def guess_task(path: str, server: Server, members: Any) -> str:
@@ -270,5 +266,5 @@ def guess_task(path: str, server: Server, members: Any) -> str:
         return 'instance'
     if 'pixel' in server.tasks and ends == {'.png'}:
         return 'pixel'
-    raise InputError(f'{path}: cannot tell its task. Name it with --tasks '
+    raise InputError(f'{path}: its task is unclear. Name it with --tasks '
                      f'(of {", ".join(server.tasks)}).')

@@ -7,24 +7,24 @@ Cityscapes asks for no names but those of the images.
 import os.path as osp
 import re
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Optional, Sequence
+from pathlib import Path
+from typing import Callable, Dict, Iterator, Optional, Sequence
 
 from mmengine_exact.errors import InputError
+from panoptic_fpn.coco_format import Fault
 
-from .cityscapes_rules import instance_violations, pixel_violations
-from .contents import Members, Progress, files_below, silent
-from .detection_rules import detection_violations
-from .expected import Expected
-from .panoptic_rules import panoptic_violations
-from .violations import Violation
+from .cityscapes_rules import instance_rules, pixel_rules
+from .contents import Expected, Members, Progress, files_below, silent
+from .detection_rules import detection_rules
+from .panoptic_rules import panoptic_rules
 
 #: Names of an algorithm that fit every server and file system.
 _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9.-]*')
 
-#: Of members, expected images, stem of the archive (None: any), number of
-#: processes and progress: the violations.
+#: Faults of members, given the expected images, the stem of the archive (None:
+#: any), the number of processes and the progress.
 Rules = Callable[[Members, Expected, Optional[str], int, Progress],
-                 List[Violation]]
+                 Iterator[Fault]]
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,14 @@ class Task:
     """One archive of a server.
 
     ``metric`` writes its results; ``stem`` names the archive and, where
-    ``named``, also what is in it; ``files`` gives name in the archive -> file
-    for a prefix of results and a stem; ``rules`` looks for violations.
+    ``named``, also what is in it; ``files`` gives its files for a prefix of
+    results and a stem; ``rules`` looks for faults.
     """
 
     metric: Dict
     stem: str
     named: bool
-    files: Callable[[str, str], Dict[str, str]]
+    files: Callable[[str, str], Members]
     rules: Rules
 
     def archive(self, folder: str, name: str) -> str:
@@ -51,24 +51,16 @@ class Task:
               expected: Expected,
               path: str,
               num_workers: int = 1,
-              progress: Progress = silent) -> List[Violation]:
-        """All violations of an archive.
-
-        Args:
-            members (Members): Its files, zipped or not.
-            expected (Expected): Images and classes.
-            path (str): Of the archive, for its name.
-            num_workers (int): Processes.
-            progress (Callable): See ``panoptic_violations``.
-        """
-        stem = osp.splitext(osp.basename(path))[0] if self.named else None
+              progress: Progress = silent) -> Iterator[Fault]:
+        """All faults of what is or will be the archive ``path``."""
+        stem = Path(path).stem if self.named else None
         return self.rules(members, expected, stem, num_workers, progress)
 
 
 @dataclass(frozen=True)
 class Server:
-    """Tasks by name, the test set's place below ``data_root``, and the name
-    that its archives have (None: any)."""
+    """Tasks by name, files of the test set below ``data_root``, and the name
+    of its archives (None: any)."""
 
     tasks: Dict[str, Task]
     ann_file: str
@@ -91,49 +83,32 @@ class Server:
 
 
 def check_name(name: str) -> None:
-    """Raises:
-        InputError: A name of an algorithm that may be misread.
-    """
+    """Raise an InputError for a name of an algorithm that may be misread."""
     if not _NAME.fullmatch(name):
         raise InputError(f'name {name!r}: use letters, digits, - and . '
                          'alone; _ separates the parts of COCO\'s names.')
 
 
-def _panoptic_files(prefix: str, stem: str) -> Dict[str, str]:
+def _panoptic_files(prefix: str, stem: str) -> Members:
     return {
-        f'{stem}.json': f'{prefix}.panoptic.json',
+        f'{stem}.json': Path(f'{prefix}.panoptic.json'),
         **files_below(f'{prefix}.panoptic', f'{stem}/')
     }
 
 
-def _panoptic_rules(members: Members, expected: Expected, stem: Optional[str],
-                    num_workers: int, progress: Progress) -> List[Violation]:
-    return panoptic_violations(members, expected, stem, num_workers, progress)
-
-
 def _detections(kind: str) -> Task:
 
-    def files(prefix: str, stem: str) -> Dict[str, str]:
-        return {f'{stem}.json': f'{prefix}.{kind}.json'}
+    def files(prefix: str, stem: str) -> Members:
+        return {f'{stem}.json': Path(f'{prefix}.{kind}.json')}
 
     def rules(members: Members, expected: Expected, stem: Optional[str],
-              num_workers: int, progress: Progress) -> List[Violation]:
-        return detection_violations(members, expected, kind, stem, progress)
+              num_workers: int, progress: Progress) -> Iterator[Fault]:
+        return detection_rules(members, expected, kind, stem, progress)
 
     # the server wants the same names for both kinds
     return Task(
         dict(type='PanopticInstanceAPMetric', metric=['bbox', 'segm']),
         f'{kind}/detections_test-dev2017_{{name}}_results', True, files, rules)
-
-
-def _pixel_rules(members: Members, expected: Expected, stem: Optional[str],
-                 num_workers: int, progress: Progress) -> List[Violation]:
-    return pixel_violations(members, expected, num_workers, progress)
-
-
-def _instance_rules(members: Members, expected: Expected, stem: Optional[str],
-                    num_workers: int, progress: Progress) -> List[Violation]:
-    return instance_violations(members, expected, num_workers, progress)
 
 
 SERVERS = {
@@ -143,7 +118,7 @@ SERVERS = {
             panoptic=Task(
                 dict(type='PanopticQualityMetric'),
                 'panoptic_test-dev2017_{name}_results', True, _panoptic_files,
-                _panoptic_rules),
+                panoptic_rules),
             bbox=_detections('bbox'),
             segm=_detections('segm')),
         ann_file='annotations/image_info_test-dev2017.json',
@@ -158,17 +133,17 @@ SERVERS = {
                     type='PanopticQualityMetric',
                     png_name='{img_id}_panoptic.png'),
                 'cityscapes_panoptic_{name}', False, _panoptic_files,
-                _panoptic_rules),
+                panoptic_rules),
             instance=Task(
                 dict(type='CityscapesInstanceAPMetric'),
                 'cityscapes_instance_{name}', False,
                 lambda prefix, stem: files_below(f'{prefix}.instances'),
-                _instance_rules),
+                instance_rules),
             pixel=Task(
                 dict(type='CityscapesSemanticIoUMetric'),
                 'cityscapes_pixel_{name}', False,
                 lambda prefix, stem: files_below(f'{prefix}.semantic'),
-                _pixel_rules)),
+                pixel_rules)),
         ann_file='gtFine/panoptic_fpn_test.json',
         image_dir='leftImg8bit/test/')
 }

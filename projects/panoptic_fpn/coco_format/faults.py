@@ -5,7 +5,7 @@ an official script; a warning is odd, and may be meant.
 """
 from collections import Counter
 from dataclasses import dataclass
-from typing import (Any, Callable, Dict, Generator, List, NamedTuple,
+from typing import (Any, Callable, Dict, Generator, Iterable, List, NamedTuple,
                     TypeGuard, TypeVar)
 
 from mmengine_exact.errors import InputError
@@ -200,6 +200,10 @@ class Faults:
         kept = self.examples.setdefault(fault.kind, [])
         if len(kept) < self.keep:
             kept.append(fault)
+
+    def extend(self, faults: Iterable[Fault]) -> None:
+        for fault in faults:
+            self.add(fault)
 
     def kinds(self, severity: str) -> List[str]:
         """Kinds that were found, in the order of :data:`KINDS`."""

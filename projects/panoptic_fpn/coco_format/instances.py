@@ -18,7 +18,7 @@ def instances_faults(content: dict,
     """Errors of a COCO instances JSON; returns its content.
 
     Args:
-        content (dict): Of the JSON.
+        content (dict): The JSON.
         path (str): Its file.
         scored (bool): Whether AP is computed with it: pycocotools needs whole
             numbers as ids of annotations, areas and boxes.
@@ -54,6 +54,8 @@ def instances_faults(content: dict,
             yield from _score_faults(note, where)
         fault = find_segmentation_fault(
             note.get('segmentation'), (None, None)) if masks else None
+        if masks and note.get('segmentation') == []:
+            fault = 'segmentation=[], which pycocotools does not read'
         if fault is not None:
             yield Fault('wrong_value', where, fault)
     return content

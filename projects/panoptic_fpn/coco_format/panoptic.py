@@ -42,16 +42,11 @@ def panoptic_faults(content: dict,
     """Errors of a COCO panoptic JSON.
 
     Args:
-        content (dict): Of the JSON.
+        content (dict): The JSON.
         path (str): Its file.
         categories_path (str, optional): File of its categories, if another.
     """
-    categories: Dict[int, dict] = {}
-    if 'categories' in content:
-        categories = yield from category_faults(content['categories'],
-                                                categories_path or path)
-    else:
-        yield Fault('key_missing', path, 'no "categories" at the top level')
+    categories = yield from category_faults(content, categories_path or path)
     images = yield from image_faults(content, path)
     notes = yield from entries_by_id(content, 'annotations', 'image_id',
                                      'annotation_twice', path)
@@ -72,9 +67,9 @@ def entries_by_id(content: dict, key: str, id_key: str, twice: str,
     """Entries of a list by their id; the first where it occurs twice.
 
     Args:
-        content (dict): Of the JSON.
-        key (str): Of the list.
-        id_key (str): Of the id of an entry.
+        content (dict): The JSON.
+        key (str): Key of the list.
+        id_key (str): Key of the id of an entry.
         twice (str): Kind of fault where two entries share an id.
         path (str): The file.
     """
@@ -93,9 +88,10 @@ def entries_by_id(content: dict, key: str, id_key: str, twice: str,
             yield Fault('key_missing', where,
                         f'{short(entry)} has no "{id_key}"')
         elif not is_id(entry[id_key]):
+            kind = 'category_id' if key == 'categories' else 'wrong_value'
             yield Fault(
-                'wrong_value', where, f'{id_key}={short(entry[id_key])} is '
-                'neither a whole number nor a string')
+                kind, where, f'{id_key}={short(entry[id_key])} is neither a '
+                'whole number nor a string')
         elif entry[id_key] in found:
             yield Fault(twice, where,
                         f'two {key} have {id_key}={short(entry[id_key])}')
@@ -104,48 +100,33 @@ def entries_by_id(content: dict, key: str, id_key: str, twice: str,
     return found
 
 
-def category_faults(categories: Any, path: str) -> Found[Dict[int, dict]]:
-    """Errors of a list of categories; returns those with an id, by id."""
-    if not isinstance(categories, list):
-        yield Fault('wrong_value', path,
-                    f'"categories" is {short(categories)}, no list')
-        return {}
-    if not categories:
+def category_faults(content: dict, path: str) -> Found[Dict[int, dict]]:
+    """Errors of ``categories``; returns those with an id, by id."""
+    found = yield from entries_by_id(content, 'categories', 'id',
+                                     'category_id_twice', path)
+    count = len(found)
+    if content.get('categories') == []:
         yield Fault('no_category', path, '0 categories')
-    if len(categories) >= INSTANCE_OFFSET:
+    if count >= INSTANCE_OFFSET:
         yield Fault('too_many_categories', path,
-                    f'{len(categories)}, at most {INSTANCE_OFFSET - 1}')
-    usable: Dict[int, dict] = {}
-    known: Dict[str, Dict[str, Any]] = dict(id={}, name={})
-    for i, entry in enumerate(categories):
-        where = f'{path}: categories[{i}]'
-        if not isinstance(entry, dict):
-            yield Fault('wrong_value', where, f'{short(entry)} is no object')
-            continue
-        yield from _category_faults(entry, where)
-        if is_whole(entry.get('id')):
-            usable.setdefault(entry['id'], entry)
-        for key, other in (('id', 'name'), ('name', 'id')):
-            if key not in entry:
-                continue
-            value = str(entry[key]) if is_id(entry[key]) else short(entry[key])
-            if value in known[key]:
-                yield Fault(
-                    f'category_{key}_twice', path,
-                    f'two have the {key} {short(entry[key])}: {other} '
-                    f'{short(known[key][value])} and '
-                    f'{short(entry.get(other))}')
-            known[key].setdefault(value, entry.get(other))
-    return usable
+                    f'{count}, at most {INSTANCE_OFFSET - 1}')
+    names: Dict[str, Any] = {}
+    for id_, entry in found.items():
+        yield from _category_faults(entry, f'{path}: category id={id_!r}')
+        name = str(entry.get('name')) if is_id(entry.get('name')) else ''
+        if name and name in names:
+            yield Fault(
+                'category_name_twice', path,
+                f'two have the name {name!r}: id {names[name]!r} and '
+                f'{id_!r}')
+        names[name] = id_
+    return {id_: entry for id_, entry in found.items() if is_whole(id_)}
 
 
 def _category_faults(entry: dict, where: str) -> Iterator[Fault]:
-    for key in ('id', 'name'):
-        if key not in entry:
-            yield Fault('key_missing', where, f'{short(entry)} has no "{key}"')
-    id_, name = entry.get('id', 0), entry.get('name', '?')
+    id_, name = entry['id'], entry.get('name')
     if not is_whole(id_) or abs(id_) >= 2**63:
-        yield Fault('category_id', where, f'{short(name)} has id={short(id_)}')
+        yield Fault('category_id', where, f'{short(name)} has id={id_!r}')
     if not is_id(name):
         yield Fault('wrong_value', where, f'name={short(name)} is no string')
     if 'isthing' not in entry:
@@ -167,7 +148,7 @@ def read_label_space(categories: Any, path: str) -> LabelSpace:
     Raises:
         InputError: They have a fault.
     """
-    raise_first(category_faults(categories, path))
+    raise_first(category_faults(dict(categories=categories), path))
     return LabelSpace.from_coco(categories, path)
 
 
@@ -175,8 +156,8 @@ def image_faults(content: dict, path: str) -> Found[Dict[Any, dict]]:
     """Errors of ``images``; returns those with an id, by id."""
     images = yield from entries_by_id(content, 'images', 'id',
                                       'image_id_twice', path)
-    if not images and isinstance(content.get('images'), list):
-        yield Fault('wrong_value', path, '"images" lists no sound image')
+    if content.get('images') == []:
+        yield Fault('wrong_value', path, '"images" is empty')
     for image_id, image in images.items():
         where = f'{path}: image_id={image_id!r}'
         yield from _name_faults(image, where, 'the image')

@@ -21,7 +21,7 @@ BOX_TOLERANCE = 1
 #: Ids that a fault lists.
 _SOME = 5
 #: Colour types of PNG.
-_COLORS = {0: 'grey', 2: 'RGB', 3: 'a palette', 4: 'grey and alpha', 6: 'RGBA'}
+_COLORS = {0: 'grey', 2: 'RGB', 3: 'palette', 4: 'grey and alpha', 6: 'RGBA'}
 
 
 def png_pixels(
@@ -34,7 +34,7 @@ def png_pixels(
     """Faults of a PNG by itself; returns its pixels (None: of no use).
 
     Args:
-        content (bytes): Of the file.
+        content (bytes): The file.
         where (str): Its name.
         size (tuple[int, int], optional): (h, w) that it must have.
         channels (int): 3: RGB; 1: a label map.
@@ -47,12 +47,12 @@ def png_pixels(
     depth, color = 8 * pixels.itemsize, 2 if pixels.ndim == 3 else 0
     if content[:4] == b'\x89PNG':  # decoders widen bits and apply palettes
         depth, color = content[24], content[25]
-    what = f'{_COLORS.get(color, "unknown")} of {depth} bits'
-    right = (channels == 1) == (color == 0) and color in (0, 2)
-    if not right or depth not in depths:
+    # a transparent colour (tRNS) adds a channel that the header does not name
+    wanted = ((), 0) if channels == 1 else ((3, ), 2)
+    if (pixels.shape[2:], color) != wanted or depth not in depths:
         single = channels == 3 and color in (0, 3, 4)
         yield Fault('png_single_channel' if single else 'png_format', where,
-                    f'it is {what}')
+                    f'{depth} bit {_COLORS.get(color, "unknown")}')
         return None
     if size is not None and pixels.shape[:2] != tuple(size):
         yield Fault('png_size', where,
@@ -91,7 +91,7 @@ def png_faults(measured: Dict[int, Measured],
     """Faults of a PNG and its annotation.
 
     Args:
-        measured (dict[int, tuple]): Of the PNG, see :func:`measure_segments`.
+        measured (dict[int, tuple]): What :func:`measure_segments` returned.
         segments (Sequence[dict]): With an ``id``.
         where (str): The annotation.
         png (str): The PNG.

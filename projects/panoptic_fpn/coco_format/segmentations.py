@@ -9,8 +9,8 @@ from .faults import is_whole, short
 
 #: No image is so long, see ``cv2.resize``; polygons may lie outside of it.
 _FARTHEST = 2**20
-#: Of the characters of a compressed RLE: the first one, and the bit that
-#: says that the number goes on.
+#: First character of a compressed RLE, and the bit that says that a number
+#: goes on.
 _FIRST, _MORE = 48, 0x20
 
 Size = Tuple[Optional[int], Optional[int]]
@@ -64,7 +64,7 @@ def rle_counts(counts: Any) -> Optional[Sequence[int]]:
     on as the difference to the one before the last.
 
     Args:
-        counts (Any): Of the RLE; a string where it is compressed.
+        counts (Any): Counts of the RLE; a string where it is compressed.
 
     Returns:
         Sequence[int], optional: None where they cannot be read.

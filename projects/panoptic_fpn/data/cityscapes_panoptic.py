@@ -33,19 +33,17 @@ class CityscapesPanopticDataset(CocoPanopticFPNDataset):
         data_prefix (dict): ``img``: folder of the cities' images. ``seg``:
             folder of the cities' label images, or of the official
             converter's PNGs.
-        **kwargs: As :class:`CocoPanopticFPNDataset`.
+        **kwargs: Those of :class:`CocoPanopticFPNDataset`.
 
     Raises:
         InputError: The JSON is missing, was written by another version of
             the converter, or lists other classes.
     """
 
+    if_missing = f'Prepare Cityscapes by `{_PREPARE}`.'
+
     def _read_json(self, path: str) -> dict:
-        try:
-            content = super()._read_json(path)
-        except InputError as error:
-            raise InputError(
-                f'{error} Cityscapes is prepared by `{_PREPARE}`.') from None
+        content = super()._read_json(path)
         info = content.get('info')
         info = info if isinstance(info, dict) else {}
         version = info.get('version')

@@ -45,13 +45,16 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
         skip_corrupt (bool): In training, go on with another image where one
             cannot be read, and log how many were skipped. By default a
             corrupt file stops the run.
-        **kwargs: As mmdet's ``BaseDetDataset`` (``backend_args``,
+        **kwargs: Those of mmdet's ``BaseDetDataset`` (``backend_args``,
             ``pipeline``, ``test_mode``, ...).
 
     Raises:
         InputError: A JSON that is missing, unreadable, empty or that
             contradicts itself; the message names file, value and fix.
     """
+
+    #: What to do where the JSON is missing.
+    if_missing = 'Set data_root and ann_file of the dataset to your JSON.'
 
     def __init__(self,
                  *args: Any,
@@ -106,8 +109,7 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
             content = get(path, backend_args=self.backend_args)
         except FileNotFoundError:
             raise InputError(
-                f'{path}: no such file. Set data_root and ann_file of the '
-                'dataset to your JSON.') from None
+                f'{path}: no such file. {self.if_missing}') from None
         return parse_object(content or b'', path)
 
     def _adapt(self, content: dict) -> None:
@@ -167,7 +169,7 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
         return segments
 
     def get_data_info(self, idx: int) -> dict:
-        """As mmengine's, with ``label_space`` for the transforms and
+        """Same as mmengine's, with ``label_space`` for the transforms and
         ``drawn_label``, the class for whose sake the image was drawn."""
         return dict(
             super().get_data_info(idx),

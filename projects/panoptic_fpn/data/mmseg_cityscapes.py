@@ -33,45 +33,36 @@ class SeededCityscapesDataset(SeededDatasetMixin, CityscapesDataset):
     """
 
     def load_data_list(self) -> List[dict]:
-        """As mmseg's; see the class for what is checked."""
-        folder = self.data_prefix.get('img_path')
-        try:
-            found = super().load_data_list()
-        except FileNotFoundError:
-            found = []
+        """Same as mmseg's; see the class for what is checked."""
+        found = super().load_data_list()
         if not found:
             raise InputError(
-                f'{folder}: no *{self.img_suffix} in this folder. Set '
-                'data_root and data_prefix of the dataset.')
-        steps = self.pipeline.transforms
-        if any(isinstance(step, LoadAnnotations) for step in steps):
+                f'{self.data_prefix["img_path"]}: no *{self.img_suffix} in '
+                'this folder. Set data_root and data_prefix of the dataset.')
+        if any(
+                isinstance(step, LoadAnnotations)
+                for step in self.pipeline.transforms):
             self._check_label_files([info['seg_map_path'] for info in found])
         return found
 
     def _check_label_files(self, paths: List[str]) -> None:
         folder = self.data_prefix['seg_map_path']
-        try:
-            # one listing: asking for each file is slow over a network
-            present = {
-                osp.join(folder, name)
-                for name in list_dir_or_file(
-                    folder,
-                    list_dir=False,
-                    suffix=self.seg_map_suffix,
-                    recursive=True,
-                    backend_args=self.backend_args)
-            }
-        except FileNotFoundError:
-            present = set()
-        missing = [path for path in paths if path not in present]
+        # one listing: asking for each file is slow over a network
+        names = list_dir_or_file(
+            folder,
+            list_dir=False,
+            suffix=self.seg_map_suffix,
+            recursive=True,
+            backend_args=self.backend_args)
+        missing = sorted(set(paths) - {osp.join(folder, n) for n in names})
         if missing:
             raise InputError(
                 f'{missing[0]}: no such file; {len(missing)} of {len(paths)} '
                 f'label images are missing. {_MAKE}')
 
     def prepare_data(self, idx: int) -> dict:
-        """As mmseg's; a training label that is no class stops here, not in
-        an assert of the GPU."""
+        """Same as mmseg's, but a label that is no class stops training here
+        and not in an assert of the GPU."""
         data = super().prepare_data(idx)
         sample = (data or {}).get('data_samples')
         if not self.test_mode and sample is not None \

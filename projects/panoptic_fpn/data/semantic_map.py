@@ -2,8 +2,8 @@
 
 A JSON with ``images`` and ``categories``, a folder of images and a folder of
 PNGs with one channel (or a palette, whose indices count) of 8 or 16 bits; each
-pixel is a category id or void. Objects of a class are not told apart: all
-pixels of a thing class belong to one crowd.
+pixel is a category id or void. Nothing separates objects of a class: all
+pixels of a thing class are one crowd.
 
 COCO-Stuff as in the challenge of 2017 (Table 1b of the paper):
 ``stuff_annotations_trainval2017.zip`` holds ``stuff_{train,val}2017.json`` and
@@ -45,7 +45,8 @@ class SemanticMapDataset(CocoPanopticFPNDataset):
         thing_ids (Sequence[int]): Categories that are things, where the JSON
             has no ``isthing``; the others are stuff.
         void_ids (Sequence[int]): Values of pixels without a class.
-        map_suffix (str): Of the maps, after the stem of the image.
+        map_suffix (str): What follows the stem of the image in the name of
+            its map.
         image_list (str, optional): Text file, relative to ``data_root``, with
             an image id or file name in each line: the images to use. By
             default those of the JSON.
@@ -73,14 +74,6 @@ class SemanticMapDataset(CocoPanopticFPNDataset):
         super()._join_prefix()
         if self.image_list and self.data_root and not is_abs(self.image_list):
             self.image_list = join_path(self.data_root, self.image_list)
-
-    def load_data_list(self) -> List[dict]:
-        """Same as the base class; each image may have any class."""
-        if not self.test_mode and 'seg' not in self.data_prefix:
-            raise InputError(
-                f'{self.ann_file}: data_prefix names no folder of maps, so '
-                'there is nothing to train on. Set data_prefix.seg.')
-        return super().load_data_list()
 
     def _read_json(self, path: str) -> dict:
         """Add what a panoptic JSON says and this one does not."""
@@ -141,7 +134,7 @@ class SemanticMapDataset(CocoPanopticFPNDataset):
         id."""
         space = self.label_space
         return [
-            # the objects of a thing class are not told apart: one crowd
+            # all objects of a thing class are one crowd
             dict(
                 id=category_id,
                 category=label,

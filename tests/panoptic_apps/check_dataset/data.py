@@ -68,7 +68,7 @@ def kinds(result):
 
 
 def copy(path, target):
-    """The folder of a data set at another place: its JSON."""
+    """Copy the folder of a data set; the JSON of the copy."""
     shutil.copytree(path.parent, target)
     return Path(target) / path.name
 

@@ -17,23 +17,22 @@ from . import data
 CUT = 0.6
 
 
-def test_a_clean_data_set_has_no_finding(path):
+def test_a_clean_data_set_has_no_fault(path):
     result = data.run(path)
     assert data.kinds(result) == {}
     assert 'nothing found, ready to train' in format_report(str(path), result)
 
 
 @pytest.mark.parametrize('split', ['train', 'val'])
-def test_synthetic_shapes_have_no_finding(tmp_path, split):
+def test_synthetic_shapes_have_no_fault(tmp_path, split):
     from panoptic_apps.check_dataset import check_dataset
     root = data.shapes(tmp_path / 'shapes')
+    train = str(root / 'annotations/panoptic_train.json'), str(root / 'train')
     result = check_dataset(
         str(root / f'annotations/panoptic_{split}.json'),
         str(root / split),
         str(root / f'annotations/panoptic_{split}'),
-        against=str(root / 'annotations/panoptic_train.json')
-        if split == 'val' else None,
-        against_images=str(root / 'train') if split == 'val' else None,
+        against=train if split == 'val' else None,
         num_workers=1)
     assert set(data.kinds(result)) <= {'unused_category'}
 
@@ -309,7 +308,7 @@ def test_a_json_that_is_none(path, text, why):
     assert result.summary is None
 
 
-def test_values_that_are_no_lists_or_objects_are_findings(path):
+def test_values_that_are_no_lists_or_objects(path):
 
     def change(content):
         content['images'].append(3)
@@ -333,7 +332,7 @@ def test_a_picture_in_both_sets(path, original, tmp_path):
         cv2.imread(str(data.image_of(other))))
     data.edit(other, lambda c: c['images'][0].update(file_name='renamed.png'))
     result = data.run(
-        path, against=str(other), against_images=str(other.parent / 'images'))
+        path, against=(str(other), str(other.parent / 'images')))
     assert data.kinds(result) == dict(leakage=1)
     assert examples(result, 'leakage') == [
         f'{data.image_of(path)}: {other.parent / "images" / "renamed.png"}'
@@ -347,7 +346,7 @@ def test_other_categories_of_the_other_set(path, original, tmp_path):
             image.rotate(180).save(data.image_of(other, index))
     data.edit(other, lambda c: c['categories'][0].update(name='renamed'))
     result = data.run(
-        path, against=str(other), against_images=str(other.parent / 'images'))
+        path, against=(str(other), str(other.parent / 'images')))
     assert data.kinds(result) == dict(other_categories=1)
 
 

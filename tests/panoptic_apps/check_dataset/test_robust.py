@@ -5,7 +5,6 @@ import random
 
 import pytest
 
-from mmengine_exact.errors import InputError
 from panoptic_apps.check_dataset import (check_dataset, format_report,
                                          report_content)
 
@@ -47,13 +46,3 @@ def test_a_value_of_another_kind_anywhere(original, tmp_path, seed):
             repair=True)
         assert format_report(str(path), result)
         json.dumps(report_content(str(path), result))
-
-
-@pytest.mark.parametrize('given', ['against', 'against_images'])
-def test_the_other_split_needs_its_images(original, tmp_path, given):
-    with pytest.raises(InputError, match='give both or none'):
-        check_dataset(
-            str(original),
-            str(original.parent / 'images'),
-            str(original.parent / 'panoptic'),
-            **{given: str(tmp_path)})

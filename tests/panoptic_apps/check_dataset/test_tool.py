@@ -63,8 +63,6 @@ def test_errors_report_and_fix(path, monkeypatch, capfd):
     (['--fix', '{dir}/a.json', '--json', '{dir}/a.json'], 'would overwrite'),
     (['--fix', '{dir}/a.txt'], 'must be a file that ends with .json'),
     (['--against', '{path}'], '--against and --against-images go together'),
-    (['--num-workers', '0'], 'at least 1'),
-    (['--examples', '-1'], 'at least 0'),
     (['--images', '{dir}/none'], 'no such folder'),
     (['--against', '{dir}/none.json', '--against-images', '{dir}'
       ], 'no such file'),

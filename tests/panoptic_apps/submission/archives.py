@@ -50,7 +50,7 @@ def coco_results(folder, seed=3):
 
 
 def cityscapes_results(folder, seed=3):
-    """As :func:`coco_results`, of scenes."""
+    """Same as :func:`coco_results`, of scenes."""
     scenes = random_scenes(seed, num_images=3)
     kwargs = dict(format_only=True, outfile_prefix=str(folder / 'r'))
     write_results([

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from mmengine_exact.errors import InputError
-from panoptic_apps.submission import (SERVERS, Expected, Violation,
-                                      check_archive, check_name,
-                                      format_violations, write_archive,
-                                      zip_members, zip_violations)
+from panoptic_apps.submission import (SERVERS, Expected, check_archive,
+                                      check_name, report_faults, unzip,
+                                      write_archive)
 from panoptic_apps.submission.prepare import guess_task
+from panoptic_fpn.coco_format import WARNING, Fault, Faults, collect
 from panoptic_fpn.labels import LabelSpace
 
 SPACE = LabelSpace.from_coco([dict(id=1, name='a', isthing=1)])
@@ -24,7 +24,7 @@ def files(tmp_path):
         path = tmp_path / 'source' / name.replace('/', '_')
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(rng.bytes(1000) + bytes(1000))
-        made[name] = str(path)
+        made[name] = path
     return made
 
 
@@ -32,14 +32,19 @@ def silent(done):
     pass
 
 
+def unpack(path, folder):
+    faults = []
+    return collect(unzip(str(path), str(folder)), faults.append), faults
+
+
 def test_what_is_written_is_read(files, tmp_path):
     path = tmp_path / 'deep' / 'x.zip'
     write_archive(path, files, silent)
-    members = zip_members(path)
+    members, faults = unpack(path, tmp_path / 'unpacked')
     assert list(members) == list(files)
     for name, source in files.items():
         with open(source, 'rb') as file:
-            assert members[name].read() == file.read()
+            assert members[name].read_bytes() == file.read()
     with zipfile.ZipFile(path) as archive:
         kinds = {i.filename: i.compress_type for i in archive.infolist()}
     assert kinds == {
@@ -47,7 +52,7 @@ def test_what_is_written_is_read(files, tmp_path):
         'b/1.png': zipfile.ZIP_STORED,
         'b/2.png': zipfile.ZIP_STORED
     }
-    assert list(zip_violations(path)) == []
+    assert faults == []
 
 
 def test_the_same_files_give_the_same_bytes(files, tmp_path):
@@ -91,16 +96,16 @@ def test_damage_duplicates_and_what_is_no_zip(files, tmp_path):
     path.write_bytes(content)
     found = check_archive(
         str(path), SERVERS['cityscapes'], 'pixel', Expected({}, SPACE), 1)
-    assert [(v.rule, v.where) for v in found] == [('damage', 'b/1.png')]
+    assert [f.where for f in found.examples['damage']] == ['b/1.png']
     with pytest.warns(UserWarning, match='Duplicate'):
         with zipfile.ZipFile(tmp_path / 'y.zip', 'w') as archive:
             archive.writestr('1.png', b'')
             archive.writestr('1.png', b'')
-    assert [v.text for v in zip_violations(tmp_path / 'y.zip')
-            ] == ['twice in the archive']
+    _, faults = unpack(tmp_path / 'y.zip', tmp_path / 'y')
+    assert [f.value for f in faults] == ['twice in the archive']
     (tmp_path / 'z.zip').write_bytes(b'PK no zip')
     with pytest.raises(InputError, match='z.zip.*zip file'):
-        zip_members(tmp_path / 'z.zip')
+        unpack(tmp_path / 'z.zip', tmp_path / 'z')
 
 
 @pytest.mark.parametrize('name', ['', 'a_b', 'a b', '../a', '.a', 'é'])
@@ -109,7 +114,7 @@ def test_names_that_may_be_misread(name):
         check_name(name)
 
 
-def test_the_task_is_told_from_name_or_files():
+def test_the_task_follows_from_name_or_files():
     coco, city = SERVERS['coco-test-dev'], SERVERS['cityscapes']
     for path, server, names, task in (('panoptic_x_results.zip', coco, [],
                                        'panoptic'),
@@ -127,24 +132,17 @@ def test_the_task_is_told_from_name_or_files():
         coco.choose(['pixel'])
 
 
-def test_a_report_has_some_of_each_rule():
-    found = [Violation('ids', f'{i}.png', 'no') for i in range(7)]
-    found.append(Violation('order', 'image 1', 'odd', error=False))
-    lines = format_violations(found, examples=2)
+def test_a_report_has_some_of_each_kind():
+    found, lines = Faults(), []
+    found.extend(Fault('ids_only_in_png', f'{i}.png', 'no') for i in range(7))
+    found.add(Fault('order', 'image 1', 'odd', WARNING))
+    assert report_faults('panoptic', found, lines.append, examples=2) == 7
     assert lines == [
-        'error [ids] 0.png: no', 'error [ids] 1.png: no',
-        '... and 5 more [ids]', 'warning [order] image 1: odd'
+        'error [ids_only_in_png] 0.png: no',
+        'error [ids_only_in_png] 1.png: no',
+        '... and 5 more [ids_only_in_png]', 'warning [order] image 1: odd',
+        'panoptic: 7 errors, 1 warnings'
     ]
-
-
-def test_a_replaced_archive_is_read_anew(files, tmp_path):
-    path = tmp_path / 'x.zip'
-    write_archive(path, files, silent)
-    old = zip_members(path)['a.json'].read()
-    with open(files['a.json'], 'wb') as file:
-        file.write(b'new')
-    write_archive(path, files, silent)
-    assert zip_members(path)['a.json'].read() == b'new' != old
 
 
 def test_a_deflated_file_that_is_damaged(tmp_path):
@@ -154,5 +152,5 @@ def test_a_deflated_file_that_is_damaged(tmp_path):
     content = bytearray(path.read_bytes())
     content[36:60] = b'\xff' * 24  # after the 36 bytes of its header
     path.write_bytes(content)
-    found = list(zip_violations(path))
-    assert [v.rule for v in found] == ['damage']
+    _, faults = unpack(path, tmp_path / 'unpacked')
+    assert [f.kind for f in faults] == ['damage']

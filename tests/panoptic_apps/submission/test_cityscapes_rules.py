@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from panoptic_apps.submission import SERVERS, check_archive
+from panoptic_fpn.coco_format import ERROR
 from panoptic_fpn.metrics import (CityscapesInstanceAPMetric,
                                   CityscapesSemanticIoUMetric,
                                   PanopticEvaluator, PanopticQualityMetric)
@@ -32,7 +33,8 @@ def made(tmp_path_factory):
 @pytest.mark.parametrize('task', CITYSCAPES)
 def test_archives_are_valid(made, task):
     _, paths, expected = made
-    assert check_archive(str(paths[task]), SERVER, None, expected, 1) == []
+    assert check_archive(str(paths[task]), SERVER, None, expected,
+                         1).counts == {}
 
 
 def test_the_official_scripts_score_them_as_we_do(made, tmp_path):
@@ -63,14 +65,16 @@ def test_the_official_scripts_score_them_as_we_do(made, tmp_path):
 
 
 def check(made, task, change, folder):
-    """Rules that a changed archive breaks, with whether as an error."""
+    """Kinds of faults of a changed archive, with whether as an error."""
     _, paths, expected = made
     files = read_all(paths[task])
     changed = change(files, folder)
     path = write_all(folder / f'{task}.zip',
                      files if changed is None else changed)
     found = check_archive(path, SERVER, task, expected, 1)
-    return {(v.rule, v.error) for v in found}
+    return {(f.kind, f.severity == ERROR)
+            for faults in found.examples.values()
+            for f in faults}
 
 
 def a_png(files):
@@ -106,19 +110,19 @@ def copy_file(files, name, new):
 
 
 PIXEL_FAULTS = dict(
-    missing=('missing image', lambda f, d: f.pop(a_png(f)) and None),
-    twice=('image twice',
+    missing=('no_result', lambda f, d: f.pop(a_png(f)) and None),
+    twice=('result_twice',
            lambda f, d: copy_file(f, a_png(f), 'b/' + a_png(f))),
-    unknown=('unknown image',
+    unknown=('unknown_image',
              lambda f, d: copy_file(f, a_png(f), 'ulm_000000_000000.png')),
-    unnamed=('unknown image', lambda f, d: copy_file(f, a_png(f), 'map.png')),
+    unnamed=('unknown_image', lambda f, d: copy_file(f, a_png(f), 'map.png')),
     text=('layout', lambda f, d: f.update({'note.txt': b''})),
-    rgb=('png kind',
+    rgb=('png_format',
          lambda f, d: set_png(f, d, lambda p: np.dstack([p, p, p]))),
-    depth=('png kind',
+    depth=('png_format',
            lambda f, d: set_png(f, d, lambda p: p.astype(np.uint16))),
-    size=('png size', lambda f, d: set_png(f, d, lambda p: p[::2, ::2])),
-    padding=('label id',
+    size=('png_size', lambda f, d: set_png(f, d, lambda p: p[::2, ::2])),
+    padding=('label_id',
              lambda f, d: set_png(f, d, lambda p: set_pixel(p, 255))),
 )  # yapf: disable
 
@@ -133,35 +137,35 @@ def test_train_ids_are_odd(made, tmp_path):
     found = check(made, 'pixel',
                   lambda f, d: set_png(f, d, lambda p: set_pixel(p, 0)),
                   tmp_path)
-    assert found == {('ignored id', False)}
+    assert found == {('ignored_id', False)}
 
 
 INSTANCE_FAULTS = dict(
-    missing=('missing image', lambda f, d: f.pop(a_text(f)) and None),
-    twice=('image twice',
+    missing=('no_result', lambda f, d: f.pop(a_text(f)) and None),
+    twice=('result_twice',
            lambda f, d: copy_file(f, a_text(f), 'b/' + a_text(f))),
     stray=('layout', lambda f, d: copy_file(f, a_png(f), 'masks/other.png')),
-    lost=('missing mask',
+    lost=('mask_missing',
           lambda f, d: edit_line(f, lambda p: ['masks/x.png', *p[1:]])),
     absolute=('line', lambda f, d: edit_line(f, lambda p: ['/x.png', *p[1:]])),
     outside=('line',
              lambda f, d: edit_line(f, lambda p: ['../x.png', *p[1:]])),
     parts=('line', lambda f, d: edit_line(f, lambda p: p[:2])),
     blank=('line', lambda f, d: edit_line(f, lambda p: [p[0], '', *p[1:]])),
-    stuff=('label id',
+    stuff=('label_id',
            lambda f, d: edit_line(f, lambda p: [p[0], '7', p[2]])),
-    name=('label id',
+    name=('label_id',
           lambda f, d: edit_line(f, lambda p: [p[0], 'car', p[2]])),
-    train_id=('label id',
+    train_id=('label_id',
               lambda f, d: edit_line(f, lambda p: [p[0], '13', p[2]])),
     score=('score', lambda f, d: edit_line(f, lambda p: [*p[:2], '1.5'])),
     nan=('score', lambda f, d: edit_line(f, lambda p: [*p[:2], 'nan'])),
     word=('score', lambda f, d: edit_line(f, lambda p: [*p[:2], 'high'])),
-    again=('mask twice', lambda f, d: f.update(
+    again=('mask_twice', lambda f, d: f.update(
         {a_text(f): f[a_text(f)] + f[a_text(f)]})),
-    empty=('empty mask', lambda f, d: set_png(f, d, lambda p: 0 * p)),
-    size=('png size', lambda f, d: set_png(f, d, lambda p: p[:, 1:])),
-    rgb=('png kind',
+    empty=('empty_mask', lambda f, d: set_png(f, d, lambda p: 0 * p)),
+    size=('png_size', lambda f, d: set_png(f, d, lambda p: p[:, 1:])),
+    rgb=('png_format',
          lambda f, d: set_png(f, d, lambda p: np.dstack([p, p, p]))),
 )  # yapf: disable
 
@@ -176,7 +180,7 @@ def test_masks_of_several_values_are_odd(made, tmp_path):
     found = check(made, 'instance',
                   lambda f, d: set_png(f, d, lambda p: set_pixel(p, 7)),
                   tmp_path)
-    assert found == {('mask values', False)}
+    assert found == {('mask_values', False)}
 
 
 def test_string_ids_of_the_panoptic_json(made, tmp_path):
@@ -184,6 +188,5 @@ def test_string_ids_of_the_panoptic_json(made, tmp_path):
     def number(files, folder):
         edit_json(files, lambda c: c['annotations'][0].update(image_id=1))
 
-    assert {('unknown image', True),
-            ('missing image', True)} <= check(made, 'panoptic', number,
-                                              tmp_path)
+    assert {('unknown_image', True),
+            ('no_result', True)} <= check(made, 'panoptic', number, tmp_path)

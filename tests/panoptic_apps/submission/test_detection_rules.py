@@ -6,7 +6,7 @@ import pytest
 from pycocotools import mask as mask_util
 
 from panoptic_apps.submission import SERVERS, check_archive
-from panoptic_apps.submission.detection_rules import rle_counts
+from panoptic_fpn.coco_format import ERROR, WARNING
 
 from .archives import (COCO, coco_results, edit_json, read_all, write_all,
                        zip_task)
@@ -30,11 +30,11 @@ def made(tmp_path_factory):
 def test_archives_are_valid_and_pycocotools_reads_them(made, tmp_path, kind):
     files, expected = made[0][kind], made[1]
     assert list(files) == [f'{STEM}.json']
-    folder = tmp_path / kind  # the task is told from it
+    folder = tmp_path / kind  # names the task
     folder.mkdir()
     path = write_all(folder / f'{STEM}.zip', files)
     found = check_archive(str(path), SERVER, None, expected, 1)
-    assert not [v for v in found if v.error]
+    assert not found.total(ERROR)
     coco = pytest.importorskip('pycocotools.coco').COCO()
     coco.dataset = dict(
         images=[
@@ -52,52 +52,31 @@ def test_archives_are_valid_and_pycocotools_reads_them(made, tmp_path, kind):
             assert read.annToMask(ann).shape == expected.sizes[ann['image_id']]
 
 
-def test_rle_counts_are_those_of_the_masks():
-    rng = np.random.default_rng(0)
-    for shape in ((1, 1), (7, 5), (40, 56), (600, 700)):
-        for share in (0., .02, .5, 1.):
-            mask = rng.random(shape) < share
-            mask[:, :shape[1] // 3] |= share > .4
-            rle = mask_util.encode(np.asfortranarray(mask, dtype=np.uint8))
-            counts = rle_counts(rle['counts'].decode())
-            # column by column, background first
-            flat = mask.ravel(order='F')
-            edges = np.flatnonzero(np.diff(flat)) + 1
-            runs = np.diff(np.concatenate([[0], edges, [flat.size]]))
-            expected = runs if not flat[0] else [0, *runs]
-            assert np.array_equal(counts, expected)
-
-
-@pytest.mark.parametrize('text', ['', 'é', '~~~', 'oooooooooooo1', 'o', ' 1'])
-def test_texts_that_are_no_rle(text):
-    assert rle_counts(text) is None
-
-
 def full(entry, **kwargs):
     entry['segmentation'].update(kwargs)
 
 
 #: Rule -> changes of the list that break it; an error, or a warning.
 FAULTS = {
-    'unknown image': [lambda c: c[0].update(image_id=12345),
+    'unknown_image': [lambda c: c[0].update(image_id=12345),
                       lambda c: c[0].pop('image_id'),
                       lambda c: c[0].update(image_id=[1])],
-    'category': [lambda c: c[0].update(category_id=9999),
-                 lambda c: c[0].update(category_id=None)],
+    'unknown_category': [lambda c: c[0].update(category_id=9999),
+                         lambda c: c[0].update(category_id=None)],
     'score': [lambda c: c[0].update(score=1.01),
               lambda c: c[0].update(score=-0.1),
               lambda c: c[0].update(score='0.5'),
               lambda c: c[0].pop('score')],
-    'box': [lambda c: c[0].update(bbox=[0, 0, 10]),
-            lambda c: c[0].update(bbox=[0, 0, -1, 4]),
-            lambda c: c[0].update(bbox=[50, 0, 20, 4]),
-            lambda c: c[0].update(bbox=[0, 0, 4, None])],
+    'bbox': [lambda c: c[0].update(bbox=[0, 0, 10]),
+             lambda c: c[0].update(bbox=[0, 0, -1, 4]),
+             lambda c: c[0].update(bbox=[50, 0, 20, 4]),
+             lambda c: c[0].update(bbox=[0, 0, 4, None])],
     'mask': [lambda c: c[0].pop('segmentation'),
              lambda c: full(c[0], size=[56, 40]),
              lambda c: full(c[0], counts=c[0]['segmentation']['counts'] + '1'),
              lambda c: full(c[0], counts=[10, 20]),
              lambda c: full(c[0], counts='')],
-    'json': [lambda c: c.append(7)],
+    'wrong_value': [lambda c: c.append(7)],
 }  # yapf: disable
 
 
@@ -109,7 +88,7 @@ def test_faults_are_named(made, tmp_path, rule, number):
     edit_json(files, FAULTS[rule][number])
     path = write_all(tmp_path / f'{STEM}.zip', files)
     found = check_archive(path, SERVER, 'segm', expected, 1)
-    assert {v.rule for v in found if v.error} == {rule}, found
+    assert found.kinds(ERROR) == [rule], found.examples
 
 
 def test_stuff_is_no_detection(made, tmp_path):
@@ -118,7 +97,7 @@ def test_stuff_is_no_detection(made, tmp_path):
     edit_json(files, lambda c: c[0].update(category_id=stuff))
     path = write_all(tmp_path / f'{STEM}.zip', files)
     found = check_archive(path, SERVER, 'bbox', expected, 1)
-    assert {v.rule for v in found if v.error} == {'category'}
+    assert found.kinds(ERROR) == ['unknown_category']
 
 
 def test_order_and_number_are_odd_but_allowed(made, tmp_path):
@@ -134,8 +113,8 @@ def test_order_and_number_are_odd_but_allowed(made, tmp_path):
     edit_json(files, ramp)
     path = write_all(tmp_path / f'{STEM}.zip', files)
     found = check_archive(path, SERVER, 'bbox', expected, 1)
-    assert {(v.rule, v.error)
-            for v in found} == {('order', False), ('too many', False)}
+    assert found.kinds(WARNING) == ['order', 'too_many']
+    assert not found.total(ERROR)
 
 
 def test_a_dict_is_no_list_and_pngs_do_not_belong(made, tmp_path):
@@ -144,7 +123,7 @@ def test_a_dict_is_no_list_and_pngs_do_not_belong(made, tmp_path):
     files['1.png'] = b''
     path = write_all(tmp_path / f'{STEM}.zip', files)
     found = check_archive(path, SERVER, 'bbox', expected, 1)
-    assert {v.rule for v in found} == {'json', 'layout'}
+    assert found.kinds(ERROR) == ['wrong_value', 'layout']
 
 
 def test_masks_without_a_pixel_are_odd(made, tmp_path):
@@ -153,6 +132,5 @@ def test_masks_without_a_pixel_are_odd(made, tmp_path):
     edit_json(files, lambda c: full(c[0], counts=empty['counts'].decode()))
     path = write_all(tmp_path / f'{STEM}.zip', files)
     found = check_archive(path, SERVER, 'segm', expected, 1)
-    assert [(v.rule, v.where) for v in found if v.rule != 'order'] == [
-        ('empty mask', 'detection 0')
-    ] and not any(v.error for v in found)
+    assert [f.where for f in found.examples['empty_mask']] == ['detection 0']
+    assert not found.total(ERROR)

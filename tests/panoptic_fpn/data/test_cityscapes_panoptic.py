@@ -110,7 +110,7 @@ def test_json_of_cityscapesscripts_gives_the_same(prepared, tmp_path, capfd):
                         theirs['gt_panoptic_map'] == value)).all()
 
 
-def test_the_repair_is_told(prepared, tmp_path, caplog):
+def test_the_repair_is_logged(prepared, tmp_path, caplog):
     from mmengine.logging import MMLogger
     convert2panoptic(str(prepared / 'gtFine'), str(tmp_path), True, ['val'])
     logger = MMLogger.get_current_instance()
@@ -139,7 +139,7 @@ def test_instances_of_all_things_reach_training(prepared):
     assert labels == set(range(8))
 
 
-def test_not_prepared_is_told(root):
+def test_a_missing_preparation_is_named(root):
     (root / 'gtFine' / 'panoptic_fpn_val.json').unlink()
     with pytest.raises(
             InputError,
@@ -155,13 +155,13 @@ def change(root, edit):
     path.write_text(json.dumps(content))
 
 
-def test_an_older_preparation_is_told(root):
+def test_an_older_preparation_is_refused(root):
     change(root, lambda c: c['info'].update(version=0))
     with pytest.raises(InputError, match='version 0.*version 1.*Run'):
         build(root)
 
 
-def test_other_classes_are_told(root):
+def test_other_classes_are_refused(root):
     change(root, lambda c: c['categories'][0].update(name='lawn'))
     with pytest.raises(InputError, match='lawn'):
         build(root)

@@ -164,7 +164,7 @@ def test_the_sample_photographs_load(sample_dir):
 
 
 def test_categories_of_another_file(written):
-    """COCO's test-dev JSON does not tell things from stuff."""
+    """COCO's test-dev JSON does not say what is a thing."""
     data, path = written
 
     def change(content):

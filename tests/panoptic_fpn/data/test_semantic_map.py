@@ -73,7 +73,7 @@ def test_targets_say_what_the_maps_say(written, split):
         assert (results['gt_panoptic_map'] == codes).all()
         present = sorted(set(codes.ravel()) - {92})
         assert sorted(results['gt_codes']) == present
-        # nobody told things apart
+        # all things of a class are one crowd
         assert results['crowd_codes'] == [c for c in present if c == 0]
         assert results['gt_ignore_flags'].all()
 
@@ -223,7 +223,7 @@ def test_wrong_categories(written):
 
 def test_without_a_folder_of_maps(written):
     root, _ = written
-    with pytest.raises(InputError, match='Set data_prefix.seg'):
+    with pytest.raises(InputError, match='no image is left.*unannotated'):
         build(root, 'train', data_prefix=dict(img='train2017/'))
     dataset = build(root, data_prefix=dict(img='val2017/'))
     assert len(dataset.unannotated) == len(dataset) == 3

@@ -200,7 +200,7 @@ def test_files_and_labels_that_cannot_be_used(root):
         dataset(root)
     # a test that only writes results loads no labels
     assert len(dataset(root, pipeline=[dict(type='LoadImageFromFile')])) == 4
-    with pytest.raises(InputError, match='nowhere/leftImg8bit/train: no'):
+    with pytest.raises(FileNotFoundError, match='nowhere/leftImg8bit/train'):
         dataset(root, data_root=str(root / 'nowhere'))
 
 
