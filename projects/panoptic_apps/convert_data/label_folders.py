@@ -18,7 +18,7 @@ from mmengine_exact.workers import default_workers
 from panoptic_fpn.ops.decoding import claimed_size, find_fault
 
 from .class_table import read_class_table
-from .label_map import read_label_map, require_size
+from .label_map import read_label_map
 from .panoptic_folder import Painted, Source, write_panoptic_folder
 
 #: Images that are looked for where no suffix is given.
@@ -154,9 +154,8 @@ def paint(rules: Rules, source: Source) -> Painted:
     Raises:
         InputError: Its label map cannot be used.
     """
-    values = read_label_map(source.label)
-    require_size(source.label, values,
-                 (source.image['height'], source.image['width']))
+    values = read_label_map(source.label,
+                            (source.image['height'], source.image['width']))
     found, index, counts = np.unique(
         values, return_inverse=True, return_counts=True)
     ids, segments = np.zeros(len(found), np.int32), []
