@@ -115,14 +115,13 @@ def _is_fresh(job: Job, entry: Dict) -> bool:
             and (job.png is None or png_size(job.png) == job.size))
 
 
-def convert_images(
-    convert: Conversion,
-    jobs: Sequence[Job],
-    journal: Journal,
-    num_workers: int,
-    report: Callable[[str], None],
-    label: str = '',
-    done: Iterable[Dict] = ()) -> Dict[Any, Dict]:
+def convert_images(convert: Conversion,
+                   jobs: Sequence[Job],
+                   journal: Journal,
+                   num_workers: int,
+                   report: Callable[[str], None],
+                   label: str = '',
+                   done: Iterable[Dict] = ()) -> dict:
     """Entries of all images by their ids.
 
     Args:
@@ -182,7 +181,7 @@ def _convert(convert: Conversion, job: Job) -> Tuple[Optional[Dict], str]:
 
 
 def _with_progress(results: Iterable, count: int, report: Callable,
-                   label: str) -> Generator[Any, None, None]:
+                   label: str) -> Generator:
     bar = None
     if count and sys.stdout.isatty():
         report(f'{label}{count} images')
