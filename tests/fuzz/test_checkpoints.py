@@ -131,9 +131,8 @@ class Bench:
             classes=model.label_space.metainfo())
 
     def convert(self, path):
-        result = convert_zoo_file(path, str(self.folder / 'out.pth'),
-                                  LAYOUTS['detectron2'], 'ours', self.zoo,
-                                  self.shapes)
+        result = convert_zoo_file(path, LAYOUTS['detectron2'], 'ours',
+                                  self.zoo, self.shapes)
         result.require_fit()
         return result.weights
 
