@@ -31,7 +31,7 @@ def parse_args():
     parser.add_argument(
         '--name',
         default='panoptic',
-        help='of the JSON and of the folder of PNGs (default: panoptic)')
+        help='name of the JSON and of the folder of PNGs (default: panoptic)')
     parser.add_argument(
         '--image-suffix',
         help='what image names end with (default: .jpg, .png and the like)')
@@ -43,7 +43,7 @@ def parse_args():
         '--offset',
         type=int,
         default=1000,
-        help='values from it on are single instances (default: 1000)')
+        help='first value of single instances (default: 1000)')
     parser.add_argument(
         '--void-values',
         type=int,
@@ -55,27 +55,16 @@ def parse_args():
         type=int,
         help='processes; by default one for each core, at most 8')
     args = parser.parse_args()
-    check_args(parser, args)
-    return args
-
-
-def check_args(parser, args):
-    """Exit with code 2 where the arguments cannot be meant."""
-    if not osp.isfile(args.classes):
-        parser.error(f'{args.classes}: no such file')
-    for folder in (args.images, args.labels):
-        if not osp.isdir(folder):
-            parser.error(f'{folder}: no such folder')
-    if not args.name or '/' in args.name:
-        parser.error(f'--name {args.name!r}: a name without folders')
     if args.num_workers is not None and args.num_workers < 1:
         parser.error(f'--num-workers {args.num_workers}: at least 1')
     if args.offset < 2:
         parser.error(f'--offset {args.offset}: at least 2')
     target = osp.realpath(osp.join(args.out_dir, args.name))
-    if target in (osp.realpath(args.images), osp.realpath(args.labels)):
-        parser.error(f'--out-dir {args.out_dir} --name {args.name}: would '
-                     'overwrite what is read. Name another')
+    if not args.name or '/' in args.name or target in (osp.realpath(
+            args.images), osp.realpath(args.labels)):
+        parser.error(f'--name {args.name!r}: a name without folders, and '
+                     'none that is read')
+    return args
 
 
 def convert(args):
