@@ -10,7 +10,7 @@ label maps, by default its id; classes with ``ignore`` become void.
 """
 import csv
 import io
-from typing import Any, Dict, List, NamedTuple, Optional, Set
+from typing import Annotated, Any, Dict, List, NamedTuple, Optional, Set
 
 import msgspec
 
@@ -28,6 +28,9 @@ class _Class(msgspec.Struct):
     ignore: bool = False
     values: Optional[List[int]] = None
     color: Optional[List[int]] = None
+
+
+_Rows = Annotated[List[Dict[str, Any]], msgspec.Meta(min_length=1)]
 
 
 class ClassTable(NamedTuple):
@@ -96,17 +99,14 @@ def _read_rows(path: str) -> List[_Class]:
             given = parse_json(content, path)
             if isinstance(given, dict):
                 given = given.get('categories')
-        given = msgspec.convert(given, List[Dict[str, Any]])
-        rows = msgspec.convert(
+        given = msgspec.convert(given, _Rows)
+        return msgspec.convert(
             list(map(_plain, given)), List[_Class], strict=False)
     except (UnicodeError, csv.Error, msgspec.ValidationError) as error:
         raise InputError(
             f'{path}: no class list ({error}). Write a JSON list of objects '
             'with id, name and isthing, or a .csv with these '
             'columns.') from None
-    if not rows:
-        raise InputError(f'{path}: no class. List one at least.')
-    return rows
 
 
 def _plain(row: Dict[str, Any]) -> Dict[str, Any]:

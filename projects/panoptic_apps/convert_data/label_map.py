@@ -7,7 +7,7 @@ import mmcv
 import numpy as np
 from PIL import Image
 
-from mmengine_exact.errors import CorruptFileError, InputError
+from mmengine_exact.errors import InputError
 from mmengine_exact.files import read_bytes
 from panoptic_fpn.ops.decoding import decode_indices, try_decode
 
@@ -16,16 +16,8 @@ _PNG_END = b'\0\0\0\0IEND\xaeB\x60\x82'
 
 
 def file_stamp(path: str) -> List[int]:
-    """Size in bytes and time of the last change in nanoseconds.
-
-    Raises:
-        CorruptFileError: There is no such file.
-    """
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        raise CorruptFileError(f'{path}: cannot read the label map '
-                               f'({error.strerror}). Restore it.') from None
+    """Size in bytes and time of the last change in nanoseconds."""
+    status = os.stat(path)
     return [status.st_size, status.st_mtime_ns]
 
 
@@ -54,22 +46,22 @@ def read_label_map(path: str,
         np.ndarray: (h, w), uint8 or uint16; of a palette, the indices.
 
     Raises:
-        CorruptFileError: It cannot be read or decoded.
-        InputError: It has several channels or another size.
+        InputError: It cannot be read or decoded, has several channels or
+            another size.
     """
     content = read_bytes(path, 'label map', None)
     values, fault = try_decode(_decode, content)
     if values is None:
-        raise CorruptFileError(f'{path}: {len(content)} bytes that are no '
-                               f'label map ({fault}). Restore the PNG.')
-    if values.ndim != 2:
-        raise InputError(
-            f'{path}: {values.shape[2]} channels. A label map has one, of 8 '
-            'or 16 bits, that holds the classes; not colours.')
-    if size is not None and values.shape != tuple(size):
-        raise InputError(
-            f'{path}: {values.shape} (h, w), but its image is {tuple(size)}. '
-            'Scale both alike (labels without interpolation).')
+        fault = (f'{len(content)} bytes that are no label map ({fault}). '
+                 'Restore the PNG.')
+    elif values.ndim != 2:
+        fault = (f'{values.shape[2]} channels. A label map has one, of 8 or '
+                 '16 bits, that holds the classes; not colours.')
+    elif size is not None and values.shape != tuple(size):
+        fault = (f'{values.shape} (h, w), but its image is {tuple(size)}. '
+                 'Scale both alike (labels without interpolation).')
+    if fault:
+        raise InputError(f'{path}: {fault}')
     return values
 
 

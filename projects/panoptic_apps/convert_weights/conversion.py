@@ -116,10 +116,7 @@ def convert_weights(weights: Mapping[str, Tensor],
     pairs = {key: name for key, name in names.items() if name is not None}
     # the classifier is reordered under our names
     ours = {(pairs[key] if to_ours else key): weights[key] for key in pairs}
-    try:
-        layout.reorder(ours, to_ours)
-    except CheckpointError as error:
-        raise CheckpointError(f'Checkpoint {source}: {error}') from None
+    layout.reorder(ours, to_ours, source)
     result = ours if to_ours else {
         pairs[key]: value
         for key, value in ours.items()
@@ -192,12 +189,7 @@ def _tensors(content: Any, path: str) -> Dict[str, Tensor]:
             f"Checkpoint {path} holds no 'model' of numpy arrays (files of "
             "Caffe2 and Detectron have 'blobs'). Give one of Detectron2's "
             'model zoo.')
-    try:
-        return {key: torch.from_numpy(v) for key, v in weights.items()}
-    except TypeError as error:  # a type of numbers that torch does not have
-        raise CheckpointError(
-            f'Checkpoint {path} holds numbers that torch cannot read '
-            f'({error}). Save its weights as float32.') from None
+    return {key: torch.from_numpy(value) for key, value in weights.items()}
 
 
 def write_weights(out_path: str, content: dict, source: str) -> None:

@@ -143,13 +143,15 @@ class Layout:
         """Whether a key is on the ignore list."""
         return any(re.fullmatch(pattern, key) for pattern in self.ignored)
 
-    def reorder(self, weights: Dict[str, Tensor], to_ours: bool) -> None:
+    def reorder(self, weights: Dict[str, Tensor], to_ours: bool,
+                source: str) -> None:
         """Bring the classifier's channels to the other order, in place.
 
         Args:
             weights (dict[str, Tensor]): In our names; the dict is changed,
                 its tensors are not.
             to_ours (bool): In which direction.
+            source (str): File of the weights, for errors.
 
         Raises:
             CheckpointError: The classifier has another number of channels.
@@ -162,10 +164,10 @@ class Layout:
             order = self.order(rows)
             if rows != len(order):
                 raise CheckpointError(
-                    f'{key} has {rows} rows, the data set {len(order)} '
-                    'classes. Give a head with one channel for each class '
-                    '(predict_things=True, no channel for background), or '
-                    '--classes same for another data set.')
+                    f'Checkpoint {source}: {key} has {rows} rows, the data '
+                    f'set {len(order)} classes. Give a head with one channel '
+                    'for each class (predict_things=True, no channel for '
+                    'background), or --classes same for another data set.')
             if rows:
                 order = order if to_ours else np.argsort(order)
                 weights[key] = value[torch.from_numpy(order)]

@@ -219,7 +219,7 @@ def test_label_maps_that_cannot_be_used(folders, change, why):
     ([dict(id=1, name='a', isthing=1),
       dict(id=2, name='a', isthing=1)], "name 'a'"),
     ([dict(id=1, name='a', isthing=1, values=[1000])], 'not below the offset'),
-    ([], 'no class.'),
+    ([], 'length >= 1'),
     ({}, 'no class list'),
 ])
 def test_class_lists_that_cannot_be_used(folders, rows, why):
@@ -231,7 +231,7 @@ def test_class_lists_that_cannot_be_used(folders, rows, why):
 
 def test_images_without_label_map(folders):
     (folders / 'labels/b/2_ids.png').unlink()
-    with pytest.raises(InputError, match='b/2_photo.png; 1 images'):
+    with pytest.raises(InputError, match='label map of b/2_photo.png'):
         convert(folders)
     with pytest.raises(InputError, match='no image that ends with .tiff'):
         convert(folders, image_suffix='.tiff')

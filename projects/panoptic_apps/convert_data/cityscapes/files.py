@@ -48,15 +48,15 @@ def find_split(root: str, split: str,
             image, images that are cut off or no PNG, or other names than
             Cityscapes'.
     """
-    missing = [
-        part for part in ('leftImg8bit', 'gtFine')
+    parts = [
+        f'no folder {part}' for part in ('leftImg8bit', 'gtFine')
         if not osp.isdir(osp.join(root, part))
     ]
-    if missing:
+    if parts:
         raise InputError(
-            f'{root}: no folder {" and no folder ".join(missing)}. Give the '
-            'folder that leftImg8bit_trainvaltest.zip and '
-            'gtFine_trainvaltest.zip were unpacked to.')
+            f'{root}: {" and ".join(parts)}. Give the folder that '
+            'leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip were '
+            'unpacked to.')
     images = _files(root, 'leftImg8bit', split, IMAGE_SUFFIX)
     labels = {}
     if split != 'test':
