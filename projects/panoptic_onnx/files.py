@@ -77,14 +77,14 @@ def find_images(paths: Sequence[str]) -> List[str]:
 
 
 def unique_stems(paths: Sequence[str]) -> List[str]:
-    """First parts of result names: stems, told apart by a number."""
-    taken, stems = set(), []
+    """Stems of paths; a suffix distinguishes equal ones."""
+    used, stems = set(), []
     for path in paths:
         stem = candidate = Path(path).stem
-        number = 2
-        while candidate.lower() in taken:
-            candidate, number = f'{stem}_{number}', number + 1
-        taken.add(candidate.lower())
+        count = 2
+        while candidate.lower() in used:
+            candidate, count = f'{stem}_{count}', count + 1
+        used.add(candidate.lower())
         stems.append(candidate)
     return stems
 
@@ -117,14 +117,14 @@ def list_segments(result: Result,
     """
     codes, inverse = np.unique(result.panoptic, return_inverse=True)
     painted = codes != len(classes)
-    numbers = np.where(painted, np.cumsum(painted), 0)
-    ids = numbers[inverse].reshape(result.panoptic.shape)
+    new_ids = np.where(painted, np.cumsum(painted), 0)
+    ids = new_ids[inverse].reshape(result.panoptic.shape)
     segments = []
-    for code, number in zip(codes[painted], numbers[painted].tolist()):
+    for code, id_ in zip(codes[painted], new_ids[painted].tolist()):
         category = classes[code % INSTANCE_OFFSET]
-        mask = ids == number
+        mask = ids == id_
         segment = dict(
-            id=number,
+            id=id_,
             category_id=category.id,
             category_name=category.name,
             isthing=category.isthing,

@@ -13,13 +13,13 @@ from msgspec import Meta, Struct
 
 NAME = 'model.json'
 _LARGEST = 2**31
-Number = Annotated[float, Meta(ge=-_LARGEST, le=_LARGEST)]
-Whole = Annotated[int, Meta(ge=-_LARGEST, le=_LARGEST)]
+Finite = Annotated[float, Meta(ge=-_LARGEST, le=_LARGEST)]
+Int = Annotated[int, Meta(ge=-_LARGEST, le=_LARGEST)]
 #: A length in pixels.
-Side = Annotated[int, Meta(gt=0, le=_LARGEST)]
-Three = Tuple[Number, Number, Number]
-Four = Tuple[Number, Number, Number, Number]
-Sides = Annotated[List[Side], Meta(min_length=1)]
+Length = Annotated[int, Meta(gt=0, le=_LARGEST)]
+Three = Tuple[Finite, Finite, Finite]
+Four = Tuple[Finite, Finite, Finite, Finite]
+Lengths = Annotated[List[Length], Meta(min_length=1)]
 
 
 class DeployError(ValueError):
@@ -30,23 +30,23 @@ class DeployError(ValueError):
 class Category(Struct):
     """A class; ``color`` is RGB."""
 
-    id: Whole
+    id: Int
     name: str
     isthing: Literal[0, 1]
-    color: Tuple[Whole, Whole, Whole]
+    color: Tuple[Int, Int, Int]
 
 
 class Preprocessing(Struct):
-    """From an image to the input; ``scale`` as mmdet's ``Resize`` takes it,
-    (w, h)."""
+    """From an image to the input; ``scale`` (w, h) as that of mmdet's
+    ``Resize``."""
 
-    scale: Tuple[Side, Side]
+    scale: Tuple[Length, Length]
     keep_ratio: bool
     mean: Three
     std: Three
     to_rgb: bool
-    divisor: Side
-    pad_value: Number
+    divisor: Length
+    pad_value: Finite
 
 
 class Rpn(Struct):
@@ -56,35 +56,35 @@ class Rpn(Struct):
     anchors: Annotated[List[Annotated[List[Four],
                                       Meta(min_length=1)]],
                        Meta(min_length=1)]
-    strides: List[Tuple[Side, Side]]
+    strides: List[Tuple[Length, Length]]
     means: Four
     stds: Four
-    nms_pre: Whole
-    max_per_img: Whole
-    iou_thr: Number
-    min_bbox_size: Number
+    nms_pre: Int
+    max_per_img: Int
+    iou_thr: Finite
+    min_bbox_size: Finite
 
 
 class Boxes(Struct):
     """The box head; ``strides`` are those of its FPN levels."""
 
-    strides: Sides
+    strides: Lengths
     finest_scale: Annotated[float, Meta(gt=0, le=_LARGEST)]
     means: Four
     stds: Four
     class_agnostic: bool
-    score_thr: Number
-    iou_thr: Number
-    max_per_img: Whole
+    score_thr: Finite
+    iou_thr: Finite
+    max_per_img: Int
 
 
 class Masks(Struct):
     """The mask head."""
 
-    strides: Sides
+    strides: Lengths
     finest_scale: Annotated[float, Meta(gt=0, le=_LARGEST)]
     class_agnostic: bool
-    threshold: Number
+    threshold: Finite
 
 
 class Semantic(Struct):
@@ -97,10 +97,10 @@ class Semantic(Struct):
 class Panoptic(Struct):
     """The merge (section 3.2)."""
 
-    score_thr: Number
-    overlap_thr: Number
-    stuff_area: Number
-    nms_iou_thr: Optional[Number]
+    score_thr: Finite
+    overlap_thr: Finite
+    stuff_area: Finite
+    nms_iou_thr: Optional[Finite]
 
 
 class Graph(Struct):

@@ -12,7 +12,7 @@ writes data/my/train.json and data/my/train/*.png. Label maps hold
 ``class * 1000 + number`` for single instances and the class elsewhere (of a
 thing class: a crowd). ``classes.csv`` has the columns id, name, isthing and,
 optionally, ignore and values (by default the id); JSON works too. Running
-again continues after an interruption. For Cityscapes itself take
+again continues after an interruption. Cityscapes itself has
 cityscapes.py. Exit code: 0 converted, 1 the data cannot be used, or
 interrupted, 2 wrong arguments.
 """
@@ -38,7 +38,7 @@ def parse_args():
     parser.add_argument(
         '--label-suffix',
         default='.png',
-        help='what label maps\' names have in its place (default: .png)')
+        help='what names of label maps end with (default: .png)')
     parser.add_argument(
         '--offset',
         type=int,
@@ -67,9 +67,9 @@ def parse_args():
     return args
 
 
-def convert(args):
-    from mmengine_exact.command import run_to_exit_code
-    from panoptic_apps.convert_data import convert_label_folders
+def main():
+    args = parse_args()
+    from panoptic_apps.convert_data import convert_label_folders, run_resumable
 
     def run():
         summary = convert_label_folders(
@@ -88,18 +88,7 @@ def convert(args):
               f'{summary["images"]} images, {summary["segments"]} segments, '
               f'{summary["crowd"]} of them crowd')
 
-    return run_to_exit_code(run)
-
-
-def main():
-    args = parse_args()
-    try:
-        return convert(args)
-    except KeyboardInterrupt:
-        print(
-            'interrupted: nothing is half written; running again continues',
-            file=sys.stderr)
-        return 1
+    return run_resumable(run)
 
 
 if __name__ == '__main__':

@@ -48,8 +48,7 @@ def parse_args():
     parser.add_argument(
         '--semantic-suffix',
         default='.png',
-        help='what label maps\' names have in the place of .jpg '
-        '(default: .png)')
+        help='suffix of label maps (default: .png)')
     parser.add_argument(
         '--num-workers',
         type=int,
@@ -65,9 +64,10 @@ def parse_args():
     return args
 
 
-def convert(args):
-    from mmengine_exact.command import run_to_exit_code
-    from panoptic_apps.convert_data import convert_instances_and_semantic
+def main():
+    args = parse_args()
+    from panoptic_apps.convert_data import (convert_instances_and_semantic,
+                                            run_resumable)
 
     def run():
         summary = convert_instances_and_semantic(
@@ -88,18 +88,7 @@ def convert(args):
               f'{summary["uncovered"]} pixels of things that no instance '
               f'covers became {args.uncovered}')
 
-    return run_to_exit_code(run)
-
-
-def main():
-    args = parse_args()
-    try:
-        return convert(args)
-    except KeyboardInterrupt:
-        print(
-            'interrupted: nothing is half written; running again continues',
-            file=sys.stderr)
-        return 1
+    return run_resumable(run)
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Move Semantic FPN between mmsegmentation and this project's detector.
+"""Convert Semantic FPN between mmsegmentation and this project's detector.
 
 Example:
     python tools/model_converters/semantic_fpn.py mmseg.pth ours.pth --to mmdet

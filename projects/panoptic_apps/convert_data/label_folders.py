@@ -59,7 +59,7 @@ def convert_label_folders(images: str,
         name (str): Name of the JSON and of the folder of PNGs.
         image_suffix (str, optional): What image names end with, such as
             ``_leftImg8bit.png``; by default the usual ones.
-        label_suffix (str): What stands in its place in label maps' names.
+        label_suffix (str): The same of label maps.
         offset (int): Values from it on are single instances.
         void_values (Sequence[int]): Values that mean nothing.
         num_workers (int, optional): Processes; by default one for each core,

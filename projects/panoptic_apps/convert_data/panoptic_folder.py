@@ -64,7 +64,7 @@ def write_panoptic_folder(out: str,
         sources (list[Source]): The images.
         paint (Callable): Gives the segments of one.
         recipe (Any): Whatever else the result depends on, as JSON; with
-            another one nothing of an earlier run is taken over.
+            another one every image is converted again.
         categories (list[dict]): ``categories`` of the JSON.
         num_workers (int): Processes.
         report (Callable): Called with lines about the progress.

@@ -1,7 +1,7 @@
 """Images converted in several processes; a run that was stopped continues.
 
 Finished images are entered into a journal, one JSON object a line. The next
-run takes over the entries of images whose label map is still the same.
+run keeps the entries of images whose label map is still the same.
 """
 import json
 import os
@@ -16,6 +16,7 @@ from typing import (Any, Callable, Dict, Generator, Iterable, List, NamedTuple,
 from filelock import FileLock, Timeout
 from mmengine.utils import ProgressBar
 
+from mmengine_exact.command import run_to_exit_code
 from mmengine_exact.errors import InputError
 from mmengine_exact.files import write_bytes
 from mmengine_exact.workers import run_jobs
@@ -127,7 +128,7 @@ def convert_images(convert: Conversion,
     Args:
         convert (Callable): See ``Conversion``.
         jobs (Sequence[Job]): The images.
-        journal (Journal): Takes each entry.
+        journal (Journal): Gets each entry.
         num_workers (int): Processes.
         report (Callable): Called with lines about the progress.
         label (str): How these lines begin.
@@ -222,13 +223,25 @@ def write_if_changed(path: str, content: bytes) -> None:
 
 
 def remove_leftovers(pattern: str) -> None:
-    """Delete what a killed process had not yet given its name.
+    """Delete unfinished files of a killed process.
 
     Args:
         pattern (str): Path of files that ``write_bytes`` writes; the name may
             have wildcards.
     """
     folder, name = osp.split(pattern)
-    for path in glob(osp.join(escape(folder), f'.{name}????????')):
-        with suppress(OSError):
-            os.unlink(path)
+    for end in ('????????', '.????????.part'):
+        for path in glob(osp.join(escape(folder), f'.{name}{end}')):
+            with suppress(OSError):
+                os.unlink(path)
+
+
+def run_resumable(run: Callable[[], None]) -> int:
+    """As ``run_to_exit_code``; a run that Ctrl-C ends gives 1, too."""
+    try:
+        return run_to_exit_code(run)
+    except KeyboardInterrupt:
+        print(
+            'interrupted: nothing is half written; running again continues',
+            file=sys.stderr)
+        return 1

@@ -72,7 +72,7 @@ class Conversion:
         return '\n'.join([*lines, *self.advice])
 
     def require_fit(self) -> None:
-        """The model takes the weights, all of them.
+        """Check that the weights fill the model and no more.
 
         Raises:
             CheckpointError: Names the file, the first keys of each kind and

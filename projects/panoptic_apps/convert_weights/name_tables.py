@@ -9,7 +9,7 @@ A row has two templates, 'theirs' and 'ours'. Braces hold what both share:
 {rest}             anything
 
 ``{norm}`` may be in our template alone, for a layout that calls every
-normalization the same: running statistics tell which it is.
+normalization the same: running statistics show which it is.
 """
 import re
 from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
@@ -31,7 +31,7 @@ class _Field(NamedTuple):
 
 
 class Template:
-    """Names with places for numbers and words; see the module.
+    """A pattern of names with fields for numbers and words; see the module.
 
     Args:
         text (str): Such as 'backbone.layer{i}.{j}.conv{k}.weight'.
@@ -51,7 +51,7 @@ class Template:
         self._pattern = re.compile(pattern + re.escape(text[end:]))
 
     def read(self, key: str) -> Optional[Values]:
-        """Values that a name has in the places; None if it does not fit."""
+        """Values of the fields in a name; None if it does not fit."""
         match = self._pattern.fullmatch(key)
         if match is None:
             return None

@@ -184,7 +184,7 @@ def load_arrays(path: str) -> Any:
 
 
 def _with_arrays(value: Any, levels: int = 2) -> Any:
-    """Arrays in the place of what stands for them; ``levels`` of dicts."""
+    """Replace stand-ins by their arrays, in ``levels`` of dicts."""
     if isinstance(value, _Array):
         return value.value
     if isinstance(value, dict) and levels:

@@ -64,8 +64,9 @@ def _advice(weights: Mapping[str, Tensor], to: str) -> List[str]:
         if any(all(part in key for part in parts) for key in weights)
     ]
     return found + [
-        'Not in a checkpoint, so take them from its config: mean, std and '
-        'channel order of model.data_preprocessor, model.backbone.style.'
+        'A checkpoint does not hold mean, std and channel order of '
+        'model.data_preprocessor and model.backbone.style: copy them from its '
+        'config.'
     ]
 
 

@@ -81,7 +81,7 @@ def _blocks(keys: Any) -> List[int]:
 
 
 def require_same_network(model: Mapping, layout: Layout) -> None:
-    """A model computes what the zoo's models do, where shapes do not tell.
+    """Check what shapes do not show: the model computes what the zoo's do.
 
     Args:
         model (Mapping): ``model`` of a config.
@@ -109,7 +109,7 @@ def require_same_network(model: Mapping, layout: Layout) -> None:
 
 
 def differing_settings(model: Mapping, layout: Layout) -> List[str]:
-    """Settings that a checkpoint does not tell and a config has otherwise.
+    """Settings in which a config differs from the zoo's models.
 
     Args:
         model (Mapping): ``model`` of a config.

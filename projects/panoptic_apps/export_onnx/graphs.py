@@ -35,7 +35,7 @@ class Trunk(nn.Module):
 
     Args:
         model (TwoStagePanopticFPN): The model.
-        num_levels (int): FPN levels that the heads take.
+        num_levels (int): FPN levels that the heads read.
     """
 
     def __init__(self, model: nn.Module, num_levels: int) -> None:
@@ -146,7 +146,7 @@ def export_head(head: nn.Module, layer: RoIAlign, channels: int, path: Path,
 
     Args:
         head (BoxHead | MaskHead): In evaluation mode.
-        layer (RoIAlign): Its settings are taken.
+        layer (RoIAlign): Its settings are copied.
         channels (int): Of an FPN level.
         path (Path): File to write.
         opset (int): Version of ONNX's operators.

@@ -77,7 +77,7 @@ def test_labels_without_image_are_left_out(root):
     assert 'bochum_000001_000019' in lines[0]
 
 
-def test_counts_and_missing_splits_are_told(root):
+def test_counts_and_missing_splits_are_reported(root):
     shutil.rmtree(root / 'leftImg8bit/test')
     lines = []
     found = prepare(str(root), num_workers=1, report=lines.append)

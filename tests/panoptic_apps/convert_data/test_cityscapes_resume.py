@@ -136,8 +136,7 @@ def test_an_interrupted_run_is_continued(root, expected, monkeypatch, workers,
     assert written(root) == expected
 
 
-def test_a_killed_worker_is_told_and_the_run_continued(root, expected,
-                                                       monkeypatch):
+def test_after_a_killed_worker_the_run_continues(root, expected, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(module, 'convert_image', die_at_bremen)
         with pytest.raises(InputError, match='--num-workers'):

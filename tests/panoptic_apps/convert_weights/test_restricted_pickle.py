@@ -199,7 +199,7 @@ def test_a_reading_leaves_no_trace(tmp_path):
     assert load_arrays(good).tolist() == [1, 1, 1]
 
 
-def test_files_of_torch_are_told_by_their_content(tmp_path):
+def test_files_of_torch_are_known_by_their_content(tmp_path):
     weights = {'a': torch.arange(3.)}
     for name, content, options in (
         ('zip.pkl', dict(model=weights, iteration=3), {}),

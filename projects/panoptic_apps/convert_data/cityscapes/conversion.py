@@ -134,7 +134,7 @@ def convert_image(job: Job) -> Tuple[Dict, Optional[bytes]]:
         raise InputError(
             f'{path}: 8 bit, but *_gtFine_instanceIds.png are 16 bit grey. '
             'Restore the official file; labelIds, labelTrainIds and color '
-            'tell no instances apart.')
+            'have no instances.')
     described = describe_segments(values, path)
     if job.png is None:
         return described, None
