@@ -106,10 +106,6 @@ def list_segments(result: Result,
                   classes: List[Category]) -> Tuple[np.ndarray, List[dict]]:
     """Ids 1 .. K of a panoptic map and what they stand for.
 
-    Args:
-        result (Result): Of an image.
-        classes (list[Category]): Of the model file.
-
     Returns:
         tuple[np.ndarray, list[dict]]: Ids (h, w), 0 = void, and ``id``,
         ``category_id``, ``category_name``, ``isthing``, ``area`` (pixels),
@@ -142,13 +138,8 @@ def draw_overlay(image: np.ndarray, ids: np.ndarray, segments: List[dict],
     """Colours of the classes over an image, white lines between segments.
 
     Args:
-        image (np.ndarray): BGR uint8 (h, w, 3).
-        ids (np.ndarray): (h, w), of :func:`list_segments`.
-        segments (list[dict]): Of the same function.
-        classes (list[Category]): Of the model file.
-
-    Returns:
-        np.ndarray: BGR uint8 (h, w, 3).
+        image (np.ndarray): BGR uint8 (h, w, 3), as is the result.
+        ids, segments: From :func:`list_segments`.
     """
     of_category = {one.id: one.color for one in classes}
     colors = np.zeros((len(segments) + 1, 3), np.uint8)
@@ -169,9 +160,6 @@ def write_result(image: np.ndarray, result: Result, classes: List[Category],
     """Write the three files of an image.
 
     Args:
-        image (np.ndarray): BGR uint8 (h, w, 3).
-        result (Result): Of the image.
-        classes (list[Category]): Of the model file.
         out_dir (str): Folder; it is made.
         stem (str): First part of the names.
         source (str): Name of the image in the JSON.

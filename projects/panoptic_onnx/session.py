@@ -51,26 +51,6 @@ class Result:
     semantic: Optional[np.ndarray]
 
 
-def resized_shape(shape: Tuple[int, int], scale: Sequence[int],
-                  keep_ratio: bool) -> Tuple[int, int]:
-    """Size at which an image goes into the network, without padding.
-
-    Args:
-        shape (tuple[int, int]): (h, w) of the image.
-        scale (Sequence[int]): Largest (w, h); with ``keep_ratio`` the longer
-            and the shorter side, in any order.
-        keep_ratio (bool): Whether height over width stays.
-
-    Returns:
-        tuple[int, int]: (h, w).
-    """
-    if not keep_ratio:
-        return scale[1], scale[0]
-    factor = min(max(scale) / max(shape), min(scale) / min(shape))
-    height, width = (int(side * factor + 0.5) for side in shape)
-    return height, width
-
-
 def prepare(image: np.ndarray,
             settings: Preprocessing) -> Tuple[np.ndarray, Tuple[int, int]]:
     """Resize, normalize and pad an image.
@@ -90,7 +70,13 @@ def prepare(image: np.ndarray,
             or not image.size):
         raise DeployError(f'{image.dtype} of shape {image.shape} is no image. '
                           'Give BGR uint8 of shape (h, w, 3).')
-    shape = resized_shape(image.shape[:2], settings.scale, settings.keep_ratio)
+    shape = settings.scale[1], settings.scale[0]
+    if settings.keep_ratio:  # the longer and the shorter side, in any order
+        factor = min(
+            max(shape) / max(image.shape[:2]),
+            min(shape) / min(image.shape[:2]))
+        height, width = (int(s * factor + 0.5) for s in image.shape[:2])
+        shape = height, width
     if min(shape) < 1:
         raise DeployError(
             f'an image of {image.shape[:2]} (h, w) is too long: at the scale '

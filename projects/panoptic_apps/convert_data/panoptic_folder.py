@@ -59,15 +59,9 @@ def write_panoptic_folder(out: str,
     """Convert all images and write the data set.
 
     Args:
-        out (str): Folder to write to.
-        name (str): Name of the JSON and of the folder of PNGs.
-        sources (list[Source]): The images.
-        paint (Callable): Gives the segments of one.
-        recipe (Any): Whatever else the result depends on, as JSON; with
-            another one every image is converted again.
-        categories (list[dict]): ``categories`` of the JSON.
-        num_workers (int): Processes.
-        report (Callable): Called with lines about the progress.
+        out (str), name (str): See the module.
+        recipe (Any): Whatever the result depends on beside the label maps, as
+            JSON; with another one every image is converted again.
 
     Returns:
         dict: ``images``, ``segments``, and the painter's counts, summed.

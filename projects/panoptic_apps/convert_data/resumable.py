@@ -10,11 +10,10 @@ import sys
 from contextlib import closing, suppress
 from functools import partial
 from glob import escape, glob
-from typing import (Any, Callable, Dict, Generator, Iterable, List, NamedTuple,
-                    Optional, Sequence, Tuple)
+from typing import (Any, Callable, Dict, Iterable, List, NamedTuple, Optional,
+                    Sequence, Tuple)
 
 from filelock import FileLock, Timeout
-from mmengine.utils import ProgressBar
 
 from mmengine_exact.command import run_to_exit_code
 from mmengine_exact.errors import InputError
@@ -126,12 +125,8 @@ def convert_images(convert: Conversion,
     """Entries of all images by their ids.
 
     Args:
-        convert (Callable): See ``Conversion``.
-        jobs (Sequence[Job]): The images.
-        journal (Journal): Gets each entry.
-        num_workers (int): Processes.
-        report (Callable): Called with lines about the progress.
-        label (str): How these lines begin.
+        report (Callable): Called with lines about the progress, which begin
+            with ``label``.
         done (Iterable[dict]): Entries of an earlier run beside the journal's.
 
     Returns:
@@ -150,8 +145,9 @@ def convert_images(convert: Conversion,
     failures = []
     with closing(run_jobs(partial(_convert, convert), jobs,
                           num_workers)) as results:
-        for entry, failure in _with_progress(results, len(jobs), report,
-                                             label):
+        for count, (entry, failure) in enumerate(results, 1):
+            if count % 500 == 0 or count == len(jobs):
+                report(f'{label}{count}/{len(jobs)} images')
             if entry is not None:
                 journal.add(entry)
                 entries[entry['image_id']] = entry
@@ -179,22 +175,6 @@ def _convert(convert: Conversion, job: Job) -> Tuple[Optional[Dict], str]:
         height=job.size[0],
         width=job.size[1])
     return dict(entry, **described), ''
-
-
-def _with_progress(results: Iterable, count: int, report: Callable,
-                   label: str) -> Generator:
-    bar = None
-    if count and sys.stdout.isatty():
-        report(f'{label}{count} images')
-        bar = ProgressBar(count)
-    for done, result in enumerate(results, 1):
-        if bar:
-            bar.update()
-        elif done % 500 == 0 or done == count:
-            report(f'{label}{done}/{count} images')
-        yield result
-    if bar:
-        print()
 
 
 def one_error(failures: Sequence[str]) -> InputError:

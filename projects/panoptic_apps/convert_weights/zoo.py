@@ -50,12 +50,7 @@ def convert_zoo_weights(weights: Mapping[str, Tensor],
 
 
 def compare(weights: Mapping[str, Tensor], shapes: Shapes) -> MatchReport:
-    """Names and shapes of weights beside those of a model.
-
-    Args:
-        weights (Mapping[str, Tensor]): In our names.
-        shapes (Mapping[str, tuple]): Of the model's ``state_dict``.
-    """
+    """Weights in our names beside those of a model."""
     report = MatchReport()
     for key, shape in shapes.items():
         if key not in weights:
@@ -85,7 +80,6 @@ def require_same_network(model: Mapping, layout: Layout) -> None:
 
     Args:
         model (Mapping): ``model`` of a config.
-        layout (Layout): Of the zoo.
 
     Raises:
         CheckpointError: Names the setting and both values.
@@ -109,15 +103,8 @@ def require_same_network(model: Mapping, layout: Layout) -> None:
 
 
 def differing_settings(model: Mapping, layout: Layout) -> List[str]:
-    """Settings in which a config differs from the zoo's models.
-
-    Args:
-        model (Mapping): ``model`` of a config.
-        layout (Layout): Of the zoo.
-
-    Returns:
-        list[str]: One sentence for each.
-    """
+    """Sentences on settings of ``model`` of a config that differ from the
+    zoo's models and do not show in a checkpoint."""
     notes = []
     for key, wanted in layout.settings.items():
         value: Any = model
@@ -151,9 +138,8 @@ def convert_zoo_file(path: str, layout: Layout, to: str, model: Mapping,
     """Read a checkpoint and convert it; :func:`write_conversion` writes it.
 
     Args:
-        path (str): File to read; see :func:`read_weights`.
-        layout (Layout): The other project's.
-        to (str): 'ours' or 'theirs'.
+        path (str): See :func:`read_weights`.
+        layout, to: See :func:`convert_weights`.
         model (Mapping): ``model`` of the config.
         shapes (Mapping[str, tuple]): Of the weights of that model.
 

@@ -14,11 +14,9 @@ with both it gives the same numbers at every size, in 21 s instead of 1 s for
 the tiny model, and asks for onnxscript and opset 18.
 """
 import copy
-import logging
 import warnings
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Dict, Iterator, List, Sequence
+from typing import Dict, List, Sequence
 
 import onnx
 import torch
@@ -123,14 +121,8 @@ def _of_any_size(trunk: Trunk) -> Trunk:
 
 
 def export_trunk(trunk: Trunk, path: Path, divisor: int, opset: int) -> None:
-    """Write the trunk's graph, for images of any padded size.
-
-    Args:
-        trunk (Trunk): In evaluation mode.
-        path (Path): File to write.
-        divisor (int): Of the sides of padded images.
-        opset (int): Version of ONNX's operators.
-    """
+    """Write the trunk's graph, for images of any size that ``divisor``
+    divides."""
     size = 4 * divisor
     names = trunk.output_names()
     axes = {name: {2: f'{name}_h', 3: f'{name}_w'} for name in names}
@@ -142,15 +134,8 @@ def export_trunk(trunk: Trunk, path: Path, divisor: int, opset: int) -> None:
 
 def export_head(head: nn.Module, layer: RoIAlign, channels: int, path: Path,
                 opset: int) -> None:
-    """Write the graph of a head with RoIAlign before it.
-
-    Args:
-        head (BoxHead | MaskHead): In evaluation mode.
-        layer (RoIAlign): Its settings are copied.
-        channels (int): Of an FPN level.
-        path (Path): File to write.
-        opset (int): Version of ONNX's operators.
-    """
+    """Write the graph of a head with RoIAlign before it, of the settings of
+    ``layer``, for FPN levels of ``channels``."""
     names = list(head.output_names)
     axes = {name: {0: 'n'} for name in ['bins', *names]}
     _export(head, torch.zeros(2, channels, *layer.output_size), path, ['bins'],
@@ -203,7 +188,9 @@ def _export(module: nn.Module, example: Tensor, path: Path,
     """
     fault = None
     try:
-        with _quiet(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad():
+            # the exporter's on itself and on mmdet's assertions
+            warnings.simplefilter('ignore')
             torch.onnx.export(
                 module.eval(), (example, ),
                 str(path),
@@ -226,17 +213,3 @@ def _export(module: nn.Module, example: Tensor, path: Path,
             f'{type(module).__name__} of this model cannot be written as '
             f'ONNX {opset}: {fault} Give another --opset, or a model of '
             'standard operators.')
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the exporter's notes on itself and on mmdet's assertions."""
-    logger = logging.getLogger('torch.onnx')
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            yield
-    finally:
-        logger.setLevel(level)

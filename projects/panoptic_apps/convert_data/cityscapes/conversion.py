@@ -115,10 +115,7 @@ def _job(out: str, split: str, files: ImageFiles) -> Job:
 
 
 def convert_image(job: Job) -> Tuple[Dict, Optional[bytes]]:
-    """Convert one label image.
-
-    Args:
-        job (Job): With :class:`ImageFiles` as its source.
+    """Convert the label image of a job whose source are its ``ImageFiles``.
 
     Returns:
         tuple[dict, bytes | None]: ``segments_info`` by ascending value,
@@ -143,14 +140,10 @@ def convert_image(job: Job) -> Tuple[Dict, Optional[bytes]]:
 
 
 def describe_segments(values: np.ndarray, path: str) -> Dict:
-    """Segments of a label image.
-
-    Args:
-        values (np.ndarray): (h, w).
-        path (str): Its file, for the error.
+    """Segments of a label image (h, w).
 
     Raises:
-        InputError: A value that stands for nothing.
+        InputError: A value that stands for nothing; names ``path``.
     """
     found, areas, boxes = segment_boxes(values)
     found = found.tolist()
@@ -172,15 +165,8 @@ def describe_segments(values: np.ndarray, path: str) -> Dict:
 
 
 def panoptic_png(values: np.ndarray, keep: List[int]) -> bytes:
-    """COCO panoptic PNG of a label image.
-
-    Args:
-        values (np.ndarray): uint16 (h, w).
-        keep (list[int]): Values that are segments; others become black.
-
-    Returns:
-        bytes: RGB PNG of ids R + 256 G + 256^2 B.
-    """
+    """COCO panoptic PNG, ids R + 256 G + 256^2 B, of a label image uint16
+    (h, w); values that are not to ``keep`` become black."""
     kept = np.zeros(1 << 16, np.uint16)
     kept[keep] = keep
     # Two little-endian bytes of an id are R and G; OpenCV wants B, G, R. Not

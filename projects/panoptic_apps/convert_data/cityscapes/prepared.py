@@ -50,17 +50,8 @@ def prepared_entries(out: str, split: str) -> List[Dict]:
 
 def write_results(out: str, split: str, files: List[ImageFiles],
                   entries: Dict[str, Dict]) -> Dict:
-    """Write the JSON files of an annotated split.
-
-    Args:
-        out (str): The data root, or where it is prepared instead.
-        split (str): 'train' or 'val'.
-        files (list[ImageFiles]): Its images, in the order of the JSON.
-        entries (dict[str, dict]): The entry of each by its id.
-
-    Returns:
-        dict: What :func:`summarize` counts.
-    """
+    """Write the JSON files of 'train' or 'val', in the order of ``files``;
+    gives what :func:`summarize` counts."""
     ordered = [entries[item.id] for item in files]
     summary = summarize(ordered)
     if split == OFFICIAL_SPLIT:
