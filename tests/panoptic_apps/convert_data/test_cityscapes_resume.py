@@ -157,7 +157,9 @@ def note_pid_and_sleep(job):
     folder = Path(job.source.label).parents[3] / 'pids'
     folder.mkdir(exist_ok=True)
     held_back = signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    (folder / str(os.getpid())).write_text(str(held_back))
+    path = folder / str(os.getpid())
+    if not path.exists():  # the kill may come while a file is written
+        path.write_text(str(held_back))
     time.sleep(.1)
     return convert(job)
 
