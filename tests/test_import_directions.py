@@ -63,7 +63,7 @@ THIRD_PARTY = {
     'panoptic_fpn.labels': {'numpy'},
     'panoptic_fpn.fusion': {'numpy', 'torch'},
     'panoptic_fpn.cityscapes': {'numpy', 'cityscapesscripts'},
-    'panoptic_onnx': {'numpy', 'cv2', 'onnxruntime'},
+    'panoptic_onnx': {'numpy', 'cv2', 'onnxruntime', 'msgspec'},
 }
 
 #: Folders beside the packages, what they must not import, and why.

@@ -54,10 +54,10 @@ def main():
         weights = build_on_meta(cfg).state_dict()
         shapes = {key: tuple(value.shape) for key, value in weights.items()}
         layout = LAYOUTS[args.zoo]
-        result = convert_zoo_file(args.source, args.target, layout, args.to,
-                                  cfg.model, shapes)
+        result = convert_zoo_file(args.source, layout, args.to, cfg.model,
+                                  shapes)
         print(result.describe())
-        write_conversion(result, args.target, layout, args.to)
+        write_conversion(result, args.target, layout)
         for note in differing_settings(cfg.model, layout):
             print(f'note: {note}')
         print(f'Written to {args.target}.')

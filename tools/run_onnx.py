@@ -4,8 +4,8 @@ Example:
     python tools/run_onnx.py exported photo.jpg folder/ --out-dir results
 
 Writes for each image an overlay, a COCO panoptic PNG and a JSON of segments,
-as tools/demo.py does. Needs numpy, opencv and onnxruntime, and the folder
-panoptic_onnx, installed or beside this file. Exit code: 0 all done, 1
+as tools/demo.py does. Needs numpy, opencv, onnxruntime and msgspec, and the
+folder panoptic_onnx, installed or beside this file. Exit code: 0 all done, 1
 the model or some image could not be used, 2 wrong arguments.
 """
 import argparse
@@ -44,8 +44,9 @@ def main():
     try:
         import panoptic_onnx as runtime
     except ImportError as error:
-        parser.error(f'{error}: pip install numpy opencv-python onnxruntime')
-    from panoptic_onnx.images import find_images, read_image, unique_stems
+        parser.error(f'{error}: pip install numpy opencv-python onnxruntime '
+                     'msgspec')
+    from panoptic_onnx.files import find_images, read_image, unique_stems
     images = find_images(args.images)
     if not images:
         parser.error(f'no image in {", ".join(args.images)}')

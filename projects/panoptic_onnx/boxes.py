@@ -1,8 +1,8 @@
 """Anchors, boxes from deltas, non-maximum suppression and FPN levels.
 
 Boxes are (n, 4) float32, x1, y1, x2, y2 in pixels of the network's input;
-shapes are (h, w). What mmdet and mmcv compute with tensors, with the same
-operations in the same order: the same boxes up to rounding.
+shapes are (h, w). The same operations in the same order as in mmdet and mmcv
+give the same boxes up to rounding.
 """
 from typing import List, Sequence, Tuple
 
@@ -60,8 +60,8 @@ def decode(boxes: np.ndarray, deltas: np.ndarray, means: Sequence[float],
                                       np.float32))
 
 
-def suppress(boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray,
-             iou_thr: float) -> np.ndarray:
+def batched_nms(boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray,
+                iou_thr: float) -> np.ndarray:
     """Greedy non-maximum suppression within groups (classes, levels).
 
     Args:
@@ -69,7 +69,7 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray,
         scores (np.ndarray): (n, ).
         groups (np.ndarray): Integers, (n, ).
         iou_thr (float): A box with a larger intersection over union with a
-            more confident one goes.
+            more confident one is dropped.
 
     Returns:
         np.ndarray: Indices of those that stay, the most confident first.
@@ -84,17 +84,17 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray,
     ordered = groups[order]
     kept = []
     for group in np.unique(groups):
-        places = np.flatnonzero(ordered == group)
-        kept.append(places[first_boxes(moved[places], iou_thr)])
+        members = np.flatnonzero(ordered == group)
+        kept.append(members[class_agnostic_nms(moved[members], iou_thr)])
     return order[np.sort(np.concatenate(kept))]
 
 
-def first_boxes(boxes: np.ndarray, iou_thr: float) -> List[int]:
-    """Greedy suppression of boxes in the order they come in.
+def class_agnostic_nms(boxes: np.ndarray, iou_thr: float) -> List[int]:
+    """Greedy non-maximum suppression of boxes of all classes.
 
     Args:
         boxes (np.ndarray): (n, 4), the most confident first.
-        iou_thr (float): As in :func:`suppress`.
+        iou_thr (float): As in :func:`batched_nms`.
 
     Returns:
         list[int]: Indices of those that stay, ascending.
@@ -105,10 +105,10 @@ def first_boxes(boxes: np.ndarray, iou_thr: float) -> List[int]:
         block = rest[:_BLOCK]
         near = _overlaps(boxes[block], boxes[rest]) > iou_thr
         dropped = np.zeros(len(rest), bool)
-        for number, index in enumerate(block.tolist()):
-            if not dropped[number]:
+        for row, index in enumerate(block.tolist()):
+            if not dropped[row]:
                 kept.append(index)
-                dropped |= near[number]
+                dropped |= near[row]
         rest = rest[len(block):][~dropped[len(block):]]
     return kept
 

@@ -8,13 +8,13 @@ from typing import List, Optional, Sequence, Tuple
 import cv2
 import numpy as np
 
-from .boxes import first_boxes
+from .boxes import class_agnostic_nms
 
 #: A panoptic map holds ``label + INSTANCE_OFFSET * number``.
 INSTANCE_OFFSET = 1000
 
 
-def winning_channels(logits: np.ndarray, padded: Tuple[int, int],
+def upsampled_argmax(logits: np.ndarray, padded: Tuple[int, int],
                      shape: Tuple[int, int],
                      original: Tuple[int, int]) -> np.ndarray:
     """Channel with the largest logit at each pixel; the first of equal ones.
@@ -33,12 +33,12 @@ def winning_channels(logits: np.ndarray, padded: Tuple[int, int],
     """
     best = np.full(original, -np.inf, np.float32)
     channels = np.zeros(original, np.uint16)
-    for number, values in enumerate(logits):
+    for channel, values in enumerate(logits):
         values = cv2.resize(values, padded[::-1])[:shape[0], :shape[1]]
         values = cv2.resize(values, original[::-1])
         larger = values > best
         np.copyto(best, values, where=larger)
-        channels[larger] = number
+        channels[larger] = channel
     return channels
 
 
@@ -71,17 +71,15 @@ def paste_masks(probabilities: np.ndarray, boxes: np.ndarray,
 
 def _weights(begin: int, end: int, low: float, high: float,
              size: int) -> np.ndarray:
-    """What pixels begin..end of an axis take of a mask's, (end - begin, size).
-
-    The mask reaches from ``low`` to ``high``; outside of it is 0.
-    """
+    """Bilinear weights (end - begin, size) of a mask's pixels in the pixels
+    begin..end of an axis; the mask lies from ``low`` to ``high``."""
     centres = np.arange(begin, end, dtype=np.float32) + np.float32(0.5)
     with np.errstate(divide='ignore', invalid='ignore'):
-        places = (centres - low) / (high - low)
+        positions = (centres - low) / (high - low)
     # of a box without extent: its middle
-    places[np.isinf(places)] = 0.5
-    places = places * size - np.float32(0.5)
-    distance = np.abs(places[:, None] - np.arange(size, dtype=np.float32))
+    positions[np.isinf(positions)] = 0.5
+    positions = positions * size - np.float32(0.5)
+    distance = np.abs(positions[:, None] - np.arange(size, dtype=np.float32))
     return np.maximum(1 - distance, 0)
 
 
@@ -104,7 +102,7 @@ def paste_instances(
         overlap_thr: float,
         void: int,
         nms_iou_thr: Optional[float] = None) -> Tuple[np.ndarray, List[int]]:
-    """Lay instances on an empty panoptic map, the most confident first.
+    """Paste instances on an empty panoptic map, the most confident first.
 
     Args:
         masks (np.ndarray): bool (n, h, w).
@@ -112,7 +110,7 @@ def paste_instances(
         scores (np.ndarray): (n, ).
         labels (np.ndarray): (n, ), thing labels.
         score_thr (float): Least score.
-        overlap_thr (float): Largest fraction of an instance that those laid
+        overlap_thr (float): Largest fraction of an instance that those pasted
             before may cover.
         void (int): Value of a free pixel.
         nms_iou_thr (float, optional): Largest IoU with the box of a more
@@ -120,7 +118,7 @@ def paste_instances(
 
     Returns:
         tuple[np.ndarray, list[int]]: int32 map (h, w), things numbered from
-        1 in the order they were laid, and the indices of those, in this
+        1 in the order they were pasted, and the indices of those, in this
         order.
     """
     shape = (masks.shape[1], masks.shape[2])
@@ -128,7 +126,7 @@ def paste_instances(
     order = np.argsort(-scores, kind='stable')
     order = order[scores[order] >= score_thr]
     if nms_iou_thr is not None:
-        order = order[first_boxes(boxes[order], nms_iou_thr)]
+        order = order[class_agnostic_nms(boxes[order], nms_iou_thr)]
     kept = []
     windows = box_windows(boxes[order], shape)
     for index, (y1, x1, y2, x2) in zip(order.tolist(), windows):
@@ -143,7 +141,7 @@ def paste_instances(
 
 
 def fill_stuff(panoptic: np.ndarray, semantic: np.ndarray,
-               channel_labels: Sequence[int], stuff_area: int,
+               channel_labels: Sequence[int], stuff_area: float,
                void: int) -> np.ndarray:
     """Fill the free pixels of a panoptic map with stuff, in place.
 
@@ -152,7 +150,7 @@ def fill_stuff(panoptic: np.ndarray, semantic: np.ndarray,
         semantic (np.ndarray): Integers (h, w): channel of each pixel.
         channel_labels (Sequence[int]): Stuff label of each channel, ``void``
             for those that paint nothing ('other', things).
-        stuff_area (int): A stuff class that is left with fewer pixels on the
+        stuff_area (float): A stuff class that is left with fewer pixels on the
             whole image is dropped.
         void (int): Number of classes.
 

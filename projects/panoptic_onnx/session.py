@@ -10,16 +10,16 @@ masks   the same -> ``probabilities`` (n, T, 28, 28), or (n, 1, 28, 28)
 All float32, by ONNX's own operators, RoIAlign too.
 """
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Sequence, Tuple, Union
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence, Tuple
 
+import cv2
 import numpy as np
 import onnxruntime
 
-from .boxes import decode, grid_anchors, roi_levels, suppress
-from .errors import DeployError
-from .images import prepare
-from .maps import fill_stuff, paste_instances, paste_masks, winning_channels
-from .model_file import NAME, ModelFile, read_model
+from .boxes import batched_nms, decode, grid_anchors, roi_levels
+from .maps import fill_stuff, paste_instances, paste_masks, upsampled_argmax
+from .model_file import NAME, DeployError, Preprocessing, read_model
 
 #: By name.
 Arrays = Dict[str, np.ndarray]
@@ -51,37 +51,56 @@ class Result:
     semantic: Optional[np.ndarray]
 
 
-def expected_channels(model: ModelFile) -> Dict[Tuple[str, str], int]:
-    """Second dimension of each output that a model's description needs, by
-    (graph, output); 0 where any will do."""
-    things = sum(one['isthing'] for one in model.classes)
-    wanted: Dict[Tuple[str, str], int] = {}
-    if model.rpn is not None:
-        for level, anchors in enumerate(model.rpn['anchors']):
-            wanted['trunk', f'rpn_score{level}'] = len(anchors)
-            wanted['trunk', f'rpn_delta{level}'] = 4 * len(anchors)
-        for part in (model.boxes, model.masks):
-            for level in range(len(part['strides']) if part else 0):
-                wanted['trunk', f'feature{level}'] = 0
-    if model.boxes is not None:
-        boxes = 1 if model.boxes['class_agnostic'] else things
-        wanted['boxes', 'scores'] = things + 1
-        wanted['boxes', 'deltas'] = 4 * boxes
-    if model.masks is not None:
-        masks = 1 if model.masks['class_agnostic'] else things
-        wanted['masks', 'probabilities'] = masks
-    if model.semantic is not None:
-        channels = len(model.semantic['channel_labels'])
-        wanted['trunk', 'semantic'] = channels
-    return wanted
+def prepare(image: np.ndarray,
+            settings: Preprocessing) -> Tuple[np.ndarray, Tuple[int, int]]:
+    """Resize, normalize and pad an image.
+
+    Args:
+        image (np.ndarray): BGR uint8 (h, w, 3).
+        settings (Preprocessing): Of the model file.
+
+    Returns:
+        tuple[np.ndarray, tuple[int, int]]: float32 (1, 3, H, W), and (h, w)
+        of the image on it; the rest is padding.
+
+    Raises:
+        DeployError: It is no image, or too long for the scale.
+    """
+    if (image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3
+            or not image.size):
+        raise DeployError(f'{image.dtype} of shape {image.shape} is no image. '
+                          'Give BGR uint8 of shape (h, w, 3).')
+    shape = settings.scale[1], settings.scale[0]
+    if settings.keep_ratio:  # the longer and the shorter side, in any order
+        factor = min(
+            max(shape) / max(image.shape[:2]),
+            min(shape) / min(image.shape[:2]))
+        height, width = (int(s * factor + 0.5) for s in image.shape[:2])
+        shape = height, width
+    if min(shape) < 1:
+        raise DeployError(
+            f'an image of {image.shape[:2]} (h, w) is too long: at the scale '
+            f'{settings.scale} of the model its shorter side has no pixel. '
+            'Cut it into pieces.')
+    pixels = cv2.resize(image, shape[::-1], interpolation=cv2.INTER_LINEAR)
+    if settings.to_rgb:
+        pixels = pixels[..., ::-1]
+    pixels = pixels.astype(np.float32)
+    mean, std = np.array([settings.mean, settings.std], np.float32)
+    pixels = (pixels - mean) / std
+    padded = [
+        -(-side // settings.divisor) * settings.divisor for side in shape
+    ]
+    inputs = np.full((1, 3, *padded), settings.pad_value, np.float32)
+    inputs[0, :, :shape[0], :shape[1]] = pixels.transpose(2, 0, 1)
+    return inputs, shape
 
 
 class PanopticSession:
     """Runs an exported model.
 
     Args:
-        model (str | ModelFile): The folder that ``tools/export_onnx.py``
-            wrote.
+        folder (str): Written by ``tools/export_onnx.py``.
         providers (Sequence[str]): Of onnxruntime, the preferred first.
         threads (int): Of an operator; 0 for one a core.
 
@@ -90,11 +109,11 @@ class PanopticSession:
     """
 
     def __init__(self,
-                 model: Union[str, ModelFile],
+                 folder: str,
                  providers: Sequence[str] = ('CPUExecutionProvider', ),
                  threads: int = 0) -> None:
-        if not isinstance(model, ModelFile):
-            model = read_model(model)
+        self.folder = Path(folder)
+        self.model = read_model(folder)
         unknown = set(providers) - set(onnxruntime.get_available_providers())
         if unknown:
             raise DeployError(
@@ -104,34 +123,32 @@ class PanopticSession:
         options.intra_op_num_threads = threads
         # allocations are planned for one size; those of images differ
         options.enable_mem_pattern = False
-        self.model = model
-        self.sessions = {
+        self.sessions: Dict[str, onnxruntime.InferenceSession] = {
             name:
             onnxruntime.InferenceSession(
-                str(path), options, providers=list(providers))
-            for name, path in model.graphs.items()
+                str(self.folder / f'{name}.onnx'),
+                options,
+                providers=list(providers))
+            for name in self.model.graphs
         }
         self._check_channels()
 
     def _check_channels(self) -> None:
-        """The graphs have the channels that the description speaks of."""
-        found = {
+        """The graphs have the channels that the description names."""
+        found: Dict[Tuple[str, str], object] = {
             (graph, output.name): output.shape[1]
             for graph, session in self.sessions.items()
             for output in session.get_outputs()
         }
-        for (graph, name), channels in expected_channels(self.model).items():
-            if (graph, name) not in found:
-                raise DeployError(
-                    f'{self.model.graphs[graph]}: has no output {name}, which '
-                    f'{NAME} beside it asks for. Export the model again.')
-            has = found[graph, name]
+        for (graph, name), channels in self.model.channels().items():
+            has = found.get((graph, name), 'no')
             # a text stands for a size that the graph does not state
-            if channels and isinstance(has, int) and has != channels:
+            if has == 'no' or channels and isinstance(has,
+                                                      int) and has != channels:
                 raise DeployError(
-                    f'{self.model.graphs[graph]}: {name} has {has} channels, '
-                    f'{channels} are in {NAME} beside it. Correct that, or '
-                    'export the model again.')
+                    f'{self.folder}: {graph}.onnx has {has} channels of '
+                    f'{name}, {NAME} describes {channels or "some"}. Correct '
+                    'that, or export the model again.')
 
     def segment(self, image: np.ndarray) -> Result:
         """Segment an image.
@@ -150,11 +167,11 @@ class PanopticSession:
         # what the boxes were multiplied with, (w, h)
         boxes = boxes / np.array(
             [shape[1] / original[1], shape[0] / original[0]] * 2, np.float32)
-        threshold = model.masks['threshold'] if model.masks else 0
+        threshold = model.masks.threshold if model.masks else 0
         masks = paste_masks(probabilities, boxes, original, threshold)
         semantic = None
         if model.semantic:
-            semantic = winning_channels(outputs['semantic'][0],
+            semantic = upsampled_argmax(outputs['semantic'][0],
                                         inputs.shape[2:], shape, original)
         panoptic, kept = self.merge(boxes, scores, labels, masks, semantic)
         return Result(panoptic, kept, boxes, scores, labels, masks, semantic)
@@ -165,13 +182,12 @@ class PanopticSession:
         """Merge both branches (section 3.2); see :class:`Result`."""
         settings, void = self.model.panoptic, self.model.void
         panoptic, kept = paste_instances(masks, boxes, scores, labels,
-                                         settings['score_thr'],
-                                         settings['overlap_thr'], void,
-                                         settings['nms_iou_thr'])
+                                         settings.score_thr,
+                                         settings.overlap_thr, void,
+                                         settings.nms_iou_thr)
         if semantic is not None:
-            fill_stuff(panoptic, semantic,
-                       self.model.semantic['channel_labels'],
-                       settings['stuff_area'], void)
+            fill_stuff(panoptic, semantic, self.model.semantic.channel_labels,
+                       settings.stuff_area, void)
         return panoptic, kept
 
     def run(self, graph: str, **inputs: np.ndarray) -> Arrays:
@@ -190,7 +206,7 @@ class PanopticSession:
         proposals = self._proposals(outputs, shape)
         boxes, scores, labels = self._detections(outputs, proposals, shape)
         masks = self._on_levels('masks', outputs, boxes)['probabilities']
-        if self.model.masks['class_agnostic']:
+        if self.model.masks.class_agnostic:
             return boxes, scores, labels, masks[:, 0]
         return boxes, scores, labels, masks[np.arange(len(labels)), labels]
 
@@ -199,30 +215,30 @@ class PanopticSession:
         """RPN's boxes (n, 4)."""
         rpn = self.model.rpn
         anchors, deltas, scores, levels = [], [], [], []
-        for level, (base,
-                    stride) in enumerate(zip(rpn['anchors'], rpn['strides'])):
+        for level, (base, stride) in enumerate(zip(rpn.anchors, rpn.strides)):
             score = outputs[f'rpn_score{level}'][0]
             delta = outputs[f'rpn_delta{level}'][0]
-            grid = grid_anchors(np.float32(base), stride, score.shape[1:])
+            grid = grid_anchors(
+                np.asarray(base, np.float32), stride, score.shape[1:])
             score = score.transpose(1, 2, 0).reshape(-1)
             delta = delta.transpose(1, 2, 0).reshape(-1, 4)
-            if 0 < rpn['nms_pre'] < len(score):
-                best = np.argsort(-score, kind='stable')[:rpn['nms_pre']]
+            if 0 < rpn.nms_pre < len(score):
+                best = np.argsort(-score, kind='stable')[:rpn.nms_pre]
                 grid, score, delta = grid[best], score[best], delta[best]
             anchors.append(grid)
             deltas.append(delta)
             scores.append(score)
             levels.append(np.full(len(score), level))
         boxes = decode(
-            np.concatenate(anchors), np.concatenate(deltas), rpn['means'],
-            rpn['stds'], shape)
+            np.concatenate(anchors), np.concatenate(deltas), rpn.means,
+            rpn.stds, shape)
         every, parts = np.concatenate(scores), np.concatenate(levels)
-        if rpn['min_bbox_size'] >= 0:
+        if rpn.min_bbox_size >= 0:
             sides = boxes[:, 2:] - boxes[:, :2]
-            valid = (sides > rpn['min_bbox_size']).all(axis=1)
+            valid = (sides > rpn.min_bbox_size).all(axis=1)
             boxes, every, parts = boxes[valid], every[valid], parts[valid]
-        kept = suppress(boxes, every, parts, rpn['iou_thr'])
-        return boxes[kept[:rpn['max_per_img']]]
+        kept = batched_nms(boxes, every, parts, rpn.iou_thr)
+        return boxes[kept[:rpn.max_per_img]]
 
     def _detections(self, outputs: Arrays, proposals: np.ndarray,
                     shape: Tuple[int, int]) -> Tuple[np.ndarray, ...]:
@@ -230,17 +246,17 @@ class PanopticSession:
         settings = self.model.boxes
         found = self._on_levels('boxes', outputs, proposals)
         scores = found['scores'][:, :-1]
-        # as mmdet: all that are decoded, row by row
-        rows, labels = np.nonzero(scores > settings['score_thr'])
+        # decoded row by row, as mmdet does
+        rows, labels = np.nonzero(scores > settings.score_thr)
         deltas = found['deltas']
         deltas = deltas.reshape(len(deltas), deltas.shape[1] // 4, 4)
-        picked = deltas[rows, 0 if settings['class_agnostic'] else labels]
-        boxes = decode(proposals[rows], picked, settings['means'],
-                       settings['stds'], shape)
+        picked = deltas[rows, 0 if settings.class_agnostic else labels]
+        boxes = decode(proposals[rows], picked, settings.means, settings.stds,
+                       shape)
         scores = scores[rows, labels]
-        kept = suppress(boxes, scores, labels, settings['iou_thr'])
-        if settings['max_per_img'] > 0:
-            kept = kept[:settings['max_per_img']]
+        kept = batched_nms(boxes, scores, labels, settings.iou_thr)
+        if settings.max_per_img > 0:
+            kept = kept[:settings.max_per_img]
         return boxes[kept], scores[kept], labels[kept]
 
     def _on_levels(self, graph: str, outputs: Arrays,
@@ -248,12 +264,12 @@ class PanopticSession:
         """Outputs of a head for boxes in pixels of the input, each from the
         FPN level of its size."""
         settings = getattr(self.model, graph)
-        strides = settings['strides']
-        levels = roi_levels(boxes, settings['finest_scale'], len(strides))
+        strides = settings.strides
+        levels = roi_levels(boxes, settings.finest_scale, len(strides))
         found: Arrays = {}
         for level, stride in enumerate(strides):
             picked = levels == level
-            # without boxes at all one level still tells the shapes
+            # without boxes one level still gives the shapes
             if not picked.any() and (len(boxes) or level):
                 continue
             part = self.run(

@@ -2,7 +2,7 @@
 
 Every file goes through one of the ways in which a user gives a checkpoint.
 What is loaded must be what was written; a file without checksums may be
-loaded with other numbers, which nobody can tell. ``pytest -m slow -s
+loaded with other numbers, which nobody can see. ``pytest -m slow -s
 tests/fuzz/test_checkpoints.py`` prints what became of the files.
 """
 import copy
@@ -131,9 +131,8 @@ class Bench:
             classes=model.label_space.metainfo())
 
     def convert(self, path):
-        result = convert_zoo_file(path, str(self.folder / 'out.pth'),
-                                  LAYOUTS['detectron2'], 'ours', self.zoo,
-                                  self.shapes)
+        result = convert_zoo_file(path, LAYOUTS['detectron2'], 'ours',
+                                  self.zoo, self.shapes)
         result.require_fit()
         return result.weights
 
@@ -164,7 +163,7 @@ class Bench:
                 classes=self.loaded['meta']['dataset_meta'])
         return dict(content['state_dict'])
 
-    def outcome(self, way, path, content=None, telling=True):
+    def outcome(self, way, path, content=None, summed=True):
         """'refused', 'right' or 'unseen'; otherwise what went wrong.
 
         Args:
@@ -172,7 +171,7 @@ class Bench:
             path (str): The checkpoint.
             content (dict, optional): What was written, if not the content of
                 the good file.
-            telling (bool): Whether the file can tell that it was changed.
+            summed (bool): Whether checksums show that the file was changed.
         """
         try:
             found = getattr(self, way)(path)
@@ -186,7 +185,7 @@ class Bench:
             return f'RAW {type(error).__name__}: {str(error)[:300]}'
         if alike(found, self.expected(way, content)):
             return 'right'
-        return 'WRONG' if telling else 'unseen'
+        return 'WRONG' if summed else 'unseen'
 
 
 def alike(found, expected):
@@ -284,10 +283,10 @@ def run_bytes(bench, count, seed, processes=1):
         file, way, state = job
         kind, content = bytes_damaged(bench.good[file], random.Random(state))
         path = bench.write(file, content)
-        telling = file in ('run', 'model') or kind not in ('flip', 'random',
-                                                           'zeroed', 'removed',
-                                                           'doubled', 'moved')
-        return f'{file} {kind}', bench.outcome(way, path, telling=telling)
+        summed = file in ('run', 'model') or kind not in ('flip', 'random',
+                                                          'zeroed', 'removed',
+                                                          'doubled', 'moved')
+        return f'{file} {kind}', bench.outcome(way, path, summed=summed)
 
     return collect(jobs, work, processes)
 

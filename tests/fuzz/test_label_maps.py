@@ -17,8 +17,7 @@ from PIL import Image
 
 from mmengine_exact.errors import InputError
 from panoptic_apps.check_dataset.image_files import ImageJob, check_image
-from panoptic_apps.convert_data.cityscapes.label_image import (
-    describe_segments, read_label_image)
+from panoptic_apps.convert_data.cityscapes.conversion import describe_segments
 from panoptic_apps.convert_data.label_map import read_label_map
 from panoptic_fpn.data import DerivePanopticTargets, LoadPanopticMap
 from panoptic_fpn.labels import LabelSpace
@@ -334,7 +333,7 @@ def converted(kind, path, ids):
     if kind.void is not None:
         ways.append(lambda: read_label_map(path))
     if kind.dtype == np.uint16:
-        ways.append(lambda: read_label_image(path, SIZE))
+        ways.append(lambda: read_label_map(path, SIZE))
     for way in ways:
         try:
             values = way()
@@ -346,7 +345,7 @@ def converted(kind, path, ids):
             return f'raw converter {type(error).__name__}: {error}'
         if ids is not None and not np.array_equal(values, ids):
             return 'wrong values'
-        if kind.dtype == np.uint16 and way is ways[-1]:
+        if values.dtype == np.uint16 and way is ways[-1]:
             try:
                 describe_segments(values, path)
             except InputError as error:

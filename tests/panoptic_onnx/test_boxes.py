@@ -60,7 +60,7 @@ def test_suppression_keeps_what_mmcv_keeps(number, groups):
     corners = random_boxes(number, size=120)
     scores = rng.permutation(number).astype(np.float32) / max(number, 1)
     group = rng.integers(0, groups, number)
-    found = boxes.suppress(corners, scores, group, 0.5)
+    found = boxes.batched_nms(corners, scores, group, 0.5)
     if number:
         _, expected = batched_nms(
             torch.from_numpy(corners), torch.from_numpy(scores),
@@ -75,8 +75,8 @@ def test_suppression_by_hand():
     # the second covers 2 / 3 of the union with the first, the third nothing
     corners = np.float32([[0, 0, 10, 10], [0, 0, 10, 15], [50, 0, 60, 10],
                           [5, 5, 5, 5], [5, 5, 5, 5]])
-    assert boxes.first_boxes(corners, 0.6) == [0, 2, 3, 4]
-    assert boxes.first_boxes(corners, 0.7) == [0, 1, 2, 3, 4]
+    assert boxes.class_agnostic_nms(corners, 0.6) == [0, 2, 3, 4]
+    assert boxes.class_agnostic_nms(corners, 0.7) == [0, 1, 2, 3, 4]
 
 
 def test_levels_are_those_of_mmdet():

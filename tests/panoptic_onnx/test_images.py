@@ -1,5 +1,6 @@
 """Preparation of images, and files, without mmdet."""
 import cv2
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -12,13 +13,14 @@ from panoptic_fpn.data import PanopticResize
 from tests.tiny import picture
 
 pytest.importorskip('onnxruntime')
-from panoptic_onnx import DeployError, images  # noqa: E402
+from panoptic_onnx import DeployError, files, model_file  # noqa: E402
+from panoptic_onnx.session import prepare  # noqa: E402
 
-SETTINGS = dict(
-    scale=[133, 80],
+SETTINGS = model_file.Preprocessing(
+    scale=(133, 80),
     keep_ratio=True,
-    mean=[103.53, 116.28, 123.675],
-    std=[57.4, 57.1, 58.4],
+    mean=(103.53, 116.28, 123.675),
+    std=(57.4, 57.1, 58.4),
     to_rgb=False,
     divisor=32,
     pad_value=0.0)
@@ -29,13 +31,14 @@ SETTINGS = dict(
 @pytest.mark.parametrize('keep_ratio', [False, True])
 def test_images_are_prepared_as_in_training(size, to_rgb, keep_ratio):
     image = picture(*size)
-    settings = dict(SETTINGS, to_rgb=to_rgb, keep_ratio=keep_ratio)
-    found, shape = images.prepare(image, settings)
+    settings = msgspec.structs.replace(
+        SETTINGS, to_rgb=to_rgb, keep_ratio=keep_ratio)
+    found, shape = prepare(image, settings)
     resize = PanopticResize(scale=(133, 80), keep_ratio=keep_ratio)
     results = resize(dict(img=image.copy(), img_shape=size))
     processor = DetDataPreprocessor(
-        mean=SETTINGS['mean'],
-        std=SETTINGS['std'],
+        mean=SETTINGS.mean,
+        std=SETTINGS.std,
         bgr_to_rgb=to_rgb,
         pad_size_divisor=32)
     pixels = torch.from_numpy(results['img'].transpose(2, 0, 1).copy())
@@ -46,7 +49,6 @@ def test_images_are_prepared_as_in_training(size, to_rgb, keep_ratio):
 
 
 @pytest.mark.parametrize('image', [
-    None,
     np.zeros((4, 4), np.uint8),
     np.zeros((4, 4, 4), np.uint8),
     np.zeros((0, 4, 3), np.uint8),
@@ -54,12 +56,12 @@ def test_images_are_prepared_as_in_training(size, to_rgb, keep_ratio):
 ])
 def test_what_is_no_image_is_named(image):
     with pytest.raises(DeployError, match='is no image'):
-        images.prepare(image, SETTINGS)
+        prepare(image, SETTINGS)
 
 
 def test_an_image_that_vanishes_is_named():
     with pytest.raises(DeployError, match='too long'):
-        images.prepare(np.zeros((1, 300, 3), np.uint8), SETTINGS)
+        prepare(np.zeros((1, 300, 3), np.uint8), SETTINGS)
 
 
 def test_files_that_are_no_images(tmp_path):
@@ -67,7 +69,7 @@ def test_files_that_are_no_images(tmp_path):
     (tmp_path / 'text.jpg').write_text('no image')
     for name in ('empty.png', 'text.jpg', 'missing.jpg'):
         with pytest.raises(DeployError, match=name):
-            images.read_image(str(tmp_path / name))
+            files.read_image(str(tmp_path / name))
 
 
 @pytest.mark.parametrize('kind, options', [
@@ -80,13 +82,13 @@ def test_a_file_that_is_cut_off(tmp_path, kind, options):
     path = tmp_path / f'x.{kind}'
     Image.fromarray(picture()).save(path, **options)
     whole = path.read_bytes()
-    shown = images.read_image(str(path))
+    shown = files.read_image(str(path))
     for length in range(3, len(whole) - 12, 97):
         path.write_bytes(whole[:length])
         with pytest.raises(DeployError, match=f'x.{kind}: '):
-            images.read_image(str(path))
+            files.read_image(str(path))
     path.write_bytes(whole + bytes(9))  # as some cameras do
-    np.testing.assert_array_equal(images.read_image(str(path)), shown)
+    np.testing.assert_array_equal(files.read_image(str(path)), shown)
 
 
 def test_finds_and_names_what_the_apis_do(tmp_path):
@@ -96,22 +98,22 @@ def test_finds_and_names_what_the_apis_do(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b'')
     paths = [str(tmp_path), str(tmp_path / 'a.png'), 'missing.png']
-    found = images.find_images(paths)
+    found = files.find_images(paths)
     assert len(found) == 4
     assert found == apis.find_images(paths)
-    assert images.unique_stems(found) == apis.unique_stems(found)
+    assert files.unique_stems(found) == apis.unique_stems(found)
 
 
 def test_written_files_are_complete_or_absent(tmp_path, monkeypatch):
     path = tmp_path / 'new' / 'x.json'
-    images.write_bytes(str(path), b'first')
+    files.write_bytes(str(path), b'first')
 
     def fail(*_):
         raise OSError('disk full')
 
-    monkeypatch.setattr(images.os, 'replace', fail)
+    monkeypatch.setattr(files.os, 'replace', fail)
     with pytest.raises(OSError):
-        images.write_bytes(str(path), b'second')
+        files.write_bytes(str(path), b'second')
     assert path.read_bytes() == b'first'
     assert [one.name for one in path.parent.iterdir()] == ['x.json']
 
@@ -119,4 +121,4 @@ def test_written_files_are_complete_or_absent(tmp_path, monkeypatch):
 def test_reads_what_opencv_reads(tmp_path):
     cv2.imwrite(str(tmp_path / 'x.png'), picture())
     np.testing.assert_array_equal(
-        images.read_image(str(tmp_path / 'x.png')), picture())
+        files.read_image(str(tmp_path / 'x.png')), picture())

@@ -21,7 +21,7 @@ def test_channels_are_those_of_interpolated_logits(padded, shape, original):
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(6, padded[0] // 4, padded[1] // 4))
     logits = logits.astype(np.float32)
-    found = maps.winning_channels(logits, padded, shape, original)
+    found = maps.upsampled_argmax(logits, padded, shape, original)
     kept = dict(mode='bilinear', align_corners=False)
     large = F.interpolate(torch.from_numpy(logits)[None], size=padded, **kept)
     large = F.interpolate(
@@ -34,7 +34,7 @@ def test_channels_are_those_of_interpolated_logits(padded, shape, original):
 
 
 def test_first_of_equal_channels():
-    found = maps.winning_channels(
+    found = maps.upsampled_argmax(
         np.zeros((3, 4, 4), np.float32), (16, 16), (16, 16), (9, 9))
     assert not found.any()
 

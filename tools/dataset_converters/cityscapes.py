@@ -38,9 +38,10 @@ def parse_args():
     return args
 
 
-def prepare_and_print(args):
-    from mmengine_exact.command import run_to_exit_code
-    from panoptic_apps.convert_data import format_summary, prepare
+def main():
+    args = parse_args()
+    from panoptic_apps.convert_data import (format_summary, prepare,
+                                            run_resumable)
 
     def warn(text):
         print(f'warning: {text}', file=sys.stderr)
@@ -56,18 +57,7 @@ def prepare_and_print(args):
         for split, summary in summaries.items():
             print(format_summary(split, summary))
 
-    return run_to_exit_code(run)
-
-
-def main():
-    args = parse_args()
-    try:
-        return prepare_and_print(args)
-    except KeyboardInterrupt:
-        print(
-            'interrupted: nothing is half written; running again continues',
-            file=sys.stderr)
-        return 1
+    return run_resumable(run)
 
 
 if __name__ == '__main__':

@@ -12,7 +12,7 @@ writes data/my/train.json and data/my/train/*.png. Label maps hold
 ``class * 1000 + number`` for single instances and the class elsewhere (of a
 thing class: a crowd). ``classes.csv`` has the columns id, name, isthing and,
 optionally, ignore and values (by default the id); JSON works too. Running
-again continues after an interruption. For Cityscapes itself take
+again continues after an interruption. Cityscapes itself has
 cityscapes.py. Exit code: 0 converted, 1 the data cannot be used, or
 interrupted, 2 wrong arguments.
 """
@@ -31,19 +31,19 @@ def parse_args():
     parser.add_argument(
         '--name',
         default='panoptic',
-        help='of the JSON and of the folder of PNGs (default: panoptic)')
+        help='name of the JSON and of the folder of PNGs (default: panoptic)')
     parser.add_argument(
         '--image-suffix',
         help='what image names end with (default: .jpg, .png and the like)')
     parser.add_argument(
         '--label-suffix',
         default='.png',
-        help='what label maps\' names have in its place (default: .png)')
+        help='what names of label maps end with (default: .png)')
     parser.add_argument(
         '--offset',
         type=int,
         default=1000,
-        help='values from it on are single instances (default: 1000)')
+        help='first value of single instances (default: 1000)')
     parser.add_argument(
         '--void-values',
         type=int,
@@ -55,32 +55,21 @@ def parse_args():
         type=int,
         help='processes; by default one for each core, at most 8')
     args = parser.parse_args()
-    check_args(parser, args)
-    return args
-
-
-def check_args(parser, args):
-    """Exit with code 2 where the arguments cannot be meant."""
-    if not osp.isfile(args.classes):
-        parser.error(f'{args.classes}: no such file')
-    for folder in (args.images, args.labels):
-        if not osp.isdir(folder):
-            parser.error(f'{folder}: no such folder')
-    if not args.name or '/' in args.name:
-        parser.error(f'--name {args.name!r}: a name without folders')
     if args.num_workers is not None and args.num_workers < 1:
         parser.error(f'--num-workers {args.num_workers}: at least 1')
     if args.offset < 2:
         parser.error(f'--offset {args.offset}: at least 2')
     target = osp.realpath(osp.join(args.out_dir, args.name))
-    if target in (osp.realpath(args.images), osp.realpath(args.labels)):
-        parser.error(f'--out-dir {args.out_dir} --name {args.name}: would '
-                     'overwrite what is read. Name another')
+    if not args.name or '/' in args.name or target in (osp.realpath(
+            args.images), osp.realpath(args.labels)):
+        parser.error(f'--name {args.name!r}: a name without folders, and '
+                     'none that is read')
+    return args
 
 
-def convert(args):
-    from mmengine_exact.command import run_to_exit_code
-    from panoptic_apps.convert_data import convert_label_folders
+def main():
+    args = parse_args()
+    from panoptic_apps.convert_data import convert_label_folders, run_resumable
 
     def run():
         summary = convert_label_folders(
@@ -99,18 +88,7 @@ def convert(args):
               f'{summary["images"]} images, {summary["segments"]} segments, '
               f'{summary["crowd"]} of them crowd')
 
-    return run_to_exit_code(run)
-
-
-def main():
-    args = parse_args()
-    try:
-        return convert(args)
-    except KeyboardInterrupt:
-        print(
-            'interrupted: nothing is half written; running again continues',
-            file=sys.stderr)
-        return 1
+    return run_resumable(run)
 
 
 if __name__ == '__main__':

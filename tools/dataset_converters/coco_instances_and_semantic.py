@@ -26,7 +26,7 @@ def parse_args():
     parser.add_argument(
         '--name',
         default='panoptic',
-        help='of the JSON and of the folder of PNGs (default: panoptic)')
+        help='name of the JSON and of the folder of PNGs (default: panoptic)')
     parser.add_argument(
         '--order',
         choices=['area', 'annotation'],
@@ -48,38 +48,26 @@ def parse_args():
     parser.add_argument(
         '--semantic-suffix',
         default='.png',
-        help='what label maps\' names have in the place of .jpg '
-        '(default: .png)')
+        help='suffix of label maps (default: .png)')
     parser.add_argument(
         '--num-workers',
         type=int,
         help='processes; by default one for each core, at most 8')
     args = parser.parse_args()
-    check_args(parser, args)
-    return args
-
-
-def check_args(parser, args):
-    """Exit with code 2 where the arguments cannot be meant."""
-    for path in (args.instances, args.classes):
-        if not osp.isfile(path):
-            parser.error(f'{path}: no such file')
-    if not osp.isdir(args.semantic):
-        parser.error(f'{args.semantic}: no such folder')
-    if not args.name or '/' in args.name:
-        parser.error(f'--name {args.name!r}: a name without folders')
     if args.num_workers is not None and args.num_workers < 1:
         parser.error(f'--num-workers {args.num_workers}: at least 1')
     target = osp.realpath(osp.join(args.out_dir, args.name))
-    if target == osp.realpath(args.semantic) or osp.realpath(
-            args.instances) == f'{target}.json':
-        parser.error(f'--out-dir {args.out_dir} --name {args.name}: would '
-                     'overwrite what is read. Name another')
+    if not args.name or '/' in args.name or target in (osp.realpath(
+            args.semantic), osp.splitext(osp.realpath(args.instances))[0]):
+        parser.error(f'--name {args.name!r}: a name without folders, and '
+                     'none that is read')
+    return args
 
 
-def convert(args):
-    from mmengine_exact.command import run_to_exit_code
-    from panoptic_apps.convert_data import convert_instances_and_semantic
+def main():
+    args = parse_args()
+    from panoptic_apps.convert_data import (convert_instances_and_semantic,
+                                            run_resumable)
 
     def run():
         summary = convert_instances_and_semantic(
@@ -100,18 +88,7 @@ def convert(args):
               f'{summary["uncovered"]} pixels of things that no instance '
               f'covers became {args.uncovered}')
 
-    return run_to_exit_code(run)
-
-
-def main():
-    args = parse_args()
-    try:
-        return convert(args)
-    except KeyboardInterrupt:
-        print(
-            'interrupted: nothing is half written; running again continues',
-            file=sys.stderr)
-        return 1
+    return run_resumable(run)
 
 
 if __name__ == '__main__':

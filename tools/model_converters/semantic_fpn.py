@@ -1,4 +1,4 @@
-"""Move Semantic FPN between mmsegmentation and this project's detector.
+"""Convert Semantic FPN between mmsegmentation and this project's detector.
 
 Example:
     python tools/model_converters/semantic_fpn.py mmseg.pth ours.pth --to mmdet
@@ -37,8 +37,7 @@ def main():
     from panoptic_apps.convert_weights import convert_file
 
     def convert():
-        result = convert_file(args.input, args.output, args.to,
-                              None if args.classes == 'same' else args.classes)
+        result = convert_file(args.input, args.output, args.to, args.classes)
         print(f'{result.describe()}\nWritten to {args.output}.')
 
     return run_to_exit_code(convert)

@@ -2,8 +2,9 @@
 from .cityscapes import format_summary, prepare
 from .instances_and_semantic import convert_instances_and_semantic
 from .label_folders import convert_label_folders
+from .resumable import run_resumable
 
 __all__ = [
     'convert_instances_and_semantic', 'convert_label_folders',
-    'format_summary', 'prepare'
+    'format_summary', 'prepare', 'run_resumable'
 ]

@@ -10,11 +10,27 @@ label maps, by default its id; classes with ``ignore`` become void.
 """
 import csv
 import io
-from typing import Any, Dict, List, NamedTuple, Set
+from typing import Annotated, Any, Dict, List, NamedTuple, Optional, Set
+
+import msgspec
 
 from mmengine_exact.errors import InputError
 from mmengine_exact.files import parse_json, read_bytes
 from panoptic_fpn.coco_format import read_label_space
+
+
+class _Class(msgspec.Struct):
+    """A row of the list."""
+
+    id: int
+    name: str
+    isthing: bool
+    ignore: bool = False
+    values: Optional[List[int]] = None
+    color: Optional[List[int]] = None
+
+
+_Rows = Annotated[List[Dict[str, Any]], msgspec.Meta(min_length=1)]
 
 
 class ClassTable(NamedTuple):
@@ -43,89 +59,65 @@ def read_class_table(path: str) -> ClassTable:
         InputError: It cannot be read, a class lacks a key or has a value
             that cannot be used, or two share an id, name or value.
     """
-    categories, category_of, void, ignored = [], {}, set(), set()
-    for row in _rows(path):
-        entry = _category(row, path)
-        ignore = bool(_whole(row.get('ignore') or 0, 'ignore', row, path))
-        for value in _values(row, entry['id'], path):
-            if value in category_of or value in void:
+    rows = _read_rows(path)
+    owners: Dict[int, _Class] = {}
+    for row in rows:
+        for value in row.values or [row.id]:
+            if owners.setdefault(value, row) is not row:
                 raise InputError(
                     f'{path}: value {value} of label maps belongs to two '
-                    f'classes, one is {entry["name"]!r}. Correct id or '
-                    'values.')
-            if ignore:
-                void.add(value)
-            else:
-                category_of[value] = entry['id']
-        if ignore:
-            ignored.add(entry['name'])
-        else:
-            categories.append(entry)
+                    f'classes, {owners[value].name!r} and {row.name!r}. '
+                    'Correct id or values.')
+    categories: List[Dict[str, Any]] = [
+        dict(
+            id=row.id,
+            name=row.name,
+            isthing=int(row.isthing),
+            **(dict(color=row.color) if row.color else {})) for row in rows
+        if not row.ignore
+    ]
     space = read_label_space(categories, path)
     colors = {c.id: list(c.color) for c in space.categories}
     for entry in categories:
         entry['color'] = colors[entry['id']]
-    return ClassTable(categories, category_of, void, ignored)
+    return ClassTable(categories, {
+        v: row.id
+        for v, row in owners.items() if not row.ignore
+    }, {v
+        for v, row in owners.items() if row.ignore},
+                      {row.name
+                       for row in rows if row.ignore})
 
 
-def _rows(path: str) -> List[dict]:
+def _read_rows(path: str) -> List[_Class]:
     content = read_bytes(path, 'class list', None)
     try:
         if path.lower().endswith('.csv'):
             text = content.decode('utf-8-sig')
-            rows: Any = list(csv.DictReader(io.StringIO(text)))
+            given: Any = list(csv.DictReader(io.StringIO(text)))
         else:
-            rows = parse_json(content, path)
-            if isinstance(rows, dict):
-                rows = rows.get('categories')
-    except (ValueError, csv.Error) as error:
-        raise InputError(f'{path}: not a class list ({error}). Give a '
-                         'JSON list or a .csv file.') from None
-    if not isinstance(rows, list) or not rows or not all(
-            isinstance(row, dict) for row in rows):
+            given = parse_json(content, path)
+            if isinstance(given, dict):
+                given = given.get('categories')
+        given = msgspec.convert(given, _Rows)
+        return msgspec.convert(
+            list(map(_plain, given)), List[_Class], strict=False)
+    except (UnicodeError, csv.Error, msgspec.ValidationError) as error:
         raise InputError(
-            f'{path}: no list of classes. Write a JSON list of objects with '
-            'id, name and isthing, or a .csv with these columns.')
-    return rows
+            f'{path}: no class list ({error}). Write a JSON list of objects '
+            'with id, name and isthing, or a .csv with these '
+            'columns.') from None
 
 
-def _category(row: dict, path: str) -> Dict[str, Any]:
-    for key in ('id', 'name', 'isthing'):
-        if row.get(key) in (None, ''):
-            raise InputError(f'{path}: class {dict(row)} has no {key!r}. '
-                             'Classes need id, name and isthing.')
-    isthing = row['isthing']
-    if not isinstance(isthing, bool):
-        isthing = _whole(isthing, 'isthing', row, path)
-    entry = dict(
-        id=_whole(row['id'], 'id', row, path),
-        name=str(row['name']).strip(),
-        isthing=int(isthing))
-    color = row.get('color')
-    if color:
-        entry['color'] = _numbers(color, 'color', row, path)
-    return entry
-
-
-def _values(row: dict, id_: int, path: str) -> List[int]:
-    given = row.get('values')
-    if given in (None, '', []):
-        return [id_]
-    return _numbers(given, 'values', row, path)
-
-
-def _numbers(given: Any, key: str, row: dict, path: str) -> List[int]:
-    items = given.split() if isinstance(given, str) else given
-    items = items if isinstance(items, (list, tuple)) else [items]
-    return [_whole(item, key, row, path) for item in items]
-
-
-def _whole(value: Any, key: str, row: dict, path: str) -> int:
-    try:
-        number = int(value)
-    except (TypeError, ValueError):
-        number = None
-    if number is None or isinstance(value, float) and number != value:
-        raise InputError(f'{path}: class {row.get("name")!r} has {key}='
-                         f'{value!r}. Write whole numbers.')
-    return number
+def _plain(row: Dict[str, Any]) -> Dict[str, Any]:
+    """A row without empty cells, lists of numbers split at blanks."""
+    row = {key: v for key, v in row.items() if v not in (None, '', [])}
+    for key in ('values', 'color'):
+        value = row.get(key)
+        if isinstance(value, str):
+            row[key] = value.split()
+        elif isinstance(value, int):
+            row[key] = [value]
+    if isinstance(row.get('name'), str):
+        row['name'] = row['name'].strip()
+    return row

@@ -21,7 +21,7 @@ from panoptic_fpn.coco_format import (image_faults, instances_faults,
 from panoptic_fpn.coco_format.segmentations import find_segmentation_fault
 
 from .class_table import ClassTable, read_class_table
-from .label_map import read_label_map, require_size
+from .label_map import read_label_map
 from .panoptic_folder import Painted, Source, write_panoptic_folder
 
 #: Which instance lies on top: the smaller, or the later in the JSON.
@@ -152,8 +152,7 @@ def paint(rules: Rules, source: Source) -> Painted:
         InputError: Its label map or a segmentation cannot be used.
     """
     size = source.image['height'], source.image['width']
-    values = read_label_map(source.label)
-    require_size(source.label, values, size)
+    values = read_label_map(source.label, size)
     path, instances = source.more
     ids = np.zeros(size, np.int32)
     segments = _paint_semantic(ids, values, rules, source.label)

@@ -1,8 +1,8 @@
 """Folders in the style of Cityscapes: images, and label maps that hold
 ``class * 1000 + number`` for single instances and the bare class elsewhere.
 
-The bare value of a thing class is a group that nobody could tell apart, and
-becomes crowd. Segment ids are the values themselves.
+The bare value of a thing class is a group of which instances are not known,
+and becomes crowd. Segment ids are the values themselves.
 """
 import os
 import os.path as osp
@@ -12,25 +12,25 @@ from typing import (Any, Dict, FrozenSet, List, NamedTuple, Optional, Sequence,
 
 import numpy as np
 
-from mmengine_exact.errors import CorruptFileError, InputError
+from mmengine_exact.errors import InputError
 from mmengine_exact.files import read_bytes
 from mmengine_exact.workers import default_workers
 from panoptic_fpn.ops.decoding import claimed_size, find_fault
 
 from .class_table import read_class_table
-from .label_map import read_label_map, require_size
+from .label_map import read_label_map
 from .panoptic_folder import Painted, Source, write_panoptic_folder
 
-#: Images that are looked for where no suffix is given.
+#: Suffixes of images where none is given.
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 #: Values of label maps that mean nothing, unless the class list has them.
 VOID_VALUES = (0, )
-#: Of a segment whose value is 0, which means void in a panoptic PNG.
+#: Id of a segment whose value is 0, which means void in a panoptic PNG.
 _ID_OF_ZERO = 1 << 16
 
 
 class Rules(NamedTuple):
-    """What the painter goes by."""
+    """What values of label maps mean."""
 
     category_of: Dict[int, int]
     void: FrozenSet[int]
@@ -56,10 +56,10 @@ def convert_label_folders(images: str,
         labels (str): Folder of label maps, in the same folders.
         classes (str): The class list, see :func:`read_class_table`.
         out (str): Folder to write to.
-        name (str): Of the JSON and of the folder of PNGs.
+        name (str): Name of the JSON and of the folder of PNGs.
         image_suffix (str, optional): What image names end with, such as
             ``_leftImg8bit.png``; by default the usual ones.
-        label_suffix (str): What stands in its place in label maps' names.
+        label_suffix (str): The same of label maps.
         offset (int): Values from it on are single instances.
         void_values (Sequence[int]): Values that mean nothing.
         num_workers (int, optional): Processes; by default one for each core,
@@ -73,23 +73,23 @@ def convert_label_folders(images: str,
         InputError: A file cannot be used; names it and says what to do.
     """
     table = read_class_table(classes)
-    too_high = [v for v in {*table.category_of, *table.void} if v >= offset]
-    if too_high:
+    highest = max([*table.category_of, *table.void])
+    if highest >= offset:
         raise InputError(
-            f'{classes}: value {max(too_high)} of a class is not below the '
+            f'{classes}: value {highest} of a class is not below the '
             f'offset {offset}. Correct the class list or --offset.')
     void = table.void | (set(void_values) - set(table.category_of))
     rules = Rules(table.category_of, frozenset(void), frozenset(table.things),
                   offset)
-    sources = find_pairs(images, labels, image_suffix, label_suffix)
     recipe = [
         sorted(table.category_of.items()),
         sorted(void),
         sorted(table.things), offset
     ]
-    return write_panoptic_folder(out, name, sources, partial(paint, rules),
-                                 recipe, table.categories, num_workers
-                                 or default_workers(), report)
+    return write_panoptic_folder(
+        out, name, find_pairs(images, labels, image_suffix, label_suffix),
+        partial(paint, rules), recipe, table.categories, num_workers
+        or default_workers(), report)
 
 
 def find_pairs(images: str, labels: str, image_suffix: Optional[str],
@@ -102,7 +102,7 @@ def find_pairs(images: str, labels: str, image_suffix: Optional[str],
             be read.
     """
     suffixes = (image_suffix, ) if image_suffix else IMAGE_SUFFIXES
-    sources, missing = [], []
+    sources = []
     for name in _names_below(images):
         suffix = next(
             (s for s in suffixes if name.lower().endswith(s.lower())), None)
@@ -111,18 +111,14 @@ def find_pairs(images: str, labels: str, image_suffix: Optional[str],
         stem = name[:-len(suffix)]
         label = osp.join(labels, stem + label_suffix)
         if not osp.isfile(label):
-            missing.append((name, label))
-            continue
-        width, height = _image_size(osp.join(images, name))
+            raise InputError(
+                f'{label}: no such file, the label map of {name}. Correct '
+                '--label-suffix and --image-suffix, or remove the image.')
+        height, width = _image_size(osp.join(images, name))
         sources.append(
             Source(
                 dict(id=stem, file_name=name, height=height, width=width),
                 label))
-    if missing:
-        raise InputError(
-            f'{missing[0][1]}: no such file, the label map of '
-            f'{missing[0][0]}; {len(missing)} images have none. Correct '
-            '--label-suffix and --image-suffix, or remove the images.')
     if not sources:
         raise InputError(f'{images}: no image that ends with '
                          f'{" or ".join(suffixes)}. Correct the folder '
@@ -139,13 +135,12 @@ def _names_below(root: str) -> List[str]:
 
 
 def _image_size(path: str) -> Tuple[int, int]:
-    """(w, h) of an image, from its header."""
     content = read_bytes(path, 'image', None)
     fault, size = find_fault(content), claimed_size(content)
     if fault is not None or size is None:
-        raise CorruptFileError(f'{path}: no readable image ({fault}). Copy '
-                               'it again or remove it.')
-    return size[::-1]
+        raise InputError(f'{path}: no readable image ({fault}). Copy it again '
+                         'or remove it.')
+    return size
 
 
 def paint(rules: Rules, source: Source) -> Painted:
@@ -154,16 +149,15 @@ def paint(rules: Rules, source: Source) -> Painted:
     Raises:
         InputError: Its label map cannot be used.
     """
-    values = read_label_map(source.label)
-    require_size(source.label, values,
-                 (source.image['height'], source.image['width']))
+    values = read_label_map(source.label,
+                            (source.image['height'], source.image['width']))
     found, index, counts = np.unique(
         values, return_inverse=True, return_counts=True)
     ids, segments = np.zeros(len(found), np.int32), []
-    for place, value in enumerate(found.tolist()):
+    for i, value in enumerate(found.tolist()):
         segment = _segment(value, rules, source.label)
         if segment is not None:
-            ids[place] = segment['id']
+            ids[i] = segment['id']
             segments.append(segment)
     return Painted(
         ids[index].reshape(values.shape), segments,
@@ -177,19 +171,18 @@ def _segment(value: int, rules: Rules, path: str) -> Optional[dict]:
     single = value >= rules.offset
     class_value = value // rules.offset if single else value
     category = rules.category_of.get(class_value)
-    if category is None and class_value not in rules.void:
-        raise InputError(
-            f'{path}: value {value}: no class has the value {class_value}. '
-            'Add it to the class list (as id or among values, with ignore=1 '
-            'where it means nothing) or to --void-values.')
-    if category is None:
+    if category is None and class_value in rules.void:
         return None
-    thing = category in rules.things
-    if single and not thing:
-        raise InputError(
-            f'{path}: value {value} is one instance of class {category}, '
-            'which is stuff. Set isthing=1 in the class list, or correct '
-            '--offset.')
+    thing, fault = category in rules.things, None
+    if category is None:
+        fault = (f'no class has the value {class_value}. Add it to the class '
+                 'list (as id or among values, with ignore=1 where it means '
+                 'nothing) or to --void-values.')
+    elif single and not thing:
+        fault = (f'one instance of class {category}, which is stuff. Set '
+                 'isthing=1 in the class list, or correct --offset.')
+    if fault is not None:
+        raise InputError(f'{path}: value {value}: {fault}')
     return dict(
         id=value or _ID_OF_ZERO,
         category_id=category,

@@ -1,30 +1,67 @@
 """Label maps of any data set: PNGs with one channel, or a palette."""
-from typing import Tuple
+import os
+from contextlib import suppress
+from typing import List, Optional, Tuple
 
 import mmcv
 import numpy as np
+from PIL import Image
 
-from mmengine_exact.errors import CorruptFileError, InputError
+from mmengine_exact.errors import InputError
 from mmengine_exact.files import read_bytes
 from panoptic_fpn.ops.decoding import decode_indices, try_decode
 
+#: The last chunk of a PNG.
+_PNG_END = b'\0\0\0\0IEND\xaeB\x60\x82'
 
-def read_label_map(path: str) -> np.ndarray:
-    """Values (h, w), uint8 or uint16; of a palette, the indices.
+
+def file_stamp(path: str) -> List[int]:
+    """Size in bytes and time of the last change in nanoseconds."""
+    status = os.stat(path)
+    return [status.st_size, status.st_mtime_ns]
+
+
+def png_size(path: str) -> Optional[Tuple[int, int]]:
+    """(h, w) in the header of a PNG that has its end; None for others.
+
+    The pixels are not read: a folder of photographs has gigabytes of them.
+    """
+    with suppress(OSError, ValueError, Image.DecompressionBombError):
+        with open(path, 'rb') as file, Image.open(file) as image:
+            file.seek(-len(_PNG_END), os.SEEK_END)
+            if image.format == 'PNG' and file.read() == _PNG_END:
+                return image.size[::-1]
+    return None
+
+
+def read_label_map(path: str,
+                   size: Optional[Tuple[int, int]] = None) -> np.ndarray:
+    """Values of a label map.
+
+    Args:
+        path (str): The PNG.
+        size (tuple[int, int], optional): (h, w) of its image.
+
+    Returns:
+        np.ndarray: (h, w), uint8 or uint16; of a palette, the indices.
 
     Raises:
-        CorruptFileError: It cannot be read or decoded.
-        InputError: It has several channels.
+        InputError: It cannot be read or decoded, has several channels or
+            another size.
     """
     content = read_bytes(path, 'label map', None)
-    values, why = try_decode(_decode, content)
+    values, fault = try_decode(_decode, content)
     if values is None:
-        raise CorruptFileError(f'{path}: {len(content)} bytes that are no '
-                               f'PNG ({why}). Copy it again.')
-    if values.ndim != 2:
-        raise InputError(
-            f'{path}: {values.shape[2]} channels. A label map has one, of 8 '
-            'or 16 bits, that holds the classes; not colours.')
+        fault = (f'{len(content)} bytes that are no label map ({fault}). '
+                 'Restore the PNG.')
+    elif values.ndim != 2:
+        fault = (f'{values.shape[2]} channels. A label map has one, of 8 or '
+                 '16 bits, that holds the classes; not colours.')
+    elif size is not None and values.shape != tuple(size):
+        fault = (f'{values.shape} (h, w), but its image is {tuple(size)}. '
+                 'Scale both alike (labels without interpolation).')
+    if fault:
+        raise InputError(f'{path}: {fault}')
     return values
 
 
@@ -32,18 +69,5 @@ def _decode(content: bytes) -> np.ndarray:
     """Values, or indices of a palette, which OpenCV turns into colours."""
     values = decode_indices(content)
     if values is None:
-        values = mmcv.imfrombytes(
-            content, flag='unchanged', backend='pillow')
+        values = mmcv.imfrombytes(content, flag='unchanged', backend='pillow')
     return values
-
-
-def require_size(path: str, values: np.ndarray, size: Tuple[int, int]) -> None:
-    """See that a label map is as large as its image.
-
-    Raises:
-        InputError: It is not.
-    """
-    if values.shape != tuple(size):
-        raise InputError(
-            f'{path}: {values.shape} (h, w), but its image is {tuple(size)}. '
-            'Scale both alike (labels without interpolation).')

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import os.path as osp
-from contextlib import closing, suppress
+from contextlib import suppress
 from functools import partial
 from typing import Any, Callable, Dict, List, NamedTuple, Tuple
 
@@ -21,15 +21,14 @@ from mmengine_exact.errors import InputError
 from panoptic_fpn.labels import id_to_rgb
 from panoptic_fpn.ops.label_runs import segment_boxes
 
-from .cityscapes.label_image import file_stamp
-from .cityscapes.output import (Journal, remove_leftovers, write_file,
-                                write_if_changed)
-from .jobs import convert_all
+from .label_map import file_stamp
+from .resumable import (Job, Journal, convert_images, remove_leftovers,
+                        write_if_changed)
 
 
 class Source(NamedTuple):
     """An image to convert: its entry of ``images``, its label map, and what
-    else the painter wants to know."""
+    else the painter needs."""
 
     image: dict
     label: str
@@ -60,65 +59,61 @@ def write_panoptic_folder(out: str,
     """Convert all images and write the data set.
 
     Args:
-        out (str): Folder to write to.
-        name (str): Of the JSON and of the folder of PNGs.
-        sources (list[Source]): The images.
-        paint (Callable): Gives the segments of one.
-        recipe (Any): Whatever else the result depends on, as JSON; with
-            another one nothing that was done before is taken over.
-        categories (list[dict]): Of the JSON.
-        num_workers (int): Processes.
-        report (Callable): Called with lines about the progress.
+        out (str), name (str): See the module.
+        recipe (Any): Whatever the result depends on beside the label maps, as
+            JSON; with another one every image is converted again.
 
     Returns:
         dict: ``images``, ``segments``, and the painter's counts, summed.
 
     Raises:
-        InputError: A file cannot be used, or nothing can be written.
+        InputError: A file cannot be used.
     """
+    folder = osp.join(out, name)
     digest = hashlib.sha256(json.dumps(
         recipe, sort_keys=True).encode()).hexdigest()[:16]
     targets = _targets(sources)
-    jobs = [(source, target, [digest, *file_stamp(source.label)])
-            for source, target in zip(sources, targets)]
-    folder = osp.join(out, name)
+    jobs = [
+        Job(source.image['id'],
+            (source.image['height'], source.image['width']),
+            [digest, *file_stamp(source.label)], osp.join(folder,
+                                                          target), source)
+        for source, target in zip(sources, targets)
+    ]
     with Journal(osp.join(out, f'.{name}.jsonl')) as journal:
-        done = _fresh(jobs, journal.entries, folder)
-        if done:
-            report(f'{len(done)} of {len(jobs)} images are converted already')
-        todo = [job for job in jobs if job[1] not in done]
-        if todo:
-            # PNGs are about to change: no JSON until all of them have
-            with suppress(OSError):
-                os.unlink(f'{folder}.json')
-        convert = partial(_convert, paint, folder)
-        with closing(convert_all(convert, todo, num_workers,
-                                 report)) as entries:
-            for entry in entries:
-                journal.add(entry)
-                done[entry['file_name']] = entry
+        # PNGs are about to change: no JSON until all of them have
+        with suppress(OSError):
+            os.unlink(f'{folder}.json')
+        done = convert_images(
+            partial(_convert, paint), jobs, journal, num_workers, report)
+        entries = [done[job.image_id] for job in jobs]
         notes = [
             dict(
-                image_id=source.image['id'],
+                image_id=entry['image_id'],
                 file_name=target,
-                segments_info=done[target]['segments_info'])
-            for source, target in zip(sources, targets)
+                segments_info=entry['segments_info'])
+            for entry, target in zip(entries, targets)
         ]
-        for pattern in {osp.dirname(target) for target in targets}:
-            remove_leftovers(osp.join(folder, pattern, '*.png'))
-        remove_leftovers(f'{folder}.json')
+        for inner in {osp.dirname(target) for target in targets}:
+            remove_leftovers(osp.join(folder, inner, '*.png'))
         content = dict(
             images=[source.image for source in sources],
             annotations=notes,
             categories=categories)
         write_if_changed(f'{folder}.json', json.dumps(content).encode())
         journal.remove()
-    return _summary(notes, done)
+    summary = dict(
+        images=len(notes),
+        segments=sum(len(note['segments_info']) for note in notes))
+    for entry in entries:
+        for key, count in entry['counts'].items():
+            summary[key] = summary.get(key, 0) + count
+    return summary
 
 
 def _targets(sources: List[Source]) -> List[str]:
     """Name of each PNG below its folder."""
-    names: Dict[str, Source] = {}
+    names: Dict[str, str] = {}
     for source in sources:
         name = source.image['file_name']
         target = osp.splitext(name)[0] + '.png'
@@ -129,50 +124,16 @@ def _targets(sources: List[Source]) -> List[str]:
     return list(names)
 
 
-def _fresh(jobs: List[Tuple], entries: List[Dict],
-           folder: str) -> Dict[str, Dict]:
-    """Entries of an earlier run that a new one would only repeat."""
-    by_name = {entry.get('file_name'): entry for entry in entries}
-    result = {}
-    for _, target, stamp in jobs:
-        entry = by_name.get(target)
-        if entry and entry['stamp'] == stamp and osp.exists(
-                osp.join(folder, target)):
-            result[target] = entry
-    return result
-
-
-def _convert(paint: Painter, folder: str, job: Tuple) -> Tuple[Any, str]:
-    """Entry of one image, its PNG written; or None and what is wrong."""
-    source, target, stamp = job
-    try:
-        painted = paint(source)
-    except InputError as error:
-        return None, str(error)
+def _convert(paint: Painter, job: Job) -> Tuple[Dict, bytes]:
+    painted = paint(job.source)
     found, areas, boxes = segment_boxes(painted.ids)
-    place = {int(id_): i for i, id_ in enumerate(found)}
+    index = {id_: i for i, id_ in enumerate(found.tolist())}
     segments = [
         dict(
             segment,
-            area=int(areas[place[segment['id']]]),
-            bbox=boxes[place[segment['id']]].tolist())
-        for segment in painted.segments if segment['id'] in place
+            area=int(areas[index[segment['id']]]),
+            bbox=boxes[index[segment['id']]].tolist())
+        for segment in painted.segments if segment['id'] in index
     ]
     png = cv2.imencode('.png', id_to_rgb(painted.ids)[..., ::-1])[1]
-    write_file(osp.join(folder, target), png.tobytes())
-    entry = dict(
-        file_name=target,
-        stamp=stamp,
-        segments_info=segments,
-        counts=painted.counts)
-    return entry, ''
-
-
-def _summary(notes: List[dict], done: Dict[str, Dict]) -> Dict:
-    summary = dict(
-        images=len(notes),
-        segments=sum(len(note['segments_info']) for note in notes))
-    for entry in done.values():
-        for key, count in entry['counts'].items():
-            summary[key] = summary.get(key, 0) + count
-    return summary
+    return dict(segments_info=segments, counts=painted.counts), png.tobytes()

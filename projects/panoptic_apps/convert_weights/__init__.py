@@ -1,15 +1,13 @@
 """Weights of other projects and other class orders: tables of names."""
+from .conversion import Conversion, convert_weights, read_weights
 from .layouts import LAYOUTS, Layout
-from .panoptic_fpn import (ZooConversion, convert_zoo_file,
-                           convert_zoo_weights, differing_settings,
-                           write_conversion)
 from .restricted_pickle import load_arrays
-from .semantic_channels import CLASS_ORDERS, channel_order, reorder_channels
-from .semantic_fpn import Conversion, convert_file, convert_semantic_fpn
+from .semantic_fpn import convert_file, convert_semantic_fpn
+from .zoo import (convert_zoo_file, convert_zoo_weights, differing_settings,
+                  write_conversion)
 
 __all__ = [
-    'CLASS_ORDERS', 'Conversion', 'LAYOUTS', 'Layout', 'ZooConversion',
-    'channel_order', 'convert_file', 'convert_semantic_fpn',
-    'convert_zoo_file', 'convert_zoo_weights', 'differing_settings',
-    'load_arrays', 'reorder_channels', 'write_conversion'
+    'Conversion', 'LAYOUTS', 'Layout', 'convert_file', 'convert_semantic_fpn',
+    'convert_weights', 'convert_zoo_file', 'convert_zoo_weights',
+    'differing_settings', 'load_arrays', 'read_weights', 'write_conversion'
 ]

@@ -1,4 +1,4 @@
-"""How Detectron2 and mmdet name and order the weights of Panoptic FPN.
+"""How Detectron2, mmdet and mmseg name and order the weights.
 
 What was compared, Detectron2's model zoo and this project:
 
@@ -17,14 +17,22 @@ semantic   Stages of 3x3, group norm, ReLU and 2x on each level, p2 without
 classes    Both sort things and stuff by category id.
 
 mmdet's own differs in the semantic head's names alone: its things are the
-last channel, too.
+last channel, too. mmseg's Semantic FPN (``EncoderDecoder`` with this project's
+``SemanticFPNHead`` or mmseg's ``FPNHead``) has the classes in the order of its
+data set, on Cityscapes by train id.
 """
 import re
 from dataclasses import dataclass, field
-from typing import Any, Dict, Mapping, Tuple
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
+import numpy as np
 import torch
+from mmdet.datasets import CocoPanopticDataset
 from torch import Tensor
+
+from mmengine_exact.errors import CheckpointError
+from panoptic_fpn import cityscapes
+from panoptic_fpn.labels import LabelSpace
 
 from .name_tables import NameTable
 
@@ -91,8 +99,15 @@ _MMDET = NameTable((
     ('roi_head.{rest}', 'roi_head.{rest}'),
 ))  # yapf: disable
 
-#: Counters of training steps, of no use in training or testing, which
-#: ``FrozenBatchNorm2d`` has not.
+_MMSEG = NameTable((
+    ('backbone.{rest}', 'backbone.{rest}'),
+    ('neck.{rest}', 'neck.{rest}'),
+    ('decode_head.scale_heads.{rest}', 'semantic_head.scale_heads.{rest}'),
+    ('decode_head.conv_seg.{rest}', 'semantic_head.conv_seg.{rest}'),
+))
+
+#: Counters of training steps, of no use in training or testing;
+#: ``FrozenBatchNorm2d`` does not have them.
 _COUNTERS = r'.*\.num_batches_tracked'
 
 _ADAPTIVE = {
@@ -103,44 +118,63 @@ _ADAPTIVE = {
 
 @dataclass(frozen=True)
 class Layout:
-    """Where and in which order one project keeps the weights.
+    """Where and in which order a project keeps the weights.
 
     Attributes:
         name (str): As the tool calls it.
         sign (str): Beginning of keys that no other layout has.
         table (NameTable): Their names and ours.
         ignored (tuple[str]): Patterns of keys that are not weights.
-        things_first (bool): Whether 'things' is channel 0 of the semantic
-            classifier; it is our last one.
+        order (Callable, optional): From the number of channels of the
+            semantic classifier to int64 (K, ), the channels in our order:
+            ``theirs[order]`` is ours. None where both have the same.
         settings (dict): Keys of ``model`` and the values that the zoo's
-            models were made for, as a checkpoint does not tell them.
+            models were made for, which a checkpoint does not hold.
     """
 
     name: str
     sign: str
     table: NameTable
     ignored: Tuple[str, ...] = ()
-    things_first: bool = False
+    order: Optional[Callable[[int], np.ndarray]] = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def is_ignored(self, key: str) -> bool:
         """Whether a key is on the ignore list."""
         return any(re.fullmatch(pattern, key) for pattern in self.ignored)
 
-    def reorder(self, weights: Dict[str, Tensor], to_ours: bool) -> None:
+    def reorder(self, weights: Dict[str, Tensor], to_ours: bool,
+                source: str) -> None:
         """Bring the classifier's channels to the other order, in place.
 
         Args:
             weights (dict[str, Tensor]): In our names; the dict is changed,
                 its tensors are not.
-            to_ours (bool): Into which direction.
+            to_ours (bool): In which direction.
+            source (str): File of the weights, for errors.
+
+        Raises:
+            CheckpointError: The classifier has another number of channels.
         """
-        if not self.things_first:
+        if self.order is None:
             return
         for key in CLASSIFIER:
-            if key in weights and weights[key].dim():
-                weights[key] = torch.roll(weights[key], -1 if to_ours else 1,
-                                          0)
+            value = weights.get(key, torch.zeros(0))
+            rows = len(value) if value.dim() else 0
+            order = self.order(rows)
+            if rows != len(order):
+                raise CheckpointError(
+                    f'Checkpoint {source}: {key} has {rows} rows, the data '
+                    f'set {len(order)} classes. Give a head with one channel '
+                    'for each class (predict_things=True, no channel for '
+                    'background), or --classes same for another data set.')
+            if rows:
+                order = order if to_ours else np.argsort(order)
+                weights[key] = value[torch.from_numpy(order)]
+
+
+def _things_first(count: int) -> np.ndarray:
+    return np.roll(np.arange(count), -1)
 
 
 OURS = 'semantic_head.scale_heads.'
@@ -148,6 +182,12 @@ OURS = 'semantic_head.scale_heads.'
 LAYOUTS: Dict[str, Layout] = {
     layout.name: layout
     for layout in (
+        # on Cityscapes
+        Layout(
+            name='mmseg',
+            sign='decode_head.scale_heads.',
+            table=_MMSEG,
+            order=lambda count: cityscapes.train_ids()),
         Layout(
             name='detectron2',
             sign='backbone.bottom_up.',
@@ -161,7 +201,7 @@ LAYOUTS: Dict[str, Layout] = {
                 r'(proposal_generator\.)?anchor_generator\..*',
                 r'.*cell_anchors.*',
             ),
-            things_first=True,
+            order=_things_first,
             settings={
                 'data_preprocessor.mean': [103.53, 116.28, 123.675],
                 'data_preprocessor.std': [1.0, 1.0, 1.0],
@@ -191,3 +231,26 @@ LAYOUTS: Dict[str, Layout] = {
             }),
     )
 }
+
+#: Ids from 1 to 90 that COCO gave away and did not annotate.
+_NO_THINGS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
+_COCO_THINGS = tuple(id_ for id_ in range(1, 91) if id_ not in _NO_THINGS)
+_COCO_STUFF = (92, 93, 95, 100, 107, 109, 112, 118, 119, 122, 125, 128, 130,
+               133, 138, 141, 144, 145, 147, 148, 149, 151, 154, 155, 156, 159,
+               161, 166, 168, 171, 175, 176, 177, 178, 180, 181,
+               *range(184, 201))
+
+
+def coco_label_space() -> LabelSpace:
+    """The 80 things and 53 stuff classes of COCO panoptic 2017.
+
+    The zoos' models know these classes, and their files do not name them:
+    with these a converted one predicts without an annotation file at hand.
+    Names and colours are mmdet's; category ids ascend in each group.
+    """
+    meta = CocoPanopticDataset.METAINFO
+    return LabelSpace.from_coco([
+        dict(id=id_, name=name, isthing=int(id_ <= 90), color=color)
+        for id_, name, color in zip(_COCO_THINGS + _COCO_STUFF,
+                                    meta['classes'], meta['palette'])
+    ], 'COCO panoptic 2017')

@@ -9,10 +9,10 @@ A row has two templates, 'theirs' and 'ours'. Braces hold what both share:
 {rest}             anything
 
 ``{norm}`` may be in our template alone, for a layout that calls every
-normalization the same: running statistics tell which it is.
+normalization the same: running statistics show which it is.
 """
 import re
-from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
+from typing import Dict, Iterable, Optional, Tuple, Union
 
 _BRACES = re.compile(r'\{(\d*)([a-z]+)(?:\+(\d+))?\}')
 _WORDS = dict(
@@ -24,14 +24,8 @@ _STATISTICS = ('running_mean', 'running_var')
 Values = Dict[str, Union[int, str]]
 
 
-class _Field(NamedTuple):
-    name: str
-    factor: int
-    offset: int
-
-
 class Template:
-    """Names with places for numbers and words; see the module.
+    """A pattern of names with fields for numbers and words; see the module.
 
     Args:
         text (str): Such as 'backbone.layer{i}.{j}.conv{k}.weight'.
@@ -39,40 +33,35 @@ class Template:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.fields: List[_Field] = []
-        pattern, end = '', 0
-        for match in _BRACES.finditer(text):
-            factor, name, offset = match.groups()
-            self.fields.append(
-                _Field(name, int(factor or 1), int(offset or 0)))
-            pattern += re.escape(text[end:match.start()])
-            pattern += f'({_WORDS.get(name, "[0-9]+")})'
-            end = match.end()
-        self._pattern = re.compile(pattern + re.escape(text[end:]))
+        self._pattern = re.compile(
+            _BRACES.sub(lambda m: f'(?P<{m[2]}>{_WORDS.get(m[2], "[0-9]+")})',
+                        text.replace('.', r'\.')))
 
     def read(self, key: str) -> Optional[Values]:
-        """Values that a name has in the places; None if it does not fit."""
+        """Values of the fields in a name; None if it does not fit."""
         match = self._pattern.fullmatch(key)
         if match is None:
             return None
-        values: Values = {}
-        for field, text in zip(self.fields, match.groups()):
-            if field.name in _WORDS:
-                values[field.name] = text
-                continue
-            value, left = divmod(int(text) - field.offset, field.factor)
-            if left or value < 0:
-                return None
-            values[field.name] = value
+        values: Values = {**match.groupdict()}
+        for factor, name, offset in _BRACES.findall(self.text):
+            if name not in _WORDS:
+                value, left = divmod(
+                    int(match[name]) - int(offset or 0), int(factor or 1))
+                if left or value < 0:
+                    return None
+                values[name] = value
         return values
 
     def write(self, values: Values) -> str:
         """The name with these values."""
-        written = dict(values)
-        for name, factor, offset in self.fields:
-            if name not in _WORDS:
-                written[name] = int(values[name]) * factor + offset
-        return _BRACES.sub(lambda match: str(written[match[2]]), self.text)
+
+        def field(match: re.Match) -> str:
+            value = values[match[2]]
+            if isinstance(value, int):
+                value = value * int(match[1] or 1) + int(match[3] or 0)
+            return str(value)
+
+        return _BRACES.sub(field, self.text)
 
 
 class NameTable:
@@ -88,28 +77,25 @@ class NameTable:
 
     def to_ours(self, keys: Iterable[str]) -> Dict[str, Optional[str]]:
         """Our name of each of their names; None where there is none."""
-        keys = list(keys)
         known = set(keys)
-        return {key: self._our_name(key, known) for key in keys}
+        return {
+            key: _translate(key, self.rows, _kind_of_norm(key, known))
+            for key in keys
+        }
 
     def to_theirs(self, keys: Iterable[str]) -> Dict[str, Optional[str]]:
         """Their name of each of ours; None where there is none."""
-        return {key: self._their_name(key) for key in keys}
+        rows = [(ours, theirs) for theirs, ours in self.rows]
+        return {key: _translate(key, rows, '') for key in keys}
 
-    def _our_name(self, key: str, known: set) -> Optional[str]:
-        for theirs, ours in self.rows:
-            values = theirs.read(key)
-            if values is not None:
-                values.setdefault('norm', _kind_of_norm(key, known))
-                return ours.write(values)
-        return None
 
-    def _their_name(self, key: str) -> Optional[str]:
-        for theirs, ours in self.rows:
-            values = ours.read(key)
-            if values is not None:
-                return theirs.write(values)
-        return None
+def _translate(key: str, rows: Iterable[Tuple[Template, Template]],
+               norm: str) -> Optional[str]:
+    for source, target in rows:
+        values = source.read(key)
+        if values is not None:
+            return target.write({'norm': norm, **values})
+    return None
 
 
 def _kind_of_norm(key: str, known: set) -> str:

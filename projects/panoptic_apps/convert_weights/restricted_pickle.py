@@ -6,7 +6,8 @@ stand-in that builds a plain array of numbers from checked arguments. Nothing
 that a file names is imported or called, not even numpy's own function (a
 forged ``dtype`` would make it follow pointers that the file chose).
 
-Of torch's files ``weights_only`` takes care (``engine.checkpoint_io``).
+torch's own files are read with ``weights_only``
+(``mmengine_exact.checkpoint_io``).
 """
 import pickle
 import re
@@ -22,19 +23,24 @@ _NUMBERS = re.compile(r'[<>|=]?(b1|[iu][1248]|f[248])')
 _NAME = re.compile(r'[\w.]{1,200}')
 
 
+def _require(fits: bool, found: str) -> None:
+    if not fits:
+        raise pickle.UnpicklingError(found)
+
+
 class _DType:
     """What a pickled ``dtype`` becomes."""
 
     def __init__(self, code: Any, *unused: Any) -> None:
-        if not isinstance(code, str) or not _NUMBERS.fullmatch(code):
-            raise pickle.UnpicklingError(f'an array of {code!r}')
+        _require(
+            isinstance(code, str) and bool(_NUMBERS.fullmatch(code)),
+            f'an array of {code!r}')
         self.dtype = np.dtype(code)
 
     def __setstate__(self, state: Sequence) -> None:
         # version, byte order, then what only structures of fields have
         _, byte_order, *structure = state[:5]
-        if any(structure):
-            raise pickle.UnpicklingError('an array of structures')
+        _require(not any(structure), 'an array of structures')
         if byte_order in ('<', '>'):
             self.dtype = self.dtype.newbyteorder(byte_order)
 
@@ -66,16 +72,16 @@ class _Builder:
         return self._function(*args)
 
     def __setstate__(self, state: Any) -> None:
-        raise pickle.UnpicklingError('a function with a state')
+        _require(False, 'a function with a state')
 
 
 def _to_array(raw: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
     """A writable array in the byte order of this machine."""
     if isinstance(raw, str):  # bytes of Python 2
         raw = raw.encode('latin1')
-    if not isinstance(raw,
-                      (bytes, bytearray)) or not isinstance(dtype, _DType):
-        raise pickle.UnpicklingError('an array of objects')
+    _require(
+        isinstance(raw, (bytes, bytearray)) and isinstance(dtype, _DType),
+        'an array of objects')
     value = np.frombuffer(raw, dtype.dtype).reshape(shape, order=order)
     return np.array(value, dtype.dtype.newbyteorder('='), order='C')
 
@@ -98,14 +104,8 @@ def _scalar(dtype: Any, raw: Any) -> Any:
 
 def _encode(text: str, encoding: str = '') -> bytes:
     """Bytes, as pickles that Python 2 can read write them."""
-    if encoding not in ('latin1', 'latin-1'):
-        raise pickle.UnpicklingError(f'text of encoding {encoding!r}')
+    _require(encoding in ('latin1', 'latin-1'), f'encoding {encoding!r}')
     return text.encode('latin1')
-
-
-def _no_bytes() -> bytes:
-    """Of an empty array, which that old way of writing has no bytes for."""
-    return b''
 
 
 def _known_names() -> Dict[str, Any]:
@@ -116,7 +116,8 @@ def _known_names() -> Dict[str, Any]:
         # an argument of `_reconstruct` alone, never called
         'numpy.ndarray': 'numpy.ndarray',
         '_codecs.encode': _Builder(_encode),
-        '__builtin__.bytes': _Builder(_no_bytes),
+        # of an empty array, written for Python 2
+        '__builtin__.bytes': _Builder(lambda: b''),
     }
     for core in ('numpy.core', 'numpy._core'):
         names[f'{core}.multiarray._reconstruct'] = _Builder(_reconstruct)
@@ -142,8 +143,9 @@ class _ArrayUnpickler(pickle.Unpickler):
         except KeyError:
             pass
         # a name that no module has is a damaged one
-        if not _NAME.fullmatch(f'{module}.{name}'):
-            raise pickle.UnpicklingError(f'the name {name[:40]!r}')
+        _require(
+            bool(_NAME.fullmatch(f'{module}.{name}')),
+            f'the name {name[:40]!r}')
         raise _Refused(f'{module}.{name}')
 
 
@@ -182,7 +184,7 @@ def load_arrays(path: str) -> Any:
 
 
 def _with_arrays(value: Any, levels: int = 2) -> Any:
-    """Arrays in the place of what stands for them; ``levels`` of dicts."""
+    """Replace stand-ins by their arrays, in ``levels`` of dicts."""
     if isinstance(value, _Array):
         return value.value
     if isinstance(value, dict) and levels:

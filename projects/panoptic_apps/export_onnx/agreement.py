@@ -1,7 +1,7 @@
 """How well an exported model agrees with the one in PyTorch, on an image.
 
-Detections with nearly the same score may change places; a detection is
-compared with the nearest one of its class, wherever that stands.
+Detections with nearly the same score may come in another order; a detection
+is compared with the nearest one of its class.
 """
 from dataclasses import dataclass
 from typing import Tuple
@@ -13,14 +13,14 @@ from panoptic_fpn.labels import INSTANCE_OFFSET
 from panoptic_onnx.session import Result
 
 #: Least share of pixels with the same segment, and largest distance of boxes
-#: in pixels, of exports that are said to agree.
+#: in pixels, of an export that agrees.
 SAME_PIXELS = 0.999
 BOX_PIXELS = 1e-2
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of two results of an image.
+    """Differences of two results of an image.
 
     Attributes:
         panoptic (float): Share of the pixels with the same segment in both
@@ -65,33 +65,31 @@ def compare(sample: DetDataSample, result: Result) -> Agreement:
     if result.semantic is not None:
         channels = sample.pred_sem_seg.sem_seg[0].numpy()
         semantic = float(np.mean(channels == result.semantic))
-    number, places = 0, np.zeros(0, np.int64)
+    count, partners = 0, np.zeros(0, np.int64)
     boxes = scores = 0.0
     masks = 1.0
     instances = sample.get('pred_instances')
     if instances is not None and len(instances):
-        number = len(instances)
+        count = len(instances)
         expected = [
             instances[key].numpy()
             for key in ('bboxes', 'labels', 'scores', 'masks')
         ]
-        places, boxes = _match(expected[0], expected[1], result)
-        pairs = [(i, place) for i, place in enumerate(places) if place >= 0]
+        partners, boxes = _match(expected[0], expected[1], result)
+        pairs = [(i, j) for i, j in enumerate(partners) if j >= 0]
         scores = max(
-            (abs(expected[2][i] - result.scores[place]) for i, place in pairs),
+            (abs(expected[2][i] - result.scores[j]) for i, j in pairs),
             default=0.0)
-        masks = min(
-            (_iou(expected[3][i], result.masks[place]) for i, place in pairs),
-            default=1.0)
-    if number != len(result.labels):
+        masks = min((_iou(expected[3][i], result.masks[j]) for i, j in pairs),
+                    default=1.0)
+    if count != len(result.labels):
         boxes = float('inf')
     panoptic = sample.pred_panoptic_seg
     renamed = _renumbered(panoptic.sem_seg[0].numpy(),
-                          panoptic.instance_indices, places, result)
+                          panoptic.instance_indices, partners, result)
     return Agreement(
-        float(np.mean(renamed == result.panoptic)),
-        semantic, (number, len(result.labels)), float(boxes), float(scores),
-        float(masks))
+        float(np.mean(renamed == result.panoptic)), semantic,
+        (count, len(result.labels)), float(boxes), float(scores), float(masks))
 
 
 def _match(boxes: np.ndarray, labels: np.ndarray,
@@ -100,25 +98,25 @@ def _match(boxes: np.ndarray, labels: np.ndarray,
     none, and the largest distance of two, infinite for none."""
     distances = np.abs(boxes[:, None] - result.boxes).max(axis=2, initial=0)
     distances[labels[:, None] != result.labels] = np.inf
-    places = np.full(len(boxes), -1)
+    partners = np.full(len(boxes), -1)
     largest = 0.0
     for i, row in enumerate(distances):
         if row.size and np.isfinite(row.min()):
-            places[i] = row.argmin()
+            partners[i] = row.argmin()
             largest = max(largest, float(row.min()))
             # each is the counterpart of one
-            distances[:, places[i]] = np.inf
+            distances[:, partners[i]] = np.inf
         else:
             largest = float('inf')
-    return places, largest
+    return partners, largest
 
 
-def _renumbered(panoptic: np.ndarray, indices: list, places: np.ndarray,
+def _renumbered(panoptic: np.ndarray, indices: list, partners: np.ndarray,
                 result: Result) -> np.ndarray:
     """PyTorch's map with the numbers that counterparts have in the other;
     negative where they are not on it."""
-    number_of = {index: i + 1 for i, index in enumerate(result.kept)}
-    numbers = [0] + [number_of.get(int(places[i]), -1) for i in indices]
+    new = {index: i + 1 for i, index in enumerate(result.kept)}
+    numbers = [0] + [new.get(int(partners[i]), -1) for i in indices]
     labels = panoptic % INSTANCE_OFFSET
     return labels + INSTANCE_OFFSET * np.array(numbers)[panoptic //
                                                         INSTANCE_OFFSET]

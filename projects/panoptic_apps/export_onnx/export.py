@@ -4,13 +4,13 @@ The graphs are compared with the model at sizes that they were not traced at
 before the folder appears: a size that tracing froze is an error here and no
 wrong result on a device.
 """
-import json
 import os
 import shutil
 from pathlib import Path
 from secrets import token_hex
-from typing import Any, Optional
+from typing import Any, Dict, Iterator, Optional, Tuple
 
+import msgspec
 import numpy as np
 import onnxruntime
 import torch
@@ -23,12 +23,11 @@ from torch import nn
 
 from mmengine_exact import fingerprint, revision, versions
 from mmengine_exact.errors import InputError
-from panoptic_fpn.labels import LabelSpace, channel_labels
+from panoptic_fpn.labels import channel_labels
 from panoptic_fpn.models import TwoStagePanopticFPN
-from panoptic_onnx.model_file import FORMAT, NAME, VERSION, sha256
+from panoptic_onnx.model_file import NAME, ModelFile, sha256
 
-from .graphs import (MIN_OPSET, BoxHead, MaskHead, Trunk, export_head,
-                     export_trunk)
+from .graphs import BoxHead, MaskHead, Trunk, export_head, export_trunk
 
 #: Largest difference of a graph's output from PyTorch's, relative to the
 #: largest value: rounding of convolutions in another order stays far below.
@@ -39,6 +38,8 @@ VERIFIED_SIZES = ((9, 3), (6, 7))
 #: Transforms of a test pipeline that act on annotations alone, or pack.
 _IGNORED = ('LoadPanopticMap', 'DerivePanopticTargets', 'PackPanopticInputs',
             'LoadPanopticAnnotations', 'LoadAnnotations', 'PackDetInputs')
+#: Keys of a resize that are exported.
+_RESIZE = {'type', 'scale', 'keep_ratio', 'backend', 'interpolation'}
 
 
 def export_model(model: nn.Module,
@@ -48,7 +49,7 @@ def export_model(model: nn.Module,
     """Write a model as ONNX.
 
     Args:
-        model (nn.Module): From ``apis.init_model``, on a CPU.
+        model (nn.Module): From ``init_model``, on a CPU.
         out_dir (str): Folder that does not exist or is empty. It appears
             complete or not at all.
         opset (int): Version of ONNX's operators, 16 or more.
@@ -65,200 +66,198 @@ def export_model(model: nn.Module,
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f'{out}: exists and is not empty. Give another '
                          'folder, or remove it.')
-    if opset < MIN_OPSET:
-        raise InputError(f'opset {opset}: ONNX has RoiAlign as this model '
-                         f'needs it from {MIN_OPSET} on.')
-    description = describe_model(model, checkpoint)
+    for key, found, supported in _find_unsupported(model):
+        if not isinstance(found, (str, float, dict, list)):
+            found = type(found).__name__
+        raise InputError(f'{key}={found!r} is not exported to ONNX; '
+                         f'{supported} is.')
     partial = out.absolute().with_name(f'.{out.name}{token_hex(4)}')
     partial.mkdir(parents=True)
     try:
-        _write_graphs(model, description, partial, opset)
-        (partial / NAME).write_text(
-            json.dumps(description, indent=1, allow_nan=False))
+        graphs = _write_graphs(model, partial, opset)
+        description = describe_model(model, checkpoint, graphs)
+        content = msgspec.json.encode(description, enc_hook=str)
+        (partial / NAME).write_bytes(msgspec.json.format(content, indent=1))
         os.replace(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return out
 
 
-def describe_model(model: nn.Module, checkpoint: Optional[str] = None) -> dict:
-    """``model.json`` without its graphs; see ``panoptic_onnx.model_file``.
-
-    Raises:
-        InputError: The model has parts that are not exported.
-    """
+def _find_unsupported(model: nn.Module) -> Iterator[Tuple[str, Any, str]]:
+    """Key, value and what would do of parts that are not exported."""
     if type(model) is not TwoStagePanopticFPN:
-        raise _unsupported(model, 'model.type', 'TwoStagePanopticFPN')
-    parts = dict.fromkeys(('rpn', 'boxes', 'masks', 'semantic'))
+        yield 'model.type', model, 'TwoStagePanopticFPN'
+        return
+    resizes, others = _test_transforms(model)
+    if others:
+        yield 'test_pipeline', others, 'one Resize or PanopticResize'
+    if (len(resizes) != 1 or set(resizes[0]) - _RESIZE
+            or 'scale' not in resizes[0]
+            or resizes[0].get('interpolation', 'bilinear') != 'bilinear'):
+        yield ('test_pipeline', list(map(dict, resizes)),
+               'one bilinear Resize to a scale')
+    processor = model.cfg.model.data_preprocessor.type
+    if processor != 'DetDataPreprocessor':
+        yield ('model.data_preprocessor.type', processor,
+               'DetDataPreprocessor')
+    if model.with_semantic_head and model.semantic_head.align_corners:
+        yield 'model.semantic_head.align_corners', 'True', 'False'
     if model.with_roi_head:
-        parts.update(
-            rpn=_describe_rpn(model),
-            boxes=_describe_boxes(model.roi_head),
-            masks=_describe_masks(model.roi_head))
+        yield from _find_unsupported_regions(model)
+
+
+def _find_unsupported_regions(
+        model: nn.Module) -> Iterator[Tuple[str, Any, str]]:
+    rpn, roi_head = model.rpn_head, model.roi_head
+    if type(roi_head) is not StandardRoIHead or roi_head.with_shared_head:
+        yield 'model.roi_head', roi_head, 'StandardRoIHead'
+        return
+    if not isinstance(rpn.prior_generator, AnchorGenerator):
+        yield ('model.rpn_head.anchor_generator', rpn.prior_generator,
+               'AnchorGenerator')
+    if not rpn.use_sigmoid_cls:
+        yield 'model.rpn_head.loss_cls', 'softmax', 'use_sigmoid'
+    box, mask, cfg = roi_head.bbox_head, roi_head.mask_head, roi_head.test_cfg
+    if box.custom_cls_channels or not (box.with_cls and box.with_reg):
+        yield ('model.roi_head.bbox_head', box,
+               'a head with softmax scores and boxes')
+    if not isinstance(mask, FCNMaskHead):
+        yield 'model.roi_head.mask_head', mask, 'FCNMaskHead'
+    if cfg.mask_thr_binary < 0:
+        yield ('model.test_cfg.rcnn.mask_thr_binary',
+               float(cfg.mask_thr_binary), 'a threshold of 0 or more')
+    for name, nms in (('rpn', model.test_cfg.rpn.nms), ('rcnn', cfg.nms)):
+        if nms.get('type',
+                   'nms') != 'nms' or set(nms) - {'type', 'iou_threshold'}:
+            yield (f'model.test_cfg.{name}.nms', dict(nms),
+                   "dict(type='nms', iou_threshold=X)")
+    for name, coder in (('rpn_head', rpn.bbox_coder), ('roi_head.bbox_head',
+                                                       box.bbox_coder)):
+        if (type(coder) is not DeltaXYWHBBoxCoder or not coder.clip_border
+                or coder.add_ctr_clamp):
+            yield (f'model.{name}.bbox_coder', coder,
+                   'DeltaXYWHBBoxCoder with its defaults')
+    for name in ('bbox_roi_extractor', 'mask_roi_extractor'):
+        extractor = getattr(roi_head, name)
+        if not hasattr(extractor, 'finest_scale') or not all(
+                isinstance(layer, RoIAlign) and layer.pool_mode == 'avg'
+                for layer in extractor.roi_layers):
+            yield (f'model.roi_head.{name}', extractor,
+                   'SingleRoIExtractor of RoIAlign (average)')
+
+
+def _test_transforms(model: nn.Module) -> Tuple[list, list]:
+    """Resizes of the test pipeline, and types that are not known here."""
+    transforms = get_test_pipeline_cfg(model.cfg)[1:]
+    resizes = [
+        one for one in transforms
+        if one['type'] in ('PanopticResize', 'Resize')
+    ]
+    return resizes, [
+        one['type'] for one in transforms
+        if one not in resizes and one['type'] not in _IGNORED
+    ]
+
+
+def describe_model(model: nn.Module, checkpoint: Optional[str],
+                   graphs: Dict[str, dict]) -> ModelFile:
+    """The content of ``model.json``."""
+    parts: Dict[str, Optional[dict]] = dict.fromkeys(
+        ('rpn', 'boxes', 'masks', 'semantic'))
+    if model.with_roi_head:
+        parts.update(_region_parts(model))
     if model.with_semantic_head:
-        parts.update(semantic=_describe_semantic(model.semantic_head))
+        head = model.semantic_head
+        labels = channel_labels(head.num_things_classes,
+                                head.num_stuff_classes, head.predict_things)
+        parts['semantic'] = dict(channel_labels=labels.tolist())
     config = model.cfg.filename
-    return dict(
-        format=FORMAT,
-        version=VERSION,
+    content = dict(
+        format='panoptic-fpn-onnx',
+        version=1,
+        classes=[
+            dict(
+                id=one.id,
+                name=one.name,
+                isthing=int(one.isthing),
+                color=[int(value) for value in one.color])
+            for one in model.label_space.categories
+        ],
+        graphs=graphs,
+        preprocessing=_preprocessing(model),
+        panoptic=dict(model.panoptic_fusion_head.thresholds),
+        **parts,
         source=dict(
             config=config and Path(config).name,
             checkpoint=checkpoint and Path(checkpoint).name,
             sha256=checkpoint and fingerprint(checkpoint),
             revision=revision(),
-            versions=versions()),
-        classes=_describe_classes(model.label_space),
-        preprocessing=_describe_preprocessing(model),
-        panoptic=dict(model.panoptic_fusion_head.thresholds),
-        graphs={},
-        **parts)
+            versions=versions()))
+    return msgspec.convert(content, ModelFile)
 
 
-def _unsupported(found: object, key: str, supported: str) -> InputError:
-    if not isinstance(found, (str, dict, list)):
-        found = type(found).__name__
-    return InputError(f'{key}={found!r} is not exported to ONNX; '
-                      f'{supported} is.')
-
-
-def _describe_classes(space: LabelSpace) -> list:
-    return [
-        dict(
-            id=one.id,
-            name=one.name,
-            isthing=int(one.isthing),
-            color=[int(value) for value in one.color])
-        for one in space.categories
-    ]
-
-
-def _describe_preprocessing(model: nn.Module) -> dict:
-    """Of the test pipeline and the data preprocessor."""
-    load, *rest = get_test_pipeline_cfg(model.cfg)
-    sizes = []
-    for transform in rest:
-        if transform['type'] in ('PanopticResize', 'Resize'):
-            sizes.append(transform)
-        elif transform['type'] not in _IGNORED:
-            raise _unsupported(transform['type'], 'test_pipeline',
-                               'one Resize or PanopticResize')
-    known = {'type', 'scale', 'keep_ratio', 'backend', 'interpolation'}
-    if (len(sizes) != 1 or set(sizes[0]) - known or 'scale' not in sizes[0]
-            or sizes[0].get('interpolation', 'bilinear') != 'bilinear'):
-        raise _unsupported([dict(one) for one in sizes], 'test_pipeline',
-                           'one bilinear Resize to a scale')
+def _preprocessing(model: nn.Module) -> dict:
+    """The test pipeline and the data preprocessor."""
+    (resize, ), _ = _test_transforms(model)
     processor = model.cfg.model.data_preprocessor
-    if processor.type != 'DetDataPreprocessor':
-        raise _unsupported(processor.type, 'model.data_preprocessor.type',
-                           'DetDataPreprocessor')
     return dict(
-        scale=[int(side) for side in sizes[0]['scale']],
-        keep_ratio=bool(sizes[0].get('keep_ratio', False)),
-        mean=[float(value) for value in processor.get('mean') or [0] * 3],
-        std=[float(value) for value in processor.get('std') or [1] * 3],
+        scale=list(resize['scale']),
+        keep_ratio=bool(resize.get('keep_ratio', False)),
+        mean=list(processor.get('mean') or [0] * 3),
+        std=list(processor.get('std') or [1] * 3),
         to_rgb=bool(
             processor.get('bgr_to_rgb') or processor.get('rgb_to_bgr')),
-        divisor=int(processor.get('pad_size_divisor', 1)),
-        pad_value=float(processor.get('pad_value', 0)))
+        divisor=processor.get('pad_size_divisor', 1),
+        pad_value=processor.get('pad_value', 0))
 
 
-def _describe_rpn(model: nn.Module) -> dict:
-    head = model.rpn_head
-    generator = head.prior_generator
-    if not isinstance(generator, AnchorGenerator):
-        raise _unsupported(generator, 'model.rpn_head.anchor_generator',
-                           'AnchorGenerator')
-    if not head.use_sigmoid_cls:
-        raise _unsupported('softmax', 'model.rpn_head.loss_cls', 'use_sigmoid')
-    cfg = model.test_cfg.rpn
+def _region_parts(model: nn.Module) -> Dict[str, dict]:
+    """RPN, box and mask head."""
+    rpn, roi_head = model.rpn_head, model.roi_head
+    cfg, thresholds = model.test_cfg.rpn, roi_head.test_cfg
     return dict(
-        anchors=[base.tolist() for base in generator.base_anchors],
-        strides=[list(stride) for stride in generator.strides],
-        nms_pre=int(cfg.get('nms_pre', -1)),
-        max_per_img=int(cfg.max_per_img),
-        min_bbox_size=float(cfg.get('min_bbox_size', -1)),
-        iou_thr=_iou_threshold(cfg.nms, 'model.test_cfg.rpn.nms'),
-        **_describe_coder(head.bbox_coder, 'model.rpn_head.bbox_coder'))
+        rpn=dict(
+            anchors=[
+                base.tolist() for base in rpn.prior_generator.base_anchors
+            ],
+            strides=list(rpn.prior_generator.strides),
+            nms_pre=cfg.get('nms_pre', -1),
+            max_per_img=cfg.max_per_img,
+            min_bbox_size=cfg.get('min_bbox_size', -1),
+            iou_thr=cfg.nms['iou_threshold'],
+            means=rpn.bbox_coder.means,
+            stds=rpn.bbox_coder.stds),
+        boxes=dict(
+            class_agnostic=roi_head.bbox_head.reg_class_agnostic,
+            score_thr=thresholds.score_thr,
+            iou_thr=thresholds.nms['iou_threshold'],
+            max_per_img=thresholds.max_per_img,
+            means=roi_head.bbox_head.bbox_coder.means,
+            stds=roi_head.bbox_head.bbox_coder.stds,
+            **_levels(roi_head.bbox_roi_extractor)),
+        masks=dict(
+            class_agnostic=roi_head.mask_head.class_agnostic,
+            threshold=thresholds.mask_thr_binary,
+            **_levels(roi_head.mask_roi_extractor)))
 
 
-def _iou_threshold(cfg: dict, key: str) -> float:
-    """Of plain NMS."""
-    if cfg.get('type', 'nms') != 'nms' or set(cfg) - {'type', 'iou_threshold'}:
-        raise _unsupported(dict(cfg), key, "dict(type='nms', iou_threshold=X)")
-    return float(cfg['iou_threshold'])
-
-
-def _describe_coder(coder: Any, key: str) -> dict:
-    if (type(coder) is not DeltaXYWHBBoxCoder or not coder.clip_border
-            or coder.add_ctr_clamp):
-        raise _unsupported(coder, key, 'DeltaXYWHBBoxCoder with its defaults')
-    return dict(means=list(coder.means), stds=list(coder.stds))
-
-
-def _describe_boxes(roi_head: nn.Module) -> dict:
-    if type(roi_head) is not StandardRoIHead or roi_head.with_shared_head:
-        raise _unsupported(roi_head, 'model.roi_head', 'StandardRoIHead')
-    head, cfg = roi_head.bbox_head, roi_head.test_cfg
-    if head.custom_cls_channels or not (head.with_cls and head.with_reg):
-        raise _unsupported(head, 'model.roi_head.bbox_head',
-                           'a head with softmax scores and boxes')
-    return dict(
-        class_agnostic=bool(head.reg_class_agnostic),
-        score_thr=float(cfg.score_thr),
-        iou_thr=_iou_threshold(cfg.nms, 'model.test_cfg.rcnn.nms'),
-        max_per_img=int(cfg.max_per_img),
-        **_describe_coder(head.bbox_coder, 'model.roi_head.bbox_head'),
-        **_describe_extractor(roi_head.bbox_roi_extractor,
-                              'model.roi_head.bbox_roi_extractor'))
-
-
-def _describe_masks(roi_head: nn.Module) -> dict:
-    head = roi_head.mask_head
-    if not isinstance(head, FCNMaskHead):
-        raise _unsupported(head, 'model.roi_head.mask_head', 'FCNMaskHead')
-    threshold = float(roi_head.test_cfg.mask_thr_binary)
-    if threshold < 0:
-        raise _unsupported(
-            str(threshold), 'model.test_cfg.rcnn.mask_thr_binary',
-            'a threshold of 0 or more')
-    return dict(
-        class_agnostic=bool(head.class_agnostic),
-        threshold=threshold,
-        **_describe_extractor(roi_head.mask_roi_extractor,
-                              'model.roi_head.mask_roi_extractor'))
-
-
-def _describe_extractor(extractor: nn.Module, key: str) -> dict:
-    layers = extractor.roi_layers
-    if not hasattr(extractor, 'finest_scale') or not all(
-            isinstance(layer, RoIAlign) and layer.pool_mode == 'avg'
-            for layer in layers):
-        raise _unsupported(extractor, key,
-                           'SingleRoIExtractor of RoIAlign (average)')
+def _levels(extractor: nn.Module) -> dict:
     return dict(
         strides=list(extractor.featmap_strides),
-        finest_scale=float(extractor.finest_scale))
-
-
-def _describe_semantic(head: nn.Module) -> dict:
-    if head.align_corners:
-        raise _unsupported('True', 'model.semantic_head.align_corners',
-                           'False')
-    labels = channel_labels(head.num_things_classes, head.num_stuff_classes,
-                            head.predict_things)
-    return dict(channel_labels=labels.tolist())
+        finest_scale=extractor.finest_scale)
 
 
 @torch.no_grad()
-def _write_graphs(model: nn.Module, description: dict, folder: Path,
-                  opset: int) -> None:
-    """Export and verify each graph, and enter it into the description."""
+def _write_graphs(model: nn.Module, folder: Path,
+                  opset: int) -> Dict[str, dict]:
+    """Export and verify each graph; their files and digests by name."""
     roi_head = model.roi_head if model.with_roi_head else None
     num_levels = 0
     if roi_head is not None:
         num_levels = roi_head.bbox_roi_extractor.num_inputs
     trunk = Trunk(model, num_levels).eval()
-    divisor = description['preprocessing']['divisor']
+    divisor = model.cfg.model.data_preprocessor.get('pad_size_divisor', 1)
     export_trunk(trunk, folder / 'trunk.onnx', divisor, opset)
     for height, width in VERIFIED_SIZES:
         image = torch.randn(1, 3, height * divisor, width * divisor)
@@ -273,9 +272,10 @@ def _write_graphs(model: nn.Module, description: dict, folder: Path,
             export_head(head, extractor.roi_layers[0], expected[0].shape[1],
                         path, opset)
             _verify_head(path, head, extractor, expected[:num_levels])
-    for path in sorted(folder.glob('*.onnx')):
-        description['graphs'][path.stem] = dict(
-            file=path.name, sha256=sha256(path))
+    return {
+        path.stem: dict(file=path.name, sha256=sha256(path))
+        for path in sorted(folder.glob('*.onnx'))
+    }
 
 
 def _verify_head(path: Path, head: nn.Module, extractor: nn.Module,

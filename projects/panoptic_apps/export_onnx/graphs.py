@@ -1,17 +1,22 @@
 """Parts of a model as ONNX graphs of standard operators.
 
-What each takes and gives is in ``panoptic_onnx/session.py``. mmcv's RoIAlign
-is an operator of its own in ONNX; the standard's RoiAlign computes the same
-and is put before the heads here. Boxes come in pixels of a level, so one graph
-serves all levels.
+Their inputs and outputs are described in ``panoptic_onnx/session.py``. mmcv's
+RoIAlign is an operator of its own in ONNX; the standard's RoiAlign computes
+the same and is put before the heads here. Boxes come in pixels of a level, so
+one graph serves all levels.
+
+Graphs are traced, not made by ``torch.onnx.export(dynamo=True)``. Tried with
+torch 2.13.0 and onnxscript 0.7.2: it cannot export a head with its RoIAlign
+(the number of samples depends on the boxes: GuardOnDataDependentSymNode), so
+RoiAlign would have to be put into the graph as here; of the trunk it freezes
+the sizes of mmseg's ``Upsample``, too, so its replacement below would stay;
+with both it gives the same numbers at every size, in 21 s instead of 1 s for
+the tiny model, and asks for onnxscript and opset 18.
 """
 import copy
-import inspect
-import logging
 import warnings
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Dict, Iterator, List, Sequence
+from typing import Dict, List, Sequence
 
 import onnx
 import torch
@@ -22,16 +27,13 @@ from torch import Tensor, nn
 
 from mmengine_exact.errors import InputError
 
-#: Least version with RoiAlign at half integers.
-MIN_OPSET = 16
-
 
 class Trunk(nn.Module):
     """Backbone, FPN, RPN's and the semantic branch's convolutions.
 
     Args:
         model (TwoStagePanopticFPN): The model.
-        num_levels (int): FPN levels that the heads take.
+        num_levels (int): FPN levels that the heads read.
     """
 
     def __init__(self, model: nn.Module, num_levels: int) -> None:
@@ -58,7 +60,7 @@ class Trunk(nn.Module):
         return tuple(outputs)
 
     def output_names(self) -> List[str]:
-        """Of the outputs, in their order."""
+        """Names of the outputs, in their order."""
         names = []
         if self.model.with_roi_head:
             rpn_levels = range(self.model.rpn_head.prior_generator.num_levels)
@@ -101,10 +103,10 @@ def _of_any_size(trunk: Trunk) -> Trunk:
     """A copy that a trace does not tie to the size of its example.
 
     mmseg's ``Upsample`` turns sizes into Python's integers, which a trace
-    keeps; factors stay factors.
+    keeps; torch's has factors.
     """
     trunk = copy.deepcopy(trunk)
-    # ONNX knows no other
+    # the only one of ONNX
     trunk.model.set_memory_format(torch.contiguous_format)
     for module in list(trunk.modules()):
         for name, child in module.named_children():
@@ -119,14 +121,8 @@ def _of_any_size(trunk: Trunk) -> Trunk:
 
 
 def export_trunk(trunk: Trunk, path: Path, divisor: int, opset: int) -> None:
-    """Write the trunk's graph, for images of any padded size.
-
-    Args:
-        trunk (Trunk): In evaluation mode.
-        path (Path): File to write.
-        divisor (int): Of the sides of padded images.
-        opset (int): Version of ONNX's operators.
-    """
+    """Write the trunk's graph, for images of any size that ``divisor``
+    divides."""
     size = 4 * divisor
     names = trunk.output_names()
     axes = {name: {2: f'{name}_h', 3: f'{name}_w'} for name in names}
@@ -138,15 +134,8 @@ def export_trunk(trunk: Trunk, path: Path, divisor: int, opset: int) -> None:
 
 def export_head(head: nn.Module, layer: RoIAlign, channels: int, path: Path,
                 opset: int) -> None:
-    """Write the graph of a head with RoIAlign before it.
-
-    Args:
-        head (BoxHead | MaskHead): In evaluation mode.
-        layer (RoIAlign): Its settings are taken.
-        channels (int): Of an FPN level.
-        path (Path): File to write.
-        opset (int): Version of ONNX's operators.
-    """
+    """Write the graph of a head with RoIAlign before it, of the settings of
+    ``layer``, for FPN levels of ``channels``."""
     names = list(head.output_names)
     axes = {name: {0: 'n'} for name in ['bins', *names]}
     _export(head, torch.zeros(2, channels, *layer.output_size), path, ['bins'],
@@ -197,45 +186,30 @@ def _export(module: nn.Module, example: Tensor, path: Path,
     Raises:
         InputError: It has operators that are no standard of ONNX.
     """
-    settings = dict(
-        input_names=list(inputs),
-        output_names=list(outputs),
-        dynamic_axes=axes,
-        opset_version=opset)
-    # tracing knows what convolutions, poolings and interpolation need and
-    # asks for no further package; before torch 2.5 there was no choice
-    if 'dynamo' in inspect.signature(torch.onnx.export).parameters:
-        settings['dynamo'] = False
+    fault = None
     try:
-        with _quiet(), torch.no_grad():
-            torch.onnx.export(module.eval(), (example, ), str(path),
-                              **settings)
+        with warnings.catch_warnings(), torch.no_grad():
+            # the exporter's on itself and on mmdet's assertions
+            warnings.simplefilter('ignore')
+            torch.onnx.export(
+                module.eval(), (example, ),
+                str(path),
+                input_names=list(inputs),
+                output_names=list(outputs),
+                dynamic_axes=axes,
+                opset_version=opset,
+                dynamo=False)
+        nodes = onnx.load(str(path), load_external_data=False).graph.node
+        foreign = sorted({
+            f'{node.domain}::{node.op_type}'
+            for node in nodes if node.domain not in ('', 'ai.onnx')
+        })
+        if foreign:
+            fault = f'onnxruntime does not have {foreign}.'
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
-        reason = str(error).strip().split('\n')[0]
+        fault = str(error).strip().split('\n')[0]
+    if fault:
         raise InputError(
             f'{type(module).__name__} of this model cannot be written as '
-            f'ONNX {opset}: {reason} Give another --opset, or a model of '
-            'standard operators.') from None
-    foreign = sorted({
-        f'{node.domain}::{node.op_type}'
-        for node in onnx.load(str(path), load_external_data=False).graph.node
-        if node.domain not in ('', 'ai.onnx')
-    })
-    if foreign:
-        raise InputError(
-            f'{type(module).__name__} of this model needs {foreign}, which '
-            'onnxruntime does not have. Export a model without such layers.')
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what the exporter says of itself and of mmdet's assertions."""
-    logger = logging.getLogger('torch.onnx')
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            yield
-    finally:
-        logger.setLevel(level)
+            f'ONNX {opset}: {fault} Give another --opset, or a model of '
+            'standard operators.')

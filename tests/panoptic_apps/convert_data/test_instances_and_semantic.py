@@ -243,7 +243,7 @@ def test_values_and_categories_without_a_class(root):
 
 def test_a_missing_label_map_is_named(root):
     (root / 'semantic/x.png').unlink()
-    with pytest.raises(InputError, match='semantic/x.png'):
+    with pytest.raises(FileNotFoundError, match='semantic/x.png'):
         convert(root)
 
 

@@ -9,7 +9,7 @@ from mmengine_exact.errors import InputError
 from panoptic_apps.check_dataset import check_dataset
 from panoptic_apps.convert_data import convert_label_folders
 from panoptic_apps.convert_data import label_folders as module
-from panoptic_apps.convert_data.cityscapes import output
+from panoptic_apps.convert_data import resumable
 from panoptic_apps.convert_data.class_table import read_class_table
 
 CLASSES = [
@@ -145,7 +145,7 @@ def test_an_interrupted_run_leaves_no_json_and_is_continued(
         folders, monkeypatch):
     convert(folders)
     expected = contents(folders)
-    added, add = [], output.Journal.add
+    added, add = [], resumable.Journal.add
 
     def interrupt(journal, entry):
         if len(added) == 2:
@@ -154,7 +154,7 @@ def test_an_interrupted_run_leaves_no_json_and_is_continued(
         add(journal, entry)
 
     with monkeypatch.context() as patch:
-        patch.setattr(output.Journal, 'add', interrupt)
+        patch.setattr(resumable.Journal, 'add', interrupt)
         with pytest.raises(KeyboardInterrupt):
             convert(folders)
     assert not (folders / 'out/set.json').exists()
@@ -168,7 +168,7 @@ def test_other_rules_take_nothing_over(folders, monkeypatch):
     lines = []
     with monkeypatch.context() as patch:
         # as if each run were stopped when all images are done
-        patch.setattr(output.Journal, 'remove', lambda self: self.close())
+        patch.setattr(resumable.Journal, 'remove', lambda self: self.close())
         convert(folders)
         # 7 is a class: it stays one, and so do all results
         convert(folders, void_values=(200, 7), report=lines.append)
@@ -211,16 +211,16 @@ def test_label_maps_that_cannot_be_used(folders, change, why):
 
 
 @pytest.mark.parametrize('rows,why', [
-    ([dict(id=1, name='a')], "no 'isthing'"),
-    ([dict(id='x', name='a', isthing=1)], "id='x'"),
-    ([dict(id=1, name='a', isthing=3)], 'isthing=3'),
+    ([dict(id=1, name='a')], '`isthing` - at `$[0]`'),
+    ([dict(id='x', name='a', isthing=1)], 'at `$[0].id`'),
+    ([dict(id=1, name='a', isthing=3)], 'at `$[0].isthing`'),
     ([dict(id=1, name='a', isthing=1),
       dict(id=1, name='b', isthing=1)], 'belongs to two'),
     ([dict(id=1, name='a', isthing=1),
       dict(id=2, name='a', isthing=1)], "name 'a'"),
     ([dict(id=1, name='a', isthing=1, values=[1000])], 'not below the offset'),
-    ([], 'no list of classes'),
-    ({}, 'no list of classes'),
+    ([], 'length >= 1'),
+    ({}, 'no class list'),
 ])
 def test_class_lists_that_cannot_be_used(folders, rows, why):
     (folders / 'classes.json').write_text(json.dumps(rows))
@@ -231,7 +231,7 @@ def test_class_lists_that_cannot_be_used(folders, rows, why):
 
 def test_images_without_label_map(folders):
     (folders / 'labels/b/2_ids.png').unlink()
-    with pytest.raises(InputError, match='b/2_photo.png; 1 images'):
+    with pytest.raises(InputError, match='label map of b/2_photo.png'):
         convert(folders)
     with pytest.raises(InputError, match='no image that ends with .tiff'):
         convert(folders, image_suffix='.tiff')

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from panoptic_apps.convert_weights import panoptic_fpn
+from panoptic_apps.convert_weights import zoo as module
 from panoptic_fpn.inference import init_model
 from tests.conftest import REPO_ROOT
 from tests.oracles import detectron2_layout as detectron2
@@ -84,13 +84,13 @@ def init_model_of(checkpoint, cfg):
     return init_model(str(cfg), f'{checkpoint}.named')
 
 
-def test_settings_that_differ_are_told(files, monkeypatch, capsys):
+def test_settings_that_differ_are_printed(files, monkeypatch, capsys):
     folder, _ = files
     assert call(monkeypatch, 'detectron2', folder / 'detectron2.pkl',
                 folder / 'ours.pth', '--config', folder / 'mmdet.py') == 0
     notes = capsys.readouterr().out.split('note: ')[1:]
-    told = {note.split(' is ')[0].strip() for note in notes}
-    assert told == {
+    printed = {note.split(' is ')[0].strip() for note in notes}
+    assert printed == {
         'model.data_preprocessor.mean', 'model.data_preprocessor.std',
         'model.data_preprocessor.bgr_to_rgb', 'model.backbone.style',
         'model.test_cfg.panoptic.score_thr',
@@ -123,18 +123,18 @@ def test_failures_write_nothing(files, monkeypatch, capsys, tmp_path):
         ((unsafe, out, '--config', tiny), 'could run code'),
         ((cut, out, '--config', tiny), 'damaged'),
         ((folder / 'no.pkl', out, '--config', tiny), 'does not exist'),
-        ((folder / 'mmdet.pth', out, '--config', tiny), 'Give mmdet in the'),
-        ((good, folder / 'no' / 'o.pth', '--config', tiny), 'is no folder'),
-        ((good, out, '--config', tiny, '--to', 'theirs'), 'Leave --to theirs'),
+        ((folder / 'mmdet.pth', out, '--config', tiny), 'it is of mmdet'),
+        ((good, out, '--config', tiny, '--to', 'theirs'),
+         'it is of detectron2'),
     ):
         assert call(monkeypatch, 'detectron2', *args) == 1
         printed = capsys.readouterr()
         assert message in printed.err and 'Traceback' not in printed.err
         assert printed.err.count('\n') == 1
         assert 'Written' not in printed.out
-    torch.save(dict(model={}), folder / 'same.pth')
-    assert call(monkeypatch, 'detectron2', folder / 'same.pth',
-                folder / 'same.pth', '--config', tiny) == 1
+    same = folder / 'same.pkl.pth'
+    same.write_bytes(before)
+    assert call(monkeypatch, 'detectron2', same, same, '--config', tiny) == 1
     assert 'is the input as well' in capsys.readouterr().err
     assert not out.exists() and not (folder / 'made').exists()
     assert not list(folder.glob('.*part*'))
@@ -160,15 +160,15 @@ def test_cocos_classes_come_with_the_weights():
     """Of a model of 80 and 53 classes, so that a picture has names."""
     coco = dict(
         panoptic_fusion_head=dict(num_things_classes=80, num_stuff_classes=53))
-    meta = panoptic_fpn._meta('a/b.pkl', {}, coco, 'ours')
+    meta = module._meta('a/b.pkl', {}, coco, 'ours')
     assert meta['converted_from'] == 'b.pkl'
     assert meta['dataset_meta']['category_ids'][-1] == 200
     assert meta['dataset_meta']['thing_classes'][0] == 'person'
     # as mmdet names them: without ids
     names = dict(classes=meta['dataset_meta']['classes'])
-    assert panoptic_fpn._meta('b', dict(dataset_meta=names), coco,
-                              'ours')['dataset_meta'] == meta['dataset_meta']
+    assert module._meta('b', dict(dataset_meta=names), coco,
+                        'ours')['dataset_meta'] == meta['dataset_meta']
     stored = dict(dataset_meta=dict(classes=('a', )))
-    assert panoptic_fpn._meta('b', stored, coco,
-                              'ours')['dataset_meta']['classes'] == ('a', )
-    assert 'dataset_meta' not in panoptic_fpn._meta('b', {}, coco, 'theirs')
+    assert module._meta('b', stored, coco,
+                        'ours')['dataset_meta']['classes'] == ('a', )
+    assert 'dataset_meta' not in module._meta('b', {}, coco, 'theirs')

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from mmengine_exact import CheckpointError
-from panoptic_apps.convert_weights import load_arrays
-from panoptic_apps.convert_weights.files import read_weights
+from panoptic_apps.convert_weights import load_arrays, read_weights
 
 ARRAYS = OrderedDict(
     a=np.arange(24, dtype=np.float32).reshape(2, 3, 4),
@@ -175,7 +174,7 @@ def test_files_that_are_no_arrays(tmp_path, content):
 
 
 @pytest.mark.parametrize('content, message', [
-    (dict(blobs=dict(conv1_w=np.ones(2))), "Caffe2's or Detectron's"),
+    (dict(blobs=dict(conv1_w=np.ones(2))), "have 'blobs'"),
     (dict(model=dict(a=1.5)), "no 'model' of numpy arrays"),
     (dict(model={}), "no 'model' of numpy arrays"),
     ({
@@ -200,7 +199,7 @@ def test_a_reading_leaves_no_trace(tmp_path):
     assert load_arrays(good).tolist() == [1, 1, 1]
 
 
-def test_files_of_torch_are_told_by_their_content(tmp_path):
+def test_files_of_torch_are_known_by_their_content(tmp_path):
     weights = {'a': torch.arange(3.)}
     for name, content, options in (
         ('zip.pkl', dict(model=weights, iteration=3), {}),

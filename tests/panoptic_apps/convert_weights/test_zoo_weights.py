@@ -10,9 +10,9 @@ from mmengine_exact import CheckpointError
 from panoptic_apps.complexity import build_on_meta
 from panoptic_apps.convert_weights import (LAYOUTS, convert_zoo_weights,
                                            differing_settings)
-from panoptic_apps.convert_weights.coco_classes import label_space
+from panoptic_apps.convert_weights.layouts import coco_label_space
 from panoptic_apps.convert_weights.name_tables import Template
-from panoptic_apps.convert_weights.panoptic_fpn import require_same_network
+from panoptic_apps.convert_weights.zoo import require_same_network
 from tests.conftest import REPO_ROOT
 from tests.oracles import detectron2_layout as detectron2
 
@@ -130,7 +130,7 @@ def test_detectron2_round_trip_is_exact(depth):
     back = convert_zoo_weights(there.weights, DETECTRON2, 'theirs',
                                shapes_of(ours))
     back.require_fit()
-    assert same(back.weights, weights) and not back.nameless
+    assert same(back.weights, weights) and not back.unmatched
     assert sum(there.converted.values()) == len(weights)
     # from our side: all but the counters
     own = ours.state_dict()
@@ -166,7 +166,7 @@ def test_what_is_no_weight_in_detectron2_is_ignored_and_named():
     assert result.unmatched == ['keypoint_head.conv.weight']
     text = result.describe()
     assert 'ignored: pixel_mean\n' in text
-    assert 'not known, left out: keypoint_head.conv.weight' in text
+    assert 'no counterpart, left out: keypoint_head.conv.weight' in text
     assert '   48 tensors of the backbone' not in text  # FPN is of the neck
     assert '   16 tensors of the neck' in text
 
@@ -205,7 +205,7 @@ def test_mmdet_round_trip_is_exact(depth):
     back = convert_zoo_weights(there.weights, MMDET, 'theirs', shapes_of(ours))
     back.require_fit()
     assert same(back.weights, weights)
-    assert not there.ignored and not back.nameless
+    assert not there.ignored and not back.unmatched
     own = ours.state_dict()
     other = convert_zoo_weights(own, MMDET, 'theirs', shapes_of(ours)).weights
     theirs.load_state_dict(other, strict=True)
@@ -297,15 +297,14 @@ def test_wrong_family_is_named():
     ours = build(config('mmdet')).state_dict()
     mmdet = build(mmdets(config('mmdet'))).state_dict()
     for weights, layout, to, message in (
-        (mmdet, DETECTRON2, 'ours', 'those of mmdet .*Give mmdet in the pl'),
-        (d2, MMDET, 'ours', 'those of detectron2 .*Give detectron2 in the'),
-        (ours, DETECTRON2, 'ours', 'those of ours .*Give --to theirs'),
-        (d2, DETECTRON2, 'theirs', 'those of detectron2 .*Leave --to theirs'),
-        (d2, MMDET, 'theirs', 'those of detectron2 .*to ours first, with d'),
+        (mmdet, DETECTRON2, 'ours', 'as detectron2 has them; it is of mmdet'),
+        (d2, MMDET, 'ours', 'as mmdet has them; it is of detectron2'),
+        (ours, DETECTRON2, 'ours', 'as detectron2 has them; it is of ours'),
+        (d2, DETECTRON2, 'theirs', 'as ours has them; it is of detectron2'),
         ({
             'conv1.weight': torch.ones(1)
         }, DETECTRON2, 'ours', r'no backbone.bottom_up.\* among its keys '
-         r'\(conv1.weight'),
+         r'\(conv1.weight.*no layout'),
     ):
         with pytest.raises(CheckpointError, match=message) as error:
             convert(weights, layout, to)
@@ -412,7 +411,7 @@ def test_the_mmdet_config_has_the_settings_of_mmdets():
 
 def test_classes_of_coco():
     """Ids of a few classes, as COCO lists them."""
-    space = label_space()
+    space = coco_label_space()
     assert (space.num_things, space.num_stuff) == (80, 53)
     known = {
         'person': 1,

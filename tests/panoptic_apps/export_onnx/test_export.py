@@ -28,7 +28,8 @@ onnxruntime = pytest.importorskip('onnxruntime')
 onnx = pytest.importorskip('onnx')
 from panoptic_apps.export_onnx import compare, export_model  # noqa: E402
 from panoptic_apps.export_onnx.graphs import export_head  # noqa: E402
-from panoptic_onnx import DeployError, PanopticSession, results  # noqa: E402
+from panoptic_onnx import DeployError, PanopticSession  # noqa: E402
+from panoptic_onnx import files as results  # noqa: E402
 from panoptic_onnx.model_file import read_model  # noqa: E402
 
 RUNTIME = tiny.REPO_ROOT / 'projects'
@@ -216,11 +217,12 @@ def test_roi_align_of_onnx_is_that_of_mmcv(tmp_path, samples, aligned):
 
 
 def test_no_detections(exported, monkeypatch):
-    monkeypatch.setitem(exported.session.model.boxes, 'score_thr', 1.0)
+    monkeypatch.setattr(exported.session.model.boxes, 'score_thr', 1.0)
     found = exported.session.segment(photograph(0))
     assert found.masks.shape == (0, *SIZES[0]) and found.kept == []
     assert found.panoptic.min() >= 4
-    assert len(results.describe(found, exported.session.model.classes)[1]) >= 2
+    assert len(
+        results.list_segments(found, exported.session.model.classes)[1]) >= 2
 
 
 def test_no_proposals(exported):
@@ -243,50 +245,40 @@ def test_a_graph_of_another_export_is_refused(exported, tmp_path):
     folder = copy_of(exported, tmp_path)
     with open(folder / 'masks.onnx', 'ab') as file:
         file.write(b'\0')
-    with pytest.raises(DeployError, match='masks.onnx.*not the graph'):
+    with pytest.raises(DeployError, match='masks.onnx is not the graph'):
         PanopticSession(str(folder))
     (folder / 'masks.onnx').unlink()
-    with pytest.raises(DeployError, match='masks.onnx.*no such file'):
+    with pytest.raises(DeployError, match='masks.onnx is missing'):
         PanopticSession(str(folder))
 
 
 @pytest.mark.parametrize('change,message', [
-    (lambda c: c.update(version=0), 'version 0'),
-    (lambda c: c.update(format='x'), 'of no exported model'),
-    (lambda c: c.pop('classes'), 'classes is missing'),
-    (lambda c: c['panoptic'].pop('score_thr'), 'panoptic.score_thr'),
-    (lambda c: c['graphs'].pop('boxes'), 'graphs.boxes'),
-    (lambda c: c.update(masks=None), 'masks is missing'),
+    (lambda c: c.update(version=0), 'version'),
+    (lambda c: c.update(format='x'), 'format'),
+    (lambda c: c.pop('classes'), 'field `classes`'),
+    (lambda c: c['panoptic'].pop('score_thr'), r'`score_thr` - at `\$.panopt'),
+    (lambda c: c['graphs'].pop('boxes'), 'boxes.onnx is missing'),
+    (lambda c: c.update(masks=None), 'rpn without boxes or masks'),
+    (lambda c: c['rpn'].update(iou_thr='0.7'), r'at `\$.rpn.iou_thr`'),
+    (lambda c: c['boxes'].update(means=[0, 0, 0]), r'at `\$.boxes.means`'),
+    (lambda c: c['rpn']['strides'].pop(), 'rpn.strides: 4 levels'),
+    (lambda c: c['graphs'].update({'../a': c['graphs']['trunk']}), '../a'),
+    (lambda c: c['panoptic'].update(overlap_thr=float('nan')), 'malformed'),
+    (lambda c: c['rpn']['anchors'][2].pop(),
+     'trunk.onnx has 3 channels of rpn_score2, .* 2'),
+    (lambda c: c['semantic']['channel_labels'].pop(), '6 channels of semant'),
+    (lambda c: c['semantic'].update(channel_labels=[99] * 6), 'of 9 classes'),
+    (lambda c: c['masks']['strides'].append(64), 'no channels of feature4'),
+    (lambda c: c['boxes'].update(class_agnostic=True), '16 channels of delt'),
 ])
 def test_a_wrong_description_is_refused(exported, tmp_path, change, message):
     folder = copy_of(exported, tmp_path)
     content = json.loads((folder / 'model.json').read_text())
     change(content)
     (folder / 'model.json').write_text(json.dumps(content))
-    with pytest.raises(DeployError, match=message):
+    with pytest.raises(DeployError, match=message) as error:
         PanopticSession(str(folder))
-
-
-@pytest.mark.parametrize('change,message', [
-    (lambda c: c['rpn'].update(iou_thr='0.7'), "rpn.iou_thr: '0.7' is not"),
-    (lambda c: c['boxes'].update(means=[0, 0, 0]), 'not four numbers'),
-    (lambda c: c['rpn']['strides'].pop(), 'rpn.strides: .*one pair for each'),
-    (lambda c: c['graphs'].update(trunk=dict(file='../trunk.onnx')),
-     'whose file is trunk.onnx'),
-    (lambda c: c['graphs'].update({'../a': dict(file='../a.onnx')}),
-     'trunk, boxes or masks'),
-    (lambda c: c['classes'][0].pop('name'), 'classes: '),
-    (lambda c: c.update(semantic=[1]), 'semantic: .*not an object'),
-    (lambda c: c['panoptic'].update(overlap_thr=float('nan')), 'not a number'),
-    (lambda c: c['rpn']['anchors'][2].pop(),
-     'trunk.onnx: rpn_score2 has 3 channels, 2'),
-    (lambda c: c['semantic']['channel_labels'].pop(), 'semantic has 6 chan'),
-    (lambda c: c['semantic'].update(channel_labels=[99] * 6), 'or void, 9'),
-    (lambda c: c['masks']['strides'].append(64), 'no output feature4'),
-    (lambda c: c['boxes'].update(class_agnostic=True), 'deltas has 16 chan'),
-])
-def test_a_value_of_another_kind_is_named(exported, tmp_path, change, message):
-    test_a_wrong_description_is_refused(exported, tmp_path, change, message)
+    assert str(folder) in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -317,7 +309,7 @@ def test_odd_values_anywhere_are_refused_or_run(exported, tmp_path, part):
                 model = read_model(str(folder))
                 # onnxruntime's sessions are those of the same graphs
                 session = copy.copy(exported.session)
-                session.model = model
+                session.folder, session.model = folder, model
                 session._check_channels()
                 if place[0] != 'preprocessing':
                     session.segment(image)
@@ -331,10 +323,10 @@ def test_odd_values_anywhere_are_refused_or_run(exported, tmp_path, part):
 
 
 def test_what_is_no_export_is_refused(tmp_path):
-    with pytest.raises(DeployError, match='cannot be read'):
+    with pytest.raises(DeployError, match='No such file'):
         PanopticSession(str(tmp_path))
     (tmp_path / 'model.json').write_text('{')
-    with pytest.raises(DeployError, match='no JSON'):
+    with pytest.raises(DeployError, match='model.json: .*truncated'):
         PanopticSession(str(tmp_path))
 
 
@@ -434,7 +426,8 @@ def test_runs_on_a_device_without_pytorch(exported, tmp_path):
         'a_overlay.png', 'a_panoptic.png', 'a_segments.json'
     ]
     found = exported.session.segment(photograph(0))
-    ids, segments = results.describe(found, exported.session.model.classes)
+    ids, segments = results.list_segments(found,
+                                          exported.session.model.classes)
     written = json.loads((tmp_path / 'out' / 'a_segments.json').read_text())
     assert written['segments'] == segments
 

@@ -1,5 +1,5 @@
 """Cityscapes as downloaded, prepared for training and evaluation."""
 from .conversion import prepare
-from .summary import format_summary
+from .prepared import format_summary
 
 __all__ = ['format_summary', 'prepare']

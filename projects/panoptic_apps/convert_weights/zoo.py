@@ -1,0 +1,170 @@
+"""Panoptic FPN of Detectron2's and of mmdet's model zoo, and back.
+
+Our side is compared with a model: a result that does not fill it, or has
+more, is not written.
+"""
+import re
+from typing import Any, Dict, List, Mapping, Tuple
+
+from torch import Tensor
+
+from mmengine_exact.checkpoint_io import to_plain
+from mmengine_exact.checkpoint_match import MatchReport
+from mmengine_exact.errors import CheckpointError
+
+from .conversion import (Conversion, convert_weights, read_weights,
+                         source_record, write_weights)
+from .layouts import Layout, coco_label_space
+
+#: Shapes of a model's weights.
+Shapes = Mapping[str, Tuple[int, ...]]
+
+#: Settings of our semantic head that the zoos' models do not have.
+_PLAIN_HEAD = dict(predict_things=False, aggregation='sum', convs_per_stage=1)
+_BLOCK = re.compile(r'backbone\.layer(\d+)\.(\d+)\.')
+
+
+def convert_zoo_weights(weights: Mapping[str, Tensor],
+                        layout: Layout,
+                        to: str,
+                        shapes: Shapes,
+                        source: str = 'the checkpoint') -> Conversion:
+    """Weights of one side for the other, compared with our model.
+
+    Args:
+        weights, layout, to, source: See :func:`convert_weights`.
+        shapes (Mapping[str, tuple]): Of our model's ``state_dict``.
+
+    Raises:
+        CheckpointError: The weights are of another layout.
+    """
+    result = convert_weights(weights, layout, to, source)
+    ours = result.weights if to == 'ours' else weights
+    result.report = compare(ours, shapes)
+    here, there = _blocks(ours), _blocks(shapes)
+    if here != there:
+        result.advice.append(
+            f'Its backbone has {here} blocks, that of the model {there}: set '
+            'model.backbone.depth.')
+    return result
+
+
+def compare(weights: Mapping[str, Tensor], shapes: Shapes) -> MatchReport:
+    """Weights in our names beside those of a model."""
+    report = MatchReport()
+    for key, shape in shapes.items():
+        if key not in weights:
+            if not key.endswith('num_batches_tracked'):
+                report.missing.append(key)
+        elif tuple(weights[key].shape) != tuple(shape):
+            report.mismatched[key] = (tuple(weights[key].shape), tuple(shape))
+        else:
+            report.loaded.append(key)
+    report.unexpected = [
+        key for key in weights
+        if key not in shapes and not key.endswith('num_batches_tracked')
+    ]
+    return report
+
+
+def _blocks(keys: Any) -> List[int]:
+    """Number of residual blocks of each stage."""
+    stages: Dict[int, set] = {}
+    for match in filter(None, map(_BLOCK.match, keys)):
+        stages.setdefault(int(match[1]), set()).add(int(match[2]))
+    return [len(stages[stage]) for stage in sorted(stages)]
+
+
+def require_same_network(model: Mapping, layout: Layout) -> None:
+    """Check what shapes do not show: the model computes what the zoo's do.
+
+    Args:
+        model (Mapping): ``model`` of a config.
+
+    Raises:
+        CheckpointError: Names the setting and both values.
+    """
+    head = model.get('semantic_head') or {}
+    faults = [
+        f'semantic_head.{name}={head[name]!r}: there it is {value!r}'
+        for name, value in _PLAIN_HEAD.items()
+        if head.get(name, value) != value
+    ]
+    anchors = (model.get('rpn_head') or {}).get('anchor_generator') or {}
+    if (layout.name == 'detectron2' and len(anchors.get('scales', [8])) > 1
+            and anchors.get('scale_major', True)):
+        faults.append(
+            'rpn_head.anchor_generator has several scales, and there '
+            'the ratios of a size stand together: scale_major=False')
+    if faults:
+        raise CheckpointError(
+            f'The weights of {layout.name} mean something else in this model: '
+            f'model.{"; model.".join(faults)}. Give a config with that.')
+
+
+def differing_settings(model: Mapping, layout: Layout) -> List[str]:
+    """Sentences on settings of ``model`` of a config that differ from the
+    zoo's models and do not show in a checkpoint."""
+    notes = []
+    for key, wanted in layout.settings.items():
+        value: Any = model
+        for name in key.split('.'):
+            value = value.get(name) if isinstance(value, Mapping) else None
+        if value != wanted:
+            notes.append(f'model.{key} is {value!r}; the weights of '
+                         f'{layout.name} were published with {wanted!r}.')
+    return notes
+
+
+def _meta(path: str, stored: Dict, model: Mapping, to: str) -> Dict:
+    """``meta`` of the written file: where it is from, names of the classes."""
+    meta = source_record(path)
+    coco = coco_label_space()
+    head = model.get('panoptic_fusion_head') or {}
+    counts = (head.get('num_things_classes'), head.get('num_stuff_classes'))
+    classes = stored.get('dataset_meta')
+    if classes:
+        meta['dataset_meta'] = classes
+        # mmdet names COCO's classes without their ids
+        if tuple(classes.get('classes', ())) == coco.names:
+            meta['dataset_meta'] = coco.metainfo()
+    elif to == 'ours' and counts == (coco.num_things, coco.num_stuff):
+        meta['dataset_meta'] = coco.metainfo()
+    return to_plain(meta)
+
+
+def convert_zoo_file(path: str, layout: Layout, to: str, model: Mapping,
+                     shapes: Shapes) -> Conversion:
+    """Read a checkpoint and convert it; :func:`write_conversion` writes it.
+
+    Args:
+        path (str): See :func:`read_weights`.
+        layout, to: See :func:`convert_weights`.
+        model (Mapping): ``model`` of the config.
+        shapes (Mapping[str, tuple]): Of the weights of that model.
+
+    Raises:
+        CheckpointError: The input cannot be read or is of another layout, or
+            the config's model is not of the kind.
+    """
+    require_same_network(model, layout)
+    weights, stored = read_weights(path)
+    result = convert_zoo_weights(weights, layout, to, shapes, path)
+    result.meta = _meta(path, stored, model, to)
+    return result
+
+
+def write_conversion(result: Conversion, out_path: str,
+                     layout: Layout) -> None:
+    """Write converted weights as the side that loads them reads them.
+
+    Raises:
+        CheckpointError: The weights do not fit the model, or the file
+            cannot be written.
+    """
+    result.require_fit()
+    if result.to == 'theirs' and layout.name == 'detectron2':
+        content = dict(model=result.weights)
+    else:
+        content = dict(state_dict=result.weights, meta=result.meta)
+    write_weights(out_path, content, result.source)

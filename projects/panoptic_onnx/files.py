@@ -1,0 +1,192 @@
+"""Images in, results out, as ``tools/demo.py`` names and fills them.
+
+``STEM_overlay.png``    the image with colours and outlines (without names)
+``STEM_panoptic.png``   ids R + 256 * G + 256**2 * B, void = 0 (COCO)
+``STEM_segments.json``  image, size and for each id its segment
+
+Images are BGR uint8 (h, w, 3), as OpenCV reads them.
+"""
+import json
+import os
+import os.path as osp
+from contextlib import suppress
+from pathlib import Path
+from typing import Dict, List, Sequence, Tuple
+
+import cv2
+import numpy as np
+
+from .maps import INSTANCE_OFFSET
+from .model_file import Category, DeployError
+from .session import Result
+
+#: Suffixes of the images of a folder.
+SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
+#: Ends of the names of results, which are no images.
+RESULTS = ('_overlay.png', '_panoptic.png')
+#: Share of the colours in an overlay.
+_OPACITY = 0.5
+
+
+def read_image(path: str) -> np.ndarray:
+    """An image, its orientation tag applied.
+
+    Raises:
+        DeployError: The file is missing, cut off or no image.
+    """
+    image, fault = None, ''
+    try:
+        content = Path(path).read_bytes()
+        if content:
+            image = cv2.imdecode(
+                np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        fault = f'{len(content)} bytes that are no image OpenCV can decode'
+        if image is not None and _is_cut_off(content):
+            image = None
+            fault = ('the end of the file is missing, so a part of the image '
+                     'would be grey')
+    except OSError as error:
+        fault = str(error.strerror)
+    if image is None:
+        raise DeployError(f'{path}: {fault}. Restore the file, or convert it '
+                          'to JPEG or PNG.')
+    return image
+
+
+def _is_cut_off(content: bytes) -> bool:
+    """Whether a JPEG or PNG ends before its image does."""
+    if content.startswith(b'\xff\xd8'):
+        # the thumbnail of a camera has an end, too, before the last scan
+        return content.rfind(b'\xff\xd9') < content.rfind(b'\xff\xda')
+    return content.startswith(b'\x89PNG') and b'IEND' not in content
+
+
+def find_images(paths: Sequence[str]) -> List[str]:
+    """Files as they are given, and the images below folders, sorted; each
+    once. Results of an earlier run in a folder are no images."""
+    found = {}
+    for path in map(Path, paths):
+        below = [path]
+        if path.is_dir():
+            below = sorted(
+                file for file in path.rglob('*')
+                if file.name.lower().endswith(SUFFIXES)
+                and not file.name.lower().endswith(RESULTS))
+        found.update(dict.fromkeys(map(str, below)))
+    return list(found)
+
+
+def unique_stems(paths: Sequence[str]) -> List[str]:
+    """Stems of paths; a suffix distinguishes equal ones."""
+    used, stems = set(), []
+    for path in paths:
+        stem = candidate = Path(path).stem
+        count = 2
+        while candidate.lower() in used:
+            candidate, count = f'{stem}_{count}', count + 1
+        used.add(candidate.lower())
+        stems.append(candidate)
+    return stems
+
+
+def write_bytes(path: str, content: bytes) -> None:
+    """Write a file that is either complete or not there at all."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f'.{target.name}.{os.getpid()}')
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    finally:
+        with suppress(FileNotFoundError):
+            partial.unlink()
+
+
+def list_segments(result: Result,
+                  classes: List[Category]) -> Tuple[np.ndarray, List[dict]]:
+    """Ids 1 .. K of a panoptic map and what they stand for.
+
+    Returns:
+        tuple[np.ndarray, list[dict]]: Ids (h, w), 0 = void, and ``id``,
+        ``category_id``, ``category_name``, ``isthing``, ``area`` (pixels),
+        ``bbox`` (x, y, width, height) and, for things, ``score``.
+    """
+    codes, inverse = np.unique(result.panoptic, return_inverse=True)
+    painted = codes != len(classes)
+    new_ids = np.where(painted, np.cumsum(painted), 0)
+    ids = new_ids[inverse].reshape(result.panoptic.shape)
+    segments = []
+    for code, id_ in zip(codes[painted], new_ids[painted].tolist()):
+        category = classes[code % INSTANCE_OFFSET]
+        mask = ids == id_
+        segment = dict(
+            id=id_,
+            category_id=category.id,
+            category_name=category.name,
+            isthing=category.isthing,
+            area=int(np.count_nonzero(mask)),
+            bbox=list(cv2.boundingRect(mask.view(np.uint8))))
+        if category.isthing:
+            index = result.kept[code // INSTANCE_OFFSET - 1]
+            segment['score'] = round(float(result.scores[index]), 4)
+        segments.append(segment)
+    return ids, segments
+
+
+def draw_overlay(image: np.ndarray, ids: np.ndarray, segments: List[dict],
+                 classes: List[Category]) -> np.ndarray:
+    """Colours of the classes over an image, white lines between segments.
+
+    Args:
+        image (np.ndarray): BGR uint8 (h, w, 3), as is the result.
+        ids, segments: From :func:`list_segments`.
+    """
+    of_category = {one.id: one.color for one in classes}
+    colors = np.zeros((len(segments) + 1, 3), np.uint8)
+    for segment in segments:
+        color = of_category[segment['category_id']]
+        colors[segment['id']] = color[::-1]
+    mixed = cv2.addWeighted(image, 1 - _OPACITY, colors[ids], _OPACITY, 0)
+    mixed[ids == 0] = image[ids == 0]
+    edges = np.zeros(ids.shape, bool)
+    edges[:, 1:] |= ids[:, 1:] != ids[:, :-1]
+    edges[1:] |= ids[1:] != ids[:-1]
+    mixed[edges] = 255
+    return mixed
+
+
+def write_result(image: np.ndarray, result: Result, classes: List[Category],
+                 out_dir: str, stem: str, source: str) -> Dict[str, str]:
+    """Write the three files of an image.
+
+    Args:
+        out_dir (str): Folder; it is made.
+        stem (str): First part of the names.
+        source (str): Name of the image in the JSON.
+
+    Returns:
+        dict[str, str]: Path of ``overlay``, ``panoptic`` and ``segments``.
+    """
+    ids, segments = list_segments(result, classes)
+    paths = dict(
+        overlay=osp.join(out_dir, f'{stem}_overlay.png'),
+        panoptic=osp.join(out_dir, f'{stem}_panoptic.png'),
+        segments=osp.join(out_dir, f'{stem}_segments.json'))
+    height, width = ids.shape
+    content = dict(
+        image=source,
+        height=height,
+        width=width,
+        panoptic=osp.basename(paths['panoptic']),
+        segments=segments)
+    # OpenCV writes BGR
+    coded = np.stack([ids >> 16, ids >> 8 & 255, ids & 255], axis=-1)
+    _write_png(paths['overlay'], draw_overlay(image, ids, segments, classes))
+    _write_png(paths['panoptic'], coded.astype(np.uint8))
+    write_bytes(paths['segments'],
+                json.dumps(content, indent=2, allow_nan=False).encode())
+    return paths
+
+
+def _write_png(path: str, pixels: np.ndarray) -> None:
+    write_bytes(path, cv2.imencode('.png', pixels)[1].tobytes())
