@@ -9,8 +9,8 @@ from mmdet.registry import RUNNERS, VISUALIZERS
 from mmengine.config import Config, DictAction
 
 from mmengine_exact.errors import InputError
-from panoptic_fpn.visualization import (PanopticVisualizer, TensorboardBackend,
-                                        WandbBackend, backends)
+from panoptic_fpn.visualization import (PanopticVisualizer, WandbBackend,
+                                        backends)
 from tests.tiny import CONFIG
 
 ITERS = 4
@@ -166,14 +166,11 @@ def test_wandb_offline_writes_its_file(tmp_path, monkeypatch):
     assert len(list(tmp_path.rglob('val_1*.png'))) == 1
 
 
-@pytest.mark.parametrize('name, kind', [('tensorboard', TensorboardBackend),
-                                        ('wandb', WandbBackend)])
+@pytest.mark.parametrize('name', ['tensorboard', 'wandb'])
 def test_a_missing_package_is_named_with_its_command(tmp_path, monkeypatch,
-                                                     name, kind):
+                                                     name):
     """When the run is built, not when the first number is logged."""
     monkeypatch.setattr(backends, 'find_spec', lambda name: None)
-    with pytest.raises(InputError, match=f'`pip install {name}`'):
-        kind(str(tmp_path))
     with pytest.raises(InputError, match=f'`pip install {name}`'):
         VISUALIZERS.build(
             dict(
