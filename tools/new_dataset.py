@@ -117,7 +117,7 @@ def check_args(parser, args):
 def write_config(args):
     """Write the config and say what to do with it."""
     from mmengine_exact.files import write_bytes
-    from panoptic_apps.new_dataset.new_dataset import Split, new_dataset_config
+    from panoptic_apps.new_dataset import Split, new_dataset_config
     val = None
     if args.val:
         val = Split(args.val, args.val_images, args.val_panoptic)
