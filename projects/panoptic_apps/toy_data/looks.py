@@ -10,7 +10,7 @@ from typing import Callable, Dict, List, Tuple
 import cv2
 import numpy as np
 
-from .scene import Item
+from .street import Item
 
 
 def _grain(rng: np.random.Generator, amount: float,
