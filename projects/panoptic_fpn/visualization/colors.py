@@ -33,15 +33,7 @@ def compact(panoptic: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
         tuple[np.ndarray, np.ndarray]: Index of each pixel's segment, uint16
         or int32 of shape (h, w), and the code of each index, ascending, of
         shape (n, ).
-
-    Raises:
-        ValueError: The map has a negative value.
     """
-    panoptic = np.asarray(panoptic)
-    if panoptic.size and panoptic.min() < 0:
-        raise ValueError(
-            f'a panoptic map holds the value {panoptic.min()}; write void as '
-            'the number of classes, not as a negative value.')
     present = np.zeros(int(panoptic.max(initial=-1)) + 1, dtype=bool)
     present[panoptic.ravel()] = True
     codes = np.flatnonzero(present)

@@ -77,14 +77,7 @@ def draw_panoptic(image: np.ndarray,
 
     Returns:
         np.ndarray: RGB uint8 of shape (scale * h, scale * w, 3).
-
-    Raises:
-        ValueError: Sizes that differ, or a code of no class.
     """
-    if image.shape[:2] != panoptic.shape:
-        raise ValueError(
-            f'the panoptic map is {panoptic.shape} (h, w) and the image '
-            f'{image.shape[:2]}; draw maps at the size of the image.')
     # ground truth may number instances that nobody evaluates: void, too
     void = panoptic % INSTANCE_OFFSET == space.void
     index, codes = compact(np.where(void, space.void, panoptic))
@@ -93,12 +86,6 @@ def draw_panoptic(image: np.ndarray,
     index = index.repeat(scale, 0).repeat(scale, 1) if scale > 1 else index
 
     labels = codes % INSTANCE_OFFSET
-    bad = codes[labels > space.void]
-    if len(bad):
-        raise ValueError(
-            f'the panoptic map holds {bad[0]}, whose label '
-            f'{bad[0] % INSTANCE_OFFSET} is none of the {space.void} classes; '
-            'draw it with the classes it was made with.')
     known = labels != space.void
     colors = np.zeros((len(codes), 3), np.uint8)
     colors[known] = segment_colors(codes[known], space.palette,
