@@ -220,7 +220,7 @@ def test_paths_below_the_folder_of_the_start(tmp_path):
     (['--epochs', '1', '--max-iters', '1'], 'not allowed with'),
     (['--out', 'x.txt'], 'must be a file that ends with .py'),
     (['--val-images', 'none'], 'no such folder'),
-    (['--val-panoptic', ''], 'go together'),
+    (['--val', ''], 'no such file'),
 ])
 def test_wrong_arguments(root, tmp_path, monkeypatch, capfd, more, why):
     out = tmp_path / 'my.py'

@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from mmengine.infer import BaseInferencer
 
 from mmengine_exact.errors import InputError
 from panoptic_fpn.inference.inferencer import PanopticInferencer
@@ -66,11 +65,6 @@ def names(folder):
     return sorted(
         str(path.relative_to(folder)) for path in folder.rglob('*')
         if path.is_file())
-
-
-def test_it_is_an_inferencer_of_mmengine(inferencer):
-    assert isinstance(inferencer, BaseInferencer)
-    assert inferencer.cfg is inferencer.model.cfg
 
 
 def test_the_model_is_not_trivial(inferencer):
@@ -207,13 +201,6 @@ def test_what_is_written(inferencer, tmp_path, options, written):
     assert ('panoptic_seg' in prediction) == ('no_save_pred' in options)
 
 
-def test_without_a_folder_nothing_is_written(inferencer, tmp_path,
-                                             monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    inferencer(tiny.picture(), return_vis=True)
-    assert names(tmp_path) == []
-
-
 def test_score_threshold_of_one_call(inferencer):
     own = dict(inferencer.model.panoptic_fusion_head.thresholds)
     for score in (0.0, SCORE, 0.8):
@@ -335,12 +322,6 @@ def test_an_interrupted_video_leaves_nothing(inferencer, video, tmp_path):
         next(stream)
     stream.close()
     assert names(out) == []
-
-
-def test_the_config_stays(inferencer):
-    """Where images lie is known to the second call, too."""
-    pipeline = inferencer.model.cfg.test_dataloader.dataset.pipeline
-    assert pipeline[0].type == 'LoadPanopticImage'
 
 
 def test_progress(files, capsys):

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from mmdet.registry import HOOKS, VISUALIZERS
 from mmengine.hooks import Hook
-from mmengine.visualization import LocalVisBackend
 
 import panoptic_fpn.visualization  # noqa: F401
 from mmengine_exact.errors import CorruptFileError
@@ -61,11 +60,6 @@ def test_what_is_drawn_can_be_chosen(visualizer, draw_gt, draw_pred, expected):
         image=visualizer.draw(image))
     found = visualizer.draw(image, sample(panoptic, truth), draw_gt, draw_pred)
     assert np.array_equal(found, wanted[expected])
-
-
-def test_sample_without_anything_is_the_image(visualizer):
-    image, _ = scene(480, 500)
-    assert np.array_equal(visualizer.draw(image, sample()), image)
 
 
 def test_without_class_names_the_error_says_what_to_set(visualizer):
@@ -202,15 +196,6 @@ def test_images_round_trip(tmp_path):
         read_image(tmp_path / 'a' / 'b.png'), image[..., ::-1])
     with pytest.raises(ValueError, match=r'c\.gif'):
         write_image(str(tmp_path / 'c.gif'), image)
-
-
-def test_no_figure_is_drawn_for_a_picture(visualizer, monkeypatch):
-    image, panoptic = scene()
-    monkeypatch.setattr(visualizer.ax_save, 'imshow',
-                        lambda *a, **k: pytest.fail('matplotlib was used'))
-    visualizer.add_datasample('a', image, sample(panoptic))
-    assert isinstance(
-        visualizer.get_backend('LocalVisBackend'), LocalVisBackend)
 
 
 def test_a_key_that_a_backend_does_not_know_is_named():
