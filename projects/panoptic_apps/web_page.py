@@ -5,7 +5,6 @@ Nothing is asked of other machines: usage statistics are off and fonts are the
 browser's. Uploaded images are removed after an hour.
 """
 import os
-from contextlib import suppress
 from html import escape
 from typing import Any, List, Optional, Tuple
 
@@ -66,14 +65,9 @@ class Segmenter:
         if not path:
             return '', None, None, None, []
         name = os.path.basename(path)
-        width = height = 0
-        with suppress(OSError, Image.DecompressionBombError), \
-                Image.open(path) as image:
-            width, height = image.size
-        if height * width > MAX_PIXELS:
-            return _complain(f'{name}: {width} x {height} pixels; at most '
-                             f'{MAX_PIXELS // 1_000_000} million are '
-                             'possible. Make it smaller.')
+        if _claimed_pixels(path) > MAX_PIXELS:
+            return _complain(f'{name}: more than {MAX_PIXELS // 1_000_000} '
+                             'million pixels. Make it smaller.')
         result = PanopticResult(path)
         packed = self.inferencer.pipeline(path, result)
         if result.error:
@@ -97,6 +91,17 @@ class Segmenter:
         return (escape(message), pictures.get('instances'),
                 pictures.get('semantic'), pictures.get('panoptic'),
                 segment_rows(segments, colors, height * width))
+
+
+def _claimed_pixels(path: str) -> float:
+    """Pixels by the header of a file; 0 where Pillow cannot read it."""
+    try:
+        with Image.open(path) as image:
+            return image.width * image.height
+    except Image.DecompressionBombError:
+        return float('inf')
+    except OSError:
+        return 0
 
 
 def _complain(text: str) -> Shown:

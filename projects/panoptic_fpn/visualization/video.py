@@ -25,8 +25,8 @@ VIDEO_SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v')
 #: Frames a second where a file does not say.
 _DEFAULT_FPS = 25.
 
-#: Colours start anew before numbers of things get too large for a table.
-_MAX_NUMBER = 10_000
+#: Colours start anew before codes of things get too large for a table.
+_MAX_CODE = 10_000 * INSTANCE_OFFSET
 
 
 class VideoFrames:
@@ -156,8 +156,7 @@ class SteadyOverlay:
             np.ndarray: RGB uint8 of shape (scale * h, scale * w, 3).
         """
         before = self._before
-        if before is not None and before.max(
-        ) >= _MAX_NUMBER * INSTANCE_OFFSET:
+        if before is not None and before.max() >= _MAX_CODE:
             before = None
         picture, self._before = draw_numbered(
             image,

@@ -37,7 +37,7 @@ def test_what_cannot_be_used(segmenter, tmp_path, monkeypatch):
         assert rest == [None, None, None, []]
     write_image(path, tiny.picture(96, 128))
     monkeypatch.setattr(web_page, 'MAX_PIXELS', 96 * 128 - 1)
-    assert '128 x 96' in segmenter(path, 0.5)[0]
+    assert 'bad.png: more than 0 million' in segmenter(path, 0.5)[0]
 
 
 def test_no_image(segmenter):
