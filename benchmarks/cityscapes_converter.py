@@ -140,7 +140,7 @@ def compare_formats(items, rounds):
 
 def main():
     args = parse_args()
-    from panoptic_apps.toy_data.make import make_miniature
+    from panoptic_apps.toy_data.miniature import make_miniature
     cv2.setNumThreads(0)
     with tempfile.TemporaryDirectory() as folder:
         root, out = Path(folder) / 'data', Path(folder) / 'official'

@@ -79,7 +79,7 @@ class Progress:
         self.done = self.failed = self.frames = 0
 
     def add(self, prediction):
-        """Tell what became of an image or a frame."""
+        """Print the outcome of an image or a frame."""
         label = f'[{self.done + 1}/{self.num_inputs}]'
         name, note = prediction['image'], ''
         if 'frame' in prediction:

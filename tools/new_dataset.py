@@ -29,6 +29,7 @@ def parse_args():
     parser.add_argument(
         '--base',
         metavar='CONFIG',
+        type=existing_file,
         default=osp.join(ROOT, BASE),
         help=f'config to inherit (default: {BASE})')
     parser.add_argument(
@@ -61,28 +62,39 @@ def add_data_arguments(parser):
         parser.add_argument(
             f'--{split}',
             metavar=f'{split.upper()}.json',
+            type=existing_file,
             required=required,
             help=f'panoptic JSON to {what}'
             f'{"" if required else " (default: that of --train)"}')
-        parser.add_argument(
-            f'--{split}-images',
-            metavar='DIR',
-            required=required,
-            help='folder of its images')
-        parser.add_argument(
-            f'--{split}-panoptic',
-            metavar='DIR',
-            required=required,
-            help='folder of its PNGs')
+        for name, content in (('images', 'images'), ('panoptic', 'PNGs')):
+            parser.add_argument(
+                f'--{split}-{name}',
+                metavar='DIR',
+                type=existing_folder,
+                required=required,
+                help=f'folder of its {content}')
     parser.add_argument(
         '--val-instances',
         metavar='INSTANCES.json',
+        type=existing_file,
         help='instances JSON of --val, for AP; by default AP is derived '
         'from the panoptic annotation')
 
 
+def existing_file(path):
+    if not osp.isfile(path):
+        raise argparse.ArgumentTypeError(f'{path}: no such file')
+    return path
+
+
+def existing_folder(path):
+    if not osp.isdir(path):
+        raise argparse.ArgumentTypeError(f'{path}: no such folder')
+    return path
+
+
 def check_args(parser, args):
-    """Exit with code 2 where the arguments cannot be meant."""
+    """Exit with code 2 where arguments exclude one another."""
     if not re.fullmatch(r'[\w.-]+', args.name):
         parser.error(f'name {args.name!r}: letters, digits, "_", "-" and "."')
     given = [args.val, args.val_images, args.val_panoptic]
@@ -90,16 +102,6 @@ def check_args(parser, args):
         parser.error('--val, --val-images and --val-panoptic go together')
     if args.val_instances and not args.val:
         parser.error('--val-instances goes with --val')
-    for option in ('train', 'val', 'val_instances', 'base'):
-        path = getattr(args, option)
-        if path and not osp.isfile(path):
-            parser.error(f'--{option.replace("_", "-")} {path}: no such file')
-    for option in ('train_images', 'train_panoptic', 'val_images',
-                   'val_panoptic'):
-        path = getattr(args, option)
-        if path and not osp.isdir(path):
-            parser.error(f'--{option.replace("_", "-")} {path}: no such '
-                         'folder')
     for option in ('batch_size', 'epochs', 'max_iters'):
         value = getattr(args, option)
         if value is not None and value <= 0:
@@ -117,7 +119,7 @@ def check_args(parser, args):
 def write_config(args):
     """Write the config and say what to do with it."""
     from mmengine_exact.files import write_bytes
-    from panoptic_apps.new_dataset.new_dataset import Split, new_dataset_config
+    from panoptic_apps.new_dataset import Split, new_dataset_config
     val = None
     if args.val:
         val = Split(args.val, args.val_images, args.val_panoptic)

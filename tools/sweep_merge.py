@@ -63,8 +63,7 @@ def main():
     args = parse_args()
     from mmengine_exact import read_record, run_to_exit_code
     from mmengine_exact.files import write_bytes
-    from panoptic_apps.sweep_merge.picture import draw_sweep
-    from panoptic_apps.sweep_merge.sweep import format_sweep, sweep_merge
+    from panoptic_apps.sweep_merge import draw_sweep, format_sweep, sweep_merge
     from panoptic_fpn.training.metrics_json import flat_metrics
     from panoptic_fpn.visualization.image_io import write_image
 

@@ -120,8 +120,8 @@ def main():
     from mmdet.utils import setup_cache_size_limit_of_dynamo
 
     from mmengine_exact import run_to_exit_code
-    from panoptic_apps.report.explain import explain_errors
-    from panoptic_apps.sweep_merge.sweep import save_branches
+    from panoptic_apps.report import explain_errors
+    from panoptic_apps.sweep_merge import save_branches
 
     def test():
         setup_cache_size_limit_of_dynamo()

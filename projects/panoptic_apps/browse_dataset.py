@@ -3,7 +3,6 @@
 ``inputs`` of a packed sample is (3, h, w), BGR, uint8 or float; a training
 map has its size, a test map the size of the original image.
 """
-import copy
 import os.path as osp
 import random
 from typing import Any, Dict, List, Optional, Union
@@ -16,16 +15,16 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import Tensor
 
-from mmengine_exact.config_file import read_config
 from mmengine_exact.errors import InputError
 from mmengine_exact.randomness import derive_seed, seeded
+from panoptic_fpn.inference.inference import load_config
 from panoptic_fpn.labels import LabelSpace
 from panoptic_fpn.training.test_options import require_panoptic
 from panoptic_fpn.visualization.drawing import (display_scale, draw_instances,
-                                                draw_panoptic, draw_semantic)
-from panoptic_fpn.visualization.figure import side_by_side
+                                                draw_semantic, side_by_side)
 from panoptic_fpn.visualization.image_io import write_image
-from panoptic_fpn.visualization.samples import panoptic_map, to_array
+from panoptic_fpn.visualization.samples import (draw_ground_truth,
+                                                panoptic_map, to_array)
 
 #: Panels of smaller samples are enlarged, so that names can be read.
 PANEL_SIZE = 640
@@ -54,20 +53,15 @@ def browse_dataset(config: Union[str, Config],
         InputError: The config has no such dataloader, or the data cannot
             be used.
     """
-    config = (
-        config.copy() if isinstance(config, Config) else read_config(
-            str(config)))
-    if cfg_options:
-        config.merge_from_dict(cfg_options)
+    config = load_config(config, cfg_options)
     loader = config.get(f'{split}_dataloader')
     if loader is None:
         raise InputError(f'{config.filename}: no {split}_dataloader. '
                          'Choose another split or add it.')
     require_panoptic(config, 'browsing')
-    init_default_scope(config.get('default_scope', 'mmdet'))
-    dataset_config = copy.deepcopy(loader.dataset)
-    _keep_panoptic_map(dataset_config)
-    dataset = DATASETS.build(dataset_config)
+    init_default_scope('mmdet')
+    _keep_panoptic_map(loader.dataset)
+    dataset = DATASETS.build(loader.dataset)
     space = LabelSpace.from_metainfo(dataset.metainfo)
     chosen = random.Random(seed).sample(
         range(len(dataset)), min(num, len(dataset)))
@@ -109,52 +103,39 @@ def draw_sample(inputs: Tensor, sample: DetDataSample,
     """
     image = to_array(inputs)[::-1].transpose(1, 2, 0)
     image = np.ascontiguousarray(image.clip(0, 255).astype(np.uint8))
-    scale = display_scale(image.shape[:2], PANEL_SIZE)
-    boxed = _draw_objects(image, sample, space, scale)
-    panels: Dict[str, np.ndarray] = {}
-    if boxed is None:
-        panels['Image'] = cv2.resize(image, None, fx=scale, fy=scale)
+    scale = display_scale(image.shape, PANEL_SIZE)
+    panels: Dict[str, Any] = {}
+    if 'bboxes' in sample.get('gt_instances', ()):
+        panels['Image and boxes'] = _draw_objects(image, sample, space, scale)
     else:
-        panels['Image and boxes'] = boxed
+        panels['Image'] = cv2.resize(image, None, fx=scale, fy=scale)
     if 'gt_sem_seg' in sample:
-        panels['Semantic'] = draw_semantic(
-            image,
-            to_array(sample.gt_sem_seg.sem_seg)[0],
-            space.names,
-            space.palette,
-            scale=scale)
+        semantic = to_array(sample.gt_sem_seg.sem_seg)[0]
+        panels['Semantic'] = draw_semantic(image, semantic, space, scale=scale)
     panoptic = panoptic_map(sample, 'gt_panoptic_seg')
     if panoptic is not None:
         if panoptic.shape != image.shape[:2]:
             image = cv2.resize(image, panoptic.shape[::-1])
-        crowds = sample.metainfo.get('crowd_codes', ())
-        panels['Panoptic'] = draw_panoptic(
-            image,
-            panoptic,
-            space.names,
-            space.palette,
-            space.num_things, {int(code): '(crowd)'
-                               for code in crowds},
-            scale=display_scale(image.shape[:2], PANEL_SIZE))
-    return side_by_side(list(panels.values()), list(panels))
+        scale = display_scale(image.shape, PANEL_SIZE)
+        panels['Panoptic'] = draw_ground_truth(
+            image, sample, space, scale=scale)
+    return side_by_side(panels)
 
 
 def _draw_objects(image: np.ndarray, sample: DetDataSample, space: LabelSpace,
-                  scale: int) -> Optional[np.ndarray]:
+                  scale: int) -> np.ndarray:
     """Boxes, masks and names of the instances; crowd is said to be so."""
-    if 'gt_instances' not in sample or 'bboxes' not in sample.gt_instances:
-        return None
-    names = list(space.names) + [f'{name} (crowd)' for name in space.names]
-    palette = list(space.palette) * 2
-    groups = [(sample.gt_instances, 0)]
+    groups = {'': sample.gt_instances}
     if 'bboxes' in sample.get('ignored_instances', ()):
-        groups.append((sample.ignored_instances, space.num_classes))
-    bboxes = np.concatenate(
-        [to_array(group.bboxes).reshape(-1, 4) for group, _ in groups])
-    labels = np.concatenate(
-        [to_array(group.labels) + shift for group, shift in groups])
+        groups['(crowd)'] = sample.ignored_instances
     masks = None
-    if all('masks' in group for group, _ in groups):
-        masks = np.concatenate([group.masks.masks for group, _ in groups])
+    if all('masks' in group for group in groups.values()):
+        masks = np.concatenate([to_array(g.masks) for g in groups.values()])
     return draw_instances(
-        image, bboxes, labels, names, palette, masks, scale=scale)
+        image,
+        np.concatenate(
+            [to_array(g.bboxes).reshape(-1, 4) for g in groups.values()]),
+        np.concatenate([to_array(g.labels) for g in groups.values()]),
+        space,
+        masks, [note for note, g in groups.items() for _ in range(len(g))],
+        scale=scale)

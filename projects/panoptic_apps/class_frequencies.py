@@ -1,8 +1,4 @@
-"""How often each class of the semantic head occurs in the training set.
-
-Counted are the pixels of the annotation maps as they lie on the disk, without
-crops or resizing; void is left out.
-"""
+"""How often each class of the semantic head occurs in the training set."""
 from functools import partial
 from typing import Any, Dict, Iterator, List, Optional, Sequence
 
@@ -28,6 +24,9 @@ def class_frequencies(config: Config,
                       num_workers: Optional[int] = None) -> Dict[str, Any]:
     """Count the labelled pixels of each channel of the semantic head.
 
+    The pixels are those of the annotation maps on the disk, without crops or
+    resizing.
+
     Args:
         config (Config): With ``train_dataloader`` and
             ``model.semantic_head``.
@@ -44,8 +43,13 @@ def class_frequencies(config: Config,
             data set cannot be used.
     """
     require_panoptic(config, 'counting classes')
-    predict_things = _predict_things(config)
-    init_default_scope(config.get('default_scope', 'mmdet'))
+    head = config.get('model', {}).get('semantic_head')
+    if head is None or config.get('train_dataloader') is None:
+        raise InputError(
+            f'{config.filename}: classes are counted for model.semantic_head '
+            'on train_dataloader.dataset. Give a config that has both.')
+    predict_things = bool(head.get('predict_things', False))
+    init_default_scope('mmdet')
     dataset = DATASETS.build(config.train_dataloader.dataset)
     spaces = label_spaces(dataset)
     check_same_categories(spaces)
@@ -83,15 +87,6 @@ def _data_infos(dataset: Any) -> Iterator[dict]:
             classes = classes or info['segments_info']
             info['segments_info'] = classes
         yield info
-
-
-def _predict_things(config: Config) -> bool:
-    head = config.get('model', {}).get('semantic_head')
-    if head is None or config.get('train_dataloader') is None:
-        raise InputError(
-            f'{config.filename}: classes are counted for model.semantic_head '
-            'on train_dataloader.dataset. Give a config that has both.')
-    return bool(head.get('predict_things', False))
 
 
 def _by_channel(totals: np.ndarray, space: LabelSpace,

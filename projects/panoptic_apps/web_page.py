@@ -9,35 +9,37 @@ from html import escape
 from typing import Any, List, Optional, Tuple
 
 import numpy as np
+from PIL import Image
 
-from mmengine_exact.errors import CorruptFileError
-from mmengine_exact.files import read_bytes
+from panoptic_fpn.inference.inference import PanopticResult
 from panoptic_fpn.inference.inferencer import PanopticInferencer
-from panoptic_fpn.inference.inputs import NamedResult
 from panoptic_fpn.inference.results import (OVERLAY_SIZE, describe_result,
                                             result_map)
-from panoptic_fpn.ops.decoding import claimed_size
-from panoptic_fpn.visualization.branches import draw_branches
 from panoptic_fpn.visualization.colors import compact, segment_colors
 from panoptic_fpn.visualization.drawing import display_scale
+from panoptic_fpn.visualization.samples import draw_branches
 
 #: Larger images take gigabytes: their masks have their size.
 MAX_PIXELS = 40_000_000
 
-#: The pictures, in the order of ``draw_branches``.
-PANELS = ('instances', 'semantic', 'panoptic')
+#: The pictures, in the order of ``draw_branches``, and their captions.
+PANELS = dict(
+    instances='Instances', semantic='Semantic map', panoptic='Panoptic result')
 
-_CAPTIONS = ('Instances', 'Semantic map', 'Panoptic result')
-_INTRODUCTION = (
-    '# Panoptic FPN\n'
-    'Drop a photograph: instances, semantic map and panoptic result of '
-    '`{name}`, {things} thing and {stuff} stuff classes.')
+#: Columns of the table of segments, and what gradio is to show in them.
+COLUMNS: Any = dict(
+    Colour='html',
+    Class='str',
+    Kind='str',
+    Score='number',
+    Pixels='number',
+    Share='str')
 
 _SECONDS_KEPT = 3600
 
 #: Message, the pictures (None where there is none) and the table.
 Shown = Tuple[str, Optional[np.ndarray], Optional[np.ndarray],
-              Optional[np.ndarray], str]
+              Optional[np.ndarray], List[list]]
 
 
 class Segmenter:
@@ -60,88 +62,71 @@ class Segmenter:
         Returns:
             tuple: Message (Markdown), the three pictures and the table.
         """
-        nothing = (None, None, None, '')
         if not path:
-            return ('', *nothing)
-        inferencer = self.inferencer
-        result, name = NamedResult(path), os.path.basename(path)
-        height, width = _claimed_size(path)
-        if height * width > MAX_PIXELS:
-            return (_complaint(
-                f'{name}: {width} x {height} pixels; at most '
-                f'{MAX_PIXELS // 1_000_000} million are taken. Make it '
-                'smaller.'), *nothing)
-        packed = inferencer.pipeline(path, result)
+            return '', None, None, None, []
+        name = os.path.basename(path)
+        if _claimed_pixels(path) > MAX_PIXELS:
+            return _complain(f'{name}: more than {MAX_PIXELS // 1_000_000} '
+                             'million pixels. Make it smaller.')
+        result = PanopticResult(path)
+        packed = self.inferencer.pipeline(path, result)
         if result.error:
             # without the folder, which says nothing to who sent the file
-            return (_complaint(result.error.replace(path, name)), *nothing)
-        assert result.image is not None  # as there is no error
-        inferencer.forward([(result, packed)], score)
-        return self._show(result, result.image, name, score)
+            return _complain(result.error.replace(path, name))
+        self.inferencer.forward([(result, packed)], score)
+        return self._show(result, name, score)
 
-    def _show(self, result: NamedResult, image: np.ndarray, name: str,
-              score: float) -> Shown:
-        space = self.inferencer.model.label_space
+    def _show(self, result: PanopticResult, name: str, score: float) -> Shown:
+        space, image = self.inferencer.model.label_space, result.image
+        assert image is not None  # as there is no error
         height, width = image.shape[:2]
+        segments = describe_result(result.sample, space, name)[1]['segments']
         pictures = draw_branches(image, result.sample, space, score,
-                                 display_scale((height, width), OVERLAY_SIZE))
-        _, description = describe_result(result.sample, space, name)
+                                 display_scale(image.shape, OVERLAY_SIZE))
         codes = compact(result_map(result.sample))[1]
         colors = segment_colors(codes[codes != space.void], space.palette,
                                 space.num_things)
-        segments = description['segments']
         message = (f'{name}: {width} x {height} pixels, '
                    f'{len(segments)} segments')
-        instances, semantic, merged = map(pictures.get, PANELS)
-        return (escape(message), instances, semantic, merged,
-                segment_table(segments, colors, height * width))
+        return (escape(message), pictures.get('instances'),
+                pictures.get('semantic'), pictures.get('panoptic'),
+                segment_rows(segments, colors, height * width))
 
 
-def _claimed_size(path: str) -> Tuple[int, int]:
-    """(h, w) in the header of a file, 0 where it cannot be read."""
+def _claimed_pixels(path: str) -> float:
+    """Pixels by the header of a file; 0 where Pillow cannot read it."""
     try:
-        return claimed_size(read_bytes(path, 'image', None)) or (0, 0)
-    except CorruptFileError:
-        return 0, 0
+        with Image.open(path) as image:
+            return image.width * image.height
+    except Image.DecompressionBombError:
+        return float('inf')
+    except OSError:
+        return 0
 
 
-def _complaint(text: str) -> str:
-    return f'**Cannot be used.** {escape(text)}'
+def _complain(text: str) -> Shown:
+    return f'**Cannot be used.** {escape(text)}', None, None, None, []
 
 
-def segment_table(segments: List[dict], colors: np.ndarray,
-                  num_pixels: int) -> str:
-    """HTML table of segments, the largest first.
+def segment_rows(segments: List[dict], colors: np.ndarray,
+                 num_pixels: int) -> List[list]:
+    """Rows of the table of segments, the largest first; see ``COLUMNS``.
 
     Args:
         segments (list[dict]): Of ``panoptic_segments``.
         colors (np.ndarray): RGB of each, uint8 of shape (n, 3).
         num_pixels (int): Of the image.
-
-    Returns:
-        str: With a row for each segment: colour, class, thing or stuff,
-        score, pixels and their share.
     """
-    order = np.argsort([-s['area'] for s in segments], kind='stable')
-    rows = []
-    for i in order:
-        segment = segments[i]
-        score = segment.get('score')
-        cells = [
-            '<span style="display:inline-block;width:1.6em;height:1em;'
-            'background:rgb({},{},{})"></span>'.format(*colors[i].tolist()),
-            escape(segment['category_name']),
-            'thing' if segment['isthing'] else 'stuff',
-            '' if score is None else f'{score:.2f}',
-            f'{segment["area"]:,}',
-            f'{100 * segment["area"] / num_pixels:.1f} %',
-        ]
-        rows.append('<tr>' + ''.join(f'<td>{cell}</td>'
-                                     for cell in cells) + '</tr>')
-    heads = ('Colour', 'Class', 'Kind', 'Score', 'Pixels', 'Share')
-    return ('<table id="segments"><thead><tr>' + ''.join(f'<th>{head}</th>'
-                                                         for head in heads) +
-            f'</tr></thead><tbody>{"".join(rows)}</tbody></table>')
+    rows = [[
+        '<span style="background:rgb({},{},{})">&emsp;&emsp;</span>'.format(
+            *color),
+        segment['category_name'],
+        'thing' if segment['isthing'] else 'stuff',
+        segment.get('score'),
+        segment['area'],
+        f'{100 * segment["area"] / num_pixels:.1f} %',
+    ] for segment, color in zip(segments, colors.tolist())]
+    return sorted(rows, key=lambda row: -row[4])
 
 
 def build_page(inferencer: PanopticInferencer, name: str) -> Any:
@@ -162,9 +147,10 @@ def build_page(inferencer: PanopticInferencer, name: str) -> Any:
             title='Panoptic FPN',
             analytics_enabled=False,
             delete_cache=(_SECONDS_KEPT, _SECONDS_KEPT)) as page:
-        gr.Markdown(
-            _INTRODUCTION.format(
-                name=name, things=space.num_things, stuff=space.num_stuff))
+        gr.Markdown('# Panoptic FPN\n'
+                    'Drop a photograph: instances, semantic map and panoptic '
+                    f'result of `{name}`, {space.num_things} thing and '
+                    f'{space.num_stuff} stuff classes.')
         with gr.Row():
             file = gr.File(
                 label='Photograph',
@@ -182,9 +168,15 @@ def build_page(inferencer: PanopticInferencer, name: str) -> Any:
                     elem_id=panel,
                     interactive=False,
                     buttons=['fullscreen', 'download'],
-                    height=420) for panel, caption in zip(PANELS, _CAPTIONS)
+                    height=420) for panel, caption in PANELS.items()
             ]
-        table = gr.HTML()
+        table = gr.Dataframe(
+            headers=list(COLUMNS),
+            datatype=list(COLUMNS.values()),
+            column_count=len(COLUMNS),
+            type='array',
+            elem_id='segments',
+            interactive=False)
         gr.on([file.change, score.change],
               Segmenter(inferencer), [file, score],
               [message, *pictures, table],
@@ -199,12 +191,12 @@ def serve(page: Any, host: str, port: int) -> None:
 
     Args:
         page (gradio.Blocks): From :func:`build_page`.
-        host (str): Address that is listened at: 127.0.0.1 for this machine
-            alone, 0.0.0.0 for all that reach it.
+        host (str): Address to listen at: 127.0.0.1 for this machine alone,
+            0.0.0.0 for all that reach it.
         port (int): Its port.
 
     Raises:
-        OSError: The port is taken.
+        OSError: The port is in use.
     """
     import gradio as gr
     page.launch(

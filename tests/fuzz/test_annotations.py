@@ -23,7 +23,7 @@ from mmengine_exact.errors import InputError
 from mmengine_exact.files import find_name_fault, join_inside
 from panoptic_apps.check_dataset import check_dataset
 from panoptic_apps.convert_data import convert_instances_and_semantic, prepare
-from panoptic_apps.toy_data.make import make_miniature
+from panoptic_apps.toy_data.miniature import make_miniature
 from panoptic_fpn import cityscapes
 from panoptic_fpn.coco_format import ERROR
 from panoptic_fpn.data import CityscapesPanopticDataset, CocoPanopticFPNDataset

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 
+import panoptic_apps.toy_data  # noqa: F401
 import panoptic_fpn  # noqa: F401
 from mmengine_exact.errors import InputError
 from panoptic_apps.browse_dataset import browse_dataset

@@ -7,9 +7,8 @@ from mmdet.registry import DATASETS, EVALUATOR, MODELS
 from mmengine.config import Config
 
 from mmengine_exact.errors import InputError
-from panoptic_apps.new_dataset.config_text import Code, format_assignment
 from panoptic_apps.new_dataset.new_dataset import Split, place_paths
-from panoptic_apps.new_dataset.scaled_schedule import scaled_schedule
+from panoptic_apps.new_dataset.schedule import scaled_schedule
 from panoptic_fpn.training.label_check import check_class_counts, label_spaces
 from tests.conftest import REPO_ROOT
 from tests.mmengine_exact.test_tools import call
@@ -221,7 +220,7 @@ def test_paths_below_the_folder_of_the_start(tmp_path):
     (['--epochs', '1', '--max-iters', '1'], 'not allowed with'),
     (['--out', 'x.txt'], 'must be a file that ends with .py'),
     (['--val-images', 'none'], 'no such folder'),
-    (['--val-panoptic', ''], 'go together'),
+    (['--val', ''], 'no such file'),
 ])
 def test_wrong_arguments(root, tmp_path, monkeypatch, capfd, more, why):
     out = tmp_path / 'my.py'
@@ -256,23 +255,3 @@ def test_a_base_of_mmseg_is_refused(root, tmp_path, monkeypatch, capfd):
     assert call(monkeypatch, 'new_dataset',
                 *arguments(root, out, '--base', base)) == 1
     assert '--base: ' in capfd.readouterr().err and not out.exists()
-
-
-def test_text_of_values():
-
-    def parsed(text):
-        space = {}
-        exec(text, dict(dict=dict, num=3), space)
-        return space['a']
-
-    value = dict(
-        one=[1.5, 'x' * 30, None],
-        two=('y' * 66, ),
-        names=('z' * 9, ) * 12,
-        three=dict(deep=[dict(k=i, name='n' * 30) for i in range(3)]),
-        no=[],
-        four={})
-    text = format_assignment('a', value)
-    assert parsed(text) == value
-    assert max(map(len, text.splitlines())) < 80
-    assert format_assignment('a', dict(b=Code('num'))) == 'a = dict(b=num)'

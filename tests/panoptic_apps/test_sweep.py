@@ -12,11 +12,10 @@ from mmengine.evaluator import Evaluator
 
 from mmengine_exact.errors import InputError
 from mmengine_exact.workers import run_jobs
-from panoptic_apps.sweep_merge.branch_files import (BranchFile,
-                                                    PanopticBranchWriter)
-from panoptic_apps.sweep_merge.picture import draw_sweep
-from panoptic_apps.sweep_merge.sweep import (format_sweep, save_branches,
-                                             sweep_merge)
+from panoptic_apps.sweep_merge import (PanopticBranchWriter, draw_sweep,
+                                       format_sweep, save_branches,
+                                       sweep_merge)
+from panoptic_apps.sweep_merge.branch_files import BranchFile
 from panoptic_fpn.metrics import PanopticQualityMetric
 from panoptic_fpn.models import PanopticFusionHead
 from tests.oracles.derive import count_things
@@ -89,7 +88,7 @@ def test_order_by_another_metric_and_text(case):
     things = [row['PQ_st'] for row in rows]
     assert things == sorted(things, reverse=True)
     lines = format_sweep(rows[:3], start).splitlines()
-    assert len(lines) == 5 and lines[-1].endswith('<- config')
+    assert len(lines) == 6 and lines[-1].endswith('<- config')
     assert '0.35' in lines[-1] and f'{start["PQ"]:.2f}' in lines[-1]
 
 
@@ -129,7 +128,7 @@ class Runner:
         self.test_evaluator.dataset_meta = dict(classes=())
 
 
-def test_a_run_is_told_to_write_too(tmp_path):
+def test_a_run_writes_too(tmp_path):
     runner = Runner(PanopticFusionHead(test_cfg=dict(stuff_area=7)))
     save_branches(runner, str(tmp_path / 'new'))
     writer = runner.test_evaluator.metrics[0]
@@ -151,7 +150,7 @@ def kill_worker(job):
     return job
 
 
-def test_a_killed_process_is_told():
+def test_a_killed_process_is_reported():
     """Jobs in order, as the sweep has them; an endless wait otherwise."""
     results = run_jobs(kill_worker, range(5), 2, in_order=True)
     with pytest.raises(InputError, match='killed.*--num-workers'):

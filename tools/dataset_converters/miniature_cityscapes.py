@@ -39,7 +39,7 @@ def parse_args():
 def main():
     args = parse_args()
     from mmengine_exact.command import run_to_exit_code
-    from panoptic_apps.toy_data.make import make_miniature
+    from panoptic_apps.toy_data.miniature import make_miniature
 
     def run():
         splits = dict(

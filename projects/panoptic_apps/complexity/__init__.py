@@ -1,9 +1,9 @@
 """What a model costs, from shapes alone: nothing is computed or allocated."""
-from .complexity import Complexity, complexity
+from .complexity import (Complexity, complexity, complexity_json,
+                         complexity_table)
 from .counting import Cost, measure
 from .memory import TrainingMemory, training_memory
 from .meta_model import build_on_meta
-from .text import complexity_json, complexity_table
 
 __all__ = [
     'Complexity', 'Cost', 'TrainingMemory', 'build_on_meta', 'complexity',

@@ -3,14 +3,15 @@
 In    a model on the meta device, (H, W) of one image in pixels
 Out   :class:`Cost` of backbone, neck, region branch and semantic branch
 
-What depends on values is not run: of the region branch, RPN is counted on all
-levels, the box head on a given number of RoIs, the mask head on a given
+What depends on values does not run: in the region branch, RPN is counted on
+all levels, the box head on a given number of RoIs, the mask head on a given
 number of detections; RoIAlign, NMS and the merge are not counted.
 """
-from dataclasses import dataclass
-from typing import Dict, List, Optional, Tuple
+from dataclasses import asdict, dataclass
+from typing import Dict, Optional, Tuple
 
 from mmdet.models.detectors import BaseDetector
+from tabulate import tabulate
 from torch import Tensor
 
 from mmengine_exact.errors import InputError
@@ -22,7 +23,7 @@ from .meta_model import (features, images, networks_of, padded_shape,
 
 @dataclass(frozen=True)
 class Complexity:
-    """What :func:`complexity` found.
+    """Result of :func:`complexity`.
 
     Attributes:
         shape (tuple[int, int]): Padded (H, W).
@@ -72,30 +73,29 @@ def complexity(model: BaseDetector,
     Raises:
         InputError: A part cannot be counted; names it.
     """
-    if min(shape) < 1:
-        raise InputError(f'shape {tuple(shape)}: height and width must be '
-                         '1 or more.')
     shape = padded_shape(model, shape)
     parts: Dict[str, Cost] = {}
-    strides: List[int] = []
-    numbers: Tuple[Optional[int], Optional[int]] = (None, None)
+    strides = []
+    regions: Tuple[Optional[int], Optional[int]] = (None, None)
     for name, network in networks_of(model).items():
         if network.with_roi_head:
-            numbers = (_number(network, 'rpn', 'rois', rois),
-                       _number(network, 'rcnn', 'detections', detections))
-        prefix = f'{name} ' if name else ''
-        costs, stride = _network_costs(network, shape, *numbers)
+            regions = (_count(network, 'rpn', 'rois', rois),
+                       _count(network, 'rcnn', 'detections', detections))
+        costs, stride = _network_costs(network, shape, *regions)
         strides.append(stride)
-        parts.update({prefix + part: cost for part, cost in costs.items()})
-    return Complexity(shape, min(strides), *numbers, parts)
+        parts.update({
+            f'{name} {part}'.strip(): cost
+            for part, cost in costs.items()
+        })
+    return Complexity(shape, min(strides), *regions, parts)
 
 
-def _number(network: BaseDetector, key: str, option: str,
-            given: Optional[int]) -> int:
+def _count(network: BaseDetector, key: str, option: str,
+           given: Optional[int]) -> int:
     if given is None:
         given = ((network.test_cfg or {}).get(key) or {}).get('max_per_img')
-    if given is None or given < 0:
-        raise InputError(f'{option}={given}: give --{option} N, 0 or more, or '
+    if given is None:
+        raise InputError(f'{option}: give --{option} N, or '
                          f'model.test_cfg.{key}.max_per_img in the config.')
     return given
 
@@ -105,19 +105,17 @@ def _network_costs(network: BaseDetector, shape: Tuple[int, int],
                    detections: Optional[int]) -> Tuple[Dict[str, Cost], int]:
     """Costs of one network, and the stride of its finest map."""
     costs = {}
-    backbone = network.backbone
+    image = images(1, shape)
     with shapes_only('backbone'):
-        image = images(1, shape)
-        feats, costs['backbone'] = measure(lambda: backbone(image), backbone)
+        feats, costs['backbone'] = measure(lambda: network.backbone(image),
+                                           network.backbone)
     if network.with_neck:
         with shapes_only('neck'):
             maps = feats
             feats, costs['neck'] = measure(lambda: network.neck(maps),
                                            network.neck)
-    modules = [
-        module for module in (getattr(network, name, None)
-                              for name in ('rpn_head', 'roi_head')) if module
-    ]
+    heads = [getattr(network, name, None) for name in ('rpn_head', 'roi_head')]
+    modules = [head for head in heads if head]
     if modules:
         with shapes_only('region branch'):
             _, costs['region branch'] = measure(
@@ -139,3 +137,67 @@ def _run_regions(network: BaseDetector, feats: Tuple[Tensor, ...],
         assert rois is not None and detections is not None
         for head, regions in region_heads(network, rois, detections):
             head(regions)
+
+
+def complexity_table(name: str, result: Complexity) -> str:
+    """Text table of a model's parts.
+
+    Args:
+        name (str): Of the config.
+        result (Complexity): Of it.
+
+    Returns:
+        str: Without a line break at its end.
+    """
+    head = '{}: one image of {} x {}'.format(name, *result.shape)
+    if result.rois is not None:
+        head += f', {result.rois} RoIs, {result.detections} detections'
+    total = result.total
+    rows = [[
+        part, cost.multiply_adds / 1e9, cost.activations / 1e6,
+        cost.parameters / 1e6
+    ] for part, cost in [*result.parts.items(), ('total', total)]]
+    lines = [
+        head,
+        tabulate(
+            rows, [
+                'part', 'multiply-adds\n1e9', 'activations\n1e6',
+                'parameters\n1e6'
+            ],
+            floatfmt='.2f'),
+        f'{total.multiply_adds / 1e12:.3g}e12 multiply-adds, '
+        f'{total.activations / 1e9:.3g}e9 activations (outputs of '
+        'convolutions) in the units of Table 1a'
+    ]
+    if total.transposed_outputs or total.linear_outputs:
+        lines.append(
+            'no activations: outputs of transposed convolutions '
+            f'({total.transposed_outputs / 1e6:.2f}e6) and of matrix products '
+            f'({total.linear_outputs / 1e6:.2f}e6)')
+    return '\n'.join(lines)
+
+
+def complexity_json(name: str, result: Complexity) -> Dict:
+    """The same for JSON; numbers are not rounded.
+
+    Args:
+        name (str): Of the config.
+        result (Complexity): Of it.
+
+    Returns:
+        dict: With a :class:`Cost` as ``total``, of the whole model as in
+        Table 1a, one as ``trunk``, of backbone and neck as in Figure 4, and
+        one of each of ``parts``.
+    """
+    return dict(
+        config=name,
+        shape=list(result.shape),
+        output_stride=result.stride,
+        rois=result.rois,
+        detections=result.detections,
+        parts={
+            part: asdict(cost)
+            for part, cost in result.parts.items()
+        },
+        total=asdict(result.total),
+        trunk=asdict(result.trunk))

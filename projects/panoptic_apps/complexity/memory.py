@@ -3,7 +3,7 @@
 In    a model on the meta device, (H, W) and number of the images of a batch
 Out   bytes, float32
 
-Forward runs in training mode, and autograd tells what it keeps for backward.
+Forward runs in training mode; autograd hooks see what it keeps for backward.
 Not in the estimate: anchors, targets and losses of the region branch, buffers
 of a GPU's kernels, gradients of activations while backward runs, buckets of
 distributed training, and what the allocator cannot use.
@@ -76,16 +76,13 @@ def training_memory(model: BaseDetector, shape: Tuple[int, int],
             'TwoStagePanopticFPN. Two networks are trained one at a time: ask '
             'for the configs that train them.')
     networks_of(model)
-    if batch < 1 or min(shape) < 1:
-        raise InputError(f'{batch} images of {tuple(shape)}: number, '
-                         'height and width must be 1 or more.')
     trained = _bytes(p for p in model.parameters() if p.requires_grad)
     kept = _Kept(model)
     was_training = model.training
     model.train()
     try:
         with torch.enable_grad(), shapes_only('a training step'), \
-                saved_tensors_hooks(kept.pack, _no_backward):
+                saved_tensors_hooks(kept.pack, lambda kept: kept):
             logits = _forward(model, images(batch, padded_shape(model, shape)))
     finally:
         model.train(was_training)
@@ -119,13 +116,9 @@ class _Kept:
 
 
 def _storage(tensor: Tensor) -> StorageWeakRef:
-    # data_ptr() is 0 on the meta device. The reference also keeps a place that
-    # was freed from being taken again.
+    # data_ptr() is 0 on the meta device. The reference also keeps an address
+    # that was freed from being used again.
     return StorageWeakRef(tensor.untyped_storage())
-
-
-def _no_backward(tensor: Tensor) -> Tensor:
-    raise RuntimeError('only the forward pass is run')
 
 
 def _bytes(tensors: Any) -> int:
@@ -139,9 +132,9 @@ def _forward(network: TwoStagePanopticFPN, inputs: Tensor) -> Optional[Tensor]:
         network.rpn_head(features(network, feats, 'instance'))
     if network.with_roi_head:
         sampler = network.train_cfg.rcnn.sampler
-        numbers = [len(inputs) * sampler.num]
-        numbers.append(int(numbers[0] * sampler.pos_fraction))
-        for head, regions in region_heads(network, *numbers):
+        rois = len(inputs) * sampler.num
+        for head, regions in region_heads(network, rois,
+                                          int(rois * sampler.pos_fraction)):
             # as RoIAlign's outputs do
             head(regions.requires_grad_())
     if not network.with_semantic_head:

@@ -11,8 +11,8 @@ from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
-from mmengine_exact.config_file import read_config
 from mmengine_exact.errors import InputError
+from panoptic_fpn.inference.inference import load_config
 
 #: Children of a network that are run here, and of its region heads.
 _KNOWN = {'backbone', 'neck', 'rpn_head', 'roi_head', 'semantic_head'}
@@ -34,22 +34,14 @@ def build_on_meta(config: Union[str, Path, Config],
     Raises:
         InputError: The config has no detector.
     """
-    config = (
-        config.copy() if isinstance(config, Config) else read_config(
-            str(config)))
-    if cfg_options:
-        config.merge_from_dict(cfg_options)
+    config = load_config(config, cfg_options)
     name = config.filename or 'config'
-    scope = config.get('default_scope', 'mmdet')
-    if scope != 'mmdet':
+    if config.get('default_scope',
+                  'mmdet') != 'mmdet' or 'model' not in config:
         raise InputError(
-            f'{name}: a config of {scope}; detectors of mmdet are counted. '
-            'Give one of configs/cityscapes or configs/coco.')
-    if not config.get('model'):
-        raise InputError(
-            f'{name}: has no `model`. Give the config of a detector, not one '
-            'of its parts (configs/_base_).')
-    init_default_scope(scope)
+            f'{name}: no model of mmdet. Give the config of a detector, such '
+            'as those of configs/cityscapes and configs/coco.')
+    init_default_scope('mmdet')
     with torch.device('meta'), shapes_only(config.model.type):
         model = revert_sync_batchnorm(MODELS.build(config.model))
     if not isinstance(model, BaseDetector):
@@ -59,13 +51,7 @@ def build_on_meta(config: Union[str, Path, Config],
 
 
 def networks_of(model: BaseDetector) -> Dict[str, BaseDetector]:
-    """The networks of a model.
-
-    Args:
-        model (BaseDetector): Of one network or two.
-
-    Returns:
-        dict[str, BaseDetector]: By name; one alone has the name ''.
+    """The networks of a model by name; one alone has the name ''.
 
     Raises:
         InputError: One has parameters in a part that is not known here.
@@ -73,48 +59,29 @@ def networks_of(model: BaseDetector) -> Dict[str, BaseDetector]:
     names = getattr(model, 'networks', ())
     networks = {name: getattr(model, name) for name in names} or {'': model}
     for network in networks.values():
-        _check_children(network, _KNOWN)
-        if network.with_roi_head:
-            _check_children(network.roi_head, _KNOWN_HEADS)
+        modules = [(network, _KNOWN),
+                   (getattr(network, 'roi_head', None), _KNOWN_HEADS)]
+        for module, known in modules:
+            for name, child in module.named_children() if module else ():
+                if name not in known and any(True for _ in child.parameters()):
+                    raise InputError(
+                        f'{type(module).__name__} has parameters in its '
+                        f'{name}; counted are {", ".join(sorted(known))}. '
+                        'Give the config of a panoptic detector of this '
+                        'project or of a two-stage detector of mmdet.')
     return networks
-
-
-def _check_children(module: nn.Module, known: set) -> None:
-    for name, child in module.named_children():
-        if name not in known and any(True for _ in child.parameters()):
-            raise InputError(
-                f'{type(module).__name__} has parameters in its {name}; '
-                f'counted are {", ".join(sorted(known))}. Give the config of '
-                'a panoptic detector of this project or of a two-stage '
-                'detector of mmdet.')
 
 
 def padded_shape(model: BaseDetector, shape: Tuple[int,
                                                    int]) -> Tuple[int, int]:
-    """The size to which a model's preprocessor pads an image.
-
-    Args:
-        model (BaseDetector): With its ``data_preprocessor``.
-        shape (tuple[int, int]): (h, w) of the image in pixels.
-
-    Returns:
-        tuple[int, int]: (H, W).
-    """
+    """(H, W) to which a model's preprocessor pads an image of (h, w)."""
     divisor = getattr(model.data_preprocessor, 'pad_size_divisor', 1)
     height, width = (-(-side // divisor) * divisor for side in shape)
     return height, width
 
 
 def images(batch: int, shape: Tuple[int, int]) -> Tensor:
-    """A batch of images without values.
-
-    Args:
-        batch (int): N.
-        shape (tuple[int, int]): (H, W) in pixels.
-
-    Returns:
-        Tensor: (N, 3, H, W) on the meta device.
-    """
+    """A batch of images without values: (N, 3, H, W) on the meta device."""
     return torch.empty(batch, 3, *shape, device='meta')
 
 
@@ -148,20 +115,14 @@ def region_heads(network: BaseDetector, rois: int,
         one pair for each stage.
     """
     roi_head, pairs = network.roi_head, []
-    for kind, number, wanted in (('bbox', rois, roi_head.with_bbox),
-                                 ('mask', detections, roi_head.with_mask)):
-        if not wanted:
-            continue
-        extractors = _stages(getattr(roi_head, f'{kind}_roi_extractor'))
-        for extractor, head in zip(extractors,
-                                   _stages(getattr(roi_head, f'{kind}_head'))):
-            size = extractor.roi_layers[0].output_size
-            pairs.append((head,
-                          torch.empty(
-                              number,
-                              extractor.out_channels,
-                              *size,
-                              device='meta')))
+    for kind, count in (('bbox', rois), ('mask', detections)):
+        if getattr(roi_head, f'with_{kind}'):
+            extractors = _stages(getattr(roi_head, f'{kind}_roi_extractor'))
+            heads = _stages(getattr(roi_head, f'{kind}_head'))
+            for extractor, head in zip(extractors, heads):
+                shape = (count, extractor.out_channels,
+                         *extractor.roi_layers[0].output_size)
+                pairs.append((head, torch.empty(shape, device='meta')))
     return pairs
 
 
@@ -171,10 +132,7 @@ def _stages(module: nn.Module) -> List[nn.Module]:
 
 @contextmanager
 def shapes_only(what: str) -> Iterator[None]:
-    """Say what cannot be built or run on shapes alone.
-
-    Args:
-        what (str): Named in the error.
+    """Name the part that cannot be built or run on shapes alone.
 
     Raises:
         InputError: An operator has no such kernel, or shapes do not fit.
@@ -182,8 +140,8 @@ def shapes_only(what: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0]
+        first_line = str(error).strip().splitlines()[0]
         raise InputError(
-            f'{what}: cannot be had as shapes alone ({reason}). Operators of '
+            f'{what}: cannot run on shapes alone ({first_line}). Operators of '
             'mmcv, like deformable convolution, are not counted; or correct '
             'channels or shape.') from None

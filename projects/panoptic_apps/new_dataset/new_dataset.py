@@ -9,6 +9,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 from mmengine.config import Config
+from yapf.yapflib.yapf_api import FormatCode
 
 from mmengine_exact.errors import InputError
 from panoptic_fpn.data import CocoPanopticFPNDataset
@@ -18,8 +19,13 @@ from panoptic_fpn.training.label_check import (STUFF_KEYS, THING_KEYS,
                                                check_same_categories)
 from panoptic_fpn.training.test_options import require_panoptic
 
-from .config_text import Code, format_assignment
-from .scaled_schedule import Schedule, base_data, scaled_schedule
+from .schedule import Schedule, base_data, scaled_schedule
+
+#: How this project lays out its configs.
+_STYLE = dict(
+    based_on_style='pep8',
+    blank_line_before_nested_class_or_def=True,
+    split_before_expression_after_opening_paren=True)
 
 
 class Split(NamedTuple):
@@ -35,6 +41,12 @@ class NewConfig(NamedTuple):
 
     text: str
     notes: List[str]
+
+
+class Code(str):
+    """An expression of the config, written as it is."""
+
+    __repr__ = str.__str__
 
 
 def new_dataset_config(name: str,
@@ -78,20 +90,63 @@ def new_dataset_config(name: str,
     schedule = scaled_schedule(cfg, len(trained), batch, epochs, max_iters)
     root, paths = place_paths([train, val or train], val_instances, start)
     area = _stuff_area(cfg, trained)
-    blocks = [
-        _head(name, base, out, len(trained), len(validated), val is None),
-        _assign(
-            data_root=root,
-            classes=space.names,
-            num_things=space.num_things,
-            num_stuff=space.num_stuff),
-        _assign(model=_model(cfg, space, area)),
-        _loaders(cfg, paths, batch),
-        _evaluators(cfg, space, paths),
-        _schedule(schedule, batch)
+    same = 'the same to validate' if val is None else \
+        f'{len(validated)} to validate'
+    keys = dict(
+        data_root=root,
+        classes=space.names,
+        num_things=space.num_things,
+        num_stuff=space.num_stuff,
+        model=_model(cfg, space, area),
+        train_dataloader=_inherit(
+            'train_dataloader',
+            batch_size=batch,
+            dataset=_dataset(cfg, paths['train'], train=True)),
+        val_dataloader=_inherit(
+            'val_dataloader', dataset=_dataset(cfg, paths['val'])),
+        test_dataloader=Code('dict(val_dataloader)'),
+        val_evaluator=_evaluator(cfg, space, paths['instances']),
+        test_evaluator=Code('dict(val_evaluator)'))
+    lines = [
+        f'# {name}: {len(trained)} images to train on, {same} on.',
+        '# Written by tools/new_dataset.py; edit it as you like.',
+        f'_base_ = {_relative(base, osp.dirname(osp.abspath(out)))!r}', '',
+        *_assign(keys), '', *(f'# {line}' for line in wrap(schedule.why, 77)),
+        *_assign(_schedule(schedule, batch))
     ]
-    return NewConfig('\n'.join(blocks),
-                     _notes(space, trained, validated, val, schedule, area))
+    return NewConfig(
+        FormatCode('\n'.join(lines) + '\n', style_config=_STYLE)[0],
+        _notes(space, len(trained), len(validated), val, schedule, area))
+
+
+def _assign(values: Dict[str, Any]) -> List[str]:
+    return [f'{key} = {_source(value)}' for key, value in values.items()]
+
+
+def _source(value: Any) -> str:
+    """Python text of a value, with ``dict(key=...)`` as configs have it."""
+    if isinstance(value, dict):
+        items = ', '.join(f'{k}={_source(v)}' for k, v in value.items())
+        return f'dict({items})'
+    if isinstance(value, list):
+        return f'[{", ".join(map(_source, value))}]'
+    return repr(value)
+
+
+def _inherit(name: str, **changes: Any) -> Code:
+    """``dict(_base_.name, _delete_=True, ...)``: the base's settings with
+    another data set, no key of which is to stay."""
+    return Code(
+        _source(changes).replace('dict(',
+                                 f'dict(_base_.{name}, _delete_=True, ', 1))
+
+
+def _relative(path: str, folder: str) -> str:
+    """A path relative to a folder, unless only the root is above both."""
+    path = osp.abspath(path)
+    if osp.commonpath([path, folder]) == osp.sep:
+        return path
+    return osp.relpath(path, folder)
 
 
 def _read_base(path: str) -> Config:
@@ -166,23 +221,6 @@ def place_paths(splits: List[Split],
         instances=None if instances is None else below(instances))
 
 
-def _head(name: str, base: str, out: str, num_train: int, num_val: int,
-          same: bool) -> str:
-    folder = osp.dirname(osp.abspath(out))
-    parent = osp.abspath(base)
-    if osp.commonpath([parent, folder]) != osp.sep:
-        parent = osp.relpath(parent, folder)
-    validated = 'the same to validate' if same else f'{num_val} to validate'
-    return (f'# {name}: {num_train} images to train on, {validated} on.\n'
-            '# Written by tools/new_dataset.py; edit it as you like.\n'
-            f'_base_ = {parent!r}\n')
-
-
-def _assign(**values: Any) -> str:
-    return ''.join(
-        format_assignment(key, value) + '\n' for key, value in values.items())
-
-
 def _model(cfg: Config, space: LabelSpace, area: Optional[int]) -> Dict:
     """Class counts wherever the base's model states them."""
     model: Dict[str, Any] = {}
@@ -201,14 +239,14 @@ def _model(cfg: Config, space: LabelSpace, area: Optional[int]) -> Dict:
 def _set_count(base: Dict, model: Dict, path: List[str], name: str,
                count: str) -> None:
     found: Any = base
-    for place, part in enumerate(path):
+    for depth, part in enumerate(path, start=1):
         found = found.get(part) if isinstance(found, dict) else None
         if found is None:
             return
         if isinstance(found, (list, tuple)):  # a cascade
-            where = '.'.join(['_base_.model', *path[:place + 1]])
-            model[part] = Code(f'[dict(head, {name}={count}) for head in '
-                               f'{where}]')
+            heads = '.'.join(['_base_.model', *path[:depth]])
+            model[part] = Code(
+                f'[dict(head, {name}={count}) for head in {heads}]')
             return
         model = model.setdefault(part, {})
     model[name] = Code(count)
@@ -220,75 +258,43 @@ def _stuff_area(cfg: Config, dataset: Any) -> Optional[int]:
     settings = (cfg.model.get('test_cfg') or {}).get('panoptic') or {}
     if known is None or 'stuff_area' not in settings:
         return None
-    pixels = np.median([
-        info['height'] * info['width']
-        for info in map(dataset.get_data_info, range(len(dataset)))
-    ])
-    if pixels >= 0.75 * known.pixels:
+    infos = map(dataset.get_data_info, range(len(dataset)))
+    pixels = np.median([info['height'] * info['width'] for info in infos])
+    if pixels >= 0.75 * known[1]:
         return None
-    return max(1, round(settings['stuff_area'] * pixels / known.pixels))
+    return max(1, round(settings['stuff_area'] * pixels / known[1]))
 
 
-def _dataset(cfg: Config, split: Split, train: bool) -> Dict:
-    dataset: Dict[str, Any] = dict(
+def _dataset(cfg: Config, split: Split, train: bool = False) -> Dict:
+    loader = 'train_dataloader' if train else 'val_dataloader'
+    mode: Dict = dict(filter_cfg=_filter_cfg(cfg)) if train else dict(
+        test_mode=True)
+    return dict(
         type='CocoPanopticFPNDataset',
         data_root=Code('data_root'),
         metainfo=Code('dict(classes=classes)'),
         ann_file=split.json,
-        data_prefix=dict(img=split.images, seg=split.panoptic))
-    if train:
-        dataset['filter_cfg'] = _filter_cfg(cfg)
-    else:
-        dataset['test_mode'] = True
-    loader = 'train_dataloader' if train else 'val_dataloader'
-    dataset['pipeline'] = Code(f'_base_.{loader}.dataset.pipeline')
-    return dataset
+        data_prefix=dict(img=split.images, seg=split.panoptic),
+        **mode,
+        pipeline=Code(f'_base_.{loader}.dataset.pipeline'))
 
 
-def _loaders(cfg: Config, paths: Dict, batch: int) -> str:
-    train = Code(
-        _call(
-            'train_dataloader',
-            dict(
-                batch_size=batch,
-                dataset=_dataset(cfg, paths['train'], train=True))))
-    val = Code(
-        _call('val_dataloader',
-              dict(dataset=_dataset(cfg, paths['val'], train=False))))
-    return _assign(
-        train_dataloader=train,
-        val_dataloader=val,
-        test_dataloader=Code('dict(val_dataloader)'))
-
-
-def _call(name: str, changes: Dict) -> str:
-    """``dict(_base_.name, _delete_=True, ...)``: the base's settings with
-    another data set, nothing of whose keys is to stay."""
-    text = format_assignment('x', dict(dict(_delete_=True), **changes))
-    return text.replace('x = dict(', f'dict(\n    _base_.{name},', 1)
-
-
-def _evaluators(cfg: Config, space: LabelSpace, paths: Dict) -> str:
-    metrics: List[Dict[str, Any]] = [
-        dict(type='PanopticQualityMetric', classwise=True)
-    ]
+def _evaluator(cfg: Config, space: LabelSpace,
+               instances: Optional[str]) -> Dict:
+    metrics: List[Dict] = [dict(type='PanopticQualityMetric', classwise=True)]
     weights = cfg.model.get('loss_weights') or {}
     if space.num_things and weights.get('instance', 1.0):
         metric: Dict[str, Any] = dict(type='PanopticInstanceAPMetric')
-        if paths['instances']:
-            metric['ann_file'] = Code(f'data_root + {paths["instances"]!r}')
+        if instances:
+            metric['ann_file'] = Code(f'data_root + {instances!r}')
         metrics.append(metric)
     metrics.append(dict(type='SemanticIoUMetric'))
-    return _assign(
-        val_evaluator=dict(
-            _delete_=True, type='PanopticEvaluator', metrics=metrics),
-        test_evaluator=Code('dict(val_evaluator)'))
+    return dict(_delete_=True, type='PanopticEvaluator', metrics=metrics)
 
 
-def _schedule(schedule: Schedule, batch: int) -> str:
+def _schedule(schedule: Schedule, batch: int) -> Dict:
     every = max(1, min(50, schedule.max_iters // 20))
-    why = '\n'.join(f'# {line}' for line in wrap(schedule.why, 77))
-    return f'{why}\n' + _assign(
+    return dict(
         max_iters=schedule.max_iters,
         train_cfg=dict(
             max_iters=Code('max_iters'), val_interval=schedule.val_interval),
@@ -300,12 +306,12 @@ def _schedule(schedule: Schedule, batch: int) -> str:
             checkpoint=dict(interval=schedule.val_interval)))
 
 
-def _notes(space: LabelSpace, trained: Any, validated: Any,
+def _notes(space: LabelSpace, num_train: int, num_val: int,
            val: Optional[Split], schedule: Schedule,
            area: Optional[int]) -> List[str]:
     notes = [
         f'{space.num_things} thing and {space.num_stuff} stuff classes, '
-        f'{len(trained)} images to train on, {len(validated)} to validate on',
+        f'{num_train} images to train on, {num_val} to validate on',
         f'{schedule.max_iters} iterations: {schedule.why}; learning rate '
         f'{schedule.lr:g}'
     ]

@@ -1,8 +1,7 @@
-"""One page of a run: curves, scores, errors, pictures, and what it was."""
-from .explain import explain_errors
+"""One page of a run: curves, scores, errors, pictures, and its record."""
 from .page import write_report
 from .read import Run, read_run
-from .segment_errors import SegmentErrorMetric
+from .segment_errors import SegmentErrorMetric, explain_errors
 
 __all__ = [
     'Run', 'SegmentErrorMetric', 'explain_errors', 'read_run', 'write_report'

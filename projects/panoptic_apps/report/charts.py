@@ -4,9 +4,11 @@ Lines and texts are in a grey that is readable on white and on black.
 """
 import io
 import re
-from typing import Dict, Sequence
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, List, Sequence
 
 import numpy as np
+from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
@@ -30,69 +32,51 @@ _STYLE = {
 }
 
 
-def _svg(figure: Figure) -> str:
-    buffer = io.StringIO()
-    figure.savefig(
-        buffer, format='svg', transparent=True, metadata=dict(Date=None))
-    text = buffer.getvalue()
-    return re.sub(
-        r'<metadata>.*?</metadata>',
-        '',
-        text[text.index('<svg'):],
-        flags=re.DOTALL)
-
-
-def draw_curves(title: str, curves: Dict[str, Curve]) -> str:
-    """One panel of curves over iterations.
-
-    Args:
-        title (str): Above it.
-        curves (dict[str, Curve]): By name of the run.
-    """
+@contextmanager
+def _panel(width: float, height: float, svg: List[Markup]) -> Iterator[Any]:
+    """Axes of a figure of this size in inches, which is appended to ``svg``
+    when it is drawn."""
     with rc_context(_STYLE):
-        figure = Figure(figsize=(4.2, 2.4), layout='constrained')
-        panel = figure.subplots()
+        figure = Figure(figsize=(width, height), layout='constrained')
+        yield figure.subplots()
+        buffer = io.StringIO()
+        figure.savefig(
+            buffer, format='svg', transparent=True, metadata=dict(Date=None))
+    text = buffer.getvalue()
+    text = re.sub('(?s)<metadata>.*?</metadata>', '', text)
+    svg.append(Markup(text[text.index('<svg'):]))
+
+
+def draw_curves(title: str, curves: Dict[str, Curve]) -> Markup:
+    """One panel of curves over iterations, by name of the run."""
+    svg: List[Markup] = []
+    with _panel(4.2, 2.4, svg) as panel:
         for (name, (x, y)), color in zip(curves.items(), COLORS):
+            marker = 'o' if len(x) < 30 else None
             panel.plot(
-                x,
-                y,
-                color=color,
-                label=name,
-                marker='o' if len(x) < 30 else None,
-                markersize=3)
+                x, y, color=color, label=name, marker=marker, markersize=3)
         panel.set_title(title, fontsize=10)
         panel.grid(alpha=0.25)
         if len(curves) > 1:
             panel.legend(frameon=False, fontsize=8)
-        return _svg(figure)
+    return svg[0]
 
 
-def draw_bars(names: Sequence[str], values: Sequence[float],
-              label: str) -> str:
-    """A bar for each class, to both sides of 0.
-
-    Args:
-        names (Sequence[str]): Of the bars.
-        values (Sequence[float]): Their lengths.
-        label (str): Of the axis.
-    """
-    with rc_context(_STYLE):
-        figure = Figure(
-            figsize=(7, 0.8 + 0.2 * len(names)), layout='constrained')
-        panel = figure.subplots()
-        places = np.arange(len(names))[::-1]
-        panel.barh(
-            places,
-            values,
-            color=[COLORS[0] if value >= 0 else COLORS[1] for value in values])
+def draw_bars(values: Dict[str, float], label: str) -> Markup:
+    """A bar for each class, to both sides of 0; ``label`` is the axis's."""
+    svg: List[Markup] = []
+    with _panel(7, 0.8 + 0.2 * len(values), svg) as panel:
+        ticks = np.arange(len(values))[::-1]
+        colors = [COLORS[value < 0] for value in values.values()]
+        panel.barh(ticks, list(values.values()), color=colors)
         panel.axvline(0, color=_INK, linewidth=0.8)
-        panel.set_yticks(places, names)
+        panel.set_yticks(ticks, list(values))
         panel.set_xlabel(label)
         panel.grid(alpha=0.25, axis='x')
-        return _svg(figure)
+    return svg[0]
 
 
-def draw_confusion(table: np.ndarray, names: Sequence[str]) -> str:
+def draw_confusion(table: np.ndarray, names: Sequence[str]) -> Markup:
     """Heat map of a confusion, each row in shares of its sum.
 
     Args:
@@ -102,9 +86,8 @@ def draw_confusion(table: np.ndarray, names: Sequence[str]) -> str:
     names = [*names, '(nothing)']
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     side = float(np.clip(0.26 * len(names) + 2, 4.5, 13))
-    with rc_context(_STYLE):
-        figure = Figure(figsize=(side, side), layout='constrained')
-        panel = figure.subplots()
+    svg: List[Markup] = []
+    with _panel(side, side, svg) as panel:
         panel.imshow(shares, vmin=0, vmax=1, cmap='viridis')
         size = 8 if len(names) <= 40 else 5
         ticks = range(len(names))
@@ -112,15 +95,14 @@ def draw_confusion(table: np.ndarray, names: Sequence[str]) -> str:
         panel.set_yticks(ticks, names, fontsize=size)
         panel.set_xlabel('predicted')
         panel.set_ylabel('ground truth')
-        if len(names) <= 25:
-            for (y, x), count in np.ndenumerate(table):
-                if count:
-                    panel.text(
-                        x,
-                        y,
-                        str(count),
-                        ha='center',
-                        va='center',
-                        fontsize=7,
-                        color='black' if shares[y, x] > 0.5 else 'white')
-        return _svg(figure)
+        for (y, x), count in np.ndenumerate(table):
+            if count and len(names) <= 25:
+                panel.text(
+                    x,
+                    y,
+                    str(count),
+                    ha='center',
+                    va='center',
+                    fontsize=7,
+                    color='black' if shares[y, x] > 0.5 else 'white')
+    return svg[0]

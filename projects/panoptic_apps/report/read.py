@@ -1,4 +1,4 @@
-"""What a work directory has to report; what is missing is said, not raised."""
+"""What a work directory has to report; what is missing becomes a note."""
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -6,8 +6,7 @@ from typing import Any, Dict, List, Tuple, TypeGuard
 
 from mmengine_exact.errors import InputError
 
-from .errors import panoptic_quality
-from .segment_errors import FILE_NAME, Fate
+from .segment_errors import FILE_NAME, SegmentOutcome, panoptic_quality
 
 #: No score or loss is as large; NaN and infinity are not below it, either.
 _LARGEST = 1e30
@@ -48,15 +47,11 @@ def read_run(folder: Path) -> Run:
     Raises:
         InputError: There is no such directory, or nothing of a run in it.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f'{folder}: no such directory. Give the '
-                         '--work-dir of a training or a test.')
-    run = Run(folder)
+    run = Run(Path(folder))
     run.curves = _curves(run)
     run.scores = _object(run, 'metrics.json')
     run.scores.pop('record', None)  # also beside it, with the date
-    classwise = run.scores.pop('classwise', {})
+    classwise = run.scores.pop('classwise', None)
     if isinstance(classwise, dict):
         run.classwise = {
             name: scores
@@ -82,35 +77,33 @@ def read_run(folder: Path) -> Run:
 
 
 def _object(run: Run, name: str) -> Dict[str, Any]:
+    """Content of a JSON of a run; nothing where it is missing or no object."""
     path = run.folder / name
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-        if not isinstance(content, dict):
-            raise ValueError('no object')
-    except (OSError, ValueError) as error:
+        return dict(json.loads(path.read_text(encoding='utf-8')).items())
+    except (OSError, ValueError, AttributeError) as error:
         run.notes.append(f'{name} cannot be read ({error}), so it is left '
                          'out. Evaluate again.')
         return {}
-    return content
 
 
 def _segments(run: Run) -> Dict[str, Any]:
-    """What became of segments; nothing where the file is of another kind."""
+    """Outcomes of segments; nothing where the file is of another kind."""
     content = _object(run, FILE_NAME)
     if not content:
         return {}
     columns = content.get('segments')
     lists = [content.get(key) for key in ('classes', 'kinds', 'images')]
     if isinstance(columns, dict):
-        lists += [columns.get(name) for name in Fate._fields]
+        lists += [columns.get(name) for name in SegmentOutcome._fields]
     if len(lists) < 4 or not all(isinstance(one, list) for one in lists):
         run.notes.append(f'{FILE_NAME} is not what tools/test.py --report '
                          'writes, so it is left out. Write it again.')
         return {}
     shown, own = run.scores.get('coco_panoptic/PQ'), panoptic_quality(content)
-    if _is_number(shown) and own is not None and abs(shown - own) > 0.05:
+    if is_number(shown) and own is not None and abs(shown - own) > 0.05:
         run.notes.append(
             f'Errors and pictures are of another evaluation (PQ {own:.2f}) '
             f'than the scores (PQ {shown:.2f}). Run tools/test.py --report '
@@ -119,8 +112,8 @@ def _segments(run: Run) -> Dict[str, Any]:
 
 
 def _curves(run: Run) -> Dict[str, Curve]:
-    """Of all logs of the directory: a resumed run has several, and the later
-    one counts for an iteration that both have."""
+    """Scalars of all logs of the directory: a resumed run has several, and
+    the later one counts for an iteration that both have."""
     points: Dict[str, Dict[float, float]] = {}
     for path in sorted(run.folder.glob('*/vis_data/scalars.json')):
         broken, trained = 0, None
@@ -140,18 +133,19 @@ def _curves(run: Run) -> Dict[str, Curve]:
             else:  # MMEngine's default has a validation at step 0
                 step = max(step, trained or 0)
             for name, value in entry.items():
-                if name not in ('step', 'iter') and _is_number(value):
+                if name not in ('step', 'iter') and is_number(value):
                     points.setdefault(name, {})[step] = value
         if broken:
             run.notes.append(f'{path.relative_to(run.folder)}: {broken} lines '
                              'cannot be read and are left out.')
-    # of some a resumed run took all points away
+    # a resumed run can delete all points of some
     return {
         name: (sorted(found), [found[step] for step in sorted(found)])
         for name, found in points.items() if found
     }
 
 
-def _is_number(value: Any) -> TypeGuard[float]:
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether a value of a JSON is a finite number."""
     return (isinstance(value, (int, float)) and not isinstance(value, bool)
             and -_LARGEST < value < _LARGEST)

@@ -1,7 +1,7 @@
-"""What became of each segment: matched, or which error was made.
+"""Outcome of each segment: matched, or which error was made.
 
 Errors of panoptic quality are false negatives and false positives; here each
-has one reason. Of the segments that nothing matches:
+has one cause. Of the segments that nothing matches:
 
 wrong_class   a predicted and a true segment of different classes with an IoU
               above 0.5: one false negative and one false positive
@@ -12,16 +12,22 @@ spurious      other predicted segments: a false positive each
 
 So fn = wrong_class + poor_mask + missed and fp = wrong_class + poor_mask +
 spurious, by image and in all.
+
+``segments.json``     outcomes of all images, as columns
+``segments/ID.npz``   maps (h, w) ``gt`` and ``pred`` of the best and the worst
+                      images
 """
 import heapq
 import io
 import json
 import logging
+import shutil
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 from urllib.parse import quote
 
 import numpy as np
+from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 
 from mmengine_exact.errors import InputError
@@ -41,8 +47,8 @@ FILE_NAME = 'segments.json'
 MAPS = 'segments'
 
 
-class Fate(NamedTuple):
-    """What became of one true segment, of a predicted one, or of a pair.
+class SegmentOutcome(NamedTuple):
+    """Outcome of one true segment, of a predicted one, or of a pair.
 
     Attributes:
         kind (int): Index into ``KINDS``.
@@ -58,8 +64,8 @@ class Fate(NamedTuple):
     area: int
 
 
-def explain(found: Matching, gt_labels: np.ndarray) -> List[Fate]:
-    """Reason of each error of an image.
+def explain(found: Matching, gt_labels: np.ndarray) -> List[SegmentOutcome]:
+    """Outcomes of the segments of an image.
 
     Args:
         found (Matching): Of its segments.
@@ -68,61 +74,67 @@ def explain(found: Matching, gt_labels: np.ndarray) -> List[Fate]:
     labels = labels_of_codes(found.pred_codes)
     iou = found.inside / np.maximum(found.union, 1)
     sizes = found.inside.sum(axis=1)
-    fates = []
-
-    def add(kind: int, g: Optional[int], p: Optional[int]) -> None:
-        pair = g is not None and p is not None
-        fates.append(
-            Fate(kind, -1 if g is None else int(gt_labels[g]),
-                 -1 if p is None else int(labels[p]),
-                 float(iou[g, p]) if pair else 0.0,
-                 int(found.areas[p] if g is None else sizes[g])))
-
-    for g, p in zip(*found.pairs):
-        add(MATCHED, g, p)
-    missed = dict.fromkeys(np.flatnonzero(found.false_negatives).tolist())
-    spurious = dict.fromkeys(np.flatnonzero(found.false_positives).tolist())
-    for kind, g, p in sorted(
-            _candidates(missed, spurious, iou, gt_labels, labels),
-            key=lambda c: (c[0], -iou[c[1], c[2]])):
-        if g in missed and p in spurious:
-            del missed[g], spurious[p]
-            add(kind, g, p)
-    for g in missed:
-        add(MISSED, g, None)
-    for p in spurious:
-        add(SPURIOUS, None, p)
-    return fates
-
-
-def _candidates(missed: Dict, spurious: Dict, iou: np.ndarray,
-                gt_labels: np.ndarray,
-                labels: np.ndarray) -> List[Tuple[int, int, int]]:
-    """(kind, index of the ground truth, of the prediction) of pairs."""
-    pairs = []
-    for g in missed:
-        for p in spurious:
-            if gt_labels[g] != labels[p]:
-                if iou[g, p] > 0.5:
-                    pairs.append((WRONG_CLASS, g, p))
-            elif iou[g, p] >= LEAST_IOU:
-                pairs.append((POOR_MASK, g, p))
-    return pairs
+    true = np.flatnonzero(found.false_negatives)
+    seen = np.flatnonzero(found.false_positives)
+    # candidates among those that nothing matches, the best of a kind first
+    same = gt_labels[true][:, None] == labels[seen]
+    near = iou[np.ix_(true, seen)]
+    kinds = np.where(same, POOR_MASK, WRONG_CLASS)
+    rows, columns = np.nonzero(np.where(same, near >= LEAST_IOU, near > 0.5))
+    order = np.lexsort((-near[rows, columns], kinds[rows, columns]))
+    pairs = [(MATCHED, g, p) for g, p in zip(*found.pairs)]
+    free_true, free_seen = dict.fromkeys(true), dict.fromkeys(seen)
+    for row, column in zip(rows[order], columns[order]):
+        g, p = true[row], seen[column]
+        if g in free_true and p in free_seen:
+            del free_true[g], free_seen[p]
+            pairs.append((kinds[row, column], g, p))
+    outcomes = [
+        SegmentOutcome(
+            int(kind), int(gt_labels[g]), int(labels[p]), float(iou[g, p]),
+            int(sizes[g])) for kind, g, p in pairs
+    ]
+    outcomes += [
+        SegmentOutcome(MISSED, int(gt_labels[g]), -1, 0., int(sizes[g]))
+        for g in free_true
+    ]
+    return outcomes + [
+        SegmentOutcome(SPURIOUS, -1, int(labels[p]), 0., int(found.areas[p]))
+        for p in free_seen
+    ]
 
 
-def image_quality(fates: List[Fate]) -> float:
-    """PQ of one image, all classes taken together; NaN without segments."""
-    kinds = np.array([fate.kind for fate in fates], int)
-    matched = (kinds == MATCHED).sum()
-    both = ((kinds == WRONG_CLASS) | (kinds == POOR_MASK)).sum()
-    alone = ((kinds == MISSED) | (kinds == SPURIOUS)).sum()
-    size = matched + both + 0.5 * alone
-    total = sum(fate.iou for fate in fates if fate.kind == MATCHED)
+def image_quality(outcomes: List[SegmentOutcome]) -> float:
+    """PQ of one image, all classes pooled; NaN without segments."""
+    counts = np.bincount([o.kind for o in outcomes], minlength=len(KINDS))
+    size = counts[:MISSED].sum() + 0.5 * counts[MISSED:].sum()
+    total = sum(o.iou for o in outcomes if o.kind == MATCHED)
     return 100 * total / size if size else float('nan')
 
 
+def explain_errors(runner: Any) -> None:
+    """``tools/test.py --report``: let the test of a runner write the outcome
+    of each segment to its work directory.
+
+    Args:
+        runner (Runner): With annotated test data.
+    """
+    if is_main_process():  # long before any process writes
+        folder = Path(runner.work_dir)
+        (folder / FILE_NAME).unlink(missing_ok=True)
+        shutil.rmtree(folder / MAPS, ignore_errors=True)
+    metric = SegmentErrorMetric(runner.work_dir)
+    metric.dataset_meta = runner.test_evaluator.dataset_meta
+    runner.test_evaluator.metrics.append(metric)
+
+
+def map_file(folder: Path, image_id: Any) -> Path:
+    """File of the maps of an image, in a work directory."""
+    return folder / MAPS / f'{quote(str(image_id), safe="")}.npz'
+
+
 class SegmentErrorMetric(PerImageMetric):
-    """Writes what became of each segment, for a report; no scores.
+    """Writes the outcome of each segment, for a report; no scores.
 
     Args:
         folder (str): Where to; several machines must share it.
@@ -141,7 +153,7 @@ class SegmentErrorMetric(PerImageMetric):
         self._kept: Dict[str, List[Tuple]] = dict(best=[], worst=[])
 
     def image_row(self, sample: Dict) -> Dict:
-        """Fates of the segments and the image's PQ."""
+        """Outcomes of the segments and the image's PQ."""
         space = self.space
         gt, codes, crowd = self.ground_truth(
             sample, 'A report needs annotated images.')
@@ -155,15 +167,15 @@ class SegmentErrorMetric(PerImageMetric):
             raise InputError(
                 f'{image_name(sample)}: {error} Check num_things and '
                 'num_stuff of the model against the data set.') from None
-        fates = explain(found, labels)
-        quality = image_quality(fates)
+        outcomes = explain(found, labels)
+        quality = image_quality(outcomes)
         if not np.isnan(quality):
             self._keep_maps(quality, sample, gt, pred)
         return dict(
             path=str(sample.get('img_path') or ''),
             quality=quality,
-            fates=np.array(fates,
-                           dtype=np.float64).reshape(-1, len(Fate._fields)))
+            outcomes=np.array(outcomes, dtype=np.float64).reshape(
+                -1, len(SegmentOutcome._fields)))
 
     def _keep_maps(self, quality: float, sample: Dict, gt: np.ndarray,
                    pred: np.ndarray) -> None:
@@ -174,17 +186,17 @@ class SegmentErrorMetric(PerImageMetric):
                 maps = io.BytesIO()
                 np.savez_compressed(
                     maps, gt=gt.astype(np.int32), pred=pred.astype(np.int32))
-                entry = (value, order, plain_id(sample['img_id']),
-                         maps.getvalue())
-                (heapq.heappush
-                 if len(heap) < self.keep else heapq.heapreplace)(heap, entry)
+                heapq.heappush(heap, (value, order, plain_id(
+                    sample['img_id']), maps.getvalue()))
+                if len(heap) > self.keep:
+                    heapq.heappop(heap)
 
     def evaluate(self, size: int) -> Dict[str, float]:
         """Each process writes its maps; the first one the file."""
         try:
             for heap in self._kept.values():
                 for *_, image_id, maps in heap:
-                    write_bytes(str(self._map_file(image_id)), maps)
+                    write_bytes(str(map_file(self.folder, image_id)), maps)
         except OSError as error:
             # the other processes wait; without a map there is no picture
             print_log(
@@ -195,25 +207,21 @@ class SegmentErrorMetric(PerImageMetric):
         self._kept = dict(best=[], worst=[])
         return super().evaluate(size)
 
-    def _map_file(self, image_id: Any) -> Path:
-        return self.folder / MAPS / f'{quote(str(image_id), safe="")}.npz'
-
     def compute(self, rows: List[Row]) -> Dict[str, float]:
         """Write the file; remove maps of images that others surpass."""
-        known = [(row['quality'], i) for i, (_, row) in enumerate(rows)
-                 if self._map_file(rows[i][0]).is_file()]
-        places = dict(
-            best=[i for _, i in sorted(known, key=lambda k: (-k[0], k[1]))],
-            worst=[i for _, i in sorted(known)])
-        chosen = {
-            name: [rows[i][0] for i in order[:self.keep]]
-            for name, order in places.items()
-        }
-        fates = np.concatenate([row['fates'] for _, row in rows])
+        known = [(row['quality'], i) for i, (image_id, row) in enumerate(rows)
+                 if map_file(self.folder, image_id).is_file()]
+        chosen = dict(
+            best=[
+                rows[i][0]
+                for _, i in sorted(known, key=lambda k: (-k[0], k[1]))
+            ][:self.keep],
+            worst=[rows[i][0] for _, i in sorted(known)][:self.keep])
+        outcomes = np.concatenate([row['outcomes'] for _, row in rows])
         image = np.repeat(
-            np.arange(len(rows)), [len(row['fates']) for _, row in rows])
+            np.arange(len(rows)), [len(row['outcomes']) for _, row in rows])
         columns: Dict[str, List] = dict(image=image.tolist())
-        for name, values in zip(Fate._fields, fates.T):
+        for name, values in zip(SegmentOutcome._fields, outcomes.T):
             columns[name] = (values.round(4) if name == 'iou' else
                              values.astype(int)).tolist()
         content = dict(
@@ -231,12 +239,111 @@ class SegmentErrorMetric(PerImageMetric):
             segments=columns,
             **chosen)
         write_bytes(str(self.folder / FILE_NAME), json.dumps(content).encode())
-        used = {self._map_file(i) for ids in chosen.values() for i in ids}
+        used = {
+            map_file(self.folder, i)
+            for ids in chosen.values()
+            for i in ids
+        }
         for path in (self.folder / MAPS).glob('*.npz'):
             if path not in used:
                 path.unlink()
         print_log(
-            f'What became of each segment is in {self.folder / FILE_NAME}; '
+            f'The outcome of each segment is in {self.folder / FILE_NAME}; '
             'tools/report.py makes a page of it.',
             logger='current')
         return {}
+
+
+class ClassErrors(NamedTuple):
+    """Segments of one class by kind.
+
+    ``wrong_class`` counts true segments of the class that have another one
+    in the prediction; ``called`` predicted ones of it that are something
+    else.
+    """
+    name: str
+    matched: int
+    wrong_class: int
+    poor_mask: int
+    missed: int
+    spurious: int
+    called: int
+
+    @property
+    def fn(self) -> int:
+        """int: False negatives."""
+        return self.wrong_class + self.poor_mask + self.missed
+
+    @property
+    def fp(self) -> int:
+        """int: False positives."""
+        return self.called + self.poor_mask + self.spurious
+
+
+def by_class(content: Dict) -> List[ClassErrors]:
+    """Errors of each class, from the content of ``segments.json``."""
+    kind, label, predicted = _columns(content)
+    size, num = len(content['classes']), len(KINDS)
+    true, seen = (
+        np.bincount(of[of >= 0] * num + kind[of >= 0],
+                    minlength=size * num).reshape(size, num)
+        for of in (label, predicted))
+    return [
+        ClassErrors._make([name, *t[:SPURIOUS], s[SPURIOUS], s[WRONG_CLASS]])
+        for name, t, s in zip(content['classes'], true.tolist(), seen.tolist())
+    ]
+
+
+def panoptic_quality(content: Dict) -> Optional[float]:
+    """PQ in percent, the mean over classes, from the content of
+    ``segments.json``; None without segments."""
+    kind, label, _ = _columns(content)
+    iou = np.asarray(content['segments']['iou'], dtype=np.float64)
+    qualities = []
+    for i, row in enumerate(by_class(content)):
+        size = row.matched + (row.fn + row.fp) / 2
+        if size:
+            matched = iou[(kind == MATCHED) & (label == i)].sum()
+            qualities.append(matched / size)
+    return 100 * float(np.mean(qualities)) if qualities else None
+
+
+def confusion(content: Dict) -> np.ndarray:
+    """Segments by true class (row) and predicted class (column).
+
+    The last row is nothing (what was seen where nothing is) and the last
+    column nothing (what was not found); pairs with a poor mask are in both.
+
+    Args:
+        content (dict): Of ``segments.json``, with C classes.
+
+    Returns:
+        np.ndarray: int64 (C + 1, C + 1).
+    """
+    kind, label, predicted = _columns(content)
+    size = len(content['classes'])
+    table = np.zeros((size + 1, size + 1), np.int64)
+    paired = (kind == MATCHED) | (kind == WRONG_CLASS)
+    np.add.at(table, (label[paired], predicted[paired]), 1)
+    np.add.at(table, (label[~paired & (label >= 0)], size), 1)
+    np.add.at(table, (size, predicted[~paired & (predicted >= 0)]), 1)
+    return table
+
+
+def worst_confusions(table: np.ndarray,
+                     names: Sequence[str],
+                     limit: int = 15) -> List[Tuple[str, str, int]]:
+    """(true name, predicted name, segments), the most frequent first."""
+    inner = table[:-1, :-1].copy()
+    np.fill_diagonal(inner, 0)
+    order = np.argsort(-inner, axis=None, kind='stable')[:limit]
+    pairs = zip(*np.unravel_index(order, inner.shape))
+    return [(names[a], names[b], int(inner[a, b])) for a, b in pairs
+            if inner[a, b]]
+
+
+def _columns(content: Dict) -> List[np.ndarray]:
+    return [
+        np.asarray(content['segments'][name], dtype=np.int64)
+        for name in ('kind', 'label', 'predicted')
+    ]

@@ -1,14 +1,16 @@
-"""What both branches say of each image, before the merge, in files.
+"""Results of both branches for each image, before the merge, in files.
 
 The merge's thresholds can then be swept without a model: one forward pass
 serves all settings.
 
-``FOLDER/index.json``   dict(metainfo, predict_things, thresholds)
+``FOLDER/index.json``   dict(metainfo, predict_things, thresholds, images);
+                        it is there when all images are
 ``FOLDER/ID.npz``       one image, :class:`BranchFile`; ID with reserved
                         characters quoted, as in a URL
 """
 import io
 import json
+import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +19,16 @@ from urllib.parse import quote
 
 import numpy as np
 from mmdet.registry import METRICS
+from mmengine.dist import broadcast_object_list
 from mmengine.logging import print_log
 from pycocotools import mask as mask_util
 
-from mmengine_exact.errors import CorruptFileError
+from mmengine_exact.checkpoint_match import bare_model
+from mmengine_exact.errors import CorruptFileError, InputError
 from mmengine_exact.files import read_bytes, write_bytes
-from panoptic_fpn.metrics.base import PerImageMetric, Row, to_array, to_plane
+from panoptic_fpn.metrics.base import (PerImageMetric, Row,
+                                       leaves_instances_out, to_array,
+                                       to_plane)
 from panoptic_fpn.ops.label_runs import encode_mask
 
 INDEX_NAME = 'index.json'
@@ -57,6 +63,7 @@ class BranchFile:
         return masks
 
     def to_bytes(self) -> bytes:
+        """Content of the file."""
         counts = [rle['counts'] for rle in self.rles]
         arrays: Dict[str, Any] = dict(
             image_id=np.array(json.dumps(self.image_id)),
@@ -110,8 +117,8 @@ class PanopticBranchWriter(PerImageMetric):
 
     Args:
         folder (str): Where to; several machines must share it.
-        thresholds (dict, optional): The merge's in the config, as the point
-            that a sweep starts from.
+        thresholds (dict, optional): The merge's in the config, which a sweep
+            lists beside its own.
     """
     default_prefix = ''
     prediction = 'pred_panoptic_seg'
@@ -154,7 +161,7 @@ class PanopticBranchWriter(PerImageMetric):
         return dict(predict_things=bool(things))
 
     def compute(self, rows: List[Row]) -> Dict[str, float]:
-        """Write the index; it is there when all images are."""
+        """Write the index."""
         content = dict(
             metainfo=self.space.metainfo(),
             predict_things=rows[0][1]['predict_things'],
@@ -166,3 +173,40 @@ class PanopticBranchWriter(PerImageMetric):
             f'Both branches of {len(rows)} images are in {self.folder}.',
             logger='current')
         return {}
+
+
+def save_branches(runner: Any, folder: str) -> None:
+    """``tools/test.py --save-branches``: let the test of a runner write both
+    branches too.
+
+    Args:
+        runner (Runner): With a ``TwoStagePanopticFPN``.
+        folder (str): See :class:`PanopticBranchWriter`.
+
+    Raises:
+        InputError: The model has no merge of ours, or the folder holds
+            files of another run.
+    """
+    model = bare_model(runner.model)
+    if leaves_instances_out(model):
+        raise InputError(
+            '--save-branches with --panoptic-only: instances below the '
+            'threshold of the merge are missing, and a sweep would not know. '
+            'Leave --panoptic-only out.')
+    head = getattr(model, 'panoptic_fusion_head', None)
+    thresholds = getattr(head, 'thresholds', None)
+    if thresholds is None:
+        raise InputError(f'{type(model).__name__} merges no branches, so '
+                         'there is nothing to sweep. Leave '
+                         '--save-branches out.')
+    # all processes look before any of them writes
+    stale = [any(Path(folder).glob('*.npz'))]
+    broadcast_object_list(stale)
+    if stale[0]:
+        raise InputError(
+            f'{folder}: holds branch files of another run, finished or not, '
+            'which a sweep would count. Remove the folder or name another.')
+    os.makedirs(folder, exist_ok=True)
+    writer = PanopticBranchWriter(folder, thresholds)
+    writer.dataset_meta = runner.test_evaluator.dataset_meta
+    runner.test_evaluator.metrics.append(writer)

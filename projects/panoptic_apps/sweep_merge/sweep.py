@@ -1,89 +1,45 @@
 """PQ of many settings of the merge, from one saved forward pass.
 
-``tools/test.py --save-branches FOLDER`` writes what both branches say of each
-image; here they are merged again with every combination of thresholds and
-compared with the ground truth. Settings that give an image the same map are
-counted once.
+``tools/test.py --save-branches FOLDER`` writes the results of both branches
+for each image; here they are merged again with every combination of
+thresholds and compared with the ground truth. Settings that give an image the
+same map are counted once.
 """
 import json
-import os
-from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from multiprocessing import parent_process
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
-from mmengine.dist import broadcast_object_list
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from mmengine.utils import ProgressBar
+from tabulate import tabulate
 
-from mmengine_exact.checkpoint_match import bare_model
 from mmengine_exact.errors import InputError
 from mmengine_exact.files import read_bytes
 from mmengine_exact.workers import default_workers, run_jobs
 from panoptic_fpn.fusion import fill_stuff, paste_instances
 from panoptic_fpn.labels import LabelSpace, channel_labels
 from panoptic_fpn.metrics import class_quality, group_quality, panoptic_counts
-from panoptic_fpn.metrics.base import (labels_of_codes, leaves_instances_out,
-                                       score_text)
+from panoptic_fpn.metrics.base import labels_of_codes
 
-from .branch_files import INDEX_NAME, BranchFile, PanopticBranchWriter
+from .branch_files import INDEX_NAME, BranchFile
 
 #: Thresholds in the order of a setting.
 KEYS = ('score_thr', 'overlap_thr', 'stuff_area')
 
 
-@dataclass(frozen=True)
-class SweepIndex:
+class SweepIndex(NamedTuple):
     """What a folder of branch files says of all its images."""
 
     space: LabelSpace
     predict_things: bool
     thresholds: Dict
-    paths: Tuple[str, ...]
-
-
-def save_branches(runner: Any, folder: str) -> None:
-    """Let the test of a runner write both branches too.
-
-    Args:
-        runner (Runner): With a ``TwoStagePanopticFPN``.
-        folder (str): See :class:`PanopticBranchWriter`.
-
-    Raises:
-        InputError: The model has no merge of ours, or the folder holds
-            files of another run.
-    """
-    if leaves_instances_out(bare_model(runner.model)):
-        raise InputError(
-            '--save-branches with --panoptic-only: instances below the '
-            'threshold of the merge are missing, and a sweep would not know. '
-            'Leave --panoptic-only out.')
-    # all processes look before any of them writes
-    stale = [any(Path(folder).glob('*.npz'))]
-    broadcast_object_list(stale)
-    if stale[0]:
-        raise InputError(
-            f'{folder}: holds branch files of another run, finished or not, '
-            'which a sweep would count. Remove the folder or name another.')
-    try:
-        os.makedirs(folder, exist_ok=True)
-    except OSError as error:
-        raise InputError(f'{folder}: no folder that can be written to '
-                         f'({error.strerror}). Name another.') from None
-    model = bare_model(runner.model)
-    head = getattr(model, 'panoptic_fusion_head', None)
-    thresholds = getattr(head, 'thresholds', None)
-    if thresholds is None:
-        raise InputError(f'{type(model).__name__} merges no branches, so '
-                         'there is nothing to sweep. Leave '
-                         '--save-branches out.')
-    evaluator = runner.test_evaluator
-    writer = PanopticBranchWriter(folder, thresholds)
-    writer.dataset_meta = evaluator.dataset_meta
-    evaluator.metrics.append(writer)
+    paths: List[str]
 
 
 def read_index(folder: str) -> SweepIndex:
@@ -102,19 +58,19 @@ def read_index(folder: str) -> SweepIndex:
     try:
         content = json.loads(read_bytes(str(path), 'index', None))
         space = LabelSpace.from_metainfo(content['metainfo'], str(path))
-        paths = sorted(str(p) for p in Path(folder).glob('*.npz'))
-        if len(paths) != content['images']:
-            raise InputError(
-                f'{folder}: {len(paths)} images, but {INDEX_NAME} says '
-                f'{content["images"]}. {remedy}')
-        return SweepIndex(space, content['predict_things'],
-                          content['thresholds'], tuple(paths))
-    except InputError:
-        raise
+        index = SweepIndex(space, content['predict_things'],
+                           content['thresholds'],
+                           sorted(map(str,
+                                      Path(folder).glob('*.npz'))))
+        images = content['images']
     except (ValueError, LookupError, TypeError, AttributeError,
             RecursionError) as error:
         raise InputError(f'{path}: cannot be read ({error!r}). '
                          f'{remedy}') from None
+    if len(index.paths) != images:
+        raise InputError(f'{folder}: {len(index.paths)} images, but '
+                         f'{INDEX_NAME} says {images}. {remedy}')
+    return index
 
 
 def image_counts(path: str,
@@ -137,55 +93,41 @@ def image_counts(path: str,
     if parent_process() is not None:  # one process for each core
         torch.set_num_threads(1)
     image = BranchFile.read(path)
-    laid = _Laid(image, min(s[0] for s in settings), nms_iou_thr)
+    chosen = np.flatnonzero(image.scores >= min(s[0] for s in settings))
+    masks, boxes, scores, labels = (
+        torch.from_numpy(np.ascontiguousarray(values))
+        for values in (image.masks(chosen), image.boxes[chosen],
+                       image.scores[chosen], image.labels[chosen]))
     stuff = torch.from_numpy(
         channel_labels(space.num_things, space.num_stuff, predict_things))
     semantic = None if image.semantic is None else torch.from_numpy(
         image.semantic.astype(np.int64))
     truth = (image.truth, image.codes, labels_of_codes(image.codes),
              np.isin(image.codes, image.crowd_codes))
+    pasted: Dict[Tuple[float, float], Tuple] = {}
     known: Dict[bytes, np.ndarray] = {}
     counts = []
     for score_thr, overlap_thr, stuff_area in settings:
-        pasted, kept = laid.paste(score_thr, overlap_thr, space.void)
+        thresholds = score_thr, overlap_thr
+        if thresholds not in pasted:
+            pasted[thresholds] = paste_instances(masks, boxes, scores, labels,
+                                                 score_thr, overlap_thr,
+                                                 space.void, nms_iou_thr)
+        panoptic, kept = pasted[thresholds]
         areas = np.zeros(space.void + 1, np.int64)
         if semantic is not None:
-            free = pasted == space.void
+            free = panoptic == space.void
             areas = torch.bincount(
                 stuff[semantic[free]], minlength=space.void + 1).numpy()
         key = kept.numpy().tobytes() + b'|' + (areas < stuff_area).tobytes()
         if key not in known:
-            panoptic = pasted if semantic is None else fill_stuff(
-                pasted.clone(), semantic, stuff, stuff_area, space.void)
+            if semantic is not None:
+                panoptic = fill_stuff(panoptic.clone(), semantic, stuff,
+                                      stuff_area, space.void)
             known[key] = panoptic_counts(*truth, panoptic.numpy(), space.void,
                                          space.num_classes)
         counts.append(known[key])
     return np.stack(counts)
-
-
-class _Laid:
-    """Instances of one image, decoded once, and the maps laid with them."""
-
-    def __init__(self, image: BranchFile, score_thr: float,
-                 nms_iou_thr: Optional[float]) -> None:
-        chosen = np.flatnonzero(image.scores >= score_thr)
-        self.instances = tuple(
-            torch.from_numpy(np.ascontiguousarray(values))
-            for values in (image.masks(chosen), image.boxes[chosen],
-                           image.scores[chosen], image.labels[chosen]))
-        self._nms_iou_thr = nms_iou_thr
-        self._known: Dict = {}
-
-    def paste(self, score_thr: float, overlap_thr: float,
-              void: int) -> Tuple[torch.Tensor, torch.Tensor]:
-        """The map (h, w) and the instances on it; read-only."""
-        key = (score_thr, overlap_thr)
-        if key not in self._known:
-            masks, boxes, scores, labels = self.instances
-            self._known[key] = paste_instances(masks, boxes, scores, labels,
-                                               score_thr, overlap_thr, void,
-                                               self._nms_iou_thr)
-        return self._known[key]
 
 
 def sweep_merge(folder: str,
@@ -253,11 +195,61 @@ def sweep_merge(folder: str,
 
 def format_sweep(rows: Sequence[Dict], start: Optional[Dict]) -> str:
     """Text table of settings; the config's own as the last line."""
-    scores = ('PQ', 'PQ_th', 'PQ_st')
-    lines = [''.join(f'{head:>12}' for head in (*KEYS, *scores))]
-    for row in [*rows, *([start] if start else [])]:
-        lines.append(''.join(f'{row[key]:>12g}' for key in KEYS) +
-                     ''.join(f'{score_text(row[key]):>12}' for key in scores))
+    heads = (*KEYS, 'PQ', 'PQ_th', 'PQ_st')
+    cells = [[row[head] for head in heads] for row in rows]
     if start:
-        lines[-1] += '  <- config'
-    return '\n'.join(lines)
+        cells.append([*(start[head] for head in heads), '<- config'])
+    return tabulate(
+        cells, [*heads, ''], floatfmt=('g', 'g', 'g', '.2f', '.2f', '.2f'))
+
+
+def draw_sweep(rows: Sequence[Dict], metric: str = 'PQ') -> np.ndarray:
+    """One heat map of score over overlap threshold for each stuff area.
+
+    Args:
+        rows (Sequence[dict]): All combinations of ``score_thr``,
+            ``overlap_thr``, ``stuff_area``, each with ``metric`` (percent).
+        metric (str): What is drawn.
+
+    Returns:
+        np.ndarray: RGB uint8 of shape (h, w, 3).
+    """
+    scores, overlaps, areas = (
+        sorted({row[key]
+                for row in rows}) for key in KEYS)
+    quality = {tuple(row[key] for key in KEYS): row[metric] for row in rows}
+    values = np.array([[[quality[s, o, a] for o in overlaps] for s in scores]
+                       for a in areas])
+    best, (low, high) = None, (0, 100)
+    if not np.isnan(values).all():
+        best = np.unravel_index(np.nanargmax(values), values.shape)
+        low, high = np.nanmin(values), np.nanmax(values)
+    wide = 1.6 + 0.62 * len(overlaps)
+    figure = Figure(
+        figsize=(wide * len(areas), 1.5 + 0.42 * len(scores)),
+        dpi=130,
+        layout='constrained')
+    panels = figure.subplots(1, len(areas), squeeze=False)[0]
+    panels[0].set_ylabel('score_thr', fontsize=8)
+    for i, (panel, area) in enumerate(zip(panels, areas)):
+        panel.imshow(
+            values[i], vmin=low, vmax=high, cmap='viridis', aspect='auto')
+        panel.set_title(f'stuff_area {area}', fontsize=9)
+        panel.set_xticks(range(len(overlaps)), [f'{o:g}' for o in overlaps])
+        panel.set_yticks(range(len(scores)), [f'{s:g}' for s in scores])
+        panel.set_xlabel('overlap_thr', fontsize=8)
+        panel.tick_params(labelsize=8)
+        for (y, x), value in np.ndenumerate(values[i]):
+            panel.text(
+                x,
+                y,
+                f'{value:.1f}',
+                ha='center',
+                va='center',
+                fontsize=7,
+                fontweight='bold' if best == (i, y, x) else 'normal',
+                color='black' if value > (low + high) / 2 else 'white')
+    figure.suptitle(f'{metric} (percent); the best in bold', fontsize=10)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -1,5 +1,5 @@
 """Drawn data: shapes on a ground, and a miniature of Cityscapes."""
-from .make import make_miniature
+from .miniature import make_miniature
 from .synthetic_shapes import SyntheticShapesDataset
 
 __all__ = ['SyntheticShapesDataset', 'make_miniature']

@@ -5,12 +5,15 @@ A pattern is computed in the window of an object from its pixels: ``y`` and
 and ``v`` and ``u``, 0 .. 1 from the top and from the left of the object. It
 gives a tone that is added to the colour, or colours (..., 3).
 """
-from typing import Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 import cv2
 import numpy as np
 
-from .scene import Item
+from .street import Item
+
+#: Tone (h, w) or colours (h, w, 3) by y, x, v, u and a random generator.
+Pattern = Callable[..., np.ndarray]
 
 
 def _grain(rng: np.random.Generator, amount: float,
@@ -18,10 +21,11 @@ def _grain(rng: np.random.Generator, amount: float,
     return amount * rng.standard_normal(shape, np.float32)
 
 
-def _noise(amount: float) -> Callable:
+def _noise(amount: float) -> Pattern:
+    """Two octaves: leaves and clumps of leaves."""
 
-    def tone(y, x, v, u, rng):
-        # two octaves: leaves and clumps of leaves
+    def tone(y: np.ndarray, x: np.ndarray, v: np.ndarray, u: np.ndarray,
+             rng: np.random.Generator) -> np.ndarray:
         fine = _grain(rng, amount, y.shape)
         coarse = _grain(rng, amount, (2 + int(y[-1, 0] - y[0, 0]) // 5,
                                       2 + int(x[0, -1] - x[0, 0]) // 5))
@@ -30,42 +34,13 @@ def _noise(amount: float) -> Callable:
     return tone
 
 
-def _tiles(y, x, v, u, rng):
-    return np.where((y % 7 < 1) | (x % 7 < 1), -35., 8.)
-
-
-def _bricks(y, x, v, u, rng):
-    row = y // 4
-    joint = (y % 4 < 1) | ((x + 4 * (row % 2)) % 8 < 1)
+def _bricks(y: np.ndarray, x: np.ndarray, *_: Any) -> np.ndarray:
+    joint = (y % 4 < 1) | ((x + 4 * (y // 4 % 2)) % 8 < 1)
     return np.where(joint, 45., -10.)
 
 
-def _windows(y, x, v, u, rng):
-    pane = (y % 11 > 4) & (x % 9 > 4)
-    return np.where(pane, -55., 8.)
-
-
-def _slats(y, x, v, u, rng):
-    return np.where(x % 4 < 1.8, 45., -30.)
-
-
-def _asphalt(y, x, v, u, rng):
-    return _grain(rng, 6, y.shape)
-
-
-def _furrows(y, x, v, u, rng):
-    return 22 * np.sin(y * 1.4 + 1.2 * np.sin(x * .25))
-
-
-def _haze(y, x, v, u, rng):
-    return 45 * (v - .5)
-
-
-def _round(y, x, v, u, rng):
-    return 55 * np.cos((u - .35) * 3) - 25
-
-
-def _lamps(y, x, v, u, rng):
+def _lamps(y: np.ndarray, x: np.ndarray, v: np.ndarray, u: np.ndarray, *_:
+           Any) -> np.ndarray:
     colors = np.zeros(y.shape + (3, ), np.float32)
     for middle, color in ((.2, (215, 40, 40)), (.5, (200, 160, 30)),
                           (.8, (50, 200, 90))):
@@ -74,15 +49,11 @@ def _lamps(y, x, v, u, rng):
     return colors
 
 
-def _rim(y, x, v, u, rng):
-    inner = (abs(u - .5) < .3) & (abs(v - .5) < .3)
-    return np.where(inner, 130., 0.)
-
-
-def _glass(rows: Tuple[float, float], pitch: float = 0) -> Callable:
+def _glass(rows: Tuple[float, float], pitch: float = 0) -> Pattern:
     """A dark band of windows on a vehicle, with posts every ``pitch``."""
 
-    def tone(y, x, v, u, rng):
+    def tone(y: np.ndarray, x: np.ndarray, v: np.ndarray, u: np.ndarray, *_:
+             Any) -> np.ndarray:
         band = (v > rows[0]) & (v < rows[1])
         if pitch:
             band &= (u / pitch) % 1 > .2
@@ -91,16 +62,37 @@ def _glass(rows: Tuple[float, float], pitch: float = 0) -> Callable:
     return tone
 
 
-def _ribs(y, x, v, u, rng):
+def _pattern(formula: Callable[..., np.ndarray]) -> Pattern:
+    """A pattern of y and x alone."""
+    return lambda y, x, *_: formula(y, x)
+
+
+def _shade(formula: Callable[..., np.ndarray]) -> Pattern:
+    """A pattern of v and u alone."""
+    return lambda y, x, v, u, _: formula(v, u)
+
+
+def _asphalt(y: np.ndarray, x: np.ndarray, v: np.ndarray, u: np.ndarray,
+             rng: np.random.Generator) -> np.ndarray:
+    return _grain(rng, 6, y.shape)
+
+
+_tiles = _pattern(lambda y, x: np.where((y % 7 < 1) | (x % 7 < 1), -35., 8.))
+_windows = _pattern(lambda y, x: np.where((y % 11 > 4) &
+                                          (x % 9 > 4), -55., 8.))
+_slats = _pattern(lambda y, x: np.where(x % 4 < 1.8, 45., -30.))
+_furrows = _pattern(lambda y, x: 22 * np.sin(y * 1.4 + 1.2 * np.sin(x * .25)))
+_spokes = _pattern(lambda y, x: 35 * np.sin((x + y) * 1.6))
+_haze = _shade(lambda v, u: 45 * (v - .5))
+_round = _shade(lambda v, u: 55 * np.cos((u - .35) * 3) - 25)
+_rim = _shade(lambda v, u: np.where((abs(u - .5) < .3) &
+                                    (abs(v - .5) < .3), 130., 0.))
+_clothes = _shade(
+    lambda v, u: np.where(v < .17, 35., np.where(v > .55, -60., 0.)))
+
+
+def _ribs(y: np.ndarray, x: np.ndarray, v: np.ndarray, *_: Any) -> np.ndarray:
     return np.where(x % 5 < 1.2, -45., 5.) - 60 * (v > .88)
-
-
-def _clothes(y, x, v, u, rng):
-    return np.where(v < .17, 35., np.where(v > .55, -60., 0.))
-
-
-def _spokes(y, x, v, u, rng):
-    return 35 * np.sin((x + y) * 1.6)
 
 
 #: Colour (RGB), how much it differs from one object to the next, pattern.
@@ -184,7 +176,7 @@ def _paint(image: np.ndarray, item: Item, rng: np.random.Generator) -> None:
         paint = paint + (tone if tone.ndim == 3 else tone[..., None])
     inside = mask.astype(bool)
     np.copyto(window, paint, where=inside[..., None])
-    # A dark rim tells neighbours of one class apart.
+    # A dark rim separates neighbours of one class.
     rim = inside & ~cv2.erode(
         mask, np.ones((3, 3), np.uint8), borderValue=0).astype(bool)
     window[rim] *= .6

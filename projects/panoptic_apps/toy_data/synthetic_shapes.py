@@ -18,7 +18,7 @@ import shutil
 import sys
 import uuid
 from contextlib import suppress
-from typing import Any, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 import cv2
 import numpy as np
@@ -94,9 +94,9 @@ class _Canvas:
         self.info: Dict[int, dict] = {}
 
     def _new_segment(self, name: str, iscrowd: int = 0) -> int:
-        # ids with large gaps, as in COCO
-        segment_id = int(self.rng.integers(1, 1 << 24))
-        while segment_id in self.info:
+        segment_id = 0
+        while not segment_id or segment_id in self.info:
+            # ids with large gaps, as in COCO
             segment_id = int(self.rng.integers(1, 1 << 24))
         self.info[segment_id] = dict(
             id=segment_id, category_id=_ID[name], iscrowd=iscrowd)
@@ -181,7 +181,7 @@ class _Canvas:
         return mask.astype(bool)
 
     def add_crowd(self) -> None:
-        """A heap of small disks that no one told apart: one crowd segment."""
+        """A heap of small disks that nobody separated: one crowd segment."""
         rng, size = self.rng, self.size
         center = rng.uniform(0.25, 0.75, 2) * size
         crowd = np.zeros((size, size), bool)
@@ -249,12 +249,8 @@ def write_dataset(root: str,
                   seed: int = 0) -> None:
     """Write the data set of a seed, unless it is there already.
 
-    It is written beside ``root`` and moved there when complete, so an
-    interrupted call leaves nothing half written. Of runs that start side by
-    side the first to be done moves its files there, the others take them.
-
     Args:
-        root (str): Folder to create.
+        root (str): Folder to create; it is complete or not there at all.
         num_train (int): Training images.
         num_val (int): Held-out images, from another stream of the seed.
         size (int): Height and width in pixels.
@@ -263,49 +259,69 @@ def write_dataset(root: str,
     Raises:
         InputError: ``root`` holds something else.
     """
+
+    def draw(folder: str) -> None:
+        print_log(
+            f'Drawing {num_train} + {num_val} synthetic images to {root}',
+            logger='current')
+        write_split(folder, 'train', num_train, size, 2 * seed)
+        write_split(folder, 'val', num_val, size, 2 * seed + 1)
+
     recipe = dict(
         version=_VERSION,
         num_train=num_train,
         num_val=num_val,
         size=size,
         seed=seed)
-    if _is_written(root, recipe):
+    write_once(root, 'recipe.json', recipe, draw)
+
+
+def write_once(root: str, stamp: str, recipe: Dict,
+               draw: Callable[[str], None]) -> None:
+    """Write a folder that is complete or not there at all, and not again.
+
+    It is written beside ``root`` and renamed when complete. The first of runs
+    that start side by side to be done renames its folder, and the others use
+    that one.
+
+    Args:
+        root (str): The folder.
+        stamp (str): File in it that says what it holds.
+        recipe (dict): Content of that file.
+        draw (callable): Writes everything else into the folder it is given.
+
+    Raises:
+        InputError: ``root`` holds something else.
+        OSError: It cannot be written.
+    """
+    root = root.rstrip('/')
+    if _is_written(root, stamp, recipe):
         return
-    print_log(
-        f'Drawing {num_train} + {num_val} synthetic images to {root}',
-        logger='current')
-    partial = f'{root.rstrip("/")}.partial-{uuid.uuid4().hex[:8]}'
+    partial = f'{root}.partial-{uuid.uuid4().hex[:8]}'
     try:
-        write_split(partial, 'train', num_train, size, 2 * seed)
-        write_split(partial, 'val', num_val, size, 2 * seed + 1)
-        with open(osp.join(partial, 'recipe.json'), 'w') as file:
+        draw(partial)
+        with open(osp.join(partial, stamp), 'w') as file:
             json.dump(recipe, file)
-        if not _is_written(root, recipe):
-            os.rename(partial, root)
+        os.rename(partial, root)
     except OSError:
-        # another run moved its files there between the two lines above
-        if not _is_written(root, recipe):
+        # another run may have been faster
+        if not _is_written(root, stamp, recipe):
             raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _is_written(root: str, recipe: dict) -> bool:
-    """Whether the data set is there.
-
-    Raises:
-        InputError: Something else is.
-    """
-    if not osp.exists(root):
+def _is_written(root: str, stamp: str, recipe: Dict) -> bool:
+    if not osp.lexists(root):
         return False
-    stamp, found = osp.join(root, 'recipe.json'), None
-    if osp.exists(stamp):
-        with open(stamp) as file, suppress(ValueError, RecursionError):
-            found = json.load(file)
+    found = None
+    with suppress(OSError, ValueError, RecursionError), \
+            open(osp.join(root, stamp)) as file:
+        found = json.load(file)
     if found != recipe:
         raise InputError(
             f'{root}: holds {found or "other files"}, wanted {recipe}. '
-            'Delete the folder or set another data_root.')
+            'Delete the folder or choose another.')
     return True
 
 

@@ -6,11 +6,11 @@ Images given as arrays are BGR uint8 (h, w, 3), as mmdet's APIs take them;
 import logging
 from collections import defaultdict
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import (ContextManager, Iterable, Iterator, List, Optional,
-                    Sequence, Tuple, TypeVar, Union)
+from typing import (Any, Dict, Iterable, Iterator, List, Optional, Sequence,
+                    Tuple, TypeVar, Union)
 
 import cv2
 import numpy as np
@@ -40,31 +40,64 @@ from ..training.test_options import require_panoptic
 from ..visualization.image_io import read_image
 
 ImageInput = Union[str, Path, np.ndarray]
+Checkpoints = Union[str, Sequence[str], None]
 T = TypeVar('T')
 
 
 @dataclass
 class PanopticResult:
-    """What became of one image.
+    """Result of one image or frame.
 
     Attributes:
-        source (str): The file, or 'image N' for the N-th image of a call.
+        source (str): The file, or 'image N' for the N-th array of a call.
         image (np.ndarray | None): RGB uint8 of shape (h, w, 3).
         sample (DetDataSample | None): With ``pred_panoptic_seg`` and, as far
             as the model has the branches, ``pred_instances`` and
             ``pred_sem_seg``, at the size of the image.
         error (str | None): Why there is neither: one sentence that names the
             file and the fix.
+        stem (str): First part of the names of its files.
+        frame (int | None): Of a video, counted from 0.
+        last_frame (bool): Whether it is the last one of its video.
+        video (VideoResult | None): Its video.
+        files (dict[str, str]): Paths of what was written.
     """
 
     source: str
     image: Optional[np.ndarray] = None
     sample: Optional[DetDataSample] = None
     error: Optional[str] = None
+    stem: str = ''
+    frame: Optional[int] = None
+    last_frame: bool = False
+    video: Any = None
+    files: Dict[str, str] = field(default_factory=dict)
+
+
+#: A result without image and sample, and what :class:`ImageLoader` read.
+Loaded = Tuple[PanopticResult, Optional[dict]]
+
+
+def load_config(config: Union[str, Path, Config],
+                cfg_options: Optional[dict] = None) -> Config:
+    """A config of its own for a model.
+
+    Args:
+        config (str | Path | Config): A file, or a config that stays as it is.
+        cfg_options (dict, optional): Keys to override, as ``--cfg-options``.
+
+    Raises:
+        ConfigError: The file or an option cannot be used.
+    """
+    if not isinstance(config, Config):
+        return read_config(str(config), cfg_options)
+    config = config.copy()
+    config.merge_from_dict(cfg_options or {})
+    return config
 
 
 def init_model(config: Union[str, Path, Config],
-               checkpoint: Union[str, Sequence[str], None] = None,
+               checkpoint: Checkpoints = None,
                device: str = 'cpu',
                cfg_options: Optional[dict] = None) -> nn.Module:
     """Build a model and load its weights.
@@ -97,23 +130,16 @@ def init_model(config: Union[str, Path, Config],
                          'device cpu, or install a torch with CUDA.')
     if device.startswith('cpu'):
         keep_freed_memory()
-    config = (
-        config.copy() if isinstance(config, Config) else read_config(
-            str(config)))
-    if cfg_options:
-        config.merge_from_dict(cfg_options)
+    config = load_config(config, cfg_options)
     require_panoptic(config, 'panoptic inference')
-    init_default_scope(config.get('default_scope', 'mmdet'))
+    init_default_scope('mmdet')
     if checkpoint is not None and 'init_cfg' in config.model.backbone:
         # The checkpoint holds these weights: do not download them.
         config.model.backbone.init_cfg = None
     model = revert_sync_batchnorm(MODELS.build(config.model))
-    meta = {}
-    if checkpoint is not None:
-        meta = _load_checkpoint(model, checkpoint)
-    model.dataset_meta = _dataset_meta(config, meta, checkpoint)
-    model.label_space = LabelSpace.from_metainfo(
-        model.dataset_meta, _source_of_classes(meta, checkpoint))
+    meta = {} if checkpoint is None else _load_checkpoint(model, checkpoint)
+    model.dataset_meta, source = _dataset_meta(config, meta, checkpoint)
+    model.label_space = LabelSpace.from_metainfo(model.dataset_meta, source)
     check_class_counts(model, model.label_space)
     model.cfg = config
     apply_memory_format(model, config)
@@ -137,30 +163,21 @@ def _load_checkpoint(model: nn.Module, path: Union[str,
     return checkpoint.get('meta') or {}
 
 
-def _names_classes(meta: dict) -> bool:
-    return 'thing_classes' in (meta.get('dataset_meta') or {})
-
-
-def _source_of_classes(meta: dict, checkpoint: Union[str, Sequence[str],
-                                                     None]) -> str:
-    """What an error about the classes names."""
-    if not _names_classes(meta) or checkpoint is None:
-        return "the config's test dataset"
-    return checkpoint if isinstance(checkpoint, str) else checkpoint[0]
-
-
 def _dataset_meta(config: Config, meta: dict,
-                  checkpoint: Union[str, Sequence[str], None]) -> dict:
-    """Classes of the checkpoint or else of the config's test dataset."""
-    if _names_classes(meta):
-        return dict(meta['dataset_meta'])
+                  checkpoint: Checkpoints) -> Tuple[dict, str]:
+    """Classes of the checkpoint, or else of the config's test dataset; and
+    which of them names the classes."""
+    given = meta.get('dataset_meta') or {}
+    if 'thing_classes' in given:
+        return dict(given), str(checkpoint)
     try:
-        return dict(DATASETS.build(config.test_dataloader.dataset).metainfo)
+        dataset = DATASETS.build(config.test_dataloader.dataset)
     except InputError as error:
         raise InputError(
             f'{checkpoint or "A model without checkpoint"} names no classes '
             'and the test dataset of the config, which would, cannot be read:'
             f' {error}') from None
+    return dict(dataset.metainfo), "the config's test dataset"
 
 
 class ImageLoader:
@@ -193,12 +210,12 @@ class ImageLoader:
             dict | None: ``inputs`` and ``data_samples``; None after an error.
         """
         try:
-            image = self._read(image, result.source)
+            pixels = self._read(image, result.source)
         except CorruptFileError as error:
             result.error = str(error)
             return None
         inputs = dict(
-            img=image,
+            img=pixels,
             img_id=result.source,
             seg_map_path=None,
             segments_info=None,
@@ -206,14 +223,14 @@ class ImageLoader:
         try:
             packed = self.pipeline(inputs)
         except cv2.error as error:  # as of 500 x 1 pixels, made smaller
-            height, width = image.shape[:2]
+            height, width = pixels.shape[:2]
             result.error = (
                 f'{result.source}: {width} x {height} pixels cannot be '
                 f'resized for the network ({error.err}). Crop it to another '
                 'shape.')
             return None
         packed['data_samples'].set_metainfo(dict(img_path=result.source))
-        result.image = np.ascontiguousarray(image[..., ::-1])
+        result.image = np.ascontiguousarray(pixels[..., ::-1])
         return packed
 
     def _read(self, image: ImageInput, source: str) -> np.ndarray:
@@ -225,10 +242,6 @@ class ImageLoader:
                 f'{source}: an array of {image.dtype} of shape {image.shape} '
                 'is no image. Give BGR uint8 of shape (h, w, 3).')
         return image
-
-
-#: A result to be filled, and what :class:`ImageLoader` made of its image.
-Loaded = Tuple[PanopticResult, Optional[dict]]
 
 
 def inference_panoptic(model: nn.Module,
@@ -256,9 +269,9 @@ def inference_panoptic(model: nn.Module,
     load = ImageLoader(model)
 
     def loaded() -> Iterator[Loaded]:
-        for number, image in enumerate(images, start=1):
-            named = not isinstance(image, np.ndarray)
-            result = PanopticResult(str(image) if named else f'image {number}')
+        for i, image in enumerate(images, start=1):
+            is_array = isinstance(image, np.ndarray)
+            result = PanopticResult(f'image {i}' if is_array else str(image))
             yield result, load(image, result)
 
     for batch in batches(loaded(), batch_size):
@@ -291,38 +304,28 @@ def segment_batch(model: nn.Module,
 
     Args:
         model (nn.Module): From :func:`init_model`.
-        batch (Sequence[tuple]): Results and what was loaded for them.
+        batch (Sequence[tuple]): Results, each with what was loaded for it.
         amp (bool): As in :func:`inference_panoptic`.
 
     Returns:
-        list[PanopticResult]: Those of the batch, filled.
+        list[PanopticResult]: Those of the batch, with their samples.
     """
+    preprocessor = getattr(model, 'data_preprocessor', None)
+    divisor = getattr(preprocessor, 'pad_size_divisor', 1)
     groups = defaultdict(list)
     for result, packed in batch:
         if packed is not None:
-            shape = _padded_shape(model, packed['inputs'])
-            groups[shape].append((result, packed))
+            padded = [-(-n // divisor) for n in packed['inputs'].shape[1:]]
+            groups[tuple(padded)].append((result, packed))
     for group in groups.values():
         data = {
             key: [packed[key] for _, packed in group]
             for key in ('inputs', 'data_samples')
         }
-        with _precision(model, amp):
+        with half_precision(next(
+                model.parameters()).device) if amp else nullcontext():
             samples = model.test_step(data)
         for (result, _), sample in zip(group, samples):
             result.sample = sample.cpu()
     bound_kept_memory()
     return [result for result, _ in batch]
-
-
-def _padded_shape(model: nn.Module, image: torch.Tensor) -> Tuple[int, int]:
-    """(h, w) of an image (3, h, w) in a batch of its own."""
-    preprocessor = getattr(model, 'data_preprocessor', None)
-    divisor = getattr(preprocessor, 'pad_size_divisor', 1)
-    return tuple(-(-side // divisor) * divisor for side in image.shape[1:])
-
-
-def _precision(model: nn.Module, amp: bool) -> ContextManager:
-    if not amp:
-        return nullcontext()
-    return half_precision(next(model.parameters()).device)

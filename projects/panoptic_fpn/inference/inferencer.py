@@ -4,17 +4,19 @@
 to boxes, with its steps (preprocess, forward, visualize, postprocess) and, as
 far as they make sense here, its arguments. It differs where files are many or
 bad: one that cannot be read is reported and the others go on, results can be
-taken one by one (:meth:`PanopticInferencer.stream`), and no image changes the
+had one by one (:meth:`PanopticInferencer.stream`), and no image changes the
 result of another one in its batch.
 
 Images given as arrays are BGR uint8 (h, w, 3); pictures are RGB.
 """
 import logging
+import os
 import os.path as osp
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import (Any, Dict, Iterator, List, NamedTuple, Optional, Sequence,
+                    Tuple, Union)
 
 import numpy as np
 import torch
@@ -25,19 +27,64 @@ from mmengine.logging import print_log
 from mmengine.utils import ProgressBar, mkdir_or_exist
 from torch import nn
 
-from mmengine_exact import model_record, read_config
-from mmengine_exact.errors import InputError
+from mmengine_exact import model_record
+from mmengine_exact.errors import CorruptFileError, InputError
 
 from ..visualization.drawing import display_scale
-from ..visualization.video import VideoWriter
-from .inference import (ImageInput, ImageLoader, Loaded, batches, init_model,
+from ..visualization.image_io import write_image
+from ..visualization.video import (VIDEO_SUFFIXES, SteadyOverlay, VideoFrames,
+                                   VideoWriter)
+from .inference import (Checkpoints, ImageInput, ImageLoader, Loaded,
+                        PanopticResult, batches, init_model, load_config,
                         segment_batch)
-from .inputs import NamedInput, NamedResult, load_inputs, name_inputs
-from .results import (OVERLAY_SIZE, describe_result, draw_overlay,
-                      write_overlay, write_segments)
+from .results import (OVERLAY_SIZE, describe_result, draw_overlay, find_images,
+                      unique_stems, write_segments)
 
 Inputs = Union[ImageInput, Sequence[ImageInput]]
-Checkpoints = Union[str, Sequence[str], None]
+
+
+class NamedInput(NamedTuple):
+    """One image or video.
+
+    ``value`` is a file or a BGR array, ``source`` the file or 'image N' for
+    the N-th array, ``stem`` the first part of the names of its results.
+    """
+
+    value: Union[str, np.ndarray]
+    source: str
+    stem: str
+
+    @property
+    def is_video(self) -> bool:
+        """Whether it is a file with the suffix of a video."""
+        return isinstance(self.value,
+                          str) and self.value.lower().endswith(VIDEO_SUFFIXES)
+
+
+class VideoResult:
+    """What the frames of one video share: the file that is read, how they are
+    drawn, and the overlay video ``STEM_overlay.mp4``."""
+
+    def __init__(self, frames: VideoFrames, overlay: SteadyOverlay,
+                 stem: str) -> None:
+        self.frames, self.overlay, self.stem = frames, overlay, stem
+        self.writer: Optional[VideoWriter] = None
+
+    def write(self, picture: np.ndarray, folder: str, is_last: bool) -> str:
+        """Append an overlay, RGB uint8 (h, w, 3); the path of the video."""
+        if self.writer is None:
+            path = osp.join(folder, f'{self.stem}_overlay.mp4')
+            self.writer = VideoWriter(path, self.frames.fps)
+        self.writer.write(picture)
+        if is_last:
+            self.writer.close()
+        return self.writer.path
+
+    def discard(self) -> None:
+        """Close the file that is read; remove one that is unfinished."""
+        self.frames.close()
+        if self.writer is not None:
+            self.writer.discard()
 
 
 class PanopticInferencer(BaseInferencer):
@@ -73,23 +120,21 @@ class PanopticInferencer(BaseInferencer):
                  cfg_options: Optional[dict] = None,
                  show_progress: bool = True,
                  record: bool = False) -> None:
-        if not isinstance(config, Config):
-            # mmengine would look for another name in the model zoos
-            config = read_config(str(config))
         if device is None:
             device = 'cuda:0' if torch.cuda.is_available() else 'cpu'
         self.amp, self.record = amp, record
         self.made_with: dict = {}
-        self.cfg_options = cfg_options
         self.num_arrays = 0  # of all calls: each has a name of its own
-        super().__init__(config, checkpoint, device, 'mmdet')
+        # mmengine would look for a name in the model zoos
+        super().__init__(
+            load_config(config, cfg_options), checkpoint, device, 'mmdet')
         self.cfg = self.model.cfg
         self.show_progress = show_progress
 
     def _init_model(self, cfg: Config, weights: Checkpoints,
                     device: str) -> nn.Module:
         """By our own function, which never executes code of a checkpoint."""
-        model = init_model(cfg, weights, device, self.cfg_options)
+        model = init_model(cfg, weights, device)
         if self.record:
             self.made_with = dict(model=model_record(model.cfg, weights))
         return model
@@ -98,7 +143,7 @@ class PanopticInferencer(BaseInferencer):
         return ImageLoader(self.model)
 
     def _init_collate(self, cfg: Config) -> None:
-        """Batches are formed where it is known what is padded alike."""
+        """``segment_batch`` forms the batches."""
 
     def _init_visualizer(self, cfg: Config) -> None:
         """Functions draw; no visualizer is started."""
@@ -107,40 +152,27 @@ class PanopticInferencer(BaseInferencer):
                  inputs: Inputs,
                  batch_size: int = 1,
                  **kwargs: Any) -> Dict[str, list]:
-        """Segment inputs and gather the results.
-
-        Args:
-            inputs (str | Path | np.ndarray | Sequence): Images (files or BGR
-                arrays), folders of images, videos, or a list of those.
-            batch_size (int): How many images are read at a time.
-            **kwargs: See :meth:`stream`.
+        """Segment inputs and gather the results; see :meth:`stream`.
 
         Returns:
             dict[str, list]: ``predictions`` and ``visualization`` (empty
             without ``return_vis``), as :meth:`stream` yields them. What
             cannot be read is logged, too.
-
-        Raises:
-            InputError: See :meth:`stream`.
         """
         named = self._inputs_to_list(inputs)
         gathered: Dict[str, list] = dict(predictions=[], visualization=[])
         bar = None
         if self.show_progress:
-            counts = [entry.num_images for entry in named]
-            bar = ProgressBar(
-                sum(counts) if all(counts) else 0, file=sys.stdout)
-        try:
-            for prediction, picture in self.stream(named, batch_size,
-                                                   **kwargs):
-                gathered['predictions'].append(prediction)
-                if kwargs.get('return_vis'):
-                    gathered['visualization'].append(picture)
-                if bar is not None:
-                    bar.update()
-        finally:
+            videos = any(entry.is_video for entry in named)
+            bar = ProgressBar(0 if videos else len(named), file=sys.stdout)
+        for prediction, picture in self.stream(named, batch_size, **kwargs):
+            gathered['predictions'].append(prediction)
+            if kwargs.get('return_vis'):
+                gathered['visualization'].append(picture)
             if bar is not None:
-                print()  # ends the line of the bar
+                bar.update()
+        if bar is not None:
+            print()  # ends the line of the bar
         for prediction in gathered['predictions']:
             if isinstance(prediction, dict) and 'error' in prediction:
                 print_log(prediction['error'], 'current', logging.WARNING)
@@ -165,7 +197,8 @@ class PanopticInferencer(BaseInferencer):
         ``STEM_overlay.mp4``.
 
         Args:
-            inputs (str | Path | np.ndarray | Sequence): As for a call.
+            inputs (str | Path | np.ndarray | Sequence): Images (files or BGR
+                arrays), folders of images, videos, or a list of those.
             batch_size (int): How many images are read at a time; those of
                 one padded size go through the network together.
             return_vis (bool): Whether to return the overlays.
@@ -197,7 +230,7 @@ class PanopticInferencer(BaseInferencer):
         if out_dir:
             with _writing_to(out_dir):
                 mkdir_or_exist(out_dir)
-        videos = []
+        videos: List[VideoResult] = []
         try:
             for batch in self.preprocess(named, batch_size):
                 results = self.forward(batch, pred_score_thr)
@@ -215,7 +248,8 @@ class PanopticInferencer(BaseInferencer):
                 video.discard()
 
     def _inputs_to_list(self, inputs: Any) -> List[NamedInput]:
-        """Name each image and video; what is named already stays.
+        """One entry for each image and video; folders become their images,
+        each file occurs once. What is named already stays.
 
         Raises:
             InputError: There is none.
@@ -223,13 +257,26 @@ class PanopticInferencer(BaseInferencer):
         if isinstance(inputs, list) and inputs and all(
                 isinstance(entry, NamedInput) for entry in inputs):
             return inputs
-        named = name_inputs(inputs, self.num_arrays + 1)
-        if not named:
+        if isinstance(inputs, (str, Path, np.ndarray)):
+            inputs = [inputs]
+        values: Dict[str, Union[str, np.ndarray]] = {}
+        for entry in inputs:
+            if isinstance(entry, np.ndarray):
+                self.num_arrays += 1
+                values[f'image {self.num_arrays}'] = entry
+            else:
+                values.update((f, f) for f in find_images([os.fspath(entry)]))
+        if not values:
             raise InputError(f'{inputs}: no image. Give image files, '
                              'folders of images, arrays or videos.')
-        self.num_arrays += sum(
-            isinstance(entry.value, np.ndarray) for entry in named)
-        return named
+        stems = unique_stems([
+            source if isinstance(value, str) else source.replace(' ', '_')
+            for source, value in values.items()
+        ])
+        return [
+            NamedInput(value, source, stem)
+            for (source, value), stem in zip(values.items(), stems)
+        ]
 
     def preprocess(self,
                    inputs: List[NamedInput],
@@ -240,19 +287,53 @@ class PanopticInferencer(BaseInferencer):
             list[tuple]: ``batch_size`` results to be filled, each with what
             was loaded for it.
         """
-        space = self.model.label_space
-        return batches(load_inputs(inputs, self.pipeline, space), batch_size)
+        return batches(self._load(inputs), batch_size)
 
-    def forward(self,
-                inputs: List[Loaded],
-                pred_score_thr: Optional[float] = None) -> List[NamedResult]:
-        """Segment a batch; see ``segment_batch``."""
+    def _load(self, inputs: List[NamedInput]) -> Iterator[Loaded]:
+        for entry in inputs:
+            if entry.is_video:
+                yield from self._load_video(entry)
+            else:
+                result = PanopticResult(entry.source, stem=entry.stem)
+                yield result, self.pipeline(entry.value, result)
+
+    def _load_video(self, entry: NamedInput) -> Iterator[Loaded]:
+        try:
+            frames = VideoFrames(entry.source)
+        except CorruptFileError as error:
+            yield PanopticResult(
+                entry.source, error=str(error), stem=entry.stem), None
+            return
+        video = VideoResult(frames, SteadyOverlay(self.model.label_space),
+                            entry.stem)
+        before: Optional[Loaded] = None  # until its successor is read
+        try:
+            for number, frame in enumerate(frames):
+                if before is not None:
+                    yield before
+                result = PanopticResult(
+                    entry.source,
+                    stem=osp.join(f'{entry.stem}_frames', f'{number:06d}'),
+                    frame=number,
+                    video=video)
+                before = result, self.pipeline(frame, result)
+            assert before is not None  # a video has a frame, see VideoFrames
+            before[0].last_frame = True
+            yield before
+        finally:
+            frames.close()
+
+    def forward(
+            self,
+            inputs: List[Loaded],
+            pred_score_thr: Optional[float] = None) -> List[PanopticResult]:
+        """Segment a batch; see :func:`segment_batch`."""
         with _score_threshold(self.model, pred_score_thr):
             return segment_batch(self.model, inputs, self.amp)
 
     def visualize(self,
                   inputs: List[NamedInput],
-                  preds: List[NamedResult],
+                  preds: List[PanopticResult],
                   return_vis: bool = False,
                   img_out_dir: str = '') -> List[Optional[np.ndarray]]:
         """Draw overlays, and write them where there is a folder.
@@ -265,23 +346,29 @@ class PanopticInferencer(BaseInferencer):
         for pred in preds:
             picture = None
             if not pred.error and (return_vis or img_out_dir):
-                picture = self._draw(pred)
-            if picture is not None and img_out_dir:
-                pred.files['overlay_path'] = _write_picture(
-                    picture, pred, img_out_dir)
+                picture = self._draw(pred, img_out_dir)
             pictures.append(picture if return_vis else None)
         return pictures
 
-    def _draw(self, pred: NamedResult) -> np.ndarray:
-        space = self.model.label_space
+    def _draw(self, pred: PanopticResult, folder: str) -> np.ndarray:
         assert pred.image is not None  # as there is no error
         if pred.video is None:
-            return draw_overlay(pred.image, pred.sample, space)
-        scale = display_scale(pred.image.shape[:2], OVERLAY_SIZE)
-        return pred.video.overlay.draw(pred.image, pred.sample, scale)
+            picture = draw_overlay(pred.image, pred.sample,
+                                   self.model.label_space)
+        else:
+            scale = display_scale(pred.image.shape, OVERLAY_SIZE)
+            picture = pred.video.overlay.draw(pred.image, pred.sample, scale)
+        if folder and pred.video is None:
+            path = osp.join(folder, f'{pred.stem}_overlay.png')
+            write_image(path, picture)
+            pred.files['overlay_path'] = path
+        elif folder:
+            pred.files['overlay_path'] = pred.video.write(
+                picture, folder, pred.last_frame)
+        return picture
 
     def postprocess(self,
-                    preds: List[NamedResult],
+                    preds: List[PanopticResult],
                     visualization: List[Optional[np.ndarray]],
                     return_datasamples: bool = False,
                     pred_out_dir: str = '',
@@ -297,42 +384,28 @@ class PanopticInferencer(BaseInferencer):
                 predictions.append(dict(image=pred.source, error=pred.error))
                 continue
             prediction = self._describe(pred, pred_out_dir, save_frames)
-            if pred.frame is not None:
-                prediction['last_frame'] = pred.last
             predictions.append(
                 pred.sample if return_datasamples else prediction)
         return dict(predictions=predictions, visualization=visualization)
 
-    def _describe(self, pred: NamedResult, out_dir: str,
+    def _describe(self, pred: PanopticResult, out_dir: str,
                   save_frames: bool) -> dict:
         ids, description = describe_result(pred.sample, self.model.label_space,
                                            pred.source)
         if pred.frame is not None:
             description['frame'] = pred.frame
+        found = dict(description)
         if not out_dir:
-            return dict(description, **pred.files, panoptic_seg=ids)
-        if pred.frame is None or save_frames:
+            found['panoptic_seg'] = ids
+        elif pred.frame is None or save_frames:
             paths = write_segments(ids, dict(self.made_with, **description),
                                    out_dir, pred.stem)
-            pred.files.update(
+            found.update(
                 panoptic_seg_path=paths['panoptic'],
                 segments_path=paths['segments'])
-        return dict(description, **pred.files)
-
-
-def _write_picture(picture: np.ndarray, pred: NamedResult, folder: str) -> str:
-    """Write an overlay, or append it to its video; the path."""
-    video = pred.video
-    if video is None:
-        return write_overlay(picture, folder, pred.stem)
-    if video.writer is None:
-        stem = osp.dirname(pred.stem)[:-len('_frames')]
-        video.writer = VideoWriter(
-            osp.join(folder, f'{stem}_overlay.mp4'), video.frames.fps)
-    video.writer.write(picture)
-    if pred.last:
-        video.writer.close()
-    return video.writer.path
+        if pred.frame is not None:
+            found['last_frame'] = pred.last_frame
+        return dict(found, **pred.files)
 
 
 @contextmanager

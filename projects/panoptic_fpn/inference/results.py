@@ -25,7 +25,7 @@ from ..visualization.drawing import display_scale
 from ..visualization.image_io import write_bytes, write_image
 from ..visualization.samples import draw_prediction, panoptic_map, thing_scores
 
-#: Suffixes of the files that are taken from a folder.
+#: Suffixes of the files that a folder's images have.
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 
 #: Overlays of smaller images are enlarged, so that names can be read.
@@ -37,7 +37,7 @@ def panoptic_segments(
     space: LabelSpace,
     scores: Optional[Dict[int,
                           float]] = None) -> Tuple[np.ndarray, List[dict]]:
-    """Ids 1 .. K of a panoptic map and what they stand for.
+    """Ids 1 .. K of a panoptic map, and the segments they name.
 
     Args:
         panoptic (np.ndarray): Codes of shape (h, w), void = T + S.
@@ -114,31 +114,22 @@ def describe_result(sample: DetDataSample,
 
 def draw_overlay(image: np.ndarray, sample: DetDataSample,
                  space: LabelSpace) -> np.ndarray:
-    """The panoptic map over its image; small images are enlarged.
+    """The panoptic map over its image, RGB uint8 (s * h, s * w, 3).
 
     Args:
-        image (np.ndarray): RGB uint8 of shape (h, w, 3).
+        image (np.ndarray): RGB uint8 of shape (h, w, 3); a small one is
+            enlarged s times.
         sample (:obj:`DetDataSample`): With ``pred_panoptic_seg``.
         space (LabelSpace): The classes.
-
-    Returns:
-        np.ndarray: RGB uint8 of shape (s * h, s * w, 3).
 
     Raises:
         InputError: The model gave no panoptic map.
     """
     result_map(sample)  # raises
-    scale = display_scale(image.shape[:2], OVERLAY_SIZE)
+    scale = display_scale(image.shape, OVERLAY_SIZE)
     picture = draw_prediction(image, sample, space, scale=scale)
     assert picture is not None  # there is a panoptic map
     return picture
-
-
-def write_overlay(picture: np.ndarray, out_dir: str, stem: str) -> str:
-    """Write ``STEM_overlay.png``; returns its path."""
-    path = osp.join(out_dir, f'{stem}_overlay.png')
-    write_image(path, picture)
-    return path
 
 
 def write_segments(ids: np.ndarray, description: Dict, out_dir: str,
@@ -175,19 +166,17 @@ def write_result(image: np.ndarray,
 
     Args:
         image (np.ndarray): RGB uint8 of shape (h, w, 3).
-        sample (:obj:`DetDataSample`): With ``pred_panoptic_seg``.
-        space (LabelSpace): The classes.
+        sample, space, source: See :func:`describe_result`.
         out_dir (str): Folder; it is made.
         stem (str): First part of the names.
-        source (str, optional): Name of the image in the JSON; its
-            ``img_path`` by default.
 
     Returns:
         dict[str, str]: Path of ``overlay``, ``panoptic`` and ``segments``.
     """
-    overlay = write_overlay(draw_overlay(image, sample, space), out_dir, stem)
+    path = osp.join(out_dir, f'{stem}_overlay.png')
+    write_image(path, draw_overlay(image, sample, space))
     described = describe_result(sample, space, source)
-    return dict(overlay=overlay, **write_segments(*described, out_dir, stem))
+    return dict(overlay=path, **write_segments(*described, out_dir, stem))
 
 
 def find_images(paths: Sequence[str]) -> List[str]:
@@ -196,40 +185,22 @@ def find_images(paths: Sequence[str]) -> List[str]:
     Results of an earlier run (``*_overlay.png``, ``*_panoptic.png``) in a
     folder are no images. A file that does not exist stays in the list: it
     becomes an error of its own, and the other images are still segmented.
-
-    Args:
-        paths (Sequence[str]): Files and folders.
-
-    Returns:
-        list[str]: Files, each once.
+    Each file occurs once.
     """
-    found = {}
+    found: Dict[str, None] = {}
     for path in paths:
+        names = [path]
         if osp.isdir(path):
             names = sorted(
                 osp.join(folder, name) for folder, _, files in os.walk(path)
-                for name in files if _is_photograph(name))
-        else:
-            names = [path]
+                for name in files if name.lower().endswith(IMAGE_SUFFIXES) and
+                not name.lower().endswith(('_overlay.png', '_panoptic.png')))
         found.update(dict.fromkeys(names))
     return list(found)
 
 
-def _is_photograph(name: str) -> bool:
-    name = name.lower()
-    return name.endswith(IMAGE_SUFFIXES) and not name.endswith(
-        ('_overlay.png', '_panoptic.png'))
-
-
 def unique_stems(paths: Sequence[str]) -> List[str]:
-    """First parts of the result names: stems, told apart by a number.
-
-    Args:
-        paths (Sequence[str]): Images.
-
-    Returns:
-        list[str]: One for each, all different.
-    """
+    """Stems of files, made different by a number where they are equal."""
     taken, stems = set(), []
     for path in paths:
         stem = candidate = Path(path).stem

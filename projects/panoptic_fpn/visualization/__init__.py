@@ -1,9 +1,6 @@
 """Pictures of panoptic results: pure drawing, a visualizer, a hook."""
-from .backends import TensorboardBackend, WandbBackend
+from .backends import WandbBackend
 from .hooks import PanopticVisualizationHook
 from .visualizer import PanopticVisualizer
 
-__all__ = [
-    'PanopticVisualizationHook', 'PanopticVisualizer', 'TensorboardBackend',
-    'WandbBackend'
-]
+__all__ = ['PanopticVisualizationHook', 'PanopticVisualizer', 'WandbBackend']

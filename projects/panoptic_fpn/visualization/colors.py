@@ -1,7 +1,7 @@
-"""Colours of segments: the palette, and instances of one class told apart.
+"""Colours of segments: the palette, and instances of one class kept apart.
 
 Panoptic maps are (h, w) integers ``label + 1000 * number`` with void = T + S.
-Colours are RGB, uint8, unless a name says otherwise.
+Colours are RGB uint8.
 """
 from typing import Dict, Sequence, Tuple
 
@@ -14,8 +14,8 @@ from ..labels import INSTANCE_OFFSET
 HUE_RANGE, LIGHTNESS_RANGE = 60., 22.
 
 #: Limits of an instance's lightness (before its change) and CIELAB chroma:
-#: white outlines can be seen on it, changes are not cut off by the gamut, and
-#: grey instances differ in hue too.
+#: white outlines stay visible, no change is cut off by the gamut, and grey
+#: instances differ in hue too.
 LIGHTNESS_LIMITS, CHROMA_LIMITS = (52., 62.), (18., 56.)
 
 #: Steps of a two-dimensional low-discrepancy sequence (powers of the plastic
@@ -24,9 +24,7 @@ _STEPS = (0.7548776662466927, 0.5698402909980532)
 
 
 def compact(panoptic: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-    """Number the segments of a map 0 .. n-1.
-
-    A table instead of ``np.unique``: linear in pixels.
+    """Number the segments of a map 0 .. n-1, in time linear in pixels.
 
     Args:
         panoptic (np.ndarray): Non-negative integers of shape (h, w).
@@ -35,22 +33,12 @@ def compact(panoptic: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
         tuple[np.ndarray, np.ndarray]: Index of each pixel's segment, uint16
         or int32 of shape (h, w), and the code of each index, ascending, of
         shape (n, ).
-
-    Raises:
-        ValueError: The map has a negative value.
     """
-    panoptic = np.asarray(panoptic)
-    if panoptic.size == 0:
-        return panoptic.astype(np.uint16), np.zeros(0, np.int64)
-    if panoptic.min() < 0:
-        raise ValueError(
-            f'a panoptic map holds the value {panoptic.min()}; write void as '
-            'the number of classes, not as a negative value.')
-    table = np.zeros(int(panoptic.max()) + 1, dtype=bool)
-    table[panoptic.ravel()] = True
-    codes = np.flatnonzero(table)
-    dtype = np.uint16 if len(codes) < 2**16 else np.int32
-    index_of = np.zeros(len(table), dtype=dtype)
+    present = np.zeros(int(panoptic.max(initial=-1)) + 1, dtype=bool)
+    present[panoptic.ravel()] = True
+    codes = np.flatnonzero(present)
+    index_of = np.zeros(
+        len(present), np.uint16 if len(codes) < 2**16 else np.int32)
     index_of[codes] = np.arange(len(codes))
     return index_of[panoptic], codes
 
@@ -59,9 +47,9 @@ def segment_colors(codes: np.ndarray, palette: Sequence[Sequence[int]],
                    num_things: int) -> np.ndarray:
     """Colour of each segment.
 
-    Stuff has its palette colour, whatever its number. A thing's colour moves
-    around its palette colour in hue and lightness by its number alone, so it
-    does not depend on what else is in the picture.
+    Stuff has its palette colour. A thing's colour moves around its palette
+    colour in hue and lightness by its number alone, so it does not depend on
+    what else is in the picture.
 
     Args:
         codes (np.ndarray): Codes of shape (n, ); no void.
@@ -71,8 +59,7 @@ def segment_colors(codes: np.ndarray, palette: Sequence[Sequence[int]],
     Returns:
         np.ndarray: RGB uint8 of shape (n, 3).
     """
-    codes = np.asarray(codes, dtype=np.int64)
-    labels, numbers = codes % INSTANCE_OFFSET, codes // INSTANCE_OFFSET
+    numbers, labels = np.divmod(np.asarray(codes, np.int64), INSTANCE_OFFSET)
     colors = np.asarray(palette, dtype=np.uint8).reshape(-1, 3)[labels]
     things = labels < num_things
     if things.any():
@@ -84,8 +71,7 @@ def _jitter(colors: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     """Rotate the hue and shift the lightness of (n, 3) colours in CIELAB."""
     lab = cv2.cvtColor(colors[None].astype(np.float32) / 255,
                        cv2.COLOR_RGB2LAB)[0]
-    turn, lift = (
-        2 * ((numbers * step + 0.5) % 1.0) - 1 for step in _STEPS)
+    turn, lift = (2 * ((numbers * step + 0.5) % 1.0) - 1 for step in _STEPS)
     chroma = np.hypot(lab[:, 1], lab[:, 2]).clip(*CHROMA_LIMITS)
     hue = np.arctan2(lab[:, 2], lab[:, 1]) + np.deg2rad(HUE_RANGE) * turn
     lab[:, 1], lab[:, 2] = chroma * np.cos(hue), chroma * np.sin(hue)
@@ -94,14 +80,7 @@ def _jitter(colors: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     return np.rint(rgb.clip(0, 1) * 255).astype(np.uint8)
 
 
-def tint(colors: np.ndarray, lightness: float) -> np.ndarray:
-    """Mix (n, 3) colours with white: 0 keeps them, 1 gives white."""
-    mixed = colors.astype(np.float32)
-    return np.rint(mixed + (255 - mixed) * lightness).astype(np.uint8)
-
-
-def match_numbers(panoptic: np.ndarray, reference: np.ndarray,
-                  num_things: int,
+def match_numbers(panoptic: np.ndarray, reference: np.ndarray, num_things: int,
                   void: int) -> Tuple[np.ndarray, Dict[int, int]]:
     """Give things the numbers of the things they match in another map.
 
@@ -121,10 +100,10 @@ def match_numbers(panoptic: np.ndarray, reference: np.ndarray,
     """
     index, codes = compact(panoptic)
     other, other_codes = compact(reference)
+    shape = len(codes), len(other_codes)
     joint = np.bincount(
-        index.ravel().astype(np.int64) * len(other_codes) + other.ravel(),
-        minlength=len(codes) * len(other_codes)).reshape(
-            len(codes), len(other_codes))
+        index.ravel().astype(np.int64) * shape[1] + other.ravel(),
+        minlength=shape[0] * shape[1]).reshape(shape)
     union = joint.sum(1)[:, None] + joint.sum(0)[None] - joint
     labels = codes % INSTANCE_OFFSET
     same = labels[:, None] == other_codes % INSTANCE_OFFSET
@@ -132,9 +111,9 @@ def match_numbers(panoptic: np.ndarray, reference: np.ndarray,
     match = (2 * joint > union) & same & things[:, None]
 
     new_codes = codes.astype(np.int64)
-    unmatched = things & ~match.any(1)
     rows, columns = np.nonzero(match)
     new_codes[rows] = other_codes[columns]
+    unmatched = things & ~match.any(1)
     first = 1 + int(other_codes.max(initial=0)) // INSTANCE_OFFSET
     new_codes[unmatched] = labels[unmatched] + INSTANCE_OFFSET * (
         first + np.arange(unmatched.sum()))

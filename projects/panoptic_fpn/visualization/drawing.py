@@ -5,20 +5,24 @@ panoptic   (h, w) integers ``label + 1000 * number``, void = T + S
 semantic   (h, w) integers, a label; anything outside 0 .. T+S-1 is void
 bboxes     (n, 4) x1, y1, x2, y2 in pixels of the image
 masks      (n, h, w) bool
+space      the ``LabelSpace``: names, colours (RGB), T and S
+alpha      opacity of the colours
+scale      small images are enlarged this many times, so that outlines and
+           names can be read; :func:`display_scale` by default
 
-Every function returns a new RGB uint8 picture of (s * h, s * w, 3): small
-images are enlarged ``s`` times (:func:`display_scale`) so that outlines and
-names can be read.
+Every function returns a new RGB uint8 picture of (scale * h, scale * w, 3).
 """
+from dataclasses import replace
 from typing import Iterable, List, Mapping, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
+from PIL import Image, ImageDraw
 
-from ..labels import INSTANCE_OFFSET
-from .colors import compact, segment_colors, tint
+from ..labels import INSTANCE_OFFSET, LabelSpace
+from .colors import compact, segment_colors
 from .text import (Tag, display_names, draw_tags, find_edges, font_size,
-                   place_names, text_size)
+                   get_font, place_names, text_size)
 
 #: Images with a longer side below this many pixels are enlarged.
 MIN_DISPLAY_SIZE = 480
@@ -29,15 +33,18 @@ _GREY = 0.6
 #: Void stays the photograph, darkened; every second stripe a little less.
 _VOID_DARK, _VOID_STRIPE = 0.34, 0.56
 
+#: Background and text of :func:`side_by_side`.
+_PAPER, _INK = 255, (45, 45, 50)
 
-def display_scale(shape: Tuple[int, int],
+
+def display_scale(shape: Sequence[int],
                   min_size: int = MIN_DISPLAY_SIZE) -> int:
-    """How many times an image of (h, w) pixels is enlarged."""
+    """How many times an image of (h, w, ...) pixels is enlarged."""
     return max(1, -(-min_size // max(shape[0], shape[1], 1)))
 
 
-def line_width(shape: Tuple[int, int]) -> int:
-    """Width in pixels of outlines in a picture of (h, w) pixels."""
+def line_width(shape: Sequence[int]) -> int:
+    """Width in pixels of outlines in a picture of (h, w, ...) pixels."""
     return int(np.clip(round(np.sqrt(shape[0] * shape[1]) / 400), 1, 3))
 
 
@@ -51,9 +58,7 @@ def enlarge(image: np.ndarray, scale: int) -> np.ndarray:
 
 def draw_panoptic(image: np.ndarray,
                   panoptic: np.ndarray,
-                  classes: Sequence[str],
-                  palette: Sequence[Sequence[int]],
-                  num_things: int,
+                  space: LabelSpace,
                   notes: Optional[Mapping[int, str]] = None,
                   alpha: float = 0.6,
                   names: bool = True,
@@ -63,52 +68,45 @@ def draw_panoptic(image: np.ndarray,
     Args:
         image (np.ndarray): RGB uint8 of shape (h, w, 3).
         panoptic (np.ndarray): Codes of shape (h, w).
-        classes (Sequence[str]): Name of each label; their number is void.
-        palette (Sequence[Sequence[int]]): RGB colour of each label.
-        num_things (int): Labels below it are things.
+        space (LabelSpace): The classes.
         notes (Mapping[int, str], optional): What follows the name of a
             segment, by its code: a score, 'crowd'.
         alpha (float): Opacity of the colours.
         names (bool): Whether to write names.
-        scale (int, optional): Enlargement; :func:`display_scale` by default.
+        scale (int, optional): Enlargement.
 
     Returns:
         np.ndarray: RGB uint8 of shape (scale * h, scale * w, 3).
-
-    Raises:
-        ValueError: Sizes that differ, or a code of no class.
     """
-    _check_sizes(image, panoptic, 'panoptic map')
-    void, notes = len(classes), notes or {}
     # ground truth may number instances that nobody evaluates: void, too
-    index, codes = compact(
-        np.where(panoptic % INSTANCE_OFFSET == void, void, panoptic))
-    _check_codes(codes, void)
-    scale = scale or display_scale(image.shape[:2])
+    void = panoptic % INSTANCE_OFFSET == space.void
+    index, codes = compact(np.where(void, space.void, panoptic))
+    scale = scale or display_scale(image.shape)
     image = enlarge(image, scale)
     index = index.repeat(scale, 0).repeat(scale, 1) if scale > 1 else index
 
-    known = codes != void
+    labels = codes % INSTANCE_OFFSET
+    known = labels != space.void
     colors = np.zeros((len(codes), 3), np.uint8)
-    colors[known] = segment_colors(codes[known], palette, num_things)
+    colors[known] = segment_colors(codes[known], space.palette,
+                                   space.num_things)
     picture = _blend(image, index, colors, ~known, alpha)
-    things = known & (codes % INSTANCE_OFFSET < num_things)
-    picture = _outline(picture, index, colors, things)
+    picture = _outline(picture, index, labels < space.num_things)
     if not names:
         return picture
-    short, texts = display_names(classes), []
-    for code in codes.tolist():
-        name = [] if code == void else [short[code % INSTANCE_OFFSET]]
-        texts.append([f'{name[0]} {notes[code]}'] +
-                     name if code in notes and name else name)
-    return draw_tags(picture,
-                     place_names(index, texts, font_size(picture.shape[:2])))
+    texts: List[List[str]] = [[] for _ in codes]
+    short = display_names(space.names)
+    for i in np.flatnonzero(known):
+        note = (notes or {}).get(int(codes[i]))
+        name = short[labels[i]]
+        texts[i] = [f'{name} {note}', name] if note else [name]
+    return draw_tags(picture, place_names(index, texts,
+                                          font_size(image.shape)))
 
 
 def draw_semantic(image: np.ndarray,
                   semantic: np.ndarray,
-                  classes: Sequence[str],
-                  palette: Sequence[Sequence[int]],
+                  space: LabelSpace,
                   alpha: float = 0.6,
                   names: bool = True,
                   scale: Optional[int] = None) -> np.ndarray:
@@ -117,121 +115,130 @@ def draw_semantic(image: np.ndarray,
     Args:
         image (np.ndarray): RGB uint8 of shape (h, w, 3).
         semantic (np.ndarray): Labels of shape (h, w); values outside
-            0 .. len(classes) - 1 (-1, 255) are void.
-        classes (Sequence[str]): Name of each label.
-        palette (Sequence[Sequence[int]]): RGB colour of each label.
+            0 .. T+S-1 (-1, 255) are void.
+        space (LabelSpace): The classes.
         alpha (float): Opacity of the colours.
         names (bool): Whether to write names.
-        scale (int, optional): Enlargement; :func:`display_scale` by default.
-
-    Returns:
-        np.ndarray: RGB uint8 of shape (scale * h, scale * w, 3).
+        scale (int, optional): Enlargement.
     """
-    semantic = np.asarray(semantic)
-    inside = (semantic >= 0) & (semantic < len(classes))
-    return draw_panoptic(image, np.where(inside, semantic, len(classes)),
-                         classes, palette, 0, None, alpha, names, scale)
+    inside = (semantic >= 0) & (semantic < space.num_classes)
+    only_stuff = LabelSpace([
+        replace(category, id=label, isthing=False)
+        for label, category in enumerate(space.categories)
+    ])
+    return draw_panoptic(image, np.where(inside, semantic, space.void),
+                         only_stuff, None, alpha, names, scale)
 
 
 def draw_instances(image: np.ndarray,
                    bboxes: np.ndarray,
                    labels: np.ndarray,
-                   classes: Sequence[str],
-                   palette: Sequence[Sequence[int]],
+                   space: LabelSpace,
                    masks: Optional[np.ndarray] = None,
-                   scores: Optional[np.ndarray] = None,
+                   notes: Sequence[str] = (),
                    alpha: float = 0.5,
-                   names: bool = True,
                    scale: Optional[int] = None) -> np.ndarray:
-    """Draw boxes, masks, names and scores; small instances lie on top.
+    """Draw boxes, masks and names; small instances lie on top.
 
     Args:
         image (np.ndarray): RGB uint8 of shape (h, w, 3).
         bboxes (np.ndarray): Float of shape (n, 4), x1, y1, x2, y2.
         labels (np.ndarray): Integers of shape (n, ).
-        classes (Sequence[str]): Name of each label.
-        palette (Sequence[Sequence[int]]): RGB colour of each label.
+        space (LabelSpace): The classes.
         masks (np.ndarray, optional): Bool of shape (n, h, w).
-        scores (np.ndarray, optional): Float of shape (n, ).
+        notes (Sequence[str]): What follows the names, for each instance;
+            nothing by default.
         alpha (float): Opacity of the masks.
-        names (bool): Whether to write names and scores.
-        scale (int, optional): Enlargement; :func:`display_scale` by default.
-
-    Returns:
-        np.ndarray: RGB uint8 of shape (scale * h, scale * w, 3).
+        scale (int, optional): Enlargement.
     """
-    scale = scale or display_scale(image.shape[:2])
+    scale = scale or display_scale(image.shape)
     picture = enlarge(image, scale).copy()
     bboxes = np.asarray(bboxes, np.float32).reshape(-1, 4)
     labels = np.asarray(labels, np.int64)
-    colors = segment_colors(
-        labels + INSTANCE_OFFSET * (1 + np.arange(len(labels))), palette,
-        len(classes))
+    codes = labels + INSTANCE_OFFSET * (1 + np.arange(len(labels)))
+    colors = segment_colors(codes, space.palette, space.num_classes)
     areas = (bboxes[:, 2:] - bboxes[:, :2]).prod(1)
     order = np.argsort(-areas, kind='stable')
-    width = line_width(picture.shape[:2])
     for i in order if masks is not None else ():
         _fill_mask(picture, masks[i], bboxes[i], colors[i], scale, alpha)
-    edges = tint(colors, 0.25)
     for i in order:
         x1, y1, x2, y2 = np.rint(bboxes[i] * scale).astype(int).tolist()
-        cv2.rectangle(picture, (x1, y1), (x2 - 1, y2 - 1), edges[i].tolist(),
-                      width, cv2.LINE_8)
-    if not names:
-        return picture
-    short = display_names(classes)
+        edge = np.rint(0.75 * colors[i].astype(np.float32) + 0.25 * 255)
+        cv2.rectangle(picture, (x1, y1), (x2 - 1, y2 - 1), edge.tolist(),
+                      line_width(picture.shape), cv2.LINE_8)
+    short = display_names(space.names)
     texts = [short[label] for label in labels]
-    if scores is not None:
-        texts = [f'{t} {s:.2f}' for t, s in zip(texts, scores)]
-    return draw_tags(
-        picture, _corner_tags(bboxes * scale, texts, order, picture.shape[:2]))
+    if len(notes):
+        texts = [f'{text} {note}'.rstrip() for text, note in zip(texts, notes)]
+    return draw_tags(picture,
+                     _corner_tags(bboxes * scale, texts, order, picture.shape))
 
 
-def _check_sizes(image: np.ndarray, panoptic: np.ndarray, what: str) -> None:
-    if image.shape[:2] != panoptic.shape:
-        raise ValueError(
-            f'the {what} is {panoptic.shape} (h, w) and the image '
-            f'{image.shape[:2]}; draw maps at the size of the image.')
+def side_by_side(panels: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Panels side by side on white, each with a caption above it.
 
+    Args:
+        panels (Mapping[str, np.ndarray]): RGB uint8 of shape (h_i, w_i, 3)
+            by caption; they are brought to the height of the first.
 
-def _check_codes(codes: np.ndarray, void: int) -> None:
-    bad = codes[(codes % INSTANCE_OFFSET >= void) & (codes != void)]
-    if len(bad):
-        raise ValueError(
-            f'the panoptic map holds {bad[0]}, whose label '
-            f'{bad[0] % INSTANCE_OFFSET} is none of the {void} classes; draw '
-            'it with the classes it was made with.')
+    Returns:
+        np.ndarray: RGB uint8 of shape (h + caption, sum of w_i + gaps, 3).
+    """
+    height, width = next(iter(panels.values())).shape[:2]
+    size = font_size((height, width)) + 2
+    strip, gap = int(1.9 * size), max(6, round(0.5 * size))
+    columns = [np.full((height, gap, 3), _PAPER, np.uint8)]
+    centers, x = [], gap
+    for panel in panels.values():
+        if len(panel) != height:
+            wide = max(1, round(panel.shape[1] * height / len(panel)))
+            panel = cv2.resize(
+                panel, (wide, height), interpolation=cv2.INTER_AREA)
+        columns += [panel, columns[0]]
+        centers.append((x + panel.shape[1] / 2, panel.shape[1]))
+        x += panel.shape[1] + gap
+    figure = np.pad(
+        np.concatenate(columns, 1), ((strip, gap), (0, 0), (0, 0)),
+        constant_values=_PAPER)
+    canvas = Image.fromarray(figure)
+    draw = ImageDraw.Draw(canvas)
+    for caption, (center, room) in zip(panels, centers):
+        fitted = size
+        while fitted > 6 and get_font(fitted).getlength(caption) > room:
+            fitted -= 1
+        draw.text((center, strip / 2),
+                  caption,
+                  font=get_font(fitted),
+                  anchor='mm',
+                  fill=_INK)
+    return np.asarray(canvas).copy()
 
 
 def _blend(image: np.ndarray, index: np.ndarray, colors: np.ndarray,
            is_void: np.ndarray, alpha: float) -> np.ndarray:
-    """Lay colours over the photograph; void is the photograph, hatched."""
+    """Mix colours into the photograph; void is the photograph, hatched."""
     # Greyed: the colour of a segment is then the class's, not the photo's.
     grey = cv2.cvtColor(
         cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     muted = cv2.addWeighted(image, 1 - _GREY, grey, _GREY, 0)
     picture = cv2.addWeighted(muted, 1 - alpha, colors[index], alpha, 0)
-    void = is_void[index]
-    if void.any():
-        ys, xs = np.nonzero(void)
-        period = 6 * line_width(image.shape[:2])
-        stripe = (xs + ys) % period < period // 3
-        factor = np.where(stripe, _VOID_STRIPE, _VOID_DARK)[:, None]
-        picture[ys, xs] = image[ys, xs] * factor
+    ys, xs = np.nonzero(is_void[index])
+    period = 6 * line_width(image.shape)
+    stripe = (xs + ys) % period < period // 3
+    factor = np.where(stripe, _VOID_STRIPE, _VOID_DARK)[:, None]
+    picture[ys, xs] = image[ys, xs] * factor
     return picture
 
 
-def _outline(picture: np.ndarray, index: np.ndarray, colors: np.ndarray,
+def _outline(picture: np.ndarray, index: np.ndarray,
              things: np.ndarray) -> np.ndarray:
     """Draw the borders between segments: bright around things."""
-    width = line_width(picture.shape[:2])
     edges = find_edges(index)
     thing = things[index]
     bright = edges & (thing | np.roll(thing, -1, 0) | np.roll(thing, -1, 1))
-    if width > 1:
-        kernel = np.ones((width, width), np.uint8)
-        edges = cv2.dilate(edges.view(np.uint8), kernel).view(bool)
-        bright = cv2.dilate(bright.view(np.uint8), kernel).view(bool)
+    kernel = np.ones((line_width(picture.shape), ) * 2, np.uint8)
+    edges = cv2.dilate(edges.view(np.uint8), kernel).view(bool)
+    bright = cv2.dilate(bright.view(np.uint8), kernel).view(bool)
     picture[edges] = (picture[edges] * 0.45).astype(np.uint8)
     picture[bright] = (255, 255, 255)
     return picture
@@ -256,12 +263,12 @@ def _fill_mask(picture: np.ndarray, mask: np.ndarray, bbox: np.ndarray,
         window,
         contours,
         -1, (255, 255, 255),
-        line_width(picture.shape[:2]),
+        line_width(picture.shape),
         offset=(-1, -1))
 
 
 def _corner_tags(bboxes: np.ndarray, texts: Sequence[str],
-                 order: Iterable[int], shape: Tuple[int, int]) -> list:
+                 order: Iterable[int], shape: Tuple[int, ...]) -> List[Tag]:
     """Tags at the upper left corners of boxes, none over another."""
     size = max(11, round(0.8 * font_size(shape)))
     tags: List[Tag] = []

@@ -1,7 +1,8 @@
 """Hook that draws what the model sees during validation and testing."""
 import logging
 import os.path as osp
-from typing import Dict, Optional, Sequence
+from collections import Counter
+from typing import Any, Iterator, Optional, Sequence, Tuple
 
 from mmdet.registry import HOOKS
 from mmdet.structures import DetDataSample
@@ -39,9 +40,6 @@ class PanopticVisualizationHook(Hook):
         wait_time (float): Seconds a window stays; 0 is forever.
         backend_args (dict, optional): Where the images lie, as in the
             datasets.
-
-    Raises:
-        ValueError: ``interval`` below 1.
     """
 
     priority = 'NORMAL'
@@ -56,9 +54,6 @@ class PanopticVisualizationHook(Hook):
                  show: bool = False,
                  wait_time: float = 0.,
                  backend_args: Optional[dict] = None) -> None:
-        if interval < 1:
-            raise ValueError(f'PanopticVisualizationHook: interval={interval};'
-                             ' give 1 to draw every image.')
         self.draw = draw
         self.interval = interval
         self.num_images = num_images
@@ -68,19 +63,16 @@ class PanopticVisualizationHook(Hook):
         self.show = show
         self.wait_time = wait_time
         self.backend_args = backend_args
-        self._start()
+        self.before_val_epoch()
 
-    def _start(self) -> None:
+    def before_val_epoch(self, runner: Any = None) -> None:
         """Count from the first image again."""
-        self._seen = 0
-        self._drawn = 0
-        self._stems: Dict[str, int] = {}
-
-    def before_val_epoch(self, runner: Runner) -> None:
-        self._start()
+        self._seen = self._drawn = 0
+        self._stems: Counter = Counter()
 
     def before_test_epoch(self, runner: Runner) -> None:
-        self._start()
+        """Count from the first image again; warn about several processes."""
+        self.before_val_epoch()
         processes = get_world_size()
         if self.draw and self.test_out_dir is not None and processes > 1:
             print_log(
@@ -96,9 +88,8 @@ class PanopticVisualizationHook(Hook):
             data_batch: Optional[dict] = None,
             outputs: Optional[Sequence[DetDataSample]] = None) -> None:
         """Draw the first images of a validation."""
-        for sample in self._chosen(outputs, self.num_images):
-            self._add(runner, sample, 'val_' + self._stem(sample.img_path),
-                      runner.iter)
+        for sample, stem in self._chosen(outputs, self.num_images):
+            self._add(runner, sample, f'val_{stem}')
 
     def after_test_iter(
             self,
@@ -109,39 +100,33 @@ class PanopticVisualizationHook(Hook):
         """Draw the images of a test, where someone asked for pictures."""
         if self.test_out_dir is None and not self.show:
             return
-        for sample in self._chosen(outputs, self.test_num_images):
-            stem, out_file = self._stem(sample.img_path), None
-            if self.test_out_dir is not None:
-                out_file = osp.join(runner.work_dir, runner.timestamp,
-                                    self.test_out_dir, f'{stem}.png')
-            self._add(runner, sample, f'test_{stem}', runner.iter, out_file)
+        for sample, stem in self._chosen(outputs, self.test_num_images):
+            out_file = None if self.test_out_dir is None else osp.join(
+                runner.work_dir, runner.timestamp, self.test_out_dir,
+                f'{stem}.png')
+            self._add(runner, sample, f'test_{stem}', out_file)
 
     def _chosen(self, outputs: Optional[Sequence[DetDataSample]],
-                limit: Optional[int]) -> list:
+                limit: Optional[int]) -> Iterator[Tuple[DetDataSample, str]]:
+        """Samples to draw, each with a file name of its own."""
         # The visualizer draws in the main process alone: the others need not
         # read their images.
         if not self.draw or not is_main_process():
-            return []
-        chosen = []
+            return
         for sample in outputs or ():
             room = limit is None or self._drawn < limit
             if room and self._seen % self.interval == 0:
-                chosen.append(sample)
                 self._drawn += 1
+                stem = osp.splitext(osp.basename(sample.img_path))[0]
+                self._stems[stem] += 1
+                count = self._stems[stem]
+                yield sample, stem if count == 1 else f'{stem}_{count}'
             self._seen += 1
-        return chosen
-
-    def _stem(self, path: str) -> str:
-        """File name without suffix, told apart where two folders share it."""
-        stem = osp.splitext(osp.basename(path))[0]
-        count = self._stems[stem] = self._stems.get(stem, 0) + 1
-        return stem if count == 1 else f'{stem}_{count}'
 
     def _add(self,
              runner: Runner,
              sample: DetDataSample,
              name: str,
-             step: int,
              out_file: Optional[str] = None) -> None:
         try:
             image = read_image(sample.img_path, self.backend_args)
@@ -160,4 +145,4 @@ class PanopticVisualizationHook(Hook):
             wait_time=self.wait_time,
             pred_score_thr=self.score_thr,
             out_file=out_file,
-            step=step)
+            step=runner.iter)

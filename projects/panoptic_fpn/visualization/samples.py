@@ -3,21 +3,21 @@
 Images are RGB uint8 (h, w, 3) at the size of the maps drawn on them; a
 picture is ``scale`` times as large (see ``drawing.py``).
 """
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
-from ..labels import INSTANCE_OFFSET, LabelSpace
+from ..labels import IGNORE_LABEL, INSTANCE_OFFSET, LabelSpace
 from .colors import match_numbers
-from .drawing import display_scale, draw_instances, draw_panoptic
+from .drawing import draw_instances, draw_panoptic, draw_semantic
 
 
 def to_array(value: Any) -> np.ndarray:
-    """A tensor, box structure or array as a NumPy array."""
-    value = getattr(value, 'tensor', value)
+    """A tensor, box structure, bitmap masks or array as a NumPy array."""
+    value = getattr(value, 'masks', getattr(value, 'tensor', value))
     if isinstance(value, torch.Tensor):
         return value.detach().cpu().numpy()
     return np.asarray(value)
@@ -25,9 +25,24 @@ def to_array(value: Any) -> np.ndarray:
 
 def panoptic_map(sample: DetDataSample, key: str) -> Optional[np.ndarray]:
     """The (h, w) map of ``pred_panoptic_seg`` or ``gt_panoptic_seg``."""
-    if key not in sample:
+    return to_array(sample.get(key).sem_seg)[0] if key in sample else None
+
+
+def semantic_labels(sample: DetDataSample,
+                    space: LabelSpace) -> Optional[np.ndarray]:
+    """Label of each pixel by the semantic branch alone.
+
+    Returns:
+        np.ndarray | None: Integers of shape (h, w), -1 where the branch says
+        'other' (a thing); None without ``pred_sem_seg``.
+    """
+    if 'pred_sem_seg' not in sample:
         return None
-    return to_array(sample.get(key).sem_seg)[0]
+    channels = to_array(sample.pred_sem_seg.sem_seg)[0]
+    if sample.pred_sem_seg.metainfo.get('predict_things'):
+        return channels
+    stuff = np.arange(space.num_things, space.num_classes)
+    return np.append(stuff, IGNORE_LABEL)[channels]
 
 
 def thing_scores(sample: DetDataSample) -> Dict[int, float]:
@@ -72,26 +87,46 @@ def draw_prediction(image: np.ndarray,
     """
     panoptic = panoptic_map(sample, 'pred_panoptic_seg')
     if panoptic is None:
-        if 'pred_instances' not in sample:
-            return None
-        found = sample.pred_instances
-        return draw_boxes(image, found[found.scores > score_thr], space, alpha,
-                          scale)
-    notes = {c: f'{score:.2f}' for c, score in thing_scores(sample).items()}
+        found = sample.get('pred_instances')
+        return None if found is None else draw_boxes(
+            image, found[found.scores > score_thr], space, alpha, scale)
     truth = panoptic_map(sample, 'gt_panoptic_seg')
-    if truth is not None and truth.shape == panoptic.shape:
-        panoptic, new = match_numbers(panoptic, truth, space.num_things,
+    if truth is not None and truth.shape != panoptic.shape:
+        truth = None
+    return draw_numbered(image, panoptic, sample, space, truth, alpha,
+                         scale)[0]
+
+
+def draw_numbered(
+        image: np.ndarray,
+        panoptic: np.ndarray,
+        sample: DetDataSample,
+        space: LabelSpace,
+        reference: Optional[np.ndarray],
+        alpha: float = 0.6,
+        scale: Optional[int] = None) -> Tuple[np.ndarray, np.ndarray]:
+    """Draw a predicted map with scores, numbered as a reference map.
+
+    Args:
+        image (np.ndarray): RGB uint8 of shape (h, w, 3).
+        panoptic (np.ndarray): Codes of shape (h, w), of ``sample``.
+        sample (:obj:`DetDataSample`): For the scores of its things.
+        space (LabelSpace): The classes.
+        reference (np.ndarray, optional): Codes of shape (h, w) that
+            ``match_numbers`` compares with.
+        alpha (float): Opacity of the colours.
+        scale (int, optional): Enlargement.
+
+    Returns:
+        tuple[np.ndarray, np.ndarray]: The picture, and the map as drawn.
+    """
+    notes = {c: f'{score:.2f}' for c, score in thing_scores(sample).items()}
+    if reference is not None:
+        panoptic, new = match_numbers(panoptic, reference, space.num_things,
                                       space.void)
         notes = {new[c]: note for c, note in notes.items() if c in new}
-    return draw_panoptic(
-        image,
-        panoptic,
-        space.names,
-        space.palette,
-        space.num_things,
-        notes,
-        alpha,
-        scale=scale)
+    picture = draw_panoptic(image, panoptic, space, notes, alpha, scale=scale)
+    return picture, panoptic
 
 
 def draw_ground_truth(image: np.ndarray,
@@ -109,15 +144,8 @@ def draw_ground_truth(image: np.ndarray,
             return None
         return draw_boxes(image, sample.gt_instances, space, alpha, scale)
     crowds = sample.metainfo.get('crowd_codes', ())
-    return draw_panoptic(
-        image,
-        panoptic,
-        space.names,
-        space.palette,
-        space.num_things, {int(c): '(crowd)'
-                           for c in crowds},
-        alpha,
-        scale=scale)
+    notes = {int(code): '(crowd)' for code in crowds}
+    return draw_panoptic(image, panoptic, space, notes, alpha, scale=scale)
 
 
 def draw_boxes(image: np.ndarray,
@@ -126,18 +154,40 @@ def draw_boxes(image: np.ndarray,
                alpha: float = 0.5,
                scale: Optional[int] = None) -> np.ndarray:
     """Draw boxes, and masks and scores where there are any."""
-    masks = instances.get('masks')
-    if masks is not None:
-        masks = to_array(getattr(masks, 'masks', masks))
-        masks = masks if len(masks) else None
-    scores = instances.get('scores')
-    return draw_instances(
-        image,
-        to_array(instances.bboxes),
-        to_array(instances.labels),
-        space.names,
-        space.palette,
-        masks=masks,
-        scores=None if scores is None else to_array(scores),
-        alpha=alpha,
-        scale=scale or display_scale(image.shape[:2]))
+    masks = to_array(instances.masks) if 'masks' in instances else None
+    notes = [f'{score:.2f}' for score in instances.get('scores', ())]
+    return draw_instances(image, to_array(instances.bboxes),
+                          to_array(instances.labels), space, masks, notes,
+                          alpha, scale)
+
+
+def draw_branches(image: np.ndarray,
+                  sample: DetDataSample,
+                  space: LabelSpace,
+                  score_thr: float = 0.5,
+                  scale: Optional[int] = None) -> Dict[str, np.ndarray]:
+    """Pictures of the instances, the semantic map and the panoptic map.
+
+    Args:
+        image (np.ndarray): RGB uint8 of shape (h, w, 3).
+        sample (:obj:`DetDataSample`): What the model returned.
+        space (LabelSpace): The classes.
+        score_thr (float): Least score of the instances that are drawn.
+        scale (int, optional): Enlargement.
+
+    Returns:
+        dict[str, np.ndarray]: ``instances``, ``semantic`` and ``panoptic``,
+        RGB uint8; what belongs to a branch the model lacks is absent.
+    """
+    pictures = {}
+    if 'pred_instances' in sample:
+        found = sample.pred_instances
+        pictures['instances'] = draw_boxes(
+            image, found[found.scores >= score_thr], space, scale=scale)
+    labels = semantic_labels(sample, space)
+    if labels is not None:
+        pictures['semantic'] = draw_semantic(image, labels, space, scale=scale)
+    if 'pred_panoptic_seg' in sample:
+        pictures['panoptic'] = draw_prediction(
+            image, sample, space, scale=scale)
+    return pictures

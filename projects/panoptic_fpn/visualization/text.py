@@ -3,9 +3,10 @@
 Positions are (x, y) in pixels, as Pillow's; maps are (h, w); sizes of text
 are font heights in pixels.
 """
+import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -17,8 +18,11 @@ _INSIDE = 0.6
 #: Names are searched for on maps of at most this many pixels a side.
 _SEARCH_SIZE = 640
 
-#: Suffixes by which COCO tells its stuff classes from its thing classes.
-_SUFFIXES = ('-other-merged', '-merged', '-other', '-stuff')
+#: RGB and opacity of the box behind a name.
+_BOX_COLOR, _BOX_ALPHA = (18, 18, 22), 0.62
+
+#: Suffixes by which COCO distinguishes stuff classes from thing classes.
+_SUFFIX = re.compile('(?<=.)(-other-merged|-merged|-other|-stuff)$')
 
 
 @dataclass(frozen=True)
@@ -37,13 +41,13 @@ class Tag:
         return (self.x - width / 2, self.y - height / 2, self.x + width / 2,
                 self.y + height / 2)
 
-    def fits(self, shape: Tuple[int, int]) -> bool:
-        """Whether a picture of (h, w) is large enough."""
+    def fits(self, shape: Sequence[int]) -> bool:
+        """Whether a picture of (h, w, ...) pixels is large enough."""
         width, height = text_size(self.text, self.size)
         return height < shape[0] and width < shape[1]
 
-    def inside(self, shape: Tuple[int, int]) -> 'Tag':
-        """The tag moved so that its box lies in a picture of (h, w)."""
+    def inside(self, shape: Sequence[int]) -> 'Tag':
+        """The tag moved so that its box lies in a picture of (h, w, ...)."""
         width, height = text_size(self.text, self.size)
         x = max(min(self.x, shape[1] - width / 2 - 1), width / 2)
         y = max(min(self.y, shape[0] - height / 2 - 1), height / 2)
@@ -60,8 +64,8 @@ def get_font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.load_default(size)  # type: ignore[return-value]
 
 
-def font_size(shape: Tuple[int, int]) -> int:
-    """Size of text in a picture of (h, w) pixels."""
+def font_size(shape: Sequence[int]) -> int:
+    """Size of text in a picture of (h, w, ...) pixels."""
     return int(np.clip(round(np.sqrt(shape[0] * shape[1]) / 37), 12, 36))
 
 
@@ -75,20 +79,13 @@ def text_size(text: str, size: int) -> Tuple[int, int]:
 def display_names(names: Sequence[str]) -> List[str]:
     """Class names as people say them: 'wall-other-merged' is 'wall'.
 
-    A name is left as it is where the short one would be ambiguous.
+    A name stays as it is where the short one would be ambiguous.
     """
-    short = [_shorten(name) for name in names]
+    short = [_SUFFIX.sub('', name) for name in names]
     return [
         s if short.count(s) == 1 and s not in set(names) - {name} else name
         for s, name in zip(short, names)
     ]
-
-
-def _shorten(name: str) -> str:
-    for suffix in _SUFFIXES:
-        if name.endswith(suffix) and len(name) > len(suffix):
-            return name[:-len(suffix)]
-    return name
 
 
 def find_edges(index: np.ndarray) -> np.ndarray:
@@ -99,10 +96,8 @@ def find_edges(index: np.ndarray) -> np.ndarray:
     return edges
 
 
-def place_names(index: np.ndarray,
-                texts: Sequence[Sequence[str]],
-                size: int,
-                min_size: Optional[int] = None) -> List[Tag]:
+def place_names(index: np.ndarray, texts: Sequence[Sequence[str]],
+                size: int) -> List[Tag]:
     """Find where in its segment each name can be read.
 
     A name wants the largest box of its own proportions that lies in the
@@ -114,15 +109,14 @@ def place_names(index: np.ndarray,
         index (np.ndarray): Segment of each pixel, 0 .. n-1, of shape (h, w).
         texts (Sequence[Sequence[str]]): For each segment what may be written
             on it, the preferred text first; none for no name.
-        size (int): Font size wanted; a name shrinks to fit its segment.
-        min_size (int, optional): Segments that need a smaller font get no
-            name. 60 percent of ``size``, and 10 pixels, by default.
+        size (int): Font size wanted; a name shrinks to fit its segment, but
+            not below 60 percent and 10 pixels: then there is no name.
 
     Returns:
         list[Tag]: At most one tag for each segment; no two overlap, and all
         lie in the picture.
     """
-    min_size = min_size or max(10, round(0.6 * size))
+    min_size = max(10, round(0.6 * size))
     rooms = _Rooms(index, len(texts))
     tags = []
     for segment, choices in enumerate(texts):
@@ -205,30 +199,22 @@ def _largest_boxes(index: np.ndarray, edges: np.ndarray, squeeze: int,
     return spots
 
 
-def draw_tags(image: np.ndarray,
-              tags: Sequence[Tag],
-              box_color: Tuple[int, int, int] = (18, 18, 22),
-              box_alpha: float = 0.62) -> np.ndarray:
+def draw_tags(image: np.ndarray, tags: Sequence[Tag]) -> np.ndarray:
     """Write white names on dark rounded boxes.
 
     Args:
         image (np.ndarray): RGB uint8 of shape (h, w, 3); not changed.
-        tags (Sequence[Tag]): What to write where.
-        box_color (tuple[int, int, int]): RGB of the boxes.
-        box_alpha (float): Their opacity.
+        tags (Sequence[Tag]): Names and positions.
 
     Returns:
         np.ndarray: RGB uint8 of shape (h, w, 3).
     """
-    if not tags:
-        return image.copy()
     canvas = Image.fromarray(image)
     draw = ImageDraw.Draw(canvas)
     for tag in tags:
-        corner = tuple(round(value) for value in tag.box[:2])
-        shape = _rounded_box(*text_size(tag.text, tag.size), 0.35 * tag.size,
-                             round(255 * box_alpha))
-        canvas.paste(box_color, (corner[0], corner[1]), shape)
+        x, y = (round(value) for value in tag.box[:2])
+        shape = _rounded_box(*text_size(tag.text, tag.size), 0.35 * tag.size)
+        canvas.paste(_BOX_COLOR, (x, y), shape)
         draw.text((tag.x, tag.y),
                   tag.text,
                   font=get_font(tag.size),
@@ -238,10 +224,11 @@ def draw_tags(image: np.ndarray,
 
 
 @lru_cache(maxsize=256)
-def _rounded_box(width: int, height: int, radius: float,
-                 opacity: int) -> Image.Image:
+def _rounded_box(width: int, height: int, radius: float) -> Image.Image:
     """Opacity of a box with smooth round corners (drawn 4 times as large)."""
     shape = Image.new('L', (4 * width, 4 * height))
     ImageDraw.Draw(shape).rounded_rectangle(
-        (0, 0, 4 * width - 1, 4 * height - 1), 4 * radius, fill=opacity)
+        (0, 0, 4 * width - 1, 4 * height - 1),
+        4 * radius,
+        fill=round(255 * _BOX_ALPHA))
     return shape.resize((width, height), Image.Resampling.BOX)

@@ -2,13 +2,14 @@
 
 Frames are uint8 (h, w, 3), BGR when read and RGB when written, as images are.
 """
-import errno
 import os
 import os.path as osp
 from contextlib import suppress
+from fractions import Fraction
 from secrets import token_hex
-from typing import Iterator, Optional
+from typing import Any, Iterator, Optional
 
+import av
 import cv2
 import numpy as np
 from mmdet.structures import DetDataSample
@@ -16,9 +17,7 @@ from mmdet.structures import DetDataSample
 from mmengine_exact.errors import CorruptFileError
 
 from ..labels import INSTANCE_OFFSET, LabelSpace
-from .colors import match_numbers
-from .drawing import draw_panoptic
-from .samples import panoptic_map, thing_scores
+from .samples import draw_numbered, panoptic_map
 
 #: Suffixes of files that are read as videos.
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v')
@@ -26,8 +25,8 @@ VIDEO_SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v')
 #: Frames a second where a file does not say.
 _DEFAULT_FPS = 25.
 
-#: Colours start anew before numbers of things get too large for a table.
-_MAX_NUMBER = 10_000
+#: Colours start anew before codes of things get too large for a table.
+_MAX_CODE = 10_000 * INSTANCE_OFFSET
 
 
 class VideoFrames:
@@ -38,8 +37,6 @@ class VideoFrames:
 
     Attributes:
         fps (float): Frames a second.
-        num_frames (int): What the file says of itself, which may not be how
-            many can be read; 0 where it says nothing.
 
     Raises:
         CorruptFileError: It is missing, or OpenCV cannot read any frame.
@@ -57,8 +54,6 @@ class VideoFrames:
                 'no frame. Replace the file or convert it to MP4 (H.264).')
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = fps if 0 < fps < 1000 else _DEFAULT_FPS
-        count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        self.num_frames = int(count) if 0 < count < 2**31 else 0
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yields: BGR frames; once."""
@@ -69,15 +64,15 @@ class VideoFrames:
         self.close()
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         self._capture.release()
 
 
 class VideoWriter:
-    """An MP4 that is complete or not there at all.
+    """An MP4 (H.264, as browsers play it), complete or not there at all.
 
-    The codec is MPEG-4 part 2, which every OpenCV has; browsers do not play
-    it. It leaves out the last row or column of an odd number.
+    H.264 halves the resolution of colour, so the last row or column of an
+    odd size is left out.
 
     Args:
         path (str): Local file ``*.mp4``; its folder is made.
@@ -86,11 +81,11 @@ class VideoWriter:
 
     def __init__(self, path: str, fps: float) -> None:
         self.path = path
-        self.fps = fps
         folder, name = osp.split(osp.abspath(path))
         os.makedirs(folder, exist_ok=True)
         self._partial = osp.join(folder, f'.{token_hex(4)}{name}')
-        self._writer: Optional[cv2.VideoWriter] = None
+        self._rate = Fraction(fps).limit_denominator(1001)
+        self._file: Any = None
 
     def write(self, picture: np.ndarray) -> None:
         """Append a frame, RGB uint8 (h, w, 3), all of one size.
@@ -98,31 +93,35 @@ class VideoWriter:
         Raises:
             OSError: The folder cannot be written to.
         """
-        if self._writer is None:
-            self._writer = cv2.VideoWriter(self._partial,
-                                           cv2.VideoWriter.fourcc(*'mp4v'),
-                                           self.fps, picture.shape[1::-1])
-            if not self._writer.isOpened():
-                raise OSError(errno.EIO, 'no video can be written here',
-                              self.path)
-        self._writer.write(picture[..., ::-1])
+        height, width = (side - side % 2 for side in picture.shape[:2])
+        if self._file is None:
+            self._file = av.open(
+                self._partial, 'w', options=dict(movflags='faststart'))
+            self._stream = self._file.add_stream('libx264', rate=self._rate)
+            self._stream.height, self._stream.width = height, width
+            self._stream.pix_fmt = 'yuv420p'
+        frame = av.VideoFrame.from_ndarray(
+            np.ascontiguousarray(picture[:height, :width]), 'rgb24')
+        self._file.mux(self._stream.encode(frame))
 
     def close(self) -> None:
         """Finish the file and give it its name.
 
         Raises:
-            OSError: Nothing was written, as on a full disk.
+            OSError: It cannot be written, as on a full disk.
         """
-        if self._writer is not None:
-            self._writer.release()
-            self._writer = None
+        if self._file is not None:
+            self._file.mux(self._stream.encode())
+            self._file.close()
+            self._file = None
             os.replace(self._partial, self.path)
 
     def discard(self) -> None:
         """Remove a file that was not closed."""
-        if self._writer is not None:
-            self._writer.release()
-            self._writer = None
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.close()
+            self._file = None
             with suppress(OSError):
                 os.unlink(self._partial)
 
@@ -156,20 +155,14 @@ class SteadyOverlay:
         Returns:
             np.ndarray: RGB uint8 of shape (scale * h, scale * w, 3).
         """
-        space = self.space
-        panoptic = panoptic_map(sample, 'pred_panoptic_seg')
-        notes = {c: f'{s:.2f}' for c, s in thing_scores(sample).items()}
-        if (self._before is not None
-                and self._before.max() < _MAX_NUMBER * INSTANCE_OFFSET):
-            panoptic, new = match_numbers(panoptic, self._before,
-                                          space.num_things, space.void)
-            notes = {new[c]: note for c, note in notes.items() if c in new}
-        self._before = panoptic
-        return draw_panoptic(
+        before = self._before
+        if before is not None and before.max() >= _MAX_CODE:
+            before = None
+        picture, self._before = draw_numbered(
             image,
-            panoptic,
-            space.names,
-            space.palette,
-            space.num_things,
-            notes,
+            panoptic_map(sample, 'pred_panoptic_seg'),
+            sample,
+            self.space,
+            before,
             scale=scale)
+        return picture

@@ -1,8 +1,7 @@
 """Visualizer of panoptic results: prediction beside ground truth.
 
-Images are RGB uint8 (h, w, 3), as everywhere in mmengine's visualizers. What
-is drawn comes from the pure functions in ``drawing.py``; no figure of
-matplotlib is drawn for a picture.
+Images are RGB uint8 (h, w, 3), as everywhere in mmengine's visualizers.
+``drawing.py`` draws them; no figure of matplotlib is made for a picture.
 """
 from typing import Any, Dict, List, Optional, Sequence, Union
 
@@ -14,8 +13,7 @@ from mmengine.dist import master_only
 
 from ..labels import LabelSpace
 from .backends import backend_configs
-from .drawing import MIN_DISPLAY_SIZE, display_scale, enlarge
-from .figure import side_by_side
+from .drawing import MIN_DISPLAY_SIZE, display_scale, enlarge, side_by_side
 from .image_io import write_image
 from .samples import draw_ground_truth, draw_prediction
 
@@ -35,8 +33,8 @@ class PanopticVisualizer(DetLocalVisualizer):
         alpha (float): Opacity of the colours.
         min_size (int): Images with a longer side below this many pixels are
             enlarged, by a whole number of times.
-        log_to (str | Sequence[str]): Backends beside ``vis_backends``, of
-            'tensorboard' and 'wandb'.
+        log_to (str | Sequence[str]): Backends beside ``vis_backends``:
+            'tensorboard', 'wandb' or both.
 
     Raises:
         InputError: A backend of ``log_to`` is unknown, or its package is
@@ -53,11 +51,10 @@ class PanopticVisualizer(DetLocalVisualizer):
                  log_to: Union[str, Sequence[str]] = (),
                  **kwargs: Any) -> None:
         self._picture: Optional[np.ndarray] = None
-        more = backend_configs(log_to)
-        if more:
-            given = vis_backends or []
-            given = given if isinstance(given, (list, tuple)) else [given]
-            vis_backends = [*given, *more]
+        if isinstance(vis_backends, dict):
+            vis_backends = [vis_backends]
+        if log_to:
+            vis_backends = [*(vis_backends or []), *backend_configs(log_to)]
         super().__init__(
             name=name,
             image=image,
@@ -118,10 +115,10 @@ class PanopticVisualizer(DetLocalVisualizer):
             are both, the one there is without a caption, or the image.
         """
         image = np.ascontiguousarray(image.clip(0, 255).astype(np.uint8))
-        scale = display_scale(image.shape[:2], self.min_size)
-        panels = {}
+        scale = display_scale(image.shape, self.min_size)
+        panels: Dict[str, Optional[np.ndarray]] = {}
         if data_sample is not None and (draw_gt or draw_pred):
-            space = self._label_space()
+            space = LabelSpace.from_metainfo(self.dataset_meta or {})
             if draw_pred:
                 panels['Prediction'] = draw_prediction(image, data_sample,
                                                        space, self.alpha,
@@ -129,22 +126,10 @@ class PanopticVisualizer(DetLocalVisualizer):
             if draw_gt:
                 panels['Ground truth'] = draw_ground_truth(
                     image, data_sample, space, self.alpha, scale)
-        panels = {k: panel for k, panel in panels.items() if panel is not None}
-        if not panels:
-            return enlarge(image, scale).copy()
-        if len(panels) == 1:
-            return next(iter(panels.values()))
-        return side_by_side(list(panels.values()), list(panels))
-
-    def _label_space(self) -> LabelSpace:
-        meta = self.dataset_meta or {}
-        missing = [k for k in ('classes', 'thing_classes') if k not in meta]
-        if missing:
-            raise ValueError(
-                f'PanopticVisualizer: dataset_meta has no {missing}. Set '
-                'visualizer.dataset_meta to the metainfo of a panoptic '
-                'dataset.')
-        return LabelSpace.from_metainfo(meta)
+        drawn = {k: panel for k, panel in panels.items() if panel is not None}
+        if len(drawn) > 1:
+            return side_by_side(drawn)
+        return next(iter(drawn.values()), enlarge(image, scale)).copy()
 
     @master_only
     def set_image(self, image: np.ndarray) -> None:

@@ -49,11 +49,6 @@ def test_functional_calls_count_and_shared_parameters_count_once():
         multiply_adds=2 * 4 * 35, activations=2 * 2 * 35, parameters=4)
 
 
-def test_costs_add_up():
-    assert Cost(1, 2, 3, 4, 5) + Cost(10, 20, 30, 40, 50) == Cost(
-        11, 22, 33, 44, 55)
-
-
 @pytest.mark.parametrize('backbone, multiply_adds, activations, parameters', [
     (dict(depth=50), 4.1e9, 11.1e6, 25.6e6),
     (dict(depth=101), 7.8e9, 16.2e6, 44.5e6),
@@ -75,15 +70,6 @@ def test_published_numbers_at_224(backbone, multiply_adds, activations,
     assert round(cost.multiply_adds / 1e9, 1) == multiply_adds / 1e9
     assert round(cost.activations / 1e6, 1) == activations / 1e6
     assert round(cost.parameters / 1e6, 1) == parameters / 1e6
-
-
-def test_resnet50_to_three_digits():
-    with torch.device('meta'):
-        net, classifier = ResNet(50), nn.Linear(2048, 1000)
-        net.eval()
-        _, cost = measure(lambda: classifier(
-            net(torch.empty(1, 3, 224, 224))[-1].mean((2, 3))))
-    assert f'{cost.multiply_adds:.2e}' == '4.09e+09'
 
 
 @pytest.mark.parametrize('net', [

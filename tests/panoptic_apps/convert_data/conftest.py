@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from panoptic_apps.toy_data.make import make_miniature
+from panoptic_apps.toy_data.miniature import make_miniature
 from tests.conftest import REPO_ROOT
 
 TOOLS = REPO_ROOT / 'tools' / 'dataset_converters'

@@ -10,7 +10,7 @@ from cityscapesscripts.preparation.createPanopticImgs import convert2panoptic
 
 from panoptic_apps.convert_data import format_summary, prepare
 from panoptic_apps.convert_data.cityscapes.prepared import summarize
-from panoptic_apps.toy_data.make import make_miniature
+from panoptic_apps.toy_data.miniature import make_miniature
 from panoptic_fpn import cityscapes as cs
 from panoptic_fpn.data import CityscapesPanopticDataset
 

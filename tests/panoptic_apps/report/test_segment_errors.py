@@ -5,8 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from panoptic_apps.report.segment_errors import (KINDS, Fate,
-                                                 SegmentErrorMetric, explain,
+from panoptic_apps.report.segment_errors import (KINDS, SegmentErrorMetric,
+                                                 SegmentOutcome, explain,
                                                  image_quality)
 from panoptic_fpn.labels import LabelSpace
 from panoptic_fpn.metrics import panoptic_counts
@@ -38,10 +38,10 @@ def disturbed(rng, gt):
     for code in np.unique(pred):
         if code % 1000 == C:
             continue
-        fate = rng.integers(0, 5)
-        if fate == 0:
+        change = rng.integers(0, 5)
+        if change == 0:
             pred[pred == code] = C
-        elif fate == 1:
+        elif change == 1:
             label = int(rng.integers(0, C))
             new = label + 1000 * int(code // 1000 + 20) if label < THINGS \
                 else label
@@ -49,7 +49,7 @@ def disturbed(rng, gt):
     return pred
 
 
-def plain_fates(gt, codes, crowd, pred):
+def plain_outcomes(gt, codes, crowd, pred):
     """(kind, true code or None, predicted code or None), by whole masks."""
     void = gt % 1000 == C
     known = [c for c in np.unique(pred) if c % 1000 != C]
@@ -61,7 +61,7 @@ def plain_fates(gt, codes, crowd, pred):
         union = (masks[a] | (found[b] & ~void)).sum()
         return both / union if union else 0
 
-    fates, true, seen = [], [], list(known)
+    outcomes, true, seen = [], [], list(known)
     for code, is_crowd in zip(codes, crowd):
         match = [
             c for c in known if c % 1000 == code % 1000 and iou(code, c) > 0.5
@@ -69,7 +69,7 @@ def plain_fates(gt, codes, crowd, pred):
         if is_crowd:
             continue
         if match:
-            fates.append(('matched', code, match[0]))
+            outcomes.append(('matched', code, match[0]))
             seen.remove(match[0])
         else:
             true.append(code)
@@ -94,10 +94,10 @@ def plain_fates(gt, codes, crowd, pred):
             if fits and a in true and b in seen:
                 true.remove(a)
                 seen.remove(b)
-                fates.append((kind, a, b))
-    fates += [('missed', code, None) for code in true]
-    fates += [('spurious', None, code) for code in seen]
-    return fates
+                outcomes.append((kind, a, b))
+    outcomes += [('missed', code, None) for code in true]
+    outcomes += [('spurious', None, code) for code in seen]
+    return outcomes
 
 
 def test_reasons_are_those_of_whole_masks_and_add_up():
@@ -109,9 +109,9 @@ def test_reasons_are_those_of_whole_masks_and_add_up():
         pred = disturbed(rng, gt)
         labels = codes % 1000
         args = (gt, codes, labels, crowd, pred, C, C)
-        fates = explain(match_segments(*args), labels)
-        wanted = plain_fates(gt, codes, crowd, pred)
-        found = sorted((KINDS[f.kind], f.label, f.predicted) for f in fates)
+        outcomes = explain(match_segments(*args), labels)
+        wanted = plain_outcomes(gt, codes, crowd, pred)
+        found = sorted((KINDS[f.kind], f.label, f.predicted) for f in outcomes)
         assert found == sorted((kind, -1 if a is None else int(a % 1000),
                                 -1 if b is None else int(b % 1000))
                                for kind, a, b in wanted)
@@ -123,7 +123,7 @@ def test_reasons_are_those_of_whole_masks_and_add_up():
         assert pairs + kinds['missed'] == fn
         assert pairs + kinds['spurious'] == fp
         if tp + fp + fn:
-            assert image_quality(fates) == pytest.approx(
+            assert image_quality(outcomes) == pytest.approx(
                 100 * iou / (tp + fp / 2 + fn / 2))
     assert min(seen[kind] for kind in KINDS) > 10
 
@@ -164,7 +164,7 @@ def test_the_file_and_its_maps(tmp_path):
             assert (maps['gt'] == scenes[image_id][0]).all()
             assert (maps['pred'] == scenes[image_id][1]).all()
     columns = content['segments']
-    assert set(columns) == {'image', *Fate._fields}
+    assert set(columns) == {'image', *SegmentOutcome._fields}
     assert len({len(column) for column in columns.values()}) == 1
     # area of a true segment
     first = list(quality).index(9)

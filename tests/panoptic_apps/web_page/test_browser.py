@@ -6,8 +6,6 @@ import time
 from urllib.error import URLError
 from urllib.request import urlopen
 
-import cv2
-import numpy as np
 import pytest
 
 from panoptic_fpn.visualization.image_io import write_image
@@ -15,6 +13,9 @@ from tests import tiny
 from tests.browser import open_page
 
 TOOL = tiny.REPO_ROOT / 'tools' / 'webdemo.py'
+
+#: Cells of the table; gradio keeps a hidden copy of its first row.
+CELLS = '#segments [role=gridcell]'
 
 #: Seconds until the server listens; until a result is there.
 START, RESULT = 120, 60
@@ -30,8 +31,7 @@ def free_port():
 def server(tmp_path_factory):
     """Address of the tool, running with a random tiny model."""
     pytest.importorskip(
-        'gradio',
-        reason='no gradio: pip install -r requirements/webdemo.txt')
+        'gradio', reason='no gradio: pip install -r requirements/webdemo.txt')
     pytest.importorskip(
         'playwright',
         reason='no playwright: pip install -r requirements/browser.txt')
@@ -39,17 +39,16 @@ def server(tmp_path_factory):
     config, checkpoint = tiny.write_tiny_model(folder)
     port = free_port()
     with open(folder / 'log.txt', 'w+') as log:
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                str(TOOL),
-                str(config),
-                str(checkpoint), '--port',
-                str(port)
-            ],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            cwd=tiny.REPO_ROOT)
+        process = subprocess.Popen([
+            sys.executable,
+            str(TOOL),
+            str(config),
+            str(checkpoint), '--port',
+            str(port)
+        ],
+                                   stdout=log,
+                                   stderr=subprocess.STDOUT,
+                                   cwd=tiny.REPO_ROOT)
         try:
             url = f'http://127.0.0.1:{port}/'
             wait_for(url, process, folder / 'log.txt')
@@ -76,7 +75,8 @@ def shown_picture(page, panel):
     image.wait_for(timeout=RESULT * 1000)
     page.wait_for_function(
         'panel => { const i = document.querySelector(`#${panel} img`);'
-        ' return i && i.complete && i.naturalWidth > 0 }', arg=panel)
+        ' return i && i.complete && i.naturalWidth > 0 }',
+        arg=panel)
     return image.evaluate('i => [i.naturalHeight, i.naturalWidth, i.src]')
 
 
@@ -92,8 +92,9 @@ def test_drop_an_image(server, tmp_path):
         assert [size for *size, _ in found] == [[768, 1024]] * 3
         assert len({source for *_, source in found}) == 3
         assert 'blocks.png: 128 x 96' in page.locator('#message').inner_text()
-        rows = page.locator('#segments tbody tr')
-        assert rows.count() >= 1
+        cells = page.locator(CELLS)
+        cells.get_by_text('%').first.wait_for(timeout=RESULT * 1000)
+        assert cells.count() % 6 == 0
         assert page.locator('h1').inner_text() == 'Panoptic FPN'
 
         # a second, unusable one takes the results away and says why
@@ -104,25 +105,8 @@ def test_drop_an_image(server, tmp_path):
         page.get_by_text('Cannot be used').wait_for(timeout=RESULT * 1000)
         assert 'bad.png: 10 bytes' in page.locator('#message').inner_text()
         assert page.locator('#panoptic img').count() == 0
-        assert page.locator('#segments').count() == 0
+        assert cells.get_by_text('%').count() == 0
         assert errors == []
-
-
-def test_a_picture_of_the_page(server, tmp_path):
-    """Something is drawn where results are: not one flat colour."""
-    path = tmp_path / 'blocks.png'
-    write_image(str(path), tiny.picture(96, 128))
-    with open_page(server) as (page, errors):
-        page.locator('#photograph input[type=file]').set_input_files(str(path))
-        shown_picture(page, 'panoptic')
-        page.screenshot(path=str(tmp_path / 'page.png'), full_page=True)
-        box = page.locator('#panoptic img').bounding_box()
-        assert errors == []
-    picture = cv2.imread(str(tmp_path / 'page.png'))
-    x, y, width, height = (round(box[k]) for k in ('x', 'y', 'width',
-                                                   'height'))
-    panel = picture[y:y + height, x:x + width].reshape(-1, 3)
-    assert len(np.unique(panel, axis=0)) > 20
 
 
 def test_the_slider(server, tmp_path):
@@ -132,7 +116,7 @@ def test_the_slider(server, tmp_path):
     with open_page(server) as (page, errors):
         page.locator('#photograph input[type=file]').set_input_files(str(path))
         shown_picture(page, 'panoptic')
-        things = page.locator('#segments td').get_by_text('thing', exact=True)
+        things = page.locator(CELLS).get_by_text('thing', exact=True)
         score = page.locator('input[type=number]')
         for value, state in (('1', 'detached'), ('0.3', 'visible')):
             score.fill(value)

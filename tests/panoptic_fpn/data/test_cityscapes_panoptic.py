@@ -9,7 +9,7 @@ from PIL import Image
 
 from mmengine_exact.errors import CorruptFileError, InputError
 from panoptic_apps.convert_data import prepare
-from panoptic_apps.toy_data.make import make_miniature
+from panoptic_apps.toy_data.miniature import make_miniature
 from panoptic_fpn import cityscapes
 from panoptic_fpn.data import CityscapesPanopticDataset
 

@@ -14,7 +14,7 @@ from PIL import Image
 from mmengine_exact import ClassUniformInfiniteSampler, seeded
 from mmengine_exact.errors import InputError
 from panoptic_apps.convert_data import prepare
-from panoptic_apps.toy_data.make import make_miniature
+from panoptic_apps.toy_data.miniature import make_miniature
 from panoptic_fpn.data import CityscapesPanopticDataset, PanopticRandomCrop
 from panoptic_fpn.data.loading import segment_values
 

@@ -60,19 +60,6 @@ def test_files_arrays_and_failures(tmp_path):
     assert mean.flip(0).numpy() == pytest.approx(image.mean((0, 1)), abs=2)
 
 
-def test_results_come_one_by_one(tmp_path):
-    image, _ = scene()
-    model = FakeModel()
-    results = inference_panoptic(model, (image for _ in range(1000)))
-    next(results)
-    assert len(model.inputs) == 1
-
-
-@pytest.mark.parametrize('image', ['missing.jpg', np.zeros((8, 8, 3), 'u1')])
-def test_a_single_image(image):
-    assert len(list(inference_panoptic(FakeModel(), image))) == 1
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
 def test_a_device_that_is_not_there():
     with pytest.raises(InputError, match='cuda:0.*cpu'):

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine_exact import (RunError, apply_memory_format, enable_test_amp,
                             half_precision)
 from mmengine_exact.errors import InputError
-from panoptic_apps.sweep_merge.sweep import save_branches
+from panoptic_apps.sweep_merge import save_branches
 from panoptic_fpn.metrics import (CityscapesInstanceAPMetric,
                                   PanopticInstanceAPMetric)
 from panoptic_fpn.ops.roi_align import SeparableRoIAlign

@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmengine.structures import InstanceData, PixelData
 
-from panoptic_fpn.visualization.branches import draw_branches, semantic_labels
+from panoptic_fpn.visualization.samples import draw_branches, semantic_labels
 
 from .scenes import GRASS, SKY, SPACE, VOID, sample, scene
 

@@ -6,18 +6,18 @@ import pytest
 from panoptic_fpn.visualization.colors import (compact, match_numbers,
                                                segment_colors)
 from panoptic_fpn.visualization.drawing import (display_scale, draw_instances,
-                                                draw_panoptic, draw_semantic)
-from panoptic_fpn.visualization.figure import side_by_side
-from panoptic_fpn.visualization.text import (Tag, display_names, find_edges,
-                                             font_size, place_names, text_size)
+                                                draw_panoptic, draw_semantic,
+                                                side_by_side)
+from panoptic_fpn.visualization.text import (display_names, find_edges,
+                                             font_size, place_names)
 
 from .scenes import BOX, DISK, GRASS, SKY, SPACE, VOID, scene
 
-NAMES, PALETTE, THINGS = SPACE.names, SPACE.palette, SPACE.num_things
+PALETTE, THINGS = SPACE.palette, SPACE.num_things
 
 
 def draw(image, panoptic, **kwargs):
-    return draw_panoptic(image, panoptic, NAMES, PALETTE, THINGS, **kwargs)
+    return draw_panoptic(image, panoptic, SPACE, **kwargs)
 
 
 def interior(panoptic):
@@ -32,11 +32,6 @@ def test_compact_numbers_segments_as_unique_does():
     expected, inverse = np.unique(panoptic, return_inverse=True)
     assert np.array_equal(codes, expected)
     assert np.array_equal(index, inverse.reshape(panoptic.shape))
-
-
-def test_compact_refuses_negative_values():
-    with pytest.raises(ValueError, match='-1'):
-        compact(np.array([[0, -1]]))
 
 
 def test_stuff_has_palette_colors():
@@ -112,22 +107,13 @@ def test_one_segment_has_no_outline():
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) == 1
 
 
-def test_sizes_and_classes_must_fit():
-    image, panoptic = scene()
-    with pytest.raises(ValueError, match=r'\(60, 89\).*\(60, 90\)'):
-        draw(image, panoptic[:, :-1])
-    panoptic[0, 0] = 3017
-    with pytest.raises(ValueError, match='3017.*17.*4 classes'):
-        draw(image, panoptic)
-
-
 def test_semantic_map_shows_values_without_class_as_void():
     image, panoptic = scene()
     labels = panoptic % 1000
     for value in (-1, 255, VOID):
         semantic = np.where(panoptic == VOID, value, labels)
-        picture = draw_semantic(image, semantic, NAMES, PALETTE)
-        expected = draw_semantic(image, labels, NAMES, PALETTE)
+        picture = draw_semantic(image, semantic, SPACE)
+        expected = draw_semantic(image, labels, SPACE)
         assert np.array_equal(picture, expected)
 
 
@@ -136,14 +122,15 @@ def test_instances(count):
     image, panoptic = scene()
     codes = [BOX + 1000 * n for n in range(1, count + 1)]
     masks = np.array([panoptic == c for c in codes]).reshape(-1, 60, 90)
-    bboxes = [[np.nonzero(m)[1].min(), np.nonzero(m)[0].min(),
-               np.nonzero(m)[1].max() + 1, np.nonzero(m)[0].max() + 1]
-              for m in masks]
+    bboxes = [[
+        np.nonzero(m)[1].min(),
+        np.nonzero(m)[0].min(),
+        np.nonzero(m)[1].max() + 1,
+        np.nonzero(m)[0].max() + 1
+    ] for m in masks]
     picture = draw_instances(
-        image, bboxes, [BOX] * count, NAMES, PALETTE, masks,
-        np.linspace(0.9, 0.5, count), scale=2)
-    plain = cv2.resize(
-        image, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+        image, bboxes, [BOX] * count, SPACE, masks, ['0.9'] * count, scale=2)
+    plain = cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
     assert picture.shape == (120, 180, 3)
     assert np.array_equal(picture, plain) == (count == 0)
     # Nothing is drawn below the boxes.
@@ -153,7 +140,7 @@ def test_instances(count):
 def test_instances_that_leave_the_image():
     image, _ = scene()
     picture = draw_instances(image, [[-20, -20, 300, 5], [95, 70, 99, 80]],
-                             [0, 1], NAMES, PALETTE, np.ones((2, 60, 90)))
+                             [0, 1], SPACE, np.ones((2, 60, 90)))
     assert picture.shape == (360, 540, 3)
 
 
@@ -187,22 +174,11 @@ def test_small_segments_have_no_name_and_long_names_get_shorter():
     assert sorted(tag.text for tag in tags) == ['all', 'box']
 
 
-def test_void_has_no_name():
-    assert place_names(np.zeros((50, 90), np.uint16), [[]], 12) == []
-
-
 def test_numbered_void_is_drawn_as_void():
     image, panoptic = scene()
     numbered = np.where(panoptic == VOID, VOID + 2000, panoptic)
     numbered[0] = panoptic[0]
     assert np.array_equal(draw(image, panoptic), draw(image, numbered))
-
-
-def test_tag_moves_into_the_picture():
-    tag = Tag('name', -50, 500, 12).inside((100, 100))
-    width, height = text_size('name', 12)
-    assert tag.box[0] >= 0 and tag.box[3] <= 100
-    assert tag.box[2] - tag.box[0] == width
 
 
 def test_display_names_are_short_but_never_ambiguous():
@@ -237,20 +213,10 @@ def test_matching_things_take_the_numbers_of_the_truth():
 
 def test_side_by_side():
     panels = [np.full((100, 150, 3), v, np.uint8) for v in (10, 20)]
-    figure = side_by_side(panels, ['Prediction', 'A caption too long for it'])
+    figure = side_by_side(
+        dict(zip(['Prediction', 'A caption too long for it'], panels)))
     rows = np.flatnonzero((figure == 10).all(2).any(1))
     assert len(rows) == 100
     # The gap between the panels and the corners are paper.
     columns = np.flatnonzero((figure[rows[50]] == 255).all(1))
     assert {0, figure.shape[1] // 2, figure.shape[1] - 1} <= set(columns)
-    with pytest.raises(ValueError, match='2 panels and 1 captions'):
-        side_by_side(panels, ['Prediction'])
-
-
-def test_a_large_picture_is_drawn_fast():
-    """LUTs and one distance transform, not a mask for each segment."""
-    import time
-    image, panoptic = scene(1024, 2048)
-    started = time.perf_counter()
-    draw(image, panoptic)
-    assert time.perf_counter() - started < 5

@@ -9,10 +9,10 @@ of ignored classes in every split. Polygons become label images by
 cityscapesscripts' own functions. As in the official download, label images of
 the test split hold void alone.
 """
+import errno
 import json
 import os
 import os.path as osp
-import shutil
 from typing import Dict, List, Set, Tuple
 
 import cv2
@@ -26,7 +26,8 @@ from mmengine_exact.errors import InputError
 from panoptic_fpn.cityscapes import FIRST_INSTANCE, IMAGE_SUFFIX
 
 from .looks import draw_image
-from .scene import FRAME_LABELS, Item, Street
+from .street import FRAME_LABELS, Item, Street
+from .synthetic_shapes import write_once
 
 CITIES = dict(
     train=('aachen', 'bochum', 'bremen'),
@@ -34,7 +35,6 @@ CITIES = dict(
     test=('berlin', 'bielefeld', 'bonn'))
 #: Bumped whenever the same seed draws other files.
 _VERSION = 1
-_STAMP = 'miniature.json'
 #: Smallest (h, w) at which all classes can be seen.
 MIN_SIZE = (96, 160)
 
@@ -58,64 +58,34 @@ def make_miniature(root: str,
                    seed: int = 0) -> None:
     """Write the data set of a seed, unless it is there already.
 
-    It is written beside ``root`` and moved there when complete, so an
-    interrupted call leaves nothing half written.
-
     Args:
-        root (str): Folder to create.
+        root (str): Folder to create; it is complete or not there at all.
         splits (dict[str, int]): Images of each split (train, val, test).
             From 4 on a split surely has all classes and kinds of annotation.
         size (tuple[int, int]): (h, w) of the images in pixels.
         seed (int): The same seed draws the same files.
 
     Raises:
-        InputError: ``root`` holds something else or cannot be written;
-            unknown split, or a number or size that is too small.
+        InputError: ``root`` holds something else or cannot be written, or
+            the size is too small.
     """
-    root = str(root).rstrip('/')
-    recipe = dict(
-        version=_VERSION, splits=dict(splits), size=list(size), seed=seed)
-    _check_recipe(recipe)
-    if osp.lexists(root):
-        if _found_recipe(root) != recipe:
-            raise InputError(
-                f'{root}: holds {_found_recipe(root) or "other files"}, '
-                f'wanted {recipe}. Delete the folder or choose another.')
-        return
-    partial = f'{root}.partial'
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
+    if any(a < b for a, b in zip(size, MIN_SIZE)):
+        raise InputError(
+            f'size {tuple(size)} (h, w) is too small for 19 classes to be '
+            f'seen; at least {MIN_SIZE}.')
+
+    def draw(folder: str) -> None:
         for split, count in splits.items():
             for index in range(count):
-                _write_image(partial, split, index, count, size, seed)
-        with open(osp.join(partial, _STAMP), 'w') as file:
-            json.dump(recipe, file)
-        os.rename(partial, root)
+                _write_image(folder, split, index, count, size, seed)
+
+    recipe = dict(
+        version=_VERSION, splits=dict(splits), size=list(size), seed=seed)
+    try:
+        write_once(root, 'miniature.json', recipe, draw)
     except OSError as error:
         raise InputError(f'{root}: cannot write ({error}). Choose another '
                          'folder or make room.') from None
-
-
-def _check_recipe(recipe: Dict) -> None:
-    for split, count in recipe['splits'].items():
-        if split not in CITIES or count < 0:
-            raise InputError(
-                f'{count} images of a split {split!r}: give 0 or more for '
-                f'{", ".join(CITIES)}.')
-    if not sum(recipe['splits'].values()):
-        raise InputError('No image in any split. Ask for at least one.')
-    if any(a < b for a, b in zip(recipe['size'], MIN_SIZE)):
-        raise InputError(
-            f'size {tuple(recipe["size"])} (h, w) is too small for 19 '
-            f'classes to be seen; at least {MIN_SIZE}.')
-
-
-def _found_recipe(root: str) -> Dict:
-    try:
-        with open(osp.join(root, _STAMP)) as file:
-            return json.load(file)
-    except (OSError, ValueError):
-        return {}
 
 
 def wanted_labels(index: int, count: int) -> Set[str]:
@@ -142,7 +112,8 @@ def draw_street(split: str, index: int, count: int, size: Tuple[int, int],
         front.
     """
     wanted = wanted_labels(index, count)
-    best, least = None, np.inf
+    best: Tuple = ()
+    least = np.inf
     for attempt in range(_ATTEMPTS):
         rng = np.random.default_rng(
             [seed, list(CITIES).index(split), index, attempt])
@@ -223,9 +194,7 @@ def _write_image(root: str, split: str, index: int, count: int,
 
 
 def _write_png(path: str, image: np.ndarray) -> None:
-    if image.ndim == 3:
-        code = cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else \
-            cv2.COLOR_RGB2BGR
-        image = cv2.cvtColor(image, code)
-    with open(path, 'wb') as file:
-        file.write(cv2.imencode('.png', image)[1].tobytes())
+    if image.ndim == 3:  # RGB or RGBA
+        image = image[..., [2, 1, 0, 3][:image.shape[2]]]
+    if not cv2.imwrite(path, image):
+        raise OSError(errno.EIO, 'the image cannot be written', path)

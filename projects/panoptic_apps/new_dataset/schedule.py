@@ -1,0 +1,124 @@
+"""A config's schedule for another data set and batch.
+
+Iterations follow the number of images, so that each is seen about as often;
+the learning rate follows the batch (linear scaling rule).
+"""
+import copy
+import math
+from typing import Dict, List, NamedTuple, Optional, Tuple
+
+from mmengine.config import Config
+
+from mmengine_exact.auto_scale import scale_count, scale_scheduler, schedulers
+from mmengine_exact.errors import InputError
+
+#: Fewer iterations than these teach a model little, however few the images
+#: are; a base that has fewer keeps its own.
+MIN_ITERS = 1000
+#: Share of the run that the warm-up may use.
+_MOST_WARM_UP = 0.1
+#: Training JSONs that schedules were made for: images, and their pixels.
+_KNOWN = {
+    'panoptic_train2017.json': (118287, 640 * 480),
+    'panoptic_fpn_train.json': (2975, 2048 * 1024),
+}
+
+
+class Schedule(NamedTuple):
+    """Keys of a config, and a sentence ``why`` there are so many
+    iterations."""
+
+    max_iters: int
+    val_interval: int
+    lr: float
+    param_scheduler: List[dict]
+    why: str
+
+
+def base_data(cfg: Config) -> Optional[Tuple[int, int]]:
+    """Images, and pixels of each, that a config's schedule was made for, if
+    they are known."""
+    dataset = cfg.train_dataloader.dataset
+    drawn = dataset.get('generate')
+    if drawn:
+        return drawn['num_train'], drawn['size']**2
+    return _KNOWN.get(str(dataset.get('ann_file', '')).split('/')[-1])
+
+
+def scaled_schedule(cfg: Config,
+                    images: int,
+                    batch: int,
+                    epochs: Optional[float] = None,
+                    max_iters: Optional[int] = None) -> Schedule:
+    """The schedule of a config for other data.
+
+    Args:
+        cfg (Config): The base, counted in iterations.
+        images (int): To train on.
+        batch (int): Images of an iteration.
+        epochs (float, optional): How often each image is seen; by default
+            as often as the base's, where that is known, but not less than
+            ``MIN_ITERS`` iterations.
+        max_iters (int, optional): Iterations, instead.
+
+    Raises:
+        InputError: The base has no such schedule.
+    """
+    base_iters = cfg.train_cfg.get('max_iters')
+    if base_iters is None:
+        raise InputError(
+            f'{cfg.filename}: train_cfg.max_iters is not set, so there is no '
+            'schedule to scale. Give --base a config whose schedule counts '
+            'iterations.')
+    auto_scale = cfg.get('auto_scale_lr') or {}
+    base_batch = auto_scale.get(
+        'base_batch_size') or cfg.train_dataloader.batch_size
+    why = f'as asked for, batch {batch}'
+    if max_iters is None and epochs is not None:
+        max_iters = math.ceil(epochs * images / batch)
+        why = f'{epochs:g} epochs of {images} images, batch {batch}'
+    elif max_iters is None:
+        max_iters, why = _default_iters(cfg, images, batch, base_batch)
+    factor, ratio = max_iters / base_iters, batch / base_batch
+    return Schedule(
+        max_iters=max_iters,
+        val_interval=scale_count(
+            cfg.train_cfg.get('val_interval', base_iters), factor),
+        lr=cfg.optim_wrapper.optimizer.lr * ratio,
+        param_scheduler=_scaled_schedulers(cfg, max_iters, factor, ratio),
+        why=why)
+
+
+def _default_iters(cfg: Config, images: int, batch: int,
+                   base_batch: int) -> Tuple[int, str]:
+    base_iters, known = cfg.train_cfg.max_iters, base_data(cfg)
+    if known is None:
+        iters = math.ceil(base_iters * base_batch / batch)
+        return iters, f'as many as the base, batch {batch}'
+    epochs = base_iters * base_batch / known[0]
+    iters = math.ceil(epochs * images / batch)
+    least = min(MIN_ITERS, base_iters)
+    if iters < least:
+        return least, (f'{least * batch / images:.1f} epochs of {images} '
+                       f'images, batch {batch}: the {epochs:.1f} of the base '
+                       f'would be {iters} iterations alone')
+    return iters, f'{epochs:.1f} epochs of {images} images, batch {batch}'
+
+
+def _scaled_schedulers(cfg: Config, max_iters: int, factor: float,
+                       ratio: float) -> List[dict]:
+    """``param_scheduler``; the warm-up is only shortened where it would use
+    too much of the run, and what begins at its end still does."""
+    scaled: List[Dict] = []
+    ends: Dict[int, int] = {}
+    for item in schedulers(cfg):
+        new = copy.deepcopy(dict(item))
+        scale_scheduler(new, factor, ratio)
+        if item['type'] == 'LinearLR' and not item.get('begin') and not (
+                item.get('by_epoch', True)):
+            most = max(1, int(max_iters * _MOST_WARM_UP))
+            new['end'] = ends[item['end']] = min(item['end'], most)
+        elif item.get('begin') in ends:
+            new['begin'] = ends[item['begin']]
+        scaled.append(new)
+    return scaled
