@@ -16,7 +16,7 @@ from panoptic_fpn.inference.inferencer import PanopticInferencer
 from panoptic_fpn.inference.inputs import NamedResult
 from panoptic_fpn.inference.results import (OVERLAY_SIZE, describe_result,
                                             result_map)
-from panoptic_fpn.ops.decoding import claimed_size
+from panoptic_fpn.ops.decode import claimed_size
 from panoptic_fpn.visualization.branches import draw_branches
 from panoptic_fpn.visualization.colors import compact, segment_colors
 from panoptic_fpn.visualization.drawing import display_scale

@@ -15,7 +15,7 @@ from panoptic_fpn.labels import (LabelSpace, LabelSpaceError, channel_labels,
                                  encode_panoptic, id_to_rgb, rgb_to_id,
                                  semantic_channels)
 from panoptic_fpn.ops import label_runs as runs
-from panoptic_fpn.ops.decoding import decode_image, decode_indices, decode_map
+from panoptic_fpn.ops.decode import decode_image, decode_indices, decode_map
 from panoptic_fpn.ops.mask_runs import contiguous, map_boxes, runs_of
 from tests.oracles import runs as plain
 from tests.oracles.derive import labels_of

@@ -13,7 +13,7 @@ import numpy as np
 from mmengine_exact.errors import CorruptFileError
 from mmengine_exact.files import read_bytes
 from panoptic_fpn.labels import rgb_to_id
-from panoptic_fpn.ops.decoding import decode_image, decode_map, try_decode
+from panoptic_fpn.ops.decode import decode_image, decode_map, try_decode
 from panoptic_fpn.ops.label_runs import segment_boxes
 
 from .findings import Finding

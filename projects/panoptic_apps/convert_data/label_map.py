@@ -1,12 +1,11 @@
 """Label maps of any data set: PNGs with one channel, or a palette."""
 from typing import Tuple
 
-import mmcv
 import numpy as np
 
 from mmengine_exact.errors import CorruptFileError, InputError
 from mmengine_exact.files import read_bytes
-from panoptic_fpn.ops.decoding import decode_indices, try_decode
+from panoptic_fpn.ops.decode import decode_indices, try_decode
 
 
 def read_label_map(path: str) -> np.ndarray:
@@ -17,7 +16,7 @@ def read_label_map(path: str) -> np.ndarray:
         InputError: It has several channels.
     """
     content = read_bytes(path, 'label map', None)
-    values, why = try_decode(_decode, content)
+    values, why = try_decode(decode_indices, content)
     if values is None:
         raise CorruptFileError(f'{path}: {len(content)} bytes that are no '
                                f'PNG ({why}). Copy it again.')
@@ -25,15 +24,6 @@ def read_label_map(path: str) -> np.ndarray:
         raise InputError(
             f'{path}: {values.shape[2]} channels. A label map has one, of 8 '
             'or 16 bits, that holds the classes; not colours.')
-    return values
-
-
-def _decode(content: bytes) -> np.ndarray:
-    """Values, or indices of a palette, which OpenCV turns into colours."""
-    values = decode_indices(content)
-    if values is None:
-        values = mmcv.imfrombytes(
-            content, flag='unchanged', backend='pillow')
     return values
 
 

@@ -4,7 +4,7 @@ from typing import List, Optional, Tuple
 
 import numpy as np
 
-from panoptic_fpn.ops.decoding import SIGNATURE, decode_map, try_decode
+from panoptic_fpn.ops.decode import SIGNATURE, decode_map, try_decode
 
 from .violations import Violation
 

@@ -18,8 +18,8 @@ from mmengine_exact.errors import CorruptFileError, InputError
 from mmengine_exact.files import read_bytes
 
 from ..labels import MAX_SEGMENT_ID
-from ..ops.decoding import (claimed_size, decode_image, decode_indices,
-                            decode_map, try_decode)
+from ..ops.decode import (DecodeError, claimed_size, decode_image,
+                          decode_indices, decode_map, find_fault, try_decode)
 from ..ops.runs import run_starts
 
 #: Of label images that a converter has read, such as Cityscapes'.
@@ -81,6 +81,9 @@ class LoadPanopticImage(LoadImageFromFile):
     def _decode(self, content: bytes) -> Optional[np.ndarray]:
         if (self.color_type, self.imdecode_backend) == ('color', 'cv2'):
             return decode_image(content)
+        fault = find_fault(content)
+        if fault is not None:
+            raise DecodeError(fault)
         return mmcv.imfrombytes(
             content, flag=self.color_type, backend=self.imdecode_backend)
 
@@ -179,7 +182,7 @@ class LoadPanopticMap(BaseTransform):
                 results['ori_shape'][:2]):
             self._check_size(claimed, results)
         pixels, why = try_decode(
-            _decode_class_map if class_map else decode_map, png)
+            decode_indices if class_map else decode_map, png)
         if pixels is None:
             raise CorruptFileError(
                 f'{path}: {len(png)} bytes that are not a readable PNG '
@@ -250,15 +253,6 @@ class LoadPanopticMap(BaseTransform):
             raise CorruptFileError(
                 f'{path}: the JSON lists segments without a pixel in the PNG: '
                 f'ids {missing[:5]}. {remedy}')
-
-
-def _decode_class_map(content: bytes) -> np.ndarray:
-    """Values, or indices of a palette, which OpenCV turns into colours."""
-    pixels = decode_indices(content)
-    if pixels is None:
-        pixels = mmcv.imfrombytes(
-            content, flag='unchanged', backend='pillow')
-    return pixels
 
 
 def _rgb_to_id(pixels: np.ndarray) -> np.ndarray:
