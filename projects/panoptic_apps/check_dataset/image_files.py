@@ -14,7 +14,7 @@ from mmengine_exact.errors import CorruptFileError
 from mmengine_exact.files import read_bytes
 from panoptic_fpn.labels import rgb_to_id
 from panoptic_fpn.ops.decode import decode_image, decode_map, try_decode
-from panoptic_fpn.ops.label_runs import segment_boxes
+from panoptic_fpn.ops.run_length import segment_boxes
 
 from .findings import Finding
 

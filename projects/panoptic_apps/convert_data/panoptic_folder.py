@@ -19,7 +19,7 @@ import numpy as np
 
 from mmengine_exact.errors import InputError
 from panoptic_fpn.labels import id_to_rgb
-from panoptic_fpn.ops.label_runs import segment_boxes
+from panoptic_fpn.ops.run_length import segment_boxes
 
 from .cityscapes.label_image import file_stamp
 from .cityscapes.output import (Journal, remove_leftovers, write_file,

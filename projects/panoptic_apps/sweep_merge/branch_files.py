@@ -24,7 +24,7 @@ from mmengine_exact.errors import CorruptFileError
 from mmengine_exact.files import read_bytes, write_bytes
 from panoptic_fpn.metrics.per_image import (PerImageMetric, Row, to_array,
                                             to_plane)
-from panoptic_fpn.ops.label_runs import encode_mask
+from panoptic_fpn.ops.run_length import encode_mask
 
 INDEX_NAME = 'index.json'
 

@@ -17,7 +17,7 @@ import numpy as np
 from mmengine_exact.errors import InputError
 
 from ..labels import id_to_rgb
-from ..ops.label_runs import index_values, joint_runs, segment_boxes
+from ..ops.run_length import index_values, joint_runs, segment_boxes
 from .per_image import check_labels, labels_of_codes
 from .result_files import file_part, write_image, write_result
 

@@ -24,7 +24,7 @@ from torch import nn
 
 from mmengine_exact.errors import InputError
 
-from ..ops.label_runs import encode_mask
+from ..ops.run_length import encode_mask
 from .by_class import ByClass
 from .coco_ap import STATS, Part, choose_backend, evaluate_parts
 from .instance_rows import (Detections, ImageRow, Table, detection_entries,

@@ -13,7 +13,7 @@ from mmengine_exact.files import parse_json, read_bytes
 
 from ..coco_format.segmentations import find_segmentation_fault
 from ..labels import LabelSpace, is_whole, short
-from ..ops.label_runs import encode_segments, segment_boxes
+from ..ops.run_length import encode_segments, segment_boxes
 from .coco_ap import has_plain_ids
 from .instance_rows import Table, instance_entries
 from .per_image import ImageId, Row, labels_of_codes

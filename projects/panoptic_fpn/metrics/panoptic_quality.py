@@ -25,7 +25,7 @@ from torch import nn
 
 from mmengine_exact.errors import InputError
 
-from ..ops.label_runs import index_values, joint_histogram, joint_runs
+from ..ops.run_length import index_values, joint_histogram, joint_runs
 from .by_class import scores_by_class
 from .coco_results import write_json, write_png
 from .per_image import (CodeError, Row, check_labels, check_same_shape,

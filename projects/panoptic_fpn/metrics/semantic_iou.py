@@ -23,7 +23,7 @@ from mmseg.evaluation import IoUMetric
 from mmengine_exact.errors import InputError
 
 from ..labels import IGNORE_LABEL, semantic_channels
-from ..ops.label_runs import index_values, joint_histogram, joint_runs
+from ..ops.run_length import index_values, joint_histogram, joint_runs
 from .by_class import ByClass, scores_by_class
 from .per_image import (CodeError, PerImageMetric, Row, check_same_shape,
                         format_classwise, image_name, labels_of_codes,

@@ -12,7 +12,7 @@ from mmengine_exact.errors import InputError
 from panoptic_fpn.metrics import (PanopticEvaluator, PanopticInstanceAPMetric,
                                   coco_ap, instance_ap, per_image)
 from panoptic_fpn.metrics.instance_rows import join_rles, split_rles
-from panoptic_fpn.ops.label_runs import encode_mask
+from panoptic_fpn.ops.run_length import encode_mask
 
 from .data import make_case, run_metric, space_of
 from .test_evaluator import METRICS

@@ -14,7 +14,7 @@ from mmengine_exact.errors import CorruptFileError, InputError
 from mmengine_exact.files import read_bytes
 from panoptic_fpn.cityscapes import split_values
 from panoptic_fpn.ops.decode import decode_map, try_decode
-from panoptic_fpn.ops.label_runs import segment_boxes
+from panoptic_fpn.ops.run_length import segment_boxes
 
 from .png_header import read_header
 
