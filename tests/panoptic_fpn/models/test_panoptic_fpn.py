@@ -27,8 +27,7 @@ def config(**loss_weights):
 def eager():
     """A config whose untrained model puts its guesses on the map."""
     cfg = config()
-    cfg.test_cfg.panoptic = dict(
-        score_thr=0.0, overlap_thr=0.9, stuff_area=0)
+    cfg.test_cfg.panoptic = dict(score_thr=0.0, overlap_thr=0.9, stuff_area=0)
     cfg.test_cfg.rcnn.update(score_thr=0.0, max_per_img=20)
     return cfg
 
@@ -182,8 +181,7 @@ def test_network_resolution_without_detections():
     model = build(cfg).eval()
     data = batch(model, False)
     for sample in data['data_samples']:
-        sample.set_metainfo(
-            dict(ori_shape=(32, 48), scale_factor=(2.0, 2.0)))
+        sample.set_metainfo(dict(ori_shape=(32, 48), scale_factor=(2.0, 2.0)))
     for rescale, shape in ((False, (64, 96)), (True, (32, 48))):
         with torch.no_grad():
             sample = model.predict(
