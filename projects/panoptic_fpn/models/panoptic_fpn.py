@@ -63,7 +63,7 @@ class TwoStagePanopticFPN(TwoStageDetector):
             branch's first. By default both see all. Table 3d.
 
     Raises:
-        InputError: An unknown or negative weight, both weights 0, or
+        InputError: An unknown weight, both weights 0, or
             groups that are not the channels of FPN.
     """
 
@@ -147,10 +147,6 @@ class TwoStagePanopticFPN(TwoStageDetector):
             raise InputError(
                 f'model.loss_weights has {sorted(unknown)}; known are '
                 "'instance' (lambda_i) and 'semantic' (lambda_s).")
-        for name, weight in loss_weights.items():
-            if weight < 0:
-                raise InputError(f'model.loss_weights.{name}={weight}: '
-                                 'a weight must be 0 or more.')
 
     def _guard_region_branch(self) -> None:
         """Region operators (RoIAlign, NMS, box decoding) get float32, in
