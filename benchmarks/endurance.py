@@ -164,7 +164,7 @@ def measure_evaluation(validations: int, images: int, seed: int) -> list:
 
 def encoded(sample: dict) -> dict:
     """A sample of ``memory.make_samples`` with masks in RLE."""
-    from panoptic_fpn.ops.label_runs import encode_mask
+    from panoptic_fpn.ops.run_length import encode_mask
     pred = sample['pred_instances']
     masks = [encode_mask(mask) for mask in pred['masks'].numpy()]
     return dict(sample, pred_instances=dict(pred, masks=masks))

@@ -45,7 +45,7 @@ def version_table(facts: env.Facts) -> List[Tuple[str, str]]:
         ('mmcv operators', operators),
     ]
     names = ('mmdet', 'mmseg', 'numpy', 'cv2', 'pycocotools',
-             'cityscapesscripts', 'setuptools', 'deflate', 'pyspng', 'hotcoco',
+             'cityscapesscripts', 'setuptools', 'kornia-rs', 'hotcoco',
              'torchvision')
     rows += [(name, of(name)) for name in names
              if name != 'torchvision' or facts.providers(name)]
@@ -70,16 +70,12 @@ def untested(facts: env.Facts) -> List[str]:
 
 def slower(facts: env.Facts) -> List[str]:
     """Packages that nothing needs and something is faster with."""
-    notes = []
-    for names, without in ((('deflate', 'pyspng'),
-                            'OpenCV decodes PNGs, at half the speed'),
-                           (('hotcoco', ),
-                            'pycocotools counts AP, 7 times as long')):
-        absent = [name for name in names if not facts.providers(name)]
-        if absent:
-            pins = ' '.join(map(checks.pinned, absent))
-            notes.append(f'{without}: {checks.pip(facts)} install {pins}')
-    return notes
+    if facts.providers('hotcoco'):
+        return []
+    return [
+        'pycocotools counts AP, 7 times as long: '
+        f'{checks.pip(facts)} install {checks.pinned("hotcoco")}'
+    ]
 
 
 def print_report(facts: env.Facts, findings: List[checks.Finding]) -> None:

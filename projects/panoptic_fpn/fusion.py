@@ -3,7 +3,7 @@
 The paper's post-processing has three steps, one function each:
 
 1. overlaps between instances go to the more confident one,
-   :func:`paste_instances`, before which :func:`first_boxes` can drop
+   :func:`paste_instances`, before which :func:`class_agnostic_nms` can drop
    instances whose boxes repeat another one;
 2. overlaps between instances and stuff go to the instances,
 3. stuff labelled 'other' or below an area threshold is removed,
@@ -14,7 +14,7 @@ panoptic map holds ``label + 1000 * number``; see ``labels.py``. The cost is
 linear in the pixels of the map plus those of the instances' boxes; nothing of
 the size of the map is allocated per instance.
 
-Needs torch alone.
+Imports torch and labels alone.
 """
 from typing import List, Optional, Tuple
 
@@ -45,16 +45,16 @@ def box_windows(boxes: Tensor, shape: Tuple[int, int]) -> List[List[int]]:
     return corners[:, [1, 0, 3, 2]].long().tolist()
 
 
-def first_boxes(boxes: Tensor, iou_thr: float) -> List[int]:
-    """Greedy suppression of boxes, whatever their classes.
+def class_agnostic_nms(boxes: Tensor, iou_thr: float) -> List[int]:
+    """Greedy NMS over boxes of all classes.
 
     Args:
         boxes (Tensor): (n, 4), x1, y1, x2, y2; the most confident first.
-        iou_thr (float): A box that has more than this intersection over
-            union with one that is kept before goes.
+        iou_thr (float): Most intersection over union with a box that was
+            kept before; a box with more is dropped.
 
     Returns:
-        list[int]: Indices of those that stay, ascending.
+        list[int]: Indices of the boxes that are kept, ascending.
     """
     boxes = boxes.float()
     low = torch.max(boxes[:, None, :2], boxes[:, :2])
@@ -78,15 +78,15 @@ def paste_instances(
         overlap_thr: float,
         void: int,
         nms_iou_thr: Optional[float] = None) -> Tuple[Tensor, Tensor]:
-    """Lay instances on an empty panoptic map, the most confident first.
+    """Paste instances on an empty panoptic map, the most confident first.
 
-    An instance is left out when its score is below ``score_thr``, when it
-    has no pixel, or when more than ``overlap_thr`` of its pixels are taken
-    by instances laid before. Equal scores keep their order.
+    An instance is dropped when its score is below ``score_thr``, when it has
+    no pixel, or when more than ``overlap_thr`` of its pixels belong to
+    instances pasted before. Equal scores keep their order.
 
     Args:
         masks (Tensor): bool, (n, h, w). Pixels outside an instance's box
-            are not looked at.
+            do not count.
         boxes (Tensor): (n, 4), x1, y1, x2, y2 in pixels.
         scores (Tensor): (n, ).
         labels (Tensor): (n, ), thing labels.
@@ -94,11 +94,11 @@ def paste_instances(
         overlap_thr (float): Largest overlapped fraction, in 0..1.
         void (int): Value of a free pixel.
         nms_iou_thr (float, optional): Largest IoU of boxes, of any classes,
-            in 0..1; an instance whose box repeats a better one is left out.
+            in 0..1; an instance whose box repeats a better one is dropped.
 
     Returns:
         tuple[Tensor, Tensor]: The map, int32 (h, w), things numbered from 1
-        in the order they were laid, and the indices of the instances that
+        in the order they were pasted, and the indices of the instances that
         are on it, in this order, int64 (k, ).
     """
     shape = tuple(masks.shape[-2:])
@@ -107,7 +107,7 @@ def paste_instances(
     order = torch.argsort(scores, descending=True, stable=True)
     order = order[scores[order] >= score_thr]
     if nms_iou_thr is not None:
-        order = order[first_boxes(boxes[order], nms_iou_thr)]
+        order = order[class_agnostic_nms(boxes[order], nms_iou_thr)]
     windows = box_windows(boxes[order], shape)
     kept = []
     for index, label, (y1, x1, y2, x2) in zip(order.tolist(),
@@ -146,7 +146,7 @@ def fill_stuff(panoptic: Tensor, semantic: Tensor, channel_labels: Tensor,
     """
     labels = channel_labels.to(semantic.device)
     num = len(labels)
-    # one more channel: what is taken
+    # one more channel: pixels of instances
     channels = torch.where(panoptic == void, semantic.long(), num).view(-1)
     area = torch.bincount(channels, minlength=num + 1)[:num]
     # several channels may have a label, void at least

@@ -22,8 +22,8 @@ from panoptic_apps.convert_data.label_folders import find_pairs
 from panoptic_fpn.coco_format import collect
 from panoptic_fpn.data import LoadPanopticImage
 from panoptic_fpn.inference import PanopticInferencer
-from panoptic_fpn.ops.decoding import (DEFAULT_LIMIT, LIMIT, claimed_size,
-                                       find_fault)
+from panoptic_fpn.ops.decode import (DEFAULT_LIMIT, LIMIT, claimed_size,
+                                     find_fault)
 from panoptic_fpn.visualization.image_io import \
     read_image as read_for_inference
 from tests.tiny import write_tiny_model
@@ -58,8 +58,8 @@ def turned():
 JPEGS = dict(
     baseline=saved('JPEG'),
     progressive=saved('JPEG', progressive=True),
-    restarts=cv2.imencode('.jpg', photo(), [cv2.IMWRITE_JPEG_RST_INTERVAL,
-                                            4])[1].tobytes(),
+    restarts=cv2.imencode('.jpg', photo(),
+                          [cv2.IMWRITE_JPEG_RST_INTERVAL, 4])[1].tobytes(),
     grey=saved('JPEG', mode='L'),
     turned=turned())
 OTHERS = dict(
@@ -148,16 +148,14 @@ def run(folder, files, count, seed, title, processes=1):
         name, state = job
         good = files[name]
         kind, content = mutated_bytes(random.Random(state), good, 200)
-        result = outcome(
-            f'{folder}/{os.getpid()}.{name}', content,
-            is_cut(kind, good, content))
+        result = outcome(f'{folder}/{os.getpid()}.{name}', content,
+                         is_cut(kind, good, content))
         return [kind, result]
 
     outcomes = Outcomes(title)
-    for job, result in zip(jobs,
-                           children.run(jobs, work, SECONDS, processes)):
-        outcomes.add(*(result if isinstance(result, list) else
-                       (job[0], result)))
+    for job, result in zip(jobs, children.run(jobs, work, SECONDS, processes)):
+        outcomes.add(*(result if isinstance(result, list) else (job[0],
+                                                                result)))
     outcomes.judge()
     return outcomes
 
@@ -264,18 +262,13 @@ def test_bombs(tmp_path, name):
 
 @pytest.mark.parametrize('kind', ['zTXt', 'iTXt', 'iCCP'])
 def test_chunks_that_inflate(tmp_path, kind):
-    """OpenCV reads at most 8 MB of them; the pixels are right."""
+    """Pillow reads at most 1 MB of a compressed text."""
 
     def work(content):
-        before = peak()
-        path = tmp_path / 'bomb.png'
-        path.write_bytes(content)
-        image = train(str(path))
-        assert peak() - before < MEMORY
-        good = np.frombuffer(OTHERS['transparent'], np.uint8)
-        return bool((image == cv2.imdecode(good, 1)).all())
+        return outcome(f'{tmp_path}/bomb.png', content)
 
-    assert children.run([text_bomb(kind)], work, SECONDS) == [True]
+    found = children.run([text_bomb(kind)], work, SECONDS)
+    assert found[0] in ('refused', 'right')
 
 
 @pytest.mark.parametrize('name', ['png', 'jpeg', 'bmp', 'tiff'])
@@ -318,8 +311,8 @@ def test_sizes_that_are_in_use(size):
 def test_a_size_that_is_not_the_jsons(tmp_path):
     """It is told before anything is decoded."""
     path = tmp_path / 'a'
-    for content in (head_of_png(9000, 9000, bytes(99)),
-                    with_jpeg_size(9000, 9000)):
+    for content in (head_of_png(9000, 9000,
+                                bytes(99)), with_jpeg_size(9000, 9000)):
         path.write_bytes(content)
         with pytest.raises(
                 InputError, match=r'9000, 9000\) \(h, w\), the JSON says'):

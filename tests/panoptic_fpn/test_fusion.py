@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import torch
 
-from panoptic_fpn.fusion import (box_windows, fill_stuff, first_boxes, fuse,
-                                 paste_instances)
+from panoptic_fpn.fusion import (box_windows, class_agnostic_nms, fill_stuff,
+                                 fuse, paste_instances)
 from panoptic_fpn.labels import channel_labels
 from tests.oracles.merge import merge_by_sets
 
@@ -207,12 +207,12 @@ def test_a_box_that_is_gone_suppresses_nothing():
     """Three boxes in a row, each over half of the next one."""
     boxes = torch.tensor([[0., 0, 6, 1], [1, 0, 7, 1], [2, 0, 8, 1]])
     # IoU of neighbours 5 / 7, of the outer two 4 / 8
-    assert first_boxes(boxes, 0.5) == [0, 2]
-    assert first_boxes(boxes, 0.49) == [0]
-    assert first_boxes(boxes, 0.72) == [0, 1, 2]
-    assert first_boxes(boxes[:0], 0.5) == []
+    assert class_agnostic_nms(boxes, 0.5) == [0, 2]
+    assert class_agnostic_nms(boxes, 0.49) == [0]
+    assert class_agnostic_nms(boxes, 0.72) == [0, 1, 2]
+    assert class_agnostic_nms(boxes[:0], 0.5) == []
     # without extent
-    assert first_boxes(boxes[:1] * 0, 0.5) == [0]
+    assert class_agnostic_nms(boxes[:1] * 0, 0.5) == [0]
 
 
 def test_a_repeated_box_goes_whatever_its_class_and_mask():

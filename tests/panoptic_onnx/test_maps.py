@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from panoptic_fpn import fusion
 from panoptic_fpn.labels import channel_labels
-from panoptic_fpn.models.mask_head import paste
+from panoptic_fpn.ops.paste_masks import paste_masks
 
 pytest.importorskip('onnxruntime')
 from panoptic_onnx import maps  # noqa: E402
@@ -51,7 +51,7 @@ def test_masks_are_those_of_the_mask_head():
     boxes[1] = [10, 10, 10, 40]  # no width
     boxes[2] = [-50, -50, 300, 300]  # all of the image
     found = maps.paste_masks(probabilities, boxes, (97, 130), 0.5)
-    expected = paste(
+    expected = paste_masks(
         torch.from_numpy(probabilities)[:, None], torch.from_numpy(boxes), 97,
         130, 0.5).numpy()
     assert not found[0].any() and found[2].any()

@@ -15,8 +15,7 @@ from mmengine.structures import InstanceData
 
 from panoptic_fpn.fusion import fuse
 from panoptic_fpn.labels import channel_labels
-from panoptic_fpn.ops.interpolation import resize
-from panoptic_fpn.ops.upsampling import winning_channels
+from panoptic_fpn.ops.upsampled_argmax import resize, upsampled_argmax
 from tests.tiny import CONFIG, SPACE, picture
 
 from .strategies import SEEDS
@@ -251,8 +250,8 @@ def test_channels_of_mirrored_logits_are_mirrored(seed, axis):
     is as large as what does not."""
     logits = outputs(seed)[-1]
     steps = [((24, 40), (24, 40))]
-    found = winning_channels(logits, steps)
-    other = winning_channels(logits.flip(axis).contiguous(), steps).flip(axis)
+    found = upsampled_argmax(logits, steps)
+    other = upsampled_argmax(logits.flip(axis).contiguous(), steps).flip(axis)
     values = resize(logits, steps)
     loss = values.gather(0, found[None]) - values.gather(0, other[None])
     assert loss.abs().max() < 1e-5

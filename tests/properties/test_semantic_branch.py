@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from panoptic_fpn.models import semantic_loss
 from panoptic_fpn.models.semantic_loss import semantic_cross_entropy
-from panoptic_fpn.ops import upsampling
-from panoptic_fpn.ops.upsampling import winning_channels
+from panoptic_fpn.ops import upsampled_argmax as fast
+from panoptic_fpn.ops.upsampled_argmax import upsampled_argmax
 from tests.oracles.semantic_loss import full_resolution_cross_entropy
 
 from . import strategies
@@ -102,8 +102,8 @@ def upsamplings(draw):
     return logits, steps, draw(st.booleans())
 
 
-@given(upsamplings(), st.sampled_from([2, upsampling.MANY, -1]),
-       st.sampled_from([upsampling.DENSE_ELEMENTS, 10_000]))
+@given(upsamplings(), st.sampled_from([2, fast.MANY, -1]),
+       st.sampled_from([fast.DENSE_ELEMENTS, 10_000]))
 def test_channels_are_the_argmax_of_upsampled_logits(case, share, elements):
     """However many pixels are interpolated, and channels at once."""
     logits, steps, align_corners = case
@@ -112,7 +112,7 @@ def test_channels_are_the_argmax_of_upsampled_logits(case, share, elements):
         full = F.interpolate(
             full[None], size, mode='bilinear',
             align_corners=align_corners)[0][:, :height, :width]
-    with mock.patch.multiple(upsampling, MANY=share, DENSE_ELEMENTS=elements):
-        channels = winning_channels(logits, steps, align_corners)
+    with mock.patch.multiple(fast, MANY=share, DENSE_ELEMENTS=elements):
+        channels = upsampled_argmax(logits, steps, align_corners)
     assert channels.dtype == torch.int64
     assert torch.equal(channels, full.argmax(dim=0))

@@ -20,7 +20,7 @@ from mmdet.registry import TRANSFORMS
 from mmengine_exact import seeded
 from mmengine_exact.errors import CorruptFileError
 from panoptic_fpn.data import LoadPanopticMap
-from panoptic_fpn.data.loading import PADDING, segment_values
+from panoptic_fpn.data.load_map import PADDING, segment_values
 from panoptic_fpn.labels import LabelSpace
 from panoptic_fpn.ops.resize_window import nearest_pixels, resize_window
 from tests.oracles.derive import (derive_instances, derive_panoptic,

@@ -29,6 +29,7 @@ NEEDED = {
     'terminaltables': 'mmdet.models',
     'ftfy': 'ftfy',
     'regex': 'regex',
+    'kornia-rs': 'kornia_rs',
 }
 
 #: Distributions named otherwise than what is imported.

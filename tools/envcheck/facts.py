@@ -50,6 +50,7 @@ PROBES = {
     'mmseg.models': ('mmcv.ops', 'scipy.ndimage', 'matplotlib', 'ftfy',
                      'regex'),
     'cityscapesscripts': (),
+    'kornia_rs': ('numpy', ),
 }
 
 #: Shared libraries that opencv-python loads -> their Debian package.

@@ -12,7 +12,7 @@ from panoptic_fpn.coco_format import (Fault, collect, measure_segments,
                                       png_faults, png_pixels)
 from panoptic_fpn.coco_format.faults import Found
 from panoptic_fpn.coco_format.pngs import Measured
-from panoptic_fpn.ops.decoding import decode_image, try_decode
+from panoptic_fpn.ops.decode import decode_image, try_decode
 
 Size = Tuple[int, int]
 

@@ -15,7 +15,7 @@ import numpy as np
 from mmengine_exact.errors import InputError
 from mmengine_exact.files import read_bytes
 from mmengine_exact.workers import default_workers
-from panoptic_fpn.ops.decoding import claimed_size, find_fault
+from panoptic_fpn.ops.decode import claimed_size, find_fault
 
 from .class_table import read_class_table
 from .label_map import read_label_map

@@ -3,13 +3,12 @@ import os
 from contextlib import suppress
 from typing import List, Optional, Tuple
 
-import mmcv
 import numpy as np
 from PIL import Image
 
 from mmengine_exact.errors import InputError
 from mmengine_exact.files import read_bytes
-from panoptic_fpn.ops.decoding import decode_indices, try_decode
+from panoptic_fpn.ops.decode import decode_indices, try_decode
 
 #: The last chunk of a PNG.
 _PNG_END = b'\0\0\0\0IEND\xaeB\x60\x82'
@@ -50,7 +49,7 @@ def read_label_map(path: str,
             another size.
     """
     content = read_bytes(path, 'label map', None)
-    values, fault = try_decode(_decode, content)
+    values, fault = try_decode(decode_indices, content)
     if values is None:
         fault = (f'{len(content)} bytes that are no label map ({fault}). '
                  'Restore the PNG.')
@@ -62,12 +61,4 @@ def read_label_map(path: str,
                  'Scale both alike (labels without interpolation).')
     if fault:
         raise InputError(f'{path}: {fault}')
-    return values
-
-
-def _decode(content: bytes) -> np.ndarray:
-    """Values, or indices of a palette, which OpenCV turns into colours."""
-    values = decode_indices(content)
-    if values is None:
-        values = mmcv.imfrombytes(content, flag='unchanged', backend='pillow')
     return values

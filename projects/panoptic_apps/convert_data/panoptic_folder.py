@@ -19,7 +19,7 @@ import numpy as np
 
 from mmengine_exact.errors import InputError
 from panoptic_fpn.labels import id_to_rgb
-from panoptic_fpn.ops.label_runs import segment_boxes
+from panoptic_fpn.ops.run_length import segment_boxes
 
 from .label_map import file_stamp
 from .resumable import (Job, Journal, convert_images, remove_leftovers,

@@ -29,7 +29,7 @@ from mmengine_exact.files import read_bytes, write_bytes
 from panoptic_fpn.metrics.base import (PerImageMetric, Row,
                                        leaves_instances_out, to_array,
                                        to_plane)
-from panoptic_fpn.ops.label_runs import encode_mask
+from panoptic_fpn.ops.run_length import encode_mask
 
 INDEX_NAME = 'index.json'
 

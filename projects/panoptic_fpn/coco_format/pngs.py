@@ -9,8 +9,8 @@ from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
 import numpy as np
 
 from ..labels import rgb_to_id
-from ..ops.decoding import decode_map, try_decode
-from ..ops.label_runs import segment_boxes
+from ..ops.decode import decode_map, try_decode
+from ..ops.run_length import segment_boxes
 from .faults import WARNING, Fault, Found
 
 #: Pixels of a segment, and its box.

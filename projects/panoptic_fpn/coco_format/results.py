@@ -20,7 +20,7 @@ from mmengine_exact.errors import InputError
 from mmengine_exact.files import write_bytes
 
 from ..labels import INSTANCE_OFFSET, id_to_rgb
-from ..ops.label_runs import index_values, joint_runs, segment_boxes
+from ..ops.run_length import index_values, joint_runs, segment_boxes
 
 
 def write_result(path: Union[str, Path], content: bytes) -> None:

@@ -23,7 +23,7 @@ from typing import Sequence, Union
 
 import numpy as np
 
-from ..ops.label_runs import index_map, mask_window
+from ..ops.run_length import index_map, mask_window
 from .base import labels_of_codes
 
 #: IoU that a match has to exceed, with the rounding of the official script.

@@ -27,7 +27,7 @@ from mmengine.logging import print_log
 from pycocotools.cocoeval import COCOeval
 from torch import nn
 
-from ..ops.label_runs import encode_mask, encode_segments, segment_boxes
+from ..ops.run_length import encode_mask, encode_segments, segment_boxes
 from .base import (PerImageMetric, Row, check_labels, check_same_shape,
                    labels_of_codes, log_classes, mean_of_known,
                    require_all_instances, to_array)

@@ -24,7 +24,7 @@ from mmengine.logging import print_log
 from torch import nn
 
 from ..coco_format.results import write_json, write_png
-from ..ops.label_runs import index_values, joint_histogram, joint_runs
+from ..ops.run_length import index_values, joint_histogram, joint_runs
 from .base import (NO_TRUTH, Row, WritingMetric, check_labels,
                    check_same_shape, labels_of_codes, log_classes,
                    scores_by_class, to_plane)

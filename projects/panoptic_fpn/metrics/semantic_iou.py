@@ -20,7 +20,7 @@ from mmdet.registry import METRICS
 from mmseg.evaluation import IoUMetric
 
 from ..labels import IGNORE_LABEL, semantic_channels
-from ..ops.label_runs import index_values, joint_histogram, joint_runs
+from ..ops.run_length import index_values, joint_histogram, joint_runs
 from .base import (PerImageMetric, Row, check_labels, check_same_shape,
                    labels_of_codes, log_classes, mean_of_known,
                    scores_by_class, to_plane)

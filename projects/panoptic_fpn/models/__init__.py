@@ -1,12 +1,12 @@
-from ..ops.roi_align import SeparableRoIExtractor
-from .mask_head import WindowedMaskHead
+"""Panoptic FPN, Figure by Figure; what is fast rather than plain is in
+``ops``."""
 from .mmseg_head import SemanticFPNDecodeHead
 from .panoptic_fpn import TwoStagePanopticFPN
 from .panoptic_fusion_head import PanopticFusionHead
-from .panoptic_tta import PanopticTTAModel
+from .region_branch import SeparableRoIExtractor, WindowedMaskHead
 from .semantic_fpn_head import SemanticFPNHead
-from .semantic_tta import SemanticTTAModel
 from .symmetric_decoder import SymmetricDecoder
+from .tta import PanopticTTAModel, SemanticTTAModel
 from .two_networks import TwoNetworkPanopticFPN
 
 __all__ = [

@@ -37,10 +37,8 @@ def log_prior(file: str, power: float, num_channels: int,
 
     Raises:
         InputError: The file is missing, is no such file or belongs to
-            other classes; or ``power`` is negative.
+            other classes.
     """
-    if power < 0:
-        raise InputError(f'class_balance.power={power}: 0 or more.')
     content = _read(file)
     pixels = [entry['pixels'] for entry in content['classes']]
     if (len(pixels), content['predict_things']) != (num_channels,
@@ -51,10 +49,6 @@ def log_prior(file: str, power: float, num_channels: int,
             f'{num_channels} channels with predict_things={predict_things}. '
             f'Count again: {_WRITE.format(file)}')
     counts = torch.tensor(pixels, dtype=torch.float64)
-    if not counts.any():
-        raise InputError(f'{file}: no class has a pixel. Check the '
-                         'training set and count again: '
-                         f'{_WRITE.format(file)}')
     counts = counts.clamp(min=counts[counts > 0].min())
     return (power * (counts / counts.sum()).log()).float()
 

@@ -32,22 +32,9 @@ class SemanticFPNDecodeHead(SemanticBranch):
         **kwargs: Further arguments of :class:`SemanticBranch`.
             ``loss_decode`` (with it ``sampler``) replaces the loss of the
             paper with losses of mmseg.
-
-    Raises:
-        ValueError: Fewer than two classes, or a ``sampler`` (of pixels)
-            without ``loss_decode``.
     """
 
     def __init__(self, num_classes: int, **kwargs: Any) -> None:
-        if num_classes < 2:
-            raise ValueError(
-                f'decode_head.num_classes={num_classes}: the loss compares '
-                'classes. Set 2 or more; background is a class of its own.')
-        if kwargs.get('sampler') and not kwargs.get('loss_decode'):
-            raise ValueError(
-                'decode_head.sampler weights the pixels of decode_head.'
-                'loss_decode, which is not set. Set it, e.g. to '
-                "dict(type='CrossEntropyLoss').")
         super().__init__(num_classes, **kwargs)
 
     def loss_by_feat(self, seg_logits: Tensor,

@@ -5,7 +5,7 @@ Out   losses of section 3.2, or for each image ``pred_instances``,
       ``pred_sem_seg`` and ``pred_panoptic_seg`` from one forward pass
 """
 import copy
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 import torch
@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 from mmengine_exact.errors import InputError
 
-from ..ops.precision import give_float32, take_contiguous, take_float32
 from ..ops.roi_align import SeparableRoIAlign
 from .panoptic_fusion_head import DEFAULTS
 
@@ -64,7 +63,7 @@ class TwoStagePanopticFPN(TwoStageDetector):
             branch's first. By default both see all. Table 3d.
 
     Raises:
-        InputError: An unknown or negative weight, both weights 0, or
+        InputError: An unknown weight, both weights 0, or
             groups that are not the channels of FPN.
     """
 
@@ -109,9 +108,9 @@ class TwoStagePanopticFPN(TwoStageDetector):
             dict(
                 panoptic_fusion_head,
                 test_cfg=(test_cfg or {}).get('panoptic')))
-        self._guard_region_precision()
+        self._guard_region_branch()
         for module in self._contiguous_modules():
-            take_contiguous(module)
+            module.register_forward_pre_hook(_contiguous_inputs)
         self.memory_format = torch.contiguous_format
 
     def set_memory_format(self, memory_format: torch.memory_format) -> None:
@@ -148,25 +147,28 @@ class TwoStagePanopticFPN(TwoStageDetector):
             raise InputError(
                 f'model.loss_weights has {sorted(unknown)}; known are '
                 "'instance' (lambda_i) and 'semantic' (lambda_s).")
-        for name, weight in loss_weights.items():
-            if weight < 0:
-                raise InputError(f'model.loss_weights.{name}={weight}: '
-                                 'a weight must be 0 or more.')
 
-    def _guard_region_precision(self) -> None:
+    def _guard_region_branch(self) -> None:
+        """Region operators (RoIAlign, NMS, box decoding) get float32, in
+        contiguous memory.
+
+        They have no bfloat16 kernels on a CPU and lose box accuracy in half
+        precision anywhere, and mmcv's RoIAlign reads channels-last memory as
+        if it were contiguous, and gives wrong numbers.
+        """
         if self.with_rpn:
-            give_float32(self.rpn_head)
+            self.rpn_head.register_forward_hook(_float32_outputs)
         if self.with_roi_head:
             # by type: heads of a cascade are entries of a list
             for module in self.roi_head.modules():
                 if isinstance(module, BaseRoIExtractor):
-                    take_float32(module)
+                    module.register_forward_pre_hook(_float32_inputs)
                     if not all(
                             isinstance(layer, SeparableRoIAlign)
                             for layer in module.roi_layers):
-                        take_contiguous(module)
+                        module.register_forward_pre_hook(_contiguous_inputs)
                 elif isinstance(module, (BBoxHead, FCNMaskHead)):
-                    give_float32(module)
+                    module.register_forward_hook(_float32_outputs)
 
     @property
     def with_semantic_head(self) -> bool:
@@ -413,3 +415,31 @@ def _as_objects(sample: DetDataSample) -> DetDataSample:
         bboxes=instances.bboxes, labels=torch.zeros_like(instances.labels))
     objects.ignored_instances = sample.ignored_instances
     return objects
+
+
+def _map_tensors(change: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """Tensors, nested in tuples, lists or dicts, changed."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, (tuple, list)):
+        return type(value)(_map_tensors(change, item) for item in value)
+    if isinstance(value, dict):
+        return {key: _map_tensors(change, item) for key, item in value.items()}
+    return value
+
+
+def _float32(value: Tensor) -> Tensor:
+    return value.float() if value.is_floating_point() else value
+
+
+# Functions of the module, not closures: a detector must stay picklable.
+def _float32_outputs(module: nn.Module, inputs: tuple, outputs: Any) -> Any:
+    return _map_tensors(_float32, outputs)
+
+
+def _float32_inputs(module: nn.Module, inputs: tuple) -> tuple:
+    return _map_tensors(_float32, inputs)
+
+
+def _contiguous_inputs(module: nn.Module, inputs: tuple) -> tuple:
+    return _map_tensors(Tensor.contiguous, inputs)

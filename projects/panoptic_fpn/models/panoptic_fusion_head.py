@@ -38,7 +38,7 @@ class PanopticFusionHead(BaseModule):
             default. mmdet's zoo sets 0.5).
 
     Raises:
-        InputError: Another key in ``test_cfg``, or an IoU that is none.
+        InputError: Another key in ``test_cfg``.
     """
 
     def __init__(self,
@@ -54,11 +54,6 @@ class PanopticFusionHead(BaseModule):
             raise InputError(
                 f'model.test_cfg.panoptic has {unknown}; known are '
                 f'{sorted(DEFAULTS)}. Correct the name.')
-        iou = self.thresholds['nms_iou_thr']
-        if iou is not None and not 0 <= iou <= 1:
-            raise InputError(
-                f'model.test_cfg.panoptic.nms_iou_thr={iou!r}: must be '
-                'within 0 .. 1, or None.')
 
     @property
     def void(self) -> int:
@@ -90,16 +85,16 @@ class PanopticFusionHead(BaseModule):
             known = channels if instances is None else instances.bboxes
             assert known is not None
             instances = _no_instances(shape, known.device)
-        laid = (instances.masks, instances.bboxes, instances.scores,
-                instances.labels)
+        pasted = (instances.masks, instances.bboxes, instances.scores,
+                  instances.labels)
         if channels is None:
-            return paste_instances(*laid, score_thr, overlap_thr, self.void,
+            return paste_instances(*pasted, score_thr, overlap_thr, self.void,
                                    nms_iou_thr)
         stuff = torch.from_numpy(
             channel_labels(self.num_things_classes, self.num_stuff_classes,
                            predict_things))
-        return fuse(*laid, channels, stuff, score_thr, overlap_thr, stuff_area,
-                    self.void, nms_iou_thr)
+        return fuse(*pasted, channels, stuff, score_thr, overlap_thr,
+                    stuff_area, self.void, nms_iou_thr)
 
 
 def _no_instances(shape: Tuple[int, int],

@@ -18,8 +18,7 @@ from mmseg.models.decode_heads import FPNHead
 from torch import Tensor, nn
 
 from ..labels import channel_labels, semantic_channels
-from ..ops.interpolation import Step, resize
-from ..ops.upsampling import winning_channels
+from ..ops.upsampled_argmax import Step, resize, upsampled_argmax
 from .class_balance import log_prior
 from .semantic_loss import semantic_cross_entropy
 
@@ -221,7 +220,7 @@ class SemanticFPNHead(SemanticBranch):
                          rescale: bool = True) -> List[Tensor]:
         """``argmax`` of what :meth:`predict` yields: int64 (h, w) each."""
         return [
-            winning_channels(logits, _steps(meta, rescale), self.align_corners)
+            upsampled_argmax(logits, _steps(meta, rescale), self.align_corners)
             for logits, meta in zip(self._balanced(feats), batch_img_metas)
         ]
 

@@ -59,14 +59,8 @@ def semantic_cross_entropy(logits: Tensor,
         Tensor: Scalar; 0 with a gradient of zeros if no pixel is labelled.
 
     Raises:
-        ValueError: ``target`` is not (N, H, W) or not of integers.
         RuntimeError: In backward, if a second derivative is prepared.
     """
-    if (target.dim() != 3 or len(target) != len(logits)
-            or target.is_floating_point()):
-        raise ValueError(f'target must be integers ({len(logits)}, H, W) for '
-                         f'logits {tuple(logits.shape)}, not {target.dtype} '
-                         f'{tuple(target.shape)}.')
     if logits.dtype != torch.float64:
         logits = logits.float()
     # autocast would take the matrix products to half precision

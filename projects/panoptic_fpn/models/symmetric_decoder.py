@@ -40,9 +40,6 @@ class SymmetricDecoder(BaseModule):
         base_channels (int): Of the encoder.
         norm_cfg (dict): Normalization of the convolutions.
         init_cfg (dict | list[dict], optional): By default that of ResNet.
-
-    Raises:
-        ValueError: No ResNet has this depth.
     """
 
     def __init__(
@@ -56,10 +53,6 @@ class SymmetricDecoder(BaseModule):
                                         val=1,
                                         layer=['_BatchNorm', 'GroupNorm']))
     ) -> None:
-        if depth not in ResNet.arch_settings:
-            raise ValueError(f'depth={depth} of the symmetric decoder: give '
-                             'the depth of the ResNet that it mirrors, one of '
-                             f'{sorted(ResNet.arch_settings)}.')
         super().__init__(init_cfg and list(init_cfg))
         block, num_blocks = ResNet.arch_settings[depth]
         # a block starts as its shortcut, as in mmdet's ResNet
@@ -80,18 +73,10 @@ class SymmetricDecoder(BaseModule):
                     init_cfg=shortcut))
 
     def forward(self, feats: Tuple[Tensor, ...]) -> Tuple[Tensor, ...]:
-        """Encoder's maps to the decoder's; shapes above.
-
-        Raises:
-            ValueError: Not one map for each stage.
-        """
-        if len(feats) != len(self.stages):
-            raise ValueError(
-                f'{len(feats)} maps for the {len(self.stages)} stages of the '
-                'symmetric decoder. Set out_indices=(0, 1, 2, 3) of the '
-                'backbone.')
+        """Encoder's maps to the decoder's; shapes above."""
         outs: List[Tensor] = []
-        for stage, lateral in zip(reversed(self.stages), reversed(feats)):
+        for stage, lateral in zip(
+                reversed(self.stages), reversed(feats), strict=True):
             if outs:
                 above = F.interpolate(outs[-1], lateral.shape[-2:])
                 lateral = torch.cat([above, lateral], dim=1)

@@ -1,1 +1,31 @@
-"""Fast twins of plain operators."""
+"""Fast twins of plain operators, for the CPU.
+
+=================  ===============================  =======================
+module             plain twin                       equal
+=================  ===============================  =======================
+upsampled_argmax   all logits resized, then argmax  bit by bit
+roi_align          mmcv's ``RoIAlign``              up to rounding
+paste_masks        mmdet's ``FCNMaskHead``          bit by bit
+resize_window      the whole resized, then a slice  within one grey level
+decode             OpenCV, Pillow                   bit by bit
+run_length         pixel by pixel, pycocotools      bit by bit
+=================  ===============================  =======================
+
+The twins of run lengths stand in ``tests/oracles/runs.py``.
+"""
+import os
+from typing import Union
+
+import torch
+
+#: Environment variable; 0 lets the plain twins run on every device.
+FAST_OPS = 'PANOPTIC_FAST_OPS'
+
+
+def use_fast(device: Union[str, torch.device] = 'cpu') -> bool:
+    """Whether the fast operators run on a device.
+
+    Elsewhere than on a CPU the plain ones do: nothing was measured there.
+    """
+    return (torch.device(device).type == 'cpu'
+            and os.environ.get(FAST_OPS) != '0')

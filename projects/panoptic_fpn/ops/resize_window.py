@@ -7,6 +7,8 @@ from typing import Tuple
 import cv2
 import numpy as np
 
+from . import use_fast
+
 #: Shift in source pixels, along each axis, that is allowed to a window of an
 #: image. Between neighbours of 0 and 255 two such shifts change a pixel by
 #: 2/3 of a grey level; OpenCV rounds weights to 1/2048, which makes 1/4 more.
@@ -32,8 +34,10 @@ def resize_window(image: np.ndarray, size: Tuple[int, int],
         np.ndarray: (h, w, ...), C-contiguous, never a view of the image.
     """
     height, width = window[2:]
-    if (height, width) == tuple(size):
-        return cv2.resize(image, (width, height))
+    if (height, width) == tuple(size) or not use_fast():
+        top, left = window[:2]
+        resized = cv2.resize(image, size[::-1])
+        return resized[top:top + height, left:left + width].copy()
     row, y = _anchor(image.shape[0], size[0], window[0])
     col, x = _anchor(image.shape[1], size[1], window[1])
     part = image[row:_last(image.shape[0], size[0], window[0] + height),
@@ -58,13 +62,13 @@ def _anchor(source: int, resized: int, begin: int) -> Tuple[int, int]:
     step = source / resized
     # the first pixel needs its left neighbour, unless there is none
     latest = begin - max(0, int(np.ceil(0.5 / step - 0.5)))
-    places = np.arange(latest, 0, -1)
-    borders = places * step
+    pixels = np.arange(latest, 0, -1)
+    borders = pixels * step
     near = np.abs(borders - np.rint(borders)) <= TOLERANCE
     if not near.any():
         return 0, 0
-    place = int(near.argmax())
-    return int(np.rint(borders[place])), int(places[place])
+    nearest = int(near.argmax())
+    return int(np.rint(borders[nearest])), int(pixels[nearest])
 
 
 def _last(source: int, resized: int, end: int) -> int:

@@ -12,14 +12,13 @@ BLAS's speed forward and backward; mmcv's CPU kernel gathers sample by sample
 on one core.
 """
 from contextlib import contextmanager
-from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Iterator, List, NamedTuple, Sequence, Tuple
 
 import torch
 from mmcv.ops import RoIAlign
-from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
-from mmdet.registry import MODELS
-from mmdet.utils import ConfigType
 from torch import Tensor, nn
+
+from . import use_fast
 
 #: Of a box: image, window y1, x1, y2, x2 (half open) in pixels of the features
 Window = Tuple[int, int, int, int, int]
@@ -28,11 +27,11 @@ Window = Tuple[int, int, int, int, int]
 class SeparableRoIAlign(RoIAlign):
     """mmcv's ``RoIAlign``, as matrix products where the features are on a CPU.
 
-    The same numbers up to rounding. On another device mmcv's kernel runs, on
-    a contiguous copy where need be: it reads slices of channels and
+    The same numbers up to rounding. Elsewhere its plain twin runs, mmcv's
+    kernel, on a contiguous copy where need be: it reads slices of channels and
     channels-last memory as if they were contiguous, without an error. Its
-    backward adds in any order, so products are taken there, too, in training
-    with ``torch.use_deterministic_algorithms(True)``.
+    backward adds in any order, so products are computed there, too, in
+    training with ``torch.use_deterministic_algorithms(True)``.
     """
 
     @property
@@ -42,60 +41,21 @@ class SeparableRoIAlign(RoIAlign):
 
     def forward(self, input: Tensor, rois: Tensor) -> Tensor:
         """See the module for shapes; the result is of the input's type."""
-        if not _on_products(self, input):
+        if not uses_products(self, input):
             return super().forward(input.contiguous(), rois)
-        return _align([self], [input], rois, [slice(None)])
+        return align_levels([self], [input], rois, [slice(None)])
 
 
-@MODELS.register_module()
-class SeparableRoIExtractor(SingleRoIExtractor):
-    """mmdet's ``SingleRoIExtractor`` on :class:`SeparableRoIAlign`.
-
-    Args: as ``SingleRoIExtractor``; a ``roi_layer`` of another type than
-    ``RoIAlign`` is built as there.
-    """
-
-    def build_roi_layers(self, layer_cfg: ConfigType,
-                         featmap_strides: List[int]) -> nn.ModuleList:
-        if layer_cfg['type'] in ('RoIAlign', RoIAlign):
-            layer_cfg = dict(layer_cfg, type=SeparableRoIAlign)
-        return super().build_roi_layers(layer_cfg, featmap_strides)
-
-    def forward(self,
-                feats: Tuple[Tensor, ...],
-                rois: Tensor,
-                roi_scale_factor: Optional[float] = None) -> Tensor:
-        """Bins of each box from the level of its size.
-
-        Args:
-            feats (tuple[Tensor]): Levels (N, C, h, w).
-            rois (Tensor): (n, 5), see the module.
-            roi_scale_factor (float, optional): Enlarges the boxes.
-
-        Returns:
-            Tensor: (n, C, P, P); products are channels-last in memory.
-        """
-        if len(feats) == 1 or not _on_products(self.roi_layers[0], feats[0]):
-            return super().forward(feats, rois, roi_scale_factor)
-        levels = self.map_roi_levels(rois, len(feats)).cpu()
-        if roi_scale_factor is not None:
-            rois = self.roi_rescale(rois, roi_scale_factor)
-        # Levels without a box, too: all take part in the graph, or processes
-        # would wait for gradients that others do not send.
-        picks = [(levels == i).nonzero()[:, 0] for i in range(len(feats))]
-        return _align(self.roi_layers, feats, rois, picks)
-
-
-def _on_products(layer: nn.Module, features: Tensor) -> bool:
-    """Whether a layer on these features is computed here."""
+def uses_products(layer: nn.Module, features: Tensor) -> bool:
+    """Whether a layer on these features is computed by matrix products."""
     return (isinstance(layer, SeparableRoIAlign) and layer.pool_mode == 'avg'
-            and (features.device.type == 'cpu' or
+            and (use_fast(features.device) or
                  (torch.are_deterministic_algorithms_enabled()
                   and torch.is_grad_enabled())))
 
 
-def _align(layers: Sequence[RoIAlign], feats: Sequence[Tensor], rois: Tensor,
-           picks: Sequence) -> Tensor:
+def align_levels(layers: Sequence[RoIAlign], feats: Sequence[Tensor],
+                 rois: Tensor, picks: Sequence) -> Tensor:
     """Bins (n, C, P, P) of boxes from several levels.
 
     Args:
@@ -126,26 +86,26 @@ def _align(layers: Sequence[RoIAlign], feats: Sequence[Tensor], rois: Tensor,
 
 
 class _Boxes(NamedTuple):
-    """Those of a level.
+    """Boxes of one level.
 
     Args:
-        places (list[int]): Among all boxes.
+        indices (list[int]): Among all boxes.
         windows (list[Window]): Of the features.
         rows, columns (Tensor): Weights, (n, P, h) and (n, P, w).
     """
 
-    places: List[int]
+    indices: List[int]
     windows: List[Window]
     rows: Tensor
     columns: Tensor
 
     def products(self, pixels: Tensor, bins: Tensor) -> Iterator[tuple]:
-        """Of each box that touches a pixel: its bins (P, P, C), its window
+        """For each box that touches a pixel its bins (P, P, C), its window
         (h, w * C), (P, h) and (P, w)."""
         per_image, per_row, per_pixel, _ = pixels.stride()
         channels = pixels.shape[-1]
-        for place, (image, y1, x1, y2,
-                    x2), row, column in zip(self.places, self.windows,
+        for index, (image, y1, x1, y2,
+                    x2), row, column in zip(self.indices, self.windows,
                                             self.rows, self.columns):
             h, w = y2 - y1, x2 - x1
             if h <= 0 or w <= 0:
@@ -153,7 +113,7 @@ class _Boxes(NamedTuple):
             window = pixels.as_strided(
                 (h, w * channels), (per_row, 1),
                 image * per_image + y1 * per_row + x1 * per_pixel)
-            yield bins[place], window, row[:, :h], column[:, :w]
+            yield bins[index], window, row[:, :h], column[:, :w]
 
 
 class _SeparableRoIAlign(torch.autograd.Function):
@@ -161,10 +121,10 @@ class _SeparableRoIAlign(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, levels: List[_Boxes], size: Tuple[int, int],
-                number: int, *feats: Tensor) -> Tensor:
+                num_boxes: int, *feats: Tensor) -> Tensor:
         ctx.levels = levels
         ctx.shapes = [feat.shape for feat in feats]
-        bins = feats[0].new_zeros((number, *size, feats[0].shape[1]))
+        bins = feats[0].new_zeros((num_boxes, *size, feats[0].shape[1]))
         with _one_thread():
             for boxes, feat in zip(levels, feats):
                 for out, window, row, column in boxes.products(
@@ -274,6 +234,6 @@ def _axis_weights(start: Tensor, extent: Tensor, length: int, bins: int,
     table = start.new_zeros((len(start), bins, size + 1))
     for index, part in ((low, 1 - share), (high, share)):
         # what counts as 0 goes to a column of its own
-        place = torch.where(inside, index - first[:, None, None], size)
-        table.scatter_add_(2, place, part * weight)
+        column = torch.where(inside, index - first[:, None, None], size)
+        table.scatter_add_(2, column, part * weight)
     return first, last, table[..., :size]

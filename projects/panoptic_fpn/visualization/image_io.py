@@ -13,7 +13,7 @@ import numpy as np
 from mmengine_exact.errors import CorruptFileError
 from mmengine_exact.files import read_bytes, write_bytes
 
-from ..ops.decoding import decode_image, try_decode
+from ..ops.decode import decode_image, try_decode
 
 
 def read_image(path: str, backend_args: Optional[dict] = None) -> np.ndarray:

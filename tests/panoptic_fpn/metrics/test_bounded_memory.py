@@ -10,7 +10,7 @@ from benchmarks import probe
 from panoptic_fpn.metrics import (PanopticEvaluator, PanopticInstanceAPMetric,
                                   base)
 from panoptic_fpn.metrics.instance_ap import join_rles, split_rles
-from panoptic_fpn.ops.label_runs import encode_mask
+from panoptic_fpn.ops.run_length import encode_mask
 
 from .data import make_case, space_of
 from .test_evaluator import METRICS

@@ -15,7 +15,7 @@ from panoptic_fpn.metrics.instance_ap import instance_truth
 from panoptic_fpn.metrics.panoptic_quality import (panoptic_counts,
                                                    segment_overlaps)
 from panoptic_fpn.metrics.semantic_iou import code_counts
-from panoptic_fpn.ops import label_runs as runs
+from panoptic_fpn.ops import run_length as runs
 from tests.oracles import runs as plain
 from tests.oracles.perturb import random_blob
 
@@ -115,7 +115,7 @@ def test_indices_are_those_of_unique(dtype, low, high):
 def test_groups_keep_the_order_of_their_entries(size):
     index = np.random.default_rng(3).integers(0, size, 5000)
     index = np.append(index, np.arange(size))
-    order, borders = runs.by_value(index, size)
+    order, borders = runs.group_by_value(index, size)
     assert same(order, np.argsort(index, kind='stable'))
     assert same(borders[1:] - borders[:-1], np.bincount(index))
 

@@ -14,7 +14,7 @@ from panoptic_fpn.training.label_check import check_class_counts
 from .test_fast_inference import predict
 from .test_panoptic_fpn import (NUM_STUFF, NUM_THINGS, ROOT, batch, build,
                                 config, losses_of)
-from .test_panoptic_tta import FLIP, PLAIN, assert_same, data_of, images, plain
+from .test_tta import FLIP, PLAIN, assert_same, data_of, images, plain
 
 OPTION = ROOT / 'configs/options/panoptic-fpn_r50_fpn_cascade-1x_coco.py'
 STAGE_WEIGHTS = [1, 0.5, 0.25]

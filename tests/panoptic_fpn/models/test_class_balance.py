@@ -121,15 +121,8 @@ def test_another_file(tmp_path, text, match):
     (dict(pixels=(1, 2, 3, 4)), '4 classes with predict_things=False, but '
      'the semantic head has 3 channels'),
     (dict(predict_things=True), '3 classes with predict_things=True, but'),
-    (dict(pixels=(0, 0, 0)), 'no class has a pixel'),
 ])
 def test_frequencies_of_other_classes(tmp_path, kwargs, match):
     file = write(tmp_path / 'f.json', **kwargs)
     with pytest.raises(InputError, match=match):
         head(class_balance=dict(file=file))
-
-
-def test_negative_power(tmp_path):
-    file = write(tmp_path / 'f.json')
-    with pytest.raises(InputError, match='power=-1: 0 or more'):
-        head(class_balance=dict(file=file, power=-1))

@@ -128,13 +128,13 @@ def test_panoptic_only_leaves_ap_out():
     listed = list(cfg.test_evaluator.metrics) + [dict(type='CocoMetric')]
     enable_panoptic_only(cfg)
     assert cfg.model.test_cfg.panoptic_only
-    assert [m['type'] for m in cfg.test_evaluator.metrics
-            ] == ['PanopticQualityMetric']
+    assert [m['type']
+            for m in cfg.test_evaluator.metrics] == ['PanopticQualityMetric']
     # an evaluator may be written as a list of metrics, too
     cfg.test_evaluator = listed
     enable_panoptic_only(cfg)
-    assert [m['type'] for m in cfg.test_evaluator.metrics
-            ] == ['PanopticQualityMetric']
+    assert [m['type']
+            for m in cfg.test_evaluator.metrics] == ['PanopticQualityMetric']
     cfg.test_evaluator = dict(type='PanopticInstanceAPMetric')
     with pytest.raises(RunError, match='InstanceAPMetric.*alone'):
         enable_panoptic_only(cfg)
@@ -142,8 +142,8 @@ def test_panoptic_only_leaves_ap_out():
 
 @pytest.mark.parametrize(
     'metric', [PanopticInstanceAPMetric, CityscapesInstanceAPMetric])
-@pytest.mark.parametrize(
-    'kind', ['TwoStagePanopticFPN', 'TwoNetworkPanopticFPN'])
+@pytest.mark.parametrize('kind',
+                         ['TwoStagePanopticFPN', 'TwoNetworkPanopticFPN'])
 def test_ap_refuses_a_model_that_leaves_instances_out(metric, kind):
     cfg = config()
     cfg.type = kind

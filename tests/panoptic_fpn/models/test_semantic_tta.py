@@ -14,7 +14,7 @@ from mmengine.dataset import pseudo_collate
 
 import panoptic_fpn  # noqa: F401  registers
 from mmengine_exact.checkpoint_match import bare_model, load_weights
-from mmengine_exact.errors import InputError, RunError
+from mmengine_exact.errors import RunError
 from panoptic_fpn.training.test_options import enable_tta
 from tests.conftest import REPO_ROOT
 
@@ -233,33 +233,6 @@ def test_the_model_inside_is_found_and_loaded():
     assert not report.missing and not report.unexpected
     assert torch.equal(tta.module.semantic_head.conv_seg.bias,
                        state['semantic_head.conv_seg.bias'])
-
-
-@pytest.mark.parametrize('weights, match', [
-    (dict(instance=1.0, semantic=0.5), 'TwoStagePanopticFPN has a region '
-     'branch, whose instances are not merged .*loss_weights.instance=0'),
-    (dict(instance=1.0, semantic=0.0), 'has no semantic branch'),
-])
-def test_a_region_branch_is_refused(weights, match):
-    with pytest.raises(InputError, match=match):
-        MODELS.build(
-            dict(type='SemanticTTAModel', module=model_config(**weights)))
-
-
-def test_two_networks_are_refused():
-    module = model_config(instance=1.0, semantic=1.0)
-    module.type = 'TwoNetworkPanopticFPN'
-    with pytest.raises(
-            InputError, match='TwoNetworkPanopticFPN has a '
-            'region branch'):
-        MODELS.build(dict(type='SemanticTTAModel', module=module))
-
-
-def test_data_without_augmentation_are_refused():
-    data = data_of(images(), [48], [PLAIN])
-    single = {key: value[0] for key, value in data.items()}
-    with pytest.raises(InputError, match='not augmented. Test with --tta'):
-        build().test_step(single)
 
 
 def test_enable_tta():

@@ -99,13 +99,6 @@ def test_blocks_start_as_their_shortcuts():
         assert all((block.norm1.weight == 1).all() for block in stage)
 
 
-def test_unknown_depth_and_missing_maps():
-    with pytest.raises(ValueError, match='depth=42.*18, 34, 50, 101, 152'):
-        SymmetricDecoder(42)
-    with pytest.raises(ValueError, match='1 maps.*out_indices'):
-        decoder()(encoder_maps()[:1])
-
-
 @pytest.mark.parametrize('name', list(FIGURE4)[:2])
 def test_dilation_is_the_same_network_at_more_places(name):
     """Of the dilated map every other (4th) pixel is the original's."""

@@ -20,8 +20,9 @@ def boxes(number, size, images=2, seed=0):
     h, w = size
     center = torch.rand(number, 2, generator=generator)
     center = (center * 1.4 - 0.2) * torch.tensor([w, h])
-    extent = torch.rand(number, 2, generator=generator)**3 * torch.tensor(
-        [w * 1.2, h * 1.2]) + 0.2
+    extent = torch.rand(
+        number, 2, generator=generator)**3 * torch.tensor([w * 1.2, h * 1.2
+                                                           ]) + 0.2
     index = torch.randint(0, images, (number, 1), generator=generator)
     return torch.cat([index, center - extent / 2, center + extent / 2], dim=1)
 
@@ -29,8 +30,7 @@ def boxes(number, size, images=2, seed=0):
 def forward_and_gradient(layer, features, rois):
     features = features.clone().requires_grad_()
     out = layer(features, rois)
-    weight = torch.randn(
-        out.shape, generator=torch.Generator().manual_seed(1))
+    weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(1))
     out.backward(weight)
     return out.detach(), features.grad
 
@@ -55,22 +55,20 @@ def test_a_sample_by_hand():
     # pixel centres at half integers: x = 1.25 + 0.5, y = 0.5 + 0.5
     rois = torch.tensor([[0, 0.75, 0., 2.75, 2.]])
     out = SeparableRoIAlign(1, 1., 1)(features, rois)
-    assert out.item() == pytest.approx(
-        0.5 * (0.75 * 1 + 0.25 * 2) + 0.5 * (0.75 * 20 + 0.25 * 40))
+    assert out.item() == pytest.approx(0.5 * (0.75 * 1 + 0.25 * 2) + 0.5 *
+                                       (0.75 * 20 + 0.25 * 40))
 
 
-@pytest.mark.parametrize('rois', [
-    torch.zeros(0, 5),
-    torch.tensor([[0., 5000, 5000, 6000, 6000]]),
-    torch.tensor([[1., -900, -900, -800, -800]]),
-    torch.tensor([[0., 30, 30, 30, 30]]),
-    torch.tensor([[0., -1e3, -1e3, 1e3, 1e3]]),
-    torch.tensor([[0., 0, 0, 304, 200], [1., 303, 199, 304, 200]]),
-],
-                         ids=[
-                             'none', 'beyond', 'before', 'point', 'around',
-                             'border'
-                         ])
+@pytest.mark.parametrize(
+    'rois', [
+        torch.zeros(0, 5),
+        torch.tensor([[0., 5000, 5000, 6000, 6000]]),
+        torch.tensor([[1., -900, -900, -800, -800]]),
+        torch.tensor([[0., 30, 30, 30, 30]]),
+        torch.tensor([[0., -1e3, -1e3, 1e3, 1e3]]),
+        torch.tensor([[0., 0, 0, 304, 200], [1., 303, 199, 304, 200]]),
+    ],
+    ids=['none', 'beyond', 'before', 'point', 'around', 'border'])
 @pytest.mark.parametrize('samples', [0, 2])
 def test_odd_boxes(rois, samples):
     features = torch.randn(2, 8, 25, 38)
@@ -87,8 +85,8 @@ def test_boxes_that_are_no_numbers_harm_no_other(value):
     features = torch.randn(1, 4, 10, 10)
     rois = torch.tensor([[0, 8., 8, 40, 40], [0, value, 0, 8, 8]])
     layer = SeparableRoIAlign(7, 1 / 8, 2)
-    torch.testing.assert_close(layer(features, rois)[:1],
-                               layer(features, rois[:1]))
+    torch.testing.assert_close(
+        layer(features, rois)[:1], layer(features, rois[:1]))
 
 
 def test_memory_layout_does_not_matter():
@@ -112,12 +110,9 @@ def test_half_precision_keeps_positions():
     assert torch.equal(ours, layer(features.float(), rois).bfloat16())
 
 
-def extractors(
-        layer=dict(type='RoIAlign', output_size=7, sampling_ratio=2)):
+def extractors(layer=dict(type='RoIAlign', output_size=7, sampling_ratio=2)):
     setting = dict(
-        roi_layer=layer,
-        out_channels=8,
-        featmap_strides=[4, 8, 16, 32])
+        roi_layer=layer, out_channels=8, featmap_strides=[4, 8, 16, 32])
     return (MODELS.build(dict(setting, type='SeparableRoIExtractor')),
             SingleRoIExtractor(**setting))
 
@@ -149,8 +144,8 @@ def test_extractor_builds_other_layers_as_mmdet():
 
 def test_number_of_threads_is_left_as_it_was():
     before = torch.get_num_threads()
-    SeparableRoIAlign(7, 1 / 8, 2)(
-        torch.randn(1, 4, 9, 9), torch.tensor([[0., 1, 1, 60, 60]]))
+    SeparableRoIAlign(7, 1 / 8, 2)(torch.randn(1, 4, 9, 9),
+                                   torch.tensor([[0., 1, 1, 60, 60]]))
     assert torch.get_num_threads() == before
 
 

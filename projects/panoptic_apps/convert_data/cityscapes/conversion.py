@@ -23,7 +23,7 @@ import numpy as np
 from mmengine_exact.errors import InputError
 from mmengine_exact.workers import default_workers
 from panoptic_fpn.cityscapes import PREPARED_VERSION, split_values
-from panoptic_fpn.ops.label_runs import segment_boxes
+from panoptic_fpn.ops.run_length import segment_boxes
 
 from ..label_map import file_stamp, read_label_map
 from ..resumable import Job, Journal, convert_images, fresh_entries

@@ -8,14 +8,14 @@ from PIL import Image
 
 from mmengine_exact.errors import CorruptFileError
 from panoptic_fpn.data import LoadPanopticImage, LoadPanopticMap
-from panoptic_fpn.ops import decoding
+from panoptic_fpn.ops import FAST_OPS
 
 
-@pytest.fixture(params=['fast', 'opencv'])
+@pytest.fixture(params=['kornia-rs', 'opencv'])
 def decoder(request, monkeypatch):
-    """With the libraries that decode PNGs, and without."""
+    """Which of them decodes PNGs."""
     if request.param == 'opencv':
-        monkeypatch.setattr(decoding, '_has_libraries', lambda: False)
+        monkeypatch.setenv(FAST_OPS, '0')
 
 
 @pytest.mark.parametrize('suffix', ['png', 'jpg'])

@@ -1,23 +1,67 @@
-"""Runs of equal pixels: what all three metrics count with.
+"""Maps by their runs: stretches of pixels that hold one value.
 
-A map of segments has few runs (tens of thousands in 2048x1024 pixels), so
-areas, joint histograms, boxes and COCO's run-length encoding (RLE) are taken
-from runs instead of from one comparison of the whole map per segment.
+A map of segments has some ten thousand runs in two megapixels. So areas, joint
+histograms, boxes and COCO's run-length encoding (RLE) ask every run instead of
+every pixel. A map of pure noise costs more than pixel by pixel, but stays
+correct.
 
 Maps are (h, w) integers and are never written to. Boxes are
 (x, y, width, height) in pixels, as COCO JSON has them. RLE goes column by
 column.
 """
-from typing import Dict, List, Optional, Sequence, Tuple, Union
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
 from pycocotools import mask as mask_util
 
-from .runs import run_starts
-
 #: Values from 0 to below this are looked up in a table; others are sorted.
 TABLE_SIZE = 1 << 22
+
+_FLIPPED_BY_OPENCV = (np.uint8, np.uint16, np.int16, np.int32, np.float32)
+
+
+def run_starts(*maps: np.ndarray, by_row: bool = False) -> np.ndarray:
+    """Flat positions where a run of equal pixels begins.
+
+    Args:
+        maps (np.ndarray): One or more maps of the same shape (h, w); a run
+            ends where any of them changes.
+        by_row (bool): Whether a run also ends with its row.
+
+    Returns:
+        np.ndarray: int64 of shape (runs, ), ascending from 0.
+    """
+    change = np.empty(maps[0].size, dtype=bool)
+    change[0] = True
+    first, *others = [m.reshape(-1) for m in maps]
+    np.not_equal(first[1:], first[:-1], out=change[1:])
+    for values in others:
+        change[1:] |= values[1:] != values[:-1]
+    if by_row:
+        change[::maps[0].shape[1]] = True
+    return np.flatnonzero(change)
+
+
+class RowRuns(NamedTuple):
+    """Runs of a map (h, w) in reading order, int64 (n, ) but ``values``.
+
+    Columns ``begins <= x < ends`` of row ``rows`` hold ``values``; neighbours
+    in a row differ.
+    """
+    values: np.ndarray
+    rows: np.ndarray
+    begins: np.ndarray
+    ends: np.ndarray
+
+
+def row_runs(index_map: np.ndarray) -> RowRuns:
+    """Runs of a map (h, w) with at least one pixel, row by row."""
+    flat, width = contiguous(index_map).reshape(-1), index_map.shape[1]
+    starts = run_starts(flat.reshape(index_map.shape), by_row=True)
+    rows = starts // width
+    ends = np.append(starts[1:], flat.size) - rows * width
+    return RowRuns(flat[starts], rows, starts - rows * width, ends)
 
 
 def joint_runs(*maps: np.ndarray) -> Tuple[List[np.ndarray], np.ndarray]:
@@ -36,17 +80,14 @@ def joint_runs(*maps: np.ndarray) -> Tuple[List[np.ndarray], np.ndarray]:
 
 
 def index_values(values: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-    """Different values, and the place of each entry among them.
-
-    What ``np.unique`` with ``return_inverse`` finds, without sorting the
-    runs, which took most of the time of all counting.
+    """``np.unique(values, return_inverse=True)``, without sorting.
 
     Args:
         values (np.ndarray): Integers (n, ), n > 0.
 
     Returns:
-        tuple[np.ndarray, np.ndarray]: int64 (k, ), ascending; indices into
-        it, (n, ).
+        tuple[np.ndarray, np.ndarray]: The different values, int64 (k, ),
+        ascending; indices into them, (n, ).
     """
     low, high = int(values.min()), int(values.max())
     if low < 0 or high >= TABLE_SIZE:
@@ -55,14 +96,14 @@ def index_values(values: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
     seen = np.zeros(high + 1, dtype=bool)
     seen[values] = True
     found = np.flatnonzero(seen)
-    place = np.empty(high + 1, dtype=np.int64)
-    place[found] = np.arange(len(found))
-    return found, place.take(values)
+    index_of = np.empty(high + 1, dtype=np.int64)
+    index_of[found] = np.arange(len(found))
+    return found, index_of.take(values)
 
 
 def index_map(
         segments: np.ndarray) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A map of segments with its codes numbered through.
+    """A map of segments with its codes replaced by 0, 1, 2, ...
 
     Args:
         segments (np.ndarray): (h, w) codes.
@@ -99,7 +140,8 @@ def joint_histogram(rows: np.ndarray, cols: np.ndarray, lengths: np.ndarray,
     return counts.astype(np.int64).reshape(shape)
 
 
-def by_value(index: np.ndarray, size: int) -> Tuple[np.ndarray, np.ndarray]:
+def group_by_value(index: np.ndarray,
+                   size: int) -> Tuple[np.ndarray, np.ndarray]:
     """Entries grouped by their value, in their order within each group.
 
     Args:
@@ -128,23 +170,21 @@ def segment_boxes(
         tuple[np.ndarray, np.ndarray, np.ndarray]: The n codes that occur,
         ascending; areas (n, ) in pixels; boxes (n, 4).
     """
-    starts = run_starts(segments, by_row=True)
-    lengths = np.diff(starts, append=segments.size)
-    codes, index = index_values(segments.reshape(-1).take(starts))
-    order, borders = by_value(index, len(codes))
+    runs = row_runs(segments)
+    codes, index = index_values(runs.values)
+    order, borders = group_by_value(index, len(codes))
+    _, y, begins, ends = (values[order] for values in runs)
     first, last = borders[:-1], borders[1:] - 1
-    starts, lengths = starts[order], lengths[order]
-    y, x = np.divmod(starts, segments.shape[1])
-    low_x = np.minimum.reduceat(x, first)
-    high_x = np.maximum.reduceat(x + lengths, first)
+    low_x = np.minimum.reduceat(begins, first)
+    high_x = np.maximum.reduceat(ends, first)
     # runs of a group go from top to bottom
     low_y, high_y = y[first], y[last] + 1
-    return codes, np.add.reduceat(lengths, first), np.stack(
+    return codes, np.add.reduceat(ends - begins, first), np.stack(
         [low_x, low_y, high_x - low_x, high_y - low_y], axis=1)
 
 
-def rle_of_intervals(starts: np.ndarray, ends: np.ndarray,
-                     shape: Tuple[int, int]) -> Dict:
+def _rle_of_intervals(starts: np.ndarray, ends: np.ndarray,
+                      shape: Tuple[int, int]) -> Dict:
     """COCO's compressed RLE of a set of pixels.
 
     Args:
@@ -178,33 +218,27 @@ def encode_segments(segments: np.ndarray,
     Returns:
         list[dict]: n RLEs.
     """
-    columns = transposed(segments)
+    columns = _transposed(segments)
     starts = run_starts(columns)
     found, index = index_values(columns.reshape(-1).take(starts))
-    order, borders = by_value(index, len(found))
+    order, borders = group_by_value(index, len(found))
     ends = np.append(starts[1:], columns.size)[order]
     starts = starts[order]
-    place = {code: i for i, code in enumerate(found.tolist())}
+    index_of = {code: i for i, code in enumerate(found.tolist())}
     rles = []
     for code in codes:
-        i = place.get(int(code))
-        runs = slice(0) if i is None else slice(borders[i], borders[i + 1])
-        rles.append(rle_of_intervals(starts[runs], ends[runs], segments.shape))
+        i = index_of.get(int(code))
+        part = slice(0) if i is None else slice(borders[i], borders[i + 1])
+        rles.append(
+            _rle_of_intervals(starts[part], ends[part], segments.shape))
     return rles
-
-
-def transposed(array: np.ndarray) -> np.ndarray:
-    """(w, h) copy of (h, w); OpenCV goes through it in blocks."""
-    if array.dtype not in (np.uint8, np.int32):
-        return np.ascontiguousarray(array.T)
-    return cv2.transpose(array)
 
 
 def mask_window(mask: np.ndarray) -> Optional[Tuple[int, int, int, int]]:
     """Smallest window (y1, x1, y2, x2), half open, or None without pixel."""
-    # By the width: the stride of a single row may be any.
+    # by the width: the stride of a single row may be any
     if mask.flags.c_contiguous and mask.shape[1] * mask.itemsize % 8 == 0:
-        # Eight pixels at once: most of the time goes into empty rows.
+        # eight pixels at once: most of the time goes into empty rows
         held = np.bitwise_or.reduce(mask.view(np.uint64), axis=1)
     else:
         held = mask.any(axis=1)
@@ -217,10 +251,10 @@ def mask_window(mask: np.ndarray) -> Optional[Tuple[int, int, int, int]]:
 
 
 def encode_mask(mask: np.ndarray) -> Dict:
-    """RLE of one bitmap; looks column by column at its window only.
+    """RLE of one bitmap; only its window is read column by column.
 
-    pycocotools walks through all h * w pixels in column order, which is most
-    of the cost of mask AP on large images.
+    pycocotools reads all h * w pixels in column order, which is most of the
+    cost of mask AP on large images.
 
     Args:
         mask (np.ndarray): (h, w) bool, or integers where 0 is outside.
@@ -232,18 +266,44 @@ def encode_mask(mask: np.ndarray) -> Dict:
     window = mask_window(mask)
     if window is None:
         none = np.zeros(0, dtype=np.int64)
-        return rle_of_intervals(none, none, mask.shape)
+        return _rle_of_intervals(none, none, mask.shape)
     y1, x1, y2, x2 = window
-    # A pixel of zero below each column keeps the runs of columns apart.
+    # a pixel of zero below each column keeps the runs of columns apart
     columns = np.zeros((x2 - x1, y2 - y1 + 1), dtype=np.uint8)
-    columns[:, :-1] = transposed(mask[y1:y2, x1:x2].view(np.uint8))
+    columns[:, :-1] = _transposed(mask[y1:y2, x1:x2].view(np.uint8))
     steps = run_starts(columns)
-    # Runs of ones and zeros in turn; the last one is of zeros.
+    # runs of ones and zeros in turn; the last one is of zeros
     steps = steps if columns[0, 0] else steps[1:]
     col, row = np.divmod(steps, columns.shape[1])
     borders = (col + x1) * mask.shape[0] + row + y1
     starts, ends = borders[::2], borders[1::2]
-    # Full-height columns touch: the last pixel of one, the first of the next.
+    # full-height columns touch: the last pixel of one, the first of the next
     apart = starts[1:] != ends[:-1]
-    return rle_of_intervals(starts[np.append(True, apart)],
-                            ends[np.append(apart, True)], mask.shape)
+    return _rle_of_intervals(starts[np.append(True, apart)],
+                             ends[np.append(apart, True)], mask.shape)
+
+
+def _transposed(array: np.ndarray) -> np.ndarray:
+    """(w, h) copy of (h, w); OpenCV goes through it in blocks."""
+    if array.dtype not in (np.uint8, np.int32):
+        return np.ascontiguousarray(array.T)
+    return cv2.transpose(array)
+
+
+def look_up(table: np.ndarray, index_map: np.ndarray) -> np.ndarray:
+    """``table[index_map]``; OpenCV, for 256 values, does not widen the
+    indices first."""
+    if index_map.dtype == np.uint8 and len(table) == 256:
+        return cv2.LUT(index_map, table)
+    return table[index_map]
+
+
+def contiguous(array: np.ndarray) -> np.ndarray:
+    """The same (h, w, ...) in C order: RandomFlip leaves a view, which numpy
+    copies in ten times the time in which OpenCV flips."""
+    if array.flags.c_contiguous:
+        return array
+    mirrored = array[:, ::-1]
+    if mirrored.flags.c_contiguous and array.dtype in _FLIPPED_BY_OPENCV:
+        return cv2.flip(mirrored, 1).reshape(array.shape)
+    return np.ascontiguousarray(array)

@@ -1,6 +1,8 @@
-"""What is read off the runs of a map against every pixel of it, and packing
-against mmdet's own."""
+"""Loading and deriving many segments, packing against mmdet's, and masks on
+their way from a worker of the loader."""
 import copy
+import pickle
+from multiprocessing.reduction import ForkingPickler
 
 import cv2
 import numpy as np
@@ -8,118 +10,13 @@ import pytest
 import torch
 from mmdet.datasets.transforms import PackDetInputs
 from mmdet.registry import TRANSFORMS
+from mmdet.structures.mask import BitmapMasks
+from torch.utils.data import DataLoader, Dataset
 
-from mmengine_exact import seeded
-from panoptic_fpn.data import LoadPanopticMap
-from panoptic_fpn.data.crop import draw_pixel
-from panoptic_fpn.data.loading import segment_values
+from panoptic_fpn.data import LoadPanopticMap, PackPanopticInputs
+from panoptic_fpn.data.load_map import segment_values
 from panoptic_fpn.labels import LabelSpace, id_to_rgb
-from panoptic_fpn.ops.mask_runs import contiguous, look_up, map_boxes, runs_of
-from panoptic_fpn.ops.resize_window import nearest_pixels
-from panoptic_fpn.ops.runs import run_starts
-from tests.oracles.crop import pixel_of_class
-from tests.oracles.derive import box_of, derive_instances, derive_semantic
-
-SHAPES = [(1, 1), (1, 40), (40, 1), (23, 31), (64, 48)]
-DTYPES = [np.uint8, np.uint16, np.int32]
-
-
-def maps(dtype, top=200):
-    """Noise, large areas, one value."""
-    rng = np.random.default_rng(1)
-    for shape in SHAPES:
-        yield rng.integers(0, top, shape).astype(dtype)
-        coarse = rng.integers(0, top, [1 + n // 8 for n in shape])
-        yield cv2.resize(
-            coarse.astype(np.float32),
-            shape[::-1],
-            interpolation=cv2.INTER_NEAREST).reshape(shape).astype(dtype)
-        yield np.full(shape, top - 1, dtype)
-
-
-@pytest.mark.parametrize('dtype', DTYPES)
-def test_runs_give_the_map_back(dtype):
-    for index_map in maps(dtype):
-        runs = runs_of(index_map)
-        again = np.full_like(index_map, 255)
-        for value, row, begin, end in zip(*runs):
-            assert begin < end and (begin == 0 or again[row, begin - 1] != 255)
-            assert begin == 0 or index_map[row, begin - 1] != value
-            again[row, begin:end] = value
-        assert (again == index_map).all()
-        flat = index_map.ravel()
-        starts = run_starts(flat)
-        lengths = np.diff(starts, append=flat.size)
-        assert (np.repeat(flat[starts], lengths) == flat).all()
-
-
-@pytest.mark.parametrize('dtype', DTYPES)
-def test_boxes_and_areas_of_all_values(dtype):
-    for index_map in maps(dtype):
-        boxes, areas = map_boxes(index_map, 256)
-        assert boxes.shape == (256, 4) and areas.shape == (256, )
-        for value in range(256):
-            mask = index_map == value
-            assert areas[value] == mask.sum()
-            if areas[value]:
-                assert boxes[value].tolist() == box_of(mask)
-
-
-@pytest.mark.parametrize('dtype', DTYPES)
-@pytest.mark.parametrize('table', [np.int16, np.int32])
-def test_look_up(dtype, table):
-    values = np.arange(256).astype(table) * -100
-    for index_map in maps(dtype):
-        found = look_up(values, index_map)
-        assert found.dtype == table and (found == values[index_map]).all()
-        assert found.shape == index_map.shape
-
-
-@pytest.mark.parametrize('dtype', DTYPES + [np.int64, np.float32])
-@pytest.mark.parametrize('channels', [(), (1, ), (3, )])
-def test_copies_in_order(dtype, channels):
-    for shape in SHAPES:
-        array = np.random.default_rng(0).uniform(0, 255, shape + channels)
-        array = array.astype(dtype)
-        for view in (array, array[:, ::-1], array[::-1], array[::2, ::-1]):
-            result = contiguous(view)
-            assert result.flags.c_contiguous and result.dtype == dtype
-            assert result.shape == view.shape and (result == view).all()
-
-
-@pytest.mark.parametrize('resized', [False, True])
-def test_pixels_of_classes_against_every_pixel(resized):
-    """From the same random state the same pixel."""
-    rng = np.random.default_rng(2)
-    for number in range(300):
-        count = int(rng.integers(1, 12)) if number % 6 else 300
-        values = segment_values(count)
-        labels = rng.integers(0, 4, count)
-        shape = rng.integers(1, 50, 2)
-        index_map = rng.choice(np.append(values, [0, 255]), shape)
-        index_map = cv2.blur(index_map.astype(np.uint16),
-                             (1, 1)).reshape(shape)
-        rows, cols = map(np.arange, shape)
-        if resized:
-            rows, cols = (
-                nearest_pixels(n, int(rng.integers(1, 2 * n + 1)))
-                for n in shape)
-        drawn = [None, 0, 1, 99][number % 4]
-        with seeded(number):
-            expected = pixel_of_class(index_map[rows][:, cols], labels, values,
-                                      drawn)
-        results = dict(
-            gt_seg_map=index_map,
-            drawn_label=drawn,
-            segments_info=[dict(category=int(v)) for v in labels])
-        with seeded(number):
-            found = (
-                draw_pixel(results, 'x', rows, cols)
-                if resized else draw_pixel(results, 'x'))
-        assert found == expected
-
-
-# ---------------------------------------------------------- whole pipeline
+from tests.oracles.derive import derive_instances, derive_semantic
 
 
 def write_scene(folder, count, gray, seed=0):
@@ -225,3 +122,57 @@ def test_packed_as_mmdet_packs(tmp_path, crowd, flip, image):
     assert packed['inputs'].is_contiguous()
     assert torch.equal(packed['inputs'], expected['inputs'])
     assert flat(packed['data_samples']) == flat(expected['data_samples'])
+
+
+def packed(crowd=(False, True, False)):
+    bitmaps = np.random.default_rng(0).integers(0, 2, (len(crowd), 200, 300),
+                                                np.uint8)
+    results = dict(
+        img=np.zeros((200, 300, 3), np.uint8),
+        gt_masks=BitmapMasks(bitmaps.copy(), 200, 300),
+        gt_bboxes=np.zeros((len(crowd), 4), np.float32),
+        gt_bboxes_labels=np.zeros(len(crowd), np.int64),
+        gt_ignore_flags=np.array(crowd, bool))
+    return PackPanopticInputs(meta_keys=())(results)['data_samples'], bitmaps
+
+
+class Samples(Dataset):
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return packed()[0]
+
+
+def test_a_worker_hands_them_over_in_shared_memory():
+    sample, bitmaps = packed()
+    parts = (sample.gt_instances.masks, sample.ignored_instances.masks)
+    assert all(isinstance(masks, BitmapMasks) for masks in parts)
+    # a pipe would take all of the 60,000 bytes each
+    assert sum(len(ForkingPickler.dumps(masks)) for masks in parts) < 4000
+    for received, in DataLoader(Samples(), num_workers=1, collate_fn=list):
+        found = received.gt_instances.masks
+        assert np.array_equal(found.masks, bitmaps[[0, 2]])
+        assert (found.height, found.width) == (200, 300)
+        assert np.array_equal(received.ignored_instances.masks.masks,
+                              bitmaps[[1]])
+        # and are the receiver's to change
+        found.masks[:] = 0
+        assert received.gt_instances.masks.masks.sum() == 0
+
+
+@pytest.mark.parametrize(
+    'through',
+    [lambda m: pickle.loads(pickle.dumps(m)), copy.deepcopy, copy.copy],
+    ids=['pickle', 'deepcopy', 'copy'])
+@pytest.mark.parametrize('crowd', [(False, True), (True, ), (False, )])
+def test_other_ways_of_copying(through, crowd):
+    masks = packed(crowd)[0].gt_instances.masks
+    result = through(masks)
+    assert type(result) is type(masks) and len(result) == len(masks)
+    assert np.array_equal(result.masks, masks.masks)
+    flipped = result.flip().pad((256, 320))
+    assert flipped.masks.shape == (len(masks), 256, 320)
+    assert torch.equal(
+        result.to_tensor(torch.uint8, 'cpu'), torch.from_numpy(masks.masks))

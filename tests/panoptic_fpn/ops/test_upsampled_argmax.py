@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from panoptic_fpn.models import SemanticFPNHead
-from panoptic_fpn.ops import upsampling
-from panoptic_fpn.ops.upsampling import winning_channels
+from panoptic_fpn.ops import upsampled_argmax as fast
+from panoptic_fpn.ops.upsampled_argmax import upsampled_argmax
 
 #: Shape (h, w) of the logits, and for each step its size and its crop.
 SIZES = {
@@ -58,8 +58,8 @@ def assert_same(logits, steps, align_corners=False, shares=(2, -1)):
     """Undecided pixels one by one, and by way of all of them."""
     expected = plain(logits, steps, align_corners)
     for share in shares:
-        with mock.patch.object(upsampling, 'MANY', share):
-            found = winning_channels(logits, steps, align_corners)
+        with mock.patch.object(fast, 'MANY', share):
+            found = upsampled_argmax(logits, steps, align_corners)
         assert found.dtype == torch.int64 and found.shape == expected.shape
         assert (found != expected).sum() == 0
 
@@ -150,7 +150,7 @@ def test_a_very_low_channel_is_no_obstacle():
 
 @pytest.mark.parametrize('elements', [1, 1000])
 def test_pieces_of_any_size(monkeypatch, elements):
-    monkeypatch.setattr(upsampling, 'CPU_ELEMENTS', elements)
+    monkeypatch.setattr(fast, 'ELEMENTS', elements)
     steps = [((40, 120), (37, 120))]
     for channels in (12, 54):
         assert_same(scene(channels, (10, 30)), steps)
@@ -240,7 +240,7 @@ def test_logits_of_all_pixels_are_never_held(monkeypatch, channels):
     def fail(*args):
         raise AssertionError('all pixels are interpolated')
 
-    monkeypatch.setattr(upsampling, 'resize', fail)
+    monkeypatch.setattr(fast, 'resize', fail)
     regular = [name for name in SIZES if name.startswith('x4')]
     for name in regular + ['not by an integer', 'down, then up']:
         shape, steps = SIZES[name]

@@ -1,11 +1,12 @@
-"""Runs against pixel-by-pixel counting and pycocotools' own encoder."""
+"""Run lengths against pixel-by-pixel counting and pycocotools' encoder."""
+import cv2
 import numpy as np
 import pytest
 from pycocotools import mask as mask_util
 
-from panoptic_fpn.ops.label_runs import (encode_mask, encode_segments,
-                                         joint_histogram, joint_runs,
-                                         segment_boxes)
+from panoptic_fpn.ops.run_length import (contiguous, encode_mask,
+                                         encode_segments, joint_histogram,
+                                         joint_runs, look_up, segment_boxes)
 from tests.oracles.perturb import random_blob
 
 SHAPES = [(1, 1), (1, 9), (9, 1), (13, 17)]
@@ -79,3 +80,42 @@ def test_a_single_row_of_a_larger_array(width):
     for part in (larger[1:2, :width], larger[:1, :width]):
         assert part.flags.c_contiguous and part.strides[0] == 16
         assert encode_mask(part) == encoded(part)
+
+
+MAP_SHAPES = [(1, 1), (1, 40), (40, 1), (23, 31), (64, 48)]
+DTYPES = [np.uint8, np.uint16, np.int32]
+
+
+def maps(dtype, top=200):
+    """Noise, large areas, one value."""
+    rng = np.random.default_rng(1)
+    for shape in MAP_SHAPES:
+        yield rng.integers(0, top, shape).astype(dtype)
+        coarse = rng.integers(0, top, [1 + n // 8 for n in shape])
+        yield cv2.resize(
+            coarse.astype(np.float32),
+            shape[::-1],
+            interpolation=cv2.INTER_NEAREST).reshape(shape).astype(dtype)
+        yield np.full(shape, top - 1, dtype)
+
+
+@pytest.mark.parametrize('dtype', DTYPES)
+@pytest.mark.parametrize('table', [np.int16, np.int32])
+def test_look_up(dtype, table):
+    values = np.arange(256).astype(table) * -100
+    for index_map in maps(dtype):
+        found = look_up(values, index_map)
+        assert found.dtype == table and (found == values[index_map]).all()
+        assert found.shape == index_map.shape
+
+
+@pytest.mark.parametrize('dtype', DTYPES + [np.int64, np.float32])
+@pytest.mark.parametrize('channels', [(), (1, ), (3, )])
+def test_copies_in_order(dtype, channels):
+    for shape in MAP_SHAPES:
+        array = np.random.default_rng(0).uniform(0, 255, shape + channels)
+        array = array.astype(dtype)
+        for view in (array, array[:, ::-1], array[::-1], array[::2, ::-1]):
+            result = contiguous(view)
+            assert result.flags.c_contiguous and result.dtype == dtype
+            assert result.shape == view.shape and (result == view).all()

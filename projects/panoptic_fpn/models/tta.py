@@ -1,4 +1,4 @@
-"""Multi-scale and flipped inference of both branches, merged once.
+"""Multi-scale and flipped inference of all branches, merged once.
 
 In    inputs[a][n]  (3, h, w), image n of the batch after augmentation a
 Out   as ``TwoStagePanopticFPN.predict``, at the original size
@@ -10,9 +10,9 @@ Masks       of the merged boxes, in each augmentation; their probabilities
 Semantic    probabilities (K, h, w) at the original size, averaged
 Panoptic    one merge of the two
 
-Boxes are merged first, since masks can be averaged of one box alone. For this
-the FPN levels of the region branch are kept, of every augmentation: 90 MB for
-an image of 800 x 1333 pixels.
+Boxes are merged first, since only masks of the same box can be averaged. For
+this the region branch's FPN levels of every augmentation are kept: 90 MB for
+an image of 800 x 1333 pixels. Of the semantic branch only the sum is held.
 """
 from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
 
@@ -27,7 +27,8 @@ from torch import Tensor, nn
 
 from mmengine_exact.errors import InputError
 
-from .semantic_tta import add_scores, augmented_batches, flip_back
+#: Axes of maps (..., h, w) that a flip reverses.
+_FLIPPED = dict(horizontal=(-1, ), vertical=(-2, ), diagonal=(-2, -1))
 
 
 class View(NamedTuple):
@@ -58,27 +59,29 @@ class PanopticTTAModel(BaseTTAModel):
         tta_cfg (dict, optional): ``nms`` and ``max_per_img`` of the boxes of
             all augmentations; what is not given is that of
             ``model.test_cfg.rcnn``.
+        class_balance (dict, optional): ``file`` and ``power`` of
+            ``SemanticFPNHead.balance_classes``: each augmentation's
+            probabilities are balanced before they are averaged (Table 1b).
         **kwargs: As mmengine's ``BaseTTAModel``.
 
     Raises:
-        InputError: Another model, an unknown key of ``tta_cfg``, or data
-            that were not augmented.
+        InputError: Another model, or data that were not augmented.
     """
 
     def __init__(self,
                  module: Union[dict, nn.Module],
                  tta_cfg: Optional[dict] = None,
+                 class_balance: Optional[dict] = None,
                  **kwargs: Any) -> None:
         super().__init__(module, **kwargs)
-        unknown = sorted(set(tta_cfg or ()) - {'nms', 'max_per_img'})
-        if unknown:
-            raise InputError(f'tta_model.tta_cfg has {unknown}; known are '
-                             "'nms' and 'max_per_img'. Correct the name.")
         self.tta_cfg = dict(tta_cfg or {})
         if not all(hasattr(part, 'add_predictions') for part in self._parts):
             raise InputError(
-                f'PanopticTTAModel: {type(self.module).__name__} has not the '
-                'two branches of a TwoStagePanopticFPN. Leave --tta out.')
+                f'{type(self).__name__}: {type(self.module).__name__} does '
+                'not have the branches of a TwoStagePanopticFPN. Leave --tta '
+                'out.')
+        if class_balance is not None:
+            self._parts[1].semantic_head.balance_classes(**class_balance)
 
     @property
     def _parts(self) -> Tuple[nn.Module, nn.Module]:
@@ -101,25 +104,34 @@ class PanopticTTAModel(BaseTTAModel):
             the predictions of ``TwoStagePanopticFPN.predict`` at the original
             size.
         """
-        batches = augmented_batches(data, type(self).__name__)
+        batches = self._augmented(data)
         samples: SampleList = []
         views: List[View] = []
         totals: List[Tensor] = []
         for batch in batches:
             batch = self.module.data_preprocessor(batch, False)
-            self._look(batch, views, totals, alone=len(batches) == 1)
+            self._add_view(batch, views, totals, alone=len(batches) == 1)
             samples = samples or batch['data_samples']
-        instances = [None] * len(samples)
-        if views:
-            instances = self._merge_instances(views)
-        channels = [total.argmax(dim=0) for total in totals]
-        channels = channels or [None] * len(samples)
+        nothing = [None] * len(samples)
+        instances = self._merge_instances(views) if views else nothing
+        channels = [total.argmax(dim=0) for total in totals] or nothing
         for sample, *branches in zip(samples, instances, channels):
             self._parts[1].add_predictions(sample, *branches, rescale=True)
         return samples
 
-    def _look(self, batch: dict, views: List[View], totals: List[Tensor],
-              alone: bool) -> None:
+    @staticmethod
+    def _augmented(data: dict) -> List[dict]:
+        """Data of each augmentation, from lists over images for each key and
+        augmentation."""
+        if not isinstance(data['inputs'][0], Sequence):
+            raise InputError('The data were not augmented. Test with --tta, '
+                             'which sets the tta_pipeline of the config.')
+        return [
+            dict(zip(data, augmented)) for augmented in zip(*data.values())
+        ]
+
+    def _add_view(self, batch: dict, views: List[View], totals: List[Tensor],
+                  alone: bool) -> None:
         """Add what the branches see of one augmentation to ``views`` and
         ``totals``; see :func:`add_scores`."""
         region, semantic = self._parts
@@ -147,14 +159,15 @@ class PanopticTTAModel(BaseTTAModel):
     def _merge_instances(self, views: List[View]) -> List[InstanceData]:
         """Instances of each image at its original size."""
         head = self._parts[0].roi_head
-        settings = dict(head.test_cfg, **self.tta_cfg)
+        settings = {
+            'nms': head.test_cfg['nms'],
+            'max_per_img': head.test_cfg['max_per_img'],
+            **self.tta_cfg
+        }
         # from augmentations of images to images of augmentations
         found = zip(*([to_original(*pair) for pair in zip(v.found, v.metas)]
                       for v in views))
-        merged = [
-            merge_boxes(boxes, settings['nms'], settings['max_per_img'])
-            for boxes in found
-        ]
+        merged = [merge_boxes(boxes, **settings) for boxes in found]
         masks = average_masks(head, views, merged)
         sizes = [
             dict(ori_shape=meta['ori_shape'], scale_factor=(1.0, 1.0))
@@ -171,6 +184,11 @@ class PanopticTTAModel(BaseTTAModel):
     def merge_preds(self, data_samples_list: List[SampleList]) -> SampleList:
         """Not used: masks are predicted after boxes were merged."""
         raise NotImplementedError('PanopticTTAModel merges in test_step.')
+
+
+@MODELS.register_module()
+class SemanticTTAModel(PanopticTTAModel):
+    """:class:`PanopticTTAModel`, in configs of a semantic branch alone."""
 
 
 def to_original(found: InstanceData, meta: dict) -> InstanceData:
@@ -204,13 +222,13 @@ def _factors(boxes: Tensor, meta: dict) -> Tensor:
 
 
 def merge_boxes(found: Sequence[InstanceData], nms: dict,
-                limit: int) -> InstanceData:
+                max_per_img: int) -> InstanceData:
     """NMS over the boxes of all augmentations of an image.
 
     Args:
         found (Sequence[InstanceData]): Of each augmentation, in one frame.
         nms (dict): As ``model.test_cfg.rcnn.nms``.
-        limit (int): Most instances that are kept; all if negative.
+        max_per_img (int): Most instances that are kept; all if negative.
 
     Returns:
         InstanceData: ``bboxes``, ``scores`` and ``labels``, the most
@@ -222,7 +240,7 @@ def merge_boxes(found: Sequence[InstanceData], nms: dict,
     boxes, kept = batched_nms(every.bboxes, every.scores, every.labels, nms)
     merged = InstanceData(
         bboxes=boxes[:, :4], scores=boxes[:, 4], labels=every.labels[kept])
-    return merged[:limit] if limit > 0 else merged
+    return merged[:max_per_img] if max_per_img > 0 else merged
 
 
 def average_masks(roi_head: nn.Module, views: List[View],
@@ -274,3 +292,34 @@ def last_mask_head(roi_head: nn.Module) -> nn.Module:
     """The mask head that pastes: of a cascade the last stage's."""
     heads = roi_head.mask_head
     return heads[-1] if isinstance(heads, nn.ModuleList) else heads
+
+
+def add_scores(head: nn.Module, feats: Tuple[Tensor, ...], metas: List[dict],
+               totals: List[Tensor], alone: bool) -> None:
+    """Add one augmentation's semantic scores of each image to ``totals``.
+
+    Args:
+        head (nn.Module): A ``SemanticFPNHead``.
+        feats (tuple[Tensor]): FPN levels of the augmented images.
+        metas (list[dict]): Of the images.
+        totals (list[Tensor]): Sums (K, h, w) at the original size, empty
+            before the first augmentation; is changed.
+        alone (bool): Whether it is the only augmentation. Its logits then
+            stand for themselves: rounding of their probabilities must not
+            decide between two classes.
+    """
+    logits = head.predict(feats, metas, rescale=True)
+    for index, (single, meta) in enumerate(zip(logits, metas)):
+        scores = single if alone else single.softmax(dim=0)
+        scores = flip_back(scores, meta)
+        if index == len(totals):
+            totals.append(scores)
+        else:
+            totals[index] += scores
+
+
+def flip_back(maps: Tensor, meta: dict) -> Tensor:
+    """Maps (..., h, w) of an image as they are without its flip."""
+    if not meta.get('flip'):
+        return maps
+    return maps.flip(_FLIPPED[meta['flip_direction']])

@@ -1,4 +1,4 @@
-"""Ground truth derived from the map after the geometry, and its packing.
+"""From the map after the geometry to targets, and their packing.
 
 Instances and the semantic map are derived once, from what the transforms left
 of the map, so a box can never be without its mask and an instance that a crop
@@ -21,8 +21,8 @@ from mmengine.structures import PixelData
 from mmengine_exact.errors import InputError
 
 from ..labels import IGNORE_LABEL, encode_panoptic
-from ..ops.mask_runs import contiguous, look_up, map_boxes
-from .loading import PADDING, segment_values
+from ..ops.run_length import contiguous, look_up, segment_boxes
+from .load_map import PADDING, segment_values
 
 
 @TRANSFORMS.register_module()
@@ -92,15 +92,19 @@ class DerivePanopticTargets(BaseTransform):
         segments = results['segments_info']
         crowd = np.array([s['iscrowd'] for s in segments], bool)
         thing = labels < results['label_space'].num_things
-        boxes, areas = map_boxes(index_map, num_values)
+        found, found_areas, found_boxes = segment_boxes(index_map)
+        found_boxes[:, 2:] += found_boxes[:, :2]  # x1, y1, x2, y2
+        areas = np.zeros(num_values, np.int64)
+        boxes = np.zeros((num_values, 4), np.int64)
+        areas[found], boxes[found] = found_areas, found_boxes
         chosen = np.flatnonzero(thing & (areas[values] >= self.min_area))
         masks = np.zeros((len(chosen), ) + index_map.shape, np.uint8)
-        for mask, value in zip(masks.view(bool), values[chosen]):
-            x1, y1, x2, y2 = boxes[value]
+        boxes = boxes[values[chosen]]
+        for mask, value, (x1, y1, x2,
+                          y2) in zip(masks.view(bool), values[chosen], boxes):
             np.equal(index_map[y1:y2, x1:x2], value, out=mask[y1:y2, x1:x2])
         results['gt_bboxes'] = HorizontalBoxes(
-            boxes[values[chosen]].astype(np.float32).reshape(-1, 4),
-            dtype=torch.float32)
+            boxes.astype(np.float32), dtype=torch.float32)
         results['gt_bboxes_labels'] = labels[chosen]
         results['gt_ignore_flags'] = crowd[chosen]
         results['gt_masks'] = _as_masks(masks)

@@ -1,0 +1,284 @@
+"""Images and label PNGs from bytes.
+
+kornia-rs decodes PNGs of 8-bit RGB, 8- and 16-bit grey and 8-bit palettes: the
+pixels of OpenCV in half of its time. OpenCV decodes everything else, palettes
+of fewer bits are Pillow's. Headers are read by Pillow.
+
+Decoders are not given files without their end, which some fill with grey, nor
+headers that claim gigabytes.
+
+The system zeroes pages that were freed just before, which would take half of
+the time; see ``allocator.py``.
+"""
+import io
+import os
+import warnings
+from typing import Callable, Optional, Tuple
+
+import cv2
+import kornia_rs
+import numpy as np
+from PIL import Image, ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+
+from mmengine_exact.allocator import keep_freed_megabytes
+
+from . import use_fast
+
+SIGNATURE = b'\x89PNG\r\n\x1a\n'
+#: Most pixels of an image that is decoded, where the environment variable
+#: ``LIMIT`` gives no other number; Pillow's own limit.
+DEFAULT_LIMIT = 178_956_970
+LIMIT = 'PANOPTIC_MAX_PIXELS'
+#: Pixels that one byte of a file fills at most: in a PNG each byte inflates to
+#: 1032, of one bit a pixel; a progressive JPEG has one bit for 64 pixels.
+_PIXELS_PER_BYTE = dict(PNG=8 * 1032, JPEG=512)
+_PNG_END = b'IEND\xaeB`\x82'
+_JPEG_BEGIN, _JPEG_SCAN, _JPEG_END = b'\xff\xd8', b'\xff\xda', b'\xff\xd9'
+#: More scans than any encoder writes; each takes time for the whole image.
+_MOST_SCANS = 100
+#: Pillow's raw modes of the PNGs that kornia-rs decodes, and its own modes.
+_MODES = {'RGB': 'rgb', 'L': 'mono', 'P': 'mono', 'I;16B': 'mono'}
+Size = Tuple[int, int]
+
+
+class DecodeError(ValueError):
+    """An image file that must not or cannot be decoded; says why."""
+
+
+def decode_image(content: bytes) -> np.ndarray:
+    """An image as ``cv2.imdecode(..., cv2.IMREAD_COLOR)`` gives it.
+
+    Args:
+        content (bytes): A file in any format that OpenCV reads.
+
+    Returns:
+        np.ndarray: BGR uint8 (h, w, 3), turned by its orientation tag.
+
+    Raises:
+        DecodeError: It is empty, damaged, not whole or too large.
+    """
+    header = _read_header(content)
+    if _raw_mode(header) == 'RGB' and not _has_orientation(header, content):
+        pixels = _decode_png(header, content)
+        return cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR, dst=pixels)
+    return _decode_by_opencv(header, content, cv2.IMREAD_COLOR)
+
+
+def decode_map(content: bytes) -> np.ndarray:
+    """A PNG that holds ids, as it is stored.
+
+    Args:
+        content (bytes): The file.
+
+    Returns:
+        np.ndarray: C-contiguous. One channel: (h, w) uint8 or uint16; three:
+        RGB (h, w, 3) uint8. Other kinds of images as OpenCV reads them
+        unchanged, but RGB or RGBA.
+
+    Raises:
+        DecodeError: It is empty, damaged, not whole or too large.
+    """
+    header = _read_header(content)
+    if _raw_mode(header) in ('RGB', 'L', 'I;16B'):
+        return _decode_png(header, content)
+    pixels = _decode_by_opencv(header, content, cv2.IMREAD_UNCHANGED)
+    if pixels.ndim == 3 and pixels.shape[2] >= 3:
+        code = (
+            cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
+        pixels = cv2.cvtColor(pixels, code)
+    return pixels
+
+
+def decode_indices(content: bytes) -> np.ndarray:
+    """Values of an image of one channel, or indices into its palette.
+
+    Args:
+        content (bytes): The file.
+
+    Returns:
+        np.ndarray: (h, w), uint8 or uint16 where they have 8 or 16 bits; of
+        an image with several channels (h, w, channels).
+
+    Raises:
+        DecodeError: It is empty, damaged, not whole or too large.
+    """
+    header = _read_header(content)
+    if _raw_mode(header) in ('L', 'P', 'I;16B'):
+        return _decode_png(header, content)
+    _check_data(header, content)
+    return np.array(_open(content))
+
+
+def try_decode(decode: Callable[[bytes], np.ndarray],
+               content: bytes) -> Tuple[Optional[np.ndarray], str]:
+    """Pixels of a file that may be anything.
+
+    Args:
+        decode (Callable): One of the functions above.
+        content (bytes): The file.
+
+    Returns:
+        tuple[np.ndarray | None, str]: Pixels; or None, and why.
+    """
+    try:
+        return decode(content), ''
+    except DecodeError as error:
+        return None, str(error)
+    except Exception as error:  # decoders raise all kinds
+        return None, f'no decoder takes it, {type(error).__name__}'
+
+
+def find_fault(content: bytes) -> Optional[str]:
+    """Why an image file must not be decoded, without decoding it.
+
+    Args:
+        content (bytes): The file.
+
+    Returns:
+        str, optional: That the file is empty, damaged or not whole, or that
+        its header claims more pixels than the limit (``LIMIT``); None where
+        nothing is known. Formats other than PNG and JPEG are not examined
+        for damage: their decoders do that.
+    """
+    try:
+        _check_data(_read_header(content), content)
+    except DecodeError as error:
+        return str(error)
+    return None
+
+
+def claimed_size(content: bytes) -> Optional[Size]:
+    """(h, w) in the header of an image file, before any orientation tag is
+    applied; None where there is no readable header."""
+    try:
+        return _open(content).size[::-1]
+    except Exception:  # which ones depends on the format
+        return None
+
+
+def _open(content: bytes) -> ImageFile.ImageFile:
+    """Pillow's reader of a file, which has read the header."""
+    stream = io.BytesIO(content)
+    with warnings.catch_warnings():  # of odd metadata, and below the limit
+        warnings.simplefilter('ignore')
+        # not by Image.open: its limit cannot be raised for one image
+        if content.startswith(SIGNATURE):
+            return PngImageFile(stream)
+        if content.startswith(_JPEG_BEGIN):
+            return JpegImageFile(stream)
+        return Image.open(stream)
+
+
+def _read_header(content: bytes) -> ImageFile.ImageFile:
+    """Pillow's reader of a file whose header can be believed.
+
+    Raises:
+        DecodeError: No known format; more pixels than the limit or than the
+            file can hold; a PNG or JPEG without its end.
+    """
+    if not content:
+        raise DecodeError('an empty file')
+    try:
+        header = _open(content)
+    except Image.DecompressionBombError as error:
+        raise DecodeError(
+            f'{error} Convert it to PNG or JPEG, for which the environment '
+            f'variable {LIMIT} sets the limit') from None
+    except Exception as error:  # which ones depends on the format
+        raise DecodeError('no image of a known format '
+                          f'({type(error).__name__})') from None
+    width, height = header.size
+    _check_limit(width * height)
+    per_byte = _PIXELS_PER_BYTE.get(header.format or '')
+    if per_byte and width * height > per_byte * len(content):
+        raise DecodeError(f'{len(content)} bytes cannot fill the {width} x '
+                          f'{height} (w x h) of its header')
+    _check_end(header, content)
+    return header
+
+
+def _check_limit(pixels: int) -> None:
+    stated = os.environ.get(LIMIT) or str(DEFAULT_LIMIT)
+    if not stated.isdecimal():
+        raise DecodeError(f'{LIMIT}={stated} in the environment is no whole '
+                          'number of pixels')
+    if pixels > int(stated):
+        raise DecodeError(
+            f'its header claims {pixels} pixels, the limit is {int(stated)}; '
+            'where images are meant to be so large, set the environment '
+            f'variable {LIMIT}')
+
+
+def _check_end(header: ImageFile.ImageFile, content: bytes) -> None:
+    """Whether the end of a PNG or JPEG is there, whatever follows it."""
+    # of a JPEG behind any thumbnail
+    begin = _first_scan(header) if header.format == 'JPEG' else 0
+    end = dict(PNG=_PNG_END, JPEG=_JPEG_END).get(header.format or '', b'')
+    if not content.endswith(end) and content.find(end, begin) < 0:
+        raise DecodeError(f'the {header.format} is cut off after '
+                          f'{len(content)} bytes')
+
+
+def _first_scan(header: ImageFile.ImageFile) -> int:
+    """Where the pixels of a JPEG begin: so far Pillow has read."""
+    assert header.fp is not None
+    return header.fp.tell()
+
+
+def _check_data(header: ImageFile.ImageFile, content: bytes) -> None:
+    """What OpenCV would fill with grey, or would decode for hours.
+
+    Raises:
+        DecodeError: A PNG with a wrong checksum, a JPEG of too many scans.
+    """
+    if header.format == 'PNG':
+        try:
+            header.verify()
+        except Exception as error:
+            raise DecodeError(f'a damaged PNG, {error}') from None
+    elif header.format == 'JPEG':
+        data = np.frombuffer(content, np.uint8)[_first_scan(header):]
+        marker, scan = _JPEG_SCAN
+        scans = np.count_nonzero((data[:-1] == marker) & (data[1:] == scan))
+        if scans > _MOST_SCANS:
+            raise DecodeError(f'{scans} scans; no encoder writes so many')
+
+
+def _raw_mode(header: ImageFile.ImageFile) -> str:
+    """Pillow's raw mode of a PNG that kornia-rs decodes; '' for others."""
+    if (header.format != 'PNG' or 'transparency' in header.info
+            or getattr(header, 'is_animated', False) or not use_fast()):
+        return ''
+    mode = str(header.tile[0][3])
+    return mode if mode in _MODES else ''
+
+
+def _has_orientation(header: ImageFile.ImageFile, content: bytes) -> bool:
+    """Whether a PNG has Exif data, before its pixels or after them."""
+    return ('exif' in header.info
+            or b'eXIf' in content[content.rfind(b'IDAT'):])
+
+
+def _decode_png(header: ImageFile.ImageFile, content: bytes) -> np.ndarray:
+    """Pixels (h, w) or (h, w, 3) of a PNG of a mode in ``_MODES``."""
+    keep_freed_megabytes()
+    mode = _raw_mode(header)
+    decode = kornia_rs.io.decode_image_png_u8
+    if mode == 'I;16B':
+        decode = kornia_rs.io.decode_image_png_u16
+    try:
+        pixels = decode(content, header.size[::-1], _MODES[mode])
+    except Exception as error:
+        raise DecodeError(f'a damaged PNG, {error}') from None
+    return pixels if mode == 'RGB' else pixels[..., 0]
+
+
+def _decode_by_opencv(header: ImageFile.ImageFile, content: bytes,
+                      flag: int) -> np.ndarray:
+    _check_data(header, content)
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flag)
+    if pixels is None:
+        raise DecodeError('no decoder takes it')
+    return pixels

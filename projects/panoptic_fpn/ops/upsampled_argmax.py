@@ -1,0 +1,395 @@
+"""Channel of each pixel at image resolution, from logits at stride 4.
+
+In    logits    (K, h, w), float32; steps of resizing and cropping, ``Step``
+Out   channels  (H, W) int64, as ``resize(logits, steps).argmax(0)`` gives it
+
+The upsampled logits (K, H, W) never exist. A pixel of bilinear interpolation
+is a mean of few logits, and rounding keeps order:
+
+- where one channel leads at all pixels that a mean is taken of, it leads in
+  the mean. That decides most pixels of a segmentation, at stride 4;
+- where a channel's largest logit is below the smallest of another, it cannot
+  lead in the mean. That leaves two or three channels along boundaries.
+
+Only these are interpolated: torch interpolates along x, then along y, in
+float32, and :func:`interpolate` does the same operations in the same order, so
+it gives the same bits.
+"""
+from typing import List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import use_fast
+
+#: Resized to this (h, w), then cropped to that (h, w).
+Step = Tuple[Tuple[int, int], Tuple[int, int]]
+
+# Of height + width of a step: up to it torch interpolates in another order.
+SMALL = 128
+# Logits that are interpolated at once. Up to so many torch leaves to one
+# thread, and they stay in its cache: waiting for a second one costs more where
+# cores are busy, and gathering is done by one anyway.
+ELEMENTS = 2**15
+# What rounding may add to a mean, relative: two steps round 8 times, each by
+# 2**-24 at most. And absolute, for logits so small that it is not relative.
+SLACK, TINY = 2.0**-17, 2.0**-100
+# Share of undecided pixels from which on all are interpolated, the resized
+# logits that exist at once (32 MB, which malloc keeps), and how many channels
+# torch's kernel for several needs at least: that for fewer rounds otherwise.
+MANY = 0.5
+DENSE_ELEMENTS = 2**23
+MIN_CHANNELS = 4
+# Windows with more channels are interpolated over all.
+MAX_CANDIDATES = 16
+
+
+def resize(logits: Tensor,
+           steps: Sequence[Step],
+           align_corners: bool = False) -> Tensor:
+    """Bilinear interpolation, then a crop at the top left, for each step.
+
+    Args:
+        logits (Tensor): (K, h, w).
+        steps (Sequence[Step]): One or more.
+        align_corners (bool): Of the interpolation.
+
+    Returns:
+        Tensor: (K, H, W).
+    """
+    for size, (height, width) in steps:
+        logits = F.interpolate(
+            logits[None],
+            size=size,
+            mode='bilinear',
+            align_corners=align_corners)[0, :, :height, :width]
+    return logits
+
+
+def upsampled_argmax(logits: Tensor,
+                     steps: Sequence[Step],
+                     align_corners: bool = False) -> Tensor:
+    """Channel with the largest resized logit; the first of equal ones.
+
+    Args:
+        logits (Tensor): (K, h, w), float32, contiguous.
+        steps (Sequence[Step]): See :func:`resize`.
+        align_corners (bool): Of the interpolation.
+
+    Returns:
+        Tensor: int64 (H, W).
+    """
+    logits = logits.detach()
+    steps = [((h, w), (y, x)) for (h, w), (y, x) in steps]
+    if not use_fast(logits.device) or _is_special(logits, steps):
+        return resize(logits, steps, align_corners).argmax(dim=0)
+    axes = _axes(logits, steps, align_corners)
+    sure = _sure_channels(logits, axes)
+    channels = sure.flatten().long()
+    pixels = _nonzero(sure.flatten() == len(logits))
+    if len(pixels) > MANY * len(channels):
+        return _dense_channels(logits, steps, align_corners)
+    y = torch.div(pixels, sure.shape[1], rounding_mode='floor')
+    x = pixels - y * sure.shape[1]
+    best = _best_of_few
+    if len(logits) <= MAX_CANDIDATES or not axes or not len(pixels):
+        best = _best_of_all
+    channels[pixels] = best(logits, axes, y, x)
+    return channels.view(sure.shape)
+
+
+def _is_special(logits: Tensor, steps: Sequence[Step]) -> bool:
+    """Whether torch's kernel is another one, or a logit is not finite.
+
+    It takes others for three channels, for small images and for one pixel.
+    """
+    if (len(logits) < 4 or logits[0].numel() == 1
+            or any(sum(size) <= SMALL for size, _ in steps)):
+        return True
+    low, high = torch.aminmax(logits)
+    # products with the largest floats are not finite; NaN is not less
+    return not (-2.0**120 < low.item() and high.item() < 2.0**120)
+
+
+def _dense_channels(logits: Tensor, steps: Sequence[Step],
+                    align_corners: bool) -> Tensor:
+    """By way of the resized logits of few channels at a time, for maps that
+    are noise."""
+    pixels = max(height * width for (height, width), _ in steps)
+    groups = min(-(-len(logits) * pixels // DENSE_ELEMENTS),
+                 len(logits) // MIN_CHANNELS)
+    best = channels = None
+    begin = 0
+    for part in logits.tensor_split(max(groups, 1)):
+        values = resize(part, steps, align_corners)
+        largest = values.amax(0)
+        first = _first(_at_least(values, largest)).long() + begin
+        begin += len(part)
+        if best is None:
+            best, channels = largest, first
+            continue
+        # the first of equal ones
+        channels = torch.where(largest > best, first, channels)
+        best = best.maximum(largest)
+    return channels
+
+
+# ------------------------------------------------- interpolation of pixels
+
+
+class Axis(NamedTuple):
+    """Linear interpolation along an axis; each (pixels of the output, )."""
+
+    low: Tensor
+    high: Tensor
+    low_weight: Tensor
+    high_weight: Tensor
+
+
+#: Along y and x, for each step that changes the size.
+Axes = List[Tuple[Axis, Axis]]
+
+
+def _axes(logits: Tensor, steps: Sequence[Step], align_corners: bool) -> Axes:
+    """Interpolation along y and x of each step that changes the size."""
+    axes, shape = [], tuple(logits.shape[1:])
+    for size, crop in steps:
+        if (size, crop) != (shape, shape):
+            along_y, along_x = (
+                _axis(*sides, align_corners)
+                for sides in zip(shape, size, crop))
+            axes.append((along_y, along_x))
+        shape = tuple(map(min, size, crop))
+    return axes
+
+
+def _axis(inputs: int, size: int, crop: int, align_corners: bool) -> Axis:
+    """As torch's kernel finds indices and weights, in float32.
+
+    Args:
+        inputs (int): Of the input, pixels.
+        size (int): Of the output, pixels.
+        crop (int): How many of the output are wanted, the first ones.
+        align_corners (bool): Of the interpolation.
+    """
+    output = torch.arange(min(crop, size), dtype=torch.float32)
+    if align_corners:
+        centre = output * (torch.tensor(inputs - 1.) / max(size - 1, 1))
+    else:
+        scale = torch.tensor(float(inputs)) / size
+        # fused or not as in the kernel: both are compiled for one processor
+        centre = torch.addcmul(torch.tensor(-0.5), output + 0.5, scale)
+        centre = centre.clamp(min=0)
+    low = centre.long().clamp(max=inputs - 1)
+    weight = (centre - low).clamp(0, 1)
+    high = (low + 1).clamp(max=inputs - 1)
+    return Axis(low, high, 1 - weight, weight)
+
+
+def interpolate(logits: Tensor,
+                axes: Axes,
+                y: Tensor,
+                x: Tensor,
+                candidates: Optional[Tensor] = None) -> Tensor:
+    """Resized logits of some pixels.
+
+    Args:
+        logits (Tensor): (K, h, w).
+        axes (Axes): Of each step.
+        y, x (Tensor): (P, ), pixels after the last step.
+        candidates (Tensor, optional): (n, P): channels of each pixel. None:
+            all K.
+
+    Returns:
+        Tensor: (n, P).
+    """
+    if not axes:
+        index = y * logits.shape[2] + x
+        if candidates is None:
+            return logits.flatten(1).index_select(1, index)
+        index = candidates * logits[0].numel() + index
+        return _take(logits.view(-1), index)
+    *before, (rows, columns) = axes
+    left, right, left_weight, right_weight = (_take(t, x) for t in columns)
+
+    def along_x(y: Tensor) -> Tensor:
+        first = interpolate(logits, before, y, left, candidates)
+        second = interpolate(logits, before, y, right, candidates)
+        return second.mul_(right_weight).addcmul_(first, left_weight)
+
+    low, high, low_weight, high_weight = (_take(t, y) for t in rows)
+    lower = along_x(high).mul_(high_weight)
+    return lower.addcmul_(along_x(low), low_weight)
+
+
+# ------------------------------------------- which channels, which pixels
+
+
+def _sure_channels(logits: Tensor, axes: Axes) -> Tensor:
+    """Channels that need no interpolation, (H, W); K where not decided."""
+    num = len(logits)
+    near = _at_least(logits, _below(logits.amax(0)))
+    sure = _first(near).masked_fill_(near.sum(0, dtype=torch.int16) > 1, num)
+    for rows, columns in axes:
+        for dim, axis in ((1, columns), (0, rows)):
+            # of a pixel and the next one
+            length = sure.shape[dim] - 1
+            pair = sure.clone()
+            pair.narrow(dim, 0, length).masked_fill_(
+                sure.narrow(dim, 0, length) != sure.narrow(dim, 1, length),
+                num)
+            sure = pair.index_select(dim, axis.low)
+    return sure
+
+
+def _below(values: Tensor) -> Tensor:
+    """What is less than ``values`` whatever rounding does to both."""
+    return values - (values.abs() * SLACK + TINY)
+
+
+def _best_of_all(logits: Tensor, axes: Axes, y: Tensor, x: Tensor) -> Tensor:
+    """Best channels of some pixels, int64 (P, ).
+
+    Args:
+        logits (Tensor): (K, h, w).
+        axes (Axes): Of each step.
+        y, x (Tensor): (P, ).
+    """
+    size = max(ELEMENTS // len(logits), 1)
+    return torch.cat([
+        _first_of_best(interpolate(logits, axes, *part))
+        for part in zip(y.split(size), x.split(size))
+    ])
+
+
+def _best_of_few(logits: Tensor, axes: Axes, y: Tensor, x: Tensor) -> Tensor:
+    """As :func:`_best_of_all`, from the channels that can lead alone."""
+    windows = _windows(axes, logits)
+    start = _take(windows.rows, y) * logits.shape[2]
+    start += _take(windows.columns, x)
+    starts = _nonzero(
+        torch.zeros_like(logits[0], dtype=torch.bool).view(-1).index_fill_(
+            0, start, True))
+    listed, ends, counts = _list_candidates(logits, starts, windows.size)
+    # of each pixel: how many, and where the last one stands
+    index = torch.searchsorted(starts, start)
+    counts, ends = _take(counts, index), _take(ends, index)
+    channels = torch.empty_like(start)
+    least, most = 0, 2
+    while least < len(logits):
+        if most > MAX_CANDIDATES:
+            most = len(logits)
+        group = _nonzero((counts > least) & (counts <= most))
+        if most == len(logits):
+            channels[group] = _best_of_all(logits, axes, y[group], x[group])
+        else:
+            for part in group.split(max(ELEMENTS // most, 1)):
+                # where there are fewer, the last one stands repeatedly
+                slot = torch.arange(1 - most, 1)[:, None]
+                slot = slot.maximum(1 - _take(counts, part))
+                candidates = _take(listed, slot + _take(ends, part))
+                values = interpolate(logits, axes, _take(y, part),
+                                     _take(x, part), candidates)
+                best = _first_of_best(values)[None]
+                channels[part] = candidates.gather(0, best)[0]
+        least, most = most, most * 2
+    return channels
+
+
+class _Windows(NamedTuple):
+    """Rectangles of logits that pixels are made of.
+
+    Args:
+        rows, columns (Tensor): (H, ) and (W, ): where that of a pixel starts.
+        size (tuple[int, int]): Of all, (h, w).
+    """
+
+    rows: Tensor
+    columns: Tensor
+    size: Tuple[int, int]
+
+
+def _windows(axes: Axes, logits: Tensor) -> _Windows:
+    """Windows that hold every logit that a pixel is made of."""
+    starts, sizes = [], []
+    for side, chain in zip(logits.shape[1:], zip(*axes)):
+        low = high = torch.arange(side)
+        for axis in chain:
+            low, high = low[axis.low], high[axis.high]
+        starts.append(low)
+        sizes.append(int((high - low).max()) + 1)
+    return _Windows(starts[0], starts[1], (sizes[0], sizes[1]))
+
+
+def _list_candidates(logits: Tensor, starts: Tensor,
+                     size: Tuple[int, int]) -> Tuple[Tensor, Tensor, Tensor]:
+    """Channels that can lead in a window.
+
+    Args:
+        logits (Tensor): (K, h, w).
+        starts (Tensor): (U, ), where windows start; y * w + x.
+        size (tuple[int, int]): Of the windows. Those that leave the image
+            are smaller.
+
+    Returns:
+        tuple[Tensor, Tensor, Tensor]: The channels, in ascending order for
+        each window; where a window's last one stands, and how many it has,
+        (U, ).
+    """
+    num, height, width = logits.shape
+    flat = logits.flatten(1)
+    listed, counts = [], []
+    for part in starts.split(max(ELEMENTS // num, 1)):
+        y = torch.div(part, width, rounding_mode='floor')
+        x = part - y * width
+        least = most = flat.index_select(1, part)
+        for shift in range(1, size[0] * size[1]):
+            down, right = divmod(shift, size[1])
+            index = (y + down).clamp(max=height - 1) * width
+            index += (x + right).clamp(max=width - 1)
+            values = flat.index_select(1, index)
+            least, most = least.minimum(values), most.maximum(values)
+        found = _at_least(most, _below(least.amax(0)))
+        counts.append(found.sum(0, dtype=torch.int16))
+        listed.append(_nonzero(found.T.reshape(-1)) % num)
+    number = torch.cat(counts).long()
+    return torch.cat(listed), number.cumsum(0) - 1, number
+
+
+def _first(found: Tensor) -> Tensor:
+    """First channel of those found, uint8 (...); int16 for 256 or more.
+
+    Args:
+        found (Tensor): uint8 (K, ...), 0 or 1, with one or more per pixel.
+    """
+    num = len(found)
+    dtype = torch.uint8 if num < 256 else torch.int16
+    # torch's argmax takes ten times as long as its maximum
+    rank = torch.arange(num, 0, -1, dtype=dtype)
+    return num - (found * rank.view(-1, *[1] * (found.dim() - 1))).amax(0)
+
+
+def _first_of_best(values: Tensor) -> Tensor:
+    """``argmax`` over the first dimension."""
+    return _first(_at_least(values, values.amax(0))).long()
+
+
+def _take(values: Tensor, index: Tensor) -> Tensor:
+    """``values[index]`` of (n, ), five times as fast."""
+    return values.index_select(0, index.view(-1)).view_as(index)
+
+
+# NumPy's comparisons and nonzero take a fourth of the time of torch's.
+
+
+def _at_least(values: Tensor, threshold: Tensor) -> Tensor:
+    """``values >= threshold`` as uint8."""
+    found = np.greater_equal(values.numpy(), threshold.numpy())
+    return torch.from_numpy(found.view(np.uint8))
+
+
+def _nonzero(mask: Tensor) -> Tensor:
+    """Indices of what is not 0 in (n, )."""
+    return torch.from_numpy(np.flatnonzero(mask.numpy()))
