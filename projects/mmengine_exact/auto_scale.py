@@ -9,14 +9,15 @@ Configured by ``auto_scale_lr = dict(enable=False, base_batch_size=16,
 scale_schedule=True)``; MMEngine's own scaling changes the rate alone.
 """
 import copy
-from typing import Any, List, Optional, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 from mmengine.config import Config
 
 from .errors import AutoScaleError
 
 _LOOP_KEYS = ('max_iters', 'val_interval', 'val_begin')
-_SCHEDULER_KEYS = ('begin', 'end', 'T_max', 'step_size', 'total_iters')
+_SCHEDULER_KEYS = ('begin', 'end', 'T_max', 'step_size', 'total_iters',
+                   'milestones')
 
 
 def effective_batch(cfg: Config, world_size: int) -> Tuple[int, int]:
@@ -27,20 +28,17 @@ def effective_batch(cfg: Config, world_size: int) -> Tuple[int, int]:
     loader = cfg.train_dataloader
     batch_size = loader.get('batch_size')
     if batch_size is None:
-        batch_size = (loader.get('batch_sampler') or {}).get('batch_size')
-    if batch_size is None:
-        raise AutoScaleError('train_dataloader.batch_size is not set. Set the '
-                             'number of images per process.')
-    per_iteration = int(batch_size) * world_size
+        batch_size = loader.batch_sampler.batch_size
+    per_iteration = batch_size * world_size
     return per_iteration, per_iteration * cfg.optim_wrapper.get(
         'accumulative_counts', 1)
 
 
 def batch_size_warning(cfg: Config, world_size: int) -> Optional[str]:
-    """What to tell a user whose batch is not the one of the schedule.
+    """Compare the batch with the one that the schedule is made for.
 
     Returns:
-        str or None: A sentence with both numbers; None where they agree or
+        str or None: A warning with both numbers; None where they agree or
         the config names no base.
     """
     base = (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
@@ -56,7 +54,7 @@ def batch_size_warning(cfg: Config, world_size: int) -> Optional[str]:
 
 
 def enable_auto_scale(cfg: Config) -> None:
-    """What ``--auto-scale-lr`` means.
+    """``--auto-scale-lr``: let the run scale to its batch.
 
     Raises:
         AutoScaleError: The config does not say what to scale from.
@@ -82,72 +80,68 @@ def scale_to_batch(cfg: Config, world_size: int) -> Config:
         MMEngine does not scale again) and the new base batch size.
 
     Raises:
-        AutoScaleError: A value that the rule needs is missing.
+        AutoScaleError: The config does not say what to scale from.
     """
     auto = cfg.get('auto_scale_lr') or {}
     if not auto.get('enable', False) or cfg.get('train_dataloader') is None:
         return cfg
     cfg = copy.deepcopy(cfg)
-    if auto.get('base_batch_size') is None:
-        enable_auto_scale(cfg)
+    enable_auto_scale(cfg)
+    base = auto['base_batch_size']
     per_iteration, per_step = effective_batch(cfg, world_size)
-    base = int(auto['base_batch_size'])
-    _scale_lr(cfg, per_step / base)
-    if auto.get('scale_schedule', True):
-        _scale_schedule(cfg, base / per_iteration)
+    scaled = auto.get('scale_schedule', True)
+    _scale(cfg, base / per_iteration if scaled else 1., per_step / base)
     cfg.auto_scale_lr = dict(
         auto, enable=False, base_batch_size=per_step, scaled=True)
     return cfg
 
 
-def _scale_lr(cfg: Config, ratio: float) -> None:
-    optimizer = cfg.optim_wrapper.get('optimizer')
-    if optimizer is None or 'lr' not in optimizer:
-        raise AutoScaleError('optim_wrapper.optimizer.lr is not set, so '
-                             '--auto-scale-lr has nothing to scale. Set it.')
-    optimizer['lr'] = optimizer['lr'] * ratio
-    for scheduler in _schedulers(cfg):
-        if 'eta_min' in scheduler:
-            scheduler['eta_min'] = scheduler['eta_min'] * ratio
-
-
-def _scale_schedule(cfg: Config, factor: float) -> None:
-    for key in _LOOP_KEYS:
-        _scale(cfg.train_cfg, key, factor, by_iter=_by_iter(cfg.train_cfg))
-    if cfg.train_cfg.get('dynamic_intervals') and _by_iter(cfg.train_cfg):
-        cfg.train_cfg['dynamic_intervals'] = [
-            (_times(start, factor), _times(every, factor))
-            for start, every in cfg.train_cfg['dynamic_intervals']
-        ]
-    for scheduler in _schedulers(cfg):
-        by_iter = not scheduler.get('by_epoch', True)
-        for key in (*_SCHEDULER_KEYS, 'milestones'):
-            _scale(scheduler, key, factor, by_iter)
+def _scale(cfg: Config, factor: float, ratio: float) -> None:
+    cfg.optim_wrapper.optimizer['lr'] *= ratio
+    for scheduler in schedulers(cfg):
+        scale_scheduler(scheduler, factor, ratio)
+    if 'max_iters' in cfg.train_cfg:
+        _scale_keys(cfg.train_cfg, _LOOP_KEYS, factor)
+        intervals = cfg.train_cfg.get('dynamic_intervals')
+        if intervals:
+            cfg.train_cfg['dynamic_intervals'] = [
+                (scale_count(start, factor), scale_count(every, factor))
+                for start, every in intervals
+            ]
     saver = (cfg.get('default_hooks') or {}).get('checkpoint')
-    if saver:
-        for key in ('interval', 'save_begin'):
-            _scale(saver, key, factor, not saver.get('by_epoch', True))
+    if saver and not saver.get('by_epoch', True):
+        _scale_keys(saver, ('interval', 'save_begin'), factor)
 
 
-def _by_iter(train_cfg: Any) -> bool:
-    return 'max_iters' in train_cfg
+def schedulers(cfg: Config) -> List[dict]:
+    """Entries of a config's ``param_scheduler``, which may be a single one."""
+    found = cfg.get('param_scheduler') or []
+    return [found] if isinstance(found, dict) else list(found)
 
 
-def _schedulers(cfg: Config) -> List[Any]:
-    schedulers = cfg.get('param_scheduler') or []
-    return [schedulers] if isinstance(schedulers, dict) else list(schedulers)
+def scale_scheduler(scheduler: dict, factor: float, ratio: float) -> None:
+    """Scale an entry of ``param_scheduler``, in place.
+
+    Args:
+        scheduler (dict): The entry; one that counts epochs keeps its numbers.
+        factor (float): New number of iterations by the old one.
+        ratio (float): New learning rate by the old one.
+    """
+    if 'eta_min' in scheduler:
+        scheduler['eta_min'] *= ratio
+    if not scheduler.get('by_epoch', True):
+        _scale_keys(scheduler, _SCHEDULER_KEYS, factor)
 
 
-def _scale(owner: Any, key: str, factor: float, by_iter: bool) -> None:
-    value = owner.get(key)
-    if not by_iter or value is None:
-        return
-    if isinstance(value, (list, tuple)):
-        owner[key] = [_times(item, factor) for item in value]
-    else:
-        owner[key] = _times(value, factor)
+def _scale_keys(owner: dict, keys: Sequence[str], factor: float) -> None:
+    for key in keys:
+        value = owner.get(key)
+        if isinstance(value, (list, tuple)):
+            owner[key] = [scale_count(item, factor) for item in value]
+        elif value is not None:
+            owner[key] = scale_count(value, factor)
 
 
-def _times(value: int, factor: float) -> int:
+def scale_count(count: int, factor: float) -> int:
     """Whole number of iterations; 0 and -1 (never) stay, the rest is >= 1."""
-    return value if value <= 0 else max(1, int(value * factor + 0.5))
+    return count if count <= 0 else max(1, int(count * factor + 0.5))

@@ -1,4 +1,4 @@
-"""What a number was made with: config, code, versions, data, weights, seed.
+"""Record of a result: config, code, versions, data, weights and seed.
 
 ``record`` in ``metrics.json``, ``record.json`` beside it and beside whatever
 else an evaluation writes, and ``meta['record']`` of a checkpoint (without the
@@ -25,7 +25,7 @@ from mmengine.registry import HOOKS
 
 from .files import write_bytes
 
-_REPOSITORY = osp.dirname(osp.abspath(__file__))
+_FOLDER = osp.dirname(osp.abspath(__file__))
 #: Distributions by import name; the maintained forks have others.
 _PACKAGES = dict(
     mmengine=('mmengine', 'onedl-mmengine'),
@@ -40,31 +40,39 @@ _PACKAGES = dict(
 #: Name of the file.
 RECORD = 'record.json'
 
-#: Keys of a config that say where a run is, not what it is.
-_PLACES = ('work_dir', 'load_from', 'resume', 'launcher', 'experiment_name')
+#: Keys of a config that say where and how a run is started.
+_LOCATION_KEYS = ('work_dir', 'load_from', 'resume', 'launcher',
+                  'experiment_name')
 
 
 @lru_cache(maxsize=None)
 def revision() -> Optional[str]:
-    """Of this project's git; '-dirty' with changes that are not committed.
+    """Revision of this project's git; '-dirty' with uncommitted changes.
 
     Returns:
-        str or None: None where it is not in git.
+        str or None: None where git does not track this file: a package that
+        is installed in an environment may lie inside another repository.
     """
     try:
-        git = subprocess.run(['git', 'describe', '--always', '--dirty'],
-                             cwd=_REPOSITORY,
-                             capture_output=True,
-                             text=True,
-                             timeout=30)
+        answers = [
+            subprocess.run(['git', *command],
+                           cwd=_FOLDER,
+                           capture_output=True,
+                           text=True,
+                           timeout=30,
+                           check=True)
+            for command in (('ls-files', '--error-unmatch', __file__),
+                            ('describe', '--always', '--dirty'))
+        ]
     except (OSError, subprocess.SubprocessError):
         return None
-    return git.stdout.strip() or None if git.returncode == 0 else None
+    return answers[1].stdout.strip() or None
 
 
 @lru_cache(maxsize=None)
 def versions() -> Dict[str, Optional[str]]:
-    """Of Python, torch and what the scores come from; None: not here."""
+    """Versions of Python, torch and what the scores come from; None: not
+    installed."""
     found = dict(
         python=platform.python_version(),
         torch=torch.__version__,
@@ -87,7 +95,7 @@ def fingerprint(path: str,
 
     Args:
         path (str): A file, or anything mmengine's fileio reads.
-        backend_args (dict, optional): Of mmengine's fileio.
+        backend_args (dict, optional): Arguments of mmengine's fileio.
 
     Returns:
         str or None: None where it cannot be read.
@@ -145,7 +153,8 @@ def data_record(dataset: Any) -> List[dict]:
 
 
 def _names_fingerprint(dataset: Any) -> Optional[str]:
-    """Of the images and label maps of a data set without annotation file."""
+    """SHA-256 of the names of images and label maps, for a data set without
+    annotation file."""
     if not hasattr(dataset, 'get_data_info'):
         return None
     digest = hashlib.sha256()
@@ -187,7 +196,7 @@ def run_record(runner: Any, dataset: Any = None) -> dict:
 
 
 def score_record(runner: Any, dataset: Any) -> dict:
-    """What scores depend on: the same for two runs that must agree.
+    """What scores depend on; equal for two runs that must agree.
 
     Args:
         runner (ExactRunner): The runner.
@@ -195,24 +204,24 @@ def score_record(runner: Any, dataset: Any) -> dict:
 
     Returns:
         dict: :func:`run_record` without date and command, and the text of the
-        config without its places (``work_dir`` and the like).
+        config without ``work_dir`` and the like.
     """
     record = run_record(runner, dataset)
     del record['date'], record['command']
-    # a line a key: to lay the text out takes a second
+    # one line per key: ``pretty_text`` takes a second
     lines = [
         f'{key} = {value!r}' for key, value in runner.cfg.to_dict().items()
-        if key not in _PLACES
+        if key not in _LOCATION_KEYS
     ]
     return dict(record, config_text='\n'.join(lines))
 
 
 def model_record(cfg: Config, weights: Union[str, Sequence[str],
                                              None]) -> dict:
-    """What predictions without a runner were made with.
+    """Record of predictions that are made without a runner.
 
     Args:
-        cfg (Config): Of the model.
+        cfg (Config): The model's.
         weights (str | Sequence[str], optional): Its checkpoints.
 
     Returns:
@@ -265,7 +274,7 @@ class RunRecordHook(Hook):
     of the config.
     """
 
-    #: Laid out once, which takes a second.
+    #: ``pretty_text``, which takes a second.
     _config_text: Optional[str] = None
 
     def after_val_epoch(self,

@@ -12,7 +12,7 @@ import signal
 import pytest
 
 from mmengine_exact.files import read_bytes
-from mmengine_exact.loading import WatchedBatches
+from mmengine_exact.loop import WatchedBatches
 from tests.mmengine_exact import toy
 
 from .runs import (ITERATIONS, Run, Tally, assert_all_whole, checkpoint_of,

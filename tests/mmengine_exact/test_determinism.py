@@ -22,8 +22,7 @@ from mmengine.config import config as mmengine_config
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmengine_exact import RunError
-from mmengine_exact.determinism import (WORKSPACES, fix_workspaces,
-                                        unequal_kernels)
+from mmengine_exact.launch import WORKSPACES, fix_workspaces, unequal_kernels
 from panoptic_apps.toy_data.synthetic_shapes import write_dataset
 from panoptic_fpn.training.runner import PanopticRunner
 from tests.test_options_training import NAMES, small
@@ -394,8 +393,7 @@ def test_the_warning_is_given_once_before_training(monkeypatch, tmp_path,
     runner.model.odd = ModulatedDeformConv2dPack(4, 4, 3)
     for parameter in runner.model.odd.parameters():
         parameter.requires_grad_(False)
-    monkeypatch.setattr('mmengine_exact.runner.on_cpu',
-                        lambda: not on_gpu)
+    monkeypatch.setattr('mmengine_exact.runner.on_cpu', lambda: not on_gpu)
     said = []
     monkeypatch.setattr(runner.logger, 'warning', said.append)
     runner.train()

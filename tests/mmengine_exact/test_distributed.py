@@ -9,8 +9,8 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 
 from mmengine_exact import LaunchError, launched_world_size
-from mmengine_exact.distributed import (cpu_wrapper_cfg, init_process_group,
-                                        without_sync_bn)
+from mmengine_exact.launch import (cpu_wrapper_cfg, init_process_group,
+                                   without_sync_bn)
 from panoptic_fpn.training.runner import PanopticRunner
 
 from . import toy

@@ -4,8 +4,8 @@ from typing import Any
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 
-from mmengine_exact.checkpoint_match import bare_model
 from mmengine_exact.errors import InputError
+from mmengine_exact.match import bare_model
 
 
 @HOOKS.register_module()

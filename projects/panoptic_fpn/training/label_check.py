@@ -9,8 +9,8 @@ from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 from torch import nn
 
-from mmengine_exact.checkpoint_match import bare_model
 from mmengine_exact.errors import InputError
+from mmengine_exact.match import bare_model
 from mmengine_exact.record import leaf_datasets
 
 from ..labels import LabelSpace

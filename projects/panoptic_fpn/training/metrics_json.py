@@ -10,7 +10,7 @@ from mmdet.registry import HOOKS
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
-from mmengine_exact.checkpoint_io import write_atomically
+from mmengine_exact.files import write_atomically
 from mmengine_exact.record import score_record
 
 

@@ -3,10 +3,9 @@ from typing import List, Sequence, Tuple
 
 from torch import nn
 
-from mmengine_exact.checkpoint_io import read_checkpoint
-from mmengine_exact.checkpoint_match import (MatchReport, bare_model,
-                                             load_weights, require)
+from mmengine_exact.checkpoint import read_checkpoint
 from mmengine_exact.errors import CheckpointError
+from mmengine_exact.match import MatchReport, bare_model, load_weights, require
 
 from ..labels import LabelSpace
 

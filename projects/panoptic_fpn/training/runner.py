@@ -3,7 +3,7 @@ from typing import Any, List, Sequence, Tuple, Union
 
 from mmengine.registry import RUNNERS
 
-from mmengine_exact.checkpoint_match import EXACT, bare_model
+from mmengine_exact.match import EXACT, bare_model
 from mmengine_exact.runner import ExactRunner
 
 from .network_checkpoints import load_networks, require_all_networks

@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch import nn
 
-from mmengine_exact.checkpoint_match import EXACT
 from mmengine_exact.errors import CheckpointError
+from mmengine_exact.match import EXACT
 from panoptic_fpn.labels import LabelSpace
 from panoptic_fpn.training.network_checkpoints import (load_networks,
                                                        require_all_networks)

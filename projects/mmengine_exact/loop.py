@@ -3,10 +3,15 @@
 ``IterBasedTrainLoop`` starts its loader in the constructor, before a
 checkpoint is read, and resumes by loading every past batch again. Here the
 loader starts in :meth:`~ResumableIterTrainLoop.run`, when the iteration is
-known, and its sampler is told where to begin and where to end.
+known, and its sampler gets the first and the last batch.
 """
 import logging
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+import signal
+import threading
+import time
+from contextlib import contextmanager
+from typing import (Any, Callable, Dict, Iterable, Iterator, List, Optional,
+                    Sequence, Tuple, Union)
 
 import torch
 from mmengine.dist import (all_gather_object, all_reduce, barrier, broadcast,
@@ -17,15 +22,79 @@ from mmengine.runner import IterBasedTrainLoop
 from mmengine.runner.utils import calc_dynamic_intervals
 from torch.utils.data import DataLoader
 
-from .checkpoint_hook import SafeCheckpointHook
-from .checkpoint_match import bare_model
+from .checkpoint_hook import collects_gradients, saving_hook
 from .errors import InputError, RunError
-from .failures import explain
-from .loading import WatchedBatches
-from .randomness import SeededDatasetMixin, derive_seed, seed_generators
+from .launch import explain
+from .match import bare_model
+from .stream import SeededDatasetMixin, derive_seed, seed_generators
 
 #: Key of the message hub: iteration of the last validation that was begun.
 VAL_ITER = 'last_val_iter'
+
+
+class WatchedBatches:
+    """Iterator over a loader; the death of a worker is an error of its own
+    :meth:`__next__`.
+
+    torch raises it from a signal handler, wherever the training is: in the
+    middle of an optimizer step, while a checkpoint is being written, or while
+    another worker hands over a file, of which it then prints a traceback.
+
+    Args:
+        loader (Iterable): Its workers start here.
+    """
+
+    def __init__(self, loader: Iterable) -> None:
+        self._batches = iter(loader)
+        self._busy = self._died = False
+        self._handler: Optional[Callable] = None
+        handler = getattr(signal, 'SIGCHLD', None) and signal.getsignal(
+            signal.SIGCHLD)
+        if callable(handler) and \
+                threading.current_thread() is threading.main_thread():
+            self._handler = handler
+            signal.signal(signal.SIGCHLD, self._receive)
+
+    def __next__(self) -> Any:
+        if self._died:
+            self._died = False
+            self._call_handler()
+        try:
+            with self.undisturbed():
+                return next(self._batches)  # looks for dead workers each 5 s
+        except (OSError, EOFError, RuntimeError):
+            # tensors that a worker sent before it died go with it, perhaps
+            # before the signal arrives
+            if self._handler is not None:
+                time.sleep(0.5)
+            self._call_handler()
+            raise
+
+    def _call_handler(self) -> None:
+        """Let torch raise its error if a worker is dead."""
+        if self._handler is not None:
+            self._handler(signal.SIGCHLD, None)
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Inside, the death of a worker raises nothing."""
+        self._busy = True
+        try:
+            yield
+        finally:
+            self._busy = False
+
+    def close(self) -> None:
+        """Give torch its handler back."""
+        if self._handler is not None:
+            signal.signal(signal.SIGCHLD, self._handler)
+            self._handler = None
+
+    def _receive(self, signum: int, frame: Any) -> None:
+        if self._busy:
+            self._died = True
+        elif self._handler is not None:
+            self._handler(signum, frame)
 
 
 def start_loader_at(dataloader: DataLoader,
@@ -63,6 +132,15 @@ def start_loader_at(dataloader: DataLoader,
     sampler.start_at(iteration * size, stop, seed)
 
 
+def any_rank(flag: bool) -> bool:
+    """Whether a flag is set on any process."""
+    if not is_distributed():
+        return flag
+    shared = torch.tensor(int(flag))
+    all_reduce(shared, op='max')
+    return bool(shared.item())
+
+
 @LOOPS.register_module()
 class ResumableIterTrainLoop(IterBasedTrainLoop):
     """Iterations whose data and random numbers depend on nothing earlier.
@@ -89,10 +167,7 @@ class ResumableIterTrainLoop(IterBasedTrainLoop):
     ) -> None:
         # Skips IterBasedTrainLoop.__init__, which would start the workers.
         super(IterBasedTrainLoop, self).__init__(runner, dataloader)
-        if int(max_iters) != max_iters:
-            raise RunError(
-                f'train_cfg.max_iters is {max_iters}. Set a whole number.')
-        self._max_iters = int(max_iters)
+        self._max_iters = max_iters
         self._max_epochs = 1
         self._epoch = 0
         self._iter = 0
@@ -154,45 +229,29 @@ class ResumableIterTrainLoop(IterBasedTrainLoop):
             Exception: What the loader raises.
             RunError: On the other processes.
         """
-        batch: Any = None
         error: Optional[Exception] = None
         try:
             batch = next(batches)
         except Exception as caught:
             error = caught
-        if not self._any_rank(error is not None):
+        if not any_rank(error is not None):
             return batch
+        self._save()
         found = None
         if error is not None:
             text = explain(error) or f'{type(error).__name__}: {error}'
             found = f'rank {get_rank()}: {text}'
-        self._save()
         if is_distributed():
             found = '; '.join(filter(None, all_gather_object(found)))
             barrier()
-        if error is not None:
-            raise error
-        raise RunError(f'Another process has no next batch. {found}')
-
-    @staticmethod
-    def _any_rank(failed: bool) -> bool:
-        if not is_distributed():
-            return failed
-        flag = torch.tensor(int(failed))
-        all_reduce(flag, op='max')
-        return bool(flag.item())
+        raise error or RunError(
+            f'Another process has no next batch. {found}')
 
     def _save(self) -> None:
         """Save after the last iteration, as far as that can be resumed."""
-        runner = self.runner
-        hook = next(
-            (hook
-             for hook in runner.hooks if isinstance(hook, SafeCheckpointHook)),
-            None)
-        # gradients that were collected would be lost
-        steps = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
-        if hook is None or hook.by_epoch or not self._iter or \
-                self._iter % steps:
+        runner, hook = self.runner, saving_hook(self.runner)
+        if hook is None or not self._iter or collects_gradients(
+                runner, self._iter):
             return
         try:
             if not hook.has_saved(self._iter):
@@ -235,8 +294,8 @@ class ResumableIterTrainLoop(IterBasedTrainLoop):
         return self._iter > 0 and self._iter != done and self._val_due()
 
     def repeat_validation(self) -> None:
-        """The one that is under way does not count: a checkpoint that is
-        saved now has it repeated."""
+        """Forget the validation that is under way: a run resumed from a
+        checkpoint that is saved now repeats it."""
         self.runner.message_hub.update_info(VAL_ITER, 0)
 
     def _validate(self) -> None:

@@ -12,8 +12,12 @@ from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 import torch
 import torch.nn as nn
-from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.model import (BaseTTAModel, PretrainedInit, is_model_wrapper,
+                            update_init_info)
+from mmengine.registry import WEIGHT_INITIALIZERS
+from mmengine.runner.checkpoint import load_state_dict
 
+from .checkpoint import read_checkpoint
 from .errors import CheckpointError
 
 RESUME, EXACT, FINETUNE = 'resume', 'exact', 'finetune'
@@ -41,25 +45,25 @@ class MatchReport:
     unexpected: List[str] = field(default_factory=list)
     broken: Dict[str, str] = field(default_factory=dict)
 
-    def describe(self, kinds: Sequence[str]) -> str:
+    def describe(self, *kinds: str) -> str:
         """The first few keys of each kind, with shapes where they differ."""
-        parts = []
-        for kind in kinds:
-            keys = list(getattr(self, kind))
-            if not keys:
-                continue
-            shown = [
-                _shape_text(key, *self.mismatched[key])
-                if kind == 'mismatched' else key for key in keys[:_SHOWN]
-            ]
-            more = f' and {len(keys) - _SHOWN} more' if len(
-                keys) > _SHOWN else ''
-            head = dict(
-                missing='not in the file: ',
-                unexpected='not in the model: ',
-                mismatched='').get(kind, '')
-            parts.append(head + ', '.join(shown) + more)
-        return '; '.join(parts)
+        mismatched = [
+            _shape_text(key, *shapes)
+            for key, shapes in self.mismatched.items()
+        ]
+        lists = dict(
+            mismatched=('', mismatched),
+            missing=('not in the file: ', self.missing),
+            unexpected=('not in the model: ', self.unexpected))
+        return '; '.join(head + _first(keys)
+                         for head, keys in map(lists.__getitem__, kinds)
+                         if keys)
+
+
+def _first(names: Sequence[str]) -> str:
+    more = len(names) - _SHOWN
+    return ', '.join(
+        names[:_SHOWN]) + (f' and {more} more' if more > 0 else '')
 
 
 def _shape_text(key: str, file_shape: Tuple, model_shape: Tuple) -> str:
@@ -121,7 +125,8 @@ def load_weights(
 
 
 def _module_versions(state_dict: Mapping) -> OrderedDict:
-    """What torch notes of each module's layout, as far as it is that."""
+    """torch's notes of the version of each module's layout; a file may hold
+    anything there."""
     noted = getattr(state_dict, '_metadata', None)
     return OrderedDict(
         (key, value)
@@ -143,7 +148,7 @@ def unusable(value: torch.Tensor,
     """Why a tensor of a file cannot be the weights of a model.
 
     Args:
-        value (Tensor): Of the file.
+        value (Tensor): The file's.
         own (Tensor): The model's, of the same shape.
         finite (bool): Whether NaN and infinity are wrong.
 
@@ -158,9 +163,8 @@ def unusable(value: torch.Tensor,
     if finite and own.is_floating_point():
         good = torch.isfinite(value.to(own.dtype))
         if not bool(good.all()):
-            number = value.numel() - int(good.sum())
-            return (f'is NaN or infinite in {number} of {value.numel()} '
-                    'numbers')
+            bad = value.numel() - int(good.sum())
+            return f'is NaN or infinite in {bad} of {value.numel()} numbers'
     return ''
 
 
@@ -168,32 +172,32 @@ def require(report: MatchReport, policy: str, filename: str) -> str:
     """Stop where the purpose demands more than what was loaded.
 
     Returns:
-        str: What the user should be warned of; empty if nothing.
+        str: A warning; empty if there is nothing to warn of.
 
     Raises:
         CheckpointError: Names the file, the first keys and the fix.
     """
     if report.broken:
-        key, problem = next(iter(report.broken.items()))
-        more = f' and {len(report.broken) - 1} more' if len(
-            report.broken) > 1 else ''
+        (key, problem), more = next(iter(
+            report.broken.items())), len(report.broken) - 1
         raise CheckpointError(
-            f'Checkpoint {filename} cannot be used: {key} {problem}{more}. '
-            'Use an earlier checkpoint, or copy or download it again.')
+            f'Checkpoint {filename} cannot be used: {key} {problem}'
+            f'{f" and {more} more" if more else ""}. Use an earlier '
+            'checkpoint, or copy or download it again.')
     if policy == FINETUNE:
         return _require_backbone(report, filename)
-    wrong = ['mismatched', 'missing']
+    unexpected = report.describe('unexpected')
+    wrong = report.describe('mismatched', 'missing')
+    fix = 'Use the config it was trained with.'
     if policy == RESUME:
-        wrong.append('unexpected')
-    text = report.describe(wrong)
-    if text:
+        wrong = '; '.join(filter(None, (wrong, unexpected)))
         fix = ('Resume with the config that wrote it, or use it as load_from '
-               'to fine-tune.'
-               if policy == RESUME else 'Use the config it was trained with.')
+               'to fine-tune.')
+    if wrong:
         raise CheckpointError(
-            f'Checkpoint {filename} does not fit the model: {text}. {fix}')
-    text = report.describe(['unexpected'])
-    return f'Checkpoint {filename} was loaded in part: {text}.' if text else ''
+            f'Checkpoint {filename} does not fit the model: {wrong}. {fix}')
+    return (f'Checkpoint {filename} was loaded in part: {unexpected}.'
+            if unexpected else '')
 
 
 def _require_backbone(report: MatchReport, filename: str) -> str:
@@ -202,16 +206,16 @@ def _require_backbone(report: MatchReport, filename: str) -> str:
     bad = [k for k in lacking if k.startswith('backbone.')]
     has_backbone = bad or any(k.startswith('backbone.') for k in loaded)
     total = len(loaded) + len(lacking)
-    text = report.describe(['mismatched', 'missing', 'unexpected'])
+    text = report.describe('mismatched', 'missing', 'unexpected')
     if bad or (not has_backbone and 2 * len(loaded) < total):
-        first = ', '.join(bad[:_SHOWN]) or text
         raise CheckpointError(
             f'Checkpoint {filename} fills only {len(loaded)} of {total} '
             'tensors of the model and not its whole '
-            f'{"backbone" if has_backbone else "half"} (e.g. {first}; '
-            f'{text}). Use a checkpoint of the same architecture; weights of '
-            'a backbone alone belong in model.backbone.init_cfg='
-            "dict(type='Pretrained', checkpoint=...).")
+            f'{"backbone" if has_backbone else "half"} '
+            f'({f"e.g. {_first(bad)}; " if bad else ""}{text}). Use a '
+            'checkpoint of the same architecture; weights of a backbone alone '
+            "belong in model.backbone.init_cfg=dict(type='Pretrained', "
+            'checkpoint=...).')
     if not lacking and not report.unexpected:
         return ''
     return (f'Checkpoint {filename} fills {len(loaded)} of {total} tensors of '
@@ -224,8 +228,8 @@ def pretrained_weights(config: Any,
     or addresses.
 
     Args:
-        config (Any): Of a model, or any part of it.
-        key (str): Its place in the config.
+        config (Any): Config of a model, or any part of it.
+        key (str): Its key.
     """
     if isinstance(config, (list, tuple)):
         for i, item in enumerate(config):
@@ -240,7 +244,10 @@ def pretrained_weights(config: Any,
 
 
 def require_pretrained(config: Any) -> None:
-    """Files of pretrained weights that a model's config names are there.
+    """Check that the files of pretrained weights exist.
+
+    Args:
+        config (Any): ``model`` of a config.
 
     Raises:
         CheckpointError: Names the first missing file and its key.
@@ -250,3 +257,61 @@ def require_pretrained(config: Any) -> None:
             raise CheckpointError(
                 f'{key}.checkpoint={path}: no such file. Put the weights '
                 f'there or name others; to train from scratch set {key}=None.')
+
+
+@WEIGHT_INITIALIZERS.register_module(name='Pretrained', force=True)
+class CheckedPretrainedInit(PretrainedInit):
+    """Replaces MMEngine's ``init_cfg=dict(type='Pretrained')``.
+
+    Arguments are the same. A file that is damaged, or of another
+    architecture, is refused; MMEngine's logs the names and trains from
+    scratch.
+    """
+
+    def __call__(self, module: nn.Module) -> None:
+        """Raises:
+            CheckpointError: The file cannot be read, or fills less than half
+                of the module.
+        """
+        weights = read_checkpoint(self.checkpoint,
+                                  self.map_location)['state_dict']
+        weights = {
+            key.removeprefix('module.'): value
+            for key, value in weights.items()
+        }
+        prefix = self.prefix or ''
+        if prefix and not prefix.endswith('.'):
+            prefix += '.'
+        weights = {
+            key[len(prefix):]: value
+            for key, value in weights.items() if key.startswith(prefix)
+        }
+        self._require_fit(module, weights)
+        load_state_dict(module, weights, strict=False, logger='current')
+        if hasattr(module, '_params_init_info'):
+            update_init_info(module, init_info=self._get_init_info())
+
+    def _require_fit(self, module: nn.Module, weights: dict) -> None:
+        own = {
+            key: value
+            for key, value in module.state_dict().items()
+            if not key.endswith('num_batches_tracked')
+        }
+        fitting = [
+            key for key in own
+            if key in weights and weights[key].shape == own[key].shape
+        ]
+        if 2 * len(fitting) < len(own):
+            raise CheckpointError(
+                f'Pretrained weights {self.checkpoint} fill {len(fitting)} of '
+                f'{len(own)} tensors of {type(module).__name__} (its first: '
+                f'{next(iter(own))}; of the file: '
+                f'{next(iter(weights), "none")}). Set init_cfg to weights of '
+                'this architecture, with prefix= where they are those of a '
+                'whole model, or to None.')
+        for key in fitting:
+            problem = unusable(weights[key], own[key])
+            if problem:
+                raise CheckpointError(
+                    f'Pretrained weights {self.checkpoint}: {key} {problem}. '
+                    'Copy or download it again.')

@@ -1,4 +1,4 @@
-"""Checkpoint files: plain content, atomic writes, protected reads.
+"""Checkpoint files: plain content, protected reads, the one to resume from.
 
 Written   state_dict as it is; everything else as plain python and tensors,
           so that ``torch.load(..., weights_only=True)`` reads it unaided.
@@ -7,42 +7,44 @@ Read      ``weights_only=True`` always. For files that MMEngine wrote itself,
           numpy's numbers and a stand-in for ``HistoryBuffer`` are allowed
           while reading. Such a file pickles ``getattr(HistoryBuffer, 'min')``
           and three more; the stand-in of ``getattr`` knows these four names
-          and refuses every other object and name. The checksums of a file
-          are compared first (``checkpoint_sums``).
+          and refuses every other object and name.
+Checked   torch writes a CRC-32 of each part of a checkpoint (a zip archive)
+          and does not look at it when it reads: a bit that flipped on a disk
+          becomes another weight. Here the sums are compared first. A file
+          from before torch 1.6 has none; a published one has the beginning of
+          its SHA-256 at the end of its name.
 """
-import errno
+import hashlib
+import logging
 import os
 import os.path as osp
 import pickle
 import re
+import zipfile
 from collections import Counter, OrderedDict
 from contextlib import contextmanager, nullcontext
-from typing import (Any, Callable, ContextManager, Iterator, List, Mapping,
-                    Optional, Sequence, Tuple)
+from typing import (Any, ContextManager, Iterator, List, Mapping, Optional,
+                    Sequence, Tuple)
 from urllib.error import URLError
 
 import numpy as np
 import torch
 from mmengine.fileio import LocalBackend, get_file_backend
-from mmengine.logging import HistoryBuffer
+from mmengine.logging import HistoryBuffer, print_log
 from mmengine.runner import CheckpointLoader
 
-from .checkpoint_sums import damaged, require_unchanged
 from .errors import CheckpointError
-
-#: Errors of the system that mean a full disk, or a quota that is used up.
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 #: Where MMEngine keeps weights in a checkpoint.
 WEIGHT_KEYS = ('state_dict', )
-
-#: Suffix of a file that is being written; never a checkpoint.
-PARTIAL_SUFFIX = '.part'
 _HISTORY_KEY = '__history_buffer__'
 #: torch's own switch.
 _FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 _ATOMS = (type(None), bool, int, float, complex, str, bytes, torch.Tensor,
           torch.Size, torch.dtype, torch.device)
+_ZIP = b'PK\x03\x04'
+#: As ``resnet50-0676ba61.pth``; digits alone may be a date.
+_PUBLISHED = re.compile(r'-(?=[0-9]*[a-f])([0-9a-f]{8})\.pth')
 
 
 class _Unsupported(Exception):
@@ -70,11 +72,10 @@ def to_plain(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, Mapping):
         return _plain_mapping(value)
-    if isinstance(value, (list, tuple, set, frozenset)):
-        kind: Any = next(
-            k for k in (list, tuple, set, frozenset) if isinstance(value, k))
-        kind = set if kind is frozenset else kind
-        return kind(to_plain(item) for item in value)
+    for kind in (list, tuple, set, frozenset):
+        if isinstance(value, kind):
+            plain: Any = set if kind is frozenset else kind
+            return plain(to_plain(item) for item in value)
     for kind in (bool, int, float, complex, str, bytes):
         if isinstance(value, kind):
             return kind(value)
@@ -82,9 +83,8 @@ def to_plain(value: Any) -> Any:
 
 
 def _plain_mapping(value: Mapping) -> dict:
-    kind: Any = next((k for k in (OrderedDict, Counter) if type(value) is k),
-                     dict)
-    plain = kind()
+    plain: dict = (
+        type(value)() if type(value) in (OrderedDict, Counter) else {})
     for key, item in value.items():
         try:
             plain[to_plain(key)] = to_plain(item)
@@ -106,40 +106,30 @@ def _plain_history(buffer: HistoryBuffer) -> dict:
 def make_plain(checkpoint: dict) -> None:
     """Give everything but the weights its plain form, in place."""
     for key in list(checkpoint):
-        if key.endswith('state_dict'):
-            continue
-        checkpoint[key] = to_plain(checkpoint[key])
-
-
-def _restore_history(checkpoint: dict) -> None:
-    """Turn plain or stand-in histories into ``HistoryBuffer``, in place."""
-    hub = checkpoint.get('message_hub')
-    scalars = hub.get('log_scalars') if isinstance(hub, dict) else None
-    if not isinstance(scalars, dict):
-        return
-    for key, value in list(scalars.items()):
-        try:
-            if isinstance(value, dict) and _HISTORY_KEY in value:
-                log, count = value['log'].cpu(), value['count'].cpu()
-                scalars[key] = HistoryBuffer(log.numpy(), count.numpy(),
-                                             int(value['max_length']))
-            elif isinstance(value, _HistoryStandIn):
-                scalars[key] = value.restore()
-        except (KeyError, AttributeError, TypeError, ValueError,
-                AssertionError, RuntimeError):
-            continue  # no history: a resumed run begins a new one, and says so
+        if not key.endswith('state_dict'):
+            checkpoint[key] = to_plain(checkpoint[key])
 
 
 class _HistoryStandIn:
     """What a pickled ``HistoryBuffer`` becomes while it is read."""
 
     def __setstate__(self, state: dict) -> None:
-        self.log = np.asarray(state['_log_history'])
-        self.count = np.asarray(state['_count_history'])
-        self.max_length = int(state['max_length'])
+        self.buffer = HistoryBuffer(
+            np.asarray(state['_log_history']),
+            np.asarray(state['_count_history']), int(state['max_length']))
 
-    def restore(self) -> HistoryBuffer:
-        return HistoryBuffer(self.log, self.count, self.max_length)
+
+def _restore_history(checkpoint: dict) -> None:
+    """Turn plain or stand-in histories into ``HistoryBuffer``, in place."""
+    hub = checkpoint.get('message_hub')
+    scalars = hub.get('log_scalars') if isinstance(hub, dict) else None
+    for key, value in (scalars or {}).items():
+        if isinstance(value, _HistoryStandIn):
+            scalars[key] = value.buffer
+        elif isinstance(value, dict) and _HISTORY_KEY in value:
+            scalars[key] = HistoryBuffer(value['log'].cpu().numpy(),
+                                         value['count'].cpu().numpy(),
+                                         int(value['max_length']))
 
 
 def _history_statistic(owner: Any, name: str) -> str:
@@ -166,11 +156,8 @@ def _foreign_globals() -> List[Any]:
         function = getattr(multiarray, name)
         allowed += [(function, f'numpy.core.multiarray.{name}'),
                     (function, f'numpy._core.multiarray.{name}')]
-    for code in '?bBhHiIlLqQefdFDSU':
-        kind = type(np.dtype(code))
-        if kind not in allowed:
-            allowed.append(kind)
-    return allowed
+    kinds = {type(np.dtype(code)) for code in '?bBhHiIlLqQefdFDSU'}
+    return allowed + list(kinds)
 
 
 def _allow_foreign() -> ContextManager:
@@ -205,20 +192,28 @@ def read_checkpoint(filename: str,
     try:
         with _allow_foreign():
             checkpoint = _load(filename, map_location)
+        checkpoint = _with_state_dict(checkpoint, filename, keys)
+        _drop_odd_meta(checkpoint)
+        _restore_history(checkpoint)
+        return checkpoint
     except CheckpointError:
         raise
     except pickle.UnpicklingError as error:
-        raise CheckpointError(_unpickling_message(filename, error)) from error
+        text = _unpickling_message(filename, error)
     except URLError as error:
-        raise CheckpointError(
-            f'Checkpoint {filename} cannot be downloaded ({error.reason}). '
-            'Check address and connection, or give a file.') from error
-    except Exception as error:  # what torch makes of any bytes
-        raise CheckpointError(damaged(filename, error)) from error
-    checkpoint = _with_state_dict(checkpoint, filename, keys)
-    _drop_odd_meta(checkpoint)
-    _restore_history(checkpoint)
-    return checkpoint
+        text = (f'Checkpoint {filename} cannot be downloaded ({error.reason})'
+                '. Check address and connection, or give a file.')
+    except Exception as error:  # torch raises anything for odd bytes
+        text = damaged(filename, error)
+    raise CheckpointError(text)
+
+
+def _load(filename: str, map_location: Any) -> Any:
+    if '://' in filename:
+        with weights_only():
+            return CheckpointLoader.load_checkpoint(filename, map_location)
+    require_unchanged(filename)
+    return torch.load(filename, map_location=map_location, weights_only=True)
 
 
 @contextmanager
@@ -248,21 +243,13 @@ def weights_only() -> Iterator[None]:
             os.environ[_FORCE] = former
 
 
-def _load(filename: str, map_location: Any) -> Any:
-    if '://' in filename:
-        with weights_only():
-            return CheckpointLoader.load_checkpoint(filename, map_location)
-    require_unchanged(filename)
-    return torch.load(filename, map_location=map_location, weights_only=True)
-
-
 def _unpickling_message(filename: str, error: Exception) -> str:
     # a name that no module has is a damaged one
     match = re.search(r'GLOBAL ([\w.]{1,200})(?=\s|$)', str(error))
     if match is None:
-        reason = re.search(r'WeightsUnpickler error: *(.*)', str(error))
+        cause = re.search(r'WeightsUnpickler error: *(.*)', str(error))
         return damaged(
-            filename, reason[1] if reason and reason[1] else error,
+            filename, cause[1] if cause and cause[1] else error,
             'not a checkpoint of weights alone (others could run code)')
     return (f'Checkpoint {filename} holds the python object {match[1]}, which '
             'is not loaded because it could run code. Where you trust the '
@@ -289,8 +276,8 @@ def _with_state_dict(checkpoint: Any, filename: str,
 
 
 def _drop_odd_meta(checkpoint: dict) -> None:
-    """A ``meta`` that is no dict, and what it says of classes, count as
-    absent, as they are in a file of bare weights."""
+    """Files of other projects may have a ``meta`` of their own: unless it and
+    what it says of classes are dicts, they count as absent."""
     meta = checkpoint.get('meta')
     if not isinstance(meta, dict):
         checkpoint.pop('meta', None)
@@ -298,73 +285,81 @@ def _drop_odd_meta(checkpoint: dict) -> None:
         meta.pop('dataset_meta', None)
 
 
+def require_unchanged(path: str) -> None:
+    """Compare a file with the checksums that it carries.
+
+    Reads the file once, at 1 GB/s and more where the disk allows it. A file
+    without checksums passes; one that torch was asked to write without them
+    after a warning.
+
+    Args:
+        path (str): Local file.
+
+    Raises:
+        CheckpointError: They differ, or the archive is incomplete.
+    """
+    with open(path, 'rb') as file:
+        zipped = file.read(len(_ZIP)) == _ZIP
+    if not zipped:
+        _compare_with_name(path)
+        return
+    try:
+        broken = _broken_part(path)
+    except Exception as error:  # zipfile raises anything for odd bytes
+        raise CheckpointError(damaged(path, error)) from None
+    if broken is not None:
+        raise CheckpointError(
+            damaged(path, f'the checksum of {broken} is another'))
+
+
+def _broken_part(path: str) -> Optional[str]:
+    with zipfile.ZipFile(path) as archive:
+        broken = archive.testzip()
+        # with torch.serialization.set_crc32_options(False) all are 0
+        if broken and not any(part.CRC for part in archive.infolist()):
+            print_log(
+                f'{path} was written without checksums: damage to its weights '
+                'would not be noticed.', 'current', logging.WARNING)
+            return None
+        return broken
+
+
+def _compare_with_name(path: str) -> None:
+    match = _PUBLISHED.search(osp.basename(path))
+    if match is None:
+        return
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    if not digest.hexdigest().startswith(match[1]):
+        raise CheckpointError(
+            f'Checkpoint {path} is not what its name says: a published file '
+            f'has the beginning of its SHA-256 there, {match[1]}; that of '
+            f'this one is {digest.hexdigest()[:8]}. Download it again, or '
+            'rename it if it was changed on purpose.')
+
+
+def damaged(path: str,
+            cause: object,
+            otherwise: str = 'not a checkpoint') -> str:
+    """The message about a file that cannot be what was written.
+
+    Args:
+        path (str): The file.
+        cause (Exception | str): Its first line is shown.
+        otherwise (str): What the file is if it is not damaged.
+    """
+    lines = str(cause).strip().splitlines() or [type(cause).__name__]
+    return (f'Checkpoint {path} cannot be read; it is damaged or {otherwise} '
+            f'({lines[0][:120]}). Copy or download it again, or use an '
+            'earlier one.')
+
+
 def is_local(path: str, backend_args: Optional[dict] = None) -> bool:
     """Whether a path lies on a file system that can rename."""
     return isinstance(
         get_file_backend(path, backend_args=backend_args), LocalBackend)
-
-
-def write_atomically(path: str, write: Callable[[str], None]) -> None:
-    """Let a file appear under its name only when it is complete on disk.
-
-    Args:
-        path (str): Local path of the file.
-        write (Callable): Writes the file whose path it is given, in the
-            same directory.
-
-    Raises:
-        CheckpointError: The disk is full or the folder not writable; names
-            the file. Nothing is left half written.
-    """
-    folder, name = osp.split(osp.abspath(path))
-    partial = osp.join(folder, f'.{name}{PARTIAL_SUFFIX}')
-    try:
-        write(partial)
-        _sync(partial)
-        os.replace(partial, path)
-        _sync(folder)
-    except (OSError, RuntimeError) as error:
-        # RuntimeError is what torch's zip writer makes of a full disk
-        if osp.exists(partial):
-            os.remove(partial)
-        if 'DataLoader worker' in str(error):
-            raise  # torch's signal handler, which interrupts anything
-        full = getattr(error, 'errno', None) in FULL
-        raise CheckpointError(
-            f'{path} cannot be written '
-            f'({"the disk is full: " if full else ""}{one_sentence(error)}). '
-            'Make room, or choose another folder (of a run: --work-dir); what '
-            'is there already stays as it is.') from error
-
-
-def one_sentence(error: Exception) -> str:
-    """First sentence of a message that may be long."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].split('. ')[0][:200]
-
-
-def _sync(path: str) -> None:
-    """Flush a file or directory to disk where the system can do so.
-
-    Raises:
-        OSError: What was written has not come to the disk: full, or broken.
-    """
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        # others: some network file systems refuse it for directories
-        if error.errno in (*FULL, errno.EIO):
-            raise
-    finally:
-        os.close(descriptor)
-
-
-def remove_partial(folder: str) -> None:
-    """Delete what an interrupted write left behind."""
-    for name in os.listdir(folder) if osp.isdir(folder) else ():
-        if name.startswith('.') and name.endswith(PARTIAL_SUFFIX):
-            os.remove(osp.join(folder, name))
 
 
 def latest_checkpoint(work_dir: str) -> Optional[str]:
