@@ -16,9 +16,9 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import Tensor
 
-from mmengine_exact.config_file import read_config
+from mmengine_exact.command import read_config
 from mmengine_exact.errors import InputError
-from mmengine_exact.randomness import derive_seed, seeded
+from mmengine_exact.stream import derive_seed, seeded
 from panoptic_fpn.labels import LabelSpace
 from panoptic_fpn.training.test_options import require_panoptic
 from panoptic_fpn.visualization.drawing import (display_scale, draw_instances,

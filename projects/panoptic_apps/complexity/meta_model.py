@@ -11,7 +11,7 @@ from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
-from mmengine_exact.config_file import read_config
+from mmengine_exact.command import read_config
 from mmengine_exact.errors import InputError
 
 #: Children of a network that are run here, and of its region heads.

@@ -11,9 +11,9 @@ from typing import Any, Dict, List, Mapping, Tuple
 
 from torch import Tensor
 
-from mmengine_exact.checkpoint_io import to_plain
-from mmengine_exact.checkpoint_match import MatchReport
+from mmengine_exact.checkpoint import to_plain
 from mmengine_exact.errors import CheckpointError
+from mmengine_exact.match import MatchReport
 
 from . import coco_classes
 from .files import read_weights, require_output, source_record, write_weights

@@ -15,7 +15,7 @@ from typing import Any, Dict, List, Mapping, Optional
 
 from torch import Tensor
 
-from mmengine_exact.checkpoint_io import read_checkpoint, to_plain
+from mmengine_exact.checkpoint import read_checkpoint, to_plain
 from mmengine_exact.errors import CheckpointError
 from panoptic_fpn import cityscapes
 

@@ -19,9 +19,9 @@ import torch
 from mmengine.dist import broadcast_object_list
 from mmengine.utils import ProgressBar
 
-from mmengine_exact.checkpoint_match import bare_model
 from mmengine_exact.errors import InputError
 from mmengine_exact.files import read_bytes
+from mmengine_exact.match import bare_model
 from mmengine_exact.workers import default_workers, run_jobs
 from panoptic_fpn.fusion import fill_stuff, paste_instances
 from panoptic_fpn.labels import LabelSpace, channel_labels

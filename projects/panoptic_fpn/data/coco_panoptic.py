@@ -16,7 +16,7 @@ from mmengine.utils import is_abs
 
 from mmengine_exact.errors import CorruptFileError, InputError
 from mmengine_exact.files import join_inside, parse_json
-from mmengine_exact.randomness import SeededDatasetMixin
+from mmengine_exact.stream import SeededDatasetMixin
 
 from ..labels import MAX_SEGMENT_ID, LabelSpace, is_whole, short
 
