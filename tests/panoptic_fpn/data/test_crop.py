@@ -11,12 +11,13 @@ from mmcv.transforms import Compose
 from mmdet.registry import TRANSFORMS
 from PIL import Image
 
-from mmengine_exact import ClassUniformInfiniteSampler, seeded
+from mmengine_exact import seeded
 from mmengine_exact.errors import InputError
 from panoptic_apps.convert_data import prepare
 from panoptic_apps.toy_data.make import make_miniature
 from panoptic_fpn.data import CityscapesPanopticDataset, PanopticRandomCrop
 from panoptic_fpn.data.loading import segment_values
+from panoptic_fpn.training.class_uniform import ClassUniformInfiniteSampler
 
 CROP = (64, 128)
 #: Things by id, then stuff by id: written down here, not read from our code.
