@@ -26,21 +26,19 @@ if find_spec('mmengine') is not None:
     from .record import (RunRecordHook, fingerprint, model_record, read_record,
                          revision, run_record, versions)
     from .runner import ExactRunner, apply_memory_format
-    from .stream import (ClassUniformInfiniteSampler,
-                         ResumableAspectRatioBatchSampler,
+    from .stream import (ResumableAspectRatioBatchSampler,
                          ResumableInfiniteSampler, SeededDatasetMixin,
                          SeededIndex, derive_seed, seed_generators, seeded)
 
     __all__ = [
-        'AutoScaleError', 'CheckpointError', 'ClassUniformInfiniteSampler',
-        'ConfigError', 'CorruptFileError', 'CpuAmpOptimWrapper', 'ExactRunner',
-        'InputError', 'LaunchError', 'MatchReport', 'NonFiniteLossError',
-        'NonFiniteLossHook', 'PreemptedError', 'PreemptionHook',
-        'ResumableAspectRatioBatchSampler', 'ResumableInfiniteSampler',
-        'ResumableIterTrainLoop', 'RunError', 'RunRecordHook',
-        'SafeCheckpointHook', 'SeededDatasetMixin', 'SeededIndex',
-        'apply_memory_format', 'batch_size_warning', 'derive_seed',
-        'effective_batch', 'enable_amp', 'enable_auto_scale',
+        'AutoScaleError', 'CheckpointError', 'ConfigError', 'CorruptFileError',
+        'CpuAmpOptimWrapper', 'ExactRunner', 'InputError', 'LaunchError',
+        'MatchReport', 'NonFiniteLossError', 'NonFiniteLossHook',
+        'PreemptedError', 'PreemptionHook', 'ResumableAspectRatioBatchSampler',
+        'ResumableInfiniteSampler', 'ResumableIterTrainLoop', 'RunError',
+        'RunRecordHook', 'SafeCheckpointHook', 'SeededDatasetMixin',
+        'SeededIndex', 'apply_memory_format', 'batch_size_warning',
+        'derive_seed', 'effective_batch', 'enable_amp', 'enable_auto_scale',
         'enable_test_amp', 'fingerprint', 'half_precision',
         'latest_checkpoint', 'launched_world_size', 'load_weights',
         'model_record', 'on_cpu', 'one_line', 'read_checkpoint', 'read_config',

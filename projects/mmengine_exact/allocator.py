@@ -160,9 +160,6 @@ def lazy_zeros(shape: Tuple[int, ...]) -> np.ndarray:
     ``np.zeros`` does the same where malloc asks the system, and writes zeros
     where memory is kept.
 
-    Args:
-        shape (tuple[int, ...]): Shape of the array.
-
     Returns:
         np.ndarray: bool, private to this process.
     """

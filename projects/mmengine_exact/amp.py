@@ -64,11 +64,7 @@ def build_amp_optim_wrapper(loss_scale: Union[str, float, dict] = 'dynamic',
 
 
 def half_precision(device: torch.device) -> ContextManager:
-    """Autocast in which a model predicts: bfloat16 on a CPU, else float16.
-
-    Args:
-        device (torch.device): The model's.
-    """
+    """Autocast in which a model predicts: bfloat16 on a CPU, else float16."""
     dtype = torch.bfloat16 if device.type == 'cpu' else torch.float16
     return torch.autocast(device.type, dtype=dtype)
 

@@ -11,10 +11,8 @@ Read      ``weights_only=True`` always. For files that MMEngine wrote itself,
 Checked   torch writes a CRC-32 of each part of a checkpoint (a zip archive)
           and does not look at it when it reads: a bit that flipped on a disk
           becomes another weight. Here the sums are compared first. A file
-          from before torch 1.6 has none; a published one has the beginning of
-          its SHA-256 at the end of its name.
+          from before torch 1.6 has none.
 """
-import hashlib
 import logging
 import os
 import os.path as osp
@@ -38,17 +36,13 @@ from .errors import CheckpointError
 #: Where MMEngine keeps weights in a checkpoint.
 WEIGHT_KEYS = ('state_dict', )
 _HISTORY_KEY = '__history_buffer__'
+#: The plain form of what has none.
+_NO_FORM = object()
 #: torch's own switch.
 _FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
-_ATOMS = (type(None), bool, int, float, complex, str, bytes, torch.Tensor,
-          torch.Size, torch.dtype, torch.device)
+_ATOMS: Tuple[Any, ...] = (type(None), bool, int, float, complex, str, bytes,
+                           torch.Size, torch.dtype, torch.device)
 _ZIP = b'PK\x03\x04'
-#: As ``resnet50-0676ba61.pth``; digits alone may be a date.
-_PUBLISHED = re.compile(r'-(?=[0-9]*[a-f])([0-9a-f]{8})\.pth')
-
-
-class _Unsupported(Exception):
-    """A value that has no plain form."""
 
 
 def to_plain(value: Any) -> Any:
@@ -56,41 +50,32 @@ def to_plain(value: Any) -> Any:
 
     numpy numbers and arrays become python numbers and lists, mappings
     become dicts (``OrderedDict`` and ``Counter`` stay), enumerations and
-    other subclasses of numbers and strings lose their class. Entries of a
-    mapping that have no plain form are left out.
-
-    Raises:
-        _Unsupported: The value itself has no plain form.
+    other subclasses of numbers and strings lose their class. What has no
+    plain form is left out of its container.
     """
     if type(value) in _ATOMS or isinstance(value, torch.Tensor):
         return value
     if isinstance(value, HistoryBuffer):
         return _plain_history(value)
     if isinstance(value, (np.ndarray, np.generic)):
-        if value.dtype.hasobject:
-            raise _Unsupported(f'numpy objects {value!r}')
-        return value.tolist()
+        return to_plain(value.tolist())
     if isinstance(value, Mapping):
-        return _plain_mapping(value)
-    for kind in (list, tuple, set, frozenset):
-        if isinstance(value, kind):
-            plain: Any = set if kind is frozenset else kind
-            return plain(to_plain(item) for item in value)
-    for kind in (bool, int, float, complex, str, bytes):
-        if isinstance(value, kind):
-            return kind(value)
-    raise _Unsupported(f'{type(value).__name__} {value!r}'[:80])
-
-
-def _plain_mapping(value: Mapping) -> dict:
-    plain: dict = (
-        type(value)() if type(value) in (OrderedDict, Counter) else {})
-    for key, item in value.items():
-        try:
-            plain[to_plain(key)] = to_plain(item)
-        except _Unsupported:
-            continue
-    return plain
+        kind = type(value)
+        pairs = ((to_plain(k), to_plain(v)) for k, v in value.items())
+        plain: Any = kind() if kind in (OrderedDict, Counter) else {}
+        plain.update((k, v) for k, v in pairs
+                     if k is not _NO_FORM and v is not _NO_FORM)
+        return plain
+    for container in (list, tuple, set, frozenset):
+        if isinstance(value, container):
+            items = [
+                item for item in map(to_plain, value) if item is not _NO_FORM
+            ]
+            return set(items) if container is frozenset else container(items)
+    for atom in _ATOMS:
+        if isinstance(value, atom):
+            return atom(value)
+    return _NO_FORM
 
 
 def _plain_history(buffer: HistoryBuffer) -> dict:
@@ -121,9 +106,8 @@ class _HistoryStandIn:
 
 def _restore_history(checkpoint: dict) -> None:
     """Turn plain or stand-in histories into ``HistoryBuffer``, in place."""
-    hub = checkpoint.get('message_hub')
-    scalars = hub.get('log_scalars') if isinstance(hub, dict) else None
-    for key, value in (scalars or {}).items():
+    scalars = (checkpoint.get('message_hub') or {}).get('log_scalars') or {}
+    for key, value in scalars.items():
         if isinstance(value, _HistoryStandIn):
             scalars[key] = value.buffer
         elif isinstance(value, dict) and _HISTORY_KEY in value:
@@ -184,11 +168,6 @@ def read_checkpoint(filename: str,
     Raises:
         CheckpointError: Missing, damaged, unsafe, or without weights.
     """
-    if '://' not in filename:
-        filename = osp.expanduser(filename)
-        if not osp.isfile(filename):
-            raise CheckpointError(
-                f'Checkpoint {filename} does not exist. Check the path.')
     try:
         with _allow_foreign():
             checkpoint = _load(filename, map_location)
@@ -196,22 +175,38 @@ def read_checkpoint(filename: str,
         _drop_odd_meta(checkpoint)
         _restore_history(checkpoint)
         return checkpoint
-    except CheckpointError:
-        raise
-    except pickle.UnpicklingError as error:
-        text = _unpickling_message(filename, error)
-    except URLError as error:
-        text = (f'Checkpoint {filename} cannot be downloaded ({error.reason})'
-                '. Check address and connection, or give a file.')
     except Exception as error:  # torch raises anything for odd bytes
-        text = damaged(filename, error)
-    raise CheckpointError(text)
+        raise CheckpointError(_describe(filename, error)) from error
+
+
+def _describe(filename: str, error: Exception) -> str:
+    """What is wrong with a checkpoint, and the fix."""
+    if isinstance(error, CheckpointError):
+        return str(error)
+    if isinstance(error, FileNotFoundError):
+        return f'Checkpoint {filename} does not exist. Check the path.'
+    if isinstance(error, URLError):
+        return (f'Checkpoint {filename} cannot be downloaded ({error.reason}).'
+                ' Check address and connection, or give a file.')
+    if not isinstance(error, pickle.UnpicklingError):
+        return damaged(filename, error)
+    # a name that no module has is a damaged one
+    match = re.search(r'GLOBAL ([\w.]{1,200})(?=\s|$)', str(error))
+    if match is None:
+        cause = re.search(r'WeightsUnpickler error: *(.*)', str(error))
+        return damaged(
+            filename, cause[1] if cause and cause[1] else error,
+            'not a checkpoint of weights alone (others could run code)')
+    return (f'Checkpoint {filename} holds the python object {match[1]}, which '
+            'is not loaded because it could run code. Where you trust the '
+            "file, save its 'state_dict' alone and use that.")
 
 
 def _load(filename: str, map_location: Any) -> Any:
     if '://' in filename:
         with weights_only():
             return CheckpointLoader.load_checkpoint(filename, map_location)
+    filename = osp.expanduser(filename)
     require_unchanged(filename)
     return torch.load(filename, map_location=map_location, weights_only=True)
 
@@ -241,19 +236,6 @@ def weights_only() -> Iterator[None]:
             os.environ.pop(_FORCE, None)
         else:
             os.environ[_FORCE] = former
-
-
-def _unpickling_message(filename: str, error: Exception) -> str:
-    # a name that no module has is a damaged one
-    match = re.search(r'GLOBAL ([\w.]{1,200})(?=\s|$)', str(error))
-    if match is None:
-        cause = re.search(r'WeightsUnpickler error: *(.*)', str(error))
-        return damaged(
-            filename, cause[1] if cause and cause[1] else error,
-            'not a checkpoint of weights alone (others could run code)')
-    return (f'Checkpoint {filename} holds the python object {match[1]}, which '
-            'is not loaded because it could run code. Where you trust the '
-            "file, save its 'state_dict' alone and use that.")
 
 
 def _with_state_dict(checkpoint: Any, filename: str,
@@ -292,64 +274,34 @@ def require_unchanged(path: str) -> None:
     without checksums passes; one that torch was asked to write without them
     after a warning.
 
-    Args:
-        path (str): Local file.
-
     Raises:
         CheckpointError: They differ, or the archive is incomplete.
     """
     with open(path, 'rb') as file:
-        zipped = file.read(len(_ZIP)) == _ZIP
-    if not zipped:
-        _compare_with_name(path)
-        return
+        if file.read(len(_ZIP)) != _ZIP:
+            return
+    fault: object = None
     try:
-        broken = _broken_part(path)
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+            # with torch.serialization.set_crc32_options(False) all are 0
+            if broken and any(part.CRC for part in archive.infolist()):
+                fault = f'the checksum of {broken} is another'
+            elif broken:
+                print_log(
+                    f'{path} was written without checksums: damage to its '
+                    'weights would not be noticed.', 'current',
+                    logging.WARNING)
     except Exception as error:  # zipfile raises anything for odd bytes
-        raise CheckpointError(damaged(path, error)) from None
-    if broken is not None:
-        raise CheckpointError(
-            damaged(path, f'the checksum of {broken} is another'))
-
-
-def _broken_part(path: str) -> Optional[str]:
-    with zipfile.ZipFile(path) as archive:
-        broken = archive.testzip()
-        # with torch.serialization.set_crc32_options(False) all are 0
-        if broken and not any(part.CRC for part in archive.infolist()):
-            print_log(
-                f'{path} was written without checksums: damage to its weights '
-                'would not be noticed.', 'current', logging.WARNING)
-            return None
-        return broken
-
-
-def _compare_with_name(path: str) -> None:
-    match = _PUBLISHED.search(osp.basename(path))
-    if match is None:
-        return
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    if not digest.hexdigest().startswith(match[1]):
-        raise CheckpointError(
-            f'Checkpoint {path} is not what its name says: a published file '
-            f'has the beginning of its SHA-256 there, {match[1]}; that of '
-            f'this one is {digest.hexdigest()[:8]}. Download it again, or '
-            'rename it if it was changed on purpose.')
+        fault = error
+    if fault is not None:
+        raise CheckpointError(damaged(path, fault))
 
 
 def damaged(path: str,
             cause: object,
             otherwise: str = 'not a checkpoint') -> str:
-    """The message about a file that cannot be what was written.
-
-    Args:
-        path (str): The file.
-        cause (Exception | str): Its first line is shown.
-        otherwise (str): What the file is if it is not damaged.
-    """
+    """The message about a file that cannot be what was written."""
     lines = str(cause).strip().splitlines() or [type(cause).__name__]
     return (f'Checkpoint {path} cannot be read; it is damaged or {otherwise} '
             f'({lines[0][:120]}). Copy or download it again, or use an '

@@ -140,49 +140,31 @@ class PlainCheckpointHook(Hook):
 class BoundedHistoryHook(Hook):
     """Keeps the newest values of each scalar of the message hub.
 
-    These are ``KEPT``, or as many as the log's windows ask for: all with
-    ``window_size='global'`` in ``log_processor.custom_cfg``, those of an epoch
-    with 'epoch', and of the times of an evaluation those of all its batches.
-    :class:`ExactRunner` adds the hook.
+    These are ``KEPT``, or as many as the log's windows ask for: all where one
+    is 'global' or 'epoch', and of the times of an evaluation those of all its
+    batches. :class:`ExactRunner` adds the hook.
     """
 
     # after the hooks that add values
     priority = 'LOWEST'
 
-    def after_train_iter(self,
-                         runner: Any,
-                         batch_idx: int,
-                         data_batch: Any = None,
-                         outputs: Optional[dict] = None) -> None:
+    def after_train_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
         self._bound(runner, 'train')
 
-    def after_val_epoch(self,
-                        runner: Any,
-                        metrics: Optional[Dict[str, Any]] = None) -> None:
+    def after_val_epoch(self, runner: Any, *args: Any, **kwargs: Any) -> None:
         self._bound(runner, 'val', len(runner.val_dataloader))
 
-    def after_test_epoch(self,
-                         runner: Any,
-                         metrics: Optional[Dict[str, Any]] = None) -> None:
+    def after_test_epoch(self, runner: Any, *args: Any, **kwargs: Any) -> None:
         self._bound(runner, 'test', len(runner.test_dataloader))
 
     def _bound(self, runner: Any, mode: str, batches: int = 0) -> None:
-        """Each history is cut when it gets its next value.
-
-        Args:
-            runner (Runner): The runner.
-            mode (str): Whose scalars: 'train', 'val' or 'test'.
-            batches (int): Values that are kept in any case.
-        """
+        """Bound the scalars of a mode to at least so many values; each
+        history is cut when it gets its next one."""
         log = runner.log_processor
-        windows = [log.window_size]
-        for custom in log.custom_cfg:
-            window = custom.get('window_size')
-            windows.append(
-                len(runner.train_dataloader) if window == 'epoch' else window)
+        windows = [custom.get('window_size') for custom in log.custom_cfg]
         if not all(isinstance(window, int) for window in windows):
             return
-        kept = max(KEPT, batches, *windows)
+        kept = max(KEPT, batches, log.window_size, *windows)
         for name, history in runner.message_hub.log_scalars.items():
             if name.startswith(f'{mode}/'):
                 history.max_length = kept

@@ -30,7 +30,7 @@ def read_config(path: str, cfg_options: Optional[dict] = None) -> Config:
 
     Raises:
         ConfigError: The file, or one that it inherits, is missing or has a
-            syntax error; or no run reads an option.
+            syntax error; or nothing reads an option.
     """
     try:
         cfg = Config.fromfile(path)
@@ -39,12 +39,15 @@ def read_config(path: str, cfg_options: Optional[dict] = None) -> Config:
         raise ConfigError(
             f'{path}: {text}. Correct it, or its _base_.') from None
     known = {*cfg, *inspect.signature(Runner).parameters, *_MORE_KEYS}
-    for key, value in (cfg_options or {}).items():
-        if key.split('.')[0] not in known:
-            raise ConfigError(f'--cfg-options {key}={value}: {path} has no '
-                              f'{key.split(".")[0]}, and no run reads it. '
-                              'Correct the key.')
     cfg.merge_from_dict(cfg_options or {})
+    for key, value in (cfg_options or {}).items():
+        fault = None
+        if key.split('.')[0] not in known:
+            fault = 'no run reads it. Correct the key'
+        elif key == 'data_root':
+            fault = _unread_data_root(cfg, value)
+        if fault is not None:
+            raise ConfigError(f'--cfg-options {key}={value}: {fault}.')
     return cfg
 
 
@@ -52,20 +55,11 @@ def tool_config(path: str, launcher: str, cfg_options: Optional[dict],
                 work_dir: Optional[str]) -> Config:
     """The config of a tool's command line.
 
-    Args:
-        path (str): The config file.
-        launcher (str): What starts the processes.
-        cfg_options (dict, optional): Keys to override.
-        work_dir (str, optional): By default the config's, or else
-            ``work_dirs/NAME_OF_THE_CONFIG``.
-
     Raises:
-        ConfigError: See :func:`read_config`; or ``data_root`` is overridden
-            where nothing reads it.
+        ConfigError: See :func:`read_config`.
     """
     cfg = read_config(path, cfg_options)
     cfg.launcher = launcher
-    _check_data_root(cfg, (cfg_options or {}).get('data_root'))
     _allow_no_workers(cfg)
     if work_dir:
         cfg.work_dir = work_dir
@@ -82,7 +76,7 @@ def _loaders(cfg: Config) -> Dict[str, dict]:
     return {name: cfg[name] for name in names if cfg.get(name)}
 
 
-def _check_data_root(cfg: Config, root: Optional[str]) -> None:
+def _unread_data_root(cfg: Config, root: str) -> Optional[str]:
     """``data_root`` is a variable of the config file: the data sets have
     its old value by then."""
     loaders = _loaders(cfg)
@@ -90,11 +84,11 @@ def _check_data_root(cfg: Config, root: Optional[str]) -> None:
         loader.get('dataset', {}).get('data_root')
         for loader in loaders.values()
     ]
-    if root is not None and root not in read:
-        keys = [f'{name}.dataset.data_root={root}' for name in loaders]
-        raise ConfigError(f'--cfg-options data_root={root}: no data set reads '
-                          f'it any more. Give {" ".join(keys)}, or a config '
-                          'that inherits and sets them.')
+    if root in read:
+        return None
+    keys = ' '.join(f'{name}.dataset.data_root={root}' for name in loaders)
+    return (f'no data set reads it any more. Give {keys}, or a config that '
+            'inherits and sets them')
 
 
 def _allow_no_workers(cfg: Config) -> None:

@@ -57,15 +57,14 @@ def parse_json(content: bytes, path: str) -> Any:
         InputError: It is not JSON, is nested too deeply, or has an object
             with the same key twice, of which other readers drop one.
     """
-    if content[:2] == _GZIP:
-        raise InputError(f'{path}: not a JSON file (it is compressed by '
-                         'gzip). Unpack it.')
     try:
         return json.loads(content, object_pairs_hook=_object)
     except RecursionError:
         cause = 'it is nested too deeply'
     except ValueError as error:
         cause = str(error) if content.strip() else 'it is empty'
+        if content[:2] == _GZIP:
+            cause = 'it is compressed by gzip: unpack it'
     raise InputError(
         f'{path}: not a JSON file ({cause}). Copy or export it again.')
 
@@ -107,11 +106,6 @@ def find_name_fault(name: Any) -> Optional[str]:
 
 def join_inside(folder: str, name: Any, where: str) -> str:
     """Path of a file that an annotation names.
-
-    Args:
-        folder (str): The user's own; '' for the current one.
-        name (Any): The annotation's ``file_name``.
-        where (str): What has that name, for the error.
 
     Raises:
         InputError: See :func:`find_name_fault`.

@@ -4,9 +4,8 @@ Start     MMEngine's ``init_dist`` selects a CUDA device first, which a
           CPU-only torch refuses: without an accelerator processes join gloo.
 Equal     ``randomness.deterministic``: a run that is begun twice has equal
 bits      bits. MMEngine has cuDNN choose its kernels by rule and torch take
-          deterministic ones, or stop where it has none. Workspaces of cuBLAS
-          are fixed here; a warning names operators of mmcv, whose backward
-          may add in any order.
+          deterministic ones, or stop where it has none. A warning names
+          operators of mmcv, whose backward may add in any order.
 End       by a full disk, a dead worker of a loader, another process that
           died: one line. torchrun, srun and mpirun end the other processes.
 """
@@ -14,12 +13,10 @@ import datetime
 import io
 import os
 import re
-import socket
 import subprocess
 from traceback import walk_tb
 from typing import Dict, Mapping, Optional
 
-import torch
 import torch.nn as nn
 from mmengine.device import get_device
 from mmengine.dist import is_distributed
@@ -27,15 +24,11 @@ from mmengine.logging import print_log
 from mmengine.model import revert_sync_batchnorm
 from torch import distributed as torch_dist
 
-from .errors import InputError, LaunchError, RunError
+from .errors import InputError, LaunchError
 from .files import FULL
 
 _WORLD_SIZE_VARIABLES = dict(
     pytorch='WORLD_SIZE', slurm='SLURM_NTASKS', mpi='OMPI_COMM_WORLD_SIZE')
-#: Read by cuBLAS and by torch at the first matrix product.
-WORKSPACES = 'CUBLAS_WORKSPACE_CONFIG'
-#: Values that give equal bits; the first is set where there is none.
-FIXED = (':4096:8', ':16:8')
 #: Messages of gloo and of torch's store about a process that is gone.
 _LOST = re.compile('Connection (closed|reset) by peer|Broken pipe|'
                    'Timed out waiting|gloo/transport|client socket has timed '
@@ -69,18 +62,10 @@ def launched_world_size(launcher: str,
 def init_process_group(launcher: str, dist_cfg: Mapping) -> None:
     """Join the gloo process group of a CPU run; no-op with an accelerator.
 
-    Args:
-        launcher (str): 'pytorch', 'slurm' or 'mpi'.
-        dist_cfg (Mapping): ``env_cfg.dist_cfg``; ``timeout`` (seconds) and
-            ``port`` are used, any ``backend`` gives gloo.
-
     Raises:
         LaunchError: The launcher's variables are missing.
     """
-    if is_distributed():
-        return
-    if not on_cpu():
-        _check_local_rank(launcher)
+    if is_distributed() or not on_cpu():
         return
     launched_world_size(launcher)
     if launcher == 'slurm':
@@ -94,19 +79,6 @@ def init_process_group(launcher: str, dist_cfg: Mapping) -> None:
     torch_dist.init_process_group(backend='gloo', **kwargs)
 
 
-def _check_local_rank(launcher: str) -> None:
-    """Raises:
-        LaunchError: More processes run on this machine than it has GPUs.
-    """
-    rank = int(os.environ.get('LOCAL_RANK', 0))
-    count = torch.cuda.device_count()
-    if launcher == 'pytorch' and torch.cuda.is_available() and rank >= count:
-        raise LaunchError(
-            f'Process {rank + 1} of this machine has no GPU: {count} are '
-            f'visible. Start at most {count} processes, or hide all GPUs '
-            '(CUDA_VISIBLE_DEVICES=-1) to run on the CPU.')
-
-
 def _export_slurm(port: Optional[int]) -> None:
     """Translate SLURM's variables into torch's, as MMEngine does."""
     environ = os.environ
@@ -117,24 +89,12 @@ def _export_slurm(port: Optional[int]) -> None:
         environ['MASTER_PORT'] = str(port)
     environ.setdefault('MASTER_PORT', '29500')
     if 'MASTER_ADDR' not in environ:
-        environ['MASTER_ADDR'] = _first_slurm_host()
-
-
-def _first_slurm_host() -> str:
-    nodes = os.environ.get('SLURM_NODELIST', '')
-    try:
-        answer = subprocess.run(['scontrol', 'show', 'hostnames', nodes],
-                                capture_output=True,
-                                text=True,
-                                check=True).stdout.split()
-    except (OSError, subprocess.CalledProcessError):
-        answer = []
-    if answer:
-        return answer[0]
-    if os.environ.get('SLURM_NNODES', '1') == '1':
-        return socket.gethostname()
-    raise LaunchError(f'The first of the nodes {nodes!r} is not known '
-                      '(scontrol failed). Set MASTER_ADDR.')
+        answer = subprocess.run(
+            ['scontrol', 'show', 'hostnames', environ['SLURM_NODELIST']],
+            capture_output=True,
+            text=True,
+            check=True)
+        environ['MASTER_ADDR'] = answer.stdout.split()[0]
 
 
 def _export_mpi() -> None:
@@ -143,9 +103,6 @@ def _export_mpi() -> None:
     environ['WORLD_SIZE'] = environ['OMPI_COMM_WORLD_SIZE']
     environ['LOCAL_RANK'] = environ.get('OMPI_COMM_WORLD_LOCAL_RANK', '0')
     environ.setdefault('MASTER_PORT', '29500')
-    if 'MASTER_ADDR' not in environ:
-        raise LaunchError("launcher='mpi' needs MASTER_ADDR. Set it to the "
-                          'address of the first machine.')
 
 
 def cpu_wrapper_cfg(cfg: Mapping,
@@ -154,14 +111,7 @@ def cpu_wrapper_cfg(cfg: Mapping,
 
     ``DistributedDataParallel`` refuses device ids on the CPU; a key that is
     given keeps MMEngine from filling it in.
-
-    Args:
-        cfg (Mapping): The whole config, for ``find_unused_parameters``.
-        model_wrapper_cfg (Mapping, optional): The user's own.
     """
-    if cfg.get('sync_bn') is not None:
-        raise LaunchError(f'sync_bn={cfg["sync_bn"]!r} needs GPUs. Remove it '
-                          'for a run on the CPU.')
     wrapper = dict(model_wrapper_cfg) if model_wrapper_cfg else dict(
         type='MMDistributedDataParallel',
         broadcast_buffers=False,
@@ -176,20 +126,6 @@ def without_sync_bn(model: nn.Module) -> nn.Module:
     if any(isinstance(m, nn.SyncBatchNorm) for m in model.modules()):
         print_log('SyncBatchNorm needs GPUs: each process normalises alone.')
     return revert_sync_batchnorm(model)
-
-
-def fix_workspaces() -> None:
-    """Set cuBLAS's workspaces, unless the environment does.
-
-    Raises:
-        RunError: The environment sets others, which torch refuses in the
-            middle of an iteration.
-    """
-    found = os.environ.setdefault(WORKSPACES, FIXED[0])
-    if found not in FIXED:
-        raise RunError(
-            f'randomness.deterministic=True with {WORKSPACES}={found}: cuBLAS '
-            f'then adds in any order. Unset it, or set {" or ".join(FIXED)}.')
 
 
 def unequal_kernels(model: nn.Module) -> Optional[str]:

@@ -103,30 +103,20 @@ def start_loader_at(dataloader: DataLoader,
                     seed: Optional[int] = None) -> None:
     """Make the next iterator of a loader begin at an iteration.
 
-    Args:
-        dataloader (DataLoader): Its batch sampler, or else its sampler, has
-            ``start_at``.
-        iteration (int): First batch to yield.
-        max_iters (int, optional): Batch before which the stream ends, so
-            that workers do not read ahead in vain.
-        seed (int, optional): Seed of the stream, equal on all ranks.
-
     Raises:
         RunError: The loader cannot be advanced without loading data.
     """
-    batch_sampler = dataloader.batch_sampler
+    batch_sampler: Any = dataloader.batch_sampler
     if hasattr(batch_sampler, 'start_at'):
         batch_sampler.start_at(iteration, max_iters, seed)
         return
-    sampler = getattr(batch_sampler, 'sampler', None)
+    sampler: Any = getattr(batch_sampler, 'sampler', None)
     if not hasattr(sampler, 'start_at'):
         raise RunError(
-            f'train_dataloader has the sampler {type(sampler).__name__} and '
-            f'the batch sampler {type(batch_sampler).__name__}, which cannot '
-            'be advanced without loading data. Set train_dataloader.sampler='
+            f'train_dataloader.sampler {type(sampler).__name__} cannot be '
+            'advanced without loading data. Set train_dataloader.sampler='
             "dict(type='ResumableInfiniteSampler') and batch_sampler=None or "
             "dict(type='ResumableAspectRatioBatchSampler').")
-    assert batch_sampler is not None and sampler is not None
     size = batch_sampler.batch_size
     stop = None if max_iters is None else max_iters * size
     sampler.start_at(iteration * size, stop, seed)
@@ -244,8 +234,7 @@ class ResumableIterTrainLoop(IterBasedTrainLoop):
         if is_distributed():
             found = '; '.join(filter(None, all_gather_object(found)))
             barrier()
-        raise error or RunError(
-            f'Another process has no next batch. {found}')
+        raise error or RunError(f'Another process has no next batch. {found}')
 
     def _save(self) -> None:
         """Save after the last iteration, as far as that can be resumed."""

@@ -4,18 +4,16 @@ resume    every tensor of model and file, and the state of the run
 exact     (evaluation) every tensor of the model; more in the file is reported
 finetune  the backbone; the rest (other classes, new branches) is reported
 """
-import os.path as osp
 import re
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import torch
 import torch.nn as nn
 from mmengine.model import (BaseTTAModel, PretrainedInit, is_model_wrapper,
                             update_init_info)
 from mmengine.registry import WEIGHT_INITIALIZERS
-from mmengine.runner.checkpoint import load_state_dict
 
 from .checkpoint import read_checkpoint
 from .errors import CheckpointError
@@ -45,7 +43,7 @@ class MatchReport:
     unexpected: List[str] = field(default_factory=list)
     broken: Dict[str, str] = field(default_factory=dict)
 
-    def describe(self, *kinds: str) -> str:
+    def describe(self, kinds: Sequence[str]) -> str:
         """The first few keys of each kind, with shapes where they differ."""
         mismatched = [
             _shape_text(key, *shapes)
@@ -86,14 +84,7 @@ def load_weights(
     state_dict: Dict[str, torch.Tensor],
     revise_keys: Sequence[Tuple[str, str]] = ()
 ) -> MatchReport:
-    """Load what fits, through the model's own loading hooks.
-
-    Args:
-        model (nn.Module): Receives the weights; may be wrapped.
-        state_dict (dict): The file's weights; not changed.
-        revise_keys (Sequence[tuple[str, str]]): Regular expressions and
-            replacements for the file's keys.
-    """
+    """Load what fits, through the model's own loading hooks."""
     model = bare_model(model)
     fitting: Any = OrderedDict()
     for key, value in state_dict.items():
@@ -147,11 +138,6 @@ def unusable(value: torch.Tensor,
              finite: bool = True) -> str:
     """Why a tensor of a file cannot be the weights of a model.
 
-    Args:
-        value (Tensor): The file's.
-        own (Tensor): The model's, of the same shape.
-        finite (bool): Whether NaN and infinity are wrong.
-
     Returns:
         str: What is wrong; empty if nothing is.
     """
@@ -186,8 +172,8 @@ def require(report: MatchReport, policy: str, filename: str) -> str:
             'checkpoint, or copy or download it again.')
     if policy == FINETUNE:
         return _require_backbone(report, filename)
-    unexpected = report.describe('unexpected')
-    wrong = report.describe('mismatched', 'missing')
+    unexpected = report.describe(['unexpected'])
+    wrong = report.describe(['mismatched', 'missing'])
     fix = 'Use the config it was trained with.'
     if policy == RESUME:
         wrong = '; '.join(filter(None, (wrong, unexpected)))
@@ -206,7 +192,7 @@ def _require_backbone(report: MatchReport, filename: str) -> str:
     bad = [k for k in lacking if k.startswith('backbone.')]
     has_backbone = bad or any(k.startswith('backbone.') for k in loaded)
     total = len(loaded) + len(lacking)
-    text = report.describe('mismatched', 'missing', 'unexpected')
+    text = report.describe(['mismatched', 'missing', 'unexpected'])
     if bad or (not has_backbone and 2 * len(loaded) < total):
         raise CheckpointError(
             f'Checkpoint {filename} fills only {len(loaded)} of {total} '
@@ -220,43 +206,6 @@ def _require_backbone(report: MatchReport, filename: str) -> str:
         return ''
     return (f'Checkpoint {filename} fills {len(loaded)} of {total} tensors of '
             f'the model, the others keep their initial values: {text}.')
-
-
-def pretrained_weights(config: Any,
-                       key: str = 'model') -> Iterator[Tuple[str, str]]:
-    """Keys of ``init_cfg`` entries with pretrained weights, and their files
-    or addresses.
-
-    Args:
-        config (Any): Config of a model, or any part of it.
-        key (str): Its key.
-    """
-    if isinstance(config, (list, tuple)):
-        for i, item in enumerate(config):
-            yield from pretrained_weights(item, f'{key}[{i}]')
-    if not isinstance(config, Mapping):
-        return
-    path = config.get('checkpoint')
-    if config.get('type') == 'Pretrained' and isinstance(path, str):
-        yield key, path
-    for name, item in config.items():
-        yield from pretrained_weights(item, f'{key}.{name}')
-
-
-def require_pretrained(config: Any) -> None:
-    """Check that the files of pretrained weights exist.
-
-    Args:
-        config (Any): ``model`` of a config.
-
-    Raises:
-        CheckpointError: Names the first missing file and its key.
-    """
-    for key, path in pretrained_weights(config):
-        if '://' not in path and not osp.isfile(path):
-            raise CheckpointError(
-                f'{key}.checkpoint={path}: no such file. Put the weights '
-                f'there or name others; to train from scratch set {key}=None.')
 
 
 @WEIGHT_INITIALIZERS.register_module(name='Pretrained', force=True)
@@ -275,43 +224,24 @@ class CheckedPretrainedInit(PretrainedInit):
         """
         weights = read_checkpoint(self.checkpoint,
                                   self.map_location)['state_dict']
-        weights = {
-            key.removeprefix('module.'): value
-            for key, value in weights.items()
-        }
-        prefix = self.prefix or ''
-        if prefix and not prefix.endswith('.'):
-            prefix += '.'
+        prefix = f'{self.prefix.rstrip(".")}.' if self.prefix else ''
         weights = {
             key[len(prefix):]: value
-            for key, value in weights.items() if key.startswith(prefix)
+            for key, value in ((key.removeprefix('module.'), value)
+                               for key, value in weights.items())
+            if key.startswith(prefix)
         }
-        self._require_fit(module, weights)
-        load_state_dict(module, weights, strict=False, logger='current')
+        report = load_weights(module, weights)
+        lacking = [*report.missing, *report.mismatched]
+        if report.broken or len(lacking) > len(report.loaded):
+            text = report.describe(['mismatched', 'missing', 'unexpected'])
+            broken = '; '.join(' '.join(item)
+                               for item in report.broken.items())
+            raise CheckpointError(
+                f'Pretrained weights {self.checkpoint} fill '
+                f'{len(report.loaded)} tensors of {type(module).__name__} and '
+                f'{len(lacking) + len(report.broken)} not ({broken or text}). '
+                'Set init_cfg to weights of this architecture, with prefix= '
+                'where they are those of a whole model, or to None.')
         if hasattr(module, '_params_init_info'):
             update_init_info(module, init_info=self._get_init_info())
-
-    def _require_fit(self, module: nn.Module, weights: dict) -> None:
-        own = {
-            key: value
-            for key, value in module.state_dict().items()
-            if not key.endswith('num_batches_tracked')
-        }
-        fitting = [
-            key for key in own
-            if key in weights and weights[key].shape == own[key].shape
-        ]
-        if 2 * len(fitting) < len(own):
-            raise CheckpointError(
-                f'Pretrained weights {self.checkpoint} fill {len(fitting)} of '
-                f'{len(own)} tensors of {type(module).__name__} (its first: '
-                f'{next(iter(own))}; of the file: '
-                f'{next(iter(weights), "none")}). Set init_cfg to weights of '
-                'this architecture, with prefix= where they are those of a '
-                'whole model, or to None.')
-        for key in fitting:
-            problem = unusable(weights[key], own[key])
-            if problem:
-                raise CheckpointError(
-                    f'Pretrained weights {self.checkpoint}: {key} {problem}. '
-                    'Copy or download it again.')

@@ -7,7 +7,6 @@ from mmengine.dist import (all_gather_object, all_reduce, get_rank,
                            is_distributed)
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-
 from torch import nn
 
 from .errors import NonFiniteLossError
@@ -111,12 +110,6 @@ def image_names(data_batch: Any) -> List[str]:
 def require_finite_weights(model: nn.Module, iteration: int,
                            filename: str) -> None:
     """Weights that are about to be saved are finite numbers.
-
-    Args:
-        model (nn.Module): Its parameters are equal on all ranks, so all ranks
-            decide alike.
-        iteration (int): The last one, for the error.
-        filename (str): The checkpoint, for the error.
 
     Raises:
         NonFiniteLossError: A weight is NaN or infinite.

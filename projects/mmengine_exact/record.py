@@ -93,19 +93,13 @@ def fingerprint(path: str,
                 backend_args: Optional[dict] = None) -> Optional[str]:
     """SHA-256 of a file's content, 64 hexadecimal digits.
 
-    Args:
-        path (str): A file, or anything mmengine's fileio reads.
-        backend_args (dict, optional): Arguments of mmengine's fileio.
-
     Returns:
         str or None: None where it cannot be read.
     """
     try:
-        stat = os.stat(path)
-        return _local_fingerprint(path, stat.st_mtime_ns, stat.st_size)
-    except OSError:
-        pass
-    try:
+        if osp.isfile(path):
+            stat = os.stat(path)
+            return _local_fingerprint(path, stat.st_mtime_ns, stat.st_size)
         return hashlib.sha256(get(path, backend_args)).hexdigest()
     except Exception:  # whatever a backend raises: the score counts more
         return None
@@ -115,21 +109,20 @@ def fingerprint(path: str,
 def _local_fingerprint(path: str, changed: int, size: int) -> str:
     digest = hashlib.sha256()
     with open(path, 'rb') as file:
-        for block in iter(lambda: file.read(1 << 20), b''):
+        while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
 
 
 def leaf_datasets(dataset: Any) -> Iterator[Any]:
     """The data sets inside wrappers such as ``ConcatDataset``."""
-    children = getattr(dataset, 'datasets', None)
-    if children is None:
-        child = getattr(dataset, 'dataset', None)
-        children = [] if child is None else [child]
-    if not children:
-        yield dataset
+    children = getattr(
+        dataset, 'datasets',
+        None) or ([dataset.dataset] if hasattr(dataset, 'dataset') else [])
     for child in children:
         yield from leaf_datasets(child)
+    if not children:
+        yield dataset
 
 
 def data_record(dataset: Any) -> List[dict]:
@@ -176,10 +169,6 @@ def weights_record(files: Union[str, Sequence[str], None]) -> List[dict]:
 def run_record(runner: Any, dataset: Any = None) -> dict:
     """Record of a run.
 
-    Args:
-        runner (ExactRunner): The runner.
-        dataset (Dataset, optional): What is evaluated, or trained on.
-
     Returns:
         dict: Plain values.
     """
@@ -198,10 +187,6 @@ def run_record(runner: Any, dataset: Any = None) -> dict:
 def score_record(runner: Any, dataset: Any) -> dict:
     """What scores depend on; equal for two runs that must agree.
 
-    Args:
-        runner (ExactRunner): The runner.
-        dataset (Dataset): What is evaluated.
-
     Returns:
         dict: :func:`run_record` without date and command, and the text of the
         config without ``work_dir`` and the like.
@@ -219,10 +204,6 @@ def score_record(runner: Any, dataset: Any) -> dict:
 def model_record(cfg: Config, weights: Union[str, Sequence[str],
                                              None]) -> dict:
     """Record of predictions that are made without a runner.
-
-    Args:
-        cfg (Config): The model's.
-        weights (str | Sequence[str], optional): Its checkpoints.
 
     Returns:
         dict: Plain values.
@@ -277,14 +258,10 @@ class RunRecordHook(Hook):
     #: ``pretty_text``, which takes a second.
     _config_text: Optional[str] = None
 
-    def after_val_epoch(self,
-                        runner: Any,
-                        metrics: Optional[dict] = None) -> None:
+    def after_val_epoch(self, runner: Any, *args: Any, **kwargs: Any) -> None:
         self._write(runner, runner.val_loop)
 
-    def after_test_epoch(self,
-                         runner: Any,
-                         metrics: Optional[dict] = None) -> None:
+    def after_test_epoch(self, runner: Any, *args: Any, **kwargs: Any) -> None:
         self._write(runner, runner.test_loop)
 
     @master_only

@@ -7,7 +7,8 @@ Evaluate   A model whose config or classes differ from those of its training
            gets a warning.
 """
 import ast
-from typing import Any, Iterator, List, Mapping, Optional, Tuple
+import json
+from typing import Any, Iterator, List, Optional, Tuple
 
 from mmengine.optim import OptimWrapper
 from torch import nn
@@ -34,18 +35,12 @@ def require_run_state(checkpoint: dict, filename: str,
                       scheduled: bool) -> None:
     """A resume needs more than weights.
 
-    Args:
-        checkpoint (dict): As read; ``meta['config']`` is taken out of it,
-            because MMEngine would run that text.
-        filename (str): Of the checkpoint.
-        scheduled (bool): Whether the config has a ``param_scheduler``.
-
     Raises:
         CheckpointError: The file lacks the iteration, the optimizer, the
             schedule or what the loggers know.
     """
     meta = checkpoint.get('meta') or {}
-    meta.pop('config', None)
+    meta.pop('config', None)  # MMEngine would run that text
     needed = dict(
         meta='iteration',
         optimizer='optimizer state (a best or published checkpoint)',
@@ -63,11 +58,6 @@ def require_run_state(checkpoint: dict, filename: str,
 def require_schedules(saved: Any, own: Any, filename: str) -> None:
     """A checkpoint has a state for each schedule; MMEngine pairs them in
     order and ignores those that are left over.
-
-    Args:
-        saved (list | dict[str, list]): ``param_schedulers`` of the file.
-        own (list | dict[str, list]): Schedules that were built.
-        filename (str): Of the checkpoint.
 
     Raises:
         CheckpointError: There is another number of them, or their kinds
@@ -88,10 +78,6 @@ def require_schedules(saved: Any, own: Any, filename: str) -> None:
 def require_fitting_averages(wrapper: Any, filename: str) -> None:
     """The averages of an optimizer have the shapes of its parameters.
 
-    Args:
-        wrapper (OptimWrapper | OptimWrapperDict): After it was loaded.
-        filename (str): Of the checkpoint.
-
     Raises:
         CheckpointError: They are of another model.
     """
@@ -111,13 +97,6 @@ def require_ema(checkpoint: dict, model: nn.Module, hooked: bool,
                 filename: str) -> None:
     """With EMAHook the weights of a file are averages, which the hook swaps
     for those of the run.
-
-    Args:
-        checkpoint (dict): As read; without ``ema_state_dict`` nothing is
-            checked.
-        model (nn.Module): Not wrapped.
-        hooked (bool): Whether the run has an EMAHook.
-        filename (str): Of the checkpoint.
 
     Raises:
         CheckpointError: There is no such hook to do so, or shapes differ.
@@ -144,12 +123,6 @@ def stream_warning(former: Optional[dict], current: dict, scaled: bool,
                    filename: str) -> str:
     """Compare what else than the seed decides which images a batch holds.
 
-    Args:
-        former (dict, optional): ``meta['data_stream']`` of the checkpoint.
-        current (dict): That of the run.
-        scaled (bool): Whether --auto-scale-lr scaled the schedule.
-        filename (str): Of the checkpoint.
-
     Returns:
         str: A warning; empty where both are equal, or the first not known.
 
@@ -169,86 +142,61 @@ def stream_warning(former: Optional[dict], current: dict, scaled: bool,
             'than the former run would have seen.')
 
 
+class _DictCalls(ast.NodeTransformer):
+    """Turns ``dict(a=1)`` into ``{'a': 1}``, which is a literal."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        if getattr(node.func, 'id', '') != 'dict' or node.args:
+            return node
+        return ast.Dict([ast.Constant(item.arg) for item in node.keywords],
+                        [item.value for item in node.keywords])
+
+
 def stored_config(text: Any) -> dict:
     """Values of a config's text, as checkpoints hold it.
 
     Nothing is executed: literals and ``dict(...)`` are understood, other
     values are left out.
-
-    Args:
-        text (Any): Python, written by mmengine's ``Config.pretty_text``;
-            anything else has no values.
     """
-    try:
-        tree = ast.parse(text if isinstance(text, str) else '')
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return {}
     found = {}
+    try:
+        tree = _DictCalls().visit(ast.parse(text))
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+        return {}
     for node in tree.body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0],
-                                                       ast.Name):
-            try:
-                found[node.targets[0].id] = _value(node.value)
-            except (ValueError, TypeError, RecursionError):
-                continue
+        try:
+            found[node.targets[0].id] = ast.literal_eval(node.value)
+        except (AttributeError, ValueError, TypeError, RecursionError):
+            continue  # no assignment, or no literal
     return found
 
 
-def _value(node: ast.AST) -> Any:
-    """Raises:
-        ValueError: Neither a literal nor ``dict(...)``.
-    """
-    if isinstance(node, ast.Call) and getattr(node.func, 'id', '') == 'dict':
-        return {str(item.arg): _value(item.value) for item in node.keywords}
-    if isinstance(node, (ast.List, ast.Tuple)):
-        return [_value(item) for item in node.elts]
-    if isinstance(node, ast.Dict):
-        return {
-            _value(key): _value(value)
-            for key, value in zip(node.keys, node.values) if key is not None
-        }
-    return ast.literal_eval(node)  # type: ignore[arg-type]
-
-
-def _differences(then: Mapping, now: Mapping,
-                 prefix: str) -> Iterator[Tuple[str, Any, Any]]:
-    """(dotted key, then, now) wherever nested values differ; None: absent."""
-    for key in sorted({*then, *now} - {*_MAY_DIFFER}, key=str):
-        a, b = then.get(key), now.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            yield from _differences(a, b, f'{prefix}{key}.')
-        elif _plain(a) != _plain(b):
-            yield f'{prefix}{key}', a, b
-
-
-def _plain(value: Any) -> Any:
-    """Tuples are lists after a config was written and read."""
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return value
+def _flat(value: Any, key: str) -> Iterator[Tuple[str, Any]]:
+    """Dotted keys and values; tuples are lists after a config was written
+    and read."""
+    if isinstance(value, dict) and value:
+        for name, item in value.items():
+            if name not in _MAY_DIFFER:
+                yield from _flat(item, f'{key}.{name}')
+    else:
+        yield key, json.loads(json.dumps(value, default=str))
 
 
 def model_warning(text: Any, model: dict, source: str) -> str:
     """Compare the model's config with that of its training.
 
-    Args:
-        text (Any): ``meta['cfg']`` of the checkpoint.
-        model (dict): ``model`` of the config at hand.
-        source (str): The checkpoint's file.
-
     Returns:
         str: A warning; empty without a difference or a stored config.
     """
-    then = stored_config(text).get('model')
-    if not isinstance(then, dict):
+    stored = stored_config(text).get('model')
+    then, now = dict(_flat(stored, 'model')), dict(_flat(model, 'model'))
+    found = [key for key in {**then, **now} if then.get(key) != now.get(key)]
+    if stored is None or not found:
         return ''
-    found = list(_differences(then, model, 'model.'))
-    if not found:
-        return ''
-    shown = '; '.join(f'{key}: {a!r} then, {b!r} now'[:160]
-                      for key, a, b in found[:_SHOWN])
+    shown = '; '.join(
+        f'{key}: {then.get(key)!r} then, {now.get(key)!r} now'[:160]
+        for key in found[:_SHOWN])
     more = len(found) - _SHOWN
     return (f'{source} was trained with another model config: {shown}'
             f'{f"; and {more} more" if more > 0 else ""}. Scores may differ '
@@ -259,11 +207,6 @@ def model_warning(text: Any, model: dict, source: str) -> str:
 def classes_warning(then: Optional[dict], now: Optional[dict],
                     source: str) -> str:
     """Compare the classes of the data with those of the training.
-
-    Args:
-        then (dict): ``dataset_meta`` of the checkpoint.
-        now (dict): ``metainfo`` of the data set at hand.
-        source (str): The checkpoint's file.
 
     Returns:
         str: A warning; empty where names and order are the same, or not

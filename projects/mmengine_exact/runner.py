@@ -30,11 +30,9 @@ from .checkpoint import (is_local, read_checkpoint, to_plain,
 from .checkpoint_hook import BoundedHistoryHook, PlainCheckpointHook
 from .errors import CheckpointError, RunError
 from .files import write_atomically
-from .launch import (cpu_wrapper_cfg, fix_workspaces, init_process_group,
-                     launched_world_size, on_cpu, unequal_kernels,
-                     without_sync_bn)
-from .match import (EXACT, FINETUNE, RESUME, bare_model, load_weights, require,
-                    require_pretrained)
+from .launch import (cpu_wrapper_cfg, init_process_group, launched_world_size,
+                     on_cpu, unequal_kernels, without_sync_bn)
+from .match import EXACT, FINETUNE, RESUME, bare_model, load_weights, require
 from .numerics import require_finite_weights
 from .record import run_record
 from .run_state import (classes_warning, misfit, model_warning, require_ema,
@@ -88,21 +86,10 @@ class ExactRunner(Runner):
 
     @classmethod
     def from_cfg(cls, cfg: Union[Config, dict]) -> 'ExactRunner':
-        """Build from a config, scaled to the batch size where it asks.
-
-        Raises:
-            RunError: The work directory cannot be made.
-        """
+        """Build from a config, scaled to the batch size where it asks."""
         cfg = cfg if isinstance(cfg, Config) else Config(cfg)
-        try:
-            os.makedirs(cfg.work_dir, exist_ok=True)
-        except OSError as error:
-            raise RunError(f'work_dir {cfg.work_dir} cannot be made ({error}).'
-                           ' Set another --work-dir.') from None
         world_size = launched_world_size(cfg.get('launcher', 'none'))
         return super().from_cfg(scale_to_batch(cfg, world_size))
-
-    # Start -----------------------------------------------------------------
 
     def setup_env(self, env_cfg: Dict) -> None:
         """Set up the environment; without an accelerator join gloo first, and
@@ -126,13 +113,9 @@ class ExactRunner(Runner):
                        seed: Optional[int] = None,
                        diff_rank_seed: bool = False,
                        deterministic: bool = False) -> None:
-        """Set the seed, and keep the one that all ranks share.
-
-        Raises:
-            RunError: The environment forbids ``deterministic``.
-        """
-        if deterministic:
-            fix_workspaces()
+        """Set the seed, and keep the one that all ranks share."""
+        if deterministic:  # cuBLAS reads it at the first matrix product
+            os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
         self.base_seed = int(sync_random_seed() if seed is None else seed)
         super().set_randomness(self.base_seed, diff_rank_seed, deterministic)
 
@@ -178,33 +161,14 @@ class ExactRunner(Runner):
                 'None, or train by iterations (ResumableIterTrainLoop).')
         return built
 
-    def build_param_scheduler(self, scheduler: Any) -> Any:
-        """Build the schedules.
-
-        Raises:
-            RunError: A schedule counts epochs, of which there is but one.
-        """
-        built = super().build_param_scheduler(scheduler)
-        lists = built.values() if isinstance(built, dict) else [built]
-        by_epoch = [one for some in lists for one in some if one.by_epoch]
-        if by_epoch and not isinstance(self._train_loop, EpochBasedTrainLoop):
-            raise RunError(
-                f'param_scheduler: {type(by_epoch[0]).__name__} counts epochs,'
-                ' the training iterations, so it would never step. Set '
-                'by_epoch=False and its numbers in iterations.')
-        return built
-
     def _init_model_weights(self) -> None:
         with weights_only():  # some backbones load files themselves
             super()._init_model_weights()
-
-    # Run -------------------------------------------------------------------
 
     def train(self) -> nn.Module:
         """Train, after warnings about the batch size and unequal kernels."""
         if on_cpu():
             keep_freed_memory(LARGEST_IN_TRAINING)
-        require_pretrained(self.cfg.get('model') or {})
         self._warn(batch_size_warning(self.cfg, self.world_size))
         if self._randomness_cfg.get('deterministic') and not on_cpu():
             self._warn(unequal_kernels(bare_model(self.model)))
@@ -233,8 +197,6 @@ class ExactRunner(Runner):
             yield
         finally:
             self._policy = former
-
-    # Load ------------------------------------------------------------------
 
     def load_or_resume(self) -> None:
         """Load or resume; rank 0 finds the last checkpoint that is usable.
@@ -325,11 +287,9 @@ class ExactRunner(Runner):
         """Warn of a model or classes other than those of the training."""
         meta = checkpoint.get('meta') or {}
         model = self.cfg.get('model') or {}
-        loops = [
-            loop for loop in (self._test_loop, self._val_loop)
-            if isinstance(loop, BaseLoop)
-        ]
-        data = loops[0].dataloader.dataset if loops else None
+        loop = self._test_loop if isinstance(self._test_loop,
+                                             BaseLoop) else self._val_loop
+        data = loop.dataloader.dataset if isinstance(loop, BaseLoop) else None
         self._warn(
             # test-time augmentation wraps the model
             model_warning(
@@ -347,17 +307,14 @@ class ExactRunner(Runner):
         with self._loading(RESUME):
             try:
                 super().resume(filename, *args, **kwargs)
-            except RunError:
-                raise
             except (ValueError, LookupError, TypeError, AttributeError,
                     AssertionError) as error:
-                raise misfit(filename, error) from error
+                known = isinstance(error, RunError)
+                raise error if known else misfit(filename, error) from error
         require_fitting_averages(self.optim_wrapper, filename)
         if self.iter >= self.max_iters:
             self._warn(f'{filename} is from iteration {self.iter} of '
                        f'{self.max_iters}: nothing is left to train.')
-
-    # Save ------------------------------------------------------------------
 
     def save_checkpoint(self,
                         out_dir: str,
@@ -403,13 +360,7 @@ class ExactRunner(Runner):
 
 
 def apply_memory_format(model: nn.Module, cfg: Config) -> None:
-    """Follow ``cfg.channels_last``, in all networks that offer it.
-
-    Args:
-        model (nn.Module): Is changed where it, or a network in it, has
-            ``set_memory_format``; others stay as they are.
-        cfg (Config): The run's.
-    """
+    """Follow ``cfg.channels_last``, in all networks that offer it."""
     if not cfg.get('channels_last', False):
         return
     for module in model.modules():

@@ -26,7 +26,7 @@ from mmengine_exact import latest_checkpoint, read_checkpoint
 from mmengine_exact.errors import InputError
 from panoptic_apps.convert_weights import LAYOUTS, convert_zoo_file
 from panoptic_fpn.inference import init_model
-from panoptic_fpn.training.network_checkpoints import load_networks
+from panoptic_fpn.training.runner import load_networks
 from tests.conftest import forget_runs
 from tests.mmengine_exact import toy
 from tests.oracles import detectron2_layout
@@ -377,23 +377,6 @@ def test_a_file_without_checksums_says_so(bench, capfd):
     said = ''.join(capfd.readouterr())
     if hasattr(torch.serialization, 'set_crc32_options'):
         assert 'without checksums' in said
-
-
-def test_the_name_of_a_published_file_is_believed(bench, tmp_path):
-    """Files of before torch 1.6 have no other checksum."""
-    content = bench.good['legacy']
-    path = tmp_path / 'resnet50-0676ba61.pth'
-    path.write_bytes(content)
-    with pytest.raises(InputError, match='beginning of its SHA-256'):
-        read_checkpoint(str(path))
-    import hashlib
-    digest = hashlib.sha256(content).hexdigest()[:8]
-    path = tmp_path / f'resnet50-{digest}.pth'
-    path.write_bytes(content)
-    assert read_checkpoint(str(path))['state_dict']
-    path = tmp_path / 'run-20261123.pth'  # a date
-    path.write_bytes(content)
-    assert read_checkpoint(str(path))['state_dict']
 
 
 # Structure -----------------------------------------------------------------

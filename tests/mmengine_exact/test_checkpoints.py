@@ -23,7 +23,7 @@ from mmengine_exact import (CheckpointError, explain, latest_checkpoint,
 from mmengine_exact.checkpoint import make_plain, to_plain
 from mmengine_exact.checkpoint_hook import _DeferredRemoval
 from mmengine_exact.files import write_atomically
-from mmengine_exact.match import require, require_pretrained
+from mmengine_exact.match import require
 from panoptic_fpn.training.runner import PanopticRunner
 
 from . import toy
@@ -525,21 +525,3 @@ def test_make_plain_leaves_weights_alone():
     make_plain(checkpoint)
     assert checkpoint['state_dict'] is weights
     assert checkpoint['meta'] == dict(x=3)
-
-
-def test_missing_pretrained_weights_are_named_with_their_key(tmp_path):
-    there = tmp_path / 'there.pth'
-    there.touch()
-
-    def model(path):
-        init = dict(type='Pretrained', checkpoint=str(path))
-        return dict(backbone=dict(type='ResNet', init_cfg=[init]))
-
-    require_pretrained(model(there))
-    require_pretrained(model('open-mmlab://detectron2/resnet50_caffe'))
-    require_pretrained(dict(backbone=dict(init_cfg=None)))
-    with pytest.raises(CheckpointError) as error:
-        require_pretrained(model(tmp_path / 'gone.pth'))
-    text = str(error.value)
-    assert 'model.backbone.init_cfg[0].checkpoint' in text
-    assert str(tmp_path / 'gone.pth') in text

@@ -35,7 +35,7 @@ from mmengine_exact.runner import apply_memory_format
 
 from ..labels import LabelSpace
 from ..training.label_check import check_class_counts
-from ..training.network_checkpoints import load_networks, require_all_networks
+from ..training.runner import load_networks, require_all_networks
 from ..training.test_options import require_panoptic
 from ..visualization.image_io import read_image
 
