@@ -61,10 +61,11 @@ def to_plain(value: Any) -> Any:
         return to_plain(value.tolist())
     if isinstance(value, Mapping):
         kind = type(value)
-        pairs = ((to_plain(k), to_plain(v)) for k, v in value.items())
         plain: Any = kind() if kind in (OrderedDict, Counter) else {}
-        plain.update((k, v) for k, v in pairs
-                     if k is not _NO_FORM and v is not _NO_FORM)
+        for key, item in value.items():
+            pair = to_plain(key), to_plain(item)
+            if not any(part is _NO_FORM for part in pair):
+                plain[pair[0]] = pair[1]
         return plain
     for container in (list, tuple, set, frozenset):
         if isinstance(value, container):

@@ -114,7 +114,9 @@ def run_to_exit_code(run: Callable[[], None]) -> int:
         run()
     except Exception as error:
         text = explain(error)
-        get_error_handler().record_exception(error)
+        # torchrun takes the first that is recorded as the cause of all
+        if not (text or '').startswith('Another process'):
+            get_error_handler().record_exception(error)
         if text is None:
             raise
         prefix = f'[rank {get_rank()}] ' if is_distributed() else ''

@@ -9,9 +9,7 @@ import logging
 import signal
 import threading
 import time
-from contextlib import contextmanager
-from typing import (Any, Callable, Dict, Iterable, Iterator, List, Optional,
-                    Sequence, Tuple, Union)
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 import torch
 from mmengine.dist import (all_gather_object, all_reduce, barrier, broadcast,
@@ -46,55 +44,26 @@ class WatchedBatches:
 
     def __init__(self, loader: Iterable) -> None:
         self._batches = iter(loader)
-        self._busy = self._died = False
-        self._handler: Optional[Callable] = None
-        handler = getattr(signal, 'SIGCHLD', None) and signal.getsignal(
-            signal.SIGCHLD)
-        if callable(handler) and \
-                threading.current_thread() is threading.main_thread():
-            self._handler = handler
-            signal.signal(signal.SIGCHLD, self._receive)
+        self._handler: Any = None
+        if threading.current_thread() is threading.main_thread():
+            self._handler = signal.getsignal(signal.SIGCHLD)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
     def __next__(self) -> Any:
-        if self._died:
-            self._died = False
-            self._call_handler()
         try:
-            with self.undisturbed():
-                return next(self._batches)  # looks for dead workers each 5 s
+            return next(self._batches)  # looks for dead workers each 5 s
         except (OSError, EOFError, RuntimeError):
             # tensors that a worker sent before it died go with it, perhaps
-            # before the signal arrives
-            if self._handler is not None:
+            # before it counts as dead
+            if callable(self._handler):
                 time.sleep(0.5)
-            self._call_handler()
+                self._handler(signal.SIGCHLD, None)
             raise
-
-    def _call_handler(self) -> None:
-        """Let torch raise its error if a worker is dead."""
-        if self._handler is not None:
-            self._handler(signal.SIGCHLD, None)
-
-    @contextmanager
-    def undisturbed(self) -> Iterator[None]:
-        """Inside, the death of a worker raises nothing."""
-        self._busy = True
-        try:
-            yield
-        finally:
-            self._busy = False
 
     def close(self) -> None:
         """Give torch its handler back."""
         if self._handler is not None:
             signal.signal(signal.SIGCHLD, self._handler)
-            self._handler = None
-
-    def _receive(self, signum: int, frame: Any) -> None:
-        if self._busy:
-            self._died = True
-        elif self._handler is not None:
-            self._handler(signum, frame)
 
 
 def start_loader_at(dataloader: DataLoader,
@@ -194,9 +163,7 @@ class ResumableIterTrainLoop(IterBasedTrainLoop):
         try:
             while self._iter < self._max_iters and not self.stop_training:
                 self.runner.model.train()
-                batch = self._next(batches)
-                with batches.undisturbed():
-                    self.run_iter(batch)
+                self.run_iter(self._next(batches))
                 self._decide_current_val_interval()
                 if self._val_due():
                     self._validate()

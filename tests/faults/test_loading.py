@@ -194,7 +194,7 @@ def test_a_batch_that_is_under_way_arrives_first():
         yield 1
         os.kill(os.getpid(), signal.SIGCHLD)
         yield 2
-        yield 3
+        raise EOFError('of a file that a worker took with it')
 
     before = signal.signal(signal.SIGCHLD, dead)
     try:
