@@ -6,6 +6,7 @@
 # ONEDL=1      `make test ONEDL=1`: the maintained forks, in .venv-onedl
 # TORCH_INDEX  where .venv takes torch from, e.g. the CPU wheels of pytorch.org
 # COVERAGE=1   `make test COVERAGE=1`: and report what the tests have not run
+# JOBS         `make test JOBS=8`: tests side by side; default: one a core
 # DEMO_CONFIG, DEMO_DIR, PYTEST_ARGS, BENCHMARK_ARGS
 #
 # Why so little here: tools/setup_env.sh keeps one stamp per finished step and
@@ -14,6 +15,7 @@
 DEMO_CONFIG ?= configs/synthetic/panoptic-fpn_tiny_synthetic.py
 DEMO_DIR    ?= work_dirs/demo
 PYTEST_ARGS ?=
+JOBS        ?= logical
 BENCHMARK_ARGS ?=
 
 # Only from the command line: a PYTHON that some shell exports is no choice.
@@ -44,7 +46,7 @@ demo: ## Train, evaluate and draw on synthetic data
 
 test: ## Run the tests (PYTEST_ARGS="-k merge" for some)
 	@$(tests)
-	$(PYTHON) -m pytest $(if $(COVERAGE),$(coverage)) $(PYTEST_ARGS)
+	$(PYTHON) -m pytest -n $(JOBS) $(if $(COVERAGE),$(coverage)) $(PYTEST_ARGS)
 
 test-slow: ## Run the slow tests, which `make test` leaves out
 	@$(tests)

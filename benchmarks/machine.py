@@ -1,27 +1,17 @@
 """What figures were measured on: machine, versions, date, revision."""
-import importlib
-import importlib.metadata
-import os
 import platform
-import subprocess
 import time
 
-from .harness import ROOT
+import psutil
 
-_PACKAGES = dict(
-    torch='torch',
-    mmdet='mmdet',
-    mmcv='mmcv',
-    numpy='numpy',
-    opencv='cv2',
-    pycocotools='pycocotools')
+from mmengine_exact.record import revision, versions
+
+_PACKAGES = ('torch', 'mmdet', 'mmcv', 'numpy', 'opencv', 'pycocotools')
 
 
 def num_cores() -> int:
     """Cores that this process may use."""
-    if hasattr(os, 'sched_getaffinity'):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(psutil.Process().cpu_affinity())
 
 
 def describe_machine() -> dict:
@@ -31,29 +21,21 @@ def describe_machine() -> dict:
         dict: cpu, cores, memory, system, python, gpu (None without) and the
         packages' versions by name (None where absent).
     """
-    versions = {name: _version(name) for name in _PACKAGES}
     return dict(
         cpu=_cpu_model(),
         cores=num_cores(),
-        memory=os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES'),
+        memory=psutil.virtual_memory().total,
         system=_system(),
         python=platform.python_version(),
         gpu=_gpu(),
-        **versions)
+        **{name: versions()[name]
+           for name in _PACKAGES})
 
 
 def when() -> dict:
     """Date, and the revision of git where there is one ('-dirty': with
     changes that are not committed)."""
-    try:
-        git = subprocess.run(['git', 'describe', '--always', '--dirty'],
-                             cwd=ROOT,
-                             capture_output=True,
-                             text=True)
-        revision = git.stdout.strip() if git.returncode == 0 else None
-    except OSError:
-        revision = None
-    return dict(date=time.strftime('%Y-%m-%d'), revision=revision or None)
+    return dict(date=time.strftime('%Y-%m-%d'), revision=revision())
 
 
 def one_line(machine: dict) -> str:
@@ -65,19 +47,6 @@ def one_line(machine: dict) -> str:
     return (f'{cores} of {machine["cpu"]}, {machine["memory"] / 1e9:.0f} GB, '
             f'{device}, {machine["system"]}, Python {machine["python"]}, '
             f'{packages}')
-
-
-def _version(name):
-    try:
-        module = importlib.import_module(_PACKAGES[name])
-    except ImportError:
-        return None
-    if hasattr(module, '__version__'):
-        return str(module.__version__)
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _gpu():

@@ -1,12 +1,10 @@
-"""What a process and its children hold: memory, objects, descriptors.
-
-Linux only: the figures are those of ``/proc``.
-"""
+"""What a process and its children hold: memory, objects, descriptors."""
 import ctypes
 import gc
 import math
-import os
-from typing import Dict, List, NamedTuple, Sequence
+from typing import Dict, NamedTuple, Sequence
+
+import psutil
 
 
 def memory_of(pid: int) -> Dict[str, int]:
@@ -18,30 +16,10 @@ def memory_of(pid: int) -> Dict[str, int]:
         where the process is gone.
     """
     try:
-        with open(f'/proc/{pid}/smaps_rollup') as f:
-            lines = [line.split() for line in f]
-    except OSError:
+        found = psutil.Process(pid).memory_full_info()
+    except psutil.NoSuchProcess:
         return {}
-    found = {
-        line[0]: int(line[1]) * 1024
-        for line in lines if line[-1] == 'kB'
-    }
-    return dict(
-        rss=found['Rss:'],
-        pss=found['Pss:'],
-        uss=found['Private_Clean:'] + found['Private_Dirty:'])
-
-
-def children_of(pid: int) -> List[int]:
-    """Processes that a process has started, by all of its threads."""
-    found = []
-    for task in os.listdir(f'/proc/{pid}/task'):
-        try:
-            with open(f'/proc/{pid}/task/{task}/children') as f:
-                found += map(int, f.read().split())
-        except OSError:  # the thread has ended
-            continue
-    return found
+    return dict(rss=found.rss, pss=found.pss, uss=found.uss)
 
 
 def snapshot() -> Dict[str, int]:
@@ -54,17 +32,17 @@ def snapshot() -> Dict[str, int]:
         ``children``.
     """
     gc.collect()
-    pid = os.getpid()
-    children = children_of(pid)
-    workers = [memory_of(child) for child in children]
+    process = psutil.Process()
+    children = process.children()
+    workers = [memory_of(child.pid) for child in children]
     return dict(
-        memory_of(pid),
+        memory_of(process.pid),
         heap=heap(),
         workers_pss=sum(w.get('pss', 0) for w in workers),
         workers_uss=sum(w.get('uss', 0) for w in workers),
         objects=len(gc.get_objects()),
-        descriptors=len(os.listdir(f'/proc/{pid}/fd')),
-        threads=len(os.listdir(f'/proc/{pid}/task')),
+        descriptors=process.num_fds(),
+        threads=process.num_threads(),
         children=len(children))
 
 

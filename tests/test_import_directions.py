@@ -20,7 +20,9 @@ _CORE = {
     'panoptic_fpn.models', 'panoptic_fpn.data', 'panoptic_fpn.metrics',
     'panoptic_fpn.training', 'panoptic_fpn.visualization'
 }
-_ALL_CORE = _BELOW | _CORE | {'panoptic_fpn', 'panoptic_fpn.inference'}
+_ALL_CORE = _BELOW | _CORE | {
+    'panoptic_fpn', 'panoptic_fpn.config_files', 'panoptic_fpn.inference'
+}
 _APPS = {
     'browse_dataset', 'check_dataset', 'class_frequencies', 'complexity',
     'convert_data', 'convert_weights', 'export_onnx', 'new_dataset', 'report',
@@ -32,7 +34,9 @@ _APPS = {
 ROOMS = {
     'mmengine_exact': set(),
     'panoptic_onnx': set(),
-    'panoptic_fpn': _BELOW | _CORE,
+    'panoptic_fpn':
+    _BELOW | _CORE | {'panoptic_fpn.config_files', 'panoptic_fpn.registry'},
+    'panoptic_fpn.registry': set(),
     'panoptic_fpn.labels': {'mmengine_exact'},
     'panoptic_fpn.fusion': {'panoptic_fpn.labels'},
     'panoptic_fpn.cityscapes': {'mmengine_exact', 'panoptic_fpn.labels'},
@@ -41,7 +45,9 @@ ROOMS = {
     {'mmengine_exact', 'panoptic_fpn.labels', 'panoptic_fpn.ops'},
     **{room: _BELOW
        for room in _CORE},
-    'panoptic_fpn.inference': _BELOW | _CORE,
+    'panoptic_fpn.config_files': {'mmengine_exact'},
+    'panoptic_fpn.inference':
+    _BELOW | _CORE | {'panoptic_fpn.config_files'},
     'panoptic_apps': set(),
     **{f'panoptic_apps.{app}': _ALL_CORE
        for app in _APPS},

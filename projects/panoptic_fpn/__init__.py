@@ -7,6 +7,10 @@ configs do so with ``custom_imports``. Where MMDetection is not installed,
 from importlib.util import find_spec
 
 if find_spec('mmdet') is not None:
-    from . import data, metrics, models, training, visualization
+    from . import data, metrics, models, registry, training, visualization
+    from .config_files import find_config
 
-    __all__ = ['data', 'metrics', 'models', 'training', 'visualization']
+    __all__ = [
+        'data', 'find_config', 'metrics', 'models', 'registry', 'training',
+        'visualization'
+    ]
