@@ -159,7 +159,7 @@ worse = dict(**bad)
 def test_a_stored_config_is_read_and_not_executed(tmp_path):
     trap = tmp_path / 'trap'
     found = stored_config(STORED % trap)
-    assert found['lr'] == -0.1 and found['model']['scales'] == [1, 2]
+    assert found['lr'] == -0.1 and found['model']['scales'] == (1, 2)
     assert set(found) == {'model', 'lr'}
     assert not trap.exists()
     assert stored_config('def (') == {} and stored_config('\0') == {}

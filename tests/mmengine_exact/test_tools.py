@@ -285,7 +285,7 @@ def test_a_work_dir_that_cannot_be_made(config, tmp_path, monkeypatch, capfd):
     assert call(monkeypatch, 'train', config, '--work-dir',
                 tmp_path / 'file') == 1
     error = capfd.readouterr().err
-    assert 'Set another --work-dir' in error and 'Traceback' not in error
+    assert 'file: File exists.' in error and 'Traceback' not in error
 
 
 def test_an_epoch_over_an_endless_sampler_is_refused(config, tmp_path,
