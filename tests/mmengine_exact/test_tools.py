@@ -374,3 +374,19 @@ def test_weights_that_cannot_be_downloaded(config, tmp_path, monkeypatch,
     assert call(monkeypatch, 'train', tmp_path / 'away.py', '--work-dir',
                 tmp_path / 'run') == 1
     assert f'{url} cannot be downloaded' in capfd.readouterr().err
+
+
+@pytest.mark.parametrize('text, options, shown', [
+    ("_base_ = 'gone.py'", {}, 'gone.py.*_base_'),
+    ('a = (', {}, 'never closed'),
+    ('a = 1', {
+        'train_cg.max_iters': 5
+    }, 'train_cg.max_iters=5: no run reads it'),
+])
+def test_configs_that_cannot_be_read(tmp_path, text, options, shown):
+    path = tmp_path / 'c.py'
+    path.write_text(text)
+    with pytest.raises(RunError, match=shown) as caught:
+        tool_config(str(path), 'none', options, None)
+    assert options or str(path) in str(caught.value)
+    assert '\n' not in str(caught.value)
