@@ -2,7 +2,7 @@
 from typing import Any, Dict, List, Optional, Sized, Tuple
 
 import numpy as np
-from mmengine.registry import DATA_SAMPLERS
+from mmdet.registry import DATA_SAMPLERS
 
 from mmengine_exact.errors import InputError
 from mmengine_exact.stream import (ResumableInfiniteSampler, SeededIndex,

@@ -1,7 +1,7 @@
 """The runner of panoptic configs, whose model may be several networks."""
 from typing import Any, List, Sequence, Tuple, Union
 
-from mmengine.registry import RUNNERS
+from mmdet.registry import RUNNERS
 from torch import nn
 
 from mmengine_exact.checkpoint import read_checkpoint
