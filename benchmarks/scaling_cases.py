@@ -145,7 +145,7 @@ def datasets(case: Case) -> dict:
 
 def input_pipeline(case: Case) -> Calls:
     """A training sample: always the same scale and crop."""
-    from mmengine_exact.randomness import seeded
+    from mmengine_exact.stream import seeded
 
     def load(dataset):
         with seeded(case.seed):

@@ -1,4 +1,4 @@
-"""Freed memory is kept and used again.
+"""Keep freed memory and use it again.
 
 glibc asks the system for each large block and gives it back when it is freed;
 the system zeroes every page of the next one. That is half of the time of
@@ -10,11 +10,12 @@ import functools
 import mmap
 import os
 from math import prod
-from typing import Callable, Optional, Tuple
+from typing import Any, Callable, Optional, Tuple
 
 import numpy as np
+from mmengine.hooks import Hook
 
-# Of malloc.h
+# malloc.h
 _TRIM_THRESHOLD = -1
 _MMAP_THRESHOLD = -3
 _MMAP_MAX = -4
@@ -99,12 +100,25 @@ _kept: Optional[KeptMemory] = None
 
 
 def bound_kept_memory() -> bool:
-    """After each batch, where :func:`keep_freed_memory` may have been called.
+    """Bound the memory that :func:`keep_freed_memory` keeps, if it does; to
+    be called after each batch.
 
     Returns:
         bool: Whether memory was given back to the system.
     """
     return _kept is not None and _kept.after_batch()
+
+
+class KeptMemoryHook(Hook):
+    """Bounds the memory that a run on a CPU keeps, after each iteration.
+
+    :class:`ExactRunner` adds it.
+    """
+
+    priority = 'LOWEST'
+
+    def _after_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
+        bound_kept_memory()
 
 
 def limits_addresses() -> bool:
@@ -145,9 +159,6 @@ def lazy_zeros(shape: Tuple[int, ...]) -> np.ndarray:
 
     ``np.zeros`` does the same where malloc asks the system, and writes zeros
     where memory is kept.
-
-    Args:
-        shape (tuple[int, ...]): Of the array.
 
     Returns:
         np.ndarray: bool, private to this process.

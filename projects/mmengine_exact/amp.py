@@ -13,8 +13,8 @@ from mmengine.logging import print_log
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 
-from .distributed import on_cpu
 from .errors import RunError
+from .launch import on_cpu
 
 AMP_WRAPPER = 'ExactAmpOptimWrapper'
 
@@ -34,7 +34,8 @@ class CpuAmpOptimWrapper(OptimWrapper):
             yield
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Also of a run on a GPU, whose loss scale is dropped."""
+        """Load the state, also that of a run on a GPU without its loss
+        scale."""
         state_dict = dict(state_dict)
         state_dict.pop('loss_scaler', None)
         super().load_state_dict(state_dict)
@@ -44,7 +45,7 @@ class CpuAmpOptimWrapper(OptimWrapper):
 def build_amp_optim_wrapper(loss_scale: Union[str, float, dict] = 'dynamic',
                             dtype: Optional[str] = None,
                             **kwargs: Any) -> OptimWrapper:
-    """The wrapper for the machine at hand.
+    """Optimizer wrapper for mixed precision on the machine at hand.
 
     Args:
         loss_scale (str or float or dict): As for ``AmpOptimWrapper``;
@@ -63,18 +64,14 @@ def build_amp_optim_wrapper(loss_scale: Union[str, float, dict] = 'dynamic',
 
 
 def half_precision(device: torch.device) -> ContextManager:
-    """Autocast in which a model predicts: bfloat16 on a CPU, else float16.
-
-    Args:
-        device (torch.device): Of the model.
-    """
+    """Autocast in which a model predicts: bfloat16 on a CPU, else float16."""
     dtype = torch.bfloat16 if device.type == 'cpu' else torch.float16
     return torch.autocast(device.type, dtype=dtype)
 
 
 def enable_test_amp(cfg: Config) -> None:
-    """What ``--amp`` means for a test: MMEngine's ``TestLoop(fp16=True)``,
-    which is bfloat16 on a CPU.
+    """``--amp`` of a test: sets MMEngine's ``TestLoop(fp16=True)``, which is
+    bfloat16 on a CPU.
 
     Raises:
         RunError: The config has no test loop.
@@ -86,19 +83,16 @@ def enable_test_amp(cfg: Config) -> None:
 
 
 def enable_amp(cfg: Config) -> None:
-    """What ``--amp`` means: mixed precision for ``cfg.optim_wrapper``.
+    """``--amp`` of a training: mixed precision for ``cfg.optim_wrapper``.
 
     Raises:
         RunError: The optimizer wrapper is one of another kind.
     """
     wrapper = cfg.optim_wrapper
-    known = ('OptimWrapper', 'AmpOptimWrapper', AMP_WRAPPER,
-             f'mmdet.{AMP_WRAPPER}')
+    known = ('OptimWrapper', 'AmpOptimWrapper', AMP_WRAPPER)
     if wrapper.get('type', 'OptimWrapper') not in known:
         raise RunError(
             f'--amp cannot change optim_wrapper.type={wrapper["type"]!r}. '
             f'Set it to one of {", ".join(known)}.')
-    # registered with mmdet; a config of mmseg has to say so
-    mmdet_scope = cfg.get('default_scope', 'mmdet') == 'mmdet'
-    wrapper['type'] = AMP_WRAPPER if mmdet_scope else f'mmdet.{AMP_WRAPPER}'
+    wrapper['type'] = AMP_WRAPPER
     wrapper.setdefault('loss_scale', 'dynamic')

@@ -1,19 +1,29 @@
-"""Checkpoints that survive a kill at any moment.
+"""Checkpoints that survive a kill at any moment, and stay small.
 
 MMEngine's hook deletes the old checkpoint (and the old best one) before it
 writes the new one. Here a deletion waits until the new file is complete and
 ``last_checkpoint`` names it. Files are written atomically by
 :meth:`ExactRunner.save_checkpoint`; a torn ``last_checkpoint`` is
 tolerated by :func:`latest_checkpoint`.
+
+MMEngine's message hub keeps up to a million values of each loss, rate and
+time, copies all of them to add one, and writes them into every checkpoint:
+for 16 scalars after 270,000 iterations (3x on COCO) that is 10 ms of each
+iteration and 69 MB of each file. :class:`BoundedHistoryHook` keeps fewer.
 """
 import os.path as osp
 from typing import Any, Dict, List, Optional
 
 from mmengine.dist import is_main_process
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.registry import HOOKS
 
-from .checkpoint_io import is_local, remove_partial
+from .checkpoint import is_local, make_plain
+from .files import remove_partial
+
+#: Values of a scalar that are kept at least, for hooks that average over more
+#: than the log does.
+KEPT = 1000
 
 
 class _DeferredRemoval:
@@ -26,27 +36,27 @@ class _DeferredRemoval:
     def __init__(self, backend: Any, folder: str) -> None:
         self._backend = backend
         self._folder = folder
-        self._doomed: List[str] = []
+        self._collected: List[str] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)
 
     def remove(self, path: str) -> None:
         if osp.dirname(osp.abspath(path)) == osp.abspath(self._folder):
-            self._doomed.append(path)
+            self._collected.append(path)
 
     rmtree = remove
 
     def flush(self, keep: List[Optional[str]]) -> None:
         """Delete what was collected, except what is in use again."""
-        for path in self._doomed:
+        for path in self._collected:
             if path in keep:
                 continue
             if self._backend.isfile(path):
                 self._backend.remove(path)
             elif self._backend.isdir(path):
                 self._backend.rmtree(path)
-        self._doomed.clear()
+        self._collected.clear()
 
 
 @HOOKS.register_module()
@@ -99,3 +109,62 @@ class SafeCheckpointHook(CheckpointHook):
             self.last_ckpt,
             getattr(self, 'best_ckpt_path', None), *best
         ])
+
+
+def saving_hook(runner: Any) -> Optional[SafeCheckpointHook]:
+    """The hook that can save after any iteration of a run; None without."""
+    return next(
+        (hook for hook in runner.hooks
+         if isinstance(hook, SafeCheckpointHook) and not hook.by_epoch), None)
+
+
+def collects_gradients(runner: Any, iteration: int) -> bool:
+    """Whether gradients of several iterations are being summed after this
+    one: a checkpoint would lose them."""
+    steps = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+    return iteration % steps != 0
+
+
+class PlainCheckpointHook(Hook):
+    """Gives checkpoints a content that weights-only loading accepts.
+
+    :class:`ExactRunner` adds it as the last hook to see a checkpoint.
+    """
+
+    priority = 'LOWEST'
+
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+        make_plain(checkpoint)
+
+
+class BoundedHistoryHook(Hook):
+    """Keeps the newest values of each scalar of the message hub.
+
+    These are ``KEPT``, or as many as the log's windows ask for: all where one
+    is 'global' or 'epoch', and of the times of an evaluation those of all its
+    batches. :class:`ExactRunner` adds the hook.
+    """
+
+    # after the hooks that add values
+    priority = 'LOWEST'
+
+    def after_train_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
+        self._bound(runner, 'train')
+
+    def after_val_epoch(self, runner: Any, *args: Any, **kwargs: Any) -> None:
+        self._bound(runner, 'val', len(runner.val_dataloader))
+
+    def after_test_epoch(self, runner: Any, *args: Any, **kwargs: Any) -> None:
+        self._bound(runner, 'test', len(runner.test_dataloader))
+
+    def _bound(self, runner: Any, mode: str, batches: int = 0) -> None:
+        """Bound the scalars of a mode to at least so many values; each
+        history is cut when it gets its next one."""
+        log = runner.log_processor
+        windows = [custom.get('window_size') for custom in log.custom_cfg]
+        if not all(isinstance(window, int) for window in windows):
+            return
+        kept = max(KEPT, batches, log.window_size, *windows)
+        for name, history in runner.message_hub.log_scalars.items():
+            if name.startswith(f'{mode}/'):
+                history.max_length = kept

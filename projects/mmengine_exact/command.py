@@ -1,4 +1,5 @@
-"""What the training and testing tools share."""
+"""What the training and testing tools share: config, errors, exit codes."""
+import inspect
 import os.path as osp
 import sys
 from typing import Callable, Dict, Optional
@@ -6,37 +7,59 @@ from typing import Callable, Dict, Optional
 import torch.distributed as torch_dist
 from mmengine.config import Config
 from mmengine.dist import get_rank, is_distributed
-from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
-from .building import print_traceback, unregistered
-from .config_file import read_config
-from .config_values import require_values
-from .errors import ConfigError, RunError
-from .failures import explain
-from .peers import stop_watching, tell_peers
+from .errors import ConfigError
+from .launch import explain
+
+#: Keys at the top of a config that a run reads beside the runner's arguments.
+_MORE_KEYS = {
+    'activation_checkpointing', 'auto_scale_lr', 'channels_last', 'compile',
+    'custom_imports', 'efficient_conv_bn_eval', 'find_unused_parameters',
+    'model_wrapper_cfg', 'runner_type', 'sync_bn', 'tta_model', 'tta_pipeline'
+}
+
+
+def read_config(path: str, cfg_options: Optional[dict] = None) -> Config:
+    """Read a config file; override keys.
+
+    Args:
+        path (str): Python, YAML or JSON.
+        cfg_options (dict, optional): Dotted keys and values.
+
+    Raises:
+        ConfigError: The file, or one that it inherits, is missing or has a
+            syntax error; or nothing reads an option.
+    """
+    try:
+        cfg = Config.fromfile(path)
+    except (FileNotFoundError, SyntaxError) as error:
+        text = ' '.join(str(error).split())[:300].rstrip('. ')
+        raise ConfigError(
+            f'{path}: {text}. Correct it, or its _base_.') from None
+    known = {*cfg, *inspect.signature(Runner).parameters, *_MORE_KEYS}
+    cfg.merge_from_dict(cfg_options or {})
+    for key, value in (cfg_options or {}).items():
+        fault = None
+        if key.split('.')[0] not in known:
+            fault = 'no run reads it. Correct the key'
+        elif key == 'data_root':
+            fault = _unread_data_root(cfg, value)
+        if fault is not None:
+            raise ConfigError(f'--cfg-options {key}={value}: {fault}.')
+    return cfg
 
 
 def tool_config(path: str, launcher: str, cfg_options: Optional[dict],
                 work_dir: Optional[str]) -> Config:
     """The config of a tool's command line.
 
-    Args:
-        path (str): The config file.
-        launcher (str): What starts the processes.
-        cfg_options (dict, optional): Keys to override.
-        work_dir (str, optional): By default the config's, or else
-            ``work_dirs/NAME_OF_THE_CONFIG``.
-
     Raises:
-        ConfigError: The file, or an option, cannot be read or used; or
-            ``runner_type`` names no runner.
-        RunError: ``data_root`` is overridden where nothing reads it.
+        ConfigError: See :func:`read_config`.
     """
     cfg = read_config(path, cfg_options)
-    require_values(cfg)
     cfg.launcher = launcher
-    if cfg_options:
-        _check_data_root(cfg, cfg_options)
     _allow_no_workers(cfg)
     if work_dir:
         cfg.work_dir = work_dir
@@ -45,22 +68,7 @@ def tool_config(path: str, launcher: str, cfg_options: Optional[dict],
         cfg.work_dir = osp.join('work_dirs', stem)
     if cfg.get('runner_type') is None:
         cfg.runner_type = 'ExactRunner'
-    _require_runner(cfg)
     return cfg
-
-
-def _require_runner(cfg: Config) -> None:
-    """Raises:
-        ConfigError: ``runner_type`` names no runner.
-    """
-    kind = cfg.runner_type
-    try:
-        found = RUNNERS.get(kind) if isinstance(kind, str) else kind
-    except RuntimeError:  # of a text that can be no name
-        found = None
-    if not hasattr(found, 'from_cfg'):
-        raise ConfigError(f'{cfg.filename}: '
-                          f'{unregistered("runner_type", kind, RUNNERS)}.')
 
 
 def _loaders(cfg: Config) -> Dict[str, dict]:
@@ -68,19 +76,19 @@ def _loaders(cfg: Config) -> Dict[str, dict]:
     return {name: cfg[name] for name in names if cfg.get(name)}
 
 
-def _check_data_root(cfg: Config, cfg_options: dict) -> None:
+def _unread_data_root(cfg: Config, root: str) -> Optional[str]:
     """``data_root`` is a variable of the config file: the data sets have
     its old value by then."""
-    root = cfg_options.get('data_root')
+    loaders = _loaders(cfg)
     read = [
         loader.get('dataset', {}).get('data_root')
-        for loader in _loaders(cfg).values()
+        for loader in loaders.values()
     ]
-    if root is not None and root not in read:
-        keys = [f'{name}.dataset.data_root={root}' for name in _loaders(cfg)]
-        raise RunError(f'--cfg-options data_root={root}: no data set reads '
-                       f'it any more. Give {" ".join(keys)}, or a config '
-                       'that inherits and sets them.')
+    if root in read:
+        return None
+    keys = ' '.join(f'{name}.dataset.data_root={root}' for name in loaders)
+    return (f'no data set reads it any more. Give {keys}, or a config that '
+            'inherits and sets them')
 
 
 def _allow_no_workers(cfg: Config) -> None:
@@ -96,29 +104,24 @@ def run_to_exit_code(run: Callable[[], None]) -> int:
     """Call a function; turn the project's own errors into one line, and those
     of the system, of loader workers and of lost processes (:func:`explain`).
 
-    Other exceptions are programming errors and keep their traceback. The
-    other processes of a run are told why this one ends.
+    Other exceptions are programming errors and keep their traceback. torchrun
+    shows either in its report and ends the other processes.
 
     Returns:
-        int: 0, 1 after an error, 75 for a run that was told to end.
+        int: 0, 1 after an error, 75 for a run that a signal has ended.
     """
     try:
         run()
     except Exception as error:
         text = explain(error)
-        code = getattr(error, 'exit_code', 1)
-        if code == 1:
-            tell_peers(text or f'{type(error).__name__}: {error}')
-        else:
-            stop_watching()
+        # torchrun takes the first that is recorded as the cause of all
+        if not (text or '').startswith('Another process'):
+            get_error_handler().record_exception(error)
         if text is None:
             raise
-        print_traceback(error)
         prefix = f'[rank {get_rank()}] ' if is_distributed() else ''
         print(f'{prefix}error: {text}', file=sys.stderr, flush=True)
-        return code
-    finally:
-        if is_distributed() and sys.exc_info()[0] is None:
-            torch_dist.destroy_process_group()
-    stop_watching()
+        return getattr(error, 'exit_code', 1)
+    if is_distributed():
+        torch_dist.destroy_process_group()
     return 0

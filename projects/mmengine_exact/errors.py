@@ -10,16 +10,15 @@ class InputError(ValueError):
 
 class CorruptFileError(InputError):
     """An image or PNG that is missing, cannot be decoded, or is not what its
-    annotation says. Training skips it only where the user asked for that."""
+    annotation says. Training skips it only where the user asks for that."""
 
 
 class RunError(InputError):
-    """The run cannot start, continue, load or save as it was asked to."""
+    """The run cannot start, continue, load or save as asked."""
 
 
 class ConfigError(RunError):
-    """A config that cannot be read or built; what it was raised from has the
-    traceback."""
+    """A config that cannot be read."""
 
 
 class CheckpointError(RunError):
@@ -31,7 +30,7 @@ class NonFiniteLossError(RunError):
 
 
 class PreemptedError(RunError):
-    """The run was told to end, and has saved."""
+    """A signal asked the run to end, and the run has saved."""
 
     #: sysexits.h's EX_TEMPFAIL: try again.
     exit_code = 75

@@ -1,18 +1,23 @@
-"""Reading through mmengine's backends (local, S3, Petrel, LMDB, ...), what
-annotations may name, and writing local files that are complete or not there.
+"""Files: read through mmengine's backends (local, S3, LMDB, ...), named by
+annotations, written so that they are complete or not there at all.
 """
+import errno
 import json
 import os
 import os.path as osp
 import re
 from contextlib import suppress
 from secrets import token_hex
-from typing import Any, List, Optional, Tuple
+from typing import Any, Callable, List, Optional, Tuple
 
 from mmengine.fileio import get, join_path
 
 from .errors import CorruptFileError, InputError
 
+#: Errors of the system that mean a full disk, or a quota that is used up.
+FULL = (errno.ENOSPC, errno.EDQUOT)
+#: Suffix of a file that is being written.
+PARTIAL_SUFFIX = '.part'
 _GZIP = b'\x1f\x8b'
 #: Drives and schemes: 'C:', 's3:', 'https:'.
 _SCHEME = re.compile(r'[A-Za-z][A-Za-z0-9+.-]*:')
@@ -24,14 +29,14 @@ def read_bytes(path: str, what: str, backend_args: Optional[dict]) -> bytes:
     Args:
         path (str): A file, or anything mmengine's fileio reads.
         what (str): What it is, for the error.
-        backend_args (dict, optional): Of mmengine's fileio.
+        backend_args (dict, optional): Arguments of mmengine's fileio.
 
     Raises:
         CorruptFileError: It does not exist or cannot be read.
     """
     try:
         content = get(path, backend_args=backend_args)
-        if content is None:  # what LMDB answers to an unknown key
+        if content is None:  # LMDB's answer to an unknown key
             raise KeyError('no such key')
         return content
     except (OSError, KeyError, ValueError) as error:
@@ -41,31 +46,27 @@ def read_bytes(path: str, what: str, backend_args: Optional[dict]) -> bytes:
 
 
 def parse_json(content: bytes, path: str) -> Any:
-    """What a JSON says.
+    """Parse a JSON file.
 
     Args:
-        content (bytes): Of the file; UTF-8, 16 or 32, with or without a byte
-            order mark.
+        content (bytes): Content of the file; UTF-8, 16 or 32, with or without
+            a byte order mark.
         path (str): Its name, for the error.
 
     Raises:
-        InputError: It is none, is nested too deeply, or has an object with
-            the same key twice, of which other readers drop one.
+        InputError: It is not JSON, is nested too deeply, or has an object
+            with the same key twice, of which other readers drop one.
     """
-    if content[:2] == _GZIP:
-        raise InputError(f'{path}: not a JSON file (it is compressed by '
-                         'gzip). Unpack it.')
-    if not content.strip():
-        raise InputError(f'{path}: not a JSON file (it is empty). Copy or '
-                         'export it again.')
     try:
         return json.loads(content, object_pairs_hook=_object)
     except RecursionError:
-        reason = 'it is nested too deeply'
+        cause = 'it is nested too deeply'
     except ValueError as error:
-        reason = str(error)
+        cause = str(error) if content.strip() else 'it is empty'
+        if content[:2] == _GZIP:
+            cause = 'it is compressed by gzip: unpack it'
     raise InputError(
-        f'{path}: not a JSON file ({reason}). Copy or export it again.')
+        f'{path}: not a JSON file ({cause}). Copy or export it again.')
 
 
 def _object(pairs: List[Tuple[str, Any]]) -> dict:
@@ -81,7 +82,7 @@ def find_name_fault(name: Any) -> Optional[str]:
     """Why a file name of an annotation may not be followed.
 
     Args:
-        name (Any): What an annotation has as ``file_name``.
+        name (Any): The annotation's ``file_name``.
 
     Returns:
         str, optional: None for a name relative to its folder, with '/', that
@@ -106,11 +107,6 @@ def find_name_fault(name: Any) -> Optional[str]:
 def join_inside(folder: str, name: Any, where: str) -> str:
     """Path of a file that an annotation names.
 
-    Args:
-        folder (str): The user's own; '' for the current one.
-        name (Any): Of the annotation.
-        where (str): What has that name, for the error.
-
     Raises:
         InputError: See :func:`find_name_fault`.
     """
@@ -121,25 +117,71 @@ def join_inside(folder: str, name: Any, where: str) -> str:
     return join_path(folder, name) if folder else name
 
 
-def write_bytes(path: str, content: bytes) -> None:
-    """Write a local file that is either complete or not there at all.
+def write_atomically(path: str,
+                     write: Callable[[str], Any],
+                     durable: bool = False) -> None:
+    """Let a local file appear under its name only when it is complete.
+
+    Args:
+        path (str): Path of the file; its folder is made where it is missing.
+        write (Callable): Writes the file whose path it gets: another name in
+            the same folder, '.NAME.XXXXXXXX.part'.
+        durable (bool): Whether the content must be on the disk before the
+            name changes, so that a power failure leaves the old file or the
+            new one.
 
     Raises:
-        OSError: The folder cannot be written to, or the disk is full; what
-            was there before is still there.
+        OSError: The folder cannot be written to, or the disk is full. It
+            names ``path``, whose former content is still there.
     """
     folder, name = osp.split(osp.abspath(path))
     os.makedirs(folder, exist_ok=True)
-    partial = osp.join(folder, f'.{name}{token_hex(4)}')
-    # as open() does: the umask decides who may read it
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
+    partial = osp.join(folder, f'.{name}.{token_hex(4)}{PARTIAL_SUFFIX}')
     try:
-        with os.fdopen(os.open(partial, flags, 0o666), 'wb') as file:
-            file.write(content)
+        write(partial)
+        if durable:
+            _sync(partial)
         os.replace(partial, path)
+        if durable:
+            _sync(folder)
     except BaseException as error:
         with suppress(OSError):
             os.unlink(partial)
         if isinstance(error, OSError) and error.errno is not None:
-            error.filename = path  # not that of the partial one
+            error.filename = path  # instead of the partial one
         raise
+
+
+def write_bytes(path: str, content: bytes) -> None:
+    """Write a local file that is either complete or not there at all; see
+    :func:`write_atomically`."""
+
+    def write(partial: str) -> None:
+        with open(partial, 'wb') as file:
+            file.write(content)
+
+    write_atomically(path, write)
+
+
+def _sync(path: str) -> None:
+    """Flush a file or folder to the disk where the system can do so.
+
+    Raises:
+        OSError: The disk is full, or broken.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # others: some network file systems refuse it for folders
+        if error.errno in (*FULL, errno.EIO):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def remove_partial(folder: str) -> None:
+    """Delete what interrupted writes have left in a folder."""
+    for name in os.listdir(folder) if osp.isdir(folder) else ():
+        if name.startswith('.') and name.endswith(PARTIAL_SUFFIX):
+            os.remove(osp.join(folder, name))

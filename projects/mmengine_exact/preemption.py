@@ -1,4 +1,4 @@
-"""A run that is told to go saves first, and says so by its exit code.
+"""A signal ends the run: it saves first, and exits with a code of its own.
 
 Slurm sends SIGTERM (or what ``--signal`` names) to all processes of a job
 some seconds before it takes the machine away, and so do Kubernetes and
@@ -10,13 +10,12 @@ import threading
 from functools import partial
 from typing import Any, Callable, Optional, Sequence
 
-import torch
-from mmengine.dist import all_reduce, is_distributed
 from mmengine.hooks import EMAHook, Hook
 from mmengine.registry import HOOKS
 
-from .checkpoint_hook import SafeCheckpointHook
-from .errors import PreemptedError, RunError
+from .checkpoint_hook import collects_gradients, saving_hook
+from .errors import PreemptedError
+from .loop import any_rank
 
 
 @HOOKS.register_module()
@@ -24,7 +23,7 @@ class PreemptionHook(Hook):
     """Saves a checkpoint and ends the run when a signal asks for it.
 
     All processes stop after the same iteration, whichever got the signal, so
-    ``--resume`` continues as if nothing had been. In a validation each one
+    ``--resume`` continues with the same bits. In a validation each one
     stops on its own (all get the signal), and the validation is repeated.
     Workers of the loaders, which get it as well, obey their parent alone,
     because their last batches are still needed. A second signal ends the
@@ -36,25 +35,18 @@ class PreemptionHook(Hook):
 
     Without a ``SafeCheckpointHook`` that saves by iterations nothing changes,
     after a warning.
-
-    Raises:
-        RunError: There is no such signal.
     """
 
     # after the hook that saves by interval, so that nothing is saved twice
     priority = 'LOWEST'
 
     def __init__(self, signals: Sequence[str] = ('SIGTERM', )) -> None:
-        unknown = [name for name in signals if not hasattr(signal, name)]
-        if unknown:
-            raise RunError(f'PreemptionHook: no signals {unknown} here. '
-                           "Give names such as 'SIGTERM' and 'SIGUSR1'.")
-        self.signals = [getattr(signal, name) for name in signals]
+        self.signals = [signal.Signals[name] for name in signals]
         self.received: Optional[str] = None
         self._before: dict = {}
 
     def before_train(self, runner: Any) -> None:
-        if _checkpoint_hook(runner) is None:
+        if saving_hook(runner) is None:
             runner.logger.warning(
                 'PreemptionHook: a signal will end this run at once, because '
                 'no SafeCheckpointHook with by_epoch=False saves.')
@@ -64,13 +56,13 @@ class PreemptionHook(Hook):
             loader.worker_init_fn = partial(_outlive, self.signals,
                                             loader.worker_init_fn)
         if threading.current_thread() is not threading.main_thread():
-            return  # of a notebook, perhaps; Python cannot handle it there
-        for number in self.signals:
-            self._before[number] = signal.signal(number, self._receive)
+            return  # in a notebook, perhaps; Python cannot handle it there
+        for signum in self.signals:
+            self._before[signum] = signal.signal(signum, self._receive)
 
-    def _receive(self, number: int, frame: Any) -> None:
-        self.received = signal.Signals(number).name
-        self._hand_back()
+    def _receive(self, signum: int, frame: Any) -> None:
+        self.received = signal.Signals(signum).name
+        self._restore_handlers()
 
     def after_train_iter(self,
                          runner: Any,
@@ -80,16 +72,11 @@ class PreemptionHook(Hook):
         """Raises:
             PreemptedError: On all processes, after the checkpoint.
         """
-        if _checkpoint_hook(runner) is None:
-            return
         iteration = runner.iter + 1
-        steps = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
-        if iteration % steps and iteration < runner.max_iters:
-            return  # gradients that were collected would be lost
-        flag = torch.tensor(int(self.received is not None))
-        if is_distributed():
-            all_reduce(flag, op='max')
-        if flag.item() and iteration < runner.max_iters:
+        if saving_hook(runner) is None or iteration == runner.max_iters or \
+                collects_gradients(runner, iteration):
+            return
+        if any_rank(self.received is not None):
             self._stop(runner, iteration)
 
     def after_val_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
@@ -105,7 +92,7 @@ class PreemptionHook(Hook):
             self._stop(runner, runner.iter)
 
     def _stop(self, runner: Any, iteration: int) -> None:
-        hook = _checkpoint_hook(runner)
+        hook = saving_hook(runner)
         assert hook is not None  # before_train has looked
         hook.save_now(runner, iteration)
         raise PreemptedError(
@@ -114,18 +101,12 @@ class PreemptionHook(Hook):
             f'{hook.last_ckpt} is complete. Continue with --resume.')
 
     def after_train(self, runner: Any) -> None:
-        self._hand_back()
+        self._restore_handlers()
 
-    def _hand_back(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+    def _restore_handlers(self) -> None:
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
         self._before.clear()
-
-
-def _checkpoint_hook(runner: Any) -> Optional[SafeCheckpointHook]:
-    return next(
-        (hook for hook in runner.hooks
-         if isinstance(hook, SafeCheckpointHook) and not hook.by_epoch), None)
 
 
 def _outlive(signals: Sequence[int], then: Optional[Callable],

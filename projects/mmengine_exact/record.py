@@ -1,4 +1,4 @@
-"""What a number was made with: config, code, versions, data, weights, seed.
+"""Record of a result: config, code, versions, data, weights and seed.
 
 ``record`` in ``metrics.json``, ``record.json`` beside it and beside whatever
 else an evaluation writes, and ``meta['record']`` of a checkpoint (without the
@@ -25,7 +25,7 @@ from mmengine.registry import HOOKS
 
 from .files import write_bytes
 
-_REPOSITORY = osp.dirname(osp.abspath(__file__))
+_FOLDER = osp.dirname(osp.abspath(__file__))
 #: Distributions by import name; the maintained forks have others.
 _PACKAGES = dict(
     mmengine=('mmengine', 'onedl-mmengine'),
@@ -40,31 +40,39 @@ _PACKAGES = dict(
 #: Name of the file.
 RECORD = 'record.json'
 
-#: Keys of a config that say where a run is, not what it is.
-_PLACES = ('work_dir', 'load_from', 'resume', 'launcher', 'experiment_name')
+#: Keys of a config that say where and how a run is started.
+_LOCATION_KEYS = ('work_dir', 'load_from', 'resume', 'launcher',
+                  'experiment_name')
 
 
 @lru_cache(maxsize=None)
 def revision() -> Optional[str]:
-    """Of this project's git; '-dirty' with changes that are not committed.
+    """Revision of this project's git; '-dirty' with uncommitted changes.
 
     Returns:
-        str or None: None where it is not in git.
+        str or None: None where git does not track this file: a package that
+        is installed in an environment may lie inside another repository.
     """
     try:
-        git = subprocess.run(['git', 'describe', '--always', '--dirty'],
-                             cwd=_REPOSITORY,
-                             capture_output=True,
-                             text=True,
-                             timeout=30)
+        answers = [
+            subprocess.run(['git', *command],
+                           cwd=_FOLDER,
+                           capture_output=True,
+                           text=True,
+                           timeout=30,
+                           check=True)
+            for command in (('ls-files', '--error-unmatch', __file__),
+                            ('describe', '--always', '--dirty'))
+        ]
     except (OSError, subprocess.SubprocessError):
         return None
-    return git.stdout.strip() or None if git.returncode == 0 else None
+    return answers[1].stdout.strip() or None
 
 
 @lru_cache(maxsize=None)
 def versions() -> Dict[str, Optional[str]]:
-    """Of Python, torch and what the scores come from; None: not here."""
+    """Versions of Python, torch and what the scores come from; None: not
+    installed."""
     found = dict(
         python=platform.python_version(),
         torch=torch.__version__,
@@ -85,19 +93,13 @@ def fingerprint(path: str,
                 backend_args: Optional[dict] = None) -> Optional[str]:
     """SHA-256 of a file's content, 64 hexadecimal digits.
 
-    Args:
-        path (str): A file, or anything mmengine's fileio reads.
-        backend_args (dict, optional): Of mmengine's fileio.
-
     Returns:
         str or None: None where it cannot be read.
     """
     try:
-        stat = os.stat(path)
-        return _local_fingerprint(path, stat.st_mtime_ns, stat.st_size)
-    except OSError:
-        pass
-    try:
+        if osp.isfile(path):
+            stat = os.stat(path)
+            return _local_fingerprint(path, stat.st_mtime_ns, stat.st_size)
         return hashlib.sha256(get(path, backend_args)).hexdigest()
     except Exception:  # whatever a backend raises: the score counts more
         return None
@@ -107,21 +109,20 @@ def fingerprint(path: str,
 def _local_fingerprint(path: str, changed: int, size: int) -> str:
     digest = hashlib.sha256()
     with open(path, 'rb') as file:
-        for block in iter(lambda: file.read(1 << 20), b''):
+        while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
 
 
 def leaf_datasets(dataset: Any) -> Iterator[Any]:
     """The data sets inside wrappers such as ``ConcatDataset``."""
-    children = getattr(dataset, 'datasets', None)
-    if children is None:
-        child = getattr(dataset, 'dataset', None)
-        children = [] if child is None else [child]
-    if not children:
-        yield dataset
+    children = getattr(
+        dataset, 'datasets',
+        None) or ([dataset.dataset] if hasattr(dataset, 'dataset') else [])
     for child in children:
         yield from leaf_datasets(child)
+    if not children:
+        yield dataset
 
 
 def data_record(dataset: Any) -> List[dict]:
@@ -145,7 +146,8 @@ def data_record(dataset: Any) -> List[dict]:
 
 
 def _names_fingerprint(dataset: Any) -> Optional[str]:
-    """Of the images and label maps of a data set without annotation file."""
+    """SHA-256 of the names of images and label maps, for a data set without
+    annotation file."""
     if not hasattr(dataset, 'get_data_info'):
         return None
     digest = hashlib.sha256()
@@ -167,10 +169,6 @@ def weights_record(files: Union[str, Sequence[str], None]) -> List[dict]:
 def run_record(runner: Any, dataset: Any = None) -> dict:
     """Record of a run.
 
-    Args:
-        runner (ExactRunner): The runner.
-        dataset (Dataset, optional): What is evaluated, or trained on.
-
     Returns:
         dict: Plain values.
     """
@@ -187,33 +185,25 @@ def run_record(runner: Any, dataset: Any = None) -> dict:
 
 
 def score_record(runner: Any, dataset: Any) -> dict:
-    """What scores depend on: the same for two runs that must agree.
-
-    Args:
-        runner (ExactRunner): The runner.
-        dataset (Dataset): What is evaluated.
+    """What scores depend on; equal for two runs that must agree.
 
     Returns:
         dict: :func:`run_record` without date and command, and the text of the
-        config without its places (``work_dir`` and the like).
+        config without ``work_dir`` and the like.
     """
     record = run_record(runner, dataset)
     del record['date'], record['command']
-    # a line a key: to lay the text out takes a second
+    # one line per key: ``pretty_text`` takes a second
     lines = [
         f'{key} = {value!r}' for key, value in runner.cfg.to_dict().items()
-        if key not in _PLACES
+        if key not in _LOCATION_KEYS
     ]
     return dict(record, config_text='\n'.join(lines))
 
 
 def model_record(cfg: Config, weights: Union[str, Sequence[str],
                                              None]) -> dict:
-    """What predictions without a runner were made with.
-
-    Args:
-        cfg (Config): Of the model.
-        weights (str | Sequence[str], optional): Its checkpoints.
+    """Record of predictions that are made without a runner.
 
     Returns:
         dict: Plain values.
@@ -265,17 +255,13 @@ class RunRecordHook(Hook):
     of the config.
     """
 
-    #: Laid out once, which takes a second.
+    #: ``pretty_text``, which takes a second.
     _config_text: Optional[str] = None
 
-    def after_val_epoch(self,
-                        runner: Any,
-                        metrics: Optional[dict] = None) -> None:
+    def after_val_epoch(self, runner: Any, *args: Any, **kwargs: Any) -> None:
         self._write(runner, runner.val_loop)
 
-    def after_test_epoch(self,
-                         runner: Any,
-                         metrics: Optional[dict] = None) -> None:
+    def after_test_epoch(self, runner: Any, *args: Any, **kwargs: Any) -> None:
         self._write(runner, runner.test_loop)
 
     @master_only

@@ -1,212 +1,227 @@
-"""What a resume takes from a checkpoint beside weights, and what it must be.
+"""What else of a checkpoint than its weights must fit the run at hand.
 
-MMEngine takes it as it is: an average of another shape fails in the first
-step, a missing schedule starts again at its beginning without a word.
+Resume     MMEngine takes the state of the run as it is: an average of another
+           shape fails in the first step, a missing schedule starts again at
+           its beginning without a word.
+Evaluate   A model whose config or classes differ from those of its training
+           gets a warning.
 """
-import math
-from typing import Any, Iterator, List, Mapping, Optional, Tuple
+import ast
+import json
+from typing import Any, Iterator, List, Optional, Tuple
 
-import torch
 from mmengine.optim import OptimWrapper
 from torch import nn
 
 from .errors import CheckpointError
+from .match import RESUME, MatchReport, require
 
 #: Averages of SGD and of Adam's kind; they have their parameter's shape.
 _AVERAGES = ('momentum_buffer', 'exp_avg', 'exp_avg_sq', 'max_exp_avg_sq')
-_HUB = ('log_scalars', 'runtime_info', 'resumed_keys')
-_FIX = 'Resume from another iter_N.pth, or use it as load_from to fine-tune.'
+_FIX = ('Resume with the config that wrote it, or use it as load_from to '
+        'fine-tune.')
+#: Parts of ``model`` that may differ between training and a test.
+_MAY_DIFFER = ('init_cfg', 'train_cfg', 'loss_weights')
+_SHOWN = 6
+
+
+def misfit(filename: str, what: object) -> CheckpointError:
+    """The error of an optimizer or schedule that is not the run's."""
+    return CheckpointError(f'Checkpoint {filename}: its optimizer or schedule '
+                           f'does not fit the config ({what}). {_FIX}')
 
 
 def require_run_state(checkpoint: dict, filename: str,
                       scheduled: bool) -> None:
     """A resume needs more than weights.
 
-    Args:
-        checkpoint (dict): As read; ``meta['config']`` is taken out of it,
-            because MMEngine would run that text.
-        filename (str): Of the checkpoint.
-        scheduled (bool): Whether the config has a ``param_scheduler``.
-
     Raises:
         CheckpointError: The file lacks the iteration, the optimizer, the
-            schedule or what the loggers know, or they are none.
+            schedule or what the loggers know.
     """
-    meta = checkpoint.get('meta')
-    if not isinstance(meta, dict) or 'iter' not in meta:
-        raise _lacks(filename, 'iteration')
-    if 'optimizer' not in checkpoint:
-        raise _lacks(filename,
-                     'optimizer state (a best or published checkpoint)')
-    if scheduled and 'param_schedulers' not in checkpoint:
-        raise _lacks(filename, 'param_schedulers, the state of the schedule')
-    meta.pop('config', None)
-    for key in ('iter', 'epoch'):
-        value = meta.get(key)
-        if type(value) is not int or value < 0:
-            raise _odd(filename, f'meta.{key}', value)
-    seed = meta.get('seed')
-    if seed is not None and (type(seed) is not int or not 0 <= seed < 2**32):
-        raise _odd(filename, 'meta.seed', seed)
-    _require_hub(checkpoint.get('message_hub'), filename)
-    _require_optimizer(checkpoint['optimizer'], filename)
+    meta = checkpoint.get('meta') or {}
+    meta.pop('config', None)  # MMEngine would run that text
+    needed = dict(
+        meta='iteration',
+        optimizer='optimizer state (a best or published checkpoint)',
+        message_hub='message_hub, which the loggers continue')
+    if scheduled:
+        needed['param_schedulers'] = 'state of the schedule'
+    lacking = [text for key, text in needed.items() if key not in checkpoint]
+    if lacking or 'iter' not in meta:
+        raise CheckpointError(
+            f'Checkpoint {filename} cannot be resumed: it has no '
+            f'{(lacking or ["iteration"])[0]}. Resume from iter_N.pth, or use '
+            'it as load_from to fine-tune.')
 
 
-def _lacks(filename: str, what: str) -> CheckpointError:
-    return CheckpointError(
-        f'Checkpoint {filename} cannot be resumed: it has no {what}. Resume '
-        'from iter_N.pth, or use it as load_from to fine-tune.')
+def require_schedules(saved: Any, own: Any, filename: str) -> None:
+    """A checkpoint has a state for each schedule; MMEngine pairs them in
+    order and ignores those that are left over.
 
-
-def _odd(filename: str, key: str, value: Any) -> CheckpointError:
-    shown = ' '.join(repr(value).split())[:80]
-    return CheckpointError(f'Checkpoint {filename} cannot be resumed: its '
-                           f'{key} is {shown}. {_FIX}')
-
-
-def _require_hub(hub: Any, filename: str) -> None:
-    if not isinstance(hub, dict):
-        raise _odd(filename, 'message_hub', hub)
-    for key in _HUB:
-        if not isinstance(hub.get(key), dict):
-            raise _odd(filename, f'message_hub.{key}', hub.get(key))
-    for key, value in hub['resumed_keys'].items():
-        if not isinstance(value, bool):
-            raise _odd(filename, f'message_hub.resumed_keys.{key}', value)
-    for key, value in hub['runtime_info'].items():
-        if str(key).startswith('best_score') and (isinstance(
-                value, bool) or not isinstance(value, (int, float))):
-            raise _odd(filename, f'message_hub.runtime_info.{key}', value)
-
-
-def _optimizers(state: Any) -> Iterator[Tuple[str, Any]]:
-    """Key and state of the optimizer, or of each of several."""
-    if isinstance(state, dict) and 'param_groups' not in state and state:
-        for name, one in state.items():
-            if name != 'base_param_settings':
-                yield f'optimizer.{name}', one
-    else:
-        yield 'optimizer', state
-
-
-def _require_optimizer(state: Any, filename: str) -> None:
-    for key, one in _optimizers(state):
-        if not isinstance(one, dict) or not isinstance(
-                one.get('state'), dict) or not isinstance(
-                    one.get('param_groups'), list):
-            raise _odd(filename, key, one)
-        for i, group in enumerate(one['param_groups']):
-            rate = group.get('lr') if isinstance(group, dict) else None
-            if isinstance(rate, torch.Tensor) and rate.numel() == 1:
-                rate = rate.item()
-            if isinstance(rate, bool) or not isinstance(
-                    rate, (int, float)) or not 0 <= rate < math.inf:
-                raise _odd(filename, f'{key}.param_groups[{i}].lr', rate)
-        for number, values in one['state'].items():
-            if not isinstance(values, dict):
-                raise _odd(filename, f'{key}.state[{number}]', values)
-            for name, value in values.items():
-                if isinstance(value, torch.Tensor) and not bool(
-                        torch.isfinite(value).all()):
-                    raise _odd(filename, f'{key}.state[{number}].{name}',
-                               'not finite')
+    Raises:
+        CheckpointError: There is another number of them, or their kinds
+            differ.
+    """
+    names = own if isinstance(own, dict) else [None]
+    for name in names:
+        states = saved if name is None else saved[name]
+        schedules = own if name is None else own[name]
+        if len(states) != len(schedules) or any(
+                set(state) != set(schedule.state_dict())
+                for state, schedule in zip(states, schedules)):
+            raise misfit(
+                filename, f'it has {len(states)} states of param_scheduler, '
+                f'the config {len(schedules)} entries, or of other kinds')
 
 
 def require_fitting_averages(wrapper: Any, filename: str) -> None:
     """The averages of an optimizer have the shapes of its parameters.
-
-    Args:
-        wrapper (OptimWrapper | OptimWrapperDict): After it was loaded.
-        filename (str): Of the checkpoint.
 
     Raises:
         CheckpointError: They are of another model.
     """
     wrappers = [wrapper] if isinstance(
         wrapper, OptimWrapper) else [one for _, one in wrapper.items()]
-    for one in wrappers:
-        # loss scaling may skip steps, accumulation awaits the first one
-        stepped = not (hasattr(one, 'loss_scaler')
-                       or one._accumulative_counts > 1)
-        if stepped and not one.optimizer.state and any(
-                group.get('momentum') or 'betas' in group
-                for group in one.optimizer.param_groups):
-            raise CheckpointError(
-                f'Checkpoint {filename} cannot be resumed: its optimizer has '
-                f'no averages. {_FIX}')
-        for parameter, values in one.optimizer.state.items():
-            for name in _AVERAGES:
-                average = values.get(name)
-                if average is None or isinstance(average, torch.Tensor) and (
-                        average.shape == parameter.shape):
-                    continue
-                shape = tuple(getattr(average, 'shape', ()))
-                raise CheckpointError(
-                    f'Checkpoint {filename}: its optimizer does not fit the '
-                    f'model: {name} of shape {shape} for a parameter of '
-                    f'shape {tuple(parameter.shape)}. Resume with the config '
-                    'that wrote it, or use it as load_from to fine-tune.')
+    states = [item for one in wrappers for item in one.optimizer.state.items()]
+    for parameter, values in states:
+        for name in _AVERAGES:
+            shape = getattr(values.get(name), 'shape', parameter.shape)
+            if shape != parameter.shape:
+                raise misfit(
+                    filename, f'{name} has shape {tuple(shape)} for a '
+                    f'parameter of shape {tuple(parameter.shape)}')
 
 
-def require_schedules(saved: Any, own: Any, filename: str) -> None:
-    """A checkpoint has a state for each schedule, of its kind.
-
-    MMEngine pairs them in order and takes over whatever is there.
-
-    Args:
-        saved (Any): ``param_schedulers`` of the checkpoint.
-        own (list | dict[str, list]): Schedules that were built.
-        filename (str): Of the checkpoint.
+def require_ema(checkpoint: dict, model: nn.Module, hooked: bool,
+                filename: str) -> None:
+    """With EMAHook the weights of a file are averages, which the hook swaps
+    for those of the run.
 
     Raises:
-        CheckpointError: Another number of them, or states of other kinds.
+        CheckpointError: There is no such hook to do so, or shapes differ.
     """
-    pairs: List[Tuple[str, Any, list]] = [('param_schedulers', saved, own)]
-    if isinstance(own, dict):
-        found = saved if isinstance(saved, dict) else {}
-        pairs = [(f'param_schedulers.{name}', found.get(name), schedules)
-                 for name, schedules in own.items()]
-    for key, states, schedules in pairs:
-        if not isinstance(states, list) or len(states) != len(schedules):
-            number = len(states) if isinstance(states, list) else 'no'
-            raise CheckpointError(
-                f'Checkpoint {filename}: its optimizer or schedule does not '
-                f'fit the config: {number} states of {key}, which has '
-                f'{len(schedules)}. Resume with the config that wrote it, or '
-                'use it as load_from to fine-tune.')
-        for i, (state, schedule) in enumerate(zip(states, schedules)):
-            what = _difference(state, schedule.state_dict())
-            if what is not None:
-                raise _odd(filename, f'{key}[{i}]{what[0]}', what[1])
-
-
-def _difference(state: Any, own: Mapping) -> Optional[Tuple[str, Any]]:
-    """Where a state of a schedule is not of its kind, and what is there."""
-    if not isinstance(state, dict) or set(state) != set(own):
-        return '', state
-    for name, value in own.items():
-        number = isinstance(value, (int, float))
-        kinds = (int, float) if number else type(value)
-        if value is not None and not isinstance(state[name], kinds) or (
-                isinstance(state[name], float)
-                and not math.isfinite(state[name])):
-            return f'.{name}', state[name]
-    return None
-
-
-def require_ema(averages: Any, model: nn.Module, filename: str) -> None:
-    """``ema_state_dict`` has all weights of the model, which it is not told.
-
-    Raises:
-        CheckpointError: Names the first key that is missing or odd.
-    """
-    if not isinstance(averages, dict):
-        raise _odd(filename, 'ema_state_dict', averages)
+    if 'ema_state_dict' not in checkpoint:
+        return
+    if not hooked:
+        raise CheckpointError(
+            f'Checkpoint {filename} was written with EMAHook: its weights are '
+            'averages, from which no run continues. Resume with EMAHook in '
+            'custom_hooks, or use it as load_from to fine-tune.')
+    report = MatchReport()
     for key, own in model.state_dict().items():
-        value = averages.get(f'module.{key}')
-        if not isinstance(value, torch.Tensor) or value.shape != own.shape:
-            shape = tuple(value.shape) if isinstance(value,
-                                                     torch.Tensor) else value
-            raise _odd(filename, f'ema_state_dict of {key}', shape)
-        if not bool(torch.isfinite(value).all()):
-            raise _odd(filename, f'ema_state_dict of {key}', 'not finite')
+        for state, name in ((checkpoint['state_dict'], key),
+                            (checkpoint['ema_state_dict'], f'module.{key}')):
+            if name not in state:
+                report.missing.append(name)
+            elif state[name].shape != own.shape:
+                report.mismatched[name] = (state[name].shape, own.shape)
+    require(report, RESUME, filename)
+
+
+def stream_warning(former: Optional[dict], current: dict, scaled: bool,
+                   filename: str) -> str:
+    """Compare what else than the seed decides which images a batch holds.
+
+    Returns:
+        str: A warning; empty where both are equal, or the first not known.
+
+    Raises:
+        CheckpointError: The schedule is scaled to another batch.
+    """
+    if former is None or former == current:
+        return ''
+    both = f'{filename} was written with {former}, this run has {current}: '
+    if scaled and former.get('images_per_iteration') \
+            != current['images_per_iteration']:
+        raise CheckpointError(
+            f'{both}its learning rate and milestones are of another batch '
+            'than --auto-scale-lr scales to. Resume with the same number of '
+            'images per iteration.')
+    return (f'{both}it continues at the same iteration, with other images '
+            'than the former run would have seen.')
+
+
+class _DictCalls(ast.NodeTransformer):
+    """Turns ``dict(a=1)`` into ``{'a': 1}``, which is a literal."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        if getattr(node.func, 'id', '') != 'dict' or node.args:
+            return node
+        return ast.Dict([ast.Constant(item.arg) for item in node.keywords],
+                        [item.value for item in node.keywords])
+
+
+def stored_config(text: Any) -> dict:
+    """Values of a config's text, as checkpoints hold it.
+
+    Nothing is executed: literals and ``dict(...)`` are understood, other
+    values are left out.
+    """
+    found = {}
+    try:
+        tree = _DictCalls().visit(ast.parse(text))
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+        return {}
+    for node in tree.body:
+        try:
+            found[node.targets[0].id] = ast.literal_eval(node.value)
+        except (AttributeError, ValueError, TypeError, RecursionError):
+            continue  # no assignment, or no literal
+    return found
+
+
+def _flat(value: Any, key: str) -> Iterator[Tuple[str, Any]]:
+    """Dotted keys and values; tuples are lists after a config was written
+    and read."""
+    if isinstance(value, dict) and value:
+        for name, item in value.items():
+            if name not in _MAY_DIFFER:
+                yield from _flat(item, f'{key}.{name}')
+    else:
+        yield key, json.loads(json.dumps(value, default=str))
+
+
+def model_warning(text: Any, model: dict, source: str) -> str:
+    """Compare the model's config with that of its training.
+
+    Returns:
+        str: A warning; empty without a difference or a stored config.
+    """
+    stored = stored_config(text).get('model')
+    then, now = dict(_flat(stored, 'model')), dict(_flat(model, 'model'))
+    found = [key for key in {**then, **now} if then.get(key) != now.get(key)]
+    if stored is None or not found:
+        return ''
+    shown = '; '.join(
+        f'{key}: {then.get(key)!r} then, {now.get(key)!r} now'[:160]
+        for key in found[:_SHOWN])
+    more = len(found) - _SHOWN
+    return (f'{source} was trained with another model config: {shown}'
+            f'{f"; and {more} more" if more > 0 else ""}. Scores may differ '
+            'from those of its training; test with its own config, or see '
+            'whether the change is meant.')
+
+
+def classes_warning(then: Optional[dict], now: Optional[dict],
+                    source: str) -> str:
+    """Compare the classes of the data with those of the training.
+
+    Returns:
+        str: A warning; empty where names and order are the same, or not
+        known.
+    """
+    for key in ('thing_classes', 'stuff_classes', 'classes'):
+        a, b = (then or {}).get(key), (now or {}).get(key)
+        if not isinstance(a, (list, tuple)) or b is None or list(a) == list(b):
+            continue
+        sides: List[list] = [[*a, 'nothing'], [*b, 'nothing']]
+        index = next(i for i, pair in enumerate(zip(*sides))
+                     if pair[0] != pair[1])
+        return (f'{source} was trained on other classes than the data have: '
+                f'{len(a)} and {len(b)} {key}, and number {index} is '
+                f'{sides[0][index]!r} in training and {sides[1][index]!r} in '
+                'the data. Its scores mean little unless these are names of '
+                'one thing.')
+    return ''

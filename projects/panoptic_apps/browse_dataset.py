@@ -16,7 +16,7 @@ from mmengine.registry import init_default_scope
 from torch import Tensor
 
 from mmengine_exact.errors import InputError
-from mmengine_exact.randomness import derive_seed, seeded
+from mmengine_exact.stream import derive_seed, seeded
 from panoptic_fpn.inference.inference import load_config
 from panoptic_fpn.labels import LabelSpace
 from panoptic_fpn.training.test_options import require_panoptic

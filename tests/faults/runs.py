@@ -30,6 +30,9 @@ OPTIONS = dict(
     ])
 #: Seconds after which processes that should have ended count as hanging.
 PATIENCE = 60
+#: Seconds after which those that outlive a failed process are ended, as
+#: torchrun and srun end them.
+GRACE = 15
 #: Exit code of a process that showed a traceback instead of a message.
 TRACEBACK = 70
 
@@ -81,22 +84,25 @@ class Run:
         for rank in range(world):
             pid = os.fork()
             if not pid:
-                _child(rank, world, port,
-                       {
-                           **OPTIONS, 'work_dir': str(folder),
-                           **options
-                       }, fault, self.out)
+                _child(rank, world, port, {
+                    **OPTIONS, 'work_dir': str(folder),
+                    **options
+                }, fault, self.out)
             self.pids[rank] = pid
 
     def wait(self, seconds):
         """Whether all have ended within so many seconds."""
-        end = time.monotonic() + seconds
+        end, failed = time.monotonic() + seconds, None
         while True:
             for rank, pid in list(self.pids.items()):
                 done, status = os.waitpid(pid, os.WNOHANG)
                 if done:
                     del self.pids[rank]
                     self.codes[rank] = os.waitstatus_to_exitcode(status)
+            if failed is None and any(self.codes.values()):
+                failed = time.monotonic()
+            if failed is not None and time.monotonic() > failed + GRACE:
+                self.kill(signal.SIGKILL)
             if not self.pids or time.monotonic() > end:
                 return not self.pids
             time.sleep(0.005)

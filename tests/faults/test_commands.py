@@ -101,9 +101,7 @@ class Command:
 def train(config, folder, resume=True, processes=1):
     start = [sys.executable, ROOT / 'tools' / 'train.py', config]
     if processes > 1:
-        start = [
-            'bash', ROOT / 'tools' / 'dist_train.sh', config, processes
-        ]
+        start = ['bash', ROOT / 'tools' / 'dist_train.sh', config, processes]
     folder.mkdir(exist_ok=True)
     return Command(folder / 'out.txt', *start, '--work-dir', folder,
                    *(['--resume'] if resume else []))

@@ -12,7 +12,7 @@ import signal
 import pytest
 
 from mmengine_exact.files import read_bytes
-from mmengine_exact.loading import WatchedBatches
+from mmengine_exact.loop import WatchedBatches
 from tests.mmengine_exact import toy
 
 from .runs import (ITERATIONS, Run, Tally, assert_all_whole, checkpoint_of,
@@ -194,7 +194,7 @@ def test_a_batch_that_is_under_way_arrives_first():
         yield 1
         os.kill(os.getpid(), signal.SIGCHLD)
         yield 2
-        yield 3
+        raise EOFError('of a file that a worker took with it')
 
     before = signal.signal(signal.SIGCHLD, dead)
     try:

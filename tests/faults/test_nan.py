@@ -17,9 +17,7 @@ from .runs import (ITERATIONS, OPTIONS, Run, Tally, assert_all_whole,
 #: Batches of each kind of run.
 POINTS = 9
 BAD = (float('nan'), float('inf'), -float('inf'))
-HALF = dict(
-    type=AMP_WRAPPER,
-    optimizer=dict(type='SGD', lr=0.1, momentum=0.9))
+HALF = dict(type=AMP_WRAPPER, optimizer=dict(type='SGD', lr=0.1, momentum=0.9))
 
 
 def bad_input(at, value):
@@ -85,8 +83,8 @@ def strike(folder, whole, fault, at, world=1, mine=0, **options):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('world', [1, 2])
-@pytest.mark.parametrize('options', [{}, dict(optim_wrapper=HALF)],
-                         ids=['float32', 'bfloat16'])
+@pytest.mark.parametrize(
+    'options', [{}, dict(optim_wrapper=HALF)], ids=['float32', 'bfloat16'])
 def test_bad_batches(reference, tmp_path, world, options):
     whole, _ = reference(world, **options)
     draw = random.Random(world)
@@ -96,8 +94,8 @@ def test_bad_batches(reference, tmp_path, world, options):
         at, mine = draw.randint(1, ITERATIONS), draw.randrange(world)
         make = (bad_input, bad_target)[number % 2]
         with tally.point(f'{make.__name__} in iteration {at}'):
-            strike(tmp_path / str(number), whole,
-                   make(at, BAD[number % 3]), at, world, mine, **options)
+            strike(tmp_path / str(number), whole, make(at, BAD[number % 3]),
+                   at, world, mine, **options)
     tally.end()
 
 

@@ -10,7 +10,7 @@ import signal
 import pytest
 
 from mmengine_exact import CheckpointError, latest_checkpoint, read_checkpoint
-from mmengine_exact.checkpoint_io import usable_checkpoint
+from mmengine_exact.checkpoint import usable_checkpoint
 
 from .runs import (ITERATIONS, Run, Tally, assert_same_end, checkpoint_of,
                    resume)
@@ -72,8 +72,8 @@ def test_the_one_before_is_used(stopped, tmp_path):
     assert path == str(folder / 'iter_10.pth') and len(problems) == 1
     assert str(folder / 'iter_12.pth') in problems[0]
     damage(folder, 'iter_10.pth', emptied, random.Random(0))
-    with pytest.raises(CheckpointError, match='none of 2 checkpoints .*iter_12'
-                       ) as error:
+    with pytest.raises(
+            CheckpointError, match='none of 2 checkpoints .*iter_12') as error:
         usable_checkpoint(str(folder))
     assert '\n' not in str(error.value)
     run = Run(folder, resume=True)
@@ -83,8 +83,8 @@ def test_the_one_before_is_used(stopped, tmp_path):
 
 def test_usable_checkpoint_of_whole_folders(stopped, tmp_path):
     assert usable_checkpoint(str(tmp_path)) == (None, [])
-    assert usable_checkpoint(str(stopped)) == (latest_checkpoint(
-        str(stopped)), [])
+    assert usable_checkpoint(str(stopped)) == (latest_checkpoint(str(stopped)),
+                                               [])
     (tmp_path / 'last_checkpoint').write_text('s3://bucket/iter_1.pth')
     assert usable_checkpoint(str(tmp_path)) == ('s3://bucket/iter_1.pth', [])
 
@@ -93,8 +93,7 @@ def test_a_run_continues_from_the_one_before(reference, stopped, tmp_path):
     whole, _ = reference()
     folder = copy(stopped, tmp_path / 'run')
     damage(folder, 'iter_12.pth', flipped, random.Random(1))
-    named = Run(
-        folder, resume=True, load_from=str(folder / 'iter_12.pth'))
+    named = Run(folder, resume=True, load_from=str(folder / 'iter_12.pth'))
     assert named.end() == [1] and 'iter_12.pth' in named.message()
     run = Run(folder, resume=True)
     assert run.end() == [0], run.output()[-2000:]

@@ -1,22 +1,17 @@
-"""One process of a run fails or dies: the others end within seconds, with a
-message, and the run can be resumed.
+"""One process of a run fails or dies: it shows one line, the others end within
+seconds, and the run can be resumed.
 """
 import os
 import random
 import re
 import signal
-import sys
 import time
-from datetime import timedelta
-from threading import Thread
 
 import pytest
 import torch
-from torch.distributed import TCPStore
 
 from mmengine_exact import explain
 from mmengine_exact.errors import InputError
-from mmengine_exact.peers import PeerWatch
 from panoptic_apps.submission.prepare import _on_main
 from panoptic_fpn.metrics.base import PerImageMetric
 from tests.mmengine_exact import toy
@@ -28,7 +23,7 @@ SOON = 30
 #: Calls of each kind.
 POINTS = 5
 
-TOLD = r'Another process|has failed|ended without a word|first process'
+LOST = r'Another process|first process'
 
 
 def by_error():
@@ -69,8 +64,12 @@ def at_call(owner, name, number, how, only=lambda *args, **kwargs: True):
 
 
 def in_step(number, how):
-    at_call(toy.ToyModel, 'forward', number, how,
-            lambda *args, mode='loss', **kwargs: mode == 'loss')
+    at_call(
+        toy.ToyModel,
+        'forward',
+        number,
+        how,
+        lambda *args, mode='loss', **kwargs: mode == 'loss')
 
 
 def in_optimizer(number, how):
@@ -78,8 +77,8 @@ def in_optimizer(number, how):
 
 
 def in_loading(number, how):
-    at_call(toy._Reads, '__getitem__', 4 * number, how, lambda self, *_: self.
-            noise)
+    at_call(toy._Reads, '__getitem__', 4 * number, how,
+            lambda self, *_: self.noise)
 
 
 def in_saving(number, how):
@@ -128,12 +127,13 @@ def strike(folder, whole, where, how, number, mine, world=2):
         by_exit: 3
     }.get(how, 1)
     assert codes[mine] == ends, (codes, run.output(mine)[-1500:])
-    assert codes[1 - mine] == 1, (codes, run.output(1 - mine)[-1500:])
-    message = run.message(1 - mine)
-    assert re.search(TOLD, message), message
-    if how in (by_error, by_bug, by_system):
-        told = dict(by_error='a.png', by_bug='a bug', by_system='results.zip')
-        assert told[how.__name__] in message, message
+    shown = {by_error: 'a.png', by_system: 'results.zip'}.get(how)
+    assert shown is None or shown in run.message(mine), run.message(mine)
+    # the other one loses its connection, or is ended while it hangs
+    assert codes[1 - mine] in (1, -signal.SIGKILL), (codes,
+                                                     run.output(1 - mine))
+    if codes[1 - mine] == 1:
+        assert re.search(LOST, run.message(1 - mine)), run.message(1 - mine)
     assert_all_whole(folder)
     resume(folder, whole, world)
     return seconds
@@ -142,7 +142,7 @@ def strike(folder, whole, where, how, number, mine, world=2):
 @pytest.mark.parametrize('where, how, number, mine', [
     ('in_scores', by_system, 2, 0),
 ])
-def test_the_others_are_told(reference, tmp_path, where, how, number, mine):
+def test_the_others_end(reference, tmp_path, where, how, number, mine):
     whole, _ = reference(2)
     strike(tmp_path, whole, WHERE[where][0], how, number, mine)
 
@@ -193,54 +193,10 @@ def test_one_of_two(reference, tmp_path, name):
             number, mine = draw.randint(1, often), draw.choice(ranks)
             folder = tmp_path / f'{how.__name__}_{i}'
             with tally.point(f'call {number} of rank {mine}'):
-                slowest = max(
-                    slowest, strike(folder, whole, where, how, number, mine))
+                slowest = max(slowest,
+                              strike(folder, whole, where, how, number, mine))
         tally.saw(f'{slowest:.1f} s at most')
         tally.end()
-
-
-@pytest.fixture
-def stores():
-    """Two ends of one store, as two processes have."""
-    port = toy.free_port()
-    timeout = timedelta(seconds=20)
-    host = TCPStore(
-        '127.0.0.1', port, is_master=True, timeout=timeout,
-        wait_for_workers=False)
-    return [host] + [
-        TCPStore('127.0.0.1', port, timeout=timeout, wait_for_workers=False)
-        for _ in range(2)
-    ]
-
-
-def test_the_first_failure_is_told(stores):
-    one, two = (PeerWatch(store, rank, 2)
-                for rank, store in enumerate(stores[1:]))
-    assert two.told(0) is None
-    one.tell('disk full')
-    assert two.told(5) == one.told(5) == 'rank 0: disk full'
-    two.tell('connection closed')
-    assert one.told(0) == 'rank 0: disk full'
-    one.stop(), two.stop()
-
-
-def test_a_process_that_hangs_is_ended(stores, tmp_path):
-    watch = PeerWatch(stores[1], 0, 2)
-    pid = os.fork()
-    if not pid:
-        sys.stderr = open(tmp_path / 'err', 'w')
-        store = TCPStore(
-            '127.0.0.1',
-            stores[0].port,
-            timeout=timedelta(seconds=20),
-            wait_for_workers=False)
-        PeerWatch(store, 1, 2, grace=.2)
-        time.sleep(60)
-        os._exit(0)
-    Thread(target=watch.tell, args=('a bug', )).start()
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
-    watch.stop()
-    assert 'error: rank 0: a bug' in (tmp_path / 'err').read_text()
 
 
 def raised(error):
@@ -266,7 +222,7 @@ def test_explanations(tmp_path):
     text = explain(
         RuntimeError('[/pytorch/gloo/transport/tcp/pair.cc:534] Connection '
                      'closed by peer [127.0.0.1]:7'))
-    assert 'ended without a word' in text and 'dist_cfg.timeout' in text
+    assert 'Another process' in text and 'dist_cfg.timeout' in text
 
 
 def test_a_file_that_was_being_written_is_named(tmp_path):

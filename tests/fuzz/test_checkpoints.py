@@ -26,7 +26,7 @@ from mmengine_exact import latest_checkpoint, read_checkpoint
 from mmengine_exact.errors import InputError
 from panoptic_apps.convert_weights import LAYOUTS, convert_zoo_file
 from panoptic_fpn.inference import init_model
-from panoptic_fpn.training.network_checkpoints import load_networks
+from panoptic_fpn.training.runner import load_networks
 from tests.conftest import forget_runs
 from tests.mmengine_exact import toy
 from tests.oracles import detectron2_layout
@@ -378,23 +378,6 @@ def test_a_file_without_checksums_says_so(bench, capfd):
         assert 'without checksums' in said
 
 
-def test_the_name_of_a_published_file_is_believed(bench, tmp_path):
-    """Files of before torch 1.6 have no other checksum."""
-    content = bench.good['legacy']
-    path = tmp_path / 'resnet50-0676ba61.pth'
-    path.write_bytes(content)
-    with pytest.raises(InputError, match='beginning of its SHA-256'):
-        read_checkpoint(str(path))
-    import hashlib
-    digest = hashlib.sha256(content).hexdigest()[:8]
-    path = tmp_path / f'resnet50-{digest}.pth'
-    path.write_bytes(content)
-    assert read_checkpoint(str(path))['state_dict']
-    path = tmp_path / 'run-20261123.pth'  # a date
-    path.write_bytes(content)
-    assert read_checkpoint(str(path))['state_dict']
-
-
 # Structure -----------------------------------------------------------------
 
 ODD = (None, True, -1, 0, 10**30, -10**30, float('nan'), float('inf'), 1.5, '',
@@ -465,59 +448,24 @@ def structures(good):
         ways = every if name in REFUSED else ('test', 'resume', 'networks')
         yield f'weight {name}', content, [w for w in ways if w != 'read']
     for value in ODD:
-        for path in (('state_dict', ), ('meta', ), ('optimizer', ),
-                     ('param_schedulers', ), ('message_hub', )):
-            must = () if path[0] == 'meta' and isinstance(value, dict) else (
-                'resume', )
-            if path[0] == 'state_dict':
-                must = every
-            yield f'{path[0]} odd', changed(path, value), must
-        for path in (('meta', 'iter'), ('meta', 'epoch')):
-            if type(value) is not int or value < 0:
-                yield ('.'.join(path) + ' odd', changed(path,
-                                                        value), ('resume', ))
+        yield 'state_dict odd', changed(('state_dict', ), value), every
         for path in (('meta', 'cfg'), ('meta', 'dataset_meta'),
                      ('meta', 'data_stream'), ('meta', 'record'),
                      ('meta', 'config'), ('meta', 'hook_msgs'),
                      ('meta', 'experiment_name'), ('meta', 'time')):
             yield '.'.join(path) + ' odd', changed(path, value), ()
-        for path in (('message_hub', 'log_scalars'), ('message_hub',
-                                                      'runtime_info'),
-                     ('message_hub', 'resumed_keys'), ('optimizer', 'state'),
-                     ('optimizer', 'param_groups')):
-            must = () if isinstance(
-                value, dict) and path[0] == 'message_hub' else ('resume', )
-            yield '.'.join(path) + ' odd', changed(path, value), must
-        for path in (('message_hub', 'log_scalars',
-                      'train/loss'), ('message_hub', 'runtime_info', 'iter'),
-                     ('message_hub', 'resumed_keys', 'train/loss')):
-            yield '.'.join(path[:2]) + ' odd', changed(path, value), ()
     for key in good:
         must = {'state_dict': every}.get(key, ('resume', ))
         yield f'no {key}', changed((key, ), None, drop=True), must
     for key in ('iter', 'epoch'):
         yield f'no meta.{key}', changed(('meta', key), None,
                                         True), ('resume', )
-    groups = good['optimizer']['param_groups']
-    for rate in (None, 'fast', float('nan'), -1.0, float('inf'), [], True):
-        content = changed(('optimizer', 'param_groups'),
-                          [dict(groups[0], lr=rate)])
-        yield 'lr odd', content, ('resume', )
     state = good['optimizer']['state']
-    for average in (torch.full_like(state[0]['momentum_buffer'], float('nan')),
-                    state[0]['momentum_buffer'][:1], torch.zeros(
-                        ()), 'text', [1]):
-        content = changed(('optimizer', 'state'), {
-            **state, 0: dict(momentum_buffer=average)
-        })
-        yield 'average odd', content, ('resume', )
     other = {**state, 0: state[5], 5: state[0]}
     yield 'another optimizer', changed(('optimizer', 'state'),
                                        other), ('resume', )
     schedules = good['param_schedulers']
-    for odd in (schedules[:1], schedules[::-1], [{}, {}], schedules * 2,
-                [dict(one, last_step='x') for one in schedules
-                 ], [dict(one, last_step=float('nan')) for one in schedules]):
+    for odd in (schedules[:1], schedules[::-1], [{}, {}], schedules * 2):
         yield 'schedule odd', changed(('param_schedulers', ),
                                       odd), ('resume', )
     for content in ([1], (), 'text', 3, None, torch.ones(2), {}, {

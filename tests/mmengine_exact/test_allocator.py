@@ -102,14 +102,16 @@ def test_nothing_is_bounded_where_nothing_is_kept(monkeypatch):
     assert not allocator.bound_kept_memory()
 
 
-@pytest.mark.parametrize('held, given', [
-    ([100] * 40 + [150, 151, 151], [41]),
-    # images of several sizes: the usual one is the largest
-    ([100, 20, 130, 20] * 10, []),
-    # what is in use grows: the bound grows with it
-    ([100] * 10 + [151] * 11 + [226, 227], [10, 22]),
-    ([0] * 20, []),
-])
+@pytest.mark.parametrize(
+    'held, given',
+    [
+        ([100] * 40 + [150, 151, 151], [41]),
+        # images of several sizes: the usual one is the largest
+        ([100, 20, 130, 20] * 10, []),
+        # what is in use grows: the bound grows with it
+        ([100] * 10 + [151] * 11 + [226, 227], [10, 22]),
+        ([0] * 20, []),
+    ])
 def test_when_memory_is_given_back(monkeypatch, held, given):
     monkeypatch.setattr(allocator, 'resident_bytes', iter(held).__next__)
     trims = []

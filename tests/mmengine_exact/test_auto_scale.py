@@ -1,14 +1,11 @@
 """The linear scaling rule on numbers worked out by hand."""
-from types import SimpleNamespace
-from unittest.mock import MagicMock
-
 import pytest
 from mmengine.config import Config
 
 from mmengine_exact import (AutoScaleError, CheckpointError,
                             batch_size_warning, effective_batch,
                             enable_auto_scale, scale_to_batch)
-from panoptic_fpn.training.runner import PanopticRunner
+from mmengine_exact.run_state import stream_warning
 
 
 def config(batch_size=2, **extra):
@@ -104,24 +101,11 @@ def test_a_config_without_base_is_named(auto):
         enable_auto_scale(config(auto_scale_lr=auto))
 
 
-def test_missing_values_are_named():
-    with pytest.raises(AutoScaleError, match='optimizer.lr'):
-        scale_to_batch(config(optim_wrapper=dict(optimizer={})), 1)
-    with pytest.raises(AutoScaleError, match='batch_size'):
-        scale_to_batch(config(train_dataloader={}), 1)
-
-
 def test_a_scaled_schedule_is_not_resumed_with_another_batch():
     """Learning rate and milestones of the checkpoint are of the old batch."""
-    runner = SimpleNamespace(
-        cfg=Config(dict(auto_scale_lr=dict(scaled=True))),
-        _stream=lambda: dict(world_size=4, images_per_iteration=8),
-        logger=MagicMock(),
-        train_dataloader=SimpleNamespace(dataset=object()))
     former = dict(world_size=8, images_per_iteration=16)
-    checkpoint = dict(meta=dict(data_stream=former))
+    now = dict(world_size=4, images_per_iteration=8)
     with pytest.raises(CheckpointError, match='same number of images'):
-        PanopticRunner._check_stream(runner, checkpoint, 'iter_5.pth')
-    runner.cfg.auto_scale_lr.scaled = False
-    PanopticRunner._check_stream(runner, checkpoint, 'iter_5.pth')
-    assert runner.logger.warning.call_count == 1
+        stream_warning(former, now, True, 'iter_5.pth')
+    assert 'other images' in stream_warning(former, now, False, 'iter_5.pth')
+    assert stream_warning(None, now, True, 'iter_5.pth') == ''

@@ -21,9 +21,7 @@ from mmengine.config import Config
 from mmengine.config import config as mmengine_config
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmengine_exact import RunError
-from mmengine_exact.determinism import (WORKSPACES, fix_workspaces,
-                                        unequal_kernels)
+from mmengine_exact.launch import unequal_kernels
 from panoptic_apps.toy_data.synthetic_shapes import write_dataset
 from panoptic_fpn.training.runner import PanopticRunner
 from tests.test_options_training import NAMES, small
@@ -31,6 +29,7 @@ from tests.tiny import CONFIG
 
 from . import toy
 
+WORKSPACES = 'CUBLAS_WORKSPACE_CONFIG'
 RECIPE = dict(num_train=4, num_val=3, size=64, seed=3)
 #: What tells runs apart, in checkpoints and in metrics.json.
 TIMES = re.compile('date|time|command|config|cfg|experiment_name|work_dir|'
@@ -349,25 +348,19 @@ def test_bilinear_interpolation_is_replaced_off_the_cpu():
     assert 'upsample_bilinear2d' not in operators.seen
 
 
-def test_workspaces_are_set_before_a_gpu_is_used(monkeypatch):
+@pytest.mark.parametrize('given, expected', [(None, ':4096:8'),
+                                             (':16:8', ':16:8')])
+def test_workspaces_are_set_before_a_gpu_is_used(monkeypatch, tmp_path, given,
+                                                 expected):
     monkeypatch.delenv(WORKSPACES, raising=False)
-    fix_workspaces()
-    assert os.environ[WORKSPACES] == ':4096:8'
-    monkeypatch.setenv(WORKSPACES, ':16:8')
-    fix_workspaces()
-    assert os.environ[WORKSPACES] == ':16:8'
-    monkeypatch.setenv(WORKSPACES, ':0:0')
-    with pytest.raises(RunError, match='CUBLAS.*=:0:0.*Unset it'):
-        fix_workspaces()
-
-
-def test_the_runner_fixes_them_where_asked(monkeypatch, tmp_path):
-    monkeypatch.setenv(WORKSPACES, ':0:0')
     PanopticRunner.from_cfg(toy.toy_config(tmp_path))
-    with pytest.raises(RunError, match=WORKSPACES):
-        PanopticRunner.from_cfg(
-            toy.toy_config(
-                tmp_path, randomness=dict(seed=5, deterministic=True)))
+    assert WORKSPACES not in os.environ
+    if given:
+        monkeypatch.setenv(WORKSPACES, given)
+    PanopticRunner.from_cfg(
+        toy.toy_config(
+            tmp_path, randomness=dict(seed=5, deterministic=True)))
+    assert os.environ[WORKSPACES] == expected
 
 
 def test_the_warning_names_what_is_not_reached(data_root, tmp_path):
@@ -394,8 +387,7 @@ def test_the_warning_is_given_once_before_training(monkeypatch, tmp_path,
     runner.model.odd = ModulatedDeformConv2dPack(4, 4, 3)
     for parameter in runner.model.odd.parameters():
         parameter.requires_grad_(False)
-    monkeypatch.setattr('mmengine_exact.runner.on_cpu',
-                        lambda: not on_gpu)
+    monkeypatch.setattr('mmengine_exact.runner.on_cpu', lambda: not on_gpu)
     said = []
     monkeypatch.setattr(runner.logger, 'warning', said.append)
     runner.train()

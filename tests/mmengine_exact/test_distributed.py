@@ -9,8 +9,8 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 
 from mmengine_exact import LaunchError, launched_world_size
-from mmengine_exact.distributed import (cpu_wrapper_cfg, init_process_group,
-                                        without_sync_bn)
+from mmengine_exact.launch import (cpu_wrapper_cfg, init_process_group,
+                                   without_sync_bn)
 from panoptic_fpn.training.runner import PanopticRunner
 
 from . import toy
@@ -38,8 +38,6 @@ def test_wrapper_has_no_device_ids():
     assert cpu_wrapper_cfg(cfg, given) == dict(
         type='MMDistributedDataParallel', static_graph=True, device_ids=None)
     assert given == dict(static_graph=True)
-    with pytest.raises(LaunchError, match="sync_bn='torch'"):
-        cpu_wrapper_cfg(Config(dict(sync_bn='torch')), None)
 
 
 def test_sync_bn_is_replaced():
@@ -101,18 +99,16 @@ def test_two_processes_start_from_one_seed(tmp_path):
 
 @cpu_only
 def test_slurm_variables(tmp_path):
-    """As srun sets them; no scontrol, one node."""
+    """As srun sets them, and the address that users may set."""
 
     def slurm():
         rank = os.environ['RANK']
-        for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR'):
+        for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK'):
             del os.environ[name]
         os.environ.update(
             SLURM_PROCID=rank,
             SLURM_NTASKS='2',
-            SLURM_LOCALID=rank,
-            SLURM_NODELIST='node[1]',
-            SLURM_NNODES='1')
+            SLURM_LOCALID=rank)
         init_process_group('slurm', dict(timeout=60))
         assert torch.distributed.get_backend() == 'gloo'
         assert torch.distributed.get_rank() == int(rank)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmengine_exact import NonFiniteLossError, NonFiniteLossHook
-from mmengine_exact.hooks import image_names
+from mmengine_exact.numerics import image_names
 from panoptic_fpn.training.metrics_json import MetricsJsonHook, flat_metrics
 
 from . import toy

@@ -1,7 +1,8 @@
 """What a number was made with, and a test that is not of what was trained."""
 import hashlib
 import json
-import os
+import shutil
+import subprocess
 from types import SimpleNamespace
 
 import pytest
@@ -9,10 +10,10 @@ import torch
 from mmengine.config import Config
 
 from mmengine_exact import record
-from mmengine_exact.config_difference import (classes_warning, model_warning,
-                                              stored_config)
 from mmengine_exact.record import (data_record, fingerprint, revision,
                                    run_record)
+from mmengine_exact.run_state import (classes_warning, model_warning,
+                                      stored_config)
 
 from . import toy
 from .test_tools import call, config  # noqa: F401
@@ -81,17 +82,32 @@ def test_each_file_of_results_has_its_record(
         assert json.loads((tmp_path / path).read_text()) == whole
 
 
-def test_revision_is_that_of_git(monkeypatch):
+def test_revision_is_that_of_git():
     revision.cache_clear()
     found = revision()
     assert found is None or len(found.split('-')[0]) >= 7
+
+
+def test_a_package_inside_another_repository_has_no_revision(
+        tmp_path, monkeypatch):
+    """As one that is installed in an environment of a project of the user."""
+    for command in ('init', 'commit --allow-empty -m x'):
+        subprocess.run([
+            'git', '-c', 'user.name=x', '-c', 'user.email=x', *command.split()
+        ],
+                       cwd=tmp_path,
+                       check=True)
+    installed = tmp_path / 'site-packages'
+    installed.mkdir()
+    shutil.copy(record.__file__, installed)
+    monkeypatch.setattr(record, '_FOLDER', str(installed))
+    monkeypatch.setattr(record, '__file__', str(installed / 'record.py'))
     revision.cache_clear()
-    monkeypatch.setattr(record, '_REPOSITORY', os.sep)
     assert revision() is None
     revision.cache_clear()
 
 
-def test_data_are_told_apart_by_their_content(tmp_path):
+def test_data_are_distinguished_by_their_content(tmp_path):
     path = tmp_path / 'panoptic.json'
     path.write_text('{}')
 
@@ -143,13 +159,13 @@ worse = dict(**bad)
 def test_a_stored_config_is_read_and_not_executed(tmp_path):
     trap = tmp_path / 'trap'
     found = stored_config(STORED % trap)
-    assert found['lr'] == -0.1 and found['model']['scales'] == [1, 2]
+    assert found['lr'] == -0.1 and found['model']['scales'] == (1, 2)
     assert set(found) == {'model', 'lr'}
     assert not trap.exists()
     assert stored_config('def (') == {} and stored_config('\0') == {}
 
 
-def test_another_model_is_told():
+def test_another_model_is_reported():
     now = stored_config(STORED)['model']
     now['backbone']['init_cfg'] = None  # weights come from the checkpoint
     assert model_warning(STORED, dict(now, scales=(1, 2)), 'x.pth') == ''
@@ -169,7 +185,7 @@ def test_another_model_is_told():
      "1 and 2 classes, and number 1 is 'nothing' in training and 'c'"),
     (None, dict(classes=['a']), ''),
 ])
-def test_other_classes_are_told(then, now, said):
+def test_other_classes_are_reported(then, now, said):
     found = classes_warning(then, now, 'x.pth')
     assert (found == '') if not said else (said in found)
 

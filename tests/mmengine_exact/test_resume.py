@@ -146,8 +146,8 @@ def test_torchrun_gives_the_same_bits(whole, tmp_path):
         dict(work_dir=str(tmp_path), launcher='pytorch', num_workers=2))
     subprocess.run([
         sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2',
-        f'--master_port={toy.free_port()}', '-m',
-        'tests.mmengine_exact.toy', options
+        f'--master_port={toy.free_port()}', '-m', 'tests.mmengine_exact.toy',
+        options
     ],
                    cwd=toy.REPO_ROOT,
                    check=True,

@@ -7,10 +7,8 @@ import numpy as np
 import pytest
 from torch.utils.data import BatchSampler
 
-from mmengine_exact import (ClassUniformInfiniteSampler,
-                            ResumableAspectRatioBatchSampler,
+from mmengine_exact import (ResumableAspectRatioBatchSampler,
                             ResumableInfiniteSampler, SeededIndex)
-from mmengine_exact.samplers import images_of_classes
 
 
 class Images:
@@ -153,57 +151,6 @@ def test_length_is_one_pass_of_a_rank():
 def test_an_empty_dataset_is_named():
     with pytest.raises(ValueError, match='no image.*ann_file'):
         ResumableInfiniteSampler(Images([]))
-
-
-def test_a_foreign_sampler_is_named():
-    with pytest.raises(TypeError, match='ResumableInfiniteSampler.*range'):
-        ResumableAspectRatioBatchSampler(range(3), 2)
-
-
-class Labelled:
-    """Images that hold the given sets of classes."""
-
-    def __init__(self, *labels):
-        self.labels = labels
-
-    def __len__(self):
-        return len(self.labels)
-
-    def get_data_info(self, index):
-        found = self.labels[index]
-        return dict(segments_info=found and [dict(category=c) for c in found])
-
-
-def test_images_of_classes():
-    images = images_of_classes(Labelled([0, 0], [4, 0], [], None))
-    assert {k: v.tolist() for k, v in images.items()} == {0: [0, 1], 4: [1]}
-    with pytest.raises(ValueError, match='no image .* has a segment'):
-        images_of_classes(Labelled([], None))
-
-
-def test_class_uniform_stream_is_balanced_resumes_and_is_cut():
-    dataset = Labelled([0], [0], [0], [0, 4])
-    sampler = ClassUniformInfiniteSampler(dataset, seed=5)
-    drawn = take(sampler, 4000)
-    # by definition: half of the draws are of class 4, which has one image,
-    # and an eighth of them that image for the sake of class 0
-    pairs = [(int(i), i.label) for i in drawn]
-    assert abs(pairs.count((3, 4)) / 4000 - 1 / 2) < 0.04
-    for image in range(4):
-        assert abs(pairs.count((image, 0)) / 4000 - 1 / 8) < 0.03
-    sampler.start_at(1234)
-    again = take(sampler, 50)
-    assert [(int(i), i.label) for i in again] == pairs[1234:1284]
-    assert [i.seed for i in again] == [i.seed for i in drawn[1234:1284]]
-    ranks = []
-    for rank in range(2):
-        other = ClassUniformInfiniteSampler(dataset, seed=5)
-        other.rank, other.world_size = rank, 2
-        ranks.append(take(other, 100))
-    merged = [i for pair in zip(*ranks) for i in pair]
-    assert [(int(i), i.label) for i in merged] == pairs[:200]
-    with pytest.raises(ValueError, match='shuffle'):
-        ClassUniformInfiniteSampler(dataset, shuffle=False, seed=5)
 
 
 def test_the_label_reaches_a_part_of_a_concatenation():

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmengine_exact.checkpoint_io import read_checkpoint, write_atomically
-from mmengine_exact.checkpoint_match import MatchReport
+from mmengine_exact.checkpoint import read_checkpoint
 from mmengine_exact.errors import CheckpointError
+from mmengine_exact.files import write_atomically
+from mmengine_exact.match import MatchReport
 from mmengine_exact.record import fingerprint, revision, versions
 
 from .layouts import LAYOUTS, OURS, Layout

@@ -7,7 +7,7 @@ that a file names is imported or called, not even numpy's own function (a
 forged ``dtype`` would make it follow pointers that the file chose).
 
 torch's own files are read with ``weights_only``
-(``mmengine_exact.checkpoint_io``).
+(``mmengine_exact.checkpoint``).
 """
 import pickle
 import re

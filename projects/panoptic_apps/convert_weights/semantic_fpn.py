@@ -10,7 +10,7 @@ from typing import Dict, List, Mapping
 
 from torch import Tensor
 
-from mmengine_exact.checkpoint_io import to_plain
+from mmengine_exact.checkpoint import to_plain
 from panoptic_fpn import cityscapes
 
 from .conversion import (Conversion, convert_weights, read_weights,

@@ -8,9 +8,9 @@ from typing import Any, Dict, List, Mapping, Tuple
 
 from torch import Tensor
 
-from mmengine_exact.checkpoint_io import to_plain
-from mmengine_exact.checkpoint_match import MatchReport
+from mmengine_exact.checkpoint import to_plain
 from mmengine_exact.errors import CheckpointError
+from mmengine_exact.match import MatchReport
 
 from .conversion import (Conversion, convert_weights, read_weights,
                          source_record, write_weights)

@@ -23,9 +23,9 @@ from mmengine.dist import broadcast_object_list
 from mmengine.logging import print_log
 from pycocotools import mask as mask_util
 
-from mmengine_exact.checkpoint_match import bare_model
 from mmengine_exact.errors import CorruptFileError, InputError
 from mmengine_exact.files import read_bytes, write_bytes
+from mmengine_exact.match import bare_model
 from panoptic_fpn.metrics.base import (PerImageMetric, Row,
                                        leaves_instances_out, to_array,
                                        to_plane)

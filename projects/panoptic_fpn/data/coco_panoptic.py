@@ -15,7 +15,7 @@ from mmengine.logging import print_log
 from mmengine.utils import is_abs
 
 from mmengine_exact.errors import CorruptFileError, InputError
-from mmengine_exact.randomness import SeededDatasetMixin
+from mmengine_exact.stream import SeededDatasetMixin
 
 from ..coco_format import Pair, panoptic_faults, parse_object, raise_first
 from ..labels import LabelSpace

@@ -13,7 +13,7 @@ from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import DATASETS
 
 from mmengine_exact.errors import InputError
-from mmengine_exact.randomness import SeededDatasetMixin
+from mmengine_exact.stream import SeededDatasetMixin
 
 _MAKE = ('The download does not contain these files: CITYSCAPES_DATASET=ROOT '
          'csCreateTrainIdLabelImgs makes them.')

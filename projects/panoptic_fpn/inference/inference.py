@@ -27,15 +27,15 @@ from torch import nn
 
 from mmengine_exact.allocator import bound_kept_memory, keep_freed_memory
 from mmengine_exact.amp import half_precision
-from mmengine_exact.checkpoint_io import read_checkpoint
-from mmengine_exact.checkpoint_match import EXACT, load_weights, require
-from mmengine_exact.config_file import read_config
+from mmengine_exact.checkpoint import read_checkpoint
+from mmengine_exact.command import read_config
 from mmengine_exact.errors import CorruptFileError, InputError
-from mmengine_exact.memory_format import apply_memory_format
+from mmengine_exact.match import EXACT, load_weights, require
+from mmengine_exact.runner import apply_memory_format
 
 from ..labels import LabelSpace
 from ..training.label_check import check_class_counts
-from ..training.network_checkpoints import load_networks, require_all_networks
+from ..training.runner import load_networks, require_all_networks
 from ..training.test_options import require_panoptic
 from ..visualization.image_io import read_image
 

@@ -4,8 +4,8 @@ from typing import Any
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 
-from mmengine_exact.checkpoint_match import bare_model
 from mmengine_exact.errors import InputError
+from mmengine_exact.match import bare_model
 
 
 @HOOKS.register_module()
@@ -13,9 +13,9 @@ class AlternateLossesHook(Hook):
     """Trains one branch in each iteration, in turns (Table 3c, 'alternate').
 
     Even iterations have the losses of the instance branch and of RPN, odd
-    ones those of the semantic branch: on all processes alike, and after a
-    resume, too. The idle branch gets no gradient, so the optimizer passes it
-    over: neither weight decay nor momentum moves it. Where gradients of
+    ones those of the semantic branch, on all processes alike and also after
+    a resume. The idle branch gets no gradient, so the optimizer passes it
+    over: neither weight decay nor momentum changes it. Where gradients of
     several iterations are accumulated, these have the same branch.
 
     Under DDP the config needs ``find_unused_parameters=True``.

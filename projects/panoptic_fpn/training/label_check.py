@@ -1,4 +1,4 @@
-"""Class counts of the model against the data, before anything is computed.
+"""Checks of class counts, model against data, before anything is computed.
 
 A count set one off is otherwise found by a device assert hours later, or
 never: a model whose classes are not the data's trains well and scores 0.
@@ -9,8 +9,8 @@ from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 from torch import nn
 
-from mmengine_exact.checkpoint_match import bare_model
 from mmengine_exact.errors import InputError
+from mmengine_exact.match import bare_model
 from mmengine_exact.record import leaf_datasets
 
 from ..labels import LabelSpace
@@ -20,7 +20,7 @@ THING_KEYS = ('roi_head.bbox_head.num_classes',
               'roi_head.mask_head.num_classes',
               'semantic_head.num_things_classes',
               'panoptic_fusion_head.num_things_classes')
-#: And its number of stuff classes.
+#: Where it states its number of stuff classes.
 STUFF_KEYS = ('semantic_head.num_stuff_classes',
               'panoptic_fusion_head.num_stuff_classes')
 
@@ -95,7 +95,7 @@ def check_decode_head(model: nn.Module, dataset: Any) -> None:
 
 def label_spaces(dataset: Any) -> List[LabelSpace]:
     """Label spaces of a data set or of those inside a wrapper; none for data
-    sets whose metainfo does not tell things from stuff."""
+    sets whose metainfo does not separate things from stuff."""
     spaces = []
     for leaf in leaf_datasets(dataset):
         meta = leaf.metainfo
@@ -160,7 +160,7 @@ class LabelSpaceCheckHook(Hook):
         spaces = [s for dataset in datasets for s in label_spaces(dataset)]
         check_same_categories(spaces)
         model = bare_model(runner.model)
-        # a metric that cannot judge the model would say so after hours
+        # a metric that cannot judge the model would fail after hours
         for metric in getattr(getattr(loop, 'evaluator', None), 'metrics', ()):
             if hasattr(metric, 'check_model'):
                 metric.check_model(model)

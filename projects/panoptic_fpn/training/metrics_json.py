@@ -10,7 +10,7 @@ from mmdet.registry import HOOKS
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
-from mmengine_exact.checkpoint_io import write_atomically
+from mmengine_exact.files import write_bytes
 from mmengine_exact.record import score_record
 
 
@@ -64,13 +64,9 @@ class MetricsJsonHook(Hook):
             }
         if self.record:
             content['record'] = score_record(runner, loop.dataloader.dataset)
-        text = json.dumps(content, indent=1, default=str)
-
-        def write(path: str) -> None:
-            with open(path, 'w', encoding='utf-8') as file:
-                file.write(text + '\n')
-
-        write_atomically(osp.join(runner.work_dir, self.filename), write)
+        text = json.dumps(content, indent=1, default=str) + '\n'
+        write_bytes(
+            osp.join(runner.work_dir, self.filename), text.encode('utf-8'))
 
 
 def flat_metrics(metrics: Mapping, prefix: str = '') -> Dict[str, Any]:

@@ -1,20 +1,24 @@
-"""The runner of panoptic configs: models of several networks."""
+"""The runner of panoptic configs, whose model may be several networks."""
 from typing import Any, List, Sequence, Tuple, Union
 
-from mmengine.registry import RUNNERS
+from mmdet.registry import RUNNERS
+from torch import nn
 
-from mmengine_exact.checkpoint_match import EXACT, bare_model
+from mmengine_exact.checkpoint import read_checkpoint
+from mmengine_exact.errors import CheckpointError
+from mmengine_exact.match import (EXACT, MatchReport, bare_model, load_weights,
+                                  require)
 from mmengine_exact.runner import ExactRunner
 
-from .network_checkpoints import load_networks, require_all_networks
+from ..labels import LabelSpace
 
 
 @RUNNERS.register_module()
 class PanopticRunner(ExactRunner):
     """``ExactRunner`` that also loads one checkpoint per network.
 
-    A model of several networks (Table 3, 'R50-FPN x2') names them in its
-    ``networks``; ``load_from`` is then a list of as many files.
+    A model of several networks names them in its ``networks``; ``load_from``
+    is then a list of as many files.
     """
 
     def load_checkpoint(
@@ -33,8 +37,9 @@ class PanopticRunner(ExactRunner):
             return super().load_checkpoint(filename, map_location, strict,
                                            revise_keys)
         policy = EXACT if strict else self._policy
-        checkpoint, report, warnings = load_networks(
-            self.model, filename, policy, map_location, revise_keys)
+        checkpoint, report, warnings = load_networks(self.model, filename,
+                                                     policy, map_location,
+                                                     revise_keys)
         for warning in warnings:
             self.logger.warning(warning)
         # hooks that keep weights of their own, such as EMAHook, take these
@@ -48,3 +53,94 @@ class PanopticRunner(ExactRunner):
 
     def _check_contents(self, checkpoint: dict, filename: str) -> None:
         require_all_networks(self.model, checkpoint['state_dict'], filename)
+
+
+def load_networks(
+    model: nn.Module,
+    paths: Sequence[str],
+    policy: str,
+    map_location: str = 'cpu',
+    revise_keys: Sequence[Tuple[str, str]] = ()
+) -> Tuple[dict, MatchReport, List[str]]:
+    """Load one checkpoint into each network of a model.
+
+    Args:
+        model (nn.Module): Its ``networks`` name the children, in the order of
+            the checkpoints; may be wrapped.
+        paths (Sequence[str]): Files.
+        policy (str): What each has to match, see ``mmengine_exact.match``.
+        map_location (str): As in ``torch.load``.
+        revise_keys (Sequence[tuple[str, str]]): As in ``load_weights``.
+
+    Returns:
+        tuple: The first checkpoint; what was loaded; warnings.
+
+    Raises:
+        CheckpointError: Not one file for each network, a file that does not
+            fit its network, or files of different classes.
+    """
+    model = bare_model(model)
+    networks = getattr(model, 'networks', ())
+    if len(networks) != len(paths):
+        raise _wrong_number(model, ', '.join(paths))
+    files = [read_checkpoint(path, map_location) for path in paths]
+    total, warnings = MatchReport(), _check_same_classes(paths, files)
+    for name, path, file in zip(networks, paths, files):
+        report = load_weights(
+            getattr(model, name), file['state_dict'], revise_keys)
+        order = ', '.join(networks)
+        warning = require(report, policy,
+                          f'{path} (for {name}; the order is {order})')
+        warnings += [warning] if warning else []
+        total.loaded += [f'{name}.{key}' for key in report.loaded]
+    return files[0], total, warnings
+
+
+def require_all_networks(model: nn.Module, state_dict: dict,
+                         path: str) -> None:
+    """One file must hold all networks of a model.
+
+    Raises:
+        CheckpointError: It is that of a single network.
+    """
+    networks = getattr(bare_model(model), 'networks', ())
+    if networks and not any(
+            key.split('.')[0] in networks for key in state_dict):
+        raise _wrong_number(bare_model(model), path)
+
+
+def _wrong_number(model: nn.Module, given: str) -> CheckpointError:
+    networks = getattr(model, 'networks', ())
+    takes = f'takes {len(networks)} checkpoints ({", ".join(networks)})'
+    return CheckpointError(
+        f'{given} for {type(model).__name__}, which '
+        f'{takes if networks else "is one network"}. Give as many.')
+
+
+def _check_same_classes(paths: Sequence[str],
+                        files: Sequence[dict]) -> List[str]:
+    """Label 3 of one network must be label 3 of the other.
+
+    Returns:
+        list[str]: Warnings of files that do not name their classes.
+
+    Raises:
+        CheckpointError: Names both files and the classes of one only.
+    """
+    known, warnings = [], []
+    for path, file in zip(paths, files):
+        meta = (file.get('meta') or {}).get('dataset_meta') or {}
+        if 'thing_classes' in meta:
+            known.append((path, LabelSpace.from_metainfo(meta, path)))
+        else:
+            warnings.append(f'{path} does not name its classes: that all '
+                            'networks have the same was not checked.')
+    for path, space in known[1:]:
+        first, expected = known[0]
+        if space != expected:
+            raise CheckpointError(
+                f'{first} and {path} were trained on different classes; (id, '
+                'name, isthing) of one only: '
+                f'{space.difference(expected)[:6]}. Merge networks of the '
+                'same data set.')
+    return warnings

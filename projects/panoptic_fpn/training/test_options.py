@@ -7,10 +7,10 @@ from mmengine.logging import print_log
 
 from mmengine_exact.errors import RunError
 
-#: Metrics of maps. Others might look at instances, of which some are missing.
-_OF_MAPS = ('PanopticQualityMetric', 'SemanticIoUMetric',
-            'CityscapesSemanticIoUMetric', 'CocoPanopticMetric')
-#: What a config says of test-time augmentation.
+#: Metrics that read maps. Others may need all instances.
+_MAP_METRICS = ('PanopticQualityMetric', 'SemanticIoUMetric',
+                'CityscapesSemanticIoUMetric', 'CocoPanopticMetric')
+#: Keys of a config about test-time augmentation.
 _KEYS = ('tta_model', 'tta_pipeline')
 #: Models that need nothing in their config for it.
 _PANOPTIC = ('TwoStagePanopticFPN', 'TwoNetworkPanopticFPN')
@@ -38,7 +38,7 @@ def require_panoptic(cfg: Config, option: str) -> None:
 
 
 def draw_test_pictures(cfg: Config, folder: str) -> None:
-    """What ``--show-dir`` means: pictures of a test go to ``folder``.
+    """``--show-dir``: draw pictures of a test into ``folder``.
 
     Raises:
         RunError: The config has no hook that draws.
@@ -58,7 +58,8 @@ def draw_test_pictures(cfg: Config, folder: str) -> None:
 
 
 def enable_panoptic_only(cfg: Config) -> None:
-    """Give masks only to detections that can reach the panoptic map.
+    """``--panoptic-only``: masks only for detections that can reach the
+    panoptic map.
 
     Args:
         cfg (Config): Is changed: ``model.test_cfg.panoptic_only`` is set, and
@@ -75,8 +76,10 @@ def enable_panoptic_only(cfg: Config) -> None:
         metrics = evaluator['metrics']
     if isinstance(metrics, Mapping):
         metrics = [metrics]
-    kept = [m for m in metrics or () if m['type'] in _OF_MAPS]
-    dropped = [m['type'] for m in metrics or () if m['type'] not in _OF_MAPS]
+    kept = [m for m in metrics or () if m['type'] in _MAP_METRICS]
+    dropped = [
+        m['type'] for m in metrics or () if m['type'] not in _MAP_METRICS
+    ]
     if not kept:
         raise RunError(
             f'--panoptic-only: test_evaluator has {dropped} alone, which '
@@ -94,7 +97,7 @@ def enable_panoptic_only(cfg: Config) -> None:
 
 
 def enable_tta(cfg: Config) -> None:
-    """Test with the augmentations of ``tta_pipeline``.
+    """``--tta``: test with the augmentations of ``tta_pipeline``.
 
     Args:
         cfg (Config): With ``tta_model`` (what goes around the model) and
@@ -161,7 +164,7 @@ def _resizes(step: dict) -> bool:
 
 
 def _pipeline(dataset: dict) -> List[dict]:
-    """Of a data set, or of the first of those inside a wrapper."""
+    """Pipeline of a data set, or of the first of those inside a wrapper."""
     while 'pipeline' not in dataset:
         inner = dataset.get('datasets') or [dataset['dataset']]
         dataset = inner[0]
@@ -169,7 +172,7 @@ def _pipeline(dataset: dict) -> List[dict]:
 
 
 def _set_pipeline(dataset: dict, pipeline: list) -> None:
-    """Of a data set, or of those inside a wrapper."""
+    """Set it for a data set, or for those inside a wrapper."""
     inner = dataset.get('datasets') or [dataset.get('dataset')]
     if inner == [None]:
         dataset['pipeline'] = pipeline

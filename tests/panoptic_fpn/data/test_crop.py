@@ -11,7 +11,7 @@ from mmcv.transforms import Compose
 from mmdet.registry import TRANSFORMS
 from PIL import Image
 
-from mmengine_exact import ClassUniformInfiniteSampler, seeded
+from mmengine_exact import seeded
 from mmengine_exact.errors import InputError
 from panoptic_apps.convert_data import prepare
 from panoptic_apps.toy_data.miniature import make_miniature

@@ -13,8 +13,8 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 
 import panoptic_fpn  # noqa: F401  registers
-from mmengine_exact.checkpoint_match import bare_model, load_weights
 from mmengine_exact.errors import RunError
+from mmengine_exact.match import bare_model, load_weights
 from panoptic_fpn.training.test_options import enable_tta
 from tests.conftest import REPO_ROOT
 

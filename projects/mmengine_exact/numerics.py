@@ -1,4 +1,4 @@
-"""Hooks of a run: plain checkpoints, bounded memory, stop on a broken loss."""
+"""Losses and weights that are NaN or infinite stop a run before it saves."""
 import math
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
@@ -7,34 +7,9 @@ from mmengine.dist import (all_gather_object, all_reduce, get_rank,
                            is_distributed)
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from torch import nn
 
-from .allocator import bound_kept_memory
-from .checkpoint_io import make_plain
 from .errors import NonFiniteLossError
-
-
-class PlainCheckpointHook(Hook):
-    """Gives checkpoints a content that weights-only loading accepts.
-
-    :class:`ExactRunner` adds it as the last hook to see a checkpoint.
-    """
-
-    priority = 'LOWEST'
-
-    def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
-        make_plain(checkpoint)
-
-
-class KeptMemoryHook(Hook):
-    """Bounds the memory that a run on a CPU keeps; see ``allocator``.
-
-    :class:`ExactRunner` adds it.
-    """
-
-    priority = 'LOWEST'
-
-    def _after_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
-        bound_kept_memory()
 
 
 @HOOKS.register_module()
@@ -49,8 +24,7 @@ class NonFiniteLossHook(Hook):
     it costs is one flag per iteration, summed over the processes.
 
     A finite loss with a broken gradient is caught where it would do harm:
-    :meth:`ExactRunner.save_checkpoint` refuses weights that are not
-    finite.
+    :func:`require_finite_weights` keeps its weights out of checkpoints.
     """
 
     priority = 'HIGH'
@@ -87,17 +61,14 @@ class NonFiniteLossHook(Hook):
 
 def _broken_flag(losses: Mapping[str, Any]) -> torch.Tensor:
     """1 where any loss is not finite, as a tensor (no wait for the GPU)."""
-    tensors = [v for v in losses.values() if isinstance(v, torch.Tensor)]
-    numbers = [v for k, v in losses.items() if not isinstance(v, torch.Tensor)]
-    flag = torch.tensor(
-        int(any(not math.isfinite(v) for v in numbers)), dtype=torch.int32)
-    if not tensors:
-        return flag
-    device = tensors[0].device
-    values = torch.stack(
-        [v.detach().float().mean().to(device) for v in tensors])
-    broken = (~torch.isfinite(values)).any().to(torch.int32)
-    return broken + flag.to(device)
+    values = [
+        torch.as_tensor(value).detach().float().mean()
+        for value in losses.values()
+    ] or [torch.zeros(())]
+    device = max((value.device for value in values),
+                 key=lambda device: device.type != 'cpu')
+    stacked = torch.stack([value.to(device) for value in values])
+    return (~torch.isfinite(stacked)).any().to(torch.int32)
 
 
 def _any_rank(flag: torch.Tensor) -> bool:
@@ -122,7 +93,7 @@ def _describe(losses: Mapping[str, Any], data_batch: Any) -> str:
 
 
 def image_names(data_batch: Any) -> List[str]:
-    """Path and id of each image of a batch, as far as it tells them."""
+    """Path and id of each image of a batch, as far as they are known."""
     samples: Sequence = ()
     if isinstance(data_batch, Mapping):
         samples = data_batch.get('data_samples') or ()
@@ -134,3 +105,23 @@ def image_names(data_batch: Any) -> List[str]:
         path, image_id = meta.get('img_path'), meta.get('img_id')
         names.append(f'{path} (id {image_id})' if path else f'id {image_id}')
     return names
+
+
+def require_finite_weights(model: nn.Module, iteration: int,
+                           filename: str) -> None:
+    """Weights that are about to be saved are finite numbers.
+
+    Raises:
+        NonFiniteLossError: A weight is NaN or infinite.
+    """
+    named = dict(model.named_parameters())
+    flags = [weight.detach().isfinite().all() for weight in named.values()]
+    if not flags or bool(torch.stack(flags).all()):
+        return
+    broken = [name for name, finite in zip(named, flags) if not finite]
+    raise NonFiniteLossError(
+        f'Iteration {iteration}: {len(broken)} weights are NaN or infinite '
+        f'(first: {broken[0]}), so {filename} is not written and the '
+        'checkpoint before it stays the last. Start a run from it with '
+        'load_from and a lower optim_wrapper.optimizer.lr (--resume keeps the '
+        'old rate) or with gradient clipping (optim_wrapper.clip_grad).')

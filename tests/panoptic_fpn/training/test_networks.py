@@ -3,11 +3,10 @@ import pytest
 import torch
 from torch import nn
 
-from mmengine_exact.checkpoint_match import EXACT
 from mmengine_exact.errors import CheckpointError
+from mmengine_exact.match import EXACT
 from panoptic_fpn.labels import LabelSpace
-from panoptic_fpn.training.network_checkpoints import (load_networks,
-                                                       require_all_networks)
+from panoptic_fpn.training.runner import load_networks, require_all_networks
 
 
 class Pair(nn.Module):
@@ -93,7 +92,7 @@ def test_as_many_files_as_networks(files, count):
     given = (paths * 2)[:count]
     with pytest.raises(CheckpointError, match='takes 2'):
         load_networks(Pair(), given, EXACT)
-    with pytest.raises(CheckpointError, match='Linear, which takes 1'):
+    with pytest.raises(CheckpointError, match='Linear, which is one network'):
         load_networks(nn.Linear(2, 2), paths, EXACT)
 
 

@@ -4,16 +4,18 @@ resume    every tensor of model and file, and the state of the run
 exact     (evaluation) every tensor of the model; more in the file is reported
 finetune  the backbone; the rest (other classes, new branches) is reported
 """
-import os.path as osp
 import re
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import torch
 import torch.nn as nn
-from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.model import (BaseTTAModel, PretrainedInit, is_model_wrapper,
+                            update_init_info)
+from mmengine.registry import WEIGHT_INITIALIZERS
 
+from .checkpoint import read_checkpoint
 from .errors import CheckpointError
 
 RESUME, EXACT, FINETUNE = 'resume', 'exact', 'finetune'
@@ -43,23 +45,23 @@ class MatchReport:
 
     def describe(self, kinds: Sequence[str]) -> str:
         """The first few keys of each kind, with shapes where they differ."""
-        parts = []
-        for kind in kinds:
-            keys = list(getattr(self, kind))
-            if not keys:
-                continue
-            shown = [
-                _shape_text(key, *self.mismatched[key])
-                if kind == 'mismatched' else key for key in keys[:_SHOWN]
-            ]
-            more = f' and {len(keys) - _SHOWN} more' if len(
-                keys) > _SHOWN else ''
-            head = dict(
-                missing='not in the file: ',
-                unexpected='not in the model: ',
-                mismatched='').get(kind, '')
-            parts.append(head + ', '.join(shown) + more)
-        return '; '.join(parts)
+        mismatched = [
+            _shape_text(key, *shapes)
+            for key, shapes in self.mismatched.items()
+        ]
+        lists = dict(
+            mismatched=('', mismatched),
+            missing=('not in the file: ', self.missing),
+            unexpected=('not in the model: ', self.unexpected))
+        return '; '.join(head + _first(keys)
+                         for head, keys in map(lists.__getitem__, kinds)
+                         if keys)
+
+
+def _first(names: Sequence[str]) -> str:
+    more = len(names) - _SHOWN
+    return ', '.join(
+        names[:_SHOWN]) + (f' and {more} more' if more > 0 else '')
 
 
 def _shape_text(key: str, file_shape: Tuple, model_shape: Tuple) -> str:
@@ -82,14 +84,7 @@ def load_weights(
     state_dict: Dict[str, torch.Tensor],
     revise_keys: Sequence[Tuple[str, str]] = ()
 ) -> MatchReport:
-    """Load what fits, through the model's own loading hooks.
-
-    Args:
-        model (nn.Module): Receives the weights; may be wrapped.
-        state_dict (dict): The file's weights; not changed.
-        revise_keys (Sequence[tuple[str, str]]): Regular expressions and
-            replacements for the file's keys.
-    """
+    """Load what fits, through the model's own loading hooks."""
     model = bare_model(model)
     fitting: Any = OrderedDict()
     for key, value in state_dict.items():
@@ -121,7 +116,8 @@ def load_weights(
 
 
 def _module_versions(state_dict: Mapping) -> OrderedDict:
-    """What torch notes of each module's layout, as far as it is that."""
+    """torch's notes of the version of each module's layout; a file may hold
+    anything there."""
     noted = getattr(state_dict, '_metadata', None)
     return OrderedDict(
         (key, value)
@@ -142,11 +138,6 @@ def unusable(value: torch.Tensor,
              finite: bool = True) -> str:
     """Why a tensor of a file cannot be the weights of a model.
 
-    Args:
-        value (Tensor): Of the file.
-        own (Tensor): The model's, of the same shape.
-        finite (bool): Whether NaN and infinity are wrong.
-
     Returns:
         str: What is wrong; empty if nothing is.
     """
@@ -158,9 +149,8 @@ def unusable(value: torch.Tensor,
     if finite and own.is_floating_point():
         good = torch.isfinite(value.to(own.dtype))
         if not bool(good.all()):
-            number = value.numel() - int(good.sum())
-            return (f'is NaN or infinite in {number} of {value.numel()} '
-                    'numbers')
+            bad = value.numel() - int(good.sum())
+            return f'is NaN or infinite in {bad} of {value.numel()} numbers'
     return ''
 
 
@@ -168,32 +158,32 @@ def require(report: MatchReport, policy: str, filename: str) -> str:
     """Stop where the purpose demands more than what was loaded.
 
     Returns:
-        str: What the user should be warned of; empty if nothing.
+        str: A warning; empty if there is nothing to warn of.
 
     Raises:
         CheckpointError: Names the file, the first keys and the fix.
     """
     if report.broken:
-        key, problem = next(iter(report.broken.items()))
-        more = f' and {len(report.broken) - 1} more' if len(
-            report.broken) > 1 else ''
+        (key, problem), more = next(iter(
+            report.broken.items())), len(report.broken) - 1
         raise CheckpointError(
-            f'Checkpoint {filename} cannot be used: {key} {problem}{more}. '
-            'Use an earlier checkpoint, or copy or download it again.')
+            f'Checkpoint {filename} cannot be used: {key} {problem}'
+            f'{f" and {more} more" if more else ""}. Use an earlier '
+            'checkpoint, or copy or download it again.')
     if policy == FINETUNE:
         return _require_backbone(report, filename)
-    wrong = ['mismatched', 'missing']
+    unexpected = report.describe(['unexpected'])
+    wrong = report.describe(['mismatched', 'missing'])
+    fix = 'Use the config it was trained with.'
     if policy == RESUME:
-        wrong.append('unexpected')
-    text = report.describe(wrong)
-    if text:
+        wrong = '; '.join(filter(None, (wrong, unexpected)))
         fix = ('Resume with the config that wrote it, or use it as load_from '
-               'to fine-tune.'
-               if policy == RESUME else 'Use the config it was trained with.')
+               'to fine-tune.')
+    if wrong:
         raise CheckpointError(
-            f'Checkpoint {filename} does not fit the model: {text}. {fix}')
-    text = report.describe(['unexpected'])
-    return f'Checkpoint {filename} was loaded in part: {text}.' if text else ''
+            f'Checkpoint {filename} does not fit the model: {wrong}. {fix}')
+    return (f'Checkpoint {filename} was loaded in part: {unexpected}.'
+            if unexpected else '')
 
 
 def _require_backbone(report: MatchReport, filename: str) -> str:
@@ -204,49 +194,54 @@ def _require_backbone(report: MatchReport, filename: str) -> str:
     total = len(loaded) + len(lacking)
     text = report.describe(['mismatched', 'missing', 'unexpected'])
     if bad or (not has_backbone and 2 * len(loaded) < total):
-        first = ', '.join(bad[:_SHOWN]) or text
         raise CheckpointError(
             f'Checkpoint {filename} fills only {len(loaded)} of {total} '
             'tensors of the model and not its whole '
-            f'{"backbone" if has_backbone else "half"} (e.g. {first}; '
-            f'{text}). Use a checkpoint of the same architecture; weights of '
-            'a backbone alone belong in model.backbone.init_cfg='
-            "dict(type='Pretrained', checkpoint=...).")
+            f'{"backbone" if has_backbone else "half"} '
+            f'({f"e.g. {_first(bad)}; " if bad else ""}{text}). Use a '
+            'checkpoint of the same architecture; weights of a backbone alone '
+            "belong in model.backbone.init_cfg=dict(type='Pretrained', "
+            'checkpoint=...).')
     if not lacking and not report.unexpected:
         return ''
     return (f'Checkpoint {filename} fills {len(loaded)} of {total} tensors of '
             f'the model, the others keep their initial values: {text}.')
 
 
-def pretrained_weights(config: Any,
-                       key: str = 'model') -> Iterator[Tuple[str, str]]:
-    """Keys of ``init_cfg`` entries with pretrained weights, and their files
-    or addresses.
+@WEIGHT_INITIALIZERS.register_module(name='Pretrained', force=True)
+class CheckedPretrainedInit(PretrainedInit):
+    """Replaces MMEngine's ``init_cfg=dict(type='Pretrained')``.
 
-    Args:
-        config (Any): Of a model, or any part of it.
-        key (str): Its place in the config.
+    Arguments are the same. A file that is damaged, or of another
+    architecture, is refused; MMEngine's logs the names and trains from
+    scratch.
     """
-    if isinstance(config, (list, tuple)):
-        for i, item in enumerate(config):
-            yield from pretrained_weights(item, f'{key}[{i}]')
-    if not isinstance(config, Mapping):
-        return
-    path = config.get('checkpoint')
-    if config.get('type') == 'Pretrained' and isinstance(path, str):
-        yield key, path
-    for name, item in config.items():
-        yield from pretrained_weights(item, f'{key}.{name}')
 
-
-def require_pretrained(config: Any) -> None:
-    """Files of pretrained weights that a model's config names are there.
-
-    Raises:
-        CheckpointError: Names the first missing file and its key.
-    """
-    for key, path in pretrained_weights(config):
-        if '://' not in path and not osp.isfile(path):
+    def __call__(self, module: nn.Module) -> None:
+        """Raises:
+            CheckpointError: The file cannot be read, or fills less than half
+                of the module.
+        """
+        weights = read_checkpoint(self.checkpoint,
+                                  self.map_location)['state_dict']
+        prefix = f'{self.prefix.rstrip(".")}.' if self.prefix else ''
+        weights = {
+            key[len(prefix):]: value
+            for key, value in ((key.removeprefix('module.'), value)
+                               for key, value in weights.items())
+            if key.startswith(prefix)
+        }
+        report = load_weights(module, weights)
+        lacking = [*report.missing, *report.mismatched]
+        if report.broken or len(lacking) > len(report.loaded):
+            text = report.describe(['mismatched', 'missing', 'unexpected'])
+            broken = '; '.join(' '.join(item)
+                               for item in report.broken.items())
             raise CheckpointError(
-                f'{key}.checkpoint={path}: no such file. Put the weights '
-                f'there or name others; to train from scratch set {key}=None.')
+                f'Pretrained weights {self.checkpoint} fill '
+                f'{len(report.loaded)} tensors of {type(module).__name__} and '
+                f'{len(lacking) + len(report.broken)} not ({broken or text}). '
+                'Set init_cfg to weights of this architecture, with prefix= '
+                'where they are those of a whole model, or to None.')
+        if hasattr(module, '_params_init_info'):
+            update_init_info(module, init_info=self._get_init_info())

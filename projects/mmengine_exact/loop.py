@@ -3,10 +3,13 @@
 ``IterBasedTrainLoop`` starts its loader in the constructor, before a
 checkpoint is read, and resumes by loading every past batch again. Here the
 loader starts in :meth:`~ResumableIterTrainLoop.run`, when the iteration is
-known, and its sampler is told where to begin and where to end.
+known, and its sampler gets the first and the last batch.
 """
 import logging
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+import signal
+import threading
+import time
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 import torch
 from mmengine.dist import (all_gather_object, all_reduce, barrier, broadcast,
@@ -17,15 +20,50 @@ from mmengine.runner import IterBasedTrainLoop
 from mmengine.runner.utils import calc_dynamic_intervals
 from torch.utils.data import DataLoader
 
-from .checkpoint_hook import SafeCheckpointHook
-from .checkpoint_match import bare_model
+from .checkpoint_hook import collects_gradients, saving_hook
 from .errors import InputError, RunError
-from .failures import explain
-from .loading import WatchedBatches
-from .randomness import SeededDatasetMixin, derive_seed, seed_generators
+from .launch import explain
+from .match import bare_model
+from .stream import SeededDatasetMixin, derive_seed, seed_generators
 
 #: Key of the message hub: iteration of the last validation that was begun.
 VAL_ITER = 'last_val_iter'
+
+
+class WatchedBatches:
+    """Iterator over a loader; the death of a worker is an error of its own
+    :meth:`__next__`.
+
+    torch raises it from a signal handler, wherever the training is: in the
+    middle of an optimizer step, while a checkpoint is being written, or while
+    another worker hands over a file, of which it then prints a traceback.
+
+    Args:
+        loader (Iterable): Its workers start here.
+    """
+
+    def __init__(self, loader: Iterable) -> None:
+        self._batches = iter(loader)
+        self._handler: Any = None
+        if threading.current_thread() is threading.main_thread():
+            self._handler = signal.getsignal(signal.SIGCHLD)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+    def __next__(self) -> Any:
+        try:
+            return next(self._batches)  # looks for dead workers each 5 s
+        except (OSError, EOFError, RuntimeError):
+            # tensors that a worker sent before it died go with it, perhaps
+            # before it counts as dead
+            if callable(self._handler):
+                time.sleep(0.5)
+                self._handler(signal.SIGCHLD, None)
+            raise
+
+    def close(self) -> None:
+        """Give torch its handler back."""
+        if self._handler is not None:
+            signal.signal(signal.SIGCHLD, self._handler)
 
 
 def start_loader_at(dataloader: DataLoader,
@@ -34,33 +72,32 @@ def start_loader_at(dataloader: DataLoader,
                     seed: Optional[int] = None) -> None:
     """Make the next iterator of a loader begin at an iteration.
 
-    Args:
-        dataloader (DataLoader): Its batch sampler, or else its sampler, has
-            ``start_at``.
-        iteration (int): First batch to yield.
-        max_iters (int, optional): Batch before which the stream ends, so
-            that workers do not read ahead in vain.
-        seed (int, optional): Seed of the stream, equal on all ranks.
-
     Raises:
         RunError: The loader cannot be advanced without loading data.
     """
-    batch_sampler = dataloader.batch_sampler
+    batch_sampler: Any = dataloader.batch_sampler
     if hasattr(batch_sampler, 'start_at'):
         batch_sampler.start_at(iteration, max_iters, seed)
         return
-    sampler = getattr(batch_sampler, 'sampler', None)
+    sampler: Any = getattr(batch_sampler, 'sampler', None)
     if not hasattr(sampler, 'start_at'):
         raise RunError(
-            f'train_dataloader has the sampler {type(sampler).__name__} and '
-            f'the batch sampler {type(batch_sampler).__name__}, which cannot '
-            'be advanced without loading data. Set train_dataloader.sampler='
+            f'train_dataloader.sampler {type(sampler).__name__} cannot be '
+            'advanced without loading data. Set train_dataloader.sampler='
             "dict(type='ResumableInfiniteSampler') and batch_sampler=None or "
             "dict(type='ResumableAspectRatioBatchSampler').")
-    assert batch_sampler is not None and sampler is not None
     size = batch_sampler.batch_size
     stop = None if max_iters is None else max_iters * size
     sampler.start_at(iteration * size, stop, seed)
+
+
+def any_rank(flag: bool) -> bool:
+    """Whether a flag is set on any process."""
+    if not is_distributed():
+        return flag
+    shared = torch.tensor(int(flag))
+    all_reduce(shared, op='max')
+    return bool(shared.item())
 
 
 @LOOPS.register_module()
@@ -89,10 +126,7 @@ class ResumableIterTrainLoop(IterBasedTrainLoop):
     ) -> None:
         # Skips IterBasedTrainLoop.__init__, which would start the workers.
         super(IterBasedTrainLoop, self).__init__(runner, dataloader)
-        if int(max_iters) != max_iters:
-            raise RunError(
-                f'train_cfg.max_iters is {max_iters}. Set a whole number.')
-        self._max_iters = int(max_iters)
+        self._max_iters = max_iters
         self._max_epochs = 1
         self._epoch = 0
         self._iter = 0
@@ -129,9 +163,7 @@ class ResumableIterTrainLoop(IterBasedTrainLoop):
         try:
             while self._iter < self._max_iters and not self.stop_training:
                 self.runner.model.train()
-                batch = self._next(batches)
-                with batches.undisturbed():
-                    self.run_iter(batch)
+                self.run_iter(self._next(batches))
                 self._decide_current_val_interval()
                 if self._val_due():
                     self._validate()
@@ -154,45 +186,28 @@ class ResumableIterTrainLoop(IterBasedTrainLoop):
             Exception: What the loader raises.
             RunError: On the other processes.
         """
-        batch: Any = None
         error: Optional[Exception] = None
         try:
             batch = next(batches)
         except Exception as caught:
             error = caught
-        if not self._any_rank(error is not None):
+        if not any_rank(error is not None):
             return batch
+        self._save()
         found = None
         if error is not None:
             text = explain(error) or f'{type(error).__name__}: {error}'
             found = f'rank {get_rank()}: {text}'
-        self._save()
         if is_distributed():
             found = '; '.join(filter(None, all_gather_object(found)))
             barrier()
-        if error is not None:
-            raise error
-        raise RunError(f'Another process has no next batch. {found}')
-
-    @staticmethod
-    def _any_rank(failed: bool) -> bool:
-        if not is_distributed():
-            return failed
-        flag = torch.tensor(int(failed))
-        all_reduce(flag, op='max')
-        return bool(flag.item())
+        raise error or RunError(f'Another process has no next batch. {found}')
 
     def _save(self) -> None:
         """Save after the last iteration, as far as that can be resumed."""
-        runner = self.runner
-        hook = next(
-            (hook
-             for hook in runner.hooks if isinstance(hook, SafeCheckpointHook)),
-            None)
-        # gradients that were collected would be lost
-        steps = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
-        if hook is None or hook.by_epoch or not self._iter or \
-                self._iter % steps:
+        runner, hook = self.runner, saving_hook(self.runner)
+        if hook is None or not self._iter or collects_gradients(
+                runner, self._iter):
             return
         try:
             if not hook.has_saved(self._iter):
@@ -235,8 +250,8 @@ class ResumableIterTrainLoop(IterBasedTrainLoop):
         return self._iter > 0 and self._iter != done and self._val_due()
 
     def repeat_validation(self) -> None:
-        """The one that is under way does not count: a checkpoint that is
-        saved now has it repeated."""
+        """Forget the validation that is under way: a run resumed from a
+        checkpoint that is saved now repeats it."""
         self.runner.message_hub.update_info(VAL_ITER, 0)
 
     def _validate(self) -> None:

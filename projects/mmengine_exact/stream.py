@@ -1,4 +1,15 @@
-"""Endless batch streams that can start anywhere without loading data.
+"""Seeded streams of random numbers and of batches that can start anywhere.
+
+MMEngine stores no random state. Here none has to be stored: whatever draws
+random numbers is seeded from its position, never from what ran before it.
+
+Training step   ``derive_seed('step', seed, iteration, rank)``
+Sample          ``derive_seed('sample', seed, position)``; the position in
+                the global stream of draws gives iteration, rank and sample
+Shuffle         ``derive_seed('shuffle', seed, pass over the data)``
+
+Seeds are hashes: sums such as ``seed + iteration`` would give run 1 at
+iteration 5 the numbers of run 2 at iteration 4.
 
 Pass ``k`` over the data is a permutation drawn from (seed, k). The passes,
 one after another, form the global stream; rank ``r`` of ``W`` takes its
@@ -6,18 +17,127 @@ positions ``r, r + W, r + 2W, ...`` (its draws 0, 1, 2, ...). Batch ``i`` of
 a rank is therefore a function of (seed, i, r, W) and of nothing else, and
 every rank has equally many batches: as many as are asked for.
 
-``start_at`` tells a sampler where to begin; iterating changes nothing, so
+``start_at`` says where a sampler begins; iterating changes nothing, so
 an iterator made twice gives the same batches twice. Loader workers that
 prefetch cannot spoil a state that does not exist.
 """
-from typing import Any, Dict, Iterator, List, Optional, Sized, Tuple
+import hashlib
+import random
+from contextlib import contextmanager
+from typing import Any, Iterator, List, Optional, Sized, Tuple, Union
 
 import numpy as np
+import torch
 from mmengine.dist import get_dist_info, sync_random_seed
 from mmengine.registry import DATA_SAMPLERS
 from torch.utils.data import BatchSampler, Sampler
 
-from .randomness import SeededIndex, derive_seed
+from .errors import RunError
+
+
+def derive_seed(stream: str, *key: int) -> int:
+    """Seed of one position in one stream of random numbers.
+
+    Args:
+        stream (str): Name of the stream, e.g. 'step'.
+        *key (int): Position in the stream.
+
+    Returns:
+        int: In ``[0, 2**63)``, independent between streams and keys.
+    """
+    text = '/'.join([stream, *(str(int(part)) for part in key)])
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, 'little') >> 1
+
+
+def _numpy_words(seed: int) -> Tuple[int, int]:
+    """A seed as numpy's MT19937 takes it: words of 32 bits."""
+    return seed & 0xFFFFFFFF, seed >> 32
+
+
+def seed_generators(seed: int) -> None:
+    """Seed the global generators of python, numpy and torch (GPUs too)."""
+    random.seed(seed)
+    np.random.seed(_numpy_words(seed))
+    torch.manual_seed(seed)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed the CPU generators inside, restore their former state after.
+
+    GPU generators are left alone: this surrounds the data pipeline, which
+    also runs in worker processes that must not touch a GPU.
+    """
+    state = (random.getstate(), np.random.get_state(), torch.get_rng_state())
+    random.seed(seed)
+    np.random.seed(_numpy_words(seed))
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state[0])
+        np.random.set_state(state[1])
+        torch.set_rng_state(state[2])
+
+
+class SeededIndex(int):
+    """Index of a sample together with what was drawn with it.
+
+    Two draws of one image (in two passes over the data, or twice in a
+    batch) have one index and two seeds. ``index - n`` and ``index % n``
+    keep them, because dataset wrappers (concatenate, repeat) pass on the
+    index in that form.
+
+    Args:
+        index (int): Index of the sample in the dataset.
+        seed (int): Seed of this draw.
+        label (int, optional): Class for whose sake the sample was drawn.
+    """
+
+    seed: int
+    label: Optional[int]
+
+    def __new__(cls,
+                index: int,
+                seed: int,
+                label: Optional[int] = None) -> 'SeededIndex':
+        self = super().__new__(cls, index)
+        self.seed = seed
+        self.label = label
+        return self
+
+    def __reduce__(self) -> Tuple[Any, Tuple[int, int, Optional[int]]]:
+        return SeededIndex, (int(self), self.seed, self.label)
+
+    def __sub__(self, other: int) -> 'SeededIndex':
+        return SeededIndex(int(self) - int(other), self.seed, self.label)
+
+    def __mod__(self, other: int) -> 'SeededIndex':
+        return SeededIndex(int(self) % int(other), self.seed, self.label)
+
+
+class SeededDatasetMixin:
+    """Seeds the pipeline from the index; put it before the dataset's class.
+
+    ``class MyDataset(SeededDatasetMixin, BaseDetDataset)``. A plain index
+    (evaluation, browsing) runs the pipeline unseeded. While the pipeline runs
+    on a sample that was drawn for the sake of a class, ``drawn_label`` is that
+    class.
+    """
+
+    drawn_label: Optional[int] = None
+
+    def __getitem__(self, idx: Union[int, SeededIndex]) -> Any:
+        seed: Optional[int] = getattr(idx, 'seed', None)
+        if seed is None:
+            return super().__getitem__(idx)  # type: ignore[misc]
+        self.drawn_label = getattr(idx, 'label', None)
+        try:
+            with seeded(seed):
+                return super().__getitem__(int(idx))  # type: ignore[misc]
+        finally:
+            self.drawn_label = None
 
 
 @DATA_SAMPLERS.register_module()
@@ -36,7 +156,7 @@ class ResumableInfiniteSampler(Sampler):
                  shuffle: bool = True,
                  seed: Optional[int] = None) -> None:
         if len(dataset) == 0:
-            raise ValueError(
+            raise RunError(
                 'The training dataset has no image. Check ann_file, '
                 'data_prefix and filter_cfg of train_dataloader.dataset.')
         self.dataset = dataset
@@ -105,86 +225,6 @@ class ResumableInfiniteSampler(Sampler):
         return -(-self.size // self.world_size)
 
 
-@DATA_SAMPLERS.register_module()
-class ClassUniformInfiniteSampler(ResumableInfiniteSampler):
-    """Endless stream in which all classes occur about equally often.
-
-    Each draw is a class, uniformly, and then one of the images in which it
-    occurs, uniformly; ``PanopticRandomCrop(bootstrap=True)`` crops around
-    the class ('crop bootstrapping', section 4.1; see there for the
-    reading). A pass draws as many images as there are, with replacement.
-
-    Args:
-        As :class:`ResumableInfiniteSampler`; ``shuffle`` must stay True. An
-        entry of the dataset's ``get_data_info`` has ``segments_info``.
-    """
-
-    def __init__(self,
-                 dataset: Sized,
-                 shuffle: bool = True,
-                 seed: Optional[int] = None) -> None:
-        super().__init__(dataset, shuffle, seed)
-        if not shuffle:
-            raise ValueError('ClassUniformInfiniteSampler draws at random. '
-                             'Leave shuffle out, or take '
-                             'ResumableInfiniteSampler.')
-        self._images: Optional[Dict[int, np.ndarray]] = None
-        self._pass: Tuple[Any, Any] = (None, None)
-
-    @property
-    def images(self) -> Dict[int, np.ndarray]:
-        """Indices of the images of each class that occurs, by label."""
-        if self._images is None:
-            self._images = images_of_classes(self.dataset)
-        return self._images
-
-    def draws(self, epoch: int) -> Tuple[np.ndarray, np.ndarray]:
-        """Indices and labels of one pass, of all ranks together."""
-        key = (self.seed, epoch)
-        if self._pass[0] != key:
-            generator = np.random.default_rng(
-                derive_seed('shuffle', self.seed, epoch))
-            known = sorted(self.images)
-            labels = generator.choice(known, self.size)
-            indices = np.array(
-                [generator.choice(self.images[label]) for label in labels])
-            self._pass = (key, (indices, labels))
-        return self._pass[1]
-
-    def order(self, epoch: int) -> np.ndarray:
-        return self.draws(epoch)[0]
-
-    def tag(self, index: int, draw: int) -> SeededIndex:
-        epoch, offset = divmod(self.rank + draw * self.world_size, self.size)
-        tagged = super().tag(index, draw)
-        tagged.label = int(self.draws(epoch)[1][offset])
-        return tagged
-
-
-def images_of_classes(dataset: Any) -> Dict[int, np.ndarray]:
-    """Which images each class occurs in.
-
-    Args:
-        dataset (Any): With ``__len__`` and ``get_data_info``.
-
-    Returns:
-        dict[int, np.ndarray]: Label -> int64 indices, ascending.
-
-    Raises:
-        ValueError: No image has a segment.
-    """
-    found: Dict[int, List[int]] = {}
-    for index in range(len(dataset)):
-        segments = dataset.get_data_info(index)['segments_info'] or []
-        for label in {segment['category'] for segment in segments}:
-            found.setdefault(label, []).append(index)
-    if not found:
-        raise ValueError('ClassUniformInfiniteSampler: no image of the '
-                         'training dataset has a segment. Check its '
-                         'annotations.')
-    return {label: np.array(indices) for label, indices in found.items()}
-
-
 class _Buckets:
     """Draws that wait for a full batch, landscape and portrait apart."""
 
@@ -241,10 +281,6 @@ class ResumableAspectRatioBatchSampler(BatchSampler):
                  sampler: ResumableInfiniteSampler,
                  batch_size: int,
                  drop_last: bool = False) -> None:
-        if not isinstance(sampler, ResumableInfiniteSampler):
-            raise TypeError('ResumableAspectRatioBatchSampler needs sampler='
-                            "dict(type='ResumableInfiniteSampler'), but got "
-                            f'{type(sampler).__name__}.')
         super().__init__(sampler, batch_size, drop_last)
         self.start = 0
         self.stop: Optional[int] = None

@@ -1,4 +1,4 @@
-"""Checkpoint files: plain content, atomic writes, protected reads.
+"""Checkpoint files: plain content, protected reads, the one to resume from.
 
 Written   state_dict as it is; everything else as plain python and tensors,
           so that ``torch.load(..., weights_only=True)`` reads it unaided.
@@ -7,46 +7,42 @@ Read      ``weights_only=True`` always. For files that MMEngine wrote itself,
           numpy's numbers and a stand-in for ``HistoryBuffer`` are allowed
           while reading. Such a file pickles ``getattr(HistoryBuffer, 'min')``
           and three more; the stand-in of ``getattr`` knows these four names
-          and refuses every other object and name. The checksums of a file
-          are compared first (``checkpoint_sums``).
+          and refuses every other object and name.
+Checked   torch writes a CRC-32 of each part of a checkpoint (a zip archive)
+          and does not look at it when it reads: a bit that flipped on a disk
+          becomes another weight. Here the sums are compared first. A file
+          from before torch 1.6 has none.
 """
-import errno
+import logging
 import os
 import os.path as osp
 import pickle
 import re
+import zipfile
 from collections import Counter, OrderedDict
 from contextlib import contextmanager, nullcontext
-from typing import (Any, Callable, ContextManager, Iterator, List, Mapping,
-                    Optional, Sequence, Tuple)
+from typing import (Any, ContextManager, Iterator, List, Mapping, Optional,
+                    Sequence, Tuple)
 from urllib.error import URLError
 
 import numpy as np
 import torch
 from mmengine.fileio import LocalBackend, get_file_backend
-from mmengine.logging import HistoryBuffer
+from mmengine.logging import HistoryBuffer, print_log
 from mmengine.runner import CheckpointLoader
 
-from .checkpoint_sums import damaged, require_unchanged
 from .errors import CheckpointError
-
-#: Errors of the system that mean a full disk, or a quota that is used up.
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 #: Where MMEngine keeps weights in a checkpoint.
 WEIGHT_KEYS = ('state_dict', )
-
-#: Suffix of a file that is being written; never a checkpoint.
-PARTIAL_SUFFIX = '.part'
 _HISTORY_KEY = '__history_buffer__'
+#: The plain form of what has none.
+_NO_FORM = object()
 #: torch's own switch.
 _FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
-_ATOMS = (type(None), bool, int, float, complex, str, bytes, torch.Tensor,
-          torch.Size, torch.dtype, torch.device)
-
-
-class _Unsupported(Exception):
-    """A value that has no plain form."""
+_ATOMS: Tuple[Any, ...] = (type(None), bool, int, float, complex, str, bytes,
+                           torch.Size, torch.dtype, torch.device)
+_ZIP = b'PK\x03\x04'
 
 
 def to_plain(value: Any) -> Any:
@@ -54,43 +50,33 @@ def to_plain(value: Any) -> Any:
 
     numpy numbers and arrays become python numbers and lists, mappings
     become dicts (``OrderedDict`` and ``Counter`` stay), enumerations and
-    other subclasses of numbers and strings lose their class. Entries of a
-    mapping that have no plain form are left out.
-
-    Raises:
-        _Unsupported: The value itself has no plain form.
+    other subclasses of numbers and strings lose their class. What has no
+    plain form is left out of its container.
     """
     if type(value) in _ATOMS or isinstance(value, torch.Tensor):
         return value
     if isinstance(value, HistoryBuffer):
         return _plain_history(value)
     if isinstance(value, (np.ndarray, np.generic)):
-        if value.dtype.hasobject:
-            raise _Unsupported(f'numpy objects {value!r}')
-        return value.tolist()
+        return to_plain(value.tolist())
     if isinstance(value, Mapping):
-        return _plain_mapping(value)
-    if isinstance(value, (list, tuple, set, frozenset)):
-        kind: Any = next(
-            k for k in (list, tuple, set, frozenset) if isinstance(value, k))
-        kind = set if kind is frozenset else kind
-        return kind(to_plain(item) for item in value)
-    for kind in (bool, int, float, complex, str, bytes):
-        if isinstance(value, kind):
-            return kind(value)
-    raise _Unsupported(f'{type(value).__name__} {value!r}'[:80])
-
-
-def _plain_mapping(value: Mapping) -> dict:
-    kind: Any = next((k for k in (OrderedDict, Counter) if type(value) is k),
-                     dict)
-    plain = kind()
-    for key, item in value.items():
-        try:
-            plain[to_plain(key)] = to_plain(item)
-        except _Unsupported:
-            continue
-    return plain
+        kind = type(value)
+        plain: Any = kind() if kind in (OrderedDict, Counter) else {}
+        for key, item in value.items():
+            pair = to_plain(key), to_plain(item)
+            if not any(part is _NO_FORM for part in pair):
+                plain[pair[0]] = pair[1]
+        return plain
+    for container in (list, tuple, set, frozenset):
+        if isinstance(value, container):
+            items = [
+                item for item in map(to_plain, value) if item is not _NO_FORM
+            ]
+            return set(items) if container is frozenset else container(items)
+    for atom in _ATOMS:
+        if isinstance(value, atom):
+            return atom(value)
+    return _NO_FORM
 
 
 def _plain_history(buffer: HistoryBuffer) -> dict:
@@ -106,40 +92,29 @@ def _plain_history(buffer: HistoryBuffer) -> dict:
 def make_plain(checkpoint: dict) -> None:
     """Give everything but the weights its plain form, in place."""
     for key in list(checkpoint):
-        if key.endswith('state_dict'):
-            continue
-        checkpoint[key] = to_plain(checkpoint[key])
-
-
-def _restore_history(checkpoint: dict) -> None:
-    """Turn plain or stand-in histories into ``HistoryBuffer``, in place."""
-    hub = checkpoint.get('message_hub')
-    scalars = hub.get('log_scalars') if isinstance(hub, dict) else None
-    if not isinstance(scalars, dict):
-        return
-    for key, value in list(scalars.items()):
-        try:
-            if isinstance(value, dict) and _HISTORY_KEY in value:
-                log, count = value['log'].cpu(), value['count'].cpu()
-                scalars[key] = HistoryBuffer(log.numpy(), count.numpy(),
-                                             int(value['max_length']))
-            elif isinstance(value, _HistoryStandIn):
-                scalars[key] = value.restore()
-        except (KeyError, AttributeError, TypeError, ValueError,
-                AssertionError, RuntimeError):
-            continue  # no history: a resumed run begins a new one, and says so
+        if not key.endswith('state_dict'):
+            checkpoint[key] = to_plain(checkpoint[key])
 
 
 class _HistoryStandIn:
     """What a pickled ``HistoryBuffer`` becomes while it is read."""
 
     def __setstate__(self, state: dict) -> None:
-        self.log = np.asarray(state['_log_history'])
-        self.count = np.asarray(state['_count_history'])
-        self.max_length = int(state['max_length'])
+        self.buffer = HistoryBuffer(
+            np.asarray(state['_log_history']),
+            np.asarray(state['_count_history']), int(state['max_length']))
 
-    def restore(self) -> HistoryBuffer:
-        return HistoryBuffer(self.log, self.count, self.max_length)
+
+def _restore_history(checkpoint: dict) -> None:
+    """Turn plain or stand-in histories into ``HistoryBuffer``, in place."""
+    scalars = (checkpoint.get('message_hub') or {}).get('log_scalars') or {}
+    for key, value in scalars.items():
+        if isinstance(value, _HistoryStandIn):
+            scalars[key] = value.buffer
+        elif isinstance(value, dict) and _HISTORY_KEY in value:
+            scalars[key] = HistoryBuffer(value['log'].cpu().numpy(),
+                                         value['count'].cpu().numpy(),
+                                         int(value['max_length']))
 
 
 def _history_statistic(owner: Any, name: str) -> str:
@@ -166,11 +141,8 @@ def _foreign_globals() -> List[Any]:
         function = getattr(multiarray, name)
         allowed += [(function, f'numpy.core.multiarray.{name}'),
                     (function, f'numpy._core.multiarray.{name}')]
-    for code in '?bBhHiIlLqQefdFDSU':
-        kind = type(np.dtype(code))
-        if kind not in allowed:
-            allowed.append(kind)
-    return allowed
+    kinds = {type(np.dtype(code)) for code in '?bBhHiIlLqQefdFDSU'}
+    return allowed + list(kinds)
 
 
 def _allow_foreign() -> ContextManager:
@@ -197,28 +169,47 @@ def read_checkpoint(filename: str,
     Raises:
         CheckpointError: Missing, damaged, unsafe, or without weights.
     """
-    if '://' not in filename:
-        filename = osp.expanduser(filename)
-        if not osp.isfile(filename):
-            raise CheckpointError(
-                f'Checkpoint {filename} does not exist. Check the path.')
     try:
         with _allow_foreign():
             checkpoint = _load(filename, map_location)
-    except CheckpointError:
-        raise
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(_unpickling_message(filename, error)) from error
-    except URLError as error:
-        raise CheckpointError(
-            f'Checkpoint {filename} cannot be downloaded ({error.reason}). '
-            'Check address and connection, or give a file.') from error
-    except Exception as error:  # what torch makes of any bytes
-        raise CheckpointError(damaged(filename, error)) from error
-    checkpoint = _with_state_dict(checkpoint, filename, keys)
-    _drop_odd_meta(checkpoint)
-    _restore_history(checkpoint)
-    return checkpoint
+        checkpoint = _with_state_dict(checkpoint, filename, keys)
+        _drop_odd_meta(checkpoint)
+        _restore_history(checkpoint)
+        return checkpoint
+    except Exception as error:  # torch raises anything for odd bytes
+        raise CheckpointError(_describe(filename, error)) from error
+
+
+def _describe(filename: str, error: Exception) -> str:
+    """What is wrong with a checkpoint, and the fix."""
+    if isinstance(error, CheckpointError):
+        return str(error)
+    if isinstance(error, FileNotFoundError):
+        return f'Checkpoint {filename} does not exist. Check the path.'
+    if isinstance(error, URLError):
+        return (f'Checkpoint {filename} cannot be downloaded ({error.reason}).'
+                ' Check address and connection, or give a file.')
+    if not isinstance(error, pickle.UnpicklingError):
+        return damaged(filename, error)
+    # a name that no module has is a damaged one
+    match = re.search(r'GLOBAL ([\w.]{1,200})(?=\s|$)', str(error))
+    if match is None:
+        cause = re.search(r'WeightsUnpickler error: *(.*)', str(error))
+        return damaged(
+            filename, cause[1] if cause and cause[1] else error,
+            'not a checkpoint of weights alone (others could run code)')
+    return (f'Checkpoint {filename} holds the python object {match[1]}, which '
+            'is not loaded because it could run code. Where you trust the '
+            "file, save its 'state_dict' alone and use that.")
+
+
+def _load(filename: str, map_location: Any) -> Any:
+    if '://' in filename:
+        with weights_only():
+            return CheckpointLoader.load_checkpoint(filename, map_location)
+    filename = osp.expanduser(filename)
+    require_unchanged(filename)
+    return torch.load(filename, map_location=map_location, weights_only=True)
 
 
 @contextmanager
@@ -248,27 +239,6 @@ def weights_only() -> Iterator[None]:
             os.environ[_FORCE] = former
 
 
-def _load(filename: str, map_location: Any) -> Any:
-    if '://' in filename:
-        with weights_only():
-            return CheckpointLoader.load_checkpoint(filename, map_location)
-    require_unchanged(filename)
-    return torch.load(filename, map_location=map_location, weights_only=True)
-
-
-def _unpickling_message(filename: str, error: Exception) -> str:
-    # a name that no module has is a damaged one
-    match = re.search(r'GLOBAL ([\w.]{1,200})(?=\s|$)', str(error))
-    if match is None:
-        reason = re.search(r'WeightsUnpickler error: *(.*)', str(error))
-        return damaged(
-            filename, reason[1] if reason and reason[1] else error,
-            'not a checkpoint of weights alone (others could run code)')
-    return (f'Checkpoint {filename} holds the python object {match[1]}, which '
-            'is not loaded because it could run code. Where you trust the '
-            "file, save its 'state_dict' alone and use that.")
-
-
 def _with_state_dict(checkpoint: Any, filename: str,
                      keys: Sequence[str]) -> dict:
     if isinstance(checkpoint, dict):
@@ -289,8 +259,8 @@ def _with_state_dict(checkpoint: Any, filename: str,
 
 
 def _drop_odd_meta(checkpoint: dict) -> None:
-    """A ``meta`` that is no dict, and what it says of classes, count as
-    absent, as they are in a file of bare weights."""
+    """Files of other projects may have a ``meta`` of their own: unless it and
+    what it says of classes are dicts, they count as absent."""
     meta = checkpoint.get('meta')
     if not isinstance(meta, dict):
         checkpoint.pop('meta', None)
@@ -298,73 +268,51 @@ def _drop_odd_meta(checkpoint: dict) -> None:
         meta.pop('dataset_meta', None)
 
 
+def require_unchanged(path: str) -> None:
+    """Compare a file with the checksums that it carries.
+
+    Reads the file once, at 1 GB/s and more where the disk allows it. A file
+    without checksums passes; one that torch was asked to write without them
+    after a warning.
+
+    Raises:
+        CheckpointError: They differ, or the archive is incomplete.
+    """
+    with open(path, 'rb') as file:
+        if file.read(len(_ZIP)) != _ZIP:
+            return
+    fault: object = None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+            # with torch.serialization.set_crc32_options(False) all are 0
+            if broken and any(part.CRC for part in archive.infolist()):
+                fault = f'the checksum of {broken} is another'
+            elif broken:
+                print_log(
+                    f'{path} was written without checksums: damage to its '
+                    'weights would not be noticed.', 'current',
+                    logging.WARNING)
+    except Exception as error:  # zipfile raises anything for odd bytes
+        fault = error
+    if fault is not None:
+        raise CheckpointError(damaged(path, fault))
+
+
+def damaged(path: str,
+            cause: object,
+            otherwise: str = 'not a checkpoint') -> str:
+    """The message about a file that cannot be what was written."""
+    lines = str(cause).strip().splitlines() or [type(cause).__name__]
+    return (f'Checkpoint {path} cannot be read; it is damaged or {otherwise} '
+            f'({lines[0][:120]}). Copy or download it again, or use an '
+            'earlier one.')
+
+
 def is_local(path: str, backend_args: Optional[dict] = None) -> bool:
     """Whether a path lies on a file system that can rename."""
     return isinstance(
         get_file_backend(path, backend_args=backend_args), LocalBackend)
-
-
-def write_atomically(path: str, write: Callable[[str], None]) -> None:
-    """Let a file appear under its name only when it is complete on disk.
-
-    Args:
-        path (str): Local path of the file.
-        write (Callable): Writes the file whose path it is given, in the
-            same directory.
-
-    Raises:
-        CheckpointError: The disk is full or the folder not writable; names
-            the file. Nothing is left half written.
-    """
-    folder, name = osp.split(osp.abspath(path))
-    partial = osp.join(folder, f'.{name}{PARTIAL_SUFFIX}')
-    try:
-        write(partial)
-        _sync(partial)
-        os.replace(partial, path)
-        _sync(folder)
-    except (OSError, RuntimeError) as error:
-        # RuntimeError is what torch's zip writer makes of a full disk
-        if osp.exists(partial):
-            os.remove(partial)
-        if 'DataLoader worker' in str(error):
-            raise  # torch's signal handler, which interrupts anything
-        full = getattr(error, 'errno', None) in FULL
-        raise CheckpointError(
-            f'{path} cannot be written '
-            f'({"the disk is full: " if full else ""}{one_sentence(error)}). '
-            'Make room, or choose another folder (of a run: --work-dir); what '
-            'is there already stays as it is.') from error
-
-
-def one_sentence(error: Exception) -> str:
-    """First sentence of a message that may be long."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].split('. ')[0][:200]
-
-
-def _sync(path: str) -> None:
-    """Flush a file or directory to disk where the system can do so.
-
-    Raises:
-        OSError: What was written has not come to the disk: full, or broken.
-    """
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        # others: some network file systems refuse it for directories
-        if error.errno in (*FULL, errno.EIO):
-            raise
-    finally:
-        os.close(descriptor)
-
-
-def remove_partial(folder: str) -> None:
-    """Delete what an interrupted write left behind."""
-    for name in os.listdir(folder) if osp.isdir(folder) else ():
-        if name.startswith('.') and name.endswith(PARTIAL_SUFFIX):
-            os.remove(osp.join(folder, name))
 
 
 def latest_checkpoint(work_dir: str) -> Optional[str]:

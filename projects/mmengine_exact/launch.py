@@ -1,0 +1,224 @@
+"""How the processes of a run start, and how they end.
+
+Start     MMEngine's ``init_dist`` selects a CUDA device first, which a
+          CPU-only torch refuses: without an accelerator processes join gloo.
+Equal     ``randomness.deterministic``: a run that is begun twice has equal
+bits      bits. MMEngine has cuDNN choose its kernels by rule and torch take
+          deterministic ones, or stop where it has none. A warning names
+          operators of mmcv, whose backward may add in any order.
+End       by a full disk, a dead worker of a loader, another process that
+          died: one line. torchrun, srun and mpirun end the other processes.
+"""
+import datetime
+import io
+import os
+import re
+import subprocess
+from traceback import walk_tb
+from typing import Dict, Mapping, Optional
+
+import torch.nn as nn
+from mmengine.device import get_device
+from mmengine.dist import is_distributed
+from mmengine.logging import print_log
+from mmengine.model import revert_sync_batchnorm
+from torch import distributed as torch_dist
+
+from .errors import InputError, LaunchError
+from .files import FULL
+
+_WORLD_SIZE_VARIABLES = dict(
+    pytorch='WORLD_SIZE', slurm='SLURM_NTASKS', mpi='OMPI_COMM_WORLD_SIZE')
+#: Messages of gloo and of torch's store about a process that is gone.
+_LOST = re.compile('Connection (closed|reset) by peer|Broken pipe|'
+                   'Timed out waiting|gloo/transport|client socket has timed '
+                   'out|failed to (recv|connect)')
+
+
+def on_cpu() -> bool:
+    """Whether torch has no accelerator here."""
+    return get_device() == 'cpu'
+
+
+def launched_world_size(launcher: str,
+                        environ: Optional[Mapping[str, str]] = None) -> int:
+    """Number of processes, before or after the process group exists.
+
+    Raises:
+        LaunchError: The launcher's variable is missing.
+    """
+    if launcher == 'none':
+        return 1
+    environ = os.environ if environ is None else environ
+    variable = _WORLD_SIZE_VARIABLES[launcher]
+    if variable not in environ:
+        raise LaunchError(
+            f"launcher='{launcher}', but {variable} is not set. Start with "
+            'tools/dist_train.sh (torchrun) or tools/slurm_train.sh, or use '
+            '--launcher none.')
+    return int(environ[variable])
+
+
+def init_process_group(launcher: str, dist_cfg: Mapping) -> None:
+    """Join the gloo process group of a CPU run; no-op with an accelerator.
+
+    Raises:
+        LaunchError: The launcher's variables are missing.
+    """
+    if is_distributed() or not on_cpu():
+        return
+    launched_world_size(launcher)
+    if launcher == 'slurm':
+        _export_slurm(dist_cfg.get('port'))
+    elif launcher == 'mpi':
+        _export_mpi()
+    kwargs = {}
+    if dist_cfg.get('timeout') is not None:
+        kwargs['timeout'] = datetime.timedelta(seconds=dist_cfg['timeout'])
+    print_log('No accelerator: processes talk through gloo on the CPU.')
+    torch_dist.init_process_group(backend='gloo', **kwargs)
+
+
+def _export_slurm(port: Optional[int]) -> None:
+    """Translate SLURM's variables into torch's, as MMEngine does."""
+    environ = os.environ
+    environ['RANK'] = environ['SLURM_PROCID']
+    environ['WORLD_SIZE'] = environ['SLURM_NTASKS']
+    environ['LOCAL_RANK'] = environ.get('SLURM_LOCALID', '0')
+    if port is not None:
+        environ['MASTER_PORT'] = str(port)
+    environ.setdefault('MASTER_PORT', '29500')
+    if 'MASTER_ADDR' not in environ:
+        answer = subprocess.run(
+            ['scontrol', 'show', 'hostnames', environ['SLURM_NODELIST']],
+            capture_output=True,
+            text=True,
+            check=True)
+        environ['MASTER_ADDR'] = answer.stdout.split()[0]
+
+
+def _export_mpi() -> None:
+    environ = os.environ
+    environ['RANK'] = environ['OMPI_COMM_WORLD_RANK']
+    environ['WORLD_SIZE'] = environ['OMPI_COMM_WORLD_SIZE']
+    environ['LOCAL_RANK'] = environ.get('OMPI_COMM_WORLD_LOCAL_RANK', '0')
+    environ.setdefault('MASTER_PORT', '29500')
+
+
+def cpu_wrapper_cfg(cfg: Mapping,
+                    model_wrapper_cfg: Optional[Mapping]) -> dict:
+    """``model_wrapper_cfg`` for a CPU run.
+
+    ``DistributedDataParallel`` refuses device ids on the CPU; a key that is
+    given keeps MMEngine from filling it in.
+    """
+    wrapper = dict(model_wrapper_cfg) if model_wrapper_cfg else dict(
+        type='MMDistributedDataParallel',
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False))
+    wrapper.setdefault('type', 'MMDistributedDataParallel')
+    wrapper['device_ids'] = None
+    return wrapper
+
+
+def without_sync_bn(model: nn.Module) -> nn.Module:
+    """SyncBatchNorm refuses CPU tensors; use plain BatchNorm instead."""
+    if any(isinstance(m, nn.SyncBatchNorm) for m in model.modules()):
+        print_log('SyncBatchNorm needs GPUs: each process normalises alone.')
+    return revert_sync_batchnorm(model)
+
+
+def unequal_kernels(model: nn.Module) -> Optional[str]:
+    """Operators of mmcv that the switch does not reach.
+
+    Args:
+        model (nn.Module): Modules of ``mmcv.ops`` count, and those derived
+            from them, but for those with ``equal_bits = True``.
+
+    Returns:
+        str | None: A warning that names classes and the first module of
+        each; None without any.
+    """
+    first: Dict[str, str] = {}
+    for name, module in model.named_modules():
+        of_mmcv = any(
+            kind.__module__.startswith('mmcv.ops.')
+            for kind in type(module).__mro__)
+        if of_mmcv and not getattr(module, 'equal_bits', False):
+            first.setdefault(type(module).__name__, name)
+    if not first:
+        return None
+    named = ', '.join(f'{kind} ({name})' for kind, name in first.items())
+    return ('randomness.deterministic=True does not reach operators of mmcv '
+            f'whose gradients may be added in any order on a GPU: {named}. '
+            'Two runs of this model differ by rounding. For RoIAlign set '
+            "type='SeparableRoIExtractor' in model.roi_head.")
+
+
+def explain(error: BaseException) -> Optional[str]:
+    """One line about an error that is no fault of the program.
+
+    Returns:
+        str or None: What happened, to which file or process, and the fix.
+        None for any other error, which needs its traceback.
+    """
+    if isinstance(error, InputError):
+        return one_line(error)
+    if isinstance(error, OSError):
+        return _explain_os_error(error)
+    if isinstance(error, RuntimeError):
+        if 'DataLoader worker' in str(error):
+            return _dead_worker(error)
+        if isinstance(error, torch_dist.DistBackendError) or _LOST.search(
+                str(error)):
+            return _lost_process(error)
+    return None
+
+
+def one_line(error: BaseException) -> str:
+    """The message; of an error in a loader worker, without its traceback."""
+    text = str(error).strip()
+    if 'Original Traceback' not in text:
+        return text
+    last = text.splitlines()[-1]
+    name = type(error).__name__
+    return last.split(f'{name}: ', 1)[-1]
+
+
+def _explain_os_error(error: OSError) -> Optional[str]:
+    if error.errno is None:  # built again from the text of a loader worker
+        text = one_line(error)
+        return f'{text}. Check the file.' if text != str(error) else None
+    name = error.filename or _open_file(error)
+    if name is None:
+        return None
+    if error.errno in FULL:
+        return (f'{name} cannot be written: the disk is full '
+                f'({error.strerror}). Make room and continue.')
+    return (f'{name}: {error.strerror}. Check the path, who may read and '
+            'write there, and the room on the disk.')
+
+
+def _open_file(error: BaseException) -> Optional[str]:
+    """File that was open where an error arose: that of write() has no name."""
+    for frame, _ in reversed(list(walk_tb(error.__traceback__))):
+        for value in frame.f_locals.values():
+            name = getattr(value, 'name', None)
+            if isinstance(value, io.IOBase) and isinstance(name, str):
+                return name
+    return None
+
+
+def _dead_worker(error: RuntimeError) -> str:
+    cause = str(error).strip().splitlines()[0].rstrip('. ')
+    return (f'A process that loads images died ({cause}), most likely for '
+            'want of memory: --cfg-options train_dataloader.num_workers=N (or '
+            'that of val_ and test_dataloader) with a smaller N needs less.')
+
+
+def _lost_process(error: RuntimeError) -> str:
+    cause = str(error).strip().splitlines()[0][:200].rstrip('. ')
+    return ('Another process of this run ended, or did not answer in time '
+            f'({cause}). Look at its output; one that is killed (for want of '
+            "memory, perhaps) is in the system's log. The time is "
+            'env_cfg.dist_cfg.timeout, in seconds.')
