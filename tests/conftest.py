@@ -34,11 +34,19 @@ def forget_runs():
     of another would log to that one's file and captured output.
     """
     from mmengine.logging import MessageHub, MMLogger
+    from mmengine.registry import DefaultScope
     from mmengine.visualization import Visualizer
-    kinds = [MMLogger, MessageHub, Visualizer]
+    kinds = [MMLogger, MessageHub, Visualizer, DefaultScope]
     for kind in kinds:  # each keeps those of its own
         kind._instance_dict.clear()
         kinds += kind.__subclasses__()
+
+
+@pytest.fixture(scope='session', autouse=True)
+def default_scope():
+    """Fixtures of modules build before the first test begins."""
+    from mmengine.registry import init_default_scope
+    init_default_scope('mmdet')
 
 
 @pytest.fixture(autouse=True)

@@ -36,7 +36,8 @@ ORIGINALS = {
     'cityscapesscripts': '2.3.0', 'scipy': '1.15.3', 'matplotlib': '3.10.9',
     'shapely': '2.1.2', 'terminaltables': '3.1.10', 'ftfy': '6.3.1',
     'regex': '2026.9.29', 'setuptools': '80.10.2', 'panoptic-fpn': '0.1.0',
-    'kornia-rs': '0.2.0'
+    'kornia-rs': '0.2.0', 'tabulate': '0.10.0', 'msgspec': '0.23.0',
+    'filelock': '4.1.0', 'jinja2': '3.1.6', 'av': '16.1.0'
 }  # yapf: disable
 
 FORKS = {

@@ -75,6 +75,7 @@ def main():
     from mmdet.registry import RUNNERS
     from mmdet.utils import setup_cache_size_limit_of_dynamo
 
+    import panoptic_fpn  # noqa: F401  configs may inherit 'panoptic_fpn::...'
     from mmengine_exact import run_to_exit_code
 
     def train():

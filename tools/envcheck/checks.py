@@ -30,6 +30,11 @@ NEEDED = {
     'ftfy': 'ftfy',
     'regex': 'regex',
     'kornia-rs': 'kornia_rs',
+    'tabulate': 'tabulate',
+    'msgspec': 'msgspec',
+    'filelock': 'filelock',
+    'jinja2': 'jinja2',
+    'av': 'av',
 }
 
 #: Distributions named otherwise than what is imported.

@@ -4,6 +4,7 @@ Images given as arrays are BGR uint8 (h, w, 3), as mmdet's APIs take them;
 ``PanopticResult.image`` is RGB.
 """
 import logging
+import os.path as osp
 from collections import defaultdict
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ from mmengine_exact.errors import CorruptFileError, InputError
 from mmengine_exact.match import EXACT, load_weights, require
 from mmengine_exact.runner import apply_memory_format
 
+from ..config_files import find_config
 from ..labels import LabelSpace
 from ..training.label_check import check_class_counts
 from ..training.runner import load_networks, require_all_networks
@@ -83,14 +85,18 @@ def load_config(config: Union[str, Path, Config],
     """A config of its own for a model.
 
     Args:
-        config (str | Path | Config): A file, or a config that stays as it is.
+        config (str | Path | Config): A file, the name of a packaged config
+            (see :func:`find_config`), or a config that stays as it is.
         cfg_options (dict, optional): Keys to override, as ``--cfg-options``.
 
     Raises:
         ConfigError: The file or an option cannot be used.
     """
     if not isinstance(config, Config):
-        return read_config(str(config), cfg_options)
+        path = str(config)
+        if osp.basename(path) == path and not osp.exists(path):
+            path = find_config(path)
+        return read_config(path, cfg_options)
     config = config.copy()
     config.merge_from_dict(cfg_options or {})
     return config
