@@ -28,18 +28,19 @@ def sample_dir():
 
 
 def forget_runs():
-    """Forget the loggers of former runs.
+    """Forget the loggers of former runs; names are mmdet's, as in a run.
 
     MMEngine names them by the second, so a run that begins within a second
     of another would log to that one's file and captured output.
     """
     from mmengine.logging import MessageHub, MMLogger
-    from mmengine.registry import DefaultScope
+    from mmengine.registry import DefaultScope, init_default_scope
     from mmengine.visualization import Visualizer
     kinds = [MMLogger, MessageHub, Visualizer, DefaultScope]
     for kind in kinds:  # each keeps those of its own
         kind._instance_dict.clear()
         kinds += kind.__subclasses__()
+    init_default_scope('mmdet')
 
 
 @pytest.fixture(scope='session', autouse=True)
@@ -51,8 +52,5 @@ def default_scope():
 
 @pytest.fixture(autouse=True)
 def no_former_run():
-    """Each test begins without the loggers of the last one, and registries
-    resolve names as they do in a run."""
-    from mmengine.registry import init_default_scope
+    """Each test begins without the loggers of the last one."""
     forget_runs()
-    init_default_scope('mmdet')

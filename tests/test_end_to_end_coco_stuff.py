@@ -156,18 +156,11 @@ def test_a_model_of_other_counts_is_refused(run, tmp_path, monkeypatch, capfd):
     assert 'has 91 stuff classes' in capfd.readouterr().err
 
 
-def test_tta_needs_its_keys_and_no_region_branch(run, tmp_path, monkeypatch,
-                                                 capfd):
+def test_tta_needs_its_keys(run, tmp_path, monkeypatch, capfd):
     config, _ = run
     checkpoint = tmp_path / 'none.pth'
     checkpoint.write_bytes(b'')
     cfg = Config.fromfile(config)
-    cfg.model.loss_weights.instance = 1.0
-    cfg.tta_model.pop('class_balance')
-    cfg.dump(tmp_path / 'regions.py')
-    assert call(monkeypatch, 'test', tmp_path / 'regions.py', checkpoint,
-                '--work-dir', tmp_path / 'run', '--tta') == 1
-    assert 'has a region branch' in capfd.readouterr().err
     cfg.pop('tta_model')
     cfg.dump(tmp_path / 'without.py')
     assert call(monkeypatch, 'test', tmp_path / 'without.py', checkpoint,

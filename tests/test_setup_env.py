@@ -216,7 +216,7 @@ def test_make_with_a_python_of_the_user_installs_nothing(clone):
     process, calls = run(clone, 'make', 'test', f'PYTHON={mine}')
     assert process.returncode == 0, process.stdout
     assert [call.split(' ', 1)[1] for call in calls] == [
-        'tools/check_env.py', '-m pytest'
+        'tools/check_env.py', '-m pytest -n logical'
     ]
     assert not (clone / '.venv').exists()
 
@@ -229,4 +229,4 @@ def test_make_with_a_python_of_the_user_installs_nothing(clone):
 def test_make_ignores_an_exported_python(clone):
     process, calls = run(clone, 'make', 'test', PYTHON='/no/such/python')
     assert process.returncode == 0, process.stdout
-    assert calls[-1] == '.venv/bin/python -m pytest'
+    assert calls[-1] == '.venv/bin/python -m pytest -n logical'

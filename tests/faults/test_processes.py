@@ -155,7 +155,7 @@ class NoRoom(PerImageMetric):
     def image_row(self, sample):
         return {}
 
-    def compute_metrics(self, results):
+    def compute(self, rows):
         by_system()
 
 

@@ -376,7 +376,7 @@ DEEP = 100_000
 TEXTS = {
     'an empty file': (b'', 'it is empty'),
     'blanks': (b' \n\t', 'it is empty'),
-    'gzip': (b'\x1f\x8b\x08' + bytes(40), 'compressed by gzip.. Unpack'),
+    'gzip': (b'\x1f\x8b\x08' + bytes(40), 'compressed by gzip: unpack it'),
     'not UTF-8': (b'{"images": "\xff\xfe"}', 'not a JSON file'),
     'lists': (b'[' * DEEP + b']' * DEEP, 'nested too deeply'),
     'objects': (b'{"a":' * DEEP + b'1' + b'}' * DEEP, 'nested too deeply'),

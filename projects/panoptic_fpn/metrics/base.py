@@ -29,6 +29,7 @@ from tabulate import tabulate
 from torch import nn
 
 from mmengine_exact.errors import InputError
+from mmengine_exact.launch import explain
 
 from ..coco_format.results import write_result
 from ..labels import INSTANCE_OFFSET, LabelSpace
@@ -330,9 +331,8 @@ class PerImageMetric(BaseMetric):
                 outcome[0] = {prefix + k: v for k, v in scores.items()}
             except Exception as error:
                 failure = error
-                outcome[1] = f'The first process failed: {error!r}'
-                if isinstance(error, InputError):
-                    outcome[1] = str(error)
+                outcome[1] = explain(error) or (
+                    f'The first process failed: {error!r}')
         broadcast_object_list(outcome)
         if outcome[1] is not None:
             raise failure or InputError(outcome[1])
@@ -405,7 +405,7 @@ class WritingMetric(PerImageMetric):
         self._marked = False
 
     @property
-    def folder(self) -> Path:
+    def task_folder(self) -> Path:
         return Path(f'{self.outfile_prefix}.{self.task}')
 
     def process(self, data_batch: Any, data_samples: Sequence[Dict]) -> None:
@@ -413,7 +413,7 @@ class WritingMetric(PerImageMetric):
         judged = any(
             sample.get(self.prediction) is not None for sample in data_samples)
         if self.outfile_prefix is not None and judged and not self._marked:
-            write_result(self.folder / INCOMPLETE, b'')
+            write_result(self.task_folder / INCOMPLETE, b'')
             self._marked = True
         super().process(data_batch, data_samples)
 
@@ -432,17 +432,17 @@ class WritingMetric(PerImageMetric):
             InputError: There are other files and nothing but results was
                 asked for. Where there are scores to report, the log warns.
         """
-        (self.folder / INCOMPLETE).unlink(missing_ok=True)
+        (self.task_folder / INCOMPLETE).unlink(missing_ok=True)
         self._marked = False
-        print_log(f'Results are in {self.folder}.', logger='current')
+        print_log(f'Results are in {self.task_folder}.', logger='current')
         found = {
-            path.relative_to(self.folder).as_posix()
-            for path in self.folder.rglob('[!.]*') if path.is_file()
+            path.relative_to(self.task_folder).as_posix()
+            for path in self.task_folder.rglob('[!.]*') if path.is_file()
         }
         others = sorted(found - set(written))
         if not others:
             return
-        text = (f'{self.folder} holds {len(others)} files that this '
+        text = (f'{self.task_folder} holds {len(others)} files that this '
                 f'evaluation has not written (the first is {others[0]}). The '
                 'new results are complete; remove the other files before you '
                 'hand the folder in, or choose another prefix.')

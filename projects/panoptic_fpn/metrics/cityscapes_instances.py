@@ -122,7 +122,7 @@ class CityscapesInstanceAPMetric(WritingMetric):
                                              labels, scores, masks)
         if self.outfile_prefix is not None:
             row['num_masks'] = write_instances(
-                self.folder, file_part(sample['img_id']),
+                self.task_folder, file_part(sample['img_id']),
                 [space.category_ids[label] for label in labels], scores, masks)
         return row
 

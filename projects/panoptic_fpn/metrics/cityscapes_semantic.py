@@ -221,7 +221,7 @@ class CityscapesSemanticIoUMetric(WritingMetric):
         if self.outfile_prefix is not None:
             ids = np.array(self.space.category_ids, dtype=np.uint8)
             name = semantic_file(file_part(sample['img_id']))
-            write_image(self.folder / name, ids[pred])
+            write_image(self.task_folder / name, ids[pred])
         return row
 
     def compute(self, rows: List[Row]) -> Dict[str, float]:

@@ -186,9 +186,8 @@ def _read_header(content: bytes) -> ImageFile.ImageFile:
         raise DecodeError(
             f'{error} Convert it to PNG or JPEG, for which the environment '
             f'variable {LIMIT} sets the limit') from None
-    except Exception as error:  # which ones depends on the format
-        raise DecodeError('no image of a known format '
-                          f'({type(error).__name__})') from None
+    except Exception:  # which ones depends on the format
+        raise DecodeError('no image of a known format') from None
     width, height = header.size
     _check_limit(width * height)
     per_byte = _PIXELS_PER_BYTE.get(header.format or '')

@@ -114,12 +114,12 @@ def flipped(content):
 
 
 @pytest.mark.parametrize('damage,why', [
-    (lambda b: b[:len(b) // 2], 'ends too early'),
-    (lambda b: b[:-6], 'ends too early'),
-    (lambda b: b[:15], 'without a header'),
+    (lambda b: b[:len(b) // 2], 'cut off'),
+    (lambda b: b[:-6], 'cut off'),
+    (lambda b: b[:15], 'no image of a known format'),
     (lambda b: b'', 'an empty file'),
     (lambda b: b'\xff\xd8' + b[2:], 'no label map'),
-    (flipped, 'checksum'),
+    (flipped, 'damaged PNG'),
 ])
 def test_damaged_files(root, damage, why):
     for name, message in ((LABEL, why), (IMAGE, 'no whole PNG')):

@@ -17,6 +17,7 @@ from panoptic_apps.convert_data import prepare
 from panoptic_apps.toy_data.miniature import make_miniature
 from panoptic_fpn.data import CityscapesPanopticDataset, PanopticRandomCrop
 from panoptic_fpn.data.load_map import segment_values
+from panoptic_fpn.training.class_uniform import ClassUniformInfiniteSampler
 
 CROP = (64, 128)
 #: Things by id, then stuff by id: written down here, not read from our code.
