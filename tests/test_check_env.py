@@ -12,9 +12,9 @@ REPO_ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture(scope='module', autouse=True)
 def tools_on_path():
     """tools/ first on the path, as when a tool is run as a script."""
-    sys.path.insert(0, str(REPO_ROOT / 'tools'))
-    yield
-    sys.path.remove(str(REPO_ROOT / 'tools'))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(REPO_ROOT / 'tools')
+        yield
 
 
 @pytest.fixture

@@ -176,7 +176,7 @@ def collect(names: Sequence[str] = tuple(PROBES)) -> Facts:
         normalise(d.metadata['Name']): d.version
         for d in importlib.metadata.distributions() if d.metadata['Name']
     }
-    errors, told = run_probes([
+    errors, found = run_probes([
         n for n in names
         if n != 'torchvision' or 'torchvision' in distributions
     ])
@@ -191,7 +191,7 @@ def collect(names: Sequence[str] = tuple(PROBES)) -> Facts:
         errors=errors,
         pkg_resources=importlib.util.find_spec('pkg_resources') is not None,
         nvcc=find_nvcc(),
-        **told)
+        **found)
 
 
 def find_nvcc() -> Optional[str]:
@@ -218,7 +218,7 @@ def run_probes(
     Returns:
         tuple[dict, dict]: Errors by probe, and values of :class:`Facts`.
     """
-    errors, told = {}, {}
+    errors, found = {}, {}
     left = list(names)
     environ = dict(os.environ, PYTHONWARNINGS='ignore')
     environ.setdefault('OMP_NUM_THREADS', '1')
@@ -232,13 +232,13 @@ def run_probes(
         for line in child.stdout.splitlines():
             result = json.loads(line)
             left.remove(result['probe'])
-            told.update(result['told'])
+            found.update(result['found'])
             if result['error']:
                 errors[result['probe']] = result['error']
         if left:
             errors[left.pop(0)] = (
                 f'the process ended with exit code {child.returncode}')
-    return errors, told
+    return errors, found
 
 
 def probe(name: str) -> Dict[str, object]:
@@ -281,17 +281,16 @@ def main(names: Sequence[str]) -> None:
     Args:
         names (Sequence[str]): Keys of :data:`PROBES`.
     """
-    sys.path.pop(0)  # this folder is no place to import packages from
     out = os.fdopen(os.dup(1), 'w')
     os.dup2(2, 1)
     for name in names:
-        error, told = '', {}
+        error, found = '', {}
         try:
-            told = probe(name)
+            found = probe(name)
         except Exception as e:  # whatever a package raises is a finding
             text = ' '.join(str(e).split())
             error = f'{type(e).__name__}: {text[:300]}'
-        line = json.dumps(dict(probe=name, error=error, told=told))
+        line = json.dumps(dict(probe=name, error=error, found=found))
         print(line, file=out, flush=True)
 
 

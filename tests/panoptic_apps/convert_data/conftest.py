@@ -36,7 +36,6 @@ def run_tool(monkeypatch):
                                                       TOOLS / f'{name}.py')
         tool = importlib.util.module_from_spec(spec)
         with monkeypatch.context() as patch:
-            patch.setattr(sys, 'path', list(sys.path))
             patch.setattr(sys, 'argv', [f'{name}.py', *map(str, args)])
             spec.loader.exec_module(tool)
             return tool.main()
