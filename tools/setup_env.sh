@@ -220,7 +220,7 @@ step project "this repository's packages, in place" install_project \
 step check 'every package is imported once' check_runtime
 if [ "$1" = tests ]; then
   step tests 'pytest, flake8, isort, and what optional tools need; a minute' \
-    install_tests requirements/{tests,browser,webdemo,onnx}.txt
+    install_tests requirements/{tests,browser,webdemo,onnx,paper}.txt
   step oracle 'panopticapi, which the tests compare with' install_oracle \
     requirements/oracle.txt
 fi
