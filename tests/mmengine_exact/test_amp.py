@@ -46,7 +46,7 @@ def test_trains_in_bfloat16_with_float32_losses_and_weights():
         inputs=torch.randn(4, 3, 8, 8),
         data_samples=torch.randint(0, 5, (4, 8, 8)))
     losses = [
-        float(model.train_step(data, wrapper)['loss']) for _ in range(30)
+        model.train_step(data, wrapper)['loss'].item() for _ in range(30)
     ]
     assert set(model.seen) == {(torch.bfloat16, torch.float32)}
     assert losses[-1] < losses[0] - 0.05
