@@ -8,6 +8,7 @@ from mmdet.registry import EVALUATOR as MMDET_EVALUATOR
 from mmengine.registry import EVALUATOR, DefaultScope
 
 from mmengine_exact.errors import InputError
+from mmengine_exact.record import record_paths
 from panoptic_fpn.metrics import (PanopticEvaluator, PanopticQualityMetric,
                                   format_table, writing_evaluator)
 from panoptic_fpn.training.metrics_json import MetricsJsonHook
@@ -226,3 +227,7 @@ def test_format_only_keeps_the_metrics_that_write():
     for nothing in (METRICS[1:], None, [], dict(metrics=[])):
         assert writing_evaluator(nothing, 'r')['metrics'] == default
     assert 'format_only' not in CITYSCAPES_METRICS[0]
+
+
+def test_metrics_that_write_nothing_have_no_record():
+    assert record_paths(PanopticEvaluator(METRICS)) == []
