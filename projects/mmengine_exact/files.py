@@ -10,7 +10,7 @@ from contextlib import suppress
 from secrets import token_hex
 from typing import Any, Callable, List, Optional, Tuple
 
-from mmengine.fileio import get, join_path
+from mmengine.fileio import get
 
 from .errors import CorruptFileError, InputError
 
@@ -102,19 +102,6 @@ def find_name_fault(name: Any) -> Optional[str]:
     if '..' in name.split('/'):
         return 'it must not lead out of its folder'
     return None
-
-
-def join_inside(folder: str, name: Any, where: str) -> str:
-    """Path of a file that an annotation names.
-
-    Raises:
-        InputError: See :func:`find_name_fault`.
-    """
-    fault = find_name_fault(name)
-    if fault is not None:
-        raise InputError(f'{where} has file_name={str(name)[:120]!r}: '
-                         f'{fault}. Correct it.')
-    return join_path(folder, name) if folder else name
 
 
 def write_atomically(path: str,
