@@ -6,35 +6,34 @@ converter. ``pytest -m slow -s tests/fuzz/test_annotations.py`` prints what
 became of the files.
 """
 import copy
-import io
 import json
 import math
 import os
 import random
-from contextlib import redirect_stdout
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from mmengine_exact.errors import InputError
 from mmengine_exact.files import find_name_fault
 from panoptic_apps.check_dataset import check_dataset
 from panoptic_apps.convert_data import convert_instances_and_semantic, prepare
 from panoptic_apps.toy_data.miniature import make_miniature
-from panoptic_fpn import cityscapes
 from panoptic_fpn.coco_format import ERROR
 from panoptic_fpn.data import CityscapesPanopticDataset, CocoPanopticFPNDataset
-from panoptic_fpn.metrics import (CityscapesSemanticIoUMetric,
+from panoptic_fpn.metrics import (CityscapesInstanceAPMetric,
+                                  CityscapesSemanticIoUMetric,
                                   PanopticInstanceAPMetric,
                                   PanopticQualityMetric)
-from panoptic_fpn.metrics.instance_ap import found_entries
+from tests.oracles.cityscapes_scenes import random_scenes
+from tests.oracles.coco_ap import evaluate_by_pycocotools
 from tests.oracles.derive import labels_of
 from tests.oracles.perturb import random_data, write_coco_panoptic
-from tests.panoptic_fpn.metrics.data import make_case, run_metric, space_of
+from tests.panoptic_fpn.metrics.cityscapes import META, sample_of
+from tests.panoptic_fpn.metrics.data import (detections, make_case, run_metric,
+                                             space_of)
 from tests.panoptic_fpn.metrics.test_instance_ap import instances_json
 
 from . import children
@@ -210,10 +209,9 @@ def run(bench, count, seed, title, processes=1):
 
 def collect(jobs, work, title, processes):
     outcomes = Outcomes(title)
-    for job, result in zip(jobs,
-                           children.run(jobs, work, SECONDS, processes)):
-        outcomes.add(*(result if isinstance(result, list) else
-                       (str(job), result)))
+    for job, result in zip(jobs, children.run(jobs, work, SECONDS, processes)):
+        outcomes.add(*(result if isinstance(result, list) else (str(job),
+                                                                result)))
     outcomes.judge()
 
 
@@ -262,47 +260,19 @@ class Instances:
             Image.fromarray(void).save(folder / f'semantic/{name}.png')
 
     def plain(self, content):
-        """AP of boxes and masks by pycocotools alone, or None."""
-        with redirect_stdout(io.StringIO()):
-            truth = COCO()
-            truth.dataset = copy.deepcopy(content)
-            sizes = {s['img_id']: s['ori_shape'] for s in self.samples}
-            for image in truth.dataset['images']:
-                height, width = sizes.get(image['id'], (1, 1))
-                image.update(height=height, width=width)
-            truth.createIndex()
-            metric = PanopticInstanceAPMetric()
-            metric.dataset_meta = self.meta
-            ids = {c['name']: c['id'] for c in content['categories']}
-            scores = []
-            for kind in ('bbox', 'segm'):
-                entries = self._entries(metric, ids, kind)
-                found = truth.loadRes(entries)
-                judge = COCOeval(truth, found, kind)
-                judge.params.imgIds = [s['img_id'] for s in self.samples]
-                judge.params.catIds = [
-                    ids[name] for name in self.meta['thing_classes']
-                ]
-                judge.params.maxDets = [100, 300, 1000]
-                judge.evaluate()
-                judge.accumulate()
-                judge.summarize()
-                scores.append(float(judge.stats[0]))
-        return scores
-
-    def _entries(self, metric, ids, kind):
-        numbers = np.arange(len(ids))
-        known = [ids[name] for name in self.meta['thing_classes']]
-        metric.results.clear()
-        metric.process(None, self.samples)
+        """AP of boxes and masks by pycocotools alone, -1 for none."""
+        sizes = {s['img_id']: s['ori_shape'] for s in self.samples}
+        for image in content['images']:
+            height, width = sizes.get(image['id'], (1, 1))
+            image.update(height=height, width=width)
+        by_name = {c['name']: c['id'] for c in content['categories']}
+        ids = [by_name[name] for name in self.meta['thing_classes']]
         return [
-            dict(
-                entry,
-                image_id=image_id,
-                category_id=known[entry['category_id']])
-            for image_id, row in metric.results
-            for entry in found_entries(row.found, row.shape, numbers, kind)
-        ]
+            evaluate_by_pycocotools(
+                content, detections(self.samples, ids, kind), kind,
+                imgIds=[*sizes], catIds=ids, maxDets=[100, 300, 1000]).stats[0]
+            for kind in ('bbox', 'segm')
+        ]  # yapf: disable
 
     def outcome(self, text):
         path = self.folder / f'{os.getpid()}.json'
@@ -311,8 +281,8 @@ class Instances:
         try:
             scores = run_metric(
                 PanopticInstanceAPMetric(
-                    ann_file=str(path), backend='pycocotools'),
-                self.samples, self.meta)
+                    ann_file=str(path), backend='pycocotools'), self.samples,
+                self.meta)
         except InputError as error:
             if str(path) not in str(error):
                 return f'unclear {error}'
@@ -423,8 +393,8 @@ def test_a_value_that_is_nested(coco, depth):
                  ('annotations', 0, 'segments_info', 0, 'iscrowd')):
         content = copy.deepcopy(coco.good)
         owner_of(content, path)[path[-1]] = 'deep'
-        text = json.dumps(content).replace(
-            '"deep"', '[' * depth + ']' * depth).encode()
+        text = json.dumps(content).replace('"deep"',
+                                           '[' * depth + ']' * depth).encode()
         assert outcome(coco, text, True) == 'refused', path
 
 
@@ -495,23 +465,24 @@ def test_links_within_the_data_are_followed(coco, tmp_path):
     (tmp_path / 'images').symlink_to(coco.images)
     dataset = CocoPanopticFPNDataset(
         ann_file=str(coco.path),
-        data_prefix=dict(
-            img=str(tmp_path / 'images'), seg=str(coco.pngs)),
+        data_prefix=dict(img=str(tmp_path / 'images'), seg=str(coco.pngs)),
         pipeline=LOAD)
     assert dataset[0]['img'].ndim == 3
 
 
-def test_results_stay_in_their_folder(tmp_path):
+@pytest.mark.parametrize('metric, name', [
+    (PanopticQualityMetric, dict(png_name='{img_id}.png')),
+    (CityscapesSemanticIoUMetric, {}),
+    (CityscapesInstanceAPMetric, {}),
+])
+def test_results_stay_in_their_folder(tmp_path, metric, name):
     """Files that are called by an image id."""
-    _, _, (sample, *_) = make_case(3, string_ids=True)
-    data, _, _ = make_case(3, string_ids=True)
+    sample = sample_of(random_scenes(0)[1])
     for image_id in ('../x', 'a/b', 'a\\b', '/x', 'a\0b'):
-        metric = PanopticQualityMetric(
-            outfile_prefix=str(tmp_path / 'out' / 'run'),
-            png_name='{img_id}.png')
         with pytest.raises(InputError, match='image id'):
-            run_metric(metric, [dict(sample, img_id=image_id)],
-                       space_of(data).metainfo())
+            run_metric(
+                metric(outfile_prefix=str(tmp_path / 'out' / 'run'), **name),
+                [dict(sample, img_id=image_id)], META)
     assert [p.name for p in tmp_path.rglob('*.png')] == []
 
 
@@ -527,21 +498,10 @@ def test_every_place_and_value_once(coco):
         path, value = job
         content = copy.deepcopy(coco.good)
         owner_of(content, path)[path[-1]] = value
-        return [str(path[-1]), outcome(coco, json.dumps(content).encode(),
-                                       True)]
+        return [
+            str(path[-1]),
+            outcome(coco,
+                    json.dumps(content).encode(), True)
+        ]
 
     collect(draw.sample(jobs, 60), work, 'Values of other kinds', 1)
-
-
-def test_the_semantic_files_of_cityscapes_stay(tmp_path):
-    metric = CityscapesSemanticIoUMetric(
-        format_only=True, outfile_prefix=str(tmp_path / 'out' / 'run'))
-    space = cityscapes.label_space()
-    codes = np.zeros((1, 4, 6), np.int32)
-    sample = dict(
-        img_id='../../x',
-        img_path='x.png',
-        ori_shape=(4, 6),
-        pred_sem_seg=dict(sem_seg=codes, predict_things=True))
-    with pytest.raises(InputError, match='image id'):
-        run_metric(metric, [sample], space.metainfo())

@@ -22,6 +22,13 @@ from mmengine_exact.files import write_bytes
 from ..labels import INSTANCE_OFFSET, id_to_rgb
 from ..ops.run_length import index_values, joint_runs, segment_boxes
 
+ImageId = Union[int, str]
+
+
+def plain_id(image_id: Any) -> ImageId:
+    """Image id as int or str; numpy and torch scalars become int."""
+    return image_id if isinstance(image_id, str) else index(image_id)
+
 
 def write_result(path: Union[str, Path], content: bytes) -> None:
     """Write a file of results and its folder.
@@ -49,13 +56,13 @@ def write_image(path: Union[str, Path], image: np.ndarray) -> None:
     write_result(path, cv2.imencode('.png', image)[1].tobytes())
 
 
-def file_part(image_id: Any) -> Union[int, str]:
+def file_part(image_id: Any) -> ImageId:
     """Image id as it stands in the names of files.
 
     Raises:
         InputError: The file would lie in another folder.
     """
-    image_id = image_id if isinstance(image_id, str) else index(image_id)
+    image_id = plain_id(image_id)
     if set(str(image_id)) & set('/\\\0'):
         raise InputError(
             f'image id {image_id!r}: files of results are named after it, so '

@@ -172,9 +172,6 @@ class InstancesFile:
 
     def check_image(self, image_id: Any, shape: Tuple[int, int]) -> None:
         """Raise where an evaluated image is missing here or has another size.
-
-        Raises:
-            InputError: Names the image and both sizes.
         """
         image = self._images.get(image_id)
         stated = image and tuple(

@@ -15,15 +15,12 @@ mIoU_stuff is the mean over those of them that are stuff classes.
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
-import torch
 from mmdet.registry import METRICS
-from mmseg.evaluation import IoUMetric
 
 from ..labels import IGNORE_LABEL, semantic_channels
 from ..ops.run_length import index_values, joint_histogram, joint_runs
-from .base import (PerImageMetric, Row, check_labels, check_same_shape,
-                   labels_of_codes, log_classes, mean_of_known,
-                   scores_by_class, to_plane)
+from .base import (PerImageMetric, Row, check_labels, labels_of_codes,
+                   mean_of_known, ratio, to_plane)
 
 
 def code_counts(gt: np.ndarray, pred: np.ndarray,
@@ -49,20 +46,20 @@ def code_counts(gt: np.ndarray, pred: np.ndarray,
                                   (len(codes), num_channels))
 
 
-def sum_rows(counts: np.ndarray, rows: np.ndarray, size: int) -> np.ndarray:
-    """Add up rows of a matrix that have the same target.
+def confusion_matrix(counts: np.ndarray, channels: np.ndarray) -> np.ndarray:
+    """Pixels by channel of the ground truth and predicted channel.
 
     Args:
-        counts (np.ndarray): int64 (G, C).
-        rows (np.ndarray): (G, ), row of the result, or ``IGNORE_LABEL``.
-        size (int): R.
+        counts (np.ndarray): int64 (G, C), see :func:`code_counts`.
+        channels (np.ndarray): (G, ), channel of each segment, negative for
+            void, which is left out.
 
     Returns:
-        np.ndarray: int64 (R, C).
+        np.ndarray: int64 (C, C), [ground truth, prediction].
     """
-    known = rows != IGNORE_LABEL
-    matrix = np.zeros((size, counts.shape[1]), dtype=np.int64)
-    np.add.at(matrix, rows[known], counts[known])
+    known = channels >= 0
+    matrix = np.zeros((counts.shape[1], counts.shape[1]), dtype=np.int64)
+    np.add.at(matrix, channels[known], counts[known])
     return matrix
 
 
@@ -88,11 +85,19 @@ def semantic_areas(gt: np.ndarray, pred: np.ndarray, channels: np.ndarray,
         CodeError: A predicted channel is out of range.
     """
     codes, counts = code_counts(gt, pred, num_channels)
-    matrix = sum_rows(counts, channels[labels_of_codes(codes)], num_channels)
+    matrix = confusion_matrix(counts, channels[labels_of_codes(codes)])
     return np.stack(
         [matrix.diagonal(),
          matrix.sum(axis=0),
          matrix.sum(axis=1)])
+
+
+def frequency_weighted(iou: np.ndarray, truth: np.ndarray) -> float:
+    """Mean of the IoU (C, ) of the classes in the ground truth, weighted by
+    their pixels ``truth`` (C, ) in it; NaN without any."""
+    present = truth > 0
+    share = truth[present] / max(int(truth.sum()), 1)
+    return float((share * iou[present]).sum()) if share.size else float('nan')
 
 
 def semantic_scores(areas: np.ndarray, stuff: Sequence[int]) -> Dict[str, Any]:
@@ -107,21 +112,15 @@ def semantic_scores(areas: np.ndarray, stuff: Sequence[int]) -> Dict[str, Any]:
         ground truth; ``mIoU``, ``fIoU``, ``mIoU_stuff``, NaN without any.
         All in percent.
     """
-    intersect, predicted, truth = torch.from_numpy(areas).double()
-    by_class = IoUMetric.total_area_to_metrics(intersect,
-                                               predicted + truth - intersect,
-                                               predicted, truth)
-    present = areas[2] > 0
-    iou = np.where(present, by_class['IoU'], np.nan)
-    share = areas[2] / max(int(areas[2].sum()), 1)
-    fiou = (share * iou)[present].sum() if present.any() else np.nan
-    stuff_iou = iou[np.asarray(stuff, dtype=np.int64)]
+    intersect, predicted, truth = areas
+    iou = 100 * ratio(intersect, predicted + truth - intersect)
+    iou[truth == 0] = np.nan
     return dict(
-        IoU=100 * iou,
-        Acc=100 * np.where(present, by_class['Acc'], np.nan),
-        mIoU=100 * mean_of_known(iou),
-        fIoU=100 * float(fiou),
-        mIoU_stuff=100 * mean_of_known(stuff_iou))
+        IoU=iou,
+        Acc=100 * ratio(intersect, truth),
+        mIoU=mean_of_known(iou),
+        fIoU=frequency_weighted(iou, truth),
+        mIoU_stuff=mean_of_known(iou[list(stuff)]))
 
 
 @METRICS.register_module()
@@ -135,7 +134,7 @@ class SemanticIoUMetric(PerImageMetric):
             channel for each thing class (Cityscapes) instead of one 'other'
             (COCO). Only asked where the model says nothing about it in
             ``pred_sem_seg``.
-        classwise (bool): Whether to print a line for each class.
+        classwise (bool): Whether to log a line for each class.
         prefix (str, optional): First part of the keys. Defaults to none.
     """
     default_prefix = ''
@@ -158,10 +157,7 @@ class SemanticIoUMetric(PerImageMetric):
         if predict_things is None:
             predict_things = bool(self.predict_things)
         pred = to_plane(field['sem_seg'])
-        gt = self.ground_truth(
-            sample, 'Give the dataset its annotation file, or leave this '
-            'metric out.')[0]
-        check_same_shape(sample, self.prediction, pred.shape, gt.shape)
+        gt = self.ground_truth(sample, shape=pred.shape)[0]
         channels = semantic_channels(space.num_things, space.num_stuff,
                                      predict_things)
         num_channels = space.num_stuff + (
@@ -180,8 +176,9 @@ class SemanticIoUMetric(PerImageMetric):
         other = 'other' if 'other' not in space.names else 'other (things)'
         names = (
             space.names if predict_things else (*space.stuff_names, other))
-        self.by_class = scores_by_class(names, dict(IoU=scores['IoU']))
-        if self.classwise:
-            columns = {key: scores[key] for key in ('IoU', 'Acc')}
-            log_classes('Semantic IoU by class', names, columns)
+        self.report_classes(
+            'Semantic IoU by class',
+            names,
+            dict(IoU=scores['IoU']),
+            more=dict(Acc=scores['Acc']))
         return {key: scores[key] for key in self.keys}

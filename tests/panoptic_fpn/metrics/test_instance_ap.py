@@ -216,10 +216,10 @@ def test_an_unreadable_instances_json_is_named(tmp_path, content):
         PanopticInstanceAPMetric(ann_file=str(path))
 
 
-@pytest.mark.parametrize('mask, fault',
-                         [(dict(size=[2, 3], counts=[6]),
-                           r'id=1 is \(2, 3\).*\(40, 56\)'),
-                          ([], r'annotation id=1: segmentation=\[\]')])
+@pytest.mark.parametrize(
+    'mask, fault',
+    [(dict(size=[2, 3], counts=[6]), r'id=1 is \(2, 3\).*\(40, 56\)'),
+     ([], r'annotation id=1: segmentation=\[\]')])
 def test_masks_that_do_not_fit_their_image(tmp_path, mask, fault):
     data, _, samples = make_case(12)
     path = tmp_path / 'instances.json'

