@@ -37,6 +37,11 @@ ByClass = Dict[str, Dict[str, float]]
 #: not fit into memory beside what is gathered.
 SENT = 256
 
+#: What helps where an image has no annotation.
+NO_TRUTH = ('Give the dataset its annotation file, take this metric out of '
+            'the evaluator, or write results without scores (tools/test.py '
+            '--format-only PREFIX).')
+
 #: Lies in a folder as long as its files are being written.
 INCOMPLETE = '.incomplete'
 
@@ -55,15 +60,8 @@ def unique_rows(rows: Sequence[Row]) -> List[Row]:
 
 
 def gather_rows(rows: List[Row]) -> List[Row]:
-    """Rows of all processes, one process after the other.
-
-    Args:
-        rows (list[tuple]): Rows of this process; emptied on all processes
-            but the first.
-
-    Returns:
-        list[tuple]: All rows on the first process, none on the others.
-    """
+    """Rows of all processes on the first one, none on the others, whose
+    ``rows`` are emptied."""
     longest = max(all_gather_object(len(rows)))
     if get_world_size() == 1:
         return list(rows)
@@ -106,11 +104,7 @@ def labels_of_codes(codes: np.ndarray) -> np.ndarray:
 
 
 def check_labels(labels: np.ndarray, count: int, kind: str = 'label') -> None:
-    """Raise where a predicted label or channel is outside 0..count - 1.
-
-    Raises:
-        CodeError: Names the first such label and ``count``.
-    """
+    """Raise where a predicted label or channel is outside 0..count - 1."""
     wrong = labels[(labels < 0) | (labels >= count)]
     if wrong.size:
         raise CodeError(
@@ -121,11 +115,7 @@ def check_labels(labels: np.ndarray, count: int, kind: str = 'label') -> None:
 
 def check_same_shape(sample: Dict, name: str, shape: Tuple[int, ...],
                      truth: Tuple[int, ...]) -> None:
-    """Raise where a prediction has not the size of its ground truth.
-
-    Raises:
-        InputError: Names the image and both (h, w).
-    """
+    """Raise where a prediction has not the size (h, w) of its ground truth."""
     if tuple(shape) != tuple(truth):
         raise InputError(
             f'{image_name(sample)}: {name} is {tuple(shape)} (h, w) but the '
@@ -159,13 +149,7 @@ def score_text(value: Optional[float]) -> str:
 
 def log_classes(title: str, names: Sequence[str],
                 columns: Mapping[str, Iterable[float]]) -> None:
-    """Log a table with a line for each of n classes.
-
-    Args:
-        title (str): First line.
-        names (Sequence[str]): Names of the classes.
-        columns (Mapping): Head -> n percentages.
-    """
+    """Log percentages, ``columns`` (head -> n), of n classes as a table."""
     table = tabulate([[name, *map(score_text, values)]
                       for name, *values in zip(names, *columns.values())],
                      headers=['class', *columns],
@@ -190,16 +174,11 @@ class PerImageMetric(BaseMetric):
     classwise: bool = False
     #: Scores of each class in the last evaluation, on the first process.
     by_class: ByClass = {}
-    #: Classes of the data set.
     space: LabelSpace
 
     @property
     def dataset_meta(self) -> Optional[dict]:
-        """dict: Metainfo of the data set, which the evaluator sets.
-
-        Raises:
-            InputError: It does not list things first.
-        """
+        """dict: Metainfo of the data set, which the evaluator sets."""
         return self._dataset_meta
 
     @dataset_meta.setter
@@ -213,11 +192,7 @@ class PerImageMetric(BaseMetric):
                 'metainfo with LabelSpace.metainfo().')
 
     def check_model(self, model: nn.Module) -> None:
-        """Refuse a model that cannot be judged, before the first iteration.
-
-        Raises:
-            InputError: It leaves out instances, which AP counts.
-        """
+        """Refuse a model that cannot be judged, before the first iteration."""
         if self.prediction == 'pred_instances' and leaves_instances_out(model):
             raise InputError(
                 'model.test_cfg.panoptic_only leaves out instances that AP '
@@ -226,12 +201,7 @@ class PerImageMetric(BaseMetric):
 
     @abstractmethod
     def image_row(self, sample: Dict) -> Any:
-        """Small, picklable row of one image; must not change the sample.
-
-        Raises:
-            InputError: The prediction does not fit the ground truth.
-            CodeError: A predicted label is none of the classes.
-        """
+        """Small, picklable row of one image; must not change the sample."""
 
     @abstractmethod
     def compute(self, rows: List[Row]) -> Dict[str, float]:
@@ -257,17 +227,13 @@ class PerImageMetric(BaseMetric):
         return self.compute(results)
 
     def evaluate(self, size: int) -> Dict[str, float]:
-        """Gather the rows on the first process, which computes the scores.
+        """Scores with their prefix, on every process.
+
+        The first process computes them; where it fails, the others, which
+        would wait for scores, raise an InputError.
 
         Args:
             size (int): Number of images of the data set.
-
-        Returns:
-            dict: Scores with their prefix, on every process.
-
-        Raises:
-            Exception: The first process could not compute or write; the
-                others, which would wait for scores, have it as InputError.
         """
         rows = unique_rows(gather_rows(self.results))
         self.results.clear()
@@ -296,9 +262,7 @@ class PerImageMetric(BaseMetric):
     def ground_truth(
         self,
         sample: Dict,
-        remedy: str = 'Give the dataset its annotation file, take this metric '
-        'out of the evaluator, or write results without scores (tools/test.py '
-        '--format-only PREFIX).',
+        remedy: str = NO_TRUTH,
         shape: Optional[Tuple[int, ...]] = None
     ) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Panoptic ground truth of a data sample.
@@ -338,10 +302,10 @@ class PerImageMetric(BaseMetric):
 
         Args:
             title (str): First line of the log.
-            names (Sequence[str]): Names of the n classes.
+            names (Sequence[str]): Names of n classes.
             columns (Mapping): Score -> n values.
             percent (float): One percent in the units of ``columns``.
-            more (Mapping): Scores that are logged alone.
+            more (Mapping): Scores that are only logged.
         """
         self.by_class = {
             name: dict(zip(columns, map(float, values)))
@@ -437,16 +401,12 @@ class WritingMetric(PerImageMetric):
     def finish(self, written: Dict[ImageId, Any]) -> None:
         """Log where the results are and whether other files lie among them.
 
-        A folder with results of other images, such as those of another
-        split, must not be handed in by mistake, and nothing in it is this
-        metric's to delete.
+        Results of other images, such as those of another split, must not be
+        handed in by mistake, and are not this metric's to delete: an error
+        where nothing but results was asked for, else a warning.
 
         Args:
             written (dict): What :meth:`write` returned for each image.
-
-        Raises:
-            InputError: There are other files and nothing but results was
-                asked for. Where there are scores to report, the log warns.
         """
         (self.task_folder / INCOMPLETE).unlink(missing_ok=True)
         self._marked = False

@@ -49,22 +49,20 @@ class InstanceOverlaps(NamedTuple):
     pairs: np.ndarray
 
 
-def image_overlaps(
-        gt: np.ndarray, groups: Union[np.ndarray, Sequence[int]],
-        num_things: int, void: int, labels: np.ndarray, scores: np.ndarray,
-        masks: Union[np.ndarray, Sequence[np.ndarray]]) -> InstanceOverlaps:
+def image_overlaps(gt: np.ndarray, groups: Union[np.ndarray, Sequence[int]],
+                   num_things: int, void: int, labels: np.ndarray,
+                   scores: np.ndarray, masks: np.ndarray) -> InstanceOverlaps:
     """Overlaps in one image; looks at each mask's window only.
 
     Args:
         gt (np.ndarray): (h, w) of ``label + 1000 * number``.
-        groups (np.ndarray | Sequence[int]): Codes of groups (crowd).
+        groups (Sequence[int]): Codes of groups (crowd).
         num_things (int): T; labels below it are things.
         void (int): Code of void. The label with a number is an instance of a
             class that is not evaluated; predictions on it are not ignored.
         labels (np.ndarray): (n, ), 0..T-1.
         scores (np.ndarray): (n, ).
-        masks (np.ndarray | Sequence[np.ndarray]): n masks (h, w); they may
-            overlap.
+        masks (np.ndarray): (n, h, w); they may overlap.
     """
     codes, areas, index = index_map(gt)
     common = np.zeros((len(masks), len(codes)), dtype=np.int64)
@@ -104,12 +102,8 @@ def join_overlaps(images: Sequence[InstanceOverlaps]) -> InstanceOverlaps:
 
 def instance_ap(images: Sequence[InstanceOverlaps],
                 num_things: int) -> np.ndarray:
-    """AP of each of T thing classes at each overlap.
-
-    Returns:
-        np.ndarray: float64 (T, 10), fractions; NaN for a class without an
-        instance that has to be found.
-    """
+    """AP of T thing classes at each overlap, float64 (T, 10), fractions; NaN
+    for a class without an instance that has to be found."""
     found = join_overlaps(images)
     return np.array([class_ap(found, t) for t in range(num_things)],
                     dtype=np.float64).reshape(num_things, len(OVERLAPS))
@@ -160,9 +154,6 @@ def average_precision(scores: np.ndarray, right: np.ndarray,
         scores (np.ndarray): (n, ) of the predictions that count.
         right (np.ndarray): bool (n, ), the true ones.
         wanted (int): Instances to be found, > 0.
-
-    Returns:
-        float: 0..1; 0 without any prediction.
     """
     if not len(scores):
         return 0.

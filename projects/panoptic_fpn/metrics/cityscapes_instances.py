@@ -18,22 +18,18 @@ search it for names that begin with ID, and would take a mask for a semantic
 map.
 """
 from pathlib import Path
-from typing import Dict, List, Sequence, Tuple, Union
+from typing import Dict, Iterable, List, Sequence, Tuple
 
 import numpy as np
 from mmdet.registry import METRICS
 
-from ..coco_format.results import (ImageId, file_part, write_image,
-                                   write_result)
-from .base import (WritingMetric, check_labels, check_same_shape,
-                   mean_of_known, to_array)
+from ..coco_format.results import ImageId, file_part, write_image, write_result
+from .base import WritingMetric, check_labels, mean_of_known, to_array
 from .cityscapes_ap import InstanceOverlaps, image_overlaps, instance_ap
 
 
-def write_instances(
-        folder: Path, image_id: ImageId, ids: Sequence[int],
-        scores: Union[np.ndarray, Sequence[float]],
-        masks: Union[np.ndarray, Sequence[np.ndarray]]) -> List[str]:
+def write_instances(folder: Path, image_id: ImageId, ids: Sequence[int],
+                    scores: Iterable[float], masks: np.ndarray) -> List[str]:
     """Write the instances of one image, also where there are none.
 
     Masks of an earlier export of the image that are not replaced are
@@ -43,16 +39,11 @@ def write_instances(
         folder (Path): ``PREFIX.instances``.
         image_id (int | str): The image.
         ids (Sequence[int]): n ids of the label table.
-        scores (np.ndarray | Sequence[float]): n confidences; they read back
-            exactly.
-        masks (np.ndarray | Sequence[np.ndarray]): n masks (h, w); those
-            without a pixel are left out.
+        scores (Iterable[float]): n confidences; they read back exactly.
+        masks (np.ndarray): (n, h, w); those without a pixel are left out.
 
     Returns:
         list[str]: Names of the files, relative to the folder.
-
-    Raises:
-        InputError: A file cannot be written.
     """
     lines: List[str] = []
     names: List[str] = []
@@ -94,11 +85,9 @@ class CityscapesInstanceAPMetric(WritingMetric):
     def judge(self, sample: Dict, pred: Tuple[np.ndarray,
                                               ...]) -> InstanceOverlaps:
         """Overlaps of predictions and instances of one image."""
-        gt, codes, crowd = self.ground_truth(sample)
         labels, scores, masks = pred
-        if len(masks):
-            check_same_shape(sample, 'pred_instances.masks', masks.shape[1:],
-                             gt.shape)
+        gt, codes, crowd = self.ground_truth(
+            sample, shape=masks.shape[1:] if len(masks) else None)
         return image_overlaps(gt, codes[crowd], self.space.num_things,
                               self.space.void, labels, scores, masks)
 

@@ -37,11 +37,7 @@ RIGHT, WRONG, CATEGORY_RIGHT, CATEGORY_WRONG = range(4)
 
 
 def average_sizes(space: LabelSpace) -> np.ndarray:
-    """Average pixels of an instance, by thing: the official script's table.
-
-    Returns:
-        np.ndarray: float64 (T, ).
-    """
+    """Average pixels (T, ) of an instance: the official script's table."""
     table = evalPixelLevelSemanticLabeling.args.avgClassSize
     return np.array([table[name] for name in space.thing_names])
 
@@ -64,9 +60,9 @@ def image_counts(codes: np.ndarray, counts: np.ndarray,
     Args:
         codes (np.ndarray): (G, ) codes of the ground truth.
         counts (np.ndarray): int64 (G, C), pixels by predicted label.
-        crowd (np.ndarray | Sequence[int]): Codes of groups.
+        crowd (Sequence[int]): Codes of groups.
         groups (Mapping): Category -> labels.
-        sizes (np.ndarray): (T, ), see :func:`average_sizes`.
+        sizes (np.ndarray): (T, ), average pixels of an instance.
 
     Returns:
         dict: ``confusion`` int32 (C, C), [ground truth, prediction], without
@@ -94,8 +90,7 @@ def cityscapes_scores(confusion: np.ndarray, weighted: np.ndarray,
     """Scores of rows summed over images.
 
     Args:
-        confusion (np.ndarray): (C, C), see :func:`image_counts`.
-        weighted (np.ndarray): (4, T).
+        confusion, weighted (np.ndarray): See :func:`image_counts`.
         groups (Mapping): Category -> labels, K of them.
 
     Returns:
@@ -154,12 +149,8 @@ class CityscapesSemanticIoUMetric(WritingMetric):
         self._groups = category_labels(label_space())
 
     def check_model(self, model: nn.Module) -> None:
-        """Check what is known before the first iteration.
-
-        Raises:
-            InputError: The classes are not Cityscapes', or the semantic
-                head has no channels for things.
-        """
+        """Refuse other classes than those of Cityscapes, and a semantic head
+        without channels for things."""
         if self.space != label_space():
             raise InputError(
                 f'{type(self).__name__}: the data set has not the 19 classes '

@@ -78,9 +78,7 @@ def instance_truth(segments: np.ndarray, codes: np.ndarray, crowd: np.ndarray,
     """Instances of a panoptic ground truth: every thing with a pixel.
 
     Args:
-        segments (np.ndarray): (h, w) of ``label + 1000 * number``.
-        codes (np.ndarray): (G, ), codes of the segments.
-        crowd (np.ndarray): bool (G, ), whether they are crowd.
+        segments, codes, crowd: See :meth:`PerImageMetric.ground_truth`.
         num_things (int): T; labels below it are things.
     """
     found, areas, boxes = segment_boxes(segments)
@@ -147,10 +145,8 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
         height, width = map(int, sample['ori_shape'][:2])
         found = self._detections(sample, (height, width), num_things)
         if self.instances is None and not self.format_only:
-            segments, codes, crowd = self.ground_truth(sample)
-            check_same_shape(sample, 'ori_shape', (height, width),
-                             segments.shape)
-            truth = instance_truth(segments, codes, crowd, num_things)
+            truth = instance_truth(
+                *self.ground_truth(sample, shape=(height, width)), num_things)
         return ImageRow((height, width), found, truth)
 
     def _detections(self, sample: Dict, shape: Tuple[int, int],
@@ -173,12 +169,7 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
                 [encode_mask(mask) for mask in to_array(masks)]))
 
     def compute(self, rows: List[Row]) -> Dict[str, float]:
-        """CocoMetric's scores, NaN instead of its -1.
-
-        Raises:
-            InputError: Images are missing in ``ann_file`` or have another
-                size there, or a class is missing there.
-        """
+        """CocoMetric's scores, NaN instead of its -1."""
         scores = {key: float('nan') for key in self.keys}
         names = self.space.thing_names
         if not names:
@@ -269,9 +260,11 @@ def entries(instances: Optional[Instances], shape: Tuple[int, int],
             number_of: np.ndarray, kind: str) -> List[Dict]:
     """Instances of an image as in COCO's JSON files.
 
+    Detections have either ``bbox`` or ``segmentation``, as areas are those of
+    what is judged.
+
     Args:
-        instances (Instances): Annotations, or detections: these have either
-            ``bbox`` or ``segmentation``, as areas are those of what is judged.
+        instances (Instances): Annotations, or detections.
         shape (tuple[int, int]): Size (h, w) of the image.
         number_of (np.ndarray): (T, ), category id of each label.
         kind (str): 'bbox' or 'segm'.

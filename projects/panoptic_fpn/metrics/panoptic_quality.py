@@ -25,7 +25,7 @@ from torch import nn
 
 from ..coco_format.results import ImageId, write_json, write_png
 from ..ops.run_length import index_values, joint_histogram, joint_runs
-from .base import (WritingMetric, check_labels, labels_of_codes, mean_of_known)
+from .base import WritingMetric, check_labels, labels_of_codes, mean_of_known
 
 #: Columns of the counts of a class.
 TP, FP, FN, IOU = range(4)
@@ -36,9 +36,8 @@ def segment_overlaps(gt: np.ndarray, gt_codes: np.ndarray, pred: np.ndarray,
     """Pixels that each pair of segments has in common.
 
     Args:
-        gt (np.ndarray): (h, w) codes.
-        gt_codes (np.ndarray): (G, ), different codes of its segments.
-        pred (np.ndarray): (h, w) codes.
+        gt, pred (np.ndarray): (h, w) codes.
+        gt_codes (np.ndarray): (G, ), different codes of the ground truth.
         void (int): Label of void pixels, whatever their number.
 
     Returns:
@@ -82,12 +81,11 @@ def match_segments(gt: np.ndarray, gt_codes: np.ndarray, gt_labels: np.ndarray,
     """Match the segments of one image.
 
     Args:
-        gt (np.ndarray): (h, w) of ``label + 1000 * number``.
+        gt, pred (np.ndarray): (h, w) of ``label + 1000 * number``.
         gt_codes (np.ndarray): (G, ), codes of the ground truth's segments in
             the order of the annotation; one without a pixel is a fn.
         gt_labels (np.ndarray): (G, ), their labels.
         crowd (np.ndarray): bool (G, ), whether they are crowd.
-        pred (np.ndarray): (h, w) of ``label + 1000 * number``.
         void (int): Label of void pixels in both maps.
         num_classes (int): C.
 
@@ -145,14 +143,10 @@ def panoptic_counts(gt: np.ndarray, gt_codes: np.ndarray,
 
 
 def class_quality(counts: np.ndarray) -> np.ndarray:
-    """PQ, SQ and RQ of each class.
+    """PQ, SQ and RQ of each class, float64 (C, 3), from counts (C, 4).
 
-    Args:
-        counts (np.ndarray): (C, 4), summed over images.
-
-    Returns:
-        np.ndarray: float64 (C, 3), fractions; NaN for a class that occurs
-        neither in the ground truth nor, as a fp, in the prediction.
+    Fractions; NaN for a class that occurs neither in the ground truth nor, as
+    a fp, in the prediction.
     """
     tp, fp, fn, iou = counts.T
     size = tp + 0.5 * fp + 0.5 * fn
@@ -166,15 +160,10 @@ def class_quality(counts: np.ndarray) -> np.ndarray:
 
 
 def group_quality(quality: np.ndarray, num_things: int) -> Dict[str, float]:
-    """Means over all classes, things and stuff.
+    """``PQ``, ``SQ``, ``RQ``, the same with ``_th`` and ``_st``, in percent.
 
-    Args:
-        quality (np.ndarray): (C, 3), fractions, NaN for absent classes.
-        num_things (int): T; the first T classes are things.
-
-    Returns:
-        dict: ``PQ``, ``SQ``, ``RQ``, the same with ``_th`` and ``_st``, in
-        percent; NaN for a group in which no class occurs.
+    Means over all classes, things and stuff of ``quality`` (C, 3), see
+    :func:`class_quality`; NaN for a group in which no class occurs.
     """
     scores = {}
     for suffix, rows in (('', quality), ('_th', quality[:num_things]),

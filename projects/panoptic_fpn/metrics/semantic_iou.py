@@ -35,9 +35,6 @@ def code_counts(gt: np.ndarray, pred: np.ndarray,
     Returns:
         tuple[np.ndarray, np.ndarray]: The G codes that occur, ascending;
         int64 (G, C), pixels.
-
-    Raises:
-        CodeError: A predicted channel is out of range.
     """
     (gt_runs, pred_runs), lengths = joint_runs(gt, pred)
     codes, index = index_values(gt_runs)
@@ -47,16 +44,8 @@ def code_counts(gt: np.ndarray, pred: np.ndarray,
 
 
 def confusion_matrix(counts: np.ndarray, channels: np.ndarray) -> np.ndarray:
-    """Pixels by channel of the ground truth and predicted channel.
-
-    Args:
-        counts (np.ndarray): int64 (G, C), see :func:`code_counts`.
-        channels (np.ndarray): (G, ), channel of each segment, negative for
-            void, which is left out.
-
-    Returns:
-        np.ndarray: int64 (C, C), [ground truth, prediction].
-    """
+    """Pixels (C, C) by channel of [ground truth, prediction], from counts
+    (G, C) of segments whose channels (G, ) are negative for void."""
     known = channels >= 0
     matrix = np.zeros((counts.shape[1], counts.shape[1]), dtype=np.int64)
     np.add.at(matrix, channels[known], counts[known])
@@ -71,18 +60,13 @@ def semantic_areas(gt: np.ndarray, pred: np.ndarray, channels: np.ndarray,
     instead of three float32 histograms of all pixels.
 
     Args:
-        gt (np.ndarray): (h, w) of ``label + 1000 * number``.
-        pred (np.ndarray): (h, w) of channels, 0..C-1.
+        gt, pred, num_channels: See :func:`code_counts`.
         channels (np.ndarray): (T + S + 1, ), channel of each label; the last
             entry, of void, is ``IGNORE_LABEL``.
-        num_channels (int): C.
 
     Returns:
         np.ndarray: int64 (3, C), pixels of the intersection, the prediction
         and the ground truth, void excluded.
-
-    Raises:
-        CodeError: A predicted channel is out of range.
     """
     codes, counts = code_counts(gt, pred, num_channels)
     matrix = confusion_matrix(counts, channels[labels_of_codes(codes)])
@@ -101,16 +85,15 @@ def frequency_weighted(iou: np.ndarray, truth: np.ndarray) -> float:
 
 
 def semantic_scores(areas: np.ndarray, stuff: Sequence[int]) -> Dict[str, Any]:
-    """Scores of areas summed over images.
+    """Scores of areas (3, C) summed over images, in percent.
 
     Args:
-        areas (np.ndarray): (3, C), see :func:`semantic_areas`.
+        areas (np.ndarray): See :func:`semantic_areas`.
         stuff (Sequence[int]): Channels of the stuff classes.
 
     Returns:
         dict: ``IoU`` and ``Acc`` (C, ), NaN for channels that are not in the
         ground truth; ``mIoU``, ``fIoU``, ``mIoU_stuff``, NaN without any.
-        All in percent.
     """
     intersect, predicted, truth = areas
     iou = 100 * ratio(intersect, predicted + truth - intersect)
