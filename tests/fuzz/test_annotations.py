@@ -78,7 +78,7 @@ class Coco:
 class Cityscapes(Coco):
     """A prepared split; its label images are read as they are."""
 
-    own_rules = 'not those of Cityscapes', 'prepared by version'
+    own_rules = ('not those of Cityscapes', )
 
     def __init__(self, folder):
         folder = folder / 'cityscapes'

@@ -26,7 +26,7 @@ from panoptic_fpn.ops.resize_window import nearest_pixels, resize_window
 from tests.oracles.derive import (derive_instances, derive_panoptic,
                                   derive_semantic, labels_of)
 from tests.oracles.perturb import PanopticImage, rgb_of_ids
-from tests.panoptic_fpn.data.test_resize_crop import assert_same, both
+from tests.panoptic_fpn.data.test_crop import assert_same, both
 
 from . import strategies
 
@@ -105,6 +105,8 @@ def test_loaded_maps_hold_the_ids(case):
         assert len(set(values.tolist())) == len(values)
         assert not np.isin([0, PADDING], values).any()
         assert (ids_of(results) == image.id_map).all()
+        dtype = np.uint8 if len(values) < PADDING else np.uint16
+        assert results['gt_seg_map'].dtype == dtype
         if not image.segments:
             return
         # an id that is not listed, or a segment without a pixel, is no map

@@ -107,7 +107,8 @@ class PanopticRandomCrop(BaseTransform):
         return corner[0], corner[1]
 
     def __repr__(self) -> str:
-        return f'{type(self).__name__}({vars(self)})'
+        return (f'{type(self).__name__}(crop_size={self.crop_size}, '
+                f'bootstrap={self.bootstrap})')
 
 
 @TRANSFORMS.register_module()
@@ -174,6 +175,10 @@ class PanopticRandomResizeCrop(PanopticRandomCrop):
     def _draw_scale(self) -> Tuple[int, int]:
         """(w, h)."""
         return self._resize._random_scale()
+
+    def __repr__(self) -> str:
+        return (f'{super().__repr__()[:-1]}, keep_ratio={self.keep_ratio}, '
+                f'resize={self._resize})')
 
 
 def _record(results: dict, matrix: Any) -> None:

@@ -31,7 +31,7 @@ def test_truncated_images(tmp_path, decoder, suffix, left):
     path.write_bytes(content[:size])
     with pytest.raises(CorruptFileError) as error:
         LoadPanopticImage()(info)
-    for words in (str(path), f'{size} bytes', 'Copy the file again'):
+    for words in (str(path), f'{size} bytes', 'Copy or export it again'):
         assert words in str(error.value)
 
 
@@ -54,7 +54,7 @@ def test_truncated_maps(tmp_path, decoder, kind, left):
     path.write_bytes(content[:size])
     with pytest.raises(CorruptFileError) as error:
         LoadPanopticMap()(info)
-    for words in (str(path), f'{size} bytes', 'Export it again'):
+    for words in (str(path), f'{size} bytes', 'Copy or export it again'):
         assert words in str(error.value)
 
 
