@@ -36,9 +36,8 @@ from tests.panoptic_fpn.metrics.data import (detections, make_case, run_metric,
                                              space_of)
 from tests.panoptic_fpn.metrics.test_instance_ap import instances_json
 
-from . import children
-from .mutate import Outcomes, mutated_bytes, mutated_json, owner_of, places
-from .test_images import MEMORY, SECONDS, peak
+from .mutate import mutated_bytes, mutated_json, owner_of, places
+from .test_images import MEMORY, judge_all, peak
 
 LOAD = [
     dict(type='LoadPanopticImage'),
@@ -56,6 +55,7 @@ class Coco:
     """
 
     own_rules = ()
+    kind = CocoPanopticFPNDataset
 
     def __init__(self, folder):
         data = random_data(3, num_images=2, string_ids=False)
@@ -64,7 +64,7 @@ class Coco:
         self.good = json.loads(self.path.read_text())
 
     def dataset(self, path, **kwargs):
-        return CocoPanopticFPNDataset(
+        return self.kind(
             ann_file=str(path),
             data_prefix=dict(img=str(self.images), seg=str(self.pngs)),
             pipeline=LOAD,
@@ -79,6 +79,7 @@ class Cityscapes(Coco):
     """A prepared split; its label images are read as they are."""
 
     own_rules = ('not those of Cityscapes', )
+    kind = CityscapesPanopticDataset
 
     def __init__(self, folder):
         folder = folder / 'cityscapes'
@@ -89,14 +90,6 @@ class Cityscapes(Coco):
         self.images = folder / 'leftImg8bit/val'
         self.pngs = folder / 'gtFine/val'
         self.good = json.loads(self.path.read_text())
-
-    def dataset(self, path, **kwargs):
-        return CityscapesPanopticDataset(
-            ann_file=str(path),
-            data_prefix=dict(img=str(self.images), seg=str(self.pngs)),
-            pipeline=LOAD,
-            serialize_data=False,  # collects garbage each time
-            **kwargs)
 
     def ids_of(self, path):
         return np.asarray(Image.open(path)).astype(np.int64)
@@ -194,25 +187,22 @@ def as_bytes(draw, kind, content, good):
     return f'bytes {kind}', text
 
 
-def run(bench, count, seed, title, processes=1):
+def run(bench, judge, count, seed, title, processes=1):
+    """``judge(own, text)`` says what becomes of a damaged JSON."""
     draw = random.Random(seed)
-    jobs = [draw.random() for _ in range(count)]
 
     def work(state):
         own = random.Random(state)
         kind, content = mutated_json(own, bench.good)
         kind, text = as_bytes(own, kind, content, bench.good)
-        return [kind, outcome(bench, text, own.random() < 0.5)]
+        return [kind, judge(own, text)]
 
-    collect(jobs, work, title, processes)
+    judge_all([draw.random() for _ in range(count)], work, title, processes)
 
 
-def collect(jobs, work, title, processes):
-    outcomes = Outcomes(title)
-    for job, result in zip(jobs, children.run(jobs, work, SECONDS, processes)):
-        outcomes.add(*(result if isinstance(result, list) else (str(job),
-                                                                result)))
-    outcomes.judge()
+def run_panoptic(bench, *args):
+    run(bench, lambda own, text: outcome(bench, text,
+                                         own.random() < 0.5), *args)
 
 
 @pytest.mark.parametrize('name', ['coco', 'prepared'])
@@ -223,21 +213,21 @@ def test_good_files_are_right(name, request):
 
 
 def test_damaged_coco_panoptic(coco):
-    run(coco, 100, 1, 'COCO panoptic')
+    run_panoptic(coco, 100, 1, 'COCO panoptic')
 
 
 def test_damaged_cityscapes(prepared):
-    run(prepared, 50, 1, 'Cityscapes, prepared')
+    run_panoptic(prepared, 50, 1, 'Cityscapes, prepared')
 
 
 @pytest.mark.slow
 def test_many_damaged_coco_panoptic(coco):
-    run(coco, 3000, 2, 'COCO panoptic', 2)
+    run_panoptic(coco, 3000, 2, 'COCO panoptic', 2)
 
 
 @pytest.mark.slow
 def test_many_damaged_cityscapes(prepared):
-    run(prepared, 3000, 2, 'Cityscapes, prepared', 2)
+    run_panoptic(prepared, 3000, 2, 'Cityscapes, prepared', 2)
 
 
 # COCO instances ------------------------------------------------------------
@@ -315,17 +305,8 @@ def instances(tmp_path_factory):
     return Instances(tmp_path_factory.mktemp('instances'))
 
 
-def run_instances(bench, count, seed, processes=1):
-    draw = random.Random(seed)
-
-    def work(state):
-        own = random.Random(state)
-        kind, content = mutated_json(own, bench.good)
-        kind, text = as_bytes(own, kind, content, bench.good)
-        return [kind, bench.outcome(text)]
-
-    jobs = [draw.random() for _ in range(count)]
-    collect(jobs, work, 'COCO instances', processes)
+def run_instances(bench, *args):
+    run(bench, lambda own, text: bench.outcome(text), *args)
 
 
 def test_good_instances_are_right(instances):
@@ -333,12 +314,12 @@ def test_good_instances_are_right(instances):
 
 
 def test_damaged_instances(instances):
-    run_instances(instances, 40, 1)
+    run_instances(instances, 40, 1, 'COCO instances')
 
 
 @pytest.mark.slow
 def test_many_damaged_instances(instances):
-    run_instances(instances, 3000, 2, 2)
+    run_instances(instances, 3000, 2, 'COCO instances', 2)
 
 
 # Texts that are no JSON, or too much of one --------------------------------
@@ -504,4 +485,4 @@ def test_every_place_and_value_once(coco):
                     json.dumps(content).encode(), True)
         ]
 
-    collect(draw.sample(jobs, 60), work, 'Values of other kinds', 1)
+    judge_all(draw.sample(jobs, 60), work, 'Values of other kinds')

@@ -1,8 +1,7 @@
 """The merge on worked examples; any other: tests/properties/test_fusion.py."""
 import torch
 
-from panoptic_fpn.fusion import (class_agnostic_nms, fill_stuff,
-                                 paste_instances)
+from panoptic_fpn.fusion import class_agnostic_nms, fill_stuff, paste_instances
 from panoptic_fpn.labels import channel_labels
 
 NUM_THINGS, NUM_STUFF = 3, 4

@@ -418,29 +418,6 @@ def together(ranks, size):
         return ev.judged(ranks[0], size)
 
 
-@pytest.mark.parametrize('world', [1, 2, 3, 5])
-@pytest.mark.parametrize('number,batch_size', [(1, 1), (2, 2), (4, 3)])
-def test_padding_of_the_sampler_is_counted_once(tmp_path, world, number,
-                                                batch_size):
-    """Sizes that the number of processes does not divide, and fewer images
-    than processes: the sampler pads, the scores are those of one process."""
-    case = ev.random_case(number, num_images=number)
-    samples = cityscapes(number, number)
-    tasks = [(ev.write(case, tmp_path),
-              lambda built: ev.Model(case, built.label_space), ev.METRICS),
-             (ev.Kept(samples, META), itself, CITYSCAPES_METRICS)]
-    for task in tasks:
-        ranks, judged = [], 0
-        for rank in range(world):
-            with mock.patch('mmengine.dataset.sampler.get_dist_info', lambda:
-                            (rank, world)):
-                ranks.append(ev.process(*task, batch_size)[0])
-            judged += len(ranks[-1].metrics[0].results)
-        assert judged == -(-number // world) * world
-        assert_same(
-            together(ranks, number), ev.judged(*ev.process(*task)), exact=True)
-
-
 #: Images of the data sets, and of batches, that forks divide.
 SIZES = [(2, 2), (4, 1)]
 #: hotcoco has threads of its own, which do not survive a fork.
