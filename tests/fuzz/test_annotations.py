@@ -49,9 +49,8 @@ LOAD = [
 class Coco:
     """A small data set in COCO panoptic format.
 
-    Attributes:
-        own_rules (Sequence[str]): What errors say about rules of a data set
-            that the check, which is for all, does not know.
+    ``own_rules``: what errors say about rules of a data set that the check,
+    which is for all, does not know.
     """
 
     own_rules = ()

@@ -68,13 +68,9 @@ def saved(pixels, palette=None):
 class Kind:
     """One kind of PNG with its annotation.
 
-    Args:
-        ids (Sequence[int]): That the map holds, void included.
-        segments (list[dict]): Of the annotation.
-        void (list[int], optional): ``void_ids``; None for COCO's RGB.
-        ignored (list[int]): ``ignored_ids``.
-        dtype (type): Of a map with one channel.
-        class_map (bool): Whether ids are classes.
+    ``ids`` that the map holds, void included; ``void`` is None for COCO's RGB;
+    ``dtype`` is that of a map with one channel; with ``class_map`` ids are
+    classes.
     """
 
     def __init__(self,
