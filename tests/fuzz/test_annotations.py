@@ -282,7 +282,7 @@ class Instances:
                 str(path), str(self.folder / 'semantic'), str(self.classes),
                 str(self.folder / f'{os.getpid()}'), 'out', num_workers=1,
                 report=str)  # yapf: disable
-        except InputError as error:
+        except (InputError, OSError) as error:  # commands report both
             if str(self.folder) not in str(error):
                 return f'unclear {error}'
         except Exception as error:
