@@ -18,8 +18,8 @@ from mmengine_exact.errors import CorruptFileError, InputError
 from mmengine_exact.files import read_bytes
 
 from ..labels import MAX_SEGMENT_ID
-from ..ops.decode import (claimed_size, decode_image, decode_indices,
-                          decode_map, try_decode)
+from ..ops.decode import (DecodeError, claimed_size, decode_image,
+                          decode_indices, decode_map, find_fault, try_decode)
 from ..ops.run_length import run_starts
 
 #: What mmcv and mmdet pad a segmentation map with; never a segment.
@@ -94,9 +94,11 @@ class LoadPanopticImage(LoadImageFromFile):
         return results
 
     def _decode(self, content: bytes) -> np.ndarray:
-        image = decode_image(content)  # or say what is wrong
         if (self.color_type, self.imdecode_backend) == ('color', 'cv2'):
-            return image
+            return decode_image(content)
+        fault = find_fault(content)
+        if fault is not None:
+            raise DecodeError(fault)
         return mmcv.imfrombytes(
             content, flag=self.color_type, backend=self.imdecode_backend)
 
