@@ -78,20 +78,11 @@ class PanopticVisualizer(DetLocalVisualizer):
                        step: int = 0) -> None:
         """Draw one image and write, show or send the picture.
 
-        Args:
-            name (str): Title of the window, tag in the backends.
-            image (np.ndarray): RGB of shape (h, w, 3).
-            data_sample (:obj:`DetDataSample`, optional): With
-                ``pred_panoptic_seg``, ``gt_panoptic_seg``, both or none.
-            draw_gt (bool): Whether to draw the ground truth.
-            draw_pred (bool): Whether to draw the prediction.
-            show (bool): Whether to open a window.
-            wait_time (float): Seconds the window stays; 0 is forever.
-            out_file (str, optional): Where to write the picture, instead of
-                the backends.
-            pred_score_thr (float): Least score of instances where there is
-                no panoptic map.
-            step (int): Step in the backends.
+        Arguments are those of ``DetLocalVisualizer``; ``image`` is RGB
+        (h, w, 3), ``data_sample`` has ``pred_panoptic_seg``,
+        ``gt_panoptic_seg``, both or none, ``out_file`` is instead of the
+        backends, and ``pred_score_thr`` is the least score of instances where
+        there is no panoptic map.
         """
         self._picture = self.draw(image, data_sample, draw_gt, draw_pred,
                                   pred_score_thr)

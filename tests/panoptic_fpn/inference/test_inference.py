@@ -5,11 +5,10 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-import panoptic_fpn  # noqa: F401
 from mmengine_exact.errors import InputError
-from panoptic_fpn.inference import inference_panoptic, init_model
+from panoptic_fpn.inference import (inference, inference_panoptic, init_model)
 from panoptic_fpn.visualization.image_io import write_image
-from tests.conftest import REPO_ROOT
+from tests import tiny
 from tests.panoptic_fpn.visualization.scenes import SPACE, scene
 
 PIPELINE = [
@@ -68,73 +67,43 @@ def test_a_device_that_is_not_there():
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
-    """The tiny model with random weights: (config, checkpoint, state)."""
+    """Config and checkpoint of the tiny model with random weights."""
     root = tmp_path_factory.mktemp('model')
-    repo = REPO_ROOT
-    config = Config.fromfile(
-        repo / 'configs/synthetic/panoptic-fpn_tiny_synthetic.py')
-    config.test_dataloader.dataset.data_root = str(root / 'none')
+    path, checkpoint = tiny.write_tiny_model(root)
+    config = Config.fromfile(path)
     config.test_dataloader.dataset.type = 'CocoPanopticFPNDataset'
     config.test_dataloader.dataset.pop('generate')
-    return config, root / 'model.pth'
-
-
-def small_space():
-    from panoptic_fpn.labels import Category, LabelSpace
-    return LabelSpace([
-        Category(i, f'class {i}', i < 4, (20 * i, 90, 200)) for i in range(9)
-    ])
-
-
-def save(config, path, meta):
-    from mmdet.registry import MODELS
-    init_default_scope('mmdet')
-    torch.manual_seed(0)
-    model = MODELS.build(config.model)
-    torch.save(dict(state_dict=model.state_dict(), meta=meta), path)
-    return model
+    return config, checkpoint
 
 
 def test_classes_come_from_the_checkpoint(trained):
     config, path = trained
-    space = small_space()
-    saved = save(config, path, dict(dataset_meta=space.metainfo()))
-    model = init_model(config, str(path))
-    assert model.label_space == space and not model.training
-    assert all(torch.equal(a, b) for a, b in zip(
-        saved.state_dict().values(), model.state_dict().values()))
-    image, _ = scene()
-    result, = inference_panoptic(model, image)
+    key = 'model.test_cfg.panoptic.score_thr'
+    model = init_model(config, str(path), cfg_options={key: 0.9})
+    assert model.label_space == tiny.SPACE and not model.training
+    saved = torch.load(path, weights_only=False)['state_dict']
+    assert all(torch.equal(saved[k], v) for k, v in model.state_dict().items())
+    assert model.panoptic_fusion_head.thresholds['score_thr'] == 0.9
+    assert config.model.test_cfg.panoptic.get('score_thr') != 0.9
+    result, = inference_panoptic(model, scene()[0])
     assert result.sample.pred_panoptic_seg.sem_seg.shape == (1, 60, 90)
 
 
-def test_without_any_classes_the_error_names_both_places(trained):
+@pytest.mark.parametrize('meta, message', [
+    ({}, r'other\.pth.*no classes.*json'),
+    (dict(dataset_meta=SPACE.metainfo()), 'num_classes=4.*has 2 thing'),
+])
+def test_classes_that_are_missing_or_others(trained, tmp_path, meta, message):
+    """An error names both places where classes may be."""
     config, path = trained
-    save(config, path, {})
-    with pytest.raises(InputError, match=r'model\.pth.*no classes.*json'):
-        init_model(config, str(path))
-
-
-def test_classes_of_another_data_set(trained):
-    config, path = trained
-    save(config, path, dict(dataset_meta=SPACE.metainfo()))
-    with pytest.raises(InputError, match=r'num_classes=4.*has 2 thing'):
-        init_model(config, str(path))
-
-
-def test_score_threshold_reaches_the_merge(trained):
-    config, path = trained
-    save(config, path, dict(dataset_meta=small_space().metainfo()))
-    key = 'model.test_cfg.panoptic.score_thr'
-    model = init_model(config, str(path), cfg_options={key: 0.9})
-    assert model.panoptic_fusion_head.thresholds['score_thr'] == 0.9
-    assert config.model.test_cfg.panoptic.get('score_thr') != 0.9
+    saved = torch.load(path, weights_only=False)
+    torch.save(dict(saved, meta=meta), tmp_path / 'other.pth')
+    with pytest.raises(InputError, match=message):
+        init_model(config, str(tmp_path / 'other.pth'))
 
 
 def test_what_makes_inference_fast_is_on(trained, monkeypatch):
-    from panoptic_fpn.inference import inference
     config, path = trained
-    save(config, path, dict(dataset_meta=small_space().metainfo()))
     calls = []
     monkeypatch.setattr(inference, 'keep_freed_memory',
                         lambda: calls.append('kept'))
