@@ -17,20 +17,17 @@ def semantic(channels, predict_things):
     return made
 
 
-def test_channels_of_stuff_and_other():
-    """COCO's layout: stuff 0, 1 and 2 = other (any thing)."""
+def test_channels_to_labels():
+    """COCO's layout: stuff 0, 1 and 2 = other (any thing); Cityscapes':
+    channels are labels."""
     found = semantic_labels(semantic([[0, 1, 2]], False), SPACE)
     assert found.tolist() == [[SKY, GRASS, -1]]
-
-
-def test_channels_of_all_classes():
-    """Cityscapes' layout: channels are labels."""
     found = semantic_labels(semantic([[0, 1, 2, 3]], True), SPACE)
     assert found.tolist() == [[0, 1, 2, 3]]
-
-
-def test_without_the_branch():
     assert semantic_labels(sample(), SPACE) is None
+
+
+def test_without_a_branch():
     image, panoptic = scene()
     assert list(draw_branches(image, sample(panoptic), SPACE)) == ['panoptic']
     assert draw_branches(image, sample(), SPACE) == {}
