@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -17,7 +18,8 @@ from mmengine.config import Config
 from torch import nn
 
 from mmengine_exact.errors import InputError
-from panoptic_fpn.inference import inference_panoptic, init_model, write_result
+from panoptic_fpn.inference import (describe_result, inference_panoptic,
+                                    init_model, write_segments)
 from panoptic_fpn.labels import LabelSpace
 from tests import tiny
 from tests.fuzz.mutate import ODD, owner_of, places
@@ -36,6 +38,9 @@ RUNTIME = tiny.REPO_ROOT / 'projects'
 #: Two shapes, both resized, one with padding on two sides.
 SIZES = ((96, 128), (205, 150))
 DROPPED = object()
+#: Numbers that people change in model.json.
+SETTINGS = ('score_thr', 'overlap_thr', 'stuff_area', 'nms_iou_thr', 'nms_pre',
+            'max_per_img', 'iou_thr', 'min_bbox_size', 'threshold')
 
 
 def load(files, **options):
@@ -51,10 +56,15 @@ def photograph(seed):
 
 
 @pytest.fixture(scope='module')
-def exported(tmp_path_factory):
+def files(tmp_path_factory):
+    return tiny.write_tiny_model(tmp_path_factory.mktemp('model'))
+
+
+@pytest.fixture(scope='module')
+def exported(files, tmp_path_factory):
     """Model, folder of its export, session."""
     folder = tmp_path_factory.mktemp('exported')
-    model = load(tiny.write_tiny_model(folder))
+    model = load(files)
     out = export_model(model, str(folder / 'onnx'), checkpoint='a/tiny.pth')
     return SimpleNamespace(
         model=model, folder=out, session=PanopticSession(str(out), threads=1))
@@ -90,16 +100,13 @@ def test_graphs_have_standard_operators_alone(exported):
 
 def test_a_difference_is_seen(exported):
     expected, found = results_of(exported, photograph(0))
-    shifted = copy.deepcopy(found)
-    shifted.boxes[3, 0] += 0.02
-    assert not compare(expected.sample, shifted).holds
-    shifted = copy.deepcopy(found)
-    shifted.panoptic[:2] += 1
-    assert not compare(expected.sample, shifted).holds
-    shifted = copy.deepcopy(found)
+    moved, renamed, fewer = (copy.deepcopy(found) for _ in range(3))
+    moved.boxes[3, 0] += 0.02
+    renamed.panoptic[:2] += 1
     for name in ('boxes', 'scores', 'labels', 'masks'):
-        setattr(shifted, name, getattr(shifted, name)[:-1])
-    assert not compare(expected.sample, shifted).holds
+        setattr(fewer, name, getattr(fewer, name)[:-1])
+    for changed in (moved, renamed, fewer):
+        assert not compare(expected.sample, changed).holds
 
 
 def test_files_are_those_of_the_demo(exported, tmp_path):
@@ -108,22 +115,15 @@ def test_files_are_those_of_the_demo(exported, tmp_path):
     # drawn from the same map, so that rounding decides nothing
     found.panoptic = expected.sample.pred_panoptic_seg.sem_seg[0].numpy()
     found.scores = expected.sample.pred_instances.scores.numpy()
-    theirs = write_result(expected.image,
-                          expected.sample, exported.model.label_space,
-                          str(tmp_path / 'a'), 'x', 'photo.jpg')
+    described = describe_result(expected.sample, exported.model.label_space,
+                                'photo.jpg')
+    theirs = write_segments(*described, str(tmp_path / 'a'), 'x')
     ours = results.write_result(image, found, exported.session.model.classes,
                                 str(tmp_path / 'b'), 'x', 'photo.jpg')
-    for name in ('panoptic', 'segments'):
-        with open(ours[name], 'rb') as a, open(theirs[name], 'rb') as b:
-            content = [a.read(), b.read()]
-        if name == 'panoptic':
-            content = [
-                cv2.imdecode(np.frombuffer(one, np.uint8), -1)
-                for one in content
-            ]
-            np.testing.assert_array_equal(*content)
-        else:
-            assert json.loads(content[0]) == json.loads(content[1])
+    np.testing.assert_array_equal(*(cv2.imread(paths['panoptic'], -1)
+                                    for paths in (ours, theirs)))
+    segments = [Path(paths['segments']) for paths in (ours, theirs)]
+    assert len({path.read_bytes() for path in segments}) == 1
     overlay = cv2.imread(ours['overlay'])
     assert overlay.shape == image.shape and (overlay != image).any()
 
@@ -171,11 +171,6 @@ def test_other_models(files, tmp_path, options):
     assert ((found.panoptic != model.label_space.void).mean() > 0.05)
 
 
-@pytest.fixture(scope='module')
-def files(tmp_path_factory):
-    return tiny.write_tiny_model(tmp_path_factory.mktemp('model'))
-
-
 def load_random(files, options):
     """As :func:`load`, with layers of any shape and random weights."""
     config = Config.fromfile(files[0])
@@ -195,7 +190,7 @@ def load_random(files, options):
 def test_roi_align_of_onnx_is_that_of_mmcv(tmp_path, samples, aligned):
 
     class Identity(nn.Module):
-        output_names = ('bins_out', )
+        names = ('bins_out', )
 
         def forward(self, bins):
             return bins * 1
@@ -216,23 +211,18 @@ def test_roi_align_of_onnx_is_that_of_mmcv(tmp_path, samples, aligned):
     np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
-def test_no_detections(exported, monkeypatch):
-    monkeypatch.setattr(exported.session.model.boxes, 'score_thr', 1.0)
+@pytest.mark.parametrize('part, setting, value', [
+    ('boxes', 'score_thr', 1.0),
+    ('rpn', 'min_bbox_size', 9999),
+])
+def test_no_detections(exported, monkeypatch, part, setting, value):
+    """Nor proposals."""
+    monkeypatch.setattr(getattr(exported.session.model, part), setting, value)
     found = exported.session.segment(photograph(0))
     assert found.masks.shape == (0, *SIZES[0]) and found.kept == []
     assert found.panoptic.min() >= 4
     assert len(
         results.list_segments(found, exported.session.model.classes)[1]) >= 2
-
-
-def test_no_proposals(exported):
-    outputs, shape = {}, (96, 128)
-    for level in range(4):
-        outputs[f'feature{level}'] = np.zeros(
-            (1, 64, 32 >> level, 32 >> level), np.float32)
-    found = exported.session._detections(outputs, np.zeros((0, 4), np.float32),
-                                         shape)
-    assert [one.shape for one in found] == [(0, 4), (0, ), (0, )]
 
 
 def copy_of(exported, tmp_path):
@@ -254,22 +244,11 @@ def test_a_graph_of_another_export_is_refused(exported, tmp_path):
 
 @pytest.mark.parametrize('change,message', [
     (lambda c: c.update(version=0), 'version'),
-    (lambda c: c.update(format='x'), 'format'),
     (lambda c: c.pop('classes'), 'field `classes`'),
-    (lambda c: c['panoptic'].pop('score_thr'), r'`score_thr` - at `\$.panopt'),
     (lambda c: c['graphs'].pop('boxes'), 'boxes.onnx is missing'),
-    (lambda c: c.update(masks=None), 'rpn without boxes or masks'),
     (lambda c: c['rpn'].update(iou_thr='0.7'), r'at `\$.rpn.iou_thr`'),
-    (lambda c: c['boxes'].update(means=[0, 0, 0]), r'at `\$.boxes.means`'),
-    (lambda c: c['rpn']['strides'].pop(), 'rpn.strides: 4 levels'),
     (lambda c: c['graphs'].update({'../a': c['graphs']['trunk']}), '../a'),
     (lambda c: c['panoptic'].update(overlap_thr=float('nan')), 'malformed'),
-    (lambda c: c['rpn']['anchors'][2].pop(),
-     'trunk.onnx has 3 channels of rpn_score2, .* 2'),
-    (lambda c: c['semantic']['channel_labels'].pop(), '6 channels of semant'),
-    (lambda c: c['semantic'].update(channel_labels=[99] * 6), 'of 9 classes'),
-    (lambda c: c['masks']['strides'].append(64), 'no channels of feature4'),
-    (lambda c: c['boxes'].update(class_agnostic=True), '16 channels of delt'),
 ])
 def test_a_wrong_description_is_refused(exported, tmp_path, change, message):
     folder = copy_of(exported, tmp_path)
@@ -284,7 +263,8 @@ def test_a_wrong_description_is_refused(exported, tmp_path, change, message):
 @pytest.mark.parametrize(
     'part', [pytest.param(1, marks=pytest.mark.slow, id='all'), 10])
 def test_odd_values_anywhere_are_refused_or_run(exported, tmp_path, part):
-    """Nothing but the package's own error comes out."""
+    """Nothing but the package's own error comes out of reading, nor of running
+    with other thresholds."""
     folder = copy_of(exported, tmp_path)
     path = folder / 'model.json'
     text = path.read_text()
@@ -307,11 +287,10 @@ def test_odd_values_anywhere_are_refused_or_run(exported, tmp_path, part):
             path.write_text(json.dumps(content))
             try:
                 model = read_model(str(folder))
-                # onnxruntime's sessions are those of the same graphs
-                session = copy.copy(exported.session)
-                session.folder, session.model = folder, model
-                session._check_channels()
-                if place[0] != 'preprocessing':
+                if place[-1] in SETTINGS:
+                    # onnxruntime's sessions are those of the same graphs
+                    session = copy.copy(exported.session)
+                    session.model = model
                     session.segment(image)
             except DeployError as error:
                 assert str(folder) in str(error) and '\n' not in str(error)
@@ -426,8 +405,7 @@ def test_runs_on_a_device_without_pytorch(exported, tmp_path):
         'a_overlay.png', 'a_panoptic.png', 'a_segments.json'
     ]
     found = exported.session.segment(photograph(0))
-    ids, segments = results.list_segments(found,
-                                          exported.session.model.classes)
+    _, segments = results.list_segments(found, exported.session.model.classes)
     written = json.loads((tmp_path / 'out' / 'a_segments.json').read_text())
     assert written['segments'] == segments
 
