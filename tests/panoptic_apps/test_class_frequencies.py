@@ -1,7 +1,5 @@
 """Counted classes against counting the maps themselves."""
-import importlib.util
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -12,13 +10,11 @@ import panoptic_fpn  # noqa: F401  registers
 from mmengine_exact.errors import CorruptFileError, InputError
 from panoptic_apps.class_frequencies import _data_infos, class_frequencies
 from panoptic_fpn.models.class_balance import log_prior
-from tests.conftest import REPO_ROOT
 from tests.oracles.derive import count_things, derive_semantic
 from tests.oracles.perturb import random_data, write_coco_panoptic
 from tests.oracles.semantic import gt_channels
 from tests.panoptic_fpn.data import coco_stuff
-
-TOOL = REPO_ROOT / 'tools' / 'class_frequencies.py'
+from tests.tiny import run_tool
 
 
 def stuff_config(root, **head):
@@ -104,23 +100,12 @@ def test_a_broken_map_is_named(stuff):
             class_frequencies(stuff_config(root), workers)
 
 
-def call(monkeypatch, *args):
-    """Run the tool in this process; its exit code."""
-    spec = importlib.util.spec_from_file_location('class_frequencies', TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(sys, 'argv', ['class_frequencies', *map(str, args)])
-    try:
-        return module.main()
-    except SystemExit as stop:
-        return stop.code
-
-
 def test_tool(stuff, tmp_path, monkeypatch, capsys):
     root, maps = stuff
     config, out = tmp_path / 'config.py', tmp_path / 'new' / 'f.json'
     stuff_config(root).dump(config)
-    assert call(monkeypatch, config, '--out', out, '--num-workers', 1) == 0
+    assert run_tool(monkeypatch, 'class_frequencies', config, '--out', out,
+                    '--num-workers', 1) == 0
     assert '35 images; most and least frequent of 92' in capsys.readouterr(
     ).out
     counts = np.array(pixels_of(json.loads(out.read_text())))
@@ -134,13 +119,14 @@ def test_tool_errors(stuff, tmp_path, monkeypatch, capsys):
     config, out = tmp_path / 'config.py', tmp_path / 'f.json'
     stuff_config(root).dump(config)
     (root / 'annotations/stuff_train2017.json').unlink()
-    assert call(monkeypatch, config, '--out', out) == 1
+    assert run_tool(monkeypatch, 'class_frequencies', config, '--out',
+                    out) == 1
     assert 'stuff_train2017.json: no such file' in capsys.readouterr().err
     assert not out.exists()
     for args in ((tmp_path / 'no.py', '--out', out), (config, ),
                  (config, '--out', tmp_path), (config, '--out', 'f.txt'),
                  (config, '--out', out, '--num-workers', 0)):
-        assert call(monkeypatch, *args) == 2
+        assert run_tool(monkeypatch, 'class_frequencies', *args) == 2
 
 
 def test_images_share_the_list_of_all_classes(stuff):

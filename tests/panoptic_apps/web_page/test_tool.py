@@ -1,6 +1,7 @@
 """Arguments and exit codes of tools/webdemo.py, without a page."""
-import importlib.util
 import sys
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,23 +17,10 @@ def files(tmp_path_factory):
 @pytest.fixture
 def tool(monkeypatch):
     """The tool, on a machine with gradio but for the page itself."""
-    path = tiny.REPO_ROOT / 'tools' / 'webdemo.py'
-    spec = importlib.util.spec_from_file_location('tool_webdemo', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(module, 'find_spec', lambda name: name)
+    monkeypatch.setitem(sys.modules, 'gradio', SimpleNamespace(__spec__='x'))
     monkeypatch.setattr(web_page, 'build_page', lambda *args: args)
     monkeypatch.setenv('GRADIO_ANALYTICS_ENABLED', 'True')
-
-    def call(*args):
-        monkeypatch.setattr(sys, 'argv', ['webdemo', *map(str, args)])
-        try:
-            return module.main()
-        except SystemExit as stop:
-            return stop.code
-
-    call.module = module
-    return call
+    return partial(tiny.run_tool, monkeypatch, 'webdemo')
 
 
 def test_what_is_served(tool, files, monkeypatch):
@@ -48,7 +36,7 @@ def test_what_is_served(tool, files, monkeypatch):
 
 
 def test_without_gradio(tool, files, monkeypatch, capsys):
-    monkeypatch.setattr(tool.module, 'find_spec', lambda name: None)
+    monkeypatch.setitem(sys.modules, 'gradio', None)
     assert tool(*files) == 1
     said = capsys.readouterr().err
     assert 'pip install -r requirements/webdemo.txt' in said

@@ -6,7 +6,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from mmengine_exact.errors import InputError
-from panoptic_fpn.inference import (inference, inference_panoptic, init_model)
+from panoptic_fpn.inference import inference, inference_panoptic, init_model
 from panoptic_fpn.visualization.image_io import write_image
 from tests import tiny
 from tests.panoptic_fpn.visualization.scenes import SPACE, scene

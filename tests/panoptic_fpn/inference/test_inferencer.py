@@ -1,9 +1,7 @@
 """``PanopticInferencer`` and tools/demo.py, with a random tiny model."""
 import hashlib
-import importlib.util
 import json
 import re
-import sys
 
 import cv2
 import numpy as np
@@ -299,25 +297,13 @@ def test_an_interrupted_video_leaves_nothing(inferencer, video, tmp_path):
     assert names(out) == []
 
 
-def demo(monkeypatch, *args):
-    """Run tools/demo.py in this process; its exit code."""
-    path = tiny.REPO_ROOT / 'tools' / 'demo.py'
-    spec = importlib.util.spec_from_file_location('tool_demo', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(sys, 'argv', ['demo', *map(str, args)])
-    try:
-        return module.main()
-    except SystemExit as stop:
-        return stop.code
-
-
 def test_demo(files, folder, video, tmp_path, monkeypatch, capsys):
     config, checkpoint = files
     model = ('--config', config, '--checkpoint', checkpoint)
     out = tmp_path / 'out'
-    assert demo(monkeypatch, folder, video, *model, '--out-dir', out,
-                '--batch-size', 2, '--score-thr', SCORE) == 0
+    assert tiny.run_tool(monkeypatch, 'demo', folder, video, *model,
+                         '--out-dir', out, '--batch-size', 2, '--score-thr',
+                         SCORE) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
         f'[{i}/5] {source} -> {out / overlay}'
@@ -340,8 +326,8 @@ def test_demo(files, folder, video, tmp_path, monkeypatch, capsys):
     ]
 
     (folder / 'bad.png').write_bytes(b'')
-    assert demo(monkeypatch, folder / 'bad.png', folder / 'a.png', *model,
-                '--out-dir', out) == 1
+    assert tiny.run_tool(monkeypatch, 'demo', folder / 'bad.png',
+                         folder / 'a.png', *model, '--out-dir', out) == 1
     said = capsys.readouterr().err
     assert 'bad.png: 0 bytes' in said and '1 of 2 images' in said
 
@@ -351,6 +337,7 @@ def test_demo(files, folder, video, tmp_path, monkeypatch, capsys):
 def test_demo_with_wrong_arguments(files, folder, tmp_path, monkeypatch, wrong,
                                    capsys):
     config, checkpoint = files
-    assert demo(monkeypatch, folder, '--config', config, '--checkpoint',
-                checkpoint, '--out-dir', tmp_path / 'out', *wrong) == 2
+    assert tiny.run_tool(monkeypatch, 'demo', folder, '--config', config,
+                         '--checkpoint', checkpoint, '--out-dir',
+                         tmp_path / 'out', *wrong) == 2
     assert wrong[1] in capsys.readouterr().err

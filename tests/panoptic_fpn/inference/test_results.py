@@ -30,9 +30,8 @@ def test_png_holds_the_segments_of_the_map(written):
     """Ids 1 .. K, and two pixels share an id where they share a code."""
     panoptic, ids, content = written
     assert sorted(np.unique(ids)) == list(range(7))
-    assert [segment['id'] for segment in content['segments']] == [
-        1, 2, 3, 4, 5, 6
-    ]
+    assert [segment['id']
+            for segment in content['segments']] == [1, 2, 3, 4, 5, 6]
     pairs = set(zip(panoptic.ravel().tolist(), ids.ravel().tolist()))
     assert len(pairs) == 7 and (VOID, 0) in pairs
 
@@ -46,12 +45,14 @@ def test_json_agrees_with_the_png(written):
         ys, xs = np.nonzero(ids == segment['id'])
         assert segment['area'] == len(ys)
         assert segment['bbox'] == [
-            xs.min(), ys.min(), np.ptp(xs) + 1, np.ptp(ys) + 1
+            xs.min(), ys.min(),
+            np.ptp(xs) + 1, np.ptp(ys) + 1
         ]
     labels = panoptic[panoptic != VOID] % 1000
     for label, category in enumerate(SPACE.categories):
-        found = [s for s in content['segments']
-                 if s['category_id'] == category.id]
+        found = [
+            s for s in content['segments'] if s['category_id'] == category.id
+        ]
         assert {s['category_name'] for s in found} == {category.name}
         assert {s['isthing'] for s in found} == {int(category.isthing)}
         assert sum(s['area'] for s in found) == (labels == label).sum()
@@ -63,8 +64,12 @@ def test_scores_of_things(written):
     codes = {int(i): int(panoptic[ids == i][0]) for i in range(1, 7)}
     scores = {codes[s['id']]: s.get('score') for s in content['segments']}
     assert scores == {
-        BOX + 1000: 0.91, BOX + 2000: 0.82, BOX + 3000: 0.73,
-        DISK + 4000: 0.64, SKY: None, GRASS: None
+        BOX + 1000: 0.91,
+        BOX + 2000: 0.82,
+        BOX + 3000: 0.73,
+        DISK + 4000: 0.64,
+        SKY: None,
+        GRASS: None
     }
     for segments in (content['segments'],
                      describe_result(sample(panoptic), SPACE)[1]['segments']):
@@ -87,11 +92,11 @@ def test_find_images(tmp_path):
     found = ('a.png', 'b.JPG', 'folder.jpg/c.png')
     listed = [str(tmp_path / name) for name in found]
     assert find_images([str(tmp_path)]) == listed
-    assert find_images([listed[1], str(tmp_path), 'missing.jpg']) == [
-        listed[1], listed[0], listed[2], 'missing.jpg'
-    ]
+    assert find_images([listed[1], str(tmp_path), 'missing.jpg'
+                        ]) == [listed[1], listed[0], listed[2], 'missing.jpg']
 
 
 def test_unique_stems():
-    assert unique_stems(['x/a.jpg', 'y/a.png', 'a_2.jpg', 'z/A.jpg', 'b.c.jpg'
-                         ]) == ['a', 'a_2', 'a_2_2', 'A_3', 'b.c']
+    assert unique_stems(
+        ['x/a.jpg', 'y/a.png', 'a_2.jpg', 'z/A.jpg',
+         'b.c.jpg']) == ['a', 'a_2', 'a_2_2', 'A_3', 'b.c']
