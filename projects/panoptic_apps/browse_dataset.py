@@ -112,19 +112,20 @@ def draw_sample(inputs: Tensor, sample: DetDataSample,
 def _draw_objects(image: np.ndarray, sample: DetDataSample, space: LabelSpace,
                   scale: int) -> np.ndarray:
     """Boxes, masks and names of the instances; crowd is said to be so."""
-    groups = {'': sample.gt_instances}
+    groups, notes = [sample.gt_instances], [''] * len(sample.gt_instances)
     if 'bboxes' in sample.get('ignored_instances', ()):
-        groups['(crowd)'] = sample.ignored_instances
-
-    def join(name: str) -> np.ndarray:
-        return np.concatenate([to_array(g[name]) for g in groups.values()])
-
-    masks = all('masks' in group for group in groups.values())
+        groups.append(sample.ignored_instances)
+        notes += ['(crowd)'] * len(sample.ignored_instances)
+    found = {
+        name: np.concatenate([to_array(group[name]) for group in groups])
+        for name in ('bboxes', 'labels', 'masks')
+        if all(name in group for group in groups)
+    }
     return draw_instances(
         image,
-        join('bboxes'),
-        join('labels'),
+        found['bboxes'],
+        found['labels'],
         space,
-        join('masks') if masks else None,
-        [note for note, g in groups.items() for _ in range(len(g))],
+        found.get('masks'),
+        notes,
         scale=scale)

@@ -12,8 +12,8 @@ from typing import Any, List, Optional, Tuple
 import numpy as np
 from PIL import Image
 
-from panoptic_fpn.inference import (PanopticInferencer, PanopticResult,
-                                    describe_result, inference_panoptic)
+from panoptic_fpn.inference import (PanopticInferencer, describe_result,
+                                    inference_panoptic)
 from panoptic_fpn.visualization.colors import compact, segment_colors
 from panoptic_fpn.visualization.drawing import OVERLAY_SIZE, display_scale
 from panoptic_fpn.visualization.samples import draw_branches, panoptic_map
@@ -37,8 +37,7 @@ COLUMNS: Any = dict(
 _SECONDS_KEPT = 3600
 
 #: Message, the pictures (None where there is none) and the table.
-Shown = Tuple[str, Optional[np.ndarray], Optional[np.ndarray],
-              Optional[np.ndarray], List[list]]
+Shown = Tuple[Any, ...]
 
 
 class Segmenter:
@@ -64,13 +63,10 @@ class Segmenter:
         if result.error:
             # without the folder, which says nothing to who sent the file
             return _complain(result.error.replace(path, name))
-        return self._show(result, name, score)
-
-    def _show(self, result: PanopticResult, name: str, score: float) -> Shown:
-        space, panoptic = self.inferencer.model.label_space, panoptic_map(
-            result.sample)
+        space = self.inferencer.model.label_space
+        panoptic = panoptic_map(result.sample)
         height, width = panoptic.shape
-        segments = describe_result(result.sample, space, name)[1]['segments']
+        segments = describe_result(result.sample, space)[1]['segments']
         pictures = draw_branches(result.image, result.sample, space, score,
                                  display_scale(panoptic.shape, OVERLAY_SIZE))
         codes = compact(panoptic)[1]

@@ -8,7 +8,7 @@ import os
 import shutil
 from pathlib import Path
 from secrets import token_hex
-from typing import Any, Dict, Iterator, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import msgspec
 import numpy as np
@@ -38,9 +38,6 @@ VERIFIED_SIZES = ((9, 3), (6, 7))
 #: Transforms of a test pipeline that act on annotations alone, or pack.
 _IGNORED = ('LoadPanopticMap', 'DerivePanopticTargets', 'PackPanopticInputs',
             'LoadPanopticAnnotations', 'LoadAnnotations', 'PackDetInputs')
-#: What resizes, and its keys that are exported.
-_RESIZES = ('PanopticResize', 'Resize')
-_RESIZE = {'type', 'scale', 'keep_ratio', 'backend', 'interpolation'}
 
 
 def export_model(model: nn.Module,
@@ -87,14 +84,10 @@ def _find_unsupported(model: nn.Module) -> Iterator[Tuple[str, Any, str]]:
     if type(model) is not TwoStagePanopticFPN:
         yield 'model.type', model, 'TwoStagePanopticFPN'
         return
-    resizes, others = _test_transforms(model)
-    if others:
-        yield 'test_pipeline', others, 'one Resize or PanopticResize'
-    if (len(resizes) != 1 or set(resizes[0]) - _RESIZE
-            or 'scale' not in resizes[0]
-            or resizes[0].get('interpolation', 'bilinear') != 'bilinear'):
-        yield ('test_pipeline', list(map(dict, resizes)),
-               'one bilinear Resize to a scale')
+    transforms = _test_transforms(model)
+    if len(transforms) != 1 or not _is_plain_resize(**transforms[0]):
+        yield ('test_pipeline', transforms,
+               'one bilinear Resize or PanopticResize to a scale')
     processor = model.cfg.model.data_preprocessor.type
     if processor != 'DetDataPreprocessor':
         yield ('model.data_preprocessor.type', processor,
@@ -103,6 +96,15 @@ def _find_unsupported(model: nn.Module) -> Iterator[Tuple[str, Any, str]]:
         yield 'model.semantic_head.align_corners', 'True', 'False'
     if model.with_roi_head:
         yield from _find_unsupported_regions(model)
+
+
+def _is_plain_resize(type: str,
+                     scale: Any = None,
+                     interpolation: str = 'bilinear',
+                     **others: Any) -> bool:
+    return (type in ('Resize', 'PanopticResize') and bool(scale)
+            and interpolation == 'bilinear'
+            and not set(others) - {'keep_ratio', 'backend'})
 
 
 def _find_unsupported_regions(
@@ -140,13 +142,11 @@ def _find_unsupported_regions(
                    'SingleRoIExtractor of RoIAlign (average)')
 
 
-def _test_transforms(model: nn.Module) -> Tuple[list, list]:
-    """Resizes of the test pipeline, and types that are not known here."""
-    transforms = get_test_pipeline_cfg(model.cfg)[1:]
-    resizes = [one for one in transforms if one['type'] in _RESIZES]
-    known = (*_RESIZES, *_IGNORED)
-    return resizes, [
-        one['type'] for one in transforms if one['type'] not in known
+def _test_transforms(model: nn.Module) -> List[dict]:
+    """Transforms of the test pipeline that act on images."""
+    return [
+        dict(one) for one in get_test_pipeline_cfg(model.cfg)[1:]
+        if one['type'] not in _IGNORED
     ]
 
 
@@ -188,7 +188,7 @@ def describe_model(model: nn.Module, checkpoint: Optional[str],
 
 def _preprocessing(model: nn.Module) -> dict:
     """The test pipeline and the data preprocessor."""
-    (resize, ), _ = _test_transforms(model)
+    resize, = _test_transforms(model)
     processor = model.cfg.model.data_preprocessor
     return dict(
         scale=list(resize['scale']),

@@ -57,30 +57,19 @@ def write_report(path: str, run: Run, other: Optional[Run] = None) -> None:
         autoescape=True,
         trim_blocks=True,
         undefined=StrictUndefined)
+    environment.filters.update(number=_number, percent=_percent)
     record = dict(run.record)
     config = record.pop('config_text', '')
-    about = [str(record[key]) for key in ('config', 'date') if record.get(key)]
-    notes = run.notes + [
-        f'{other.name}: {note}' for note in (other.notes if other else ())
-    ]
     page = environment.get_template('report.html.j2').render(
         run=run,
         other=other,
-        about=', '.join(about),
-        notes=notes,
-        tiles={
-            title: _percent(run.scores[key], key)
-            for key, title in _SCORES.items()
-            if run.scores.get(key) is not None
-        },
+        tiles=_SCORES,
         curves=_curves(run, other),
         classes=_classes(run) if run.classwise else None,
         comparison=_comparison(run, other) if other else None,
         errors=_errors(run.segments) if run.segments else None,
-        images={
-            which: _pictures(run, which)
-            for which in ('worst', 'best') if run.segments
-        },
+        images={which: _pictures(run, which)
+                for which in ('worst', 'best')} if run.segments else None,
         record={
             key: json.dumps(value) if isinstance(value,
                                                  (dict, list)) else value
@@ -151,7 +140,7 @@ def _comparison(run: Run, other: Run) -> Dict:
     }
     changes = {
         n: p[0] - p[1]
-        for n, p in pairs.items() if all(map(is_number, p))
+        for n, p in pairs.items() if is_number(p[0]) and is_number(p[1])
     }
     order = sorted(changes, key=lambda name: -changes[name])
     if len(order) > _MOST_BARS:
@@ -195,8 +184,7 @@ def _pictures(run: Run, which: str) -> Iterator[Dict]:
             problem = (f'No picture of image {image_id} '
                        f'({type(error).__name__}: {error}). Run tools/test.py '
                        '--report again.')
-        quality = _number(entry.get('PQ'), '.1f')
-        yield dict(id=image_id, quality=quality, data=data, problem=problem)
+        yield dict(id=image_id, PQ=entry.get('PQ'), data=data, problem=problem)
 
 
 def _picture(run: Run, entry: Dict) -> str:

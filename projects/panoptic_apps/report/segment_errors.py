@@ -188,10 +188,11 @@ class SegmentErrorMetric(PerImageMetric):
             for name, order in (('best', lambda one: -one[1]),
                                 ('worst', lambda one: one[1]))
         }
+        numbers = [
+            i for i, (_, row) in enumerate(rows) for _ in row['outcomes']
+        ]
         outcomes = np.concatenate([row['outcomes'] for _, row in rows])
-        image = np.repeat(
-            np.arange(len(rows)), [len(row['outcomes']) for _, row in rows])
-        columns: Dict[str, List] = dict(image=image.tolist())
+        columns: Dict[str, List] = dict(image=numbers)
         for name, values in zip(SegmentOutcome._fields, outcomes.T):
             columns[name] = (values.round(4) if name == 'iou' else
                              values.astype(int)).tolist()
@@ -264,8 +265,8 @@ def panoptic_quality(content: Dict) -> Optional[float]:
         minlength=len(rows))
     size = np.array([row.matched + (row.fn + row.fp) / 2 for row in rows])
     found = size > 0
-    return 100 * float(np.mean(iou[found] /
-                               size[found])) if any(found) else None
+    quality = 100 * iou[found] / size[found]
+    return float(quality.mean()) if quality.size else None
 
 
 def confusion(content: Dict) -> np.ndarray:
@@ -289,12 +290,10 @@ def worst_confusions(table: np.ndarray,
                      names: Sequence[str],
                      limit: int = 15) -> List[Tuple[str, str, int]]:
     """(true name, predicted name, segments), the most frequent first."""
-    inner = table[:-1, :-1].copy()
-    np.fill_diagonal(inner, 0)
-    order = np.argsort(-inner, axis=None, kind='stable')[:limit]
-    pairs = zip(*np.unravel_index(order, inner.shape))
-    return [(names[a], names[b], int(inner[a, b])) for a, b in pairs
-            if inner[a, b]]
+    found = [(names[a], names[b], int(count))
+             for (a, b), count in np.ndenumerate(table[:-1, :-1])
+             if count and a != b]
+    return sorted(found, key=lambda pair: -pair[2])[:limit]
 
 
 def _columns(content: Dict) -> np.ndarray:

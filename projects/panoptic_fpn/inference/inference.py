@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from mmcv.transforms import Compose
 from mmdet.registry import DATASETS, MODELS
-from mmdet.structures import DetDataSample
 from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config
 from mmengine.logging import print_log
@@ -65,8 +64,8 @@ class PanopticResult:
     """
 
     source: str
-    image: Optional[np.ndarray] = None
-    sample: Optional[DetDataSample] = None
+    image: Any = None
+    sample: Any = None
     error: Optional[str] = None
     stem: str = ''
     frame: Optional[int] = None
@@ -206,17 +205,17 @@ class ImageLoader:
             and ``data_samples``; None after an error.
         """
         try:
-            if not isinstance(image, np.ndarray):
-                image = read_image(str(image), self.backend_args)
-            elif image.dtype != np.uint8 or image.shape[2:] != (
-                    3, ) or not image.size:
+            pixels = image if isinstance(image, np.ndarray) else read_image(
+                str(image), self.backend_args)
+            if (pixels.dtype != np.uint8 or pixels.shape[2:] != (3, )
+                    or not pixels.size):
                 raise CorruptFileError(
-                    f'{result.source}: an array of {image.dtype} of shape '
-                    f'{image.shape} is no image. Give BGR uint8 of shape '
+                    f'{result.source}: an array of {pixels.dtype} of shape '
+                    f'{pixels.shape} is no image. Give BGR uint8 of shape '
                     '(h, w, 3).')
             packed = self.pipeline(
                 dict(
-                    img=image,
+                    img=pixels,
                     img_id=result.source,
                     seg_map_path=None,
                     segments_info=None,
@@ -225,14 +224,14 @@ class ImageLoader:
             result.error = str(error)
             return result, None
         except cv2.error as error:  # as of 500 x 1 pixels, made smaller
-            height, width = image.shape[:2]
+            height, width = pixels.shape[:2]
             result.error = (
                 f'{result.source}: {width} x {height} pixels cannot be '
                 f'resized for the network ({error.err}). Crop it to another '
                 'shape.')
             return result, None
         packed['data_samples'].set_metainfo(dict(img_path=result.source))
-        result.image = np.ascontiguousarray(image[..., ::-1])
+        result.image = np.ascontiguousarray(pixels[..., ::-1])
         return result, packed
 
 

@@ -258,7 +258,7 @@ class PanopticInferencer:
                 segments_path=paths['segments'])
         if of_video:
             found['last_frame'] = result.last_frame
-        picture = None
+        picture: Any = None
         if return_vis or vis_dir:
             overlay = (
                 result.video.overlay

@@ -24,9 +24,9 @@ def to_array(value: Any) -> np.ndarray:
     return np.asarray(value)
 
 
-def panoptic_map(sample: DetDataSample,
-                 key: str = 'pred_panoptic_seg') -> Optional[np.ndarray]:
-    """The (h, w) map of ``pred_panoptic_seg`` or ``gt_panoptic_seg``."""
+def panoptic_map(sample: DetDataSample, key: str = 'pred_panoptic_seg') -> Any:
+    """The (h, w) map of ``pred_panoptic_seg`` or ``gt_panoptic_seg``; None
+    without it."""
     return to_array(sample.get(key).sem_seg)[0] if key in sample else None
 
 
