@@ -24,8 +24,6 @@ from panoptic_fpn.labels import LabelSpace
 from tests import tiny
 from tests.fuzz.mutate import ODD, owner_of, places
 
-from .spread import spread
-
 onnxruntime = pytest.importorskip('onnxruntime')
 onnx = pytest.importorskip('onnx')
 from panoptic_apps.export_onnx import compare, export_model  # noqa: E402
@@ -41,6 +39,47 @@ DROPPED = object()
 #: Numbers that people change in model.json.
 SETTINGS = ('score_thr', 'overlap_thr', 'stuff_area', 'nms_iou_thr', 'nms_pre',
             'max_per_img', 'iou_thr', 'min_bbox_size', 'threshold')
+
+
+@torch.no_grad()
+def spread(model, image, deviation=3.0):
+    """Scale the last layers, so that their outputs on an image have a given
+    standard deviation: neither equal nor saturated scores, whose order would
+    be a matter of rounding."""
+    layers = {}
+    if model.with_roi_head:
+        box, mask = model.roi_head.bbox_head, model.roi_head.mask_head
+        layers.update({
+            model.rpn_head.rpn_cls: deviation,
+            model.rpn_head.rpn_reg: deviation / 10,
+            box.fc_cls: deviation,
+            box.fc_reg: deviation / 3,
+            mask.conv_logits: deviation
+        })
+    if model.with_semantic_head:
+        layers[model.semantic_head.conv_seg] = deviation
+    handles = [
+        layer.register_forward_hook(_scale_to(target))
+        for layer, target in layers.items()
+    ]
+    list(inference_panoptic(model, [image]))
+    for handle in handles:
+        handle.remove()
+
+
+def _scale_to(target):
+    done = []
+
+    def hook(layer: nn.Module, _, output):
+        if done:
+            return None
+        done.append(layer)
+        factor = target / output.std()
+        for parameter in layer.parameters():
+            parameter.mul_(factor)
+        return output * factor
+
+    return hook
 
 
 def load(files, **options):
@@ -225,14 +264,13 @@ def test_no_detections(exported, monkeypatch, part, setting, value):
         results.list_segments(found, exported.session.model.classes)[1]) >= 2
 
 
-def copy_of(exported, tmp_path):
-    folder = tmp_path / 'copy'
-    shutil.copytree(exported.folder, folder)
-    return folder
+@pytest.fixture
+def folder(exported, tmp_path):
+    """A copy of the export."""
+    return shutil.copytree(exported.folder, tmp_path / 'copy')
 
 
-def test_a_graph_of_another_export_is_refused(exported, tmp_path):
-    folder = copy_of(exported, tmp_path)
+def test_what_is_no_export_is_refused(folder, tmp_path):
     with open(folder / 'masks.onnx', 'ab') as file:
         file.write(b'\0')
     with pytest.raises(DeployError, match='masks.onnx is not the graph'):
@@ -240,6 +278,11 @@ def test_a_graph_of_another_export_is_refused(exported, tmp_path):
     (folder / 'masks.onnx').unlink()
     with pytest.raises(DeployError, match='masks.onnx is missing'):
         PanopticSession(str(folder))
+    (folder / 'model.json').write_text('{')
+    with pytest.raises(DeployError, match='model.json: .*truncated'):
+        PanopticSession(str(folder))
+    with pytest.raises(DeployError, match='No such file'):
+        PanopticSession(str(tmp_path))
 
 
 @pytest.mark.parametrize('change,message', [
@@ -250,8 +293,7 @@ def test_a_graph_of_another_export_is_refused(exported, tmp_path):
     (lambda c: c['graphs'].update({'../a': c['graphs']['trunk']}), '../a'),
     (lambda c: c['panoptic'].update(overlap_thr=float('nan')), 'malformed'),
 ])
-def test_a_wrong_description_is_refused(exported, tmp_path, change, message):
-    folder = copy_of(exported, tmp_path)
+def test_a_wrong_description_is_refused(folder, change, message):
     content = json.loads((folder / 'model.json').read_text())
     change(content)
     (folder / 'model.json').write_text(json.dumps(content))
@@ -262,10 +304,9 @@ def test_a_wrong_description_is_refused(exported, tmp_path, change, message):
 
 @pytest.mark.parametrize(
     'part', [pytest.param(1, marks=pytest.mark.slow, id='all'), 10])
-def test_odd_values_anywhere_are_refused_or_run(exported, tmp_path, part):
+def test_odd_values_anywhere_are_refused_or_run(exported, folder, part):
     """Nothing but the package's own error comes out of reading, nor of running
     with other thresholds."""
-    folder = copy_of(exported, tmp_path)
     path = folder / 'model.json'
     text = path.read_text()
     image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
@@ -299,14 +340,6 @@ def test_odd_values_anywhere_are_refused_or_run(exported, tmp_path, part):
                 counts['run'] += 1
     print(dict(counts))
     assert counts['refused'] > 500 / part and counts['run'] > 50 / part
-
-
-def test_what_is_no_export_is_refused(tmp_path):
-    with pytest.raises(DeployError, match='No such file'):
-        PanopticSession(str(tmp_path))
-    (tmp_path / 'model.json').write_text('{')
-    with pytest.raises(DeployError, match='model.json: .*truncated'):
-        PanopticSession(str(tmp_path))
 
 
 def test_an_unknown_provider_is_named(exported):
@@ -415,39 +448,27 @@ def test_runs_on_a_device_without_pytorch(exported, tmp_path):
     ['.', 'a.png', '--out-dir', 'out', '--threads', '-1'],
     ['.', '--out-dir', 'out'],
 ])
-def test_wrong_arguments_of_the_tool(tmp_path, arguments):
-    tool = tiny.REPO_ROOT / 'tools/run_onnx.py'
-    done = subprocess.run(
-        [sys.executable, str(tool), *arguments],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True)
-    assert done.returncode == 2
+def test_wrong_arguments_of_the_tool(tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    assert tiny.run_tool(monkeypatch, 'run_onnx', *arguments) == 2
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
-def test_the_tool_exports_and_checks(files, exported, tmp_path):
+def test_the_tool_exports_and_checks(files, exported, tmp_path, monkeypatch,
+                                     capsys):
     cv2.imwrite(str(tmp_path / 'a.png'), photograph(1))
     torch.save(
         dict(
             state_dict=exported.model.state_dict(),
             meta=dict(dataset_meta=tiny.SPACE.metainfo())),
         tmp_path / 'spread.pth')
-    tool = tiny.REPO_ROOT / 'tools/export_onnx.py'
-    command = [
-        sys.executable,
-        str(tool),
-        str(files[0]),
-        str(tmp_path / 'spread.pth'), '--out',
-        str(tmp_path / 'onnx'), '--check',
-        str(tmp_path / 'a.png')
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert 'panoptic map: 100.000 %' in done.stdout
-    again = subprocess.run(command, capture_output=True, text=True)
-    assert again.returncode == 1 and 'not empty' in again.stderr
+    command = (monkeypatch, 'export_onnx', files[0], tmp_path / 'spread.pth',
+               '--out', tmp_path / 'onnx', '--check', tmp_path / 'a.png')
+    assert tiny.run_tool(*command) == 0
+    assert 'panoptic map: 100.000 %' in capsys.readouterr().out
+    assert tiny.run_tool(*command) == 1
+    assert 'not empty' in capsys.readouterr().err
 
 
 @pytest.mark.slow
