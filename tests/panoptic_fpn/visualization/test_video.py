@@ -36,12 +36,7 @@ def test_frames_come_back(tmp_path):
     assert all(f.shape == (64, 96, 3) and f.dtype == np.uint8 for f in found)
     assert [f[..., 2].mean() for f in found] == pytest.approx(SHADES, abs=6)
     assert max(f[..., :2].max() for f in found) < 16
-
-
-def test_browsers_play_it(tmp_path):
-    """H.264 of 4:2:0, with the index before the frames."""
-    path = tmp_path / 'clip.mp4'
-    write(path).close()
+    # browsers play H.264 of 4:2:0 with the index before the frames
     with av.open(str(path)) as file:
         stream, = file.streams.video
         assert stream.codec_context.name == 'h264'
