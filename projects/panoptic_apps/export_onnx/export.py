@@ -27,7 +27,7 @@ from panoptic_fpn.labels import channel_labels
 from panoptic_fpn.models import TwoStagePanopticFPN
 from panoptic_onnx.model_file import NAME, ModelFile, sha256
 
-from .graphs import BoxHead, MaskHead, Trunk, export_head, export_trunk
+from .graphs import RegionHead, Trunk, export_head, export_trunk
 
 #: Largest difference of a graph's output from PyTorch's, relative to the
 #: largest value: rounding of convolutions in another order stays far below.
@@ -250,8 +250,10 @@ def _write_graphs(model: nn.Module, folder: Path,
     heads: list = []
     if model.with_roi_head:
         roi = model.roi_head
-        heads = [('boxes', BoxHead(roi.bbox_head), roi.bbox_roi_extractor),
-                 ('masks', MaskHead(roi.mask_head), roi.mask_roi_extractor)]
+        heads = [('boxes', RegionHead(roi.bbox_head, 'scores',
+                                      'deltas'), roi.bbox_roi_extractor),
+                 ('masks', RegionHead(roi.mask_head, 'probabilities'),
+                  roi.mask_roi_extractor)]
     for name, head, extractor in heads:
         path = folder / f'{name}.onnx'
         export_head(head, extractor.roi_layers[0], expected[0].shape[1], path,
@@ -271,9 +273,8 @@ def _verify_head(path: Path, head: nn.Module, extractor: nn.Module,
     for level, stride in enumerate(extractor.featmap_strides):
         rois = torch.cat([boxes.new_zeros(len(boxes), 1), boxes], dim=1)
         bins = extractor.roi_layers[level](feats[level], rois)
-        expected = head.eval()(bins)
         _verify(path, dict(feature=feats[level], boxes=boxes / stride),
-                expected if isinstance(expected, tuple) else (expected, ))
+                head.eval()(bins))
 
 
 def _verify(path: Path, inputs: dict, expected: tuple) -> None:

@@ -61,31 +61,19 @@ class Trunk(nn.Module):
         return tuple(outputs)
 
 
-class BoxHead(nn.Module):
-    """RoI features (n, C, P, P) to probabilities and deltas of boxes."""
+class RegionHead(nn.Module):
+    """RoI features (n, C, P, P) to the outputs ``names``: probabilities and
+    deltas of the box head, or probabilities of the mask head."""
 
-    names = ('scores', 'deltas')
-
-    def __init__(self, head: nn.Module) -> None:
+    def __init__(self, head: nn.Module, *names: str) -> None:
         super().__init__()
-        self.head = head
+        self.head, self.names = head, names
 
     def forward(self, bins: Tensor) -> tuple:
+        if len(self.names) == 1:
+            return (self.head(bins).sigmoid(), )
         scores, deltas = self.head(bins)
         return scores.softmax(-1), deltas
-
-
-class MaskHead(nn.Module):
-    """RoI features (n, C, P, P) to probabilities of masks."""
-
-    names = ('probabilities', )
-
-    def __init__(self, head: nn.Module) -> None:
-        super().__init__()
-        self.head = head
-
-    def forward(self, bins: Tensor) -> Tensor:
-        return self.head(bins).sigmoid()
 
 
 def _of_any_size(trunk: Trunk) -> Trunk:

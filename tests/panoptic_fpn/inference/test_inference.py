@@ -1,68 +1,14 @@
-"""Inference with a fake model: one image's failure is its own."""
+"""Models from files, images in: one image's failure is its own."""
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
 
 from mmengine_exact.errors import InputError
 from panoptic_fpn.inference import inference, inference_panoptic, init_model
 from panoptic_fpn.visualization.image_io import write_image
 from tests import tiny
 from tests.panoptic_fpn.visualization.scenes import SPACE, scene
-
-PIPELINE = [
-    dict(type='LoadPanopticImage', backend_args=None),
-    dict(type='Resize', scale=(180, 120), keep_ratio=True),
-    dict(type='LoadPanopticMap'),
-    dict(type='DerivePanopticTargets', panoptic=True),
-    dict(type='PackPanopticInputs'),
-]
-
-
-class FakeModel:
-    """Notes what it was given; predicts nothing but the sizes."""
-
-    def __init__(self):
-        init_default_scope('mmdet')
-        dataset = dict(type='Fake', pipeline=PIPELINE)
-        self.cfg = Config(dict(test_dataloader=dict(dataset=dataset)))
-        self.label_space = SPACE
-        self.inputs = []
-
-    def test_step(self, data):
-        self.inputs += data['inputs']
-        return data['data_samples']
-
-
-def test_files_arrays_and_failures(tmp_path):
-    image, _ = scene()
-    good, broken = tmp_path / 'good.png', tmp_path / 'broken.jpg'
-    write_image(str(good), image)
-    broken.write_bytes(b'\xff\xd8 cut off')
-    model = FakeModel()
-    images = [tmp_path / 'missing.jpg', good, str(broken), image[..., ::-1]]
-    missing, file, cut, array = inference_panoptic(model, images)
-    for failed, name in ((missing, 'missing.jpg'), (cut, 'broken.jpg')):
-        assert failed.image is None and failed.sample is None
-        assert failed.source in failed.error and name in failed.error
-    for result in (file, array):
-        assert result.error is None
-        assert np.array_equal(result.image, image)
-        assert result.sample.ori_shape == (60, 90)
-        assert result.sample.img_shape == (120, 180)
-    assert file.sample.img_path == str(good)
-    assert array.source == array.sample.img_path == 'image 4'
-    # Both ways give the model the same input, BGR.
-    assert torch.equal(*model.inputs)
-    mean = model.inputs[0].float().mean((1, 2))
-    assert mean.flip(0).numpy() == pytest.approx(image.mean((0, 1)), abs=2)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
-def test_a_device_that_is_not_there():
-    with pytest.raises(InputError, match='cuda:0.*cpu'):
-        init_model(Config(), None, device='cuda:0')
 
 
 @pytest.fixture(scope='module')
@@ -76,17 +22,53 @@ def trained(tmp_path_factory):
     return config, checkpoint
 
 
-def test_classes_come_from_the_checkpoint(trained):
+@pytest.fixture(scope='module')
+def model(trained):
     config, path = trained
     key = 'model.test_cfg.panoptic.score_thr'
-    model = init_model(config, str(path), cfg_options={key: 0.9})
+    return init_model(config, str(path), cfg_options={key: 0.9})
+
+
+def test_files_arrays_and_failures(model, tmp_path, monkeypatch):
+    image, _ = scene()
+    good, broken = tmp_path / 'good.png', tmp_path / 'broken.jpg'
+    write_image(str(good), image)
+    broken.write_bytes(b'\xff\xd8 cut off')
+    inputs, step = [], model.test_step
+    monkeypatch.setattr(
+        model, 'test_step',
+        lambda data: inputs.extend(data['inputs']) or step(data))
+    images = [tmp_path / 'missing.jpg', good, str(broken), image[..., ::-1]]
+    missing, file, cut, array = inference_panoptic(model, images)
+    for failed, name in ((missing, 'missing.jpg'), (cut, 'broken.jpg')):
+        assert failed.image is None and failed.sample is None
+        assert failed.source in failed.error and name in failed.error
+    for result in (file, array):
+        assert result.error is None
+        assert np.array_equal(result.image, image)
+        assert result.sample.ori_shape == (60, 90)
+        assert result.sample.pred_panoptic_seg.sem_seg.shape == (1, 60, 90)
+    assert file.sample.img_path == str(good)
+    assert array.source == array.sample.img_path == 'image 4'
+    # Both ways give the model the same input, BGR.
+    assert torch.equal(*inputs)
+    mean = inputs[0].float().mean((1, 2))
+    assert mean.flip(0).numpy() == pytest.approx(image.mean((0, 1)), abs=2)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
+def test_a_device_that_is_not_there():
+    with pytest.raises(InputError, match='cuda:0.*cpu'):
+        init_model(Config(), None, device='cuda:0')
+
+
+def test_classes_come_from_the_checkpoint(trained, model):
+    config, path = trained
     assert model.label_space == tiny.SPACE and not model.training
     saved = torch.load(path, weights_only=False)['state_dict']
     assert all(torch.equal(saved[k], v) for k, v in model.state_dict().items())
     assert model.panoptic_fusion_head.thresholds['score_thr'] == 0.9
     assert config.model.test_cfg.panoptic.get('score_thr') != 0.9
-    result, = inference_panoptic(model, scene()[0])
-    assert result.sample.pred_panoptic_seg.sem_seg.shape == (1, 60, 90)
 
 
 @pytest.mark.parametrize('meta, message', [
