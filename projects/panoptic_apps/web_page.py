@@ -5,15 +5,15 @@ Nothing is asked of other machines: usage statistics are off and fonts are the
 browser's. Uploaded images are removed after an hour.
 """
 import os
-from contextlib import suppress
 from html import escape
+from pathlib import Path
 from typing import Any, List, Optional, Tuple
 
 import numpy as np
-from PIL import Image
 
 from panoptic_fpn.inference import (PanopticInferencer, describe_result,
                                     inference_panoptic)
+from panoptic_fpn.ops.decode import claimed_size
 from panoptic_fpn.visualization.colors import compact, segment_colors
 from panoptic_fpn.visualization.drawing import OVERLAY_SIZE, display_scale
 from panoptic_fpn.visualization.samples import draw_branches, panoptic_map
@@ -52,7 +52,8 @@ class Segmenter:
         if not path:
             return '', None, None, None, []
         name = os.path.basename(path)
-        if _is_too_large(path):
+        claimed = claimed_size(Path(path).read_bytes())
+        if claimed is not None and claimed[0] * claimed[1] > MAX_PIXELS:
             return _complain(f'{name}: more than {MAX_PIXELS // 1_000_000} '
                              'million pixels. Make it smaller.')
         result, = inference_panoptic(
@@ -76,16 +77,6 @@ class Segmenter:
                    f'{len(segments)} segments')
         return (escape(message), *map(pictures.get, PANELS),
                 segment_rows(segments, colors, height * width))
-
-
-def _is_too_large(path: str) -> bool:
-    """Whether the header of a file claims too many pixels."""
-    try:
-        with suppress(OSError), Image.open(path) as image:
-            return image.width * image.height > MAX_PIXELS
-    except Image.DecompressionBombError:
-        return True
-    return False
 
 
 def _complain(text: str) -> Shown:
