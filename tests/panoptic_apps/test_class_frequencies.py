@@ -42,7 +42,7 @@ def pixels_of(content):
 
 @pytest.mark.parametrize('workers', [1, 2])
 def test_coco_stuff(stuff, workers):
-    """More images than one job has; void is nothing."""
+    """More images than one job has; void is nothing. A broken map is named."""
     root, maps = stuff
     content = class_frequencies(stuff_config(root), workers)
     expected = sum(
@@ -52,6 +52,10 @@ def test_coco_stuff(stuff, workers):
     names = [entry['name'] for entry in content['classes']]
     assert names == [f'stuff-{i}' for i in range(92, 183)] + ['other']
     assert content['images'] == 35 and content['predict_things'] is False
+    maps = root / 'annotations/stuff_train2017_pixelmaps'
+    (maps / '000000000007.png').unlink()
+    with pytest.raises(CorruptFileError, match='000000000007.png'):
+        class_frequencies(stuff_config(root), workers)
 
 
 @pytest.mark.parametrize('predict_things', [False, True])
@@ -82,26 +86,16 @@ def test_panoptic_data(tmp_path, predict_things):
     assert content['predict_things'] is predict_things
 
 
-def test_configs_that_cannot_be_counted(stuff):
-    root, _ = stuff
-    for key in ('model', 'train_dataloader'):
-        config = stuff_config(root)
-        config[key] = {} if key == 'model' else None
-        with pytest.raises(InputError, match='Give a config that has both'):
-            class_frequencies(config, 1)
-
-
-def test_a_broken_map_is_named(stuff):
-    root, _ = stuff
-    path = root / 'annotations/stuff_train2017_pixelmaps/000000000007.png'
-    path.unlink()
-    for workers in (1, 2):
-        with pytest.raises(CorruptFileError, match='000000000007.png'):
-            class_frequencies(stuff_config(root), workers)
+@pytest.mark.parametrize('key', ['model', 'train_dataloader'])
+def test_configs_that_cannot_be_counted(tmp_path, key):
+    config = stuff_config(tmp_path)
+    config[key] = {} if key == 'model' else None
+    with pytest.raises(InputError, match='Give a config that has both'):
+        class_frequencies(config, 1)
 
 
 def test_tool(stuff, tmp_path, monkeypatch, capsys):
-    root, maps = stuff
+    root, _ = stuff
     config, out = tmp_path / 'config.py', tmp_path / 'new' / 'f.json'
     stuff_config(root).dump(config)
     assert run_tool(monkeypatch, 'class_frequencies', config, '--out', out,
@@ -112,12 +106,7 @@ def test_tool(stuff, tmp_path, monkeypatch, capsys):
     counts = np.maximum(counts, counts[counts > 0].min())
     prior = log_prior(str(out), 1.0, 92, False)
     assert np.allclose(prior, np.log(counts / counts.sum()), atol=0.02)
-
-
-def test_tool_errors(stuff, tmp_path, monkeypatch, capsys):
-    root, _ = stuff
-    config, out = tmp_path / 'config.py', tmp_path / 'f.json'
-    stuff_config(root).dump(config)
+    out.unlink()
     (root / 'annotations/stuff_train2017.json').unlink()
     assert run_tool(monkeypatch, 'class_frequencies', config, '--out',
                     out) == 1

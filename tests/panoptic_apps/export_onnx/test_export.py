@@ -169,12 +169,8 @@ def test_files_are_those_of_the_demo(exported, tmp_path):
 
 @pytest.mark.parametrize(
     'options', [
-        {
-            'model.loss_weights.instance': 0
-        },
-        {
-            'model.loss_weights.semantic': 0
-        },
+        {'model.loss_weights.instance': 0},
+        {'model.loss_weights.semantic': 0},
         {
             'model.neck.out_channels': 96,
             'model.fpn_groups': dict(instance=64, semantic=32),
@@ -195,7 +191,7 @@ def test_files_are_those_of_the_demo(exported, tmp_path):
             'model.test_cfg.rpn.nms_pre': 50
         },
     ],
-    ids=['semantic', 'instance', 'options'])
+    ids=['semantic', 'instance', 'options'])  # yapf: disable
 def test_other_models(files, tmp_path, options):
     model = load_random(files, options)
     out = export_model(model, str(tmp_path / 'onnx'))
@@ -342,23 +338,26 @@ def test_odd_values_anywhere_are_refused_or_run(exported, folder, part):
     assert counts['refused'] > 500 / part and counts['run'] > 50 / part
 
 
-def test_an_unknown_provider_is_named(exported):
+def test_an_unknown_provider_and_a_folder_in_use(exported, tmp_path):
     with pytest.raises(DeployError, match='NoSuchProvider'):
         PanopticSession(str(exported.folder), ['NoSuchProvider'])
-
-
-def test_a_folder_in_use_is_left_alone(exported, tmp_path):
     (tmp_path / 'note.txt').write_text('mine')
     with pytest.raises(InputError, match='not empty'):
         export_model(exported.model, str(tmp_path))
     assert [one.name for one in tmp_path.iterdir()] == ['note.txt']
 
 
-def changed(model, change):
-    """A copy of a model with another part or setting."""
-    model = copy.deepcopy(model)
-    change(model)
-    return model
+class Frozen(nn.Module):
+    """A neck that is tied to the size of its input by a trace."""
+
+    def __init__(self, neck):
+        super().__init__()
+        self.neck = neck
+
+    def forward(self, feats):
+        size = [int(side) for side in feats[0].shape[-2:]]
+        feats = self.neck(feats)
+        return (nn.functional.interpolate(feats[0], size), *feats[1:])
 
 
 @pytest.mark.parametrize('change,message', [
@@ -371,31 +370,13 @@ def changed(model, change):
         1, dict(type='Pad')), 'Pad'),
     (lambda m: setattr(m.rpn_head.bbox_coder, 'add_ctr_clamp', True),
      'bbox_coder'),
+    (lambda m: setattr(m, 'neck', Frozen(m.neck)), 'another size'),
 ])
 def test_what_is_not_exported_is_named(exported, tmp_path, change, message):
+    model = copy.deepcopy(exported.model)
+    change(model)
     with pytest.raises(InputError, match=message):
-        export_model(changed(exported.model, change), str(tmp_path / 'onnx'))
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_size_that_tracing_froze_is_found(exported, tmp_path):
-
-    class Frozen(nn.Module):
-
-        def __init__(self, neck):
-            super().__init__()
-            self.neck = neck
-
-        def forward(self, feats):
-            size = [int(side) for side in feats[0].shape[-2:]]
-            feats = self.neck(feats)
-            return (nn.functional.interpolate(feats[0], size), *feats[1:])
-
-    with pytest.raises(InputError, match='another size'):
-        export_model(
-            changed(exported.model,
-                    lambda m: setattr(m, 'neck', Frozen(m.neck))),
-            str(tmp_path / 'onnx'))
+        export_model(model, str(tmp_path / 'onnx'))
     assert not list(tmp_path.iterdir())
 
 
@@ -422,15 +403,14 @@ def test_runs_on_a_device_without_pytorch(exported, tmp_path):
     names = [
         'torch', 'mmengine', 'mmcv', 'mmdet', 'mmseg', 'panoptic_fpn', 'onnx'
     ]
-    done = subprocess.run([
+    command = [
         sys.executable, '-c',
         BLOCKED.format(blocked=names), 'run_onnx.py',
         str(exported.folder), 'a.png', 'b.png', 'gone.png', '--out-dir', 'out',
         '--threads', '1'
-    ],
-                          cwd=tmp_path,
-                          capture_output=True,
-                          text=True)
+    ]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
     assert 'a_overlay.png' in done.stdout
     assert 'b.png' in done.stderr and 'gone.png' in done.stderr
