@@ -172,7 +172,7 @@ def test_unfinished_and_spoiled_folders(case, tmp_path):
         sweep_merge(str(tmp_path), *GRID)
     for text in ('{"images": 4}', '[]', '{', 9999 * '['):
         (tmp_path / 'index.json').write_text(text)
-        with pytest.raises(InputError, match='index.json: cannot be read'):
+        with pytest.raises(InputError, match='index.json: no finished'):
             sweep_merge(str(tmp_path), *GRID)
 
 
