@@ -135,7 +135,8 @@ def _paint_semantic(values: np.ndarray, table: ClassTable, uncovered: str,
         category = table.category(value, path)
         if category is not None:
             values_of.setdefault(category, []).append(value)
-    ids, segments = np.zeros(values.shape, np.int32), []
+    ids = np.zeros(values.shape, np.int32)
+    segments: List[dict] = []
     for category, of_class in values_of.items():
         crowd = int(category in table.things)
         if not crowd or uncovered == 'crowd':

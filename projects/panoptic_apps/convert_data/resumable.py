@@ -35,7 +35,7 @@ class Job(NamedTuple):
     the result depends on, as JSON, and its annotations of COCO."""
 
     image: dict
-    label: Optional[str]
+    label: str
     png: Optional[str] = None
     stamp: Sequence = ()
     instances: Sequence[dict] = ()

@@ -78,9 +78,9 @@ def test_labels_without_image_and_other_counts_are_warnings(root):
     warnings = [line for line in lines if line.startswith('warning: ')]
     assert '1 label images without image' in warnings[0]
     assert 'bochum_000001_000019' in warnings[0]
-    assert 'train: 7 images, 2968 fewer than the 2975' in warnings[1]
-    assert 'val: 4 images, 496 fewer than the 500' in warnings[2]
-    assert warnings[3] == 'warning: test: no images, left out'
+    assert 'train: 7 images, not the 2975' in warnings[1]
+    assert 'val: 4 images, not the 500' in warnings[2]
+    assert 'test: 0 images, not the 1525' in warnings[3]
 
 
 def test_several_bad_files_in_one_error(root):

@@ -78,14 +78,10 @@ def prepare(root: str,
             'that leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip '
             'were unpacked to.')
     for split, jobs in found.items():
-        expected = SPLIT_SIZES[split]
-        if not jobs:
-            warn(f'{split}: no images, left out')
-        elif len(jobs) != expected:
-            kind = 'fewer' if len(jobs) < expected else 'more'
-            warn(f'{split}: {len(jobs)} images, {abs(expected - len(jobs))} '
-                 f'{kind} than the {expected} of Cityscapes. Results are not '
-                 'comparable with published ones.')
+        if len(jobs) != SPLIT_SIZES[split]:
+            warn(f'{split}: {len(jobs)} images, not the {SPLIT_SIZES[split]} '
+                 'of Cityscapes. Results are not comparable with published '
+                 'ones.')
     return {
         split:
         _prepare_split(out, split, jobs, num_workers or default_workers(),
@@ -100,31 +96,24 @@ def find_split(root: str, split: str, warn: Callable[[str],
     jobs, failures = [], []
     for path in _paths(root, 'leftImg8bit', split, IMAGE_SUFFIX):
         id_, city = image_id(path), osp.basename(osp.dirname(path))
-        label, size = None, png_size(path)
-        if split != 'test':
-            label = osp.join(root, 'gtFine', split, city,
-                             id_ + INSTANCE_SUFFIX)
+        label = osp.join(root, 'gtFine', split, city, id_ + INSTANCE_SUFFIX)
+        size, annotated = png_size(path), split != 'test'
         if size is None:
             failures.append(f'{path}: no whole PNG. Restore the image.')
-        elif label is not None and not osp.isfile(label):
+        elif annotated and not osp.isfile(label):
             failures.append(
                 f'{label}: no such file, but its image is there. Unpack '
                 'gtFine_trainvaltest.zip again (not gtCoarse), or remove the '
                 'image.')
         else:
-            image = dict(
-                id=id_,
-                file_name=f'{city}/{osp.basename(path)}',
-                height=size[0],
-                width=size[1])
-            jobs.append(
-                Job(image, label, stamp=file_stamp(label) if label else ()))
+            name = f'{city}/{osp.basename(path)}'
+            image = dict(id=id_, file_name=name, height=size[0], width=size[1])
+            stamp = file_stamp(label) if annotated else ()
+            jobs.append(Job(image, label, stamp=stamp))
     raise_failures(failures)
-    known = {job.label for job in jobs}
-    alone = [
-        path for path in _paths(root, 'gtFine', split, INSTANCE_SUFFIX)
-        if path not in known
-    ]
+    alone = sorted({*_paths(root, 'gtFine', split, INSTANCE_SUFFIX)} -
+                   {job.label
+                    for job in jobs})
     if alone and split != 'test':
         warn(f'{len(alone)} label images without image in '
              f'leftImg8bit/{split} are left out: {some(alone)}.')
@@ -139,8 +128,7 @@ def _paths(root: str, kind: str, split: str, suffix: str) -> List[str]:
 def _prepare_split(out: str, split: str, jobs: List[Job], num_workers: int,
                    report: Callable[[str], None]) -> Dict:
     if split == 'test':
-        pixels = sum(height * width
-                     for height, width in (j.size for j in jobs))
+        pixels = sum(job.size[0] * job.size[1] for job in jobs)
         summary = dict(images=len(jobs), pixels=pixels)
         write_prepared(out, split, jobs, None, summary)
         return summary
