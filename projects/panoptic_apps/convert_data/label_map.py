@@ -142,12 +142,8 @@ def _plain(row: Dict[str, Any]) -> Dict[str, Any]:
 def read_label_map(path: str,
                    size: Optional[Tuple[int, int]] = None,
                    bits: Optional[int] = None) -> np.ndarray:
-    """Values (h, w) uint8 or uint16 of a label map, of a palette the indices.
-
-    Raises:
-        InputError: It cannot be read or decoded, has several channels, another
-            size (h, w) or number of bits.
-    """
+    """Values (h, w) uint8 or uint16 of a label map, of a palette the indices;
+    refuses another size (h, w) or number of bits."""
     content = read_bytes(path, 'label map', None)
     values, fault = try_decode(decode_indices, content)
     if values is None:

@@ -97,14 +97,10 @@ def fresh_entries(jobs: Sequence[Job],
 def convert_images(convert: Callable[[Job], Tuple[Dict, Optional[bytes]]],
                    jobs: Sequence[Job], journal: Journal, num_workers: int,
                    report: Callable[[str], None]) -> Dict[Any, Dict]:
-    """Entries of all images by their ids: ``image_id``, ``stamp``,
-    ``height``, ``width`` and what ``convert`` gives in a worker process,
-    beside the content of the PNG.
-
-    Raises:
-        InputError: At the end, or after ``MAX_FAILURES``: names the files
-            that cannot be used.
-    """
+    """Entries of all images by their ids: ``image_id``, ``stamp``, ``height``,
+    ``width`` and what ``convert`` gives in a worker process, beside the
+    content of the PNG. At the end, or after ``MAX_FAILURES``, one InputError
+    names the files that cannot be used."""
     entries = fresh_entries(jobs, journal.entries)
     if entries:
         report(f'{len(entries)} of {len(jobs)} images are converted already')

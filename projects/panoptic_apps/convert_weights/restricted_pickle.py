@@ -129,12 +129,9 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def read_arrays(path: str) -> Dict[str, np.ndarray]:
-    """Weights of a pickle: its 'model', or all that it holds.
-
-    Raises:
-        CheckpointError: The file names a python object, which is not loaded,
-            is cut off, no pickle, or holds no arrays.
-    """
+    """Weights of a pickle: its 'model', or all that it holds. CheckpointError
+    if it names a python object, which is not loaded, is damaged or has no
+    arrays."""
     fault, weights = '', {}
     with open(path, 'rb') as file:
         # as Detectron2 reads what Python 2 wrote

@@ -122,7 +122,7 @@ def _meta(path: str, stored: Dict, model: Mapping, to: str) -> Dict:
 
 def convert_zoo_file(path: str, layout: Layout, to: str, model: Mapping,
                      shapes: Shapes) -> Conversion:
-    """Read a checkpoint and convert it; :func:`write_conversion` writes it.
+    """Read and convert a checkpoint; :func:`write_conversion` writes it.
 
     Args:
         path, layout, to: See :func:`read_weights`, :func:`convert_weights`.
@@ -138,11 +138,8 @@ def convert_zoo_file(path: str, layout: Layout, to: str, model: Mapping,
 
 def write_conversion(result: Conversion, out_path: str,
                      layout: Layout) -> None:
-    """Write converted weights as the side that loads them reads them.
-
-    Raises:
-        CheckpointError: The weights do not fit the model.
-    """
+    """Write converted weights, if they fit the model, as the side that loads
+    them reads them."""
     result.require_fit()
     if result.to == 'theirs' and layout.name == 'detectron2':
         content = dict(model=result.weights)

@@ -157,14 +157,14 @@ def test_table_and_json_of_the_tool(monkeypatch, capsys, tmp_path):
     } == result.parts
 
 
-def test_wrong_arguments(monkeypatch, capsys):
-    for args, words in (([], 'required: config'), (['nothing.py'],
-                                                   'nothing.py: no such file'),
-                        ([TINY, '--shape', 0,
-                          5], '--shape 0 5'), ([TINY, '--rois',
-                                                -1], '--rois -1')):
-        assert call(monkeypatch, 'complexity', *args) == 2
-        assert words in capsys.readouterr().err
+@pytest.mark.parametrize('args, words', [
+    (['nothing.py'], 'nothing.py: no such file'),
+    ([TINY, '--shape', 0, 5], '--shape 0 5'),
+    ([TINY, '--rois', -1], '--rois -1'),
+])
+def test_wrong_arguments(monkeypatch, capsys, args, words):
+    assert call(monkeypatch, 'complexity', *args) == 2
+    assert words in capsys.readouterr().err
 
 
 RETINA = dict(
