@@ -1,7 +1,6 @@
 """What a model costs, from shapes alone: nothing is computed or allocated."""
-from .complexity import (Complexity, complexity, complexity_json,
-                         complexity_table)
-from .counting import Cost, measure
+from .complexity import (Complexity, Cost, complexity, complexity_json,
+                         complexity_table, measure)
 from .memory import TrainingMemory, training_memory
 from .meta_model import build_on_meta
 

@@ -6,34 +6,85 @@ Out   :class:`Cost` of backbone, neck, region branch and semantic branch
 What depends on values does not run: in the region branch, RPN is counted on
 all levels, the box head on a given number of RoIs, the mask head on a given
 number of detections; RoIAlign, NMS and the merge are not counted.
-"""
-from dataclasses import asdict, dataclass
-from typing import Dict, Optional, Tuple
 
+Operations are counted where torch dispatches them, so those of ``functional``
+count like those of modules. On tensors of the meta device only shapes exist.
+"""
+from collections import Counter
+from dataclasses import asdict, astuple, dataclass
+from math import prod
+from typing import Any, Callable, Dict, Optional, Tuple
+
+import torch
 from mmdet.models.detectors import BaseDetector
 from tabulate import tabulate
-from torch import Tensor
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from mmengine_exact.errors import InputError
+from .meta_model import features, networks_of, padded_shape, run_regions
 
-from .counting import Cost, measure
-from .meta_model import (features, images, networks_of, padded_shape,
-                         region_heads, shapes_only)
+_ATEN = torch.ops.aten
+_PRODUCTS = (_ATEN.mm, _ATEN.addmm, _ATEN.bmm, _ATEN.baddbmm)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a part of a model costs for one image; costs can be added.
+
+    ``multiply_adds`` are those of convolutions (transposed ones too) and
+    matrix products, as torch's ``FlopCounterMode`` has them; normalization,
+    activation functions, pooling and interpolation have none. ``activations``
+    are elements of the outputs of convolutions, the paper's measure of memory,
+    beside those of transposed convolutions and matrix products. ``parameters``
+    are trained and frozen ones.
+    """
+
+    multiply_adds: int = 0
+    activations: int = 0
+    transposed_outputs: int = 0
+    linear_outputs: int = 0
+    parameters: int = 0
+
+    def __add__(self, other: 'Cost') -> 'Cost':
+        return Cost(*map(sum, zip(astuple(self), astuple(other))))
+
+
+def measure(run: Callable[[], Any], *modules: nn.Module) -> Tuple[Any, Cost]:
+    """What a function without arguments returns, called once without
+    gradients, and its cost; of ``modules`` the parameters count."""
+    outputs: Dict[str, int] = Counter()
+
+    # Formulas in torch's form: shapes of the arguments and of the output.
+    def convolution(*arguments: Any, out_shape: Any, **_: Any) -> int:
+        transposed = arguments[6]
+        kind = 'transposed_outputs' if transposed else 'activations'
+        outputs[kind] += prod(out_shape)
+        return 0
+
+    def product(*_: Any, out_shape: Any, **__: Any) -> int:
+        outputs['linear_outputs'] += prod(out_shape)
+        return 0
+
+    formulas = dict.fromkeys(_PRODUCTS, product)
+    formulas[_ATEN.convolution] = convolution
+    with torch.no_grad(), FlopCounterMode(display=False) as flops, \
+            FlopCounterMode(display=False, custom_mapping=formulas):
+        result = run()
+    parameters = {p for module in modules for p in module.parameters()}
+    # torch counts a multiplication and an addition as two
+    return result, Cost(
+        multiply_adds=flops.get_total_flops() // 2,
+        parameters=sum(p.numel() for p in parameters),
+        **outputs)
 
 
 @dataclass(frozen=True)
 class Complexity:
-    """Result of :func:`complexity`.
-
-    Attributes:
-        shape (tuple[int, int]): Padded (H, W).
-        stride (int): Of the finest map of backbone and neck.
-        rois (int | None): RoIs of the box head; None without region branch.
-        detections (int | None): RoIs of the mask head; None without one.
-        parts (dict[str, Cost]): 'backbone', 'neck', 'region branch' and
-            'semantic branch', as far as the model has them; of two networks
-            'instance_network backbone', ...
-    """
+    """Result of :func:`complexity`: padded (H, W); stride of the finest map of
+    backbone and neck; RoIs of the box and the mask head, None without region
+    branch; costs of 'backbone', 'neck', 'region branch' and 'semantic branch',
+    as far as the model has them, of two networks of 'instance_network
+    backbone', ..."""
 
     shape: Tuple[int, int]
     stride: int
@@ -43,12 +94,12 @@ class Complexity:
 
     @property
     def total(self) -> Cost:
-        """Cost: Of all parts."""
+        """Cost of all parts."""
         return sum(self.parts.values(), Cost())
 
     @property
     def trunk(self) -> Cost:
-        """Cost: Of backbones and necks alone, what Figure 4 counts."""
+        """Cost of backbones and necks alone, what Figure 4 counts."""
         return sum((cost for name, cost in self.parts.items()
                     if name.split()[-1] in ('backbone', 'neck')), Cost())
 
@@ -62,16 +113,12 @@ def complexity(model: BaseDetector,
     Args:
         model (BaseDetector): From :func:`build_on_meta`.
         shape (tuple[int, int]): (H, W) in pixels; padded as the model pads.
-        rois (int, optional): RoIs that the box head sees. By default
-            ``test_cfg.rpn.max_per_img``.
-        detections (int, optional): RoIs that the mask head sees. By default
-            ``test_cfg.rcnn.max_per_img``.
-
-    Returns:
-        Complexity: Of all parts.
+        rois, detections (int, optional): RoIs that the box head and the mask
+            head see, by default ``max_per_img`` of ``test_cfg.rpn`` and
+            ``test_cfg.rcnn``.
 
     Raises:
-        InputError: A part cannot be counted; names it.
+        InputError: A part is not known here; names it.
     """
     shape = padded_shape(model, shape)
     parts: Dict[str, Cost] = {}
@@ -79,9 +126,10 @@ def complexity(model: BaseDetector,
     regions: Tuple[Optional[int], Optional[int]] = (None, None)
     for name, network in networks_of(model).items():
         if network.with_roi_head:
-            regions = (_count(network, 'rpn', 'rois', rois),
-                       _count(network, 'rcnn', 'detections', detections))
-        costs, stride = _network_costs(network, shape, *regions)
+            rpn, rcnn = network.test_cfg.rpn, network.test_cfg.rcnn
+            regions = (rpn.max_per_img if rois is None else rois,
+                       rcnn.max_per_img if detections is None else detections)
+        costs, stride = _network_costs(network, shape, regions)
         strides.append(stride)
         parts.update({
             f'{name} {part}'.strip(): cost
@@ -90,65 +138,31 @@ def complexity(model: BaseDetector,
     return Complexity(shape, min(strides), *regions, parts)
 
 
-def _count(network: BaseDetector, key: str, option: str,
-           given: Optional[int]) -> int:
-    if given is None:
-        given = ((network.test_cfg or {}).get(key) or {}).get('max_per_img')
-    if given is None:
-        raise InputError(f'{option}: give --{option} N, or '
-                         f'model.test_cfg.{key}.max_per_img in the config.')
-    return given
-
-
 def _network_costs(network: BaseDetector, shape: Tuple[int, int],
-                   rois: Optional[int],
-                   detections: Optional[int]) -> Tuple[Dict[str, Cost], int]:
+                   regions: Tuple) -> Tuple[Dict[str, Cost], int]:
     """Costs of one network, and the stride of its finest map."""
     costs = {}
-    image = images(1, shape)
-    with shapes_only('backbone'):
-        feats, costs['backbone'] = measure(lambda: network.backbone(image),
-                                           network.backbone)
+    image = torch.empty(1, 3, *shape, device='meta')
+    feats, costs['backbone'] = measure(lambda: network.backbone(image),
+                                       network.backbone)
     if network.with_neck:
-        with shapes_only('neck'):
-            maps = feats
-            feats, costs['neck'] = measure(lambda: network.neck(maps),
-                                           network.neck)
+        maps = feats
+        feats, costs['neck'] = measure(lambda: network.neck(maps),
+                                       network.neck)
     heads = [getattr(network, name, None) for name in ('rpn_head', 'roi_head')]
-    modules = [head for head in heads if head]
-    if modules:
-        with shapes_only('region branch'):
-            _, costs['region branch'] = measure(
-                lambda: _run_regions(network, feats, rois, detections),
-                *modules)
+    if any(heads):
+        _, costs['region branch'] = measure(
+            lambda: run_regions(network, feats, *regions),
+            *filter(None, heads))
     if getattr(network, 'semantic_head', None) is not None:
-        with shapes_only('semantic branch'):
-            levels = features(network, feats, 'semantic')
-            _, costs['semantic branch'] = measure(
-                lambda: network.semantic_head(levels), network.semantic_head)
+        levels = features(network, feats, 'semantic')
+        _, costs['semantic branch'] = measure(
+            lambda: network.semantic_head(levels), network.semantic_head)
     return costs, shape[0] // feats[0].shape[-2]
 
 
-def _run_regions(network: BaseDetector, feats: Tuple[Tensor, ...],
-                 rois: Optional[int], detections: Optional[int]) -> None:
-    if network.with_rpn:
-        network.rpn_head(features(network, feats, 'instance'))
-    if network.with_roi_head:
-        assert rois is not None and detections is not None
-        for head, regions in region_heads(network, rois, detections):
-            head(regions)
-
-
 def complexity_table(name: str, result: Complexity) -> str:
-    """Text table of a model's parts.
-
-    Args:
-        name (str): Of the config.
-        result (Complexity): Of it.
-
-    Returns:
-        str: Without a line break at its end.
-    """
+    """Text table of the parts of the model of a config."""
     head = '{}: one image of {} x {}'.format(name, *result.shape)
     if result.rois is not None:
         head += f', {result.rois} RoIs, {result.detections} detections'
@@ -178,17 +192,9 @@ def complexity_table(name: str, result: Complexity) -> str:
 
 
 def complexity_json(name: str, result: Complexity) -> Dict:
-    """The same for JSON; numbers are not rounded.
-
-    Args:
-        name (str): Of the config.
-        result (Complexity): Of it.
-
-    Returns:
-        dict: With a :class:`Cost` as ``total``, of the whole model as in
-        Table 1a, one as ``trunk``, of backbone and neck as in Figure 4, and
-        one of each of ``parts``.
-    """
+    """The same for JSON, not rounded: a :class:`Cost` as ``total``, of the
+    whole model as in Table 1a, one as ``trunk``, of backbone and neck as in
+    Figure 4, and one of each of ``parts``."""
     return dict(
         config=name,
         shape=list(result.shape),

@@ -8,32 +8,26 @@ Not in the estimate: anchors, targets and losses of the region branch, buffers
 of a GPU's kernels, gradients of activations while backward runs, buckets of
 distributed training, and what the allocator cannot use.
 """
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, Dict, Optional, Tuple
 
 import torch
 from mmdet.models.detectors import BaseDetector
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from mmengine_exact.errors import InputError
 from panoptic_fpn.models import TwoStagePanopticFPN
 
-from .meta_model import (features, images, networks_of, padded_shape,
-                         region_heads, shapes_only)
+from .meta_model import features, networks_of, padded_shape, run_regions
 
 
 @dataclass(frozen=True)
 class TrainingMemory:
-    """Bytes that a training step keeps at once.
-
-    Attributes:
-        weights (int): Parameters and buffers.
-        gradients (int): Of the parameters that are trained.
-        momentum (int): Of SGD, for each trained parameter.
-        activations (int): Kept for backward.
-    """
+    """Bytes that a training step keeps at once: parameters and buffers;
+    gradients and SGD's momentum of what is trained; what is kept for
+    backward."""
 
     weights: int
     gradients: int
@@ -42,9 +36,8 @@ class TrainingMemory:
 
     @property
     def total(self) -> int:
-        """int: Of all."""
-        return (self.weights + self.gradients + self.momentum +
-                self.activations)
+        """Bytes of all."""
+        return sum(astuple(self))
 
 
 def training_memory(model: BaseDetector, shape: Tuple[int, int],
@@ -57,18 +50,13 @@ def training_memory(model: BaseDetector, shape: Tuple[int, int],
     of the logits (``models/semantic_loss.py``); a tile is not counted.
 
     Args:
-        model (BaseDetector): A ``TwoStagePanopticFPN`` from
-            :func:`build_on_meta`; its mode stays.
+        model (BaseDetector): From :func:`build_on_meta`; its mode stays.
         shape (tuple[int, int]): (H, W) of the images; padded as the model
             pads.
         batch (int): Images on one GPU.
 
-    Returns:
-        TrainingMemory: In bytes.
-
     Raises:
-        InputError: Another model, also two networks, which are trained
-            one at a time; or a part that cannot be run on shapes alone.
+        InputError: Another model than one ``TwoStagePanopticFPN``.
     """
     if not isinstance(model, TwoStagePanopticFPN):
         raise InputError(
@@ -77,42 +65,27 @@ def training_memory(model: BaseDetector, shape: Tuple[int, int],
             'for the configs that train them.')
     networks_of(model)
     trained = _bytes(p for p in model.parameters() if p.requires_grad)
-    kept = _Kept(model)
-    was_training = model.training
-    model.train()
-    try:
-        with torch.enable_grad(), shapes_only('a training step'), \
-                saved_tensors_hooks(kept.pack, lambda kept: kept):
-            logits = _forward(model, images(batch, padded_shape(model, shape)))
-    finally:
-        model.train(was_training)
-    loss_gradient = _bytes([] if logits is None else [logits])
-    return TrainingMemory(
-        weights=_bytes(model.parameters()) + _bytes(model.buffers()),
-        gradients=trained,
-        momentum=trained,
-        activations=kept.total + loss_gradient)
+    weights = [*model.parameters(), *model.buffers()]
+    own = set(map(_storage, weights))
+    kept: Dict[StorageWeakRef, int] = {}
 
-
-class _Kept:
-    """Storages that autograd keeps, each once; weights are not among them."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._weights = {
-            _storage(tensor)
-            for tensor in (*model.parameters(), *model.buffers())
-        }
-        self._storages: Dict[StorageWeakRef, int] = {}
-
-    def pack(self, tensor: Tensor) -> Tensor:
-        storage = _storage(tensor)
-        if storage not in self._weights:
-            self._storages[storage] = tensor.untyped_storage().nbytes()
+    def keep(tensor: Tensor) -> Tensor:
+        if _storage(tensor) not in own:
+            kept[_storage(tensor)] = tensor.untyped_storage().nbytes()
         return tensor
 
-    @property
-    def total(self) -> int:
-        return sum(self._storages.values())
+    was_training = model.training
+    model.train()
+    with torch.enable_grad(), saved_tensors_hooks(keep, lambda kept: kept):
+        size = (batch, 3, *padded_shape(model, shape))
+        logits = _forward(model, torch.empty(size, device='meta'))
+    model.train(was_training)
+    loss_gradient = _bytes([] if logits is None else [logits])
+    return TrainingMemory(
+        weights=_bytes(weights),
+        gradients=trained,
+        momentum=trained,
+        activations=sum(kept.values()) + loss_gradient)
 
 
 def _storage(tensor: Tensor) -> StorageWeakRef:
@@ -128,15 +101,12 @@ def _bytes(tensors: Any) -> int:
 def _forward(network: TwoStagePanopticFPN, inputs: Tensor) -> Optional[Tensor]:
     """Run all parts; return the semantic branch's logits if there is one."""
     feats = network.extract_feat(inputs)
-    if network.with_rpn:
-        network.rpn_head(features(network, feats, 'instance'))
+    rois = detections = None
     if network.with_roi_head:
         sampler = network.train_cfg.rcnn.sampler
         rois = len(inputs) * sampler.num
-        for head, regions in region_heads(network, rois,
-                                          int(rois * sampler.pos_fraction)):
-            # as RoIAlign's outputs do
-            head(regions.requires_grad_())
+        detections = int(rois * sampler.pos_fraction)
+    run_regions(network, feats, rois, detections)
     if not network.with_semantic_head:
         return None
     return network.semantic_head(features(network, feats, 'semantic'))

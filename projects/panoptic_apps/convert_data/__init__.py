@@ -1,5 +1,6 @@
 """Data sets as others publish them, brought to what the package reads."""
-from .cityscapes import format_summary, prepare
+from .cityscapes.conversion import prepare
+from .cityscapes.prepared import format_summary
 from .instances_and_semantic import convert_instances_and_semantic
 from .label_folders import convert_label_folders
 from .resumable import run_resumable

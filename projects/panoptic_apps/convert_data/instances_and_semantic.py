@@ -6,50 +6,22 @@ last painter wins a pixel; an instance that is hidden altogether is left out
 and counted.
 """
 import os.path as osp
+from collections import defaultdict
 from functools import partial
-from typing import (Any, Dict, FrozenSet, List, NamedTuple, Optional, Sequence,
-                    Tuple)
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 from pycocotools import mask as mask_util
 
 from mmengine_exact.errors import InputError
 from mmengine_exact.files import read_bytes
-from mmengine_exact.workers import default_workers
 from panoptic_fpn.coco_format import (image_faults, instances_faults,
                                       parse_object, raise_first)
 from panoptic_fpn.coco_format.segmentations import find_segmentation_fault
 
-from .class_table import ClassTable, read_class_table
-from .label_map import read_label_map
-from .panoptic_folder import Painted, Source, write_panoptic_folder
-
-#: Which instance lies on top: the smaller, or the later in the JSON.
-ORDERS = ('area', 'annotation')
-#: What pixels of a thing class become that no instance covers.
-UNCOVERED = ('void', 'crowd')
-#: Values of label maps that mean nothing, unless the class list has them.
-VOID_VALUES = (0, 255)
-
-
-class Instance(NamedTuple):
-    """An annotation of the instances JSON, with its category id in the
-    class list."""
-
-    id: object
-    category_id: int
-    iscrowd: int
-    segmentation: Any
-
-
-class Rules(NamedTuple):
-    """What the painter goes by."""
-
-    category_of: Dict[int, int]
-    void: FrozenSet[int]
-    things: FrozenSet[int]
-    order: str
-    uncovered: str
+from .label_map import ClassTable, read_class_table, read_label_map
+from .panoptic_folder import Painted, write_panoptic_folder
+from .resumable import Job
 
 
 def convert_instances_and_semantic(instances: str,
@@ -59,7 +31,7 @@ def convert_instances_and_semantic(instances: str,
                                    name: str,
                                    order: str = 'area',
                                    uncovered: str = 'void',
-                                   void_values: Sequence[int] = VOID_VALUES,
+                                   void_values: Sequence[int] = (0, 255),
                                    suffix: str = '.png',
                                    num_workers: Optional[int] = None,
                                    report: Any = print) -> Dict:
@@ -69,53 +41,49 @@ def convert_instances_and_semantic(instances: str,
         instances (str): COCO instances JSON.
         semantic (str): Folder of label maps, called as the images are, with
             ``suffix`` in the place of what follows the last dot.
-        classes (str): The class list, see :func:`read_class_table`.
-        out (str): Folder to write to.
-        name (str): Of the JSON and of the folder of PNGs.
-        order (str): Of :data:`ORDERS`.
-        uncovered (str): Of :data:`UNCOVERED`.
-        void_values (Sequence[int]): Values of label maps that mean nothing.
-        suffix (str): Of label maps.
-        num_workers (int, optional): Processes; by default one for each core,
-            at most 8.
-        report (Callable): Called with lines about the progress.
+        classes (str): The class list, see ``label_map.py``.
+        out, name, num_workers, report: See :func:`write_panoptic_folder`.
+        order (str): Which instance lies on top: 'area', the smaller, or
+            'annotation', the later in the JSON.
+        uncovered (str): 'void' or 'crowd': what pixels of a thing class
+            become that no instance covers.
+        void_values (Sequence[int]): Values that mean nothing, unless the
+            class list has them.
 
     Returns:
         dict: ``images``, ``segments``, ``hidden`` (instances without a
         pixel left), ``uncovered`` (pixels of things that no instance has).
 
     Raises:
-        InputError: A file cannot be used; names it and says what to do.
+        InputError: Names the file that cannot be used, and the fix.
     """
-    table = read_class_table(classes)
-    content = _read_instances(instances)
+    table = read_class_table(classes, void_values)
+    content = parse_object(
+        read_bytes(instances, 'instances JSON', None), instances)
+    raise_first(image_faults(content, instances))
+    raise_first(instances_faults(content, instances))
     grouped = _group(content, table, instances, classes)
-    sources = [
-        _source(image, semantic, suffix, grouped.get(image['id'], []),
-                instances) for image in content['images']
+    keys = ('id', 'file_name', 'height', 'width')
+    jobs = [
+        Job({key: image[key]
+             for key in keys},
+            osp.join(semantic,
+                     osp.splitext(image['file_name'])[0] + suffix),
+            instances=grouped[image['id']]) for image in content['images']
     ]
-    void = table.void | (set(void_values) - set(table.category_of))
-    rules = Rules(table.category_of, frozenset(void), frozenset(table.things),
-                  order, uncovered)
     recipe = [
         sorted(table.category_of.items()),
-        sorted(void),
         sorted(table.things), order, uncovered, content['annotations']
     ]
-    return write_panoptic_folder(out, name, sources, partial(paint, rules),
-                                 recipe, table.categories, num_workers
-                                 or default_workers(), report)
-
-
-def _read_instances(path: str) -> Dict:
-    content = parse_object(read_bytes(path, 'instances JSON', None), path)
-    raise_first(image_faults(content, path))
-    return raise_first(instances_faults(content, path))
+    return write_panoptic_folder(
+        out, name, jobs, partial(paint, table, order, uncovered, instances),
+        recipe, table.categories, num_workers, report)
 
 
 def _group(content: Dict, table: ClassTable, path: str,
-           classes: str) -> Dict[object, List[Instance]]:
-    """Instances by image id; those of ignored classes are left out."""
+           classes: str) -> Dict[object, List[dict]]:
+    """Annotations by image id, with their category ids in the class list;
+    those of ignored classes are left out."""
     by_name = {c['name']: c for c in table.categories}
     category_of = {}
     for category in content['categories']:
@@ -128,88 +96,64 @@ def _group(content: Dict, table: ClassTable, path: str,
                 f'{classes}: {category["name"]!r}, a category of {path}, '
                 f'{problem}. List it with isthing=1, or with ignore=1 to '
                 'leave it out.')
-    grouped: Dict[object, List[Instance]] = {}
+    grouped: Dict[object, List[dict]] = defaultdict(list)
     for note in content['annotations']:
         if note['category_id'] in category_of:
-            grouped.setdefault(note['image_id'], []).append(
-                Instance(note['id'], category_of[note['category_id']],
-                         int(bool(note.get('iscrowd', 0))),
-                         note.get('segmentation')))
+            grouped[note['image_id']].append(
+                dict(note, category_id=category_of[note['category_id']]))
     return grouped
 
 
-def _source(image: dict, folder: str, suffix: str, instances: List[Instance],
-            path: str) -> Source:
-    label = osp.join(folder, osp.splitext(image['file_name'])[0] + suffix)
-    kept = {k: image[k] for k in ('id', 'file_name', 'height', 'width')}
-    return Source(kept, label, (path, instances))
-
-
-def paint(rules: Rules, source: Source) -> Painted:
-    """Segments of one image.
-
-    Raises:
-        InputError: Its label map or a segmentation cannot be used.
-    """
-    size = source.image['height'], source.image['width']
-    values = read_label_map(source.label, size)
-    path, instances = source.more
-    ids = np.zeros(size, np.int32)
-    segments = _paint_semantic(ids, values, rules, source.label)
-    masks = [(item, _mask(item, size, path)) for item in instances]
-    # bool: False, a crowd's, comes first
-    masks.sort(key=lambda pair: (not pair[0].iscrowd, -int(pair[1].sum())
-                                 if rules.order == 'area' else 0))
-    first = len(segments)
-    for item, mask in masks:
-        id_ = len(segments) + 1
+def paint(table: ClassTable, order: str, uncovered: str, path: str,
+          job: Job) -> Painted:
+    """Segments of one image; ``path`` is the instances JSON, for errors."""
+    values = read_label_map(job.label, job.size)
+    ids, segments = _paint_semantic(values, table, uncovered, job.label)
+    masks = [(note, bool(note.get('iscrowd')), _mask(note, job.size, path))
+             for note in job.instances]
+    # crowds first: they lie below
+    masks.sort(key=lambda item: (not item[1], -int(item[2].sum())
+                                 if order == 'area' else 0))
+    first, covered = len(segments), np.zeros(job.size, bool)
+    for id_, (note, crowd, mask) in enumerate(masks, first + 1):
+        segments.append(
+            dict(id=id_, category_id=note['category_id'], iscrowd=int(crowd)))
         ids[mask] = id_
-        segments.append(
-            dict(id=id_, category_id=item.category_id, iscrowd=item.iscrowd))
-    left = set(np.unique(ids).tolist())
-    hidden = sum(s['id'] not in left for s in segments[first:])
-    covered = np.zeros(size, bool)
-    for _, mask in masks:
         covered |= mask
-    things = [v for v, c in rules.category_of.items() if c in rules.things]
-    uncovered = int((np.isin(values, things) & ~covered).sum())
-    return Painted(ids, segments, dict(hidden=hidden, uncovered=uncovered))
+    left = set(np.unique(ids).tolist())
+    things = [v for v, c in table.category_of.items() if c in table.things]
+    return ids, segments, dict(
+        hidden=sum(s['id'] not in left for s in segments[first:]),
+        uncovered=int((np.isin(values, things) & ~covered).sum()))
 
 
-def _paint_semantic(ids: np.ndarray, values: np.ndarray, rules: Rules,
-                    path: str) -> List[dict]:
-    """One segment for each class of the label map."""
-    masks: Dict[int, List[int]] = {}
+def _paint_semantic(values: np.ndarray, table: ClassTable, uncovered: str,
+                    path: str) -> Tuple[np.ndarray, List[dict]]:
+    """Ids and one segment for each class of the label map."""
+    values_of: Dict[int, List[int]] = {}
     for value in np.unique(values).tolist():
-        category = rules.category_of.get(value)
-        if category is None and value not in rules.void:
-            raise InputError(
-                f'{path}: {int((values == value).sum())} pixels have value '
-                f'{value}, which no class has. Add it to the class list (as '
-                'id or among values, with ignore=1 where it means nothing) '
-                'or to --void-values.')
+        category = table.category(value, path)
         if category is not None:
-            masks.setdefault(category, []).append(value)
+            values_of.setdefault(category, []).append(value)
+    ids = np.zeros(values.shape, np.int32)
     segments: List[dict] = []
-    for category, of_class in masks.items():
-        thing = category in rules.things
-        if thing and rules.uncovered == 'void':
-            continue
-        ids[np.isin(values, of_class)] = len(segments) + 1
-        segments.append(
-            dict(
-                id=len(segments) + 1, category_id=category,
-                iscrowd=int(thing)))
-    return segments
+    for category, of_class in values_of.items():
+        crowd = int(category in table.things)
+        if not crowd or uncovered == 'crowd':
+            id_ = len(segments) + 1
+            segments.append(dict(id=id_, category_id=category, iscrowd=crowd))
+            ids[np.isin(values, of_class)] = id_
+    return ids, segments
 
 
-def _mask(item: Instance, size: Tuple[int, int], path: str) -> np.ndarray:
+def _mask(note: dict, size: Tuple[int, int], path: str) -> np.ndarray:
     """Pixels (h, w) bool of a polygon list or an RLE."""
-    given = item.segmentation
+    given = note.get('segmentation')
     fault = find_segmentation_fault(given, size)
     if fault is not None:
-        raise InputError(f'{path}: annotation {item.id!r}: its segmentation '
-                         f'cannot be drawn: {fault}. Correct or remove it.')
+        raise InputError(f'{path}: annotation {note["id"]!r}: its '
+                         f'segmentation cannot be drawn: {fault}. Correct or '
+                         'remove it.')
     if isinstance(given, list):
         # pycocotools takes four numbers for a box
         polygons = [part for part in given if len(part) >= 6]

@@ -1,53 +1,149 @@
-"""Label maps of any data set: PNGs with one channel, or a palette."""
-import os
-from contextlib import suppress
-from typing import List, Optional, Tuple
+"""Label maps, and the class list that says what their values mean.
 
+A label map is a PNG with one channel, or a palette. The class list is a JSON
+or CSV that a user writes for a converter:
+
+    [{"id": 7, "name": "road", "isthing": 0, "color": [128, 64, 128]}, ...]
+
+    id,name,isthing,ignore,values
+    7,road,0,0,7 107
+
+``id``, ``name`` and ``isthing`` are required. ``values`` are the class's in
+label maps, by default its id; classes with ``ignore`` become void.
+"""
+import csv
+import io
+from typing import (Annotated, Any, Dict, List, NamedTuple, Optional, Sequence,
+                    Set, Tuple)
+
+import msgspec
 import numpy as np
-from PIL import Image
 
 from mmengine_exact.errors import InputError
-from mmengine_exact.files import read_bytes
+from mmengine_exact.files import parse_json, read_bytes
+from panoptic_fpn.coco_format import read_label_space
+from panoptic_fpn.labels import default_color
 from panoptic_fpn.ops.decode import decode_indices, try_decode
 
-#: The last chunk of a PNG.
-_PNG_END = b'\0\0\0\0IEND\xaeB\x60\x82'
+
+class _Class(msgspec.Struct):
+    """A row of the list."""
+
+    id: int
+    name: str
+    isthing: bool
+    ignore: bool = False
+    values: Optional[List[int]] = None
+    color: Optional[List[int]] = None
 
 
-def file_stamp(path: str) -> List[int]:
-    """Size in bytes and time of the last change in nanoseconds."""
-    status = os.stat(path)
-    return [status.st_size, status.st_mtime_ns]
+_Rows = Annotated[List[Dict[str, Any]], msgspec.Meta(min_length=1)]
 
 
-def png_size(path: str) -> Optional[Tuple[int, int]]:
-    """(h, w) in the header of a PNG that has its end; None for others.
+class ClassTable(NamedTuple):
+    """``categories`` of the COCO JSON to write, and the ids of things; the
+    category id of each value of a label map, None: void; names of ignored
+    classes."""
 
-    The pixels are not read: a folder of photographs has gigabytes of them.
-    """
-    with suppress(OSError, ValueError, Image.DecompressionBombError):
-        with open(path, 'rb') as file, Image.open(file) as image:
-            file.seek(-len(_PNG_END), os.SEEK_END)
-            if image.format == 'PNG' and file.read() == _PNG_END:
-                return image.size[::-1]
-    return None
+    categories: List[dict]
+    things: Set[int]
+    category_of: Dict[int, Optional[int]]
+    ignored_names: Set[str]
+
+    def category(self,
+                 value: int,
+                 path: str,
+                 instance: bool = False) -> Optional[int]:
+        """Category id of a class's value in the label map ``path``, None:
+        void; ``instance`` says whether it stands for one instance."""
+        category, fault = self.category_of.get(value), None
+        if value not in self.category_of:
+            fault = ('no class has it. Add it to the class list (as id or '
+                     'among values, with ignore=1 where it means nothing) or '
+                     'to --void-values.')
+        elif instance and category is not None and category not in self.things:
+            fault = (f'an instance of class {category}, which is stuff. Set '
+                     'isthing=1 in the class list, or correct --offset.')
+        if fault:
+            raise InputError(f'{path}: value {value}: {fault}')
+        return category
+
+
+def read_class_table(path: str,
+                     void_values: Sequence[int] = (),
+                     offset: Optional[int] = None) -> ClassTable:
+    """Read a class list: a ``.csv`` with a header line, or a JSON, a list or
+    an object with ``categories``. The list comes before ``void_values``;
+    values of classes are below ``offset``."""
+    rows = _read_rows(path)
+    owners: Dict[int, _Class] = {}
+    for row in rows:
+        for value in row.values or [row.id]:
+            fault = None
+            if owners.setdefault(value, row) is not row:
+                fault = (f'belongs to two classes, {owners[value].name!r} and '
+                         f'{row.name!r}')
+            elif offset is not None and value >= offset:
+                fault = f'is not below the offset {offset}'
+            if fault:
+                raise InputError(f'{path}: value {value} of label maps {fault}'
+                                 '. Correct id, values or --offset.')
+    kept = [row for row in rows if not row.ignore]
+    categories = [
+        dict(
+            id=row.id,
+            name=row.name,
+            isthing=int(row.isthing),
+            color=row.color or list(default_color(i)))
+        for i, row in enumerate(kept)
+    ]
+    read_label_space(categories, path)
+    category_of = dict.fromkeys(void_values)
+    for value, row in owners.items():
+        category_of[value] = None if row.ignore else row.id
+    return ClassTable(categories, {row.id
+                                   for row in kept if row.isthing},
+                      category_of, {row.name
+                                    for row in rows if row.ignore})
+
+
+def _read_rows(path: str) -> List[_Class]:
+    content = read_bytes(path, 'class list', None)
+    try:
+        if path.lower().endswith('.csv'):
+            text = content.decode('utf-8-sig')
+            given: Any = list(csv.DictReader(io.StringIO(text)))
+        else:
+            given = parse_json(content, path)
+            if isinstance(given, dict):
+                given = given.get('categories')
+        given = msgspec.convert(given, _Rows)
+        return msgspec.convert(
+            list(map(_plain, given)), List[_Class], strict=False)
+    except (UnicodeError, csv.Error, msgspec.ValidationError) as error:
+        raise InputError(
+            f'{path}: no class list ({error}). Write a JSON list of objects '
+            'with id, name and isthing, or a .csv with these '
+            'columns.') from None
+
+
+def _plain(row: Dict[str, Any]) -> Dict[str, Any]:
+    """A row without empty cells, lists of numbers split at blanks."""
+    row = {
+        key: value.strip() if isinstance(value, str) else value
+        for key, value in row.items() if value not in (None, '', [])
+    }
+    for key in ('values', 'color'):
+        if isinstance(row.get(key), (str, int)):
+            row[key] = str(row[key]).split()
+    return row
 
 
 def read_label_map(path: str,
-                   size: Optional[Tuple[int, int]] = None) -> np.ndarray:
-    """Values of a label map.
-
-    Args:
-        path (str): The PNG.
-        size (tuple[int, int], optional): (h, w) of its image.
-
-    Returns:
-        np.ndarray: (h, w), uint8 or uint16; of a palette, the indices.
-
-    Raises:
-        InputError: It cannot be read or decoded, has several channels or
-            another size.
-    """
+                   size: Optional[Tuple[int, int]] = None,
+                   bits: Optional[int] = None) -> np.ndarray:
+    """Values (h, w) uint8 or uint16 of a label map, of a palette the indices;
+    refuses another size (h, w) or number of bits."""
     content = read_bytes(path, 'label map', None)
     values, fault = try_decode(decode_indices, content)
     if values is None:
@@ -59,6 +155,9 @@ def read_label_map(path: str,
     elif size is not None and values.shape != tuple(size):
         fault = (f'{values.shape} (h, w), but its image is {tuple(size)}. '
                  'Scale both alike (labels without interpolation).')
+    elif bits is not None and 8 * values.itemsize != bits:
+        fault = (f'{8 * values.itemsize} bit, but {bits} bit grey is '
+                 'expected. Restore the official file.')
     if fault:
         raise InputError(f'{path}: {fault}')
     return values

@@ -10,51 +10,45 @@ import sys
 from contextlib import closing, suppress
 from functools import partial
 from glob import escape, glob
-from typing import (Any, Callable, Dict, Iterable, List, NamedTuple, Optional,
-                    Sequence, Tuple)
+from typing import (Any, Callable, Dict, List, NamedTuple, Optional, Sequence,
+                    Tuple)
 
+import numpy as np
 from filelock import FileLock, Timeout
+from PIL import Image
 
 from mmengine_exact.command import run_to_exit_code
 from mmengine_exact.errors import InputError
-from mmengine_exact.files import write_bytes
+from mmengine_exact.files import PARTIAL_SUFFIX, write_bytes
 from mmengine_exact.workers import run_jobs
-
-from .label_map import png_size
+from panoptic_fpn.ops.run_length import segment_boxes
 
 #: After so many unusable files a conversion stops.
 MAX_FAILURES = 5
+#: The last chunk of a PNG.
+_PNG_END = b'\0\0\0\0IEND\xaeB\x60\x82'
 
 
 class Job(NamedTuple):
-    """An image to convert.
+    """An image to convert: its entry of ``images`` (id, file_name, height,
+    width), its label map, where the panoptic PNG goes (None: nowhere), what
+    the result depends on, as JSON, and its annotations of COCO."""
 
-    ``image_id`` and ``size`` (h, w) as in the JSON; ``stamp`` is what the
-    result depends on, as JSON; ``png`` where the panoptic PNG goes, None for
-    none; ``source`` what the conversion reads.
-    """
+    image: dict
+    label: str
+    png: Optional[str] = None
+    stamp: Sequence = ()
+    instances: Sequence[dict] = ()
 
-    image_id: Any
-    size: Tuple[int, int]
-    stamp: list
-    png: Optional[str]
-    source: Any
-
-
-#: Gives what the entry of an image holds, and the content of its PNG; runs
-#: in worker processes.
-Conversion = Callable[[Job], Tuple[Dict, Optional[bytes]]]
+    @property
+    def size(self) -> Tuple[int, int]:
+        """(h, w)"""
+        return self.image['height'], self.image['width']
 
 
 class Journal:
-    """Entries of finished images, open in one process at a time.
-
-    Args:
-        path (str): The file; :meth:`remove` it when all is done.
-
-    Raises:
-        InputError: Another process has it open.
-    """
+    """Entries of finished images, open in one process at a time; the file is
+    gone after a ``with`` block that ends well."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -65,89 +59,58 @@ class Journal:
         except Timeout:
             raise InputError(f'{path}: another process converts these '
                              'images. Wait for it.') from None
-        self._file = open(path, 'a+b')
+        self._file = open(path, 'a+b', buffering=0)
         self._file.seek(0)
-        lines = self._file.read().splitlines(keepends=True)
         self.entries: List[Dict] = []
-        for line in lines:
+        for line in self._file.read().splitlines():
             with suppress(ValueError):  # torn by a kill
                 self.entries.append(json.loads(line))
-        if lines and not lines[-1].endswith(b'\n'):
-            self._file.write(b'\n')
 
     def add(self, entry: Dict) -> None:
-        """Append an entry; it is on its way to the disk on return."""
-        file = self._file
-        file.write(json.dumps(entry).encode() + b'\n')
-        file.flush()
-
-    def remove(self) -> None:
-        """Delete the file: everything is where it belongs."""
-        os.unlink(self.path)
-        os.unlink(self._lock.lock_file)
-
-    def close(self) -> None:
-        with suppress(OSError):  # the full disk that ended the run
-            self._file.close()
-        self._lock.release()
+        """Append an entry; the break before it ends a torn line."""
+        self._file.write(b'\n' + json.dumps(entry).encode())
 
     def __enter__(self) -> 'Journal':
         return self
 
-    def __exit__(self, *_: Any) -> None:
-        self.close()
+    def __exit__(self, error: Optional[type], *_: Any) -> None:
+        self._file.close()
+        if error is None:
+            os.unlink(self.path)
+            os.unlink(self._lock.lock_file)
+        self._lock.release()
 
 
-def fresh_entries(jobs: Iterable[Job],
-                  entries: Iterable[Dict]) -> Dict[Any, Dict]:
+def fresh_entries(jobs: Sequence[Job],
+                  entries: Sequence[Dict]) -> Dict[Any, Dict]:
     """Entries that a new conversion would only repeat, by image id."""
     by_id = {entry.get('image_id'): entry for entry in entries}
+    pairs = [(job, by_id.get(job.image['id'])) for job in jobs]
     return {
-        job.image_id: by_id[job.image_id]
-        for job in jobs
-        if job.image_id in by_id and _is_fresh(job, by_id[job.image_id])
+        job.image['id']: entry
+        for job, entry in pairs if entry and entry['stamp'] == job.stamp and (
+            entry['height'], entry['width']) == job.size and (
+                job.png is None or png_size(job.png) == job.size)
     }
 
 
-def _is_fresh(job: Job, entry: Dict) -> bool:
-    return (entry['stamp'] == job.stamp
-            and (entry['height'], entry['width']) == job.size
-            and (job.png is None or png_size(job.png) == job.size))
-
-
-def convert_images(convert: Conversion,
-                   jobs: Sequence[Job],
-                   journal: Journal,
-                   num_workers: int,
-                   report: Callable[[str], None],
-                   label: str = '',
-                   done: Iterable[Dict] = ()) -> dict:
-    """Entries of all images by their ids.
-
-    Args:
-        report (Callable): Called with lines about the progress, which begin
-            with ``label``.
-        done (Iterable[dict]): Entries of an earlier run beside the journal's.
-
-    Returns:
-        dict: Of each image ``image_id``, ``stamp``, ``height``, ``width`` and
-        what ``convert`` gives.
-
-    Raises:
-        InputError: At the end, or after ``MAX_FAILURES``: names the files
-            that cannot be used.
-    """
-    entries = fresh_entries(jobs, [*done, *journal.entries])
+def convert_images(convert: Callable[[Job], Tuple[Dict, Optional[bytes]]],
+                   jobs: Sequence[Job], journal: Journal, num_workers: int,
+                   report: Callable[[str], None]) -> Dict[Any, Dict]:
+    """Entries of all images by their ids: ``image_id``, ``stamp``, ``height``,
+    ``width`` and what ``convert`` gives in a worker process, beside the
+    content of the PNG. At the end, or after ``MAX_FAILURES``, one InputError
+    names the files that cannot be used."""
+    entries = fresh_entries(jobs, journal.entries)
     if entries:
-        report(f'{label}{len(entries)} of {len(jobs)} images are converted '
-               'already')
-    jobs = [job for job in jobs if job.image_id not in entries]
+        report(f'{len(entries)} of {len(jobs)} images are converted already')
+    jobs = [job for job in jobs if job.image['id'] not in entries]
     failures = []
     with closing(run_jobs(partial(_convert, convert), jobs,
                           num_workers)) as results:
         for count, (entry, failure) in enumerate(results, 1):
             if count % 500 == 0 or count == len(jobs):
-                report(f'{label}{count}/{len(jobs)} images')
+                report(f'{count}/{len(jobs)} images')
             if entry is not None:
                 journal.add(entry)
                 entries[entry['image_id']] = entry
@@ -155,13 +118,12 @@ def convert_images(convert: Conversion,
             failures.append(failure)
             if len(failures) == MAX_FAILURES:
                 break
-    if failures:
-        # the order in which processes finish is no order for a message
-        raise one_error(sorted(failures))
+    # the order in which processes finish is no order for a message
+    raise_failures(sorted(failures))
     return entries
 
 
-def _convert(convert: Conversion, job: Job) -> Tuple[Optional[Dict], str]:
+def _convert(convert: Callable, job: Job) -> Tuple[Optional[Dict], str]:
     """Entry of one image, its PNG written; or None and what is wrong."""
     try:
         described, png = convert(job)
@@ -169,27 +131,47 @@ def _convert(convert: Conversion, job: Job) -> Tuple[Optional[Dict], str]:
         return None, str(error)
     if job.png is not None and png is not None:
         write_bytes(job.png, png)
-    entry = dict(
-        image_id=job.image_id,
-        stamp=job.stamp,
-        height=job.size[0],
-        width=job.size[1])
+    entry = dict(image_id=job.image['id'], stamp=job.stamp)
+    entry.update(zip(('height', 'width'), job.size))
     return dict(entry, **described), ''
 
 
-def one_error(failures: Sequence[str]) -> InputError:
-    """One error of several messages that begin with 'PATH: '."""
-    text = failures[0]
-    if len(failures) > 1:
-        paths = [failure.split(': ')[0] for failure in failures[1:]]
-        text += f' Neither can be used: {some(paths)}.'
-    return InputError(text)
+def raise_failures(failures: Sequence[str]) -> None:
+    """Raise one error of all messages, which begin with 'PATH: '."""
+    if failures:
+        others = [failure.split(': ')[0] for failure in failures[1:]]
+        more = f' Neither can be used: {some(others)}.' if others else ''
+        raise InputError(failures[0] + more)
 
 
 def some(names: Sequence[str]) -> str:
     """The first few names of a list, and how many there are."""
     more = f', ... ({len(names)} in all)' if len(names) > 3 else ''
     return ', '.join(names[:3]) + more
+
+
+def file_stamp(path: str) -> List[int]:
+    """Size in bytes and time of the last change in nanoseconds."""
+    status = os.stat(path)
+    return [status.st_size, status.st_mtime_ns]
+
+
+def png_size(path: str) -> Optional[Tuple[int, int]]:
+    """(h, w) in the header of a PNG that has its end, None for others; the
+    pixels are not read: a folder of photographs has gigabytes of them."""
+    with suppress(OSError, ValueError, Image.DecompressionBombError):
+        with open(path, 'rb') as file, Image.open(file) as image:
+            file.seek(-len(_PNG_END), os.SEEK_END)
+            if image.format == 'PNG' and file.read() == _PNG_END:
+                return image.size[::-1]
+    return None
+
+
+def measure(ids: np.ndarray) -> Dict[int, Dict]:
+    """``area`` in pixels and ``bbox`` (x, y, w, h) of each value of a map
+    (h, w), ascending."""
+    found = zip(*(values.tolist() for values in segment_boxes(ids)))
+    return {id_: dict(area=area, bbox=box) for id_, area, box in found}
 
 
 def write_if_changed(path: str, content: bytes) -> None:
@@ -203,21 +185,15 @@ def write_if_changed(path: str, content: bytes) -> None:
 
 
 def remove_leftovers(pattern: str) -> None:
-    """Delete unfinished files of a killed process.
-
-    Args:
-        pattern (str): Path of files that ``write_bytes`` writes; the name may
-            have wildcards.
-    """
+    """Delete what a killed process has left of files that ``write_bytes``
+    writes; the name may have wildcards."""
     folder, name = osp.split(pattern)
-    for end in ('????????', '.????????.part'):
-        for path in glob(osp.join(escape(folder), f'.{name}{end}')):
-            with suppress(OSError):
-                os.unlink(path)
+    for path in glob(osp.join(escape(folder), f'.{name}.*{PARTIAL_SUFFIX}')):
+        os.unlink(path)
 
 
 def run_resumable(run: Callable[[], None]) -> int:
-    """As ``run_to_exit_code``; a run that Ctrl-C ends gives 1, too."""
+    """Same as ``run_to_exit_code``; a run that Ctrl-C ends gives 1, too."""
     try:
         return run_to_exit_code(run)
     except KeyboardInterrupt:

@@ -1,7 +1,6 @@
 """Weights of other projects and other class orders: tables of names."""
 from .conversion import Conversion, convert_weights, read_weights
 from .layouts import LAYOUTS, Layout
-from .restricted_pickle import load_arrays
 from .semantic_fpn import convert_file, convert_semantic_fpn
 from .zoo import (convert_zoo_file, convert_zoo_weights, differing_settings,
                   write_conversion)
@@ -9,5 +8,5 @@ from .zoo import (convert_zoo_file, convert_zoo_weights, differing_settings,
 __all__ = [
     'Conversion', 'LAYOUTS', 'Layout', 'convert_file', 'convert_semantic_fpn',
     'convert_weights', 'convert_zoo_file', 'convert_zoo_weights',
-    'differing_settings', 'load_arrays', 'read_weights', 'write_conversion'
+    'differing_settings', 'read_weights', 'write_conversion'
 ]

@@ -8,7 +8,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Tuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,12 +18,10 @@ from mmengine_exact.match import MatchReport
 from mmengine_exact.record import fingerprint, revision, versions
 
 from .layouts import LAYOUTS, OURS, Layout
-from .restricted_pickle import load_arrays
+from .restricted_pickle import read_arrays
 
 #: Beginnings of torch's files: a zip archive, or, before torch 1.6, a number.
 _TORCH_SIGNS = (b'PK\x03\x04', b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19')
-#: Where a file keeps its weights: OpenMMLab's, Detectron2's.
-_KEYS = ('state_dict', 'model')
 
 
 @dataclass
@@ -36,11 +33,11 @@ class Conversion:
             was asked for.
         source (str): The file they come from.
         to (str): 'ours' or 'theirs'.
-        converted (dict[str, int]): Number of tensors of each part of our
-            model.
-        ignored (list[str]): Keys of the file that are no weights.
-        unmatched (list[str]): Keys of the file that have no counterpart.
+        converted (dict[str, int]): Tensors of each part of our model.
+        ignored, unmatched (list[str]): Keys of the file that are no weights,
+            that have no counterpart.
         report (MatchReport): Our side beside a model.
+        faults (list[str]): Settings that give the weights another meaning.
         meta (dict): For the written file.
         advice (list[str]): What to set in the config.
     """
@@ -52,6 +49,7 @@ class Conversion:
     ignored: List[str]
     unmatched: List[str]
     report: MatchReport = field(default_factory=MatchReport)
+    faults: List[str] = field(default_factory=list)
     meta: Dict = field(default_factory=dict)
     advice: List[str] = field(default_factory=list)
 
@@ -61,10 +59,11 @@ class Conversion:
             f'{count:5d} tensors of the {part}'
             for part, count in self.converted.items()
         ]
-        lines += [f'ignored: {key}' for key in self.ignored]
-        lines += [f'no counterpart, left out: {key}' for key in self.unmatched]
-        lines += [f'not in the file: {key}' for key in self.report.missing]
-        lines += [f'not in the model: {key}' for key in self.report.unexpected]
+        for title, keys in (('ignored', self.ignored),
+                            ('no counterpart, left out', self.unmatched),
+                            ('not in the file', self.report.missing),
+                            ('not in the model', self.report.unexpected)):
+            lines += [f'{title}: {key}' for key in keys]
         lines += [
             f'shape differs: {key} {tuple(file)} in the file, '
             f'{tuple(model)} in the model'
@@ -73,13 +72,11 @@ class Conversion:
         return '\n'.join([*lines, *self.advice])
 
     def require_fit(self) -> None:
-        """Check that the weights fill the model and no more.
-
-        Raises:
-            CheckpointError: Names the file, the first keys of each kind and
-                the setting to change where it is known.
-        """
-        fault = self.report.describe(['mismatched', 'missing', 'unexpected'])
+        """Raise CheckpointError unless the weights fill the model and no more,
+        and mean there what they meant; name the first keys and the setting to
+        change."""
+        keys = self.report.describe(['mismatched', 'missing', 'unexpected'])
+        fault = '; '.join(filter(None, [*self.faults, keys]))
         fix = ' '.join(self.advice) or 'Give the config of this model.'
         if self.to == 'theirs' and self.unmatched and not fault:
             fault = (f'{len(self.unmatched)} weights have no counterpart '
@@ -94,14 +91,8 @@ def convert_weights(weights: Mapping[str, Tensor],
                     layout: Layout,
                     to: str,
                     source: str = 'the checkpoint') -> Conversion:
-    """Weights of one side for the other.
-
-    Args:
-        weights (Mapping[str, Tensor]): Of the other project, or with
-            ``to='theirs'`` ours; not changed.
-        layout (Layout): The other project's.
-        to (str): 'ours' or 'theirs'.
-        source (str): File of the weights, for errors.
+    """Weights of the other project in our names, or with ``to='theirs'`` ours
+    in its names; ``source`` is their file, for errors.
 
     Raises:
         CheckpointError: The weights are of another layout, or the classifier
@@ -109,28 +100,28 @@ def convert_weights(weights: Mapping[str, Tensor],
     """
     to_ours = to == 'ours'
     _require_layout(weights, layout, to_ours, source)
-    kept: List[str] = []
-    ignored: List[str] = []
-    for key in weights:
-        (ignored if layout.is_ignored(key) else kept).append(key)
-    names = (layout.table.to_ours if to_ours else layout.table.to_theirs)(kept)
+    ignored = [key for key in weights if layout.is_ignored(key)]
+    kept = [key for key in weights if key not in ignored]
+    names = layout.table.translate(kept, to_ours)
     pairs = {key: name for key, name in names.items() if name is not None}
     # the classifier is reordered under our names
     ours = {(pairs[key] if to_ours else key): weights[key] for key in pairs}
     layout.reorder(ours, to_ours, source)
-    result = ours if to_ours else {
-        pairs[key]: value
-        for key, value in ours.items()
-    }
-    return Conversion(result, source, to,
-                      dict(Counter(key.split('.')[0] for key in ours)),
-                      ignored, [key for key in kept if names[key] is None])
+    return Conversion(
+        weights=ours if to_ours else {
+            pairs[key]: value
+            for key, value in ours.items()
+        },
+        source=source,
+        to=to,
+        converted=dict(Counter(key.split('.')[0] for key in ours)),
+        ignored=ignored,
+        unmatched=[key for key in names if key not in pairs])
 
 
 def _require_layout(weights: Mapping[str, Tensor], layout: Layout,
                     to_ours: bool, source: str) -> None:
-    signs = {name: other.sign for name, other in LAYOUTS.items()}
-    signs['ours'] = OURS
+    signs = {**{name: it.sign for name, it in LAYOUTS.items()}, 'ours': OURS}
     wanted = layout.name if to_ours else 'ours'
     found = [
         name for name, sign in signs.items() if any(
@@ -145,23 +136,24 @@ def _require_layout(weights: Mapping[str, Tensor], layout: Layout,
 
 
 def read_weights(path: str) -> Tuple[Dict[str, Tensor], dict]:
-    """Weights of a file, and what its ``meta`` says; no code of it is run.
+    """Weights of a file, without the ``module.`` of a wrapper, and its
+    ``meta``, maybe empty; no code of it is run.
 
     Args:
         path (str): A file of torch (an address as well), or a plain pickle of
             numpy arrays, as Detectron2's ``.pkl``.
 
-    Returns:
-        tuple[dict[str, Tensor], dict]: Weights, without the ``module.`` of
-        DistributedDataParallel, and ``meta``, maybe empty.
-
     Raises:
         CheckpointError: Missing, damaged, unsafe, or without weights.
     """
     if '://' not in path and osp.isfile(path) and not _is_torchs(path):
-        content = dict(state_dict=_tensors(load_arrays(path), path))
-    else:
-        content = read_checkpoint(path, keys=_KEYS)
+        arrays = read_arrays(path)
+        content = dict(state_dict={
+            k: torch.from_numpy(v)
+            for k, v in arrays.items()
+        })
+    else:  # of OpenMMLab, of Detectron2
+        content = read_checkpoint(path, keys=('state_dict', 'model'))
     weights = {
         key.removeprefix('module.'): value
         for key, value in content['state_dict'].items()
@@ -174,33 +166,9 @@ def _is_torchs(path: str) -> bool:
         return file.read(16).startswith(_TORCH_SIGNS)
 
 
-def _tensors(content: Any, path: str) -> Dict[str, Tensor]:
-    """Weights of what a pickle holds.
-
-    Raises:
-        CheckpointError: It is no dict of arrays.
-    """
-    weights = content
-    if isinstance(content, dict):
-        weights = content.get('model', content)
-    if not isinstance(weights, dict) or not weights or not all(
-            isinstance(key, str) and isinstance(value, np.ndarray)
-            for key, value in weights.items()):
-        raise CheckpointError(
-            f"Checkpoint {path} holds no 'model' of numpy arrays (files of "
-            "Caffe2 and Detectron have 'blobs'). Give one of Detectron2's "
-            'model zoo.')
-    return {key: torch.from_numpy(value) for key, value in weights.items()}
-
-
 def write_weights(out_path: str, content: dict, source: str) -> None:
-    """Write a file of torch that is complete or not there.
-
-    Raises:
-        CheckpointError: It cannot be written, or is the source.
-    """
-    if osp.exists(out_path) and osp.exists(source) and osp.samefile(
-            source, out_path):
+    """Write a file of torch that is complete or not there."""
+    if osp.realpath(out_path) == osp.realpath(source):
         raise CheckpointError(f'{out_path} is the input as well. Give '
                               'another name for the output.')
     write_atomically(out_path, lambda partial: torch.save(content, partial))

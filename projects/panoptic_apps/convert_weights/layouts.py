@@ -121,7 +121,6 @@ class Layout:
     """Where and in which order a project keeps the weights.
 
     Attributes:
-        name (str): As the tool calls it.
         sign (str): Beginning of keys that no other layout has.
         table (NameTable): Their names and ours.
         ignored (tuple[str]): Patterns of keys that are not weights.
@@ -145,17 +144,8 @@ class Layout:
 
     def reorder(self, weights: Dict[str, Tensor], to_ours: bool,
                 source: str) -> None:
-        """Bring the classifier's channels to the other order, in place.
-
-        Args:
-            weights (dict[str, Tensor]): In our names; the dict is changed,
-                its tensors are not.
-            to_ours (bool): In which direction.
-            source (str): File of the weights, for errors.
-
-        Raises:
-            CheckpointError: The classifier has another number of channels.
-        """
+        """Bring the classifier's channels to the other order in a dict of our
+        names; ``source`` is the file of the weights, for errors."""
         if self.order is None:
             return
         for key in CLASSIFIER:
@@ -242,12 +232,8 @@ _COCO_STUFF = (92, 93, 95, 100, 107, 109, 112, 118, 119, 122, 125, 128, 130,
 
 
 def coco_label_space() -> LabelSpace:
-    """The 80 things and 53 stuff classes of COCO panoptic 2017.
-
-    The zoos' models know these classes, and their files do not name them:
-    with these a converted one predicts without an annotation file at hand.
-    Names and colours are mmdet's; category ids ascend in each group.
-    """
+    """The 80 things and 53 stuff classes of COCO panoptic 2017, by category
+    id, which files of the zoos do not name; names and colours are mmdet's."""
     meta = CocoPanopticDataset.METAINFO
     return LabelSpace.from_coco([
         dict(id=id_, name=name, isthing=int(id_ <= 90), color=color)

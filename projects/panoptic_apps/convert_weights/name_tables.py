@@ -12,24 +12,20 @@ A row has two templates, 'theirs' and 'ours'. Braces hold what both share:
 normalization the same: running statistics show which it is.
 """
 import re
-from typing import Dict, Iterable, Optional, Tuple, Union
+from typing import Dict, Iterable, Optional, Sequence, Tuple, Union
 
 _BRACES = re.compile(r'\{(\d*)([a-z]+)(?:\+(\d+))?\}')
 _WORDS = dict(
     leaf='weight|bias|running_mean|running_var|num_batches_tracked',
     norm='bn|gn',
     rest='.+')
-_STATISTICS = ('running_mean', 'running_var')
+_STATISTICS = ('.running_mean', '.running_var')
 
 Values = Dict[str, Union[int, str]]
 
 
 class Template:
-    """A pattern of names with fields for numbers and words; see the module.
-
-    Args:
-        text (str): Such as 'backbone.layer{i}.{j}.conv{k}.weight'.
-    """
+    """A pattern of names such as 'backbone.layer{i}.{j}.conv{k}.weight'."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -65,41 +61,26 @@ class Template:
 
 
 class NameTable:
-    """Rows (theirs, ours) of templates.
-
-    Args:
-        rows (Iterable[tuple[str, str]]): The first that fits counts.
-    """
+    """Rows (theirs, ours) of templates; the first that fits counts."""
 
     def __init__(self, rows: Iterable[Tuple[str, str]]) -> None:
         self.rows = [(Template(theirs), Template(ours))
                      for theirs, ours in rows]
 
-    def to_ours(self, keys: Iterable[str]) -> Dict[str, Optional[str]]:
-        """Our name of each of their names; None where there is none."""
-        known = set(keys)
-        return {
-            key: _translate(key, self.rows, _kind_of_norm(key, known))
-            for key in keys
+    def translate(self, keys: Sequence[str],
+                  to_ours: bool) -> Dict[str, Optional[str]]:
+        """Name of each key on the other side; None where there is none."""
+        rows = self.rows if to_ours else [(b, a) for a, b in self.rows]
+        layers = {
+            key.rpartition('.')[0]
+            for key in keys if key.endswith(_STATISTICS)
         }
-
-    def to_theirs(self, keys: Iterable[str]) -> Dict[str, Optional[str]]:
-        """Their name of each of ours; None where there is none."""
-        rows = [(ours, theirs) for theirs, ours in self.rows]
-        return {key: _translate(key, rows, '') for key in keys}
-
-
-def _translate(key: str, rows: Iterable[Tuple[Template, Template]],
-               norm: str) -> Optional[str]:
-    for source, target in rows:
-        values = source.read(key)
-        if values is not None:
-            return target.write({'norm': norm, **values})
-    return None
-
-
-def _kind_of_norm(key: str, known: set) -> str:
-    """'bn' for a layer with running statistics, else 'gn'."""
-    layer = key.rpartition('.')[0]
-    statistics = (f'{layer}.{name}' for name in _STATISTICS)
-    return 'bn' if any(name in known for name in statistics) else 'gn'
+        found: Dict[str, Optional[str]] = dict.fromkeys(keys)
+        for key in keys:
+            norm = 'bn' if key.rpartition('.')[0] in layers else 'gn'
+            for source, target in rows:
+                values = source.read(key)
+                if values is not None:
+                    found[key] = target.write({'norm': norm, **values})
+                    break
+        return found

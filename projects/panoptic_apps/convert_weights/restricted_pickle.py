@@ -6,15 +6,15 @@ stand-in that builds a plain array of numbers from checked arguments. Nothing
 that a file names is imported or called, not even numpy's own function (a
 forged ``dtype`` would make it follow pointers that the file chose).
 
-torch's own files are read with ``weights_only``
-(``mmengine_exact.checkpoint``).
+torch's own files are read by ``mmengine_exact.checkpoint``.
 """
 import pickle
 import re
-from typing import Any, BinaryIO, Callable, Dict, Sequence
+from typing import Any, Callable, Dict, Optional, Sequence
 
 import numpy as np
 
+from mmengine_exact.checkpoint import damaged
 from mmengine_exact.errors import CheckpointError
 
 #: Types of an array's elements: numbers and truth values.
@@ -47,6 +47,9 @@ class _DType:
 
 class _Array:
     """A pickled array; its ``value`` comes with its state."""
+
+    def __init__(self, value: Optional[np.ndarray] = None) -> None:
+        self.value = value
 
     def __setstate__(self, state: Sequence) -> None:
         _, shape, dtype, fortran, raw = state
@@ -86,107 +89,70 @@ def _to_array(raw: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
     return np.array(value, dtype.dtype.newbyteorder('='), order='C')
 
 
-def _reconstruct(kind: Any, shape: Any, code: Any) -> _Array:
-    """numpy's empty array, before it gets its state."""
-    return _Array()
-
-
-def _from_buffer(raw: Any, dtype: Any, shape: Any, order: str) -> _Array:
-    """An array of pickle's protocol 5."""
-    array = _Array()
-    array.value = _to_array(raw, dtype, shape, order)
-    return array
-
-
-def _scalar(dtype: Any, raw: Any) -> Any:
-    return _to_array(raw, dtype, (), 'C').item()
-
-
 def _encode(text: str, encoding: str = '') -> bytes:
     """Bytes, as pickles that Python 2 can read write them."""
     _require(encoding in ('latin1', 'latin-1'), f'encoding {encoding!r}')
     return text.encode('latin1')
 
 
-def _known_names() -> Dict[str, Any]:
-    """Stand-in for each name; numpy 2 moved its functions."""
-    names = {
-        'collections.OrderedDict': _Mapping,
-        'numpy.dtype': _DType,
-        # an argument of `_reconstruct` alone, never called
-        'numpy.ndarray': 'numpy.ndarray',
-        '_codecs.encode': _Builder(_encode),
-        # of an empty array, written for Python 2
-        '__builtin__.bytes': _Builder(lambda: b''),
-    }
-    for core in ('numpy.core', 'numpy._core'):
-        names[f'{core}.multiarray._reconstruct'] = _Builder(_reconstruct)
-        names[f'{core}.multiarray.scalar'] = _Builder(_scalar)
-        names[f'{core}.numeric._frombuffer'] = _Builder(_from_buffer)
-    return names
-
-
-class _Refused(pickle.UnpicklingError):
-    """The pickle names something that is not among the known names."""
+#: What a pickle may name; numpy 2 calls its core ``numpy._core``.
+_NAMES: Dict[str, Any] = {
+    'collections.OrderedDict': _Mapping,
+    'numpy.dtype': _DType,
+    # an argument of `_reconstruct` alone, never called
+    'numpy.ndarray': 'numpy.ndarray',
+    'numpy.core.multiarray._reconstruct': _Builder(lambda *_: _Array()),
+    'numpy.core.multiarray.scalar': _Builder(
+        lambda dtype, raw: _to_array(raw, dtype, (), 'C').item()),
+    # of pickle's protocol 5
+    'numpy.core.numeric._frombuffer': _Builder(
+        lambda *args: _Array(_to_array(*args))),
+    '_codecs.encode': _Builder(_encode),
+    # of an empty array, written for Python 2
+    '__builtin__.bytes': _Builder(lambda: b''),
+}  # yapf: disable
 
 
 class _ArrayUnpickler(pickle.Unpickler):
+    """``refused`` is the name of a python object that was not loaded."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        # as Detectron2 reads what Python 2 wrote
-        super().__init__(file, encoding='latin1')
-        self._names = _known_names()
+    refused = ''
 
     def find_class(self, module: str, name: str) -> Any:
-        try:
-            return self._names[f'{module}.{name}']
-        except KeyError:
-            pass
+        full = f'{module}.{name}'
+        known = _NAMES.get(full.replace('numpy._core.', 'numpy.core.'))
+        if known is None and _NAME.fullmatch(full):
+            self.refused = full
         # a name that no module has is a damaged one
-        _require(
-            bool(_NAME.fullmatch(f'{module}.{name}')),
-            f'the name {name[:40]!r}')
-        raise _Refused(f'{module}.{name}')
+        _require(known is not None, f'the name {name[:40]!r}')
+        return known
 
 
-def load_arrays(path: str) -> Any:
-    """Content of a pickle of numbers, text, containers and numpy arrays.
-
-    Args:
-        path (str): Local file.
-
-    Returns:
-        Any: What was pickled; an ``OrderedDict`` is a dict. Arrays are
-        numpy's, on the two upper levels of dicts; deeper ones are not
-        looked at.
-
-    Raises:
-        CheckpointError: The file names anything else, which is not loaded,
-            is cut off, or is no pickle.
-    """
-    try:
-        with open(path, 'rb') as file:
-            return _with_arrays(_ArrayUnpickler(file).load())
-    except _Refused as error:
-        raise CheckpointError(
-            f'Checkpoint {path} holds the python object {error}, which is '
-            'not loaded because it could run code. Get the file from its '
-            'publisher, or save its weights alone as numpy arrays.') from None
-    # what an unpickler makes of any bytes
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError,
-            LookupError, AttributeError, ArithmeticError, ImportError,
-            MemoryError, RecursionError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise CheckpointError(
-            f'Checkpoint {path} cannot be read; it is damaged or no '
-            f'checkpoint ({lines[0][:120]}). Copy or download it again.'
-        ) from None
-
-
-def _with_arrays(value: Any, levels: int = 2) -> Any:
-    """Replace stand-ins by their arrays, in ``levels`` of dicts."""
-    if isinstance(value, _Array):
-        return value.value
-    if isinstance(value, dict) and levels:
-        return {k: _with_arrays(v, levels - 1) for k, v in value.items()}
-    return value
+def read_arrays(path: str) -> Dict[str, np.ndarray]:
+    """Weights of a pickle: its 'model', or all that it holds. CheckpointError
+    if it names a python object, which is not loaded, is damaged or has no
+    arrays."""
+    fault, weights = '', {}
+    with open(path, 'rb') as file:
+        # as Detectron2 reads what Python 2 wrote
+        unpickler = _ArrayUnpickler(file, encoding='latin1')
+        try:
+            weights = unpickler.load()
+        except Exception as error:  # what it makes of any bytes
+            fault = damaged(path, error)
+    if unpickler.refused:
+        fault = (f'Checkpoint {path} holds the python object '
+                 f'{unpickler.refused}, which is not loaded because it could '
+                 'run code. Get the file from its publisher, or save its '
+                 'weights alone as numpy arrays.')
+    if isinstance(weights, dict):
+        weights = weights.get('model', weights)
+    if not fault and not (isinstance(weights, dict) and weights and all(
+            isinstance(key, str) and isinstance(value, _Array)
+            and value.value is not None for key, value in weights.items())):
+        fault = (f"Checkpoint {path} holds no 'model' of numpy arrays (files "
+                 "of Caffe2 and Detectron have 'blobs'). Give one of "
+                 "Detectron2's model zoo.")
+    if fault:
+        raise CheckpointError(fault)
+    return {key: array.value for key, array in weights.items()}

@@ -5,8 +5,9 @@ mmseg   ``EncoderDecoder``: backbone, neck, decode_head (this project's
 mmdet   ``TwoStagePanopticFPN``: backbone, neck, semantic_head and what has
         no counterpart (rpn_head, roi_head), which is left out and reported
 """
+import re
 from dataclasses import replace
-from typing import Dict, List, Mapping
+from typing import Dict, Mapping
 
 from torch import Tensor
 
@@ -17,19 +18,17 @@ from .conversion import (Conversion, convert_weights, read_weights,
                          source_record, write_weights)
 from .layouts import LAYOUTS
 
-#: What a key says about the model that gets the weights: parts of the key,
+#: What a key says about the model that gets the weights: a pattern of keys,
 #: and for each side what to set.
-_SETTINGS = (
-    (('backbone.stem.', ),
-     dict(
-         mmseg="model.backbone.type='ResNetV1c' and style='pytorch'",
-         mmdet='model.backbone.deep_stem=True, '
-         "style='pytorch' (type='ResNet') and init_cfg=None")),
-    (('scale_heads.', '.bn.'),
-     dict(
-         mmseg="model.decode_head.norm_cfg=dict(type='BN')",
-         mmdet="model.semantic_head.norm_cfg=dict(type='BN')")),
-)  # yapf: disable
+_SETTINGS = {
+    r'backbone\.stem\.': dict(
+        mmseg="model.backbone.type='ResNetV1c' and style='pytorch'",
+        mmdet="model.backbone.deep_stem=True, style='pytorch' "
+        "(type='ResNet') and init_cfg=None"),
+    r'scale_heads\..*\.bn\.': dict(
+        mmseg="model.decode_head.norm_cfg=dict(type='BN')",
+        mmdet="model.semantic_head.norm_cfg=dict(type='BN')"),
+}  # yapf: disable
 
 
 def convert_semantic_fpn(weights: Mapping[str, Tensor],
@@ -46,28 +45,24 @@ def convert_semantic_fpn(weights: Mapping[str, Tensor],
         source (str): File of the weights, for errors.
 
     Raises:
-        CheckpointError: The file has no such head, or its classifier does not
-            have one channel for each class; names file and key.
+        CheckpointError: There is no such head, or its classifier does not have
+            one channel for each class; names file and key.
     """
     layout = LAYOUTS['mmseg']
     if classes == 'same':
         layout = replace(layout, order=None)
     result = convert_weights(weights, layout,
                              'ours' if to == 'mmdet' else 'theirs', source)
-    result.advice = _advice(weights, to)
-    return result
-
-
-def _advice(weights: Mapping[str, Tensor], to: str) -> List[str]:
-    found = [
-        f'The weights ask for {setting[to]}.' for parts, setting in _SETTINGS
-        if any(all(part in key for part in parts) for key in weights)
-    ]
-    return found + [
+    result.advice = [
+        f'The weights ask for {setting[to]}.'
+        for pattern, setting in _SETTINGS.items() if any(
+            re.search(pattern, key) for key in weights)
+    ] + [
         'A checkpoint does not hold mean, std and channel order of '
         'model.data_preprocessor and model.backbone.style: copy them from its '
         'config.'
     ]
+    return result
 
 
 def _class_names(to: str) -> Dict:
@@ -85,17 +80,8 @@ def convert_file(path: str,
                  out_path: str,
                  to: str,
                  classes: str = 'cityscapes') -> Conversion:
-    """Read a checkpoint, convert it, write weights and class names.
-
-    Args:
-        path (str): Local file or address.
-        out_path (str): Local file to write.
-        to, classes (str): See :func:`convert_semantic_fpn`.
-
-    Raises:
-        CheckpointError: The input cannot be read or used, the output cannot
-            be written or is the input.
-    """
+    """Read a checkpoint (local or an address), convert it by
+    :func:`convert_semantic_fpn`, write weights and class names."""
     weights, _ = read_weights(path)
     result = convert_semantic_fpn(weights, to, classes, path)
     meta = source_record(path)

@@ -9,7 +9,6 @@ from typing import Any, Dict, List, Mapping, Tuple
 from torch import Tensor
 
 from mmengine_exact.checkpoint import to_plain
-from mmengine_exact.errors import CheckpointError
 from mmengine_exact.match import MatchReport
 
 from .conversion import (Conversion, convert_weights, read_weights,
@@ -29,18 +28,15 @@ def convert_zoo_weights(weights: Mapping[str, Tensor],
                         to: str,
                         shapes: Shapes,
                         source: str = 'the checkpoint') -> Conversion:
-    """Weights of one side for the other, compared with our model.
-
-    Args:
-        weights, layout, to, source: See :func:`convert_weights`.
-        shapes (Mapping[str, tuple]): Of our model's ``state_dict``.
-
-    Raises:
-        CheckpointError: The weights are of another layout.
-    """
+    """Same as :func:`convert_weights`, and our side is compared with the
+    shapes of our model's ``state_dict``."""
     result = convert_weights(weights, layout, to, source)
-    ours = result.weights if to == 'ours' else weights
-    result.report = compare(ours, shapes)
+    ours = {
+        key: tuple(value.shape)
+        for key, value in (
+            result.weights if to == 'ours' else weights).items()
+    }
+    result.report = _compare(ours, shapes)
     here, there = _blocks(ours), _blocks(shapes)
     if here != there:
         result.advice.append(
@@ -49,22 +45,22 @@ def convert_zoo_weights(weights: Mapping[str, Tensor],
     return result
 
 
-def compare(weights: Mapping[str, Tensor], shapes: Shapes) -> MatchReport:
-    """Weights in our names beside those of a model."""
-    report = MatchReport()
-    for key, shape in shapes.items():
-        if key not in weights:
-            if not key.endswith('num_batches_tracked'):
-                report.missing.append(key)
-        elif tuple(weights[key].shape) != tuple(shape):
-            report.mismatched[key] = (tuple(weights[key].shape), tuple(shape))
-        else:
-            report.loaded.append(key)
-    report.unexpected = [
-        key for key in weights
-        if key not in shapes and not key.endswith('num_batches_tracked')
-    ]
-    return report
+def _compare(weights: Shapes, shapes: Shapes) -> MatchReport:
+    """Weights in our names beside those of a model; counters of training
+    steps may be missing."""
+    weights, shapes = ({
+        key: shape
+        for key, shape in side.items()
+        if not key.endswith('num_batches_tracked')
+    } for side in (weights, shapes))
+    return MatchReport(
+        missing=[key for key in shapes if key not in weights],
+        mismatched={
+            key: (weights[key], shape)
+            for key, shape in shapes.items()
+            if weights.get(key, shape) != shape
+        },
+        unexpected=[key for key in weights if key not in shapes])
 
 
 def _blocks(keys: Any) -> List[int]:
@@ -75,18 +71,12 @@ def _blocks(keys: Any) -> List[int]:
     return [len(stages[stage]) for stage in sorted(stages)]
 
 
-def require_same_network(model: Mapping, layout: Layout) -> None:
-    """Check what shapes do not show: the model computes what the zoo's do.
-
-    Args:
-        model (Mapping): ``model`` of a config.
-
-    Raises:
-        CheckpointError: Names the setting and both values.
-    """
+def network_faults(model: Mapping, layout: Layout) -> List[str]:
+    """What shapes do not show: settings of ``model`` of a config with which
+    it computes something else than the zoo's do."""
     head = model.get('semantic_head') or {}
     faults = [
-        f'semantic_head.{name}={head[name]!r}: there it is {value!r}'
+        f'model.semantic_head.{name}={head[name]!r}: there it is {value!r}'
         for name, value in _PLAIN_HEAD.items()
         if head.get(name, value) != value
     ]
@@ -94,12 +84,9 @@ def require_same_network(model: Mapping, layout: Layout) -> None:
     if (layout.name == 'detectron2' and len(anchors.get('scales', [8])) > 1
             and anchors.get('scale_major', True)):
         faults.append(
-            'rpn_head.anchor_generator has several scales, and there '
+            'model.rpn_head.anchor_generator has several scales, and there '
             'the ratios of a size stand together: scale_major=False')
-    if faults:
-        raise CheckpointError(
-            f'The weights of {layout.name} mean something else in this model: '
-            f'model.{"; model.".join(faults)}. Give a config with that.')
+    return faults
 
 
 def differing_settings(model: Mapping, layout: Layout) -> List[str]:
@@ -135,33 +122,24 @@ def _meta(path: str, stored: Dict, model: Mapping, to: str) -> Dict:
 
 def convert_zoo_file(path: str, layout: Layout, to: str, model: Mapping,
                      shapes: Shapes) -> Conversion:
-    """Read a checkpoint and convert it; :func:`write_conversion` writes it.
+    """Read and convert a checkpoint; :func:`write_conversion` writes it.
 
     Args:
-        path (str): See :func:`read_weights`.
-        layout, to: See :func:`convert_weights`.
+        path, layout, to: See :func:`read_weights`, :func:`convert_weights`.
         model (Mapping): ``model`` of the config.
         shapes (Mapping[str, tuple]): Of the weights of that model.
-
-    Raises:
-        CheckpointError: The input cannot be read or is of another layout, or
-            the config's model is not of the kind.
     """
-    require_same_network(model, layout)
     weights, stored = read_weights(path)
     result = convert_zoo_weights(weights, layout, to, shapes, path)
+    result.faults = network_faults(model, layout)
     result.meta = _meta(path, stored, model, to)
     return result
 
 
 def write_conversion(result: Conversion, out_path: str,
                      layout: Layout) -> None:
-    """Write converted weights as the side that loads them reads them.
-
-    Raises:
-        CheckpointError: The weights do not fit the model, or the file
-            cannot be written.
-    """
+    """Write converted weights, if they fit the model, as the side that loads
+    them reads them."""
     result.require_fit()
     if result.to == 'theirs' and layout.name == 'detectron2':
         content = dict(model=result.weights)

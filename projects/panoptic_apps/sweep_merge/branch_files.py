@@ -57,53 +57,40 @@ class BranchFile:
 
     def masks(self, chosen: np.ndarray) -> np.ndarray:
         """Bitmaps of some instances, bool (k, h, w)."""
-        masks = np.empty((len(chosen), ) + self.truth.shape, bool)
-        for mask, i in zip(masks, chosen):
-            mask[...] = mask_util.decode(self.rles[i])
-        return masks
+        masks = [mask_util.decode(self.rles[i]) for i in chosen]
+        return np.array(masks, bool).reshape(len(chosen), *self.truth.shape)
 
     def to_bytes(self) -> bytes:
         """Content of the file."""
-        counts = [rle['counts'] for rle in self.rles]
-        arrays: Dict[str, Any] = dict(
+        arrays = dict(vars(self))
+        counts = [rle['counts'] for rle in arrays.pop('rles')]
+        arrays.update(
             image_id=np.array(json.dumps(self.image_id)),
-            boxes=self.boxes,
-            scores=self.scores,
-            labels=self.labels,
             counts=np.frombuffer(b''.join(counts), np.uint8),
-            lengths=np.array([len(c) for c in counts], np.int64),
-            truth=self.truth,
-            codes=self.codes,
-            crowd_codes=self.crowd_codes)
-        if self.semantic is not None:
-            arrays['semantic'] = self.semantic.astype(
-                np.min_scalar_type(int(self.semantic.max())))
+            lengths=np.array([len(c) for c in counts], np.int64))
+        semantic = arrays.pop('semantic')
+        if semantic is not None:
+            kind = np.min_scalar_type(int(semantic.max()))
+            arrays['semantic'] = semantic.astype(kind)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)
         return buffer.getvalue()
 
     @classmethod
     def read(cls, path: str) -> 'BranchFile':
-        """Read one file.
-
-        Raises:
-            CorruptFileError: It is missing, torn or no such file.
-        """
+        """Read one file; CorruptFileError if it is missing, torn or no such
+        file."""
         content = read_bytes(path, 'branch file', None)
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                 found = {name: arrays[name] for name in arrays.files}
             size = list(found['truth'].shape)
             ends = np.cumsum(found.pop('lengths'))
-            stream = found.pop('counts').tobytes()
-            starts = np.append(0, ends)[:-1]
-            found['rles'] = [
-                dict(size=size, counts=stream[a:b])
-                for a, b in zip(starts, ends)
-            ]
-            found['image_id'] = json.loads(str(found['image_id']))
+            counts = np.split(found.pop('counts'), ends)[:len(ends)]
+            rles = [dict(size=size, counts=part.tobytes()) for part in counts]
+            image_id = json.loads(str(found.pop('image_id')))
             found.setdefault('semantic', None)
-            return cls(**found)
+            return cls(image_id, rles=rles, **found)
         except (OSError, ValueError, KeyError, TypeError,
                 zipfile.BadZipFile) as error:
             raise CorruptFileError(
@@ -176,36 +163,33 @@ class PanopticBranchWriter(PerImageMetric):
 
 
 def save_branches(runner: Any, folder: str) -> None:
-    """``tools/test.py --save-branches``: let the test of a runner write both
-    branches too.
-
-    Args:
-        runner (Runner): With a ``TwoStagePanopticFPN``.
-        folder (str): See :class:`PanopticBranchWriter`.
+    """``tools/test.py --save-branches``: let the test of a runner with a
+    ``TwoStagePanopticFPN`` write both branches to a folder, too.
 
     Raises:
         InputError: The model has no merge of ours, or the folder holds
             files of another run.
     """
     model = bare_model(runner.model)
-    if leaves_instances_out(model):
-        raise InputError(
-            '--save-branches with --panoptic-only: instances below the '
-            'threshold of the merge are missing, and a sweep would not know. '
-            'Leave --panoptic-only out.')
     head = getattr(model, 'panoptic_fusion_head', None)
     thresholds = getattr(head, 'thresholds', None)
-    if thresholds is None:
-        raise InputError(f'{type(model).__name__} merges no branches, so '
-                         'there is nothing to sweep. Leave '
-                         '--save-branches out.')
     # all processes look before any of them writes
     stale = [any(Path(folder).glob('*.npz'))]
     broadcast_object_list(stale)
-    if stale[0]:
-        raise InputError(
-            f'{folder}: holds branch files of another run, finished or not, '
-            'which a sweep would count. Remove the folder or name another.')
+    fault = None
+    if leaves_instances_out(model):
+        fault = ('--save-branches with --panoptic-only: instances below the '
+                 'threshold of the merge are missing, and a sweep would not '
+                 'know. Leave --panoptic-only out.')
+    elif thresholds is None:
+        fault = (f'{type(model).__name__} merges no branches, so there is '
+                 'nothing to sweep. Leave --save-branches out.')
+    elif stale[0]:
+        fault = (f'{folder}: holds branch files of another run, finished or '
+                 'not, which a sweep would count. Remove the folder or name '
+                 'another.')
+    if fault:
+        raise InputError(fault)
     os.makedirs(folder, exist_ok=True)
     writer = PanopticBranchWriter(folder, thresholds)
     writer.dataset_meta = runner.test_evaluator.dataset_meta

@@ -10,17 +10,16 @@ from functools import partial
 from itertools import product
 from multiprocessing import parent_process
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from mmengine.utils import ProgressBar
+from mmengine.utils import track_iter_progress
 from tabulate import tabulate
 
 from mmengine_exact.errors import InputError
-from mmengine_exact.files import read_bytes
 from mmengine_exact.workers import default_workers, run_jobs
 from panoptic_fpn.fusion import fill_stuff, paste_instances
 from panoptic_fpn.labels import LabelSpace, channel_labels
@@ -33,43 +32,24 @@ from .branch_files import INDEX_NAME, BranchFile
 KEYS = ('score_thr', 'overlap_thr', 'stuff_area')
 
 
-class SweepIndex(NamedTuple):
-    """What a folder of branch files says of all its images."""
-
-    space: LabelSpace
-    predict_things: bool
-    thresholds: Dict
-    paths: List[str]
-
-
-def read_index(folder: str) -> SweepIndex:
-    """Read ``FOLDER/index.json`` and list the images.
-
-    Raises:
-        InputError: The folder was not written by ``--save-branches``, or
-            not to its end.
-    """
-    remedy = ('Remove the folder, then write it with tools/test.py CONFIG '
-              f'CHECKPOINT --save-branches {folder}.')
-    path = Path(folder) / INDEX_NAME
-    if not path.is_file():
-        raise InputError(f'{path}: no such file, so {folder} holds no '
-                         f'finished forward pass. {remedy}')
+def read_index(folder: str) -> Tuple[LabelSpace, bool, Dict, List[str]]:
+    """Classes, layout of the semantic channels, the config's thresholds, and
+    paths of the images of a folder."""
+    path, fault = Path(folder) / INDEX_NAME, None
+    paths = sorted(map(str, Path(folder).glob('*.npz')))
     try:
-        content = json.loads(read_bytes(str(path), 'index', None))
+        content = json.loads(path.read_bytes())
         space = LabelSpace.from_metainfo(content['metainfo'], str(path))
-        index = SweepIndex(space, content['predict_things'],
-                           content['thresholds'],
-                           sorted(map(str,
-                                      Path(folder).glob('*.npz'))))
-        images = content['images']
-    except (ValueError, LookupError, TypeError, AttributeError,
+        index = space, content['predict_things'], content['thresholds'], paths
+        if content['images'] != len(paths):
+            fault = f'{len(paths)} images, but it says {content["images"]}'
+    except (OSError, ValueError, LookupError, TypeError,
             RecursionError) as error:
-        raise InputError(f'{path}: cannot be read ({error!r}). '
-                         f'{remedy}') from None
-    if len(index.paths) != images:
-        raise InputError(f'{folder}: {len(index.paths)} images, but '
-                         f'{INDEX_NAME} says {images}. {remedy}')
+        fault = f'no finished forward pass ({error!r})'
+    if fault:
+        raise InputError(
+            f'{path}: {fault}. Remove the folder, then write it with '
+            f'tools/test.py CONFIG CHECKPOINT --save-branches {folder}.')
     return index
 
 
@@ -78,18 +58,9 @@ def image_counts(path: str,
                  space: LabelSpace,
                  predict_things: bool,
                  nms_iou_thr: Optional[float] = None) -> np.ndarray:
-    """PQ's counts of one image for every setting.
-
-    Args:
-        path (str): A branch file.
-        settings (Sequence[tuple]): (score_thr, overlap_thr, stuff_area).
-        space (LabelSpace): The classes.
-        predict_things (bool): Layout of the semantic channels.
-        nms_iou_thr (float, optional): The merge's, of every setting.
-
-    Returns:
-        np.ndarray: float64 (settings, C, 4), see ``panoptic_counts``.
-    """
+    """PQ's counts of one branch file for every setting (score_thr,
+    overlap_thr, stuff_area): float64 (settings, C, 4), see
+    ``panoptic_counts``."""
     if parent_process() is not None:  # one process for each core
         torch.set_num_threads(1)
     image = BranchFile.read(path)
@@ -104,15 +75,15 @@ def image_counts(path: str,
         image.semantic.astype(np.int64))
     truth = (image.truth, image.codes, labels_of_codes(image.codes),
              np.isin(image.codes, image.crowd_codes))
-    pasted: Dict[Tuple[float, float], Tuple] = {}
+    pasted: Dict[Tuple[float, float], Any] = {}
     known: Dict[bytes, np.ndarray] = {}
     counts = []
     for score_thr, overlap_thr, stuff_area in settings:
         thresholds = score_thr, overlap_thr
         if thresholds not in pasted:
             pasted[thresholds] = paste_instances(masks, boxes, scores, labels,
-                                                 score_thr, overlap_thr,
-                                                 space.void, nms_iou_thr)
+                                                 *thresholds, space.void,
+                                                 nms_iou_thr)
         panoptic, kept = pasted[thresholds]
         areas = np.zeros(space.void + 1, np.int64)
         if semantic is not None:
@@ -140,11 +111,9 @@ def sweep_merge(folder: str,
 
     Args:
         folder (str): Written by ``tools/test.py --save-branches``.
-        score_thrs (Sequence[float]): Least scores of instances.
-        overlap_thrs (Sequence[float]): Largest overlapped fractions.
-        stuff_areas (Sequence[int]): Least pixels of a stuff class.
-        num_workers (int, optional): Processes; by default one for each core,
-            at most 8.
+        score_thrs, overlap_thrs (Sequence[float]), stuff_areas
+            (Sequence[int]): Thresholds of the merge.
+        num_workers (int, optional): By default one a core, at most 8.
         metric (str): What the settings are ordered by, best first.
 
     Returns:
@@ -157,40 +126,33 @@ def sweep_merge(folder: str,
         InputError: The folder or one of its files cannot be used, or a
             process was killed.
     """
-    index = read_index(folder)
+    space, predict_things, thresholds, paths = read_index(folder)
     settings = list(product(score_thrs, overlap_thrs, stuff_areas))
-    start = [index.thresholds[key] for key in KEYS if key in index.thresholds]
-    if len(start) == len(KEYS):
-        settings.append(tuple(start))
-    total = np.zeros((len(settings), index.space.num_classes, 4))
+    own = [thresholds[key] for key in KEYS if key in thresholds]
+    if len(own) == len(KEYS):
+        settings.append(tuple(own))
     count = partial(
         image_counts,
         settings=settings,
-        space=index.space,
-        predict_things=index.predict_things,
-        nms_iou_thr=index.thresholds.get('nms_iou_thr'))
-    bar = ProgressBar(len(index.paths))
+        space=space,
+        predict_things=predict_things,
+        nms_iou_thr=thresholds.get('nms_iou_thr'))
     # in order: the same bits with any number of processes
-    try:
-        for counts in run_jobs(
-                count,
-                index.paths,
-                num_workers or default_workers(),
-                in_order=True):
-            total += counts
-            bar.update()
-    finally:
-        print()  # ends the line of the bar
+    results = run_jobs(
+        count, paths, num_workers or default_workers(), in_order=True)
+    total = np.zeros((len(settings), space.num_classes, 4))
+    for counts in track_iter_progress((results, len(paths))):
+        total += counts
     rows = [
         dict(
             zip(KEYS, setting),
-            **group_quality(class_quality(counts), index.space.num_things))
+            **group_quality(class_quality(counts), space.num_things))
         for setting, counts in zip(settings, total)
     ]
-    own = rows.pop() if len(start) == len(KEYS) else None
+    start = rows.pop() if len(own) == len(KEYS) else None
     # NaN, where there is nothing to judge, last
     rows.sort(key=lambda row: -np.nan_to_num(row[metric], nan=-1.))
-    return rows, own
+    return rows, start
 
 
 def format_sweep(rows: Sequence[Dict], start: Optional[Dict]) -> str:
@@ -204,16 +166,8 @@ def format_sweep(rows: Sequence[Dict], start: Optional[Dict]) -> str:
 
 
 def draw_sweep(rows: Sequence[Dict], metric: str = 'PQ') -> np.ndarray:
-    """One heat map of score over overlap threshold for each stuff area.
-
-    Args:
-        rows (Sequence[dict]): All combinations of ``score_thr``,
-            ``overlap_thr``, ``stuff_area``, each with ``metric`` (percent).
-        metric (str): What is drawn.
-
-    Returns:
-        np.ndarray: RGB uint8 of shape (h, w, 3).
-    """
+    """One heat map of ``metric`` (percent) over score and overlap threshold
+    for each stuff area: RGB uint8 (h, w, 3)."""
     scores, overlaps, areas = (
         sorted({row[key]
                 for row in rows}) for key in KEYS)

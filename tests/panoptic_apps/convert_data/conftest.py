@@ -1,15 +1,12 @@
-"""A miniature Cityscapes, drawn once; and the tools as modules."""
-import importlib.util
+"""A miniature Cityscapes, drawn once; the tools of this folder."""
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
 from panoptic_apps.toy_data.miniature import make_miniature
-from tests.conftest import REPO_ROOT
+from tests.mmengine_exact.test_tools import call
 
-TOOLS = REPO_ROOT / 'tools' / 'dataset_converters'
 SPLITS = dict(train=8, val=4, test=2)
 
 
@@ -29,15 +26,9 @@ def root(miniature, tmp_path):
 
 @pytest.fixture
 def run_tool(monkeypatch):
-    """Call a tool's ``main`` with a command line; gives the exit code."""
+    """Call a tool with a command line; gives the exit code."""
 
     def run(name, *args):
-        spec = importlib.util.spec_from_file_location(f'tool_{name}',
-                                                      TOOLS / f'{name}.py')
-        tool = importlib.util.module_from_spec(spec)
-        with monkeypatch.context() as patch:
-            patch.setattr(sys, 'argv', [f'{name}.py', *map(str, args)])
-            spec.loader.exec_module(tool)
-            return tool.main()
+        return call(monkeypatch, f'dataset_converters/{name}', *args)
 
     return run

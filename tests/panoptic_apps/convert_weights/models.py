@@ -94,5 +94,5 @@ def load(model, weights):
 
 
 def same(one, other):
-    return set(one) == set(other) and all(
+    return list(one) == list(other) and all(
         torch.equal(one[key], other[key]) for key in one)

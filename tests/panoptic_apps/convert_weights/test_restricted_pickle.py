@@ -1,8 +1,6 @@
 """Pickles: arrays come back, nothing else is loaded or run."""
 import os
 import pickle
-import pickletools
-import struct
 from collections import OrderedDict
 
 import numpy as np
@@ -10,7 +8,7 @@ import pytest
 import torch
 
 from mmengine_exact import CheckpointError
-from panoptic_apps.convert_weights import load_arrays, read_weights
+from panoptic_apps.convert_weights import read_weights
 
 ARRAYS = OrderedDict(
     a=np.arange(24, dtype=np.float32).reshape(2, 3, 4),
@@ -28,56 +26,23 @@ def write(path, content):
     return str(path)
 
 
-def as_numpy_1(content):
-    """The names that numpy gave its functions before version 2."""
-    new, old = b'numpy._core.', b'numpy.core.'
-    for opcode, length in ((b'c', 0), (b'\x8c', 1)):
-        if opcode == b'c':
-            content = content.replace(opcode + new, opcode + old)
-            continue
-        parts, start = [], 0
-        for info, arg, at in list(pickletools.genops(content)):
-            if info.name == 'SHORT_BINUNICODE' and str(arg).startswith(
-                    new.decode()):
-                name = arg.replace(new.decode(), old.decode()).encode()
-                parts.append(content[start:at] + b'\x8c' +
-                             struct.pack('B', len(name)) + name)
-                start = at + 2 + len(arg)
-        content = b''.join(parts) + content[start:]
-    return content
-
-
 @pytest.mark.parametrize('protocol', [0, 1, 2, 3, 4, 5])
-@pytest.mark.parametrize('names', ['here', 'numpy 1'])
-def test_arrays_come_back(tmp_path, protocol, names):
+@pytest.mark.parametrize('package', [b'cnumpy._core.', b'cnumpy.core.'])
+def test_arrays_come_back(tmp_path, protocol, package):
+    """Also with the names that numpy gave its functions before version 2."""
     content = pickle.dumps(
         dict(model=ARRAYS, __author__='Zoo', step=np.float64(3.5)), protocol)
-    if names == 'numpy 1':
-        content = as_numpy_1(content)
-        # frames of protocol 4 would have another length
-        if protocol >= 4:
-            content = content.replace(
-                content[2:11], b'\x95' + struct.pack('<Q',
-                                                     len(content) - 11), 1)
-        assert b'numpy._core' not in content
-    found = load_arrays(write(tmp_path / 'w.pkl', content))
-    assert found['__author__'] == 'Zoo' and found['step'] == 3.5
-    assert list(found['model']) == list(ARRAYS)
+    content = content.replace(b'cnumpy._core.', package)
+    found, meta = read_weights(write(tmp_path / 'w.pkl', content))
+    assert list(found) == list(ARRAYS) and meta == {}
     for name, array in ARRAYS.items():
-        value = found['model'][name]
+        value = found[name].numpy()
         assert value.dtype == array.dtype.newbyteorder('=')
         assert value.shape == array.shape and value.flags.writeable
         assert np.array_equal(value, array)
 
 
-def test_weights_of_a_pickle_are_tensors(tmp_path):
-    path = write(tmp_path / 'w.pkl', pickle.dumps(dict(model=ARRAYS)))
-    weights, meta = read_weights(path)
-    assert meta == {}
-    for name, array in ARRAYS.items():
-        assert torch.equal(weights[name],
-                           torch.from_numpy(array.astype(array.dtype.char)))
-    # bare weights, and of a model inside DistributedDataParallel
+def test_bare_weights_of_a_model_inside_a_wrapper(tmp_path):
     path = write(tmp_path / 'w.pkl',
                  pickle.dumps({'module.a': np.ones(2, np.float32)}))
     assert read_weights(path)[0]['a'].tolist() == [1, 1]
@@ -116,28 +81,21 @@ def evil(path):
         b'_reconstruct.__globals__\x93.')
 
 
-def test_objects_in_an_array_are_not_built(tmp_path):
-    made = tmp_path / 'made'
-    path = write(
-        tmp_path / 'evil.pkl',
-        pickle.dumps(
-            np.array([Call(os.system, f'touch {made}')], dtype=object)))
-    with pytest.raises(CheckpointError, match="an array of 'O8'"):
-        load_arrays(path)
-    assert not made.exists()
-
-
 def test_code_is_not_run(tmp_path):
     made = tmp_path / 'made'
     for name, content in evil(made):
         path = write(tmp_path / 'evil.pkl', content)
-        for read in (load_arrays, read_weights):
-            with pytest.raises(CheckpointError) as error:
-                read(path)
-            text = str(error.value)
-            assert name in text and 'could run code' in text, (name, text)
-            assert text.startswith(f'Checkpoint {path} holds the python obj')
-            assert not made.exists()
+        with pytest.raises(CheckpointError) as error:
+            read_weights(path)
+        text = str(error.value)
+        assert name in text and 'could run code' in text, (name, text)
+        assert text.startswith(f'Checkpoint {path} holds the python obj')
+        assert not made.exists()
+    objects = np.array([Call(os.system, f'touch {made}')], dtype=object)
+    path = write(tmp_path / 'evil.pkl', pickle.dumps(objects))
+    with pytest.raises(CheckpointError, match="an array of 'O8'"):
+        read_weights(path)
+    assert not made.exists()
 
 
 @pytest.mark.parametrize('content', [
@@ -166,10 +124,10 @@ def test_code_is_not_run(tmp_path):
 def test_files_that_are_no_arrays(tmp_path, content):
     path = write(tmp_path / 'odd.pkl', content)
     with pytest.raises(CheckpointError) as error:
-        load_arrays(path)
+        read_weights(path)
     text = str(error.value)
     assert text.startswith(f'Checkpoint {path} cannot be read; it is damaged')
-    assert text.endswith('Copy or download it again.')
+    assert 'Copy or download it again' in text
     assert '\n' not in text and len(text) < 500
 
 
@@ -194,9 +152,9 @@ def test_a_reading_leaves_no_trace(tmp_path):
     path = write(tmp_path / 'odd.pkl',
                  b'c_codecs\nencode\nN}S\'x\'\nI1\ns\x86b.')
     with pytest.raises(CheckpointError):
-        load_arrays(path)
-    good = write(tmp_path / 'good.pkl', pickle.dumps(np.ones(3), 2))
-    assert load_arrays(good).tolist() == [1, 1, 1]
+        read_weights(path)
+    good = write(tmp_path / 'good.pkl', pickle.dumps(dict(a=np.ones(3)), 2))
+    assert read_weights(good)[0]['a'].tolist() == [1, 1, 1]
 
 
 def test_files_of_torch_are_known_by_their_content(tmp_path):

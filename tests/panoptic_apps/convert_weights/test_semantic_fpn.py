@@ -1,6 +1,4 @@
 """Weights between mmseg and the detector: same network, other class order."""
-import importlib.util
-import sys
 from collections import OrderedDict
 
 import numpy as np
@@ -18,8 +16,10 @@ from mmengine_exact import CheckpointError
 from panoptic_apps.convert_weights import convert_semantic_fpn
 from panoptic_fpn.cityscapes import label_space, train_ids
 from tests.conftest import REPO_ROOT
+from tests.mmengine_exact import test_tools as tools
 
-ROOT = REPO_ROOT
+from .models import same
+
 TRAIN_ID_NAMES = CityscapesDataset.METAINFO['classes']
 
 BACKBONE = dict(
@@ -51,7 +51,7 @@ def segmentor():
 
 
 def detector(backbone=BACKBONE, neck=NECK, head=HEAD, instance=0.):
-    cfg = Config.fromfile(ROOT / 'configs/_base_/models/'
+    cfg = Config.fromfile(REPO_ROOT / 'configs/_base_/models/'
                           'panoptic-fpn_r50_fpn.py')
     cfg.model.loss_weights.instance = instance
     cfg.model.backbone.update(init_cfg=None, frozen_stages=-1, **backbone)
@@ -63,13 +63,6 @@ def detector(backbone=BACKBONE, neck=NECK, head=HEAD, instance=0.):
         for part in (cfg.model.rpn_head, cfg.model.roi_head.mask_head):
             part.in_channels = cfg.model.neck.out_channels
     return MODELS.build(cfg.model).eval()
-
-
-def same(a, b):
-    return list(a) == list(b) and all(torch.equal(a[k], b[k]) for k in a)
-
-
-# Class order ---------------------------------------------------------------
 
 
 def test_rows_keep_their_class_names():
@@ -92,17 +85,20 @@ def test_rows_keep_their_class_names():
     assert ours['semantic_head.scale_heads.0.weight'] is theirs[key]
     assert theirs['decode_head.conv_seg.bias'][0] == 0  # not changed
     assert same(convert_semantic_fpn(ours, 'mmseg').weights, theirs)
-
-
-# The network ---------------------------------------------------------------
+    key = 'conv_seg.bias'
+    unsorted = convert_semantic_fpn(theirs, 'mmdet', classes='same').weights
+    assert unsorted[f'semantic_head.{key}'] is theirs[f'decode_head.{key}']
 
 
 @torch.no_grad()
 def test_the_function_is_the_same():
     theirs, ours = segmentor(), detector()
-    ours.load_state_dict(
-        convert_semantic_fpn(theirs.state_dict(), 'mmdet').weights,
-        strict=True)
+    weights = theirs.state_dict()
+    there = convert_semantic_fpn(weights, 'mmdet')
+    assert not there.unmatched
+    assert sum(there.converted.values()) == len(weights)
+    assert same(convert_semantic_fpn(there.weights, 'mmseg').weights, weights)
+    ours.load_state_dict(there.weights, strict=True)
     # not multiples of 32: both pad
     image = torch.randint(0, 256, (3, 90, 130), dtype=torch.uint8)
     meta = dict(img_shape=(90, 130), ori_shape=(90, 130), pad_shape=(90, 130))
@@ -118,18 +114,6 @@ def test_the_function_is_the_same():
     assert len(pred.sem_seg.unique()) > 5
     assert torch.equal(
         torch.from_numpy(train_ids())[pred.sem_seg], seg.pred_sem_seg.data)
-
-
-def test_round_trip_is_exact():
-    weights = segmentor().state_dict()
-    there = convert_semantic_fpn(weights, 'mmdet')
-    back = convert_semantic_fpn(there.weights, 'mmseg')
-    assert same(back.weights, weights)
-    assert not there.unmatched and not back.unmatched
-    assert sum(there.converted.values()) == len(weights)
-    key = 'decode_head.conv_seg.bias'
-    unsorted = convert_semantic_fpn(weights, 'mmdet', classes='same')
-    assert unsorted.weights['semantic_head.conv_seg.bias'] is weights[key]
 
 
 def test_what_mmseg_has_no_place_for_is_reported():
@@ -171,16 +155,8 @@ def test_checkpoints_of_mmsegs_own_head():
     assert "model.backbone.type='ResNetV1c'" in back.advice[0]
 
 
-# Files and the tool --------------------------------------------------------
-
-
 def call(monkeypatch, *args):
-    spec = importlib.util.spec_from_file_location(
-        'convert_tool', ROOT / 'tools/model_converters/semantic_fpn.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(sys, 'argv', ['semantic_fpn', *map(str, args)])
-    return module.main()
+    return tools.call(monkeypatch, 'model_converters/semantic_fpn', *args)
 
 
 def test_files_there_and_back(tmp_path, monkeypatch, capsys):
@@ -198,6 +174,11 @@ def test_files_there_and_back(tmp_path, monkeypatch, capsys):
     assert ours['meta']['dataset_meta']['thing_classes'] \
         == label_space().thing_names
     assert 'optimizer' not in ours
+    assert call(monkeypatch, *paths[:2], '--to', 'mmdet', '--classes',
+                'same') == 0
+    assert 'dataset_meta' not in torch.load(paths[1])['meta']
+    assert call(monkeypatch, paths[0], paths[0], '--to', 'mmdet') == 1
+    assert 'is the input as well' in capsys.readouterr().err
 
 
 def rows(count, prefix='decode_head.'):
@@ -222,30 +203,3 @@ def test_weights_that_cannot_be_converted(weights, to, message):
     with pytest.raises(CheckpointError, match=message) as error:
         convert_semantic_fpn(weights, to, source='some.pth')
     assert str(error.value).startswith('Checkpoint some.pth: ')
-
-
-class Evil:
-
-    def __reduce__(self):
-        return print, ('run', )
-
-
-def test_files_that_cannot_be_converted(tmp_path, monkeypatch, capsys):
-    good, evil = tmp_path / 'good.pth', tmp_path / 'evil.pth'
-    torch.save(rows(19), good)
-    torch.save(dict(state_dict=rows(19), meta=Evil()), evil)
-    before = good.read_bytes()
-    for args, message in (
-        ((evil, tmp_path / 'o.pth'), 'could run code'),
-        ((good, good), 'is the input as well'),
-        ((tmp_path / 'absent.pth', tmp_path / 'o.pth'), 'does not exist'),
-    ):
-        assert call(monkeypatch, *args, '--to', 'mmdet') == 1
-        printed = capsys.readouterr()
-        assert message in printed.err and 'Traceback' not in printed.err
-        assert printed.out == ''
-    assert not (tmp_path / 'o.pth').exists()
-    assert good.read_bytes() == before
-    assert call(monkeypatch, good, tmp_path / 'o.pth', '--to', 'mmdet',
-                '--classes', 'same') == 0
-    assert 'dataset_meta' not in torch.load(tmp_path / 'o.pth')['meta']

@@ -5,21 +5,26 @@ label file), height, width, segments_info, void_ids, ignored_ids.
 """
 import json
 import os.path as osp
-from typing import Any, Dict, List, Optional
+from collections import Counter
+from typing import Dict, List, Optional
 
 from tabulate import tabulate
 
 from panoptic_fpn.cityscapes import (PREPARED_FILE, PREPARED_FOR,
                                      PREPARED_VERSION, categories, label_space)
 
-from ..resumable import remove_leftovers, write_if_changed
-from .files import ImageFiles
+from ..resumable import Job, remove_leftovers, write_if_changed
 
 #: The split whose panoptic PNGs the official scripts compare with.
 OFFICIAL_SPLIT = 'val'
 #: Its JSON (with .json) and the folder of its PNGs, below the data root.
 OFFICIAL_FILES = 'gtFine/cityscapes_panoptic_val'
 PANOPTIC_SUFFIX = '_gtFine_panoptic.png'
+
+#: What an entry holds beside image and stamp.
+_KEYS = ('segments_info', 'void_ids', 'ignored_ids')
+#: What is counted of each class.
+_COUNTS = ('segments', 'groups', 'images', 'pixels')
 
 
 def prepared_entries(out: str, split: str) -> List[Dict]:
@@ -37,10 +42,8 @@ def prepared_entries(out: str, split: str) -> List[Dict]:
                 stamp=info['label_stamps'][image['id']],
                 height=image['height'],
                 width=image['width'],
-                **{
-                    key: note[key]
-                    for key in ('segments_info', 'void_ids', 'ignored_ids')
-                })
+                **{key: note[key]
+                   for key in _KEYS})
             for image, note in zip(content['images'], content['annotations'])
             if image['id'] == note['image_id']
         ]
@@ -48,34 +51,19 @@ def prepared_entries(out: str, split: str) -> List[Dict]:
         return []  # none yet, or edited by someone: it is written anew
 
 
-def write_results(out: str, split: str, files: List[ImageFiles],
+def write_results(out: str, split: str, jobs: List[Job],
                   entries: Dict[str, Dict]) -> Dict:
-    """Write the JSON files of 'train' or 'val', in the order of ``files``;
+    """Write the JSON files of 'train' or 'val', in the order of ``jobs``;
     gives what :func:`summarize` counts."""
-    ordered = [entries[item.id] for item in files]
+    ordered = [entries[job.image['id']] for job in jobs]
     summary = summarize(ordered)
     if split == OFFICIAL_SPLIT:
-        _write_official(out, files, ordered)
-    write_prepared(out, split, files, ordered, summary)
+        _write_official(out, jobs, ordered)
+    write_prepared(out, split, jobs, ordered, summary)
     return summary
 
 
-def _in_split(path: str) -> str:
-    """CITY/NAME"""
-    return osp.join(osp.basename(osp.dirname(path)), osp.basename(path))
-
-
-def _images(files: List[ImageFiles]) -> List[Dict]:
-    return [
-        dict(
-            id=item.id,
-            file_name=_in_split(item.image),
-            height=item.height,
-            width=item.width) for item in files
-    ]
-
-
-def write_prepared(out: str, split: str, files: List[ImageFiles],
+def write_prepared(out: str, split: str, jobs: List[Job],
                    entries: Optional[List[Dict]], summary: Dict) -> None:
     """Write the prepared JSON; without entries it lists images alone."""
     info = dict(
@@ -83,35 +71,32 @@ def write_prepared(out: str, split: str, files: List[ImageFiles],
         version=PREPARED_VERSION,
         split=split,
         summary=summary)
-    content = dict(info=info, images=_images(files), categories=categories())
+    content = dict(
+        info=info, images=[job.image for job in jobs], categories=categories())
     if entries is not None:
         info['label_stamps'] = {e['image_id']: e['stamp'] for e in entries}
         content['annotations'] = [
             dict(
-                image_id=item.id,
-                file_name=_in_split(item.label),
-                segments_info=entry['segments_info'],
-                void_ids=entry['void_ids'],
-                ignored_ids=entry['ignored_ids'])
-            for item, entry in zip(files, entries)
+                image_id=entry['image_id'],
+                file_name='/'.join(job.label.split(osp.sep)[-2:]),
+                **{key: entry[key]
+                   for key in _KEYS}) for job, entry in zip(jobs, entries)
         ]
     path = osp.join(out, PREPARED_FILE.format(split=split))
     write_if_changed(path, json.dumps(content).encode())
 
 
-def _write_official(out: str, files: List[ImageFiles],
-                    entries: List[Dict]) -> None:
+def _write_official(out: str, jobs: List[Job], entries: List[Dict]) -> None:
     """COCO panoptic JSON; its PNGs are there already."""
     folder = osp.join(out, OFFICIAL_FILES)
     remove_leftovers(osp.join(folder, f'*{PANOPTIC_SUFFIX}'))
     content = dict(
-        images=_images(files),
+        images=[job.image for job in jobs],
         annotations=[
             dict(
-                image_id=item.id,
-                file_name=item.id + PANOPTIC_SUFFIX,
-                segments_info=entry['segments_info'])
-            for item, entry in zip(files, entries)
+                image_id=entry['image_id'],
+                file_name=entry['image_id'] + PANOPTIC_SUFFIX,
+                segments_info=entry['segments_info']) for entry in entries
         ],
         categories=categories())
     write_if_changed(f'{folder}.json',
@@ -121,40 +106,35 @@ def _write_official(out: str, files: List[ImageFiles],
 def summarize(entries: List[Dict]) -> Dict:
     """Count the segments of a split.
 
-    Args:
-        entries (list[dict]): For each image ``height``, ``width``,
-            ``segments_info`` and ``ignored_ids``.
-
     Returns:
         dict: ``images``; ``pixels``; ``classes``, in the order of the labels,
         each with name, isthing, segments (of things: single instances),
         groups, images (that show the class) and pixels; ``void_pixels``; and
         ``ignored``, the instances of classes outside the evaluation.
     """
-    rows: Dict[int, Dict[str, Any]] = {
-        category.id:
-        dict(
-            name=category.name,
-            isthing=int(category.isthing),
-            segments=0,
-            groups=0,
-            images=0,
-            pixels=0)
-        for category in label_space().categories
-    }
+    classes = label_space().categories
+    counts: Dict[int, Counter] = {c.id: Counter() for c in classes}
     for entry in entries:
         for segment in entry['segments_info']:
-            row = rows[segment['category_id']]
-            row['groups' if segment['iscrowd'] else 'segments'] += 1
-            row['pixels'] += segment['area']
+            kind = 'groups' if segment['iscrowd'] else 'segments'
+            counts[segment['category_id']].update({
+                kind: 1,
+                'pixels': segment['area']
+            })
         for id_ in {s['category_id'] for s in entry['segments_info']}:
-            rows[id_]['images'] += 1
+            counts[id_]['images'] += 1
     pixels = sum(entry['height'] * entry['width'] for entry in entries)
     return dict(
         images=len(entries),
         pixels=pixels,
-        classes=list(rows.values()),
-        void_pixels=pixels - sum(row['pixels'] for row in rows.values()),
+        classes=[
+            dict(
+                name=c.name,
+                isthing=int(c.isthing),
+                **{key: counts[c.id][key]
+                   for key in _COUNTS}) for c in classes
+        ],
+        void_pixels=pixels - sum(row['pixels'] for row in counts.values()),
         ignored=sum(len(entry['ignored_ids']) for entry in entries))
 
 
