@@ -55,10 +55,8 @@ def paste_masks(probabilities: Tensor, boxes: Tensor, height: int, width: int,
 
 
 def _coordinates(size: int, low: Tensor, high: Tensor) -> Tensor:
-    """Pixel centres of an axis in boxes that reach from -1 to 1: (n, size).
-
-    Those of a box without extent are infinite, and set to its middle.
-    """
+    """Pixel centres of an axis in boxes that reach from -1 to 1: (n, size);
+    of a box without extent its middle."""
     centres = torch.arange(size, dtype=torch.float32) + 0.5
     low, high = low[:, None], high[:, None]
     inside = (centres - low) / (high - low) * 2 - 1

@@ -3,8 +3,8 @@ import cv2
 import numpy as np
 import pytest
 
-from panoptic_fpn.ops.resize_window import (TOLERANCE, _anchor, nearest_pixels,
-                                            resize_window, take_pixels)
+from panoptic_fpn.ops.resize_window import (nearest_pixels, resize_window,
+                                            take_pixels)
 
 
 def noise(rng, height, width):
@@ -72,19 +72,6 @@ def test_windows_of_other_images(dtype, channels):
         assert np.abs(window.astype(float) - whole[y:, x:]).max() <= 1
 
 
-def test_anchors_are_where_borders_coincide():
-    """And a window's first pixel has its left neighbour."""
-    rng = np.random.default_rng(7)
-    for _ in range(2000):
-        source, resized = rng.integers(1, 3000, 2)
-        begin = int(rng.integers(0, resized))
-        pixel, place = _anchor(source, resized, begin)
-        assert 0 <= place <= begin and 0 <= pixel < source
-        assert abs(place * source / resized - pixel) <= TOLERANCE
-        first = (begin + .5) * source / resized - .5
-        assert pixel == 0 or first - TOLERANCE >= pixel - 1e-9 - TOLERANCE
-
-
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.int32])
 def test_windows_of_resized_maps(dtype):
     rng = np.random.default_rng(8)
@@ -99,6 +86,3 @@ def test_windows_of_resized_maps(dtype):
         window = take_pixels(index_map, rows[y:y + height], cols[x:x + width])
         assert window.dtype == dtype and window.flags.c_contiguous
         assert (window == whole[y:y + height, x:x + width]).all()
-
-
-# ------------------------------------------------- against the two transforms
