@@ -11,7 +11,7 @@ from panoptic_fpn.labels import LabelSpace
 from panoptic_fpn.models import PanopticTTAModel
 from panoptic_fpn.training.label_check import check_class_counts
 
-from .test_fast_inference import predict
+from .test_fast_inference import predict, spread
 from .test_panoptic_fpn import (NUM_STUFF, NUM_THINGS, ROOT, batch, build,
                                 config, losses_of)
 from .test_tta import FLIP, PLAIN, assert_same, data_of, images, plain
@@ -39,17 +39,6 @@ def cascade_config(**loss_weights):
     model.test_cfg.rcnn.max_per_img = 30
     model.test_cfg.panoptic = dict(
         score_thr=0.3, overlap_thr=0.5, stuff_area=20)
-    return model
-
-
-def spread(cfg):
-    """An untrained model some of whose guesses are confident."""
-    model = build(cfg).eval()
-    with torch.no_grad():
-        for head in model.roi_head.bbox_head:
-            head.fc_cls.weight *= 30
-        if model.with_semantic_head:
-            model.semantic_head.conv_seg.weight *= 10
     return model
 
 

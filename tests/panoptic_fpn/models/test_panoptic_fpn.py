@@ -117,28 +117,26 @@ def test_a_branch_of_weight_zero_is_not_built():
     assert 'loss_seg' not in losses_of(instance)
 
 
-@pytest.mark.parametrize('weights, words', [
-    (dict(instance=0.0, semantic=0.0), 'no branch'),
-    (dict(instance=1.0, stuff=1.0), "'stuff'"),
+@pytest.mark.parametrize('key, value, words', [
+    ('loss_weights', dict(instance=0.0, semantic=0.0), 'model.loss_weights='),
+    ('loss_weights', dict(instance=1.0, stuff=1.0), "'stuff'"),
+    ('test_cfg.panoptic', dict(score_threshold=0.5), 'score_threshold'),
 ])
-def test_unusable_weights(weights, words):
-    with pytest.raises(ValueError, match=words):
-        build(config(**weights))
-
-
-def test_unknown_threshold_is_refused():
-    cfg = config()
-    cfg.test_cfg.panoptic = dict(score_threshold=0.5)
-    with pytest.raises(InputError, match='score_threshold'):
-        build(cfg)
+def test_unusable_settings(key, value, words):
+    cfg = Config(dict(model=config()))
+    cfg.merge_from_dict({f'model.{key}': value})
+    with pytest.raises(InputError, match=words):
+        build(cfg.model)
 
 
 def test_one_pass_fills_everything():
+    """Of images of two sizes, each as it would be alone with its padding."""
     model = build(eager()).eval()
-    shapes = ((3, 64, 96), (3, 96, 64))
+    shapes = ((3, 64, 96), (3, 60, 90))
+    data = batch(model, False, shapes)
     with torch.no_grad():
-        results = model(**batch(model, False, shapes), mode='predict')
-    for sample, (_, h, w) in zip(results, shapes):
+        results = model(**copy.deepcopy(data), mode='predict')
+    for i, (sample, (_, h, w)) in enumerate(zip(results, shapes)):
         count = len(sample.pred_instances)
         assert sample.pred_instances.masks.shape == (count, h, w)
         assert sample.pred_sem_seg.sem_seg.shape == (1, h, w)
@@ -150,27 +148,14 @@ def test_one_pass_fills_everything():
             label = sample.pred_instances.labels[index]
             assert (panoptic == label + 1000 * number).any()
         assert panoptic.max() < 1000 * (len(indices) + 1)
-
-
-def test_a_batch_gives_what_its_images_give_alone():
-    """Both images padded alike; sizes differ, so one carries padding."""
-    model = build(eager()).eval()
-    data = batch(model, False, ((3, 64, 96), (3, 60, 90)))
-    with torch.no_grad():
-        together = model(**copy.deepcopy(data), mode='predict')
-        for i, sample in enumerate(together):
+        with torch.no_grad():
             alone, = model(
                 data['inputs'][i:i + 1], [data['data_samples'][i]],
                 mode='predict')
-            assert sample.pred_panoptic_seg.instance_indices
-            assert sample.pred_panoptic_seg.sem_seg.shape[1:] == \
-                sample.ori_shape
-            torch.testing.assert_close(sample.pred_instances.bboxes,
-                                       alone.pred_instances.bboxes)
-            same = (
-                sample.pred_panoptic_seg.sem_seg ==
-                alone.pred_panoptic_seg.sem_seg)
-            assert same.float().mean() > 0.999
+        torch.testing.assert_close(sample.pred_instances.bboxes,
+                                   alone.pred_instances.bboxes)
+        same = panoptic == alone.pred_panoptic_seg.sem_seg
+        assert same.float().mean() > 0.999
 
 
 def test_network_resolution_without_detections():
@@ -238,12 +223,3 @@ def test_bfloat16_trains_and_predicts_with_float32_boxes():
     with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
         sample = model(**batch(model, False), mode='predict')[0]
     assert sample.pred_instances.bboxes.dtype == torch.float32
-
-
-def test_tensor_mode():
-    model = build(config()).eval()
-    with torch.no_grad():
-        cls, box, mask, semantic = model(**batch(model, False))
-    assert semantic.shape[1] == NUM_STUFF + 1
-    assert cls.shape[1] == NUM_THINGS + 1 and mask.shape[1] == NUM_THINGS
-    assert box.shape[1] == 4 * NUM_THINGS
