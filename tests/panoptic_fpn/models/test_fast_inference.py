@@ -8,7 +8,8 @@ from mmcv.ops import RoIAlign
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
-from mmengine_exact import RunError, apply_memory_format, half_precision
+from mmengine_exact import (RunError, apply_memory_format, enable_test_amp,
+                            half_precision)
 from mmengine_exact.errors import InputError
 from panoptic_apps.sweep_merge import save_branches
 from panoptic_fpn.metrics import (CityscapesInstanceAPMetric,
