@@ -11,7 +11,7 @@ from panoptic_fpn.labels import LabelSpace
 from panoptic_fpn.models import PanopticTTAModel
 from panoptic_fpn.training.label_check import check_class_counts
 
-from .test_fast_inference import predict, spread
+from .test_fast_inference import spread
 from .test_panoptic_fpn import (NUM_STUFF, NUM_THINGS, ROOT, batch, build,
                                 config, losses_of)
 from .test_tta import FLIP, PLAIN, assert_same, data_of, images, plain
@@ -88,31 +88,29 @@ def test_region_branch_is_mmdets_cascade():
         assert len(result.pred_panoptic_seg.instance_indices) > 0
 
 
-def test_panoptic_only_is_the_same_map():
-    cfg = cascade_config()
-    scores = torch.cat([s.pred_instances.scores for s in predict(spread(cfg))])
-    cfg.test_cfg.panoptic.score_thr = scores.median().item()
-    full = predict(spread(cfg))
-    cfg.test_cfg.panoptic_only = True
-    found = []
-    for sample, other in zip(predict(spread(cfg)), full):
-        assert torch.equal(sample.pred_panoptic_seg.sem_seg,
-                           other.pred_panoptic_seg.sem_seg)
-        found.append((len(sample.pred_instances), len(other.pred_instances)))
-    assert any(0 < one < two for one, two in found)
-
-
-def test_augmentation():
+def test_augmentation_and_panoptic_only():
     """One plain view is plain prediction, and more are something else."""
-    tta = PanopticTTAModel(spread(cascade_config())).eval()
+    cfg = cascade_config()
+    tta = PanopticTTAModel(spread(cfg)).eval()
     data = data_of(images(), [64], [PLAIN])
     wanted = plain(tta.module, data)
-    one = tta.test_step(data)
     more = tta.test_step(data_of(images(), [64, 96], [PLAIN, FLIP]))
-    for sample, other, several in zip(one, wanted, more):
+    scores = torch.cat([s.pred_instances.scores for s in wanted])
+    for sample, other, several in zip(tta.test_step(data), wanted, more):
         assert_same(sample, other)
         assert not torch.equal(several.pred_panoptic_seg.sem_seg,
                                sample.pred_panoptic_seg.sem_seg)
+    cfg.test_cfg.panoptic.score_thr = scores.median().item()
+    wanted = plain(spread(cfg), data)
+    cfg.test_cfg.panoptic_only = True
+    few = plain(spread(cfg), data)
+    for sample, other in zip(few, wanted):
+        assert torch.equal(sample.pred_panoptic_seg.sem_seg,
+                           other.pred_panoptic_seg.sem_seg)
+    counts = [
+        sum(len(s.pred_instances) for s in part) for part in (few, wanted)
+    ]
+    assert 0 < counts[0] < counts[1]
 
 
 def test_a_class_count_of_one_stage():

@@ -104,22 +104,6 @@ def test_training_one_branch_leaves_the_other_alone(branch):
     assert with_grad == {'backbone', 'neck'} | heads[branch]
 
 
-def test_single_task_baseline_does_not_compute_the_other_branch(monkeypatch):
-    """Table 2, lambda = 0: neither in training nor in inference."""
-    from panoptic_fpn.models import SemanticFPNHead
-
-    def never(*args, **kwargs):
-        raise AssertionError('computed')
-
-    monkeypatch.setattr(SemanticFPNHead, 'forward', never)
-    model = build(config(instance=1.0, semantic=0.0))
-    assert 'loss_mask' in losses_of(model)
-    with torch.no_grad():
-        model.eval()(**batch(model, False), mode='predict')
-    with pytest.raises(AssertionError, match='computed'):
-        losses_of(build(config()))
-
-
 def two_networks():
     cfg = eager()
     cfg.type = 'TwoNetworkPanopticFPN'
