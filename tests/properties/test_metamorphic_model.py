@@ -82,13 +82,8 @@ def assert_same_map(one, other, share=0.999):
 
 
 def assert_same_prediction(one, other, table=None):
-    """Of an image, up to rounding.
-
-    Args:
-        one, other (DetDataSample): Predictions.
-        table (Tensor, optional): Labels of ``other`` for those of ``one``,
-            with void.
-    """
+    """Of an image, up to rounding; ``table`` gives labels of ``other`` for
+    those of ``one``, with void."""
     table = torch.arange(CLASSES + 1) if table is None else table
     a, b = one.pred_instances, other.pred_instances
     assert len(a) == len(b) > 0

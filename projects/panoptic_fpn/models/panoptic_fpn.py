@@ -227,14 +227,9 @@ class TwoStagePanopticFPN(TwoStagePanopticSegmentor):
                         instances: Optional[InstanceData],
                         channels: Optional[Tensor],
                         rescale: bool = True) -> None:
-        """Merge both branches and fill a sample as :meth:`predict` says.
-
-        Args:
-            sample (:obj:`DetDataSample`): Is changed.
-            instances (InstanceData, optional): Of the region branch.
-            channels (Tensor, optional): (h, w), of the semantic branch.
-            rescale (bool): Whether both are of the original size.
-        """
+        """Merge both branches, instances and channels (h, w), and fill a
+        sample as :meth:`predict` says; with ``rescale`` both are of the
+        original size."""
         shape = sample.ori_shape if rescale else sample.img_shape
         predict_things = (
             self.with_semantic_head and self.semantic_head.predict_things)

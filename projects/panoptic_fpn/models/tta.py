@@ -196,16 +196,14 @@ def _mirrored(boxes: Tensor, meta: dict) -> Tensor:
 
 def merge_boxes(found: Sequence[InstanceData], nms: dict,
                 max_per_img: int) -> InstanceData:
-    """NMS over the boxes of all augmentations of an image.
+    """NMS over the boxes of all augmentations of an image, in one frame.
 
     Args:
-        found (Sequence[InstanceData]): Of each augmentation, in one frame.
+        found (Sequence[InstanceData]): ``bboxes`` (n, 4), ``scores`` and
+            ``labels`` of each augmentation.
         nms (dict): Same as ``model.test_cfg.rcnn.nms``.
-        max_per_img (int): Most instances that are kept; all if negative.
-
-    Returns:
-        InstanceData: ``bboxes``, ``scores`` and ``labels``, the most
-        confident first.
+        max_per_img (int): Most instances that are kept, the most confident
+            first; all if negative.
     """
     every = InstanceData.cat(list(found))
     if not len(every):
@@ -249,17 +247,11 @@ def _stages(heads: nn.Module) -> Sequence[nn.Module]:
 
 def add_scores(head: nn.Module, feats: Tuple[Tensor, ...], metas: List[dict],
                totals: List[Tensor], alone: bool) -> None:
-    """Add one augmentation's semantic scores of each image to ``totals``.
+    """Add one augmentation's semantic scores of each image to ``totals``,
+    sums (K, h, w) at the original size, empty before the first.
 
-    Args:
-        head (nn.Module): A ``SemanticFPNHead``.
-        feats (tuple[Tensor]): FPN levels of the augmented images.
-        metas (list[dict]): Of the images.
-        totals (list[Tensor]): Sums (K, h, w) at the original size, empty
-            before the first augmentation; is changed.
-        alone (bool): Whether it is the only augmentation. Its logits then
-            stand for themselves: rounding of their probabilities must not
-            decide between two classes.
+    If it is the only one (``alone``), its logits stand for themselves:
+    rounding of their probabilities must not decide between two classes.
     """
     logits = head.predict(feats, metas, rescale=True)
     for index, (single, meta) in enumerate(zip(logits, metas)):

@@ -73,43 +73,38 @@ def test_the_same_seed_draws_the_same_weights():
 
 
 def test_panoptic_only_leaves_ap_out():
-    cfg = Config(
-        dict(
-            model=dict(type='TwoStagePanopticFPN', test_cfg=dict()),
-            test_evaluator=dict(
-                type='PanopticEvaluator',
-                metrics=[
-                    dict(type='PanopticQualityMetric'),
-                    dict(type='CityscapesInstanceAPMetric'),
-                    dict(type='PanopticInstanceAPMetric')
-                ])))
-    listed = list(cfg.test_evaluator.metrics) + [dict(type='CocoMetric')]
-    enable_panoptic_only(cfg)
-    assert cfg.model.test_cfg.panoptic_only
-    assert [m['type']
-            for m in cfg.test_evaluator.metrics] == ['PanopticQualityMetric']
-    # an evaluator may be written as a list of metrics, too
-    cfg.test_evaluator = listed
-    enable_panoptic_only(cfg)
-    assert [m['type']
-            for m in cfg.test_evaluator.metrics] == ['PanopticQualityMetric']
+    """Of an evaluator, or of a list of metrics."""
+    metrics = [
+        dict(type=f'{name}Metric')
+        for name in ('PanopticQuality', 'CityscapesInstanceAP',
+                     'PanopticInstanceAP')
+    ]
+    for evaluator in (dict(type='PanopticEvaluator', metrics=metrics),
+                      [*metrics, dict(type='CocoMetric')]):
+        cfg = Config(
+            dict(
+                model=dict(type='TwoStagePanopticFPN', test_cfg=dict()),
+                test_evaluator=copy.deepcopy(evaluator)))
+        enable_panoptic_only(cfg)
+        assert cfg.model.test_cfg.panoptic_only
+        assert cfg.test_evaluator.metrics == metrics[:1]
     cfg.test_evaluator = dict(type='PanopticInstanceAPMetric')
     with pytest.raises(RunError, match='InstanceAPMetric.*alone'):
         enable_panoptic_only(cfg)
 
 
-@pytest.mark.parametrize(
-    'metric', [PanopticInstanceAPMetric, CityscapesInstanceAPMetric])
 @pytest.mark.parametrize('kind',
                          ['TwoStagePanopticFPN', 'TwoNetworkPanopticFPN'])
-def test_ap_refuses_a_model_that_leaves_instances_out(metric, kind):
+def test_ap_refuses_a_model_that_leaves_instances_out(kind):
     cfg = config()
     cfg.type = kind
-    metric().check_model(MODELS.build(copy.deepcopy(cfg)))
+    whole = MODELS.build(copy.deepcopy(cfg))
     cfg.test_cfg.panoptic_only = True
     model = MODELS.build(cfg)
-    with pytest.raises(InputError, match='panoptic_only'):
-        metric().check_model(model)
+    for metric in (PanopticInstanceAPMetric(), CityscapesInstanceAPMetric()):
+        metric.check_model(whole)
+        with pytest.raises(InputError, match='panoptic_only'):
+            metric.check_model(model)
     with pytest.raises(InputError, match='--save-branches'):
         save_branches(SimpleNamespace(model=model), 'nowhere')
 

@@ -212,7 +212,7 @@ def test_images_without_things_train(items):
 def test_bfloat16_trains_and_predicts_with_float32_boxes():
     model = build(config())
     with torch.autocast('cpu', torch.bfloat16):
-        losses = losses_of(model)
+        losses = losses_of(model, shapes=((3, 64, 64), ), items=(3, ))
     assert all(v.dtype == torch.float32 for k, v in losses.items()
                if k in ('loss_cls', 'loss_bbox', 'loss_mask', 'loss_seg'))
     total(losses).backward()
@@ -221,5 +221,6 @@ def test_bfloat16_trains_and_predicts_with_float32_boxes():
         if p.grad is not None)
     model.eval()
     with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
-        sample = model(**batch(model, False), mode='predict')[0]
+        sample, = model(
+            **batch(model, False, ((3, 64, 64), ), (3, )), mode='predict')
     assert sample.pred_instances.bboxes.dtype == torch.float32

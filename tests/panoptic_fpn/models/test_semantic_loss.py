@@ -256,13 +256,6 @@ def test_no_tensor_is_larger_than_a_tile_or_the_logits(tile):
         assert largest(semantic_cross_entropy) <= bound < full / 6
 
 
-def test_each_thread_has_its_share_of_a_tile(tile, monkeypatch):
-    tile(7 * 32**2)
-    assert tiled_cross_entropy._tile_side(torch.zeros(1, 7, 4, 4)) == 32
-    monkeypatch.setattr(torch, 'get_num_threads', lambda: 4)
-    assert tiled_cross_entropy._tile_side(torch.zeros(1, 7, 4, 4)) == 64
-
-
 def test_what_is_kept_for_backward_has_the_size_of_the_logits():
     kept = []
 

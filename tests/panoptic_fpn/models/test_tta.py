@@ -132,16 +132,6 @@ def test_one_plain_view_is_plain_prediction(side):
     assert sum(numbers) > 0
 
 
-def test_a_view_twice_is_that_view():
-    tta = wrapped()
-    once = tta.test_step(data_of(images(), [64], [PLAIN]))
-    twice = tta.test_step(data_of(images(), [64, 64], [PLAIN]))
-    for sample, wanted in zip(twice, once):
-        assert_same(sample, wanted)
-        assert torch.equal(sample.pred_instances.masks,
-                           wanted.pred_instances.masks)
-
-
 def test_a_mirrored_image_has_the_mirrored_prediction():
     """At scale 1 the two views of one are those of the other."""
     tta = wrapped()
@@ -406,24 +396,6 @@ def test_two_networks():
                            stuff.pred_sem_seg.sem_seg)
         assert sample.pred_panoptic_seg.instance_indices == \
             things.pred_panoptic_seg.instance_indices
-
-
-def test_panoptic_only_is_the_same_map():
-    cfg = eager_config()
-    cfg.test_cfg.panoptic.score_thr = 0.9
-    full = wrapped(cfg)
-    cfg.test_cfg.panoptic_only = True
-    few = wrapped(cfg)
-    few.module.load_state_dict(full.module.state_dict())
-    data = data_of(images(), [48], [PLAIN, FLIP])
-    numbers = []
-    for sample, other in zip(
-            few.test_step(copy.deepcopy(data)), full.test_step(data)):
-        assert torch.equal(sample.pred_panoptic_seg.sem_seg,
-                           other.pred_panoptic_seg.sem_seg)
-        numbers.append((len(sample.pred_instances), len(other.pred_instances)))
-    assert all(one <= two for one, two in numbers)
-    assert any(one < two for one, two in numbers)
 
 
 def test_without_a_detection():
