@@ -30,7 +30,7 @@ def semantic_cross_entropy(logits: Tensor,
         logits = logits.float()
     # autocast would take products to half precision
     with torch.autocast(logits.device.type, enabled=False):
-        if use_fast():  # by memory, and so on every device
+        if use_fast():  # for its memory, so on every device
             return tiled_cross_entropy(logits, target, align_corners)
         logits = F.interpolate(
             logits,

@@ -42,10 +42,10 @@ def tiled_cross_entropy(logits: Tensor,
     Raises:
         RuntimeError: In backward, if a second derivative is prepared.
     """
-    return _TiledCrossEntropy.apply(logits, target, align_corners)
+    return _SemanticCrossEntropy.apply(logits, target, align_corners)
 
 
-class _TiledCrossEntropy(torch.autograd.Function):
+class _SemanticCrossEntropy(torch.autograd.Function):
     """The loss, with the gradient found on the way."""
 
     @staticmethod

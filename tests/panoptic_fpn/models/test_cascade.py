@@ -12,8 +12,9 @@ from panoptic_fpn.models import PanopticTTAModel
 from panoptic_fpn.training.label_check import check_class_counts
 
 from .test_fast_inference import spread
-from .test_panoptic_fpn import (NUM_STUFF, NUM_THINGS, ROOT, batch, build,
-                                config, losses_of)
+from .test_panoptic_fpn import (NUM_STUFF, NUM_THINGS, ROOT,
+                                assert_region_branch_is_mmdets, build, config,
+                                losses_of)
 from .test_tta import FLIP, PLAIN, assert_same, data_of, images, plain
 
 OPTION = ROOT / 'configs/options/panoptic-fpn_r50_fpn_cascade-1x_coco.py'
@@ -63,29 +64,8 @@ def test_losses_of_all_stages_are_weighted_once():
 
 
 def test_region_branch_is_mmdets_cascade():
-    """Same weights: the same losses and instances as in CascadeRCNN."""
     cfg = cascade_config(instance=1.0, semantic=0.0)
-    ours = spread(cfg)
-    for key in ('loss_weights', 'semantic_head', 'panoptic_fusion_head'):
-        cfg.pop(key)
-    theirs = MODELS.build(dict(cfg, type='CascadeRCNN'))
-    theirs.load_state_dict(ours.state_dict())
-    ours.train(), theirs.train()
-    expected, losses = losses_of(theirs), losses_of(ours)
-    assert set(losses) == set(expected)
-    for name, value in losses.items():
-        torch.testing.assert_close(value, expected[name])
-    ours.eval(), theirs.eval()
-    with torch.no_grad():
-        results = ours(**batch(ours, False), mode='predict')
-        wanted = theirs(**batch(theirs, False), mode='predict')
-    for result, other in zip(results, wanted):
-        assert len(result.pred_instances) > 0
-        torch.testing.assert_close(result.pred_instances.bboxes,
-                                   other.pred_instances.bboxes)
-        assert torch.equal(result.pred_instances.masks,
-                           other.pred_instances.masks)
-        assert len(result.pred_panoptic_seg.instance_indices) > 0
+    assert_region_branch_is_mmdets(spread(cfg), cfg, 'CascadeRCNN')
 
 
 def test_augmentation_and_panoptic_only():

@@ -84,14 +84,13 @@ def test_losses_and_their_weights():
         torch.testing.assert_close(weighted[name], plain[name])
 
 
-def test_region_branch_is_mmdets_mask_rcnn():
+def assert_region_branch_is_mmdets(ours, cfg, kind):
     """Same weights, same seed: same losses and the same instances."""
-    cfg = config(instance=1.0, semantic=0.0)
-    ours = build(cfg)
     for key in ('loss_weights', 'semantic_head', 'panoptic_fusion_head'):
         cfg.pop(key)
-    theirs = build(dict(cfg, type='MaskRCNN'))
+    theirs = build(dict(cfg, type=kind))
     theirs.load_state_dict(ours.state_dict())
+    ours.train(), theirs.train()
     expected, losses = losses_of(theirs), losses_of(ours)
     assert set(losses) == set(expected)
     for name, value in losses.items():
@@ -101,10 +100,16 @@ def test_region_branch_is_mmdets_mask_rcnn():
         results = ours(**batch(ours, False), mode='predict')
         wanted = theirs(**batch(theirs, False), mode='predict')
     for result, other in zip(results, wanted):
+        assert len(result.pred_instances) > 0
         torch.testing.assert_close(result.pred_instances.bboxes,
                                    other.pred_instances.bboxes)
         assert torch.equal(result.pred_instances.masks,
                            other.pred_instances.masks)
+
+
+def test_region_branch_is_mmdets_mask_rcnn():
+    cfg = config(instance=1.0, semantic=0.0)
+    assert_region_branch_is_mmdets(build(cfg), cfg, 'MaskRCNN')
 
 
 def test_a_branch_of_weight_zero_is_not_built():

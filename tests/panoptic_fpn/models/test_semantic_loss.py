@@ -138,21 +138,16 @@ def test_integers_of_any_size(dtype):
     lambda x: x[:, :, ::2, 1:],
 ])
 def test_layouts(tile, layout):
-    """Of strided logits and targets; the gradient reaches the original."""
+    """Strided logits and targets; the gradient reaches the original."""
     tile(5 * 10**2)
     logits, target = case(2, 5, 12, 9, 31, 62)
-    target = target[:, :, ::2]
-
-    def strided(function):
-        return lambda x, target: function(layout(x), target)
-
     assert not layout(logits).is_contiguous()
-    loss, gradient = loss_and_gradient(
-        strided(semantic_cross_entropy), logits, target)
-    expected, plain = loss_and_gradient(
-        strided(full_resolution_cross_entropy), logits, target)
-    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=0)
-    assert (gradient - plain).abs().max() <= 1e-5 * plain.abs().max()
+    found, plain = (
+        loss_and_gradient(lambda x, t: function(layout(x), t), logits,
+                          target[:, :, ::2])
+        for function in (semantic_cross_entropy,
+                         full_resolution_cross_entropy))
+    torch.testing.assert_close(found, plain, rtol=1e-5, atol=1e-7)
 
 
 def test_one_labelled_pixel(tile):
