@@ -165,9 +165,6 @@ def test_a_symmetric_image_has_a_symmetric_semantic_map():
     assert all(torch.equal(m, m.flip(2)) for m in two)
 
 
-# --------------------------------------------------- an average done here
-
-
 def overlap(a, b):
     """IoU of two boxes."""
     sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
@@ -343,9 +340,6 @@ def test_logits_of_other_augmentations_are_not_held(monkeypatch):
     assert len(seen) == 4 * len(SIZES)
 
 
-# ------------------------------------------------------- other models
-
-
 @pytest.mark.parametrize('kind', ['PanopticTTAModel', 'SemanticTTAModel'])
 def test_the_semantic_branch_alone(kind):
     full = wrapped()
@@ -429,9 +423,6 @@ def test_the_option_puts_a_config_of_its_own_around_a_model():
     assert cfg.test_dataloader.dataset.pipeline == [dict(type='C')]
     with pytest.raises(RunError, match='no tta_model and no tta_pipeline'):
         enable_tta(Config(dict(model=dict(type='A'))))
-
-
-# ---------------------------------------------------- worked out by hand
 
 
 def test_boxes_of_a_scaled_and_mirrored_image():
