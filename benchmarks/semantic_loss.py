@@ -28,7 +28,7 @@ from benchmarks import harness
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 
-LOSS = 'projects/panoptic_fpn/models/semantic_loss.py'
+LOSS = 'projects/panoptic_fpn/ops/tiled_cross_entropy.py'
 STRIDE = 4
 #: Relative, of losses and gradients among the variants.
 TOLERANCE = 1e-5
@@ -64,7 +64,7 @@ def variants():
     from tests.oracles.semantic_loss import full_resolution_cross_entropy
 
     # the file alone: its package takes seconds to import, in each process
-    tiles = run_path(osp.join(ROOT, LOSS))['semantic_cross_entropy']
+    tiles = run_path(osp.join(ROOT, LOSS))['tiled_cross_entropy']
 
     def checkpointed(logits, target):
         """One image at full resolution at a time, computed twice."""

@@ -2,8 +2,6 @@
 from pathlib import Path
 
 import pytest
-import torch
-from mmcv.ops import ModulatedDeformConv2d
 from mmdet.registry import HOOKS, MODELS
 from mmengine.config import Config
 from torch import nn
@@ -78,38 +76,31 @@ def different(name):
     return {
         key
         for key in one.keys() | two.keys()
-        if key not in one or key not in two or one[key] != two[key]
+        if one.get(key, flat) != two.get(key, flat)
         if key.split('.')[0] not in VARIABLES
     }
 
 
-def test_every_option_is_listed():
-    assert set(OPTIONS) == set(CHANGES)
-
-
 @pytest.mark.parametrize('name', OPTIONS)
 def test_an_option_changes_what_it_is_named_after(name):
-    found = different(name)
-    allowed = CHANGES[name]
-    assert found
-    for key in found:
-        assert any(key == prefix or key.startswith(f'{prefix}.')
-                   for prefix in allowed), key
-    for prefix in allowed:
-        assert any(key == prefix or key.startswith(f'{prefix}.')
-                   for key in found), prefix
+    found, allowed = different(name), CHANGES[name]
+    used = {(key, prefix)
+            for key in found
+            for prefix in allowed if f'{key}.'.startswith(f'{prefix}.')}
+    assert {key for key, _ in used} == found
+    assert {prefix for _, prefix in used} == allowed
 
 
 @pytest.mark.parametrize('name', OPTIONS)
 def test_it_builds_with_cocos_classes(name, built):
     cfg, model = load(name), built(name)
+    assert cfg.auto_scale_lr.base_batch_size == 16
     assert model.semantic_head.num_classes == 54
     heads = model.roi_head.bbox_head
     for head in heads if isinstance(heads, nn.ModuleList) else [heads]:
         assert head.num_classes == 80
     for hook in [*cfg.default_hooks.values(), *cfg.custom_hooks]:
         assert HOOKS.get(hook.type) is not None
-    assert cfg.auto_scale_lr.base_batch_size == 16
 
 
 def test_one_hook_more():
@@ -173,35 +164,10 @@ def test_stages_of_the_cascade(built):
         {'SeparableRoIExtractor'}
 
 
-def test_deformable_layers_stay_contiguous(built):
-    """mmcv's operator refuses other memory, of weights, too."""
-    model = built('panoptic-fpn_r50-mdconv-c3-c5_fpn_1x_coco')
-    model.set_memory_format(torch.channels_last)
-    try:
-        layers = {
-            name: module
-            for name, module in model.backbone.named_modules()
-            if isinstance(module, ModulatedDeformConv2d)
-        }
-        assert len(layers) == 4 + 6 + 3
-        assert {name.split('.')[0] for name in layers} == \
-            {'layer2', 'layer3', 'layer4'}
-        for layer in layers.values():
-            assert layer.weight.is_contiguous()
-            assert layer.conv_offset.weight.is_contiguous()
-        weight = model.backbone.layer1[0].conv2.weight
-        assert weight.is_contiguous(memory_format=torch.channels_last)
-    finally:
-        model.set_memory_format(torch.contiguous_format)
-
-
 def test_swins_solver():
     """No decay of position tables and norms; no other of SGD's settings."""
     cfg = load('panoptic-fpn_swin-t-p4-w7_fpn_1x_coco')
     assert cfg.optim_wrapper.optimizer == dict(
         type='AdamW', lr=0.0001, betas=(0.9, 0.999), weight_decay=0.05)
     assert set(cfg.optim_wrapper.paramwise_cfg) == {'custom_keys'}
-    assert set(cfg.model.backbone) == {
-        'type', 'embed_dims', 'depths', 'num_heads', 'window_size',
-        'drop_path_rate', 'convert_weights', 'init_cfg'
-    }
+    assert not {'depth', 'norm_cfg', 'frozen_stages'} & set(cfg.model.backbone)

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from panoptic_fpn.models import semantic_loss
 from panoptic_fpn.models.semantic_loss import semantic_cross_entropy
+from panoptic_fpn.ops import tiled_cross_entropy
 from panoptic_fpn.ops import upsampled_argmax as fast
 from panoptic_fpn.ops.upsampled_argmax import upsampled_argmax
 from tests.oracles.semantic_loss import full_resolution_cross_entropy
@@ -48,7 +48,7 @@ def test_loss_and_gradient_are_those_of_upsampled_logits(case, dtype):
     expected, gradient = loss_and_gradient(full_resolution_cross_entropy,
                                            logits.double(), target,
                                            align_corners)
-    with mock.patch.object(semantic_loss, 'CPU_TILE_ELEMENTS', elements):
+    with mock.patch.object(tiled_cross_entropy, 'CPU_TILE_ELEMENTS', elements):
         loss, found = loss_and_gradient(semantic_cross_entropy,
                                         logits.to(dtype), target,
                                         align_corners)

@@ -7,16 +7,12 @@ training set. The paper gives no formula; this is Bayes' rule for classes that
 are equally frequent (power 1) or nearly so.
 """
 import json
-import os.path as osp
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from mmengine_exact.errors import InputError
-from mmengine_exact.files import read_bytes
-
-#: What writes the file of frequencies.
-_WRITE = 'python tools/class_frequencies.py CONFIG --out {}'
 
 
 def log_prior(file: str, power: float, num_channels: int,
@@ -39,31 +35,18 @@ def log_prior(file: str, power: float, num_channels: int,
         InputError: The file is missing, is no such file or belongs to
             other classes.
     """
-    content = _read(file)
-    pixels = [entry['pixels'] for entry in content['classes']]
-    if (len(pixels), content['predict_things']) != (num_channels,
-                                                    predict_things):
+    expected = f'{num_channels} classes with predict_things={predict_things}'
+    try:
+        content = json.loads(Path(file).read_bytes())
+        counts = torch.tensor([c['pixels'] for c in content['classes']],
+                              dtype=torch.float64)
+        found = (f'{len(counts)} classes with predict_things='
+                 f'{content["predict_things"]}')
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        found = f'no class frequencies ({type(error).__name__}: {error})'
+    if found != expected:
         raise InputError(
-            f'{file}: {len(pixels)} classes with predict_things='
-            f'{content["predict_things"]}, but the semantic head has '
-            f'{num_channels} channels with predict_things={predict_things}. '
-            f'Count again: {_WRITE.format(file)}')
-    counts = torch.tensor(pixels, dtype=torch.float64)
+            f'{file}: {found}, but the semantic head has {expected}. Write it '
+            f'again: python tools/class_frequencies.py CONFIG --out {file}')
     counts = counts.clamp(min=counts[counts > 0].min())
     return (power * (counts / counts.sum()).log()).float()
-
-
-def _read(file: str) -> dict:
-    if not osp.isfile(file):
-        raise InputError(
-            f'{file}: no such file of class frequencies, which class_balance '
-            f'divides by. Write it: {_WRITE.format(file)}')
-    try:
-        content = json.loads(read_bytes(file, 'class frequencies', None))
-        [entry['pixels'] + 0 for entry in content['classes']]
-        content['predict_things']
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f'{file}: no class frequencies ({type(error).__name__}: {error}). '
-            f'Write it again: {_WRITE.format(file)}') from None
-    return content

@@ -6,8 +6,8 @@ K     num_classes, in the order of mmseg's data set (train ids on Cityscapes)
 H, W  padded batch size in pixels; of a window in slide mode
 
 Parameters, their names and the mathematics are those of
-:class:`SemanticFPNHead`; ``checkpoints.semantic_fpn`` moves weights between
-the two and their class orders.
+:class:`SemanticFPNHead`; ``tools/model_converters/semantic_fpn.py`` moves
+weights between the two and their class orders.
 """
 from typing import Any, Dict, List
 
@@ -39,13 +39,7 @@ class SemanticFPNDecodeHead(SemanticBranch):
 
     def loss_by_feat(self, seg_logits: Tensor,
                      batch_data_samples: SampleList) -> Dict[str, Tensor]:
-        """Loss of a batch; ``loss`` of mmseg's base calls it.
-
-        Args:
-            seg_logits (Tensor): (N, K, H/4, W/4).
-            batch_data_samples (list[:obj:`SegDataSample`]): With
-                ``gt_sem_seg.data`` (1, H, W); ``ignore_index`` where void
-                or padded.
+        """Loss of logits (N, K, H/4, W/4), where mmseg's base asks for it.
 
         Returns:
             dict[str, Tensor]: ``loss_seg`` and ``acc_seg``, the percentage
@@ -63,7 +57,8 @@ class SemanticFPNDecodeHead(SemanticBranch):
     @torch.no_grad()
     def _accuracy(self, logits: Tensor, target: Tensor) -> Tensor:
         """Percentage of labelled pixels; image by image to save memory."""
-        right = [(self._resize(single, truth.shape).argmax(0) == truth).sum()
+        right = [(self._resize(single[None],
+                               truth.shape).argmax(1) == truth).sum()
                  for single, truth in zip(logits.float(), target)]
         labelled = (target >= 0).sum().clamp(min=1)
         return 100 * torch.stack(right).sum() / labelled

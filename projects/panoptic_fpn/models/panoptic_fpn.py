@@ -5,41 +5,35 @@ Out   losses of section 3.2, or for each image ``pred_instances``,
       ``pred_sem_seg`` and ``pred_panoptic_seg`` from one forward pass
 """
 import copy
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 import torch
-from mmcv.ops import DeformConv2d, ModulatedDeformConv2d
-from mmdet.models.detectors import TwoStageDetector
-from mmdet.models.roi_heads.bbox_heads import BBoxHead
-from mmdet.models.roi_heads.mask_heads import FCNMaskHead
-from mmdet.models.roi_heads.roi_extractors import BaseRoIExtractor
+from mmdet.models.detectors import TwoStagePanopticSegmentor
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample, SampleList
 from mmdet.utils import ConfigType, OptConfigType
+from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData, PixelData
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmengine_exact.errors import InputError
 
-from ..ops.roi_align import SeparableRoIAlign
+from ..ops.operator_inputs import guard_operators, lay_out
 from .panoptic_fusion_head import DEFAULTS
 
 #: Names of the branches, in the order of their FPN groups.
 BRANCHES = ('instance', 'semantic')
 
-#: Operators of mmcv that take contiguous memory alone, weights too.
-_CONTIGUOUS = (DeformConv2d, ModulatedDeformConv2d)
-
 
 @MODELS.register_module()
-class TwoStagePanopticFPN(TwoStageDetector):
+class TwoStagePanopticFPN(TwoStagePanopticSegmentor):
     """Mask R-CNN with FPN and a semantic branch (section 3 of the paper).
 
     The loss is ``L = lambda_i (Lc + Lb + Lm) + lambda_s Ls``. RPN's losses
     keep their own weights, as in the paper. A branch whose weight is 0 is
-    not built: neither trained nor evaluated, the single-task baseline of
-    Table 2. With lambda_i = 0 RPN goes too.
+    not built: the single-task baselines of Table 2. With lambda_i = 0 RPN
+    goes too.
 
     Attributes:
         trained_branch (str | None): 'instance' or 'semantic' where the next
@@ -47,9 +41,6 @@ class TwoStagePanopticFPN(TwoStageDetector):
             (Table 3c).
 
     Args:
-        backbone, neck, rpn_head, roi_head, train_cfg, data_preprocessor,
-            init_cfg: As mmdet's ``TwoStageDetector``.
-        semantic_head (dict, optional): The semantic branch.
         panoptic_fusion_head (dict): The merge; its thresholds are
             ``test_cfg.panoptic``.
         test_cfg (dict): ``rpn``, ``rcnn`` and ``panoptic``, thresholds of
@@ -61,14 +52,15 @@ class TwoStagePanopticFPN(TwoStageDetector):
         fpn_groups (dict, optional): ``instance`` and ``semantic``: channels
             of each FPN level that the branch alone sees, the instance
             branch's first. By default both see all. Table 3d.
+        **kwargs: Same as mmdet's ``TwoStagePanopticSegmentor``.
 
     Raises:
-        InputError: An unknown weight, both weights 0, or
-            groups that are not the channels of FPN.
+        InputError: An unknown weight, no branch, groups that are not the
+            channels of FPN, or ``panoptic_only`` with an NMS that changes
+            scores.
     """
 
     def __init__(self,
-                 backbone: ConfigType,
                  panoptic_fusion_head: ConfigType,
                  rpn_head: OptConfigType = None,
                  roi_head: OptConfigType = None,
@@ -77,103 +69,47 @@ class TwoStagePanopticFPN(TwoStageDetector):
                  loss_weights: Optional[Dict[str, float]] = None,
                  fpn_groups: Optional[Dict[str, int]] = None,
                  **kwargs: Any) -> None:
-        self._check_weights(loss_weights or {})
-        if fpn_groups:
-            _check_groups(fpn_groups, kwargs.get('neck') or {})
-        weights = dict.fromkeys(BRANCHES, 1.0)
-        weights.update(loss_weights or {})
-        if weights['instance'] == 0:
+        weights = dict(dict.fromkeys(BRANCHES, 1.0), **(loss_weights or {}))
+        if not weights['instance']:
             rpn_head = roi_head = None
-        if weights['semantic'] == 0:
+        if not weights['semantic']:
             semantic_head = None
-        if roi_head is None and semantic_head is None:
-            raise InputError('The model has no branch: give model.roi_head or '
-                             'model.semantic_head, and a weight above 0 in '
-                             'model.loss_weights.')
-        self.panoptic_only = bool((test_cfg or {}).get('panoptic_only'))
-        if self.panoptic_only and roi_head is not None:
+        if set(weights) != set(BRANCHES) or not (roi_head or semantic_head):
+            raise InputError(
+                f'model.loss_weights={weights}: give instance (lambda_i) and '
+                'semantic (lambda_s), one of them above 0 with its branch, '
+                'model.roi_head or model.semantic_head.')
+        if fpn_groups:
+            _check_groups(fpn_groups, kwargs['neck']['out_channels'])
+        test_cfg = ConfigDict(dict(panoptic=None), **(test_cfg or {}))
+        self.panoptic_only = bool(test_cfg.get('panoptic_only'))
+        if self.panoptic_only and roi_head:
             test_cfg = _without_faint_detections(test_cfg)
         super().__init__(
-            backbone=backbone,
             rpn_head=rpn_head,
             roi_head=roi_head,
+            semantic_head=semantic_head,
+            panoptic_fusion_head=ConfigDict(panoptic_fusion_head),
             test_cfg=test_cfg,
             **kwargs)
         self.loss_weights = weights
         self.fpn_groups = fpn_groups
         self.trained_branch: Optional[str] = None
-        if semantic_head is not None:
-            self.semantic_head = MODELS.build(semantic_head)
-        self.panoptic_fusion_head = MODELS.build(
-            dict(
-                panoptic_fusion_head,
-                test_cfg=(test_cfg or {}).get('panoptic')))
-        self._guard_region_branch()
-        for module in self._contiguous_modules():
-            module.register_forward_pre_hook(_contiguous_inputs)
+        guard_operators(self)
         self.memory_format = torch.contiguous_format
 
     def set_memory_format(self, memory_format: torch.memory_format) -> None:
-        """Lay weights, images and features out in memory; the results are
-        the same up to rounding.
-
-        Args:
-            memory_format (torch.memory_format): ``torch.channels_last``, as
-                fast convolutions of CPUs and of GPUs' half precision want
-                it, or ``torch.contiguous_format``.
-        """
+        """Lay weights, images and features out in memory, such as
+        ``torch.channels_last``; results are the same up to rounding."""
         self.memory_format = memory_format
-        self._lay_out(memory_format)
-
-    def _lay_out(self, memory_format: torch.memory_format) -> None:
-        self.to(memory_format=memory_format)
-        for module in self._contiguous_modules():
-            module.to(memory_format=torch.contiguous_format)
-
-    def _contiguous_modules(self) -> List[nn.Module]:
-        return [m for m in self.modules() if isinstance(m, _CONTIGUOUS)]
+        lay_out(self, memory_format)
 
     def init_weights(self) -> None:
-        """As mmdet's; the same weights in any memory format."""
+        """Same as mmdet's, and the same weights in any memory format."""
         # random numbers are drawn in the order of the memory
-        self._lay_out(torch.contiguous_format)
+        lay_out(self, torch.contiguous_format)
         super().init_weights()
-        self._lay_out(self.memory_format)
-
-    @staticmethod
-    def _check_weights(loss_weights: Dict[str, float]) -> None:
-        unknown = set(loss_weights) - set(BRANCHES)
-        if unknown:
-            raise InputError(
-                f'model.loss_weights has {sorted(unknown)}; known are '
-                "'instance' (lambda_i) and 'semantic' (lambda_s).")
-
-    def _guard_region_branch(self) -> None:
-        """Region operators (RoIAlign, NMS, box decoding) get float32, in
-        contiguous memory.
-
-        They have no bfloat16 kernels on a CPU and lose box accuracy in half
-        precision anywhere, and mmcv's RoIAlign reads channels-last memory as
-        if it were contiguous, and gives wrong numbers.
-        """
-        if self.with_rpn:
-            self.rpn_head.register_forward_hook(_float32_outputs)
-        if self.with_roi_head:
-            # by type: heads of a cascade are entries of a list
-            for module in self.roi_head.modules():
-                if isinstance(module, BaseRoIExtractor):
-                    module.register_forward_pre_hook(_float32_inputs)
-                    if not all(
-                            isinstance(layer, SeparableRoIAlign)
-                            for layer in module.roi_layers):
-                        module.register_forward_pre_hook(_contiguous_inputs)
-                elif isinstance(module, (BBoxHead, FCNMaskHead)):
-                    module.register_forward_hook(_float32_outputs)
-
-    @property
-    def with_semantic_head(self) -> bool:
-        """bool: whether the detector has the semantic branch"""
-        return getattr(self, 'semantic_head', None) is not None
+        lay_out(self, self.memory_format)
 
     def extract_feat(self, batch_inputs: Tensor) -> Tuple[Tensor, ...]:
         """FPN levels (N, C, h, w) of images (N, 3, H, W)."""
@@ -182,16 +118,8 @@ class TwoStagePanopticFPN(TwoStageDetector):
 
     def branch_features(self, feats: Tuple[Tensor, ...],
                         branch: str) -> Tuple[Tensor, ...]:
-        """What a branch sees of the FPN levels.
-
-        Args:
-            feats (tuple[Tensor]): Levels (N, C, h, w).
-            branch (str): 'instance' or 'semantic'.
-
-        Returns:
-            tuple[Tensor]: The same levels; with ``fpn_groups`` copies of the
-            branch's own channels.
-        """
+        """The FPN levels (N, C, h, w) as 'instance' or 'semantic' sees them:
+        with ``fpn_groups`` copies of its own channels."""
         if not self.fpn_groups:
             return feats
         split = self.fpn_groups['instance']
@@ -217,23 +145,20 @@ class TwoStagePanopticFPN(TwoStageDetector):
         feats = self.extract_feat(batch_inputs)
         losses = dict()
         if self.with_roi_head and self.trained_branch != 'semantic':
-            losses.update(
-                self._region_loss(
-                    self.branch_features(feats, 'instance'),
-                    batch_data_samples))
+            regions = self.branch_features(feats, 'instance')
+            objects = [_as_objects(sample) for sample in batch_data_samples]
+            rpn, proposals = self.rpn_head.loss_and_predict(
+                regions,
+                objects,
+                proposal_cfg=self.train_cfg.get('rpn_proposal',
+                                                self.test_cfg.rpn))
+            region = self.roi_head.loss(regions, proposals, batch_data_samples)
+            losses.update(rpn)
+            losses.update(_scaled(region, self.loss_weights['instance']))
         if self.with_semantic_head and self.trained_branch != 'instance':
             semantic = self.semantic_head.loss(
                 self.branch_features(feats, 'semantic'), batch_data_samples)
             losses.update(_scaled(semantic, self.loss_weights['semantic']))
-        return losses
-
-    def _region_loss(self, feats: Tuple[Tensor, ...],
-                     batch_data_samples: SampleList) -> Dict[str, Tensor]:
-        losses, proposals = self.rpn_head.loss_and_predict(
-            feats, [_as_objects(sample) for sample in batch_data_samples],
-            proposal_cfg=self.train_cfg.get('rpn_proposal', self.test_cfg.rpn))
-        region = self.roi_head.loss(feats, proposals, batch_data_samples)
-        losses.update(_scaled(region, self.loss_weights['instance']))
         return losses
 
     def predict(self,
@@ -244,8 +169,8 @@ class TwoStagePanopticFPN(TwoStageDetector):
 
         Args:
             batch_inputs (Tensor): (N, 3, H, W).
-            batch_data_samples (list[:obj:`DetDataSample`]): With the usual
-                metainfo; N of them.
+            batch_data_samples (list[:obj:`DetDataSample`]): N, with the usual
+                metainfo.
             rescale (bool): Results in the original image's pixels instead
                 of the network input's.
 
@@ -255,7 +180,7 @@ class TwoStagePanopticFPN(TwoStageDetector):
             - ``pred_instances``: ``bboxes`` (n, 4), ``scores``, ``labels``,
               ``masks`` (n, h, w) bool
             - ``pred_sem_seg.sem_seg`` (1, h, w): channel of the semantic
-              branch; its metainfo ``predict_things`` tells their layout
+              branch; its metainfo ``predict_things`` gives their layout
             - ``pred_panoptic_seg.sem_seg`` (1, h, w) int32: label + 1000 *
               number, void = number of classes. Its metainfo
               ``instance_indices`` names for number i + 1 the index in
@@ -268,7 +193,7 @@ class TwoStagePanopticFPN(TwoStageDetector):
         channels = self.predict_semantic(feats, batch_data_samples, rescale)
         for sample, found, channel in zip(batch_data_samples, instances,
                                           channels):
-            self.add_predictions(sample, found, channel, rescale=rescale)
+            self.add_predictions(sample, found, channel, rescale)
         return batch_data_samples
 
     def predict_instances(
@@ -276,13 +201,7 @@ class TwoStagePanopticFPN(TwoStageDetector):
             feats: Tuple[Tensor, ...],
             batch_data_samples: SampleList,
             rescale: bool = True) -> List[Optional[InstanceData]]:
-        """Instances of each image; None without a region branch.
-
-        Args:
-            feats (tuple[Tensor]): FPN levels.
-            batch_data_samples (list[:obj:`DetDataSample`]): N of them.
-            rescale (bool): As in :meth:`predict`.
-        """
+        """Instances of each image; None without a region branch."""
         if not self.with_roi_head:
             return [None] * len(batch_data_samples)
         feats = self.branch_features(feats, 'instance')
@@ -296,13 +215,7 @@ class TwoStagePanopticFPN(TwoStageDetector):
                          batch_data_samples: SampleList,
                          rescale: bool = True) -> List[Optional[Tensor]]:
         """Channel of each pixel (h, w) of each image; None without a
-        semantic branch.
-
-        Args:
-            feats (tuple[Tensor]): FPN levels.
-            batch_data_samples (list[:obj:`DetDataSample`]): N of them.
-            rescale (bool): As in :meth:`predict`.
-        """
+        semantic branch."""
         if not self.with_semantic_head:
             return [None] * len(batch_data_samples)
         metas = [sample.metainfo for sample in batch_data_samples]
@@ -314,14 +227,9 @@ class TwoStagePanopticFPN(TwoStageDetector):
                         instances: Optional[InstanceData],
                         channels: Optional[Tensor],
                         rescale: bool = True) -> None:
-        """Merge both branches and fill a sample as :meth:`predict` says.
-
-        Args:
-            sample (:obj:`DetDataSample`): Is changed.
-            instances (InstanceData, optional): Of the region branch.
-            channels (Tensor, optional): (h, w), of the semantic branch.
-            rescale (bool): Whether both are of the original size.
-        """
+        """Merge both branches, instances and channels (h, w), and fill a
+        sample as :meth:`predict` says; with ``rescale`` both are of the
+        original size."""
         shape = sample.ori_shape if rescale else sample.img_shape
         predict_things = (
             self.with_semantic_head and self.semantic_head.predict_things)
@@ -355,13 +263,7 @@ class TwoStagePanopticFPN(TwoStageDetector):
         return tuple(outputs)
 
 
-def _check_groups(groups: Dict[str, int], neck: dict) -> None:
-    """Both branches have channels, which together are all.
-
-    Raises:
-        InputError: Names the groups and the channels of FPN.
-    """
-    channels = neck.get('out_channels')
+def _check_groups(groups: Dict[str, int], channels: int) -> None:
     if (set(groups) != set(BRANCHES) or min(groups.values()) < 1
             or sum(groups.values()) != channels):
         raise InputError(
@@ -370,28 +272,24 @@ def _check_groups(groups: Dict[str, int], neck: dict) -> None:
             '.')
 
 
-def _without_faint_detections(test_cfg: dict) -> dict:
+def _without_faint_detections(test_cfg: ConfigDict) -> ConfigDict:
     """Settings with the merge's score threshold for the region branch, too.
 
     NMS takes detections from the most confident on, so those above the
     threshold are the same ones, but for IoUs that differ from NMS's threshold
     by rounding.
-
-    Raises:
-        InputError: The NMS changes scores, so they would not be.
     """
     test_cfg = copy.deepcopy(test_cfg)
-    kind = test_cfg['rcnn'].get('nms', {}).get('type', 'nms')
+    kind = test_cfg.rcnn.get('nms', {}).get('type', 'nms')
     if kind != 'nms':
         raise InputError(
             f'model.test_cfg.panoptic_only with test_cfg.rcnn.nms.type='
             f"{kind!r}: it changes scores. Set 'nms', or leave panoptic_only "
             'out.')
     # detections are kept above their threshold, the merge keeps its own, too
-    merge = dict(DEFAULTS, **(test_cfg.get('panoptic') or {}))
+    merge = dict(DEFAULTS, **(test_cfg.panoptic or {}))
     lowest = np.nextafter(np.float32(merge['score_thr']), np.float32(-1))
-    test_cfg['rcnn']['score_thr'] = max(
-        float(lowest), test_cfg['rcnn']['score_thr'])
+    test_cfg.rcnn.score_thr = max(float(lowest), test_cfg.rcnn.score_thr)
     return test_cfg
 
 
@@ -406,8 +304,8 @@ def _scaled(losses: Dict[str, Tensor], weight: float) -> Dict[str, Tensor]:
 def _as_objects(sample: DetDataSample) -> DetDataSample:
     """A sample for RPN, where every instance has the one class 'object'.
 
-    Only what RPN reads: copying the masks, as mmdet does here, takes longer
-    than RPN's loss.
+    Only what RPN reads: mmdet copies the masks too, which takes longer than
+    RPN's loss.
     """
     instances = sample.gt_instances
     objects = DetDataSample(metainfo=sample.metainfo)
@@ -415,31 +313,3 @@ def _as_objects(sample: DetDataSample) -> DetDataSample:
         bboxes=instances.bboxes, labels=torch.zeros_like(instances.labels))
     objects.ignored_instances = sample.ignored_instances
     return objects
-
-
-def _map_tensors(change: Callable[[Tensor], Tensor], value: Any) -> Any:
-    """Tensors, nested in tuples, lists or dicts, changed."""
-    if isinstance(value, Tensor):
-        return change(value)
-    if isinstance(value, (tuple, list)):
-        return type(value)(_map_tensors(change, item) for item in value)
-    if isinstance(value, dict):
-        return {key: _map_tensors(change, item) for key, item in value.items()}
-    return value
-
-
-def _float32(value: Tensor) -> Tensor:
-    return value.float() if value.is_floating_point() else value
-
-
-# Functions of the module, not closures: a detector must stay picklable.
-def _float32_outputs(module: nn.Module, inputs: tuple, outputs: Any) -> Any:
-    return _map_tensors(_float32, outputs)
-
-
-def _float32_inputs(module: nn.Module, inputs: tuple) -> tuple:
-    return _map_tensors(_float32, inputs)
-
-
-def _contiguous_inputs(module: nn.Module, inputs: tuple) -> tuple:
-    return _map_tensors(Tensor.contiguous, inputs)

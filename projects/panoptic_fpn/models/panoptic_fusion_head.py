@@ -48,17 +48,14 @@ class PanopticFusionHead(BaseModule):
         super().__init__()
         self.num_things_classes = num_things_classes
         self.num_stuff_classes = num_stuff_classes
+        #: Also the value of a void pixel.
+        self.num_classes = num_things_classes + num_stuff_classes
         self.thresholds = dict(DEFAULTS, **(test_cfg or {}))
         unknown = sorted(set(self.thresholds) - set(DEFAULTS))
         if unknown:
             raise InputError(
                 f'model.test_cfg.panoptic has {unknown}; known are '
                 f'{sorted(DEFAULTS)}. Correct the name.')
-
-    @property
-    def void(self) -> int:
-        """Value of a void pixel: the number of classes."""
-        return self.num_things_classes + self.num_stuff_classes
 
     def predict(self, instances: Optional[InstanceData],
                 channels: Optional[Tensor], predict_things: bool,
@@ -80,28 +77,20 @@ class PanopticFusionHead(BaseModule):
         """
         score_thr, overlap_thr, stuff_area, nms_iou_thr = (
             self.thresholds[key] for key in DEFAULTS)
-        if instances is None or not len(instances):
-            # also because mmdet's empty masks have the original size, always
+        if instances is not None and len(instances):
+            pasted = (instances.masks, instances.bboxes, instances.scores,
+                      instances.labels)
+        else:  # mmdet's empty masks have the original size, always
             known = channels if instances is None else instances.bboxes
             assert known is not None
-            instances = _no_instances(shape, known.device)
-        pasted = (instances.masks, instances.bboxes, instances.scores,
-                  instances.labels)
+            none = torch.zeros(0, device=known.device)
+            pasted = (none.bool().reshape(0, *shape), none.reshape(0, 4), none,
+                      none.long())
         if channels is None:
-            return paste_instances(*pasted, score_thr, overlap_thr, self.void,
-                                   nms_iou_thr)
+            return paste_instances(*pasted, score_thr, overlap_thr,
+                                   self.num_classes, nms_iou_thr)
         stuff = torch.from_numpy(
             channel_labels(self.num_things_classes, self.num_stuff_classes,
                            predict_things))
         return fuse(*pasted, channels, stuff, score_thr, overlap_thr,
-                    stuff_area, self.void, nms_iou_thr)
-
-
-def _no_instances(shape: Tuple[int, int],
-                  device: torch.device) -> InstanceData:
-    empty = torch.zeros(0, device=device)
-    return InstanceData(
-        masks=empty.bool().reshape((0, ) + shape),
-        bboxes=empty.reshape(0, 4),
-        scores=empty,
-        labels=empty.long())
+                    stuff_area, self.num_classes, nms_iou_thr)

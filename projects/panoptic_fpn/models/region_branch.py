@@ -17,11 +17,8 @@ from ..ops.roi_align import SeparableRoIAlign, align_levels, uses_products
 
 @MODELS.register_module()
 class SeparableRoIExtractor(SingleRoIExtractor):
-    """mmdet's ``SingleRoIExtractor`` on :class:`SeparableRoIAlign`.
-
-    Args: as ``SingleRoIExtractor``; a ``roi_layer`` of another type than
-    ``RoIAlign`` is built as there.
-    """
+    """mmdet's ``SingleRoIExtractor`` on :class:`SeparableRoIAlign`; builds
+    layers of other types than ``RoIAlign`` as there."""
 
     def build_roi_layers(self, layer_cfg: ConfigType,
                          featmap_strides: List[int]) -> nn.ModuleList:
@@ -33,16 +30,8 @@ class SeparableRoIExtractor(SingleRoIExtractor):
                 feats: Tuple[Tensor, ...],
                 rois: Tensor,
                 roi_scale_factor: Optional[float] = None) -> Tensor:
-        """Bins of each box from the level of its size.
-
-        Args:
-            feats (tuple[Tensor]): Levels (N, C, h, w).
-            rois (Tensor): (n, 5): image, x1, y1, x2, y2 in pixels.
-            roi_scale_factor (float, optional): Enlarges the boxes.
-
-        Returns:
-            Tensor: (n, C, P, P); products are channels-last in memory.
-        """
+        """Bins (n, C, P, P) of each box from the level of its size; of levels
+        (N, C, h, w) and ``rois`` (n, 5): image, x1, y1, x2, y2 in pixels."""
         if len(feats) == 1 or not uses_products(self.roi_layers[0], feats[0]):
             return super().forward(feats, rois, roi_scale_factor)
         levels = self.map_roi_levels(rois, len(feats)).cpu()
@@ -56,10 +45,8 @@ class SeparableRoIExtractor(SingleRoIExtractor):
 
 @MODELS.register_module()
 class WindowedMaskHead(FCNMaskHead):
-    """mmdet's ``FCNMaskHead`` that pastes its masks inside their boxes alone.
-
-    The masks are the same bits in less time, on a CPU.
-    """
+    """mmdet's ``FCNMaskHead`` that pastes its masks inside their boxes alone:
+    the same bits in less time, on a CPU."""
 
     def _predict_by_feat_single(self,
                                 mask_preds: Tensor,
@@ -69,22 +56,15 @@ class WindowedMaskHead(FCNMaskHead):
                                 rcnn_test_cfg: Any,
                                 rescale: bool = False,
                                 activate_map: bool = False) -> Tensor:
-        """Masks of an image; mmdet's ``predict_by_feat`` calls it.
+        """Masks bool (n, h, w) of an image; mmdet's ``predict_by_feat`` calls
+        it.
 
         Args:
-            mask_preds (Tensor): (n, C, 28, 28), logits.
+            mask_preds (Tensor): (n, C, 28, 28), logits; with ``activate_map``
+                probabilities, averaged over stages or augmentations.
             bboxes (Tensor): (n, 4), of the network's input. With ``rescale``
                 they are brought to the original image, in place, as mmdet
                 does.
-            labels (Tensor): (n, ).
-            img_meta (dict): ``ori_shape`` (h, w) and ``scale_factor`` (w, h).
-            rcnn_test_cfg (dict): ``mask_thr_binary``.
-            rescale (bool): To the original image's size.
-            activate_map (bool): Whether ``mask_preds`` are probabilities
-                already, averaged over stages of a cascade or augmentations.
-
-        Returns:
-            Tensor: bool (n, h, w).
         """
         threshold = rcnn_test_cfg.mask_thr_binary
         if not use_fast(bboxes.device) or threshold < 0:

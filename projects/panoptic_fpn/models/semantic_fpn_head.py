@@ -6,6 +6,7 @@ K     num_stuff + 1, last channel = 'other' (any thing), as on COCO; or
       num_things + num_stuff, in label order, as on Cityscapes (section 4.1)
 H, W  padded batch size in pixels, multiples of 32
 """
+from math import log2
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -14,7 +15,8 @@ import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
-from mmseg.models.decode_heads import FPNHead
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.models.utils import Upsample
 from torch import Tensor, nn
 
 from ..labels import channel_labels, semantic_channels
@@ -23,7 +25,7 @@ from .class_balance import log_prior
 from .semantic_loss import semantic_cross_entropy
 
 
-class SemanticBranch(FPNHead):
+class SemanticBranch(BaseDecodeHead):
     """The branch itself: parameters and forward pass, without labels.
 
     Each level goes through stages of 3x3 convolution, group norm, ReLU and
@@ -39,7 +41,7 @@ class SemanticBranch(FPNHead):
         convs_per_stage (int): 3x3 convolutions before each upsampling; the
             entry of Table 1b had two.
         norm_cfg (dict): Normalization of the convolutions.
-        **kwargs: Further arguments of mmseg's ``FPNHead``.
+        **kwargs: Further arguments of mmseg's ``BaseDecodeHead``.
     """
 
     def __init__(self,
@@ -51,77 +53,68 @@ class SemanticBranch(FPNHead):
                  convs_per_stage: int = 1,
                  norm_cfg: dict = dict(type='GN', num_groups=32),
                  **kwargs: Any) -> None:
-        if aggregation not in ('sum', 'concat'):
-            raise ValueError("aggregation of the semantic head must be 'sum' "
-                             f"or 'concat', not {aggregation!r}.")
         kwargs.setdefault('in_index', tuple(range(len(in_channels))))
         kwargs.setdefault('dropout_ratio', 0)
         # No loss of mmseg's: it averages over all pixels at mmdet's scope and
         # knows no 'other'.
         kwargs.setdefault('loss_decode', [])
         super().__init__(
-            tuple(feature_strides),
+            input_transform='multiple_select',
             in_channels=tuple(in_channels),
             channels=channels,
             num_classes=num_channels,
             out_channels=num_channels,
             norm_cfg=norm_cfg,
             **kwargs)
+        self.feature_strides = tuple(feature_strides)
         self.aggregation = aggregation
-        if convs_per_stage > 1:
-            self._deepen(convs_per_stage)
-        if aggregation == 'concat':
-            self.conv_seg = nn.Conv2d(channels * len(in_channels),
-                                      self.num_classes, 1)
-
-    def _deepen(self, convs_per_stage: int) -> None:
-        """Follow each 3x3 convolution with ``convs_per_stage - 1`` more."""
-        for i, stages in enumerate(self.scale_heads):
-            layers = []
-            for layer in stages:
-                layers.append(layer)
-                if isinstance(layer, ConvModule):
-                    layers += [
+        self.scale_heads = nn.ModuleList()
+        for width, stride in zip(in_channels, feature_strides, strict=True):
+            upsamplings = int(log2(stride / feature_strides[0]))
+            layers: List[nn.Module] = []
+            for _ in range(max(upsamplings, 1)):
+                for _ in range(convs_per_stage):
+                    layers.append(
                         ConvModule(
-                            self.channels,
-                            self.channels,
+                            width,
+                            channels,
                             3,
                             padding=1,
                             conv_cfg=self.conv_cfg,
-                            norm_cfg=self.norm_cfg,
-                            act_cfg=self.act_cfg)
-                        for _ in range(convs_per_stage - 1)
-                    ]
-            self.scale_heads[i] = nn.Sequential(*layers)
+                            norm_cfg=norm_cfg,
+                            act_cfg=self.act_cfg))
+                    width = channels
+                if upsamplings:
+                    layers.append(
+                        Upsample(
+                            scale_factor=2,
+                            mode='bilinear',
+                            align_corners=self.align_corners))
+            self.scale_heads.append(nn.Sequential(*layers))
+        width = dict(sum=1, concat=len(in_channels))[aggregation] * channels
+        if width > channels:
+            self.conv_seg = nn.Conv2d(width, num_channels, 1)
 
     def forward(self, feats: Tuple[Tensor, ...]) -> Tensor:
         """FPN levels to logits at the finest stride; shapes above."""
-        if self.aggregation == 'sum':
-            return super().forward(feats)
         feats = self._transform_inputs(feats)
-        levels = [head(feat) for head, feat in zip(self.scale_heads, feats)]
-        size = levels[0].shape[-2:]
-        return self.cls_seg(
-            torch.cat([
-                level if level.shape[-2:] == size else F.interpolate(
-                    level,
-                    size,
-                    mode='bilinear',
-                    align_corners=self.align_corners) for level in levels
-            ],
-                      dim=1))
+        joined = self.scale_heads[0](feats[0])
+        for head, feat in zip(self.scale_heads[1:], feats[1:]):
+            level = self._resize(head(feat), joined.shape[2:])
+            if self.aggregation == 'sum':
+                joined = joined + level
+            else:
+                joined = torch.cat([joined, level], dim=1)
+        return self.cls_seg(joined)
 
-    def _resize(self, logits: Tensor, size: Tuple[int, int]) -> Tensor:
+    def _resize(self, maps: Tensor, size: Sequence[int]) -> Tensor:
         return F.interpolate(
-            logits[None],
-            size=size,
-            mode='bilinear',
-            align_corners=self.align_corners)[0]
+            maps, size, mode='bilinear', align_corners=self.align_corners)
 
 
 @MODELS.register_module()
 class SemanticFPNHead(SemanticBranch):
-    """Light semantic branch on FPN features; mmseg's ``FPNHead`` for mmdet.
+    """The branch in a detector, with labels, loss and prediction.
 
     Args:
         num_things_classes (int): T.
@@ -139,35 +132,23 @@ class SemanticFPNHead(SemanticBranch):
                  predict_things: bool = False,
                  class_balance: Optional[dict] = None,
                  **kwargs: Any) -> None:
-        label_channels = semantic_channels(num_things_classes,
-                                           num_stuff_classes, predict_things)
-        painted = channel_labels(num_things_classes, num_stuff_classes,
-                                 predict_things)
-        super().__init__(len(painted), **kwargs)
+        classes = (num_things_classes, num_stuff_classes, predict_things)
+        super().__init__(len(channel_labels(*classes)), **kwargs)
         self.num_things_classes = num_things_classes
         self.num_stuff_classes = num_stuff_classes
         self.predict_things = predict_things
         # one entry more for void: IGNORE_LABEL = -1 reads the last one
         self.register_buffer(
             'label_channels',
-            torch.from_numpy(np.append(label_channels, -1)),
+            torch.from_numpy(np.append(semantic_channels(*classes), -1)),
             persistent=False)
         self.register_buffer('log_prior', None, persistent=False)
         if class_balance is not None:
             self.balance_classes(**class_balance)
 
     def balance_classes(self, file: str, power: float = 1.0) -> None:
-        """Divide predicted probabilities by a power of class frequencies.
-
-        The loss and the weights stay as they are.
-
-        Args:
-            file (str): Written by ``tools/class_frequencies.py``.
-            power (float): 0 for no balance, 1 for equally frequent classes.
-
-        Raises:
-            InputError: See ``class_balance.log_prior``.
-        """
+        """Divide predicted probabilities by a power of class frequencies;
+        see :func:`class_balance.log_prior`. Loss and weights stay."""
         self.log_prior = log_prior(file, power, self.num_classes,
                                    self.predict_things)
 
@@ -198,8 +179,7 @@ class SemanticFPNHead(SemanticBranch):
         """Logits of each image of a batch, at image resolution.
 
         One image at a time: those of a photograph of 12 megapixels take
-        2.6 GB. Where their ``argmax`` is all that is wanted,
-        :meth:`predict_channels` gives it without them.
+        2.6 GB. :meth:`predict_channels` gives their argmax without them.
 
         Args:
             feats (tuple[Tensor]): FPN levels.

@@ -2,205 +2,44 @@
 
 In    logits    (N, C, h, w), any float type, at the stride of the head
       target    (N, H, W), integers; channel of each pixel, negative where void
-Out   scalar float32 (float64 for float64 logits): cross-entropy of the
-      bilinearly upsampled logits, averaged over the labelled pixels of the
-      batch
+Out   scalar float32 (float64 for float64 logits)
 H, W  padded batch size in pixels
-
-Nothing is approximated, but (N, C, H, W) never exists. Bilinear interpolation
-is linear in each axis: the upsampled map of a channel is ``up_y @ map @
-up_x.T``, and a tile of it needs few rows and columns of the logits. The loss
-is a scalar, so a tile's share of the gradient is known up to one factor while
-the tile is at hand: only a gradient of the size of the logits is kept.
-Upsampling by products obeys torch's float32 precision of those: allowing TF32
-on a GPU allows it here.
 """
-from functools import lru_cache
-from math import isqrt
-from typing import Any, List, Optional, Tuple
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Upsampled logits in one tile, over all channels, for each thread of a CPU: a
-# thread's share should stay in the cache of its core. Of 2**15 to 2**22,
-# 2**17 to 2**19 took least time with 19, 54 and 133 channels.
-CPU_TILE_ELEMENTS = 2**18
-# Elsewhere launching a kernel costs more than missing a cache. 16 MB in
-# float32; a guess, no GPU was at hand.
-GPU_TILE_ELEMENTS = 2**22
-
-# Pixels of the output and of the input along an axis, and the matrix from
-# these to those.
-Piece = Tuple[slice, slice, Tensor]
+from ..ops import use_fast
+from ..ops.tiled_cross_entropy import tiled_cross_entropy
 
 
 def semantic_cross_entropy(logits: Tensor,
                            target: Tensor,
                            align_corners: bool = False) -> Tensor:
-    """Per-pixel cross-entropy at full resolution over labelled pixels.
+    """Cross-entropy of the bilinearly upsampled logits.
 
     'A per-pixel cross entropy loss between the predicted and the ground-truth
     labels, normalized by the number of labeled image pixels' (section 3.2).
     Float32 also under mixed precision: a sum over 10^6 pixels does not fit
     half precision.
 
-    A logit that is not finite makes the loss so, even where all pixels around
-    it are void: the gradient would not be finite there either.
-
-    Args:
-        logits (Tensor): (N, C, h, w).
-        target (Tensor): (N, H, W), channel of each pixel, negative for void
-            and padding.
-        align_corners (bool): Of the bilinear upsampling.
-
     Returns:
         Tensor: Scalar; 0 with a gradient of zeros if no pixel is labelled.
-
-    Raises:
-        RuntimeError: In backward, if a second derivative is prepared.
     """
     if logits.dtype != torch.float64:
         logits = logits.float()
-    # autocast would take the matrix products to half precision
+    # autocast would take products to half precision
     with torch.autocast(logits.device.type, enabled=False):
-        if torch.is_grad_enabled() and logits.requires_grad:
-            return _SemanticCrossEntropy.apply(logits, target, align_corners)
-        return _loss_and_gradient(logits, target, align_corners, False)[0]
-
-
-class _SemanticCrossEntropy(torch.autograd.Function):
-    """The loss, with the gradient found on the way."""
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, target: Tensor,
-                align_corners: bool) -> Tensor:
-        loss, gradient = _loss_and_gradient(logits, target, align_corners,
-                                            True)
-        ctx.save_for_backward(gradient)
-        return loss
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> Tuple[Tensor, None, None]:
-        # once_differentiable lets a penalty on the gradient vanish silently
-        if torch.is_grad_enabled():
-            raise RuntimeError('The semantic loss has no second derivative: '
-                               'create_graph must be False.')
-        gradient, = ctx.saved_tensors
-        return gradient * grad_output, None, None
-
-
-def _loss_and_gradient(logits: Tensor, target: Tensor, align_corners: bool,
-                       with_gradient: bool) -> Tuple[Tensor, Optional[Tensor]]:
-    """Loss and its derivative, tile by tile of each image.
-
-    Args:
-        logits (Tensor): (N, C, h, w), float32 or float64.
-        target (Tensor): (N, H, W).
-        align_corners (bool): Of the upsampling.
-        with_gradient (bool): Whether to compute the gradient.
-
-    Returns:
-        tuple[Tensor, Tensor | None]: Scalar and (N, C, h, w).
-    """
-    setting = (align_corners, _tile_side(logits), logits.dtype, logits.device)
-    rows = _pieces(logits.shape[2], target.shape[1], *setting)
-    columns = _pieces(logits.shape[3], target.shape[2], *setting)
-    # clamp: an all-void batch gives 0 / 1, not 0 / 0
-    labelled = (target >= 0).sum().clamp(min=1)
-    scale = labelled.to(logits.dtype).reciprocal()
-    loss = logits.new_zeros(())
-    gradient = torch.zeros_like(logits) if with_gradient else None
-    for n, image in enumerate(logits):
-        for y, source_y, up_y in rows:
-            for x, source_x, up_x in columns:
-                # (h, C, w): each axis is then upsampled by one product
-                source = image[:, source_y, source_x].transpose(0, 1)
-                tile = _upsample(source, up_y, up_x)
-                tile_loss, tile = _tile_loss(tile, target[n, y, x], scale,
-                                             with_gradient)
-                loss += tile_loss
-                if gradient is not None:
-                    back = _upsample(tile, up_y.T, up_x.T)
-                    gradient[n, :, source_y, source_x] += back.transpose(0, 1)
-    return loss, gradient
-
-
-def _tile_side(logits: Tensor) -> int:
-    """Height and width of a tile in pixels of the output."""
-    elements = GPU_TILE_ELEMENTS
-    if logits.device.type == 'cpu':
-        elements = CPU_TILE_ELEMENTS * torch.get_num_threads()
-    side = max(isqrt(elements // logits.shape[1]), 1)
-    # whole vector registers: 10 % faster
-    return side - side % 16 if side > 16 else side
-
-
-# Kept, because copying them makes a GPU wait: those of one crop size, or of a
-# few sizes of a data set of photographs.
-@lru_cache(maxsize=16)
-def _pieces(inputs: int, size: int, align_corners: bool, length: int,
-            dtype: torch.dtype, device: torch.device) -> List[Piece]:
-    """Linear interpolation along an axis as matrices, in pieces.
-
-    Interpolating the unit vectors gives the matrix with torch's own rule for
-    borders and rounding.
-
-    Args:
-        inputs (int): Of the input, pixels.
-        size (int): Of the output, pixels.
-        align_corners (bool): Of the interpolation.
-        length (int): Of a piece, pixels of the output.
-        dtype (torch.dtype): Of the matrices.
-        device (torch.device): Of the matrices.
-
-    Returns:
-        list[Piece]: Matrices are (pixels of output, pixels of input).
-    """
-    # on the CPU: the bounds below are numbers of Python
-    units = torch.eye(inputs, dtype=dtype, device='cpu')
-    matrix = F.interpolate(
-        units[None], size, mode='linear', align_corners=align_corners)[0].T
-    device_matrix = matrix.to(device)
-    pieces = []
-    for start in range(0, size, length):
-        out = slice(start, start + length)
-        used = matrix[out].any(0).nonzero()
-        source = slice(int(used[0]), int(used[-1]) + 1)
-        pieces.append((out, source, device_matrix[out, source]))
-    return pieces
-
-
-def _upsample(source: Tensor, up_y: Tensor, up_x: Tensor) -> Tensor:
-    """(h, C, w) to (s, C, t) with matrices (s, h) and (t, w)."""
-    height, channels, width = source.shape
-    wide = source.reshape(-1, width) @ up_x.T
-    tall = up_y @ wide.view(height, -1)
-    return tall.view(len(up_y), channels, -1)
-
-
-def _tile_loss(tile: Tensor, target: Tensor, scale: Tensor,
-               with_gradient: bool) -> Tuple[Tensor, Optional[Tensor]]:
-    """Cross-entropy of upsampled logits and its derivative.
-
-    Args:
-        tile (Tensor): (s, C, t) logits.
-        target (Tensor): (s, t), negative for void.
-        scale (Tensor): Scalar, weight of a labelled pixel.
-        with_gradient (bool): Whether to compute the derivative.
-
-    Returns:
-        tuple[Tensor, Tensor | None]: Scalar and (s, C, t).
-    """
-    target = target.long()[:, None]
-    weight = (target >= 0) * scale
-    index = target.clamp(min=0)
-    tile = F.log_softmax(tile, 1)
-    at_target = tile.gather(1, index)
-    loss = -(at_target * weight).sum()
-    if not with_gradient:
-        return loss, None
-    # softmax - 1 at the target, without the cancellation
-    tile = tile.exp_().mul_(weight)
-    return loss, tile.scatter_(1, index, at_target.expm1() * weight)
+        if use_fast():  # for its memory, so on every device
+            return tiled_cross_entropy(logits, target, align_corners)
+        logits = F.interpolate(
+            logits,
+            target.shape[1:],
+            mode='bilinear',
+            align_corners=align_corners)
+        total = F.cross_entropy(
+            logits,
+            target.long().clamp(min=-1),
+            ignore_index=-1,
+            reduction='sum')
+        return total / (target >= 0).sum().clamp(min=1)

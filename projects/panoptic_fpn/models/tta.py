@@ -25,23 +25,17 @@ from mmengine.model import BaseTTAModel
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from mmengine_exact.errors import InputError
-
 #: Axes of maps (..., h, w) that a flip reverses.
 _FLIPPED = dict(horizontal=(-1, ), vertical=(-2, ), diagonal=(-2, -1))
 
 
 class View(NamedTuple):
-    """What the region branch keeps of one augmentation of a batch.
-
-    Args:
-        metas (list[dict]): Of its images.
-        feats (tuple[Tensor]): FPN levels (N, C, h, w).
-        found (list[InstanceData]): Boxes of each image, in its pixels.
-    """
+    """What the region branch keeps of one augmentation of a batch."""
 
     metas: List[dict]
+    #: FPN levels (N, C, h, w)
     feats: Tuple[Tensor, ...]
+    #: Boxes of each image, in pixels of the augmented one.
     found: List[InstanceData]
 
 
@@ -62,10 +56,7 @@ class PanopticTTAModel(BaseTTAModel):
         class_balance (dict, optional): ``file`` and ``power`` of
             ``SemanticFPNHead.balance_classes``: each augmentation's
             probabilities are balanced before they are averaged (Table 1b).
-        **kwargs: As mmengine's ``BaseTTAModel``.
-
-    Raises:
-        InputError: Another model, or data that were not augmented.
+        **kwargs: Same as mmengine's ``BaseTTAModel``.
     """
 
     def __init__(self,
@@ -75,11 +66,6 @@ class PanopticTTAModel(BaseTTAModel):
                  **kwargs: Any) -> None:
         super().__init__(module, **kwargs)
         self.tta_cfg = dict(tta_cfg or {})
-        if not all(hasattr(part, 'add_predictions') for part in self._parts):
-            raise InputError(
-                f'{type(self).__name__}: {type(self.module).__name__} does '
-                'not have the branches of a TwoStagePanopticFPN. Leave --tta '
-                'out.')
         if class_balance is not None:
             self._parts[1].semantic_head.balance_classes(**class_balance)
 
@@ -104,13 +90,14 @@ class PanopticTTAModel(BaseTTAModel):
             the predictions of ``TwoStagePanopticFPN.predict`` at the original
             size.
         """
-        batches = self._augmented(data)
         samples: SampleList = []
         views: List[View] = []
         totals: List[Tensor] = []
-        for batch in batches:
-            batch = self.module.data_preprocessor(batch, False)
-            self._add_view(batch, views, totals, alone=len(batches) == 1)
+        alone = len(data['inputs']) == 1
+        for values in zip(*data.values()):
+            batch = self.module.data_preprocessor(
+                dict(zip(data, values)), False)
+            self._add_view(batch, views, totals, alone)
             samples = samples or batch['data_samples']
         nothing = [None] * len(samples)
         instances = self._merge_instances(views) if views else nothing
@@ -118,17 +105,6 @@ class PanopticTTAModel(BaseTTAModel):
         for sample, *branches in zip(samples, instances, channels):
             self._parts[1].add_predictions(sample, *branches, rescale=True)
         return samples
-
-    @staticmethod
-    def _augmented(data: dict) -> List[dict]:
-        """Data of each augmentation, from lists over images for each key and
-        augmentation."""
-        if not isinstance(data['inputs'][0], Sequence):
-            raise InputError('The data were not augmented. Test with --tta, '
-                             'which sets the tta_pipeline of the config.')
-        return [
-            dict(zip(data, augmented)) for augmented in zip(*data.values())
-        ]
 
     def _add_view(self, batch: dict, views: List[View], totals: List[Tensor],
                   alone: bool) -> None:
@@ -165,15 +141,15 @@ class PanopticTTAModel(BaseTTAModel):
             **self.tta_cfg
         }
         # from augmentations of images to images of augmentations
-        found = zip(*([to_original(*pair) for pair in zip(v.found, v.metas)]
-                      for v in views))
+        found = zip(*(map(to_original, v.found, v.metas) for v in views))
         merged = [merge_boxes(boxes, **settings) for boxes in found]
         masks = average_masks(head, views, merged)
         sizes = [
             dict(ori_shape=meta['ori_shape'], scale_factor=(1.0, 1.0))
             for meta in views[0].metas
         ]
-        return last_mask_head(head).predict_by_feat(
+        # of a cascade the last stage pastes
+        return _stages(head.mask_head)[-1].predict_by_feat(
             masks,
             merged,
             sizes,
@@ -181,9 +157,8 @@ class PanopticTTAModel(BaseTTAModel):
             rescale=False,
             activate_map=True)
 
-    def merge_preds(self, data_samples_list: List[SampleList]) -> SampleList:
-        """Not used: masks are predicted after boxes were merged."""
-        raise NotImplementedError('PanopticTTAModel merges in test_step.')
+    #: mmengine's abstract method; here :meth:`test_step` merges.
+    merge_preds = None
 
 
 @MODELS.register_module()
@@ -199,11 +174,9 @@ def to_original(found: InstanceData, meta: dict) -> InstanceData:
         meta (dict): ``img_shape`` (h, w), ``scale_factor`` (w, h), ``flip``
             and ``flip_direction`` of the augmented image.
     """
-    boxes = found.bboxes
-    if meta.get('flip'):
-        boxes = bbox_flip(boxes, meta['img_shape'], meta['flip_direction'])
+    boxes = _mirrored(found.bboxes, meta)
     return InstanceData(
-        bboxes=boxes / _factors(boxes, meta),
+        bboxes=boxes / boxes.new_tensor(meta['scale_factor']).repeat(2),
         scores=found.scores,
         labels=found.labels)
 
@@ -211,28 +184,26 @@ def to_original(found: InstanceData, meta: dict) -> InstanceData:
 def to_augmented(boxes: Tensor, meta: dict) -> Tensor:
     """Boxes (n, 4) of the original image in an augmented one; the inverse of
     :func:`to_original`."""
-    boxes = boxes * _factors(boxes, meta)
-    if meta.get('flip'):
-        boxes = bbox_flip(boxes, meta['img_shape'], meta['flip_direction'])
-    return boxes
+    scale = boxes.new_tensor(meta['scale_factor']).repeat(2)
+    return _mirrored(boxes * scale, meta)
 
 
-def _factors(boxes: Tensor, meta: dict) -> Tensor:
-    return boxes.new_tensor(meta['scale_factor']).repeat(2)
+def _mirrored(boxes: Tensor, meta: dict) -> Tensor:
+    if not meta.get('flip'):
+        return boxes
+    return bbox_flip(boxes, meta['img_shape'], meta['flip_direction'])
 
 
 def merge_boxes(found: Sequence[InstanceData], nms: dict,
                 max_per_img: int) -> InstanceData:
-    """NMS over the boxes of all augmentations of an image.
+    """NMS over the boxes of all augmentations of an image, in one frame.
 
     Args:
-        found (Sequence[InstanceData]): Of each augmentation, in one frame.
-        nms (dict): As ``model.test_cfg.rcnn.nms``.
-        max_per_img (int): Most instances that are kept; all if negative.
-
-    Returns:
-        InstanceData: ``bboxes``, ``scores`` and ``labels``, the most
-        confident first.
+        found (Sequence[InstanceData]): ``bboxes`` (n, 4), ``scores`` and
+            ``labels`` of each augmentation.
+        nms (dict): Same as ``model.test_cfg.rcnn.nms``.
+        max_per_img (int): Most instances that are kept, the most confident
+            first; all if negative.
     """
     every = InstanceData.cat(list(found))
     if not len(every):
@@ -245,14 +216,8 @@ def merge_boxes(found: Sequence[InstanceData], nms: dict,
 
 def average_masks(roi_head: nn.Module, views: List[View],
                   merged: List[InstanceData]) -> List[Tensor]:
-    """Mask probabilities (n, C, 28, 28) of each image's boxes.
-
-    Args:
-        roi_head (nn.Module): With a mask branch.
-        views (list[View]): Of all augmentations.
-        merged (list[InstanceData]): Boxes of each image in its original
-            pixels.
-    """
+    """Mask probabilities (n, C, 28, 28) of each image's ``merged`` boxes,
+    which are in pixels of the original image, over all views."""
     numbers = [len(instances) for instances in merged]
     if not sum(numbers):  # heads want a box
         return [instances.bboxes.new_zeros(0) for instances in merged]
@@ -262,56 +227,35 @@ def average_masks(roi_head: nn.Module, views: List[View],
             to_augmented(instances.bboxes, meta)
             for instances, meta in zip(merged, view.metas)
         ])
-        masks = mask_probabilities(roi_head, view.feats, rois).split(numbers)
-        masks = [flip_back(*pair) for pair in zip(masks, view.metas)]
+        # stages of a cascade are averaged, too
+        stages = [
+            head(extract(view.feats[:extract.num_inputs], rois)).sigmoid()
+            for head, extract in zip(
+                _stages(roi_head.mask_head),
+                _stages(roi_head.mask_roi_extractor))
+        ]
+        mean = sum(stages[1:], stages[0]) / len(stages)
+        masks = list(map(flip_back, mean.split(numbers), view.metas))
         totals = [a + b for a, b in zip(totals, masks)] if totals else masks
     return [total / len(views) for total in totals]
 
 
-def mask_probabilities(roi_head: nn.Module, feats: Tuple[Tensor, ...],
-                       rois: Tensor) -> Tensor:
-    """Mask probabilities (n, C, 28, 28) of boxes, not yet pasted.
-
-    Args:
-        roi_head (nn.Module): mmdet's ``StandardRoIHead`` or
-            ``CascadeRoIHead``, whose stages are averaged.
-        feats (tuple[Tensor]): FPN levels.
-        rois (Tensor): (n, 5), as of ``bbox2roi``.
-    """
-    heads, extractors = roi_head.mask_head, roi_head.mask_roi_extractor
-    if not isinstance(heads, nn.ModuleList):
-        heads, extractors = [heads], [extractors]
-    stages = [
-        head(extract(feats[:extract.num_inputs], rois)).sigmoid()
-        for head, extract in zip(heads, extractors)
-    ]
-    return sum(stages[1:], stages[0]) / len(stages)
-
-
-def last_mask_head(roi_head: nn.Module) -> nn.Module:
-    """The mask head that pastes: of a cascade the last stage's."""
-    heads = roi_head.mask_head
-    return heads[-1] if isinstance(heads, nn.ModuleList) else heads
+def _stages(heads: nn.Module) -> Sequence[nn.Module]:
+    """Heads of a ``CascadeRoIHead``; of a ``StandardRoIHead`` the one."""
+    return heads if isinstance(heads, nn.ModuleList) else [heads]
 
 
 def add_scores(head: nn.Module, feats: Tuple[Tensor, ...], metas: List[dict],
                totals: List[Tensor], alone: bool) -> None:
-    """Add one augmentation's semantic scores of each image to ``totals``.
+    """Add one augmentation's semantic scores of each image to ``totals``,
+    sums (K, h, w) at the original size, empty before the first.
 
-    Args:
-        head (nn.Module): A ``SemanticFPNHead``.
-        feats (tuple[Tensor]): FPN levels of the augmented images.
-        metas (list[dict]): Of the images.
-        totals (list[Tensor]): Sums (K, h, w) at the original size, empty
-            before the first augmentation; is changed.
-        alone (bool): Whether it is the only augmentation. Its logits then
-            stand for themselves: rounding of their probabilities must not
-            decide between two classes.
+    If it is the only one (``alone``), its logits stand for themselves:
+    rounding of their probabilities must not decide between two classes.
     """
     logits = head.predict(feats, metas, rescale=True)
     for index, (single, meta) in enumerate(zip(logits, metas)):
-        scores = single if alone else single.softmax(dim=0)
-        scores = flip_back(scores, meta)
+        scores = flip_back(single if alone else single.softmax(dim=0), meta)
         if index == len(totals):
             totals.append(scores)
         else:

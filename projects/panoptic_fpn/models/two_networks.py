@@ -1,7 +1,7 @@
 """Two networks, one for each task, and one merge: 'x2' of Table 3.
 
-In    inputs  (N, 3, H, W), as :class:`TwoStagePanopticFPN` takes them
-Out   as its: instances of the one network, semantic map of the other
+In, Out  as ``TwoStagePanopticFPN``: instances of the one network, semantic
+         map of the other
 """
 from typing import Any, Dict, Tuple
 
@@ -10,8 +10,6 @@ from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from mmdet.utils import OptConfigType, OptMultiConfig
 from torch import Tensor, nn
-
-from mmengine_exact.errors import InputError
 
 from .panoptic_fpn import BRANCHES
 
@@ -30,14 +28,9 @@ class TwoNetworkPanopticFPN(BaseDetector):
 
     Args:
         data_preprocessor (dict): Of both networks.
-        init_cfg (dict, optional): As mmdet's ``BaseDetector``.
-        loss_weights (dict, optional): As ``TwoStagePanopticFPN``: each
-            network's own; neither may be 0.
+        loss_weights (dict, optional): Same as ``TwoStagePanopticFPN``;
+            neither may be 0.
         **network: Further arguments of ``TwoStagePanopticFPN``.
-
-    Raises:
-        InputError: A weight is 0, so a network would have no branch; or
-            see ``TwoStagePanopticFPN``.
     """
 
     #: Children, in the order of their checkpoints.
@@ -49,20 +42,14 @@ class TwoNetworkPanopticFPN(BaseDetector):
                  loss_weights: OptConfigType = None,
                  **network: Any) -> None:
         super().__init__(data_preprocessor, init_cfg)
-        weights = dict(dict.fromkeys(BRANCHES, 1.0), **(loss_weights or {}))
-        if 0 in weights.values():
-            raise InputError(
-                f'TwoNetworkPanopticFPN with loss_weights={weights}: one of '
-                'two networks would do nothing. Use TwoStagePanopticFPN.')
         for name, idle in zip(self.networks, reversed(BRANCHES)):
             single = dict(
                 network,
                 type='TwoStagePanopticFPN',
-                loss_weights=dict(weights, **{idle: 0.0}))
+                loss_weights=dict(loss_weights or {}, **{idle: 0.0}))
             setattr(self, name, MODELS.build(single))
 
-    # Where others look for the branches: their class counts are checked,
-    # metrics ask which there are.
+    # Where class counts are checked and metrics look for the branches.
 
     @property
     def rpn_head(self) -> nn.Module:
@@ -87,18 +74,16 @@ class TwoNetworkPanopticFPN(BaseDetector):
     def extract_feat(self,
                      batch_inputs: Tensor) -> Tuple[Tuple[Tensor, ...], ...]:
         """FPN levels of the instance and of the semantic network."""
-        return tuple(
-            getattr(self, name).extract_feat(batch_inputs)
-            for name in self.networks)
+        return (self.instance_network.extract_feat(batch_inputs),
+                self.semantic_network.extract_feat(batch_inputs))
 
     def loss(self, batch_inputs: Tensor,
              batch_data_samples: SampleList) -> Dict[str, Tensor]:
         """Losses of both networks; see ``TwoStagePanopticFPN.loss``."""
-        losses = dict()
-        for name in self.networks:
-            losses.update(
-                getattr(self, name).loss(batch_inputs, batch_data_samples))
-        return losses
+        return {
+            **self.instance_network.loss(batch_inputs, batch_data_samples),
+            **self.semantic_network.loss(batch_inputs, batch_data_samples)
+        }
 
     def predict(self,
                 batch_inputs: Tensor,
@@ -119,6 +104,6 @@ class TwoNetworkPanopticFPN(BaseDetector):
                  batch_inputs: Tensor,
                  batch_data_samples: SampleList = None) -> tuple:
         """Raw outputs of both networks."""
-        return sum(
-            (getattr(self, name)._forward(batch_inputs, batch_data_samples)
-             for name in self.networks), ())
+        return (
+            *self.instance_network._forward(batch_inputs, batch_data_samples),
+            *self.semantic_network._forward(batch_inputs, batch_data_samples))

@@ -1,17 +1,19 @@
 """Fast twins of plain operators, for the CPU.
 
-=================  ===============================  =======================
-module             plain twin                       equal
-=================  ===============================  =======================
-upsampled_argmax   all logits resized, then argmax  bit by bit
-roi_align          mmcv's ``RoIAlign``              up to rounding
-paste_masks        mmdet's ``FCNMaskHead``          bit by bit
-resize_window      the whole resized, then a slice  within one grey level
-decode             OpenCV, Pillow                   bit by bit
-run_length         pixel by pixel, pycocotools      bit by bit
-=================  ===============================  =======================
+===================  ===============================  =======================
+module               plain twin                       equal
+===================  ===============================  =======================
+upsampled_argmax     all logits resized, then argmax  bit by bit
+tiled_cross_entropy  ``models.semantic_loss``         up to rounding
+roi_align            mmcv's ``RoIAlign``              up to rounding
+paste_masks          mmdet's ``FCNMaskHead``          bit by bit
+resize_window        the whole resized, then a slice  within one grey level
+decode               OpenCV, Pillow                   bit by bit
+run_length           pixel by pixel, pycocotools      bit by bit
+===================  ===============================  =======================
 
 The twins of run lengths stand in ``tests/oracles/runs.py``.
+``operator_inputs`` gives operators the precision and memory that they need.
 """
 import os
 from typing import Union

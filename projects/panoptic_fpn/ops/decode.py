@@ -13,7 +13,7 @@ the time; see ``allocator.py``.
 import io
 import os
 import warnings
-from typing import Callable, Optional, Tuple
+from typing import Any, Callable, Iterator, Optional, Tuple
 
 import cv2
 import kornia_rs
@@ -34,43 +34,36 @@ LIMIT = 'PANOPTIC_MAX_PIXELS'
 #: Pixels that one byte of a file fills at most: in a PNG each byte inflates to
 #: 1032, of one bit a pixel; a progressive JPEG has one bit for 64 pixels.
 _PIXELS_PER_BYTE = dict(PNG=8 * 1032, JPEG=512)
-_PNG_END = b'IEND\xaeB`\x82'
-_JPEG_BEGIN, _JPEG_SCAN, _JPEG_END = b'\xff\xd8', b'\xff\xda', b'\xff\xd9'
+_ENDS = dict(PNG=b'IEND\xaeB`\x82', JPEG=b'\xff\xd9')
 #: More scans than any encoder writes; each takes time for the whole image.
 _MOST_SCANS = 100
 #: Pillow's raw modes of the PNGs that kornia-rs decodes, and its own modes.
 _MODES = {'RGB': 'rgb', 'L': 'mono', 'P': 'mono', 'I;16B': 'mono'}
-Size = Tuple[int, int]
 
 
 class DecodeError(ValueError):
-    """An image file that must not or cannot be decoded; says why."""
+    """An image file that must not or cannot be decoded; says why: it is empty,
+    damaged, not whole or too large."""
 
 
 def decode_image(content: bytes) -> np.ndarray:
-    """An image as ``cv2.imdecode(..., cv2.IMREAD_COLOR)`` gives it.
-
-    Args:
-        content (bytes): A file in any format that OpenCV reads.
-
-    Returns:
-        np.ndarray: BGR uint8 (h, w, 3), turned by its orientation tag.
+    """An image as ``cv2.imdecode(..., cv2.IMREAD_COLOR)`` gives it: BGR uint8
+    (h, w, 3), turned by its orientation tag.
 
     Raises:
-        DecodeError: It is empty, damaged, not whole or too large.
+        DecodeError: See there.
     """
     header = _read_header(content)
-    if _raw_mode(header) == 'RGB' and not _has_orientation(header, content):
-        pixels = _decode_png(header, content)
-        return cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR, dst=pixels)
-    return _decode_by_opencv(header, content, cv2.IMREAD_COLOR)
+    # the tag may stand before the pixels or after them
+    if (_raw_mode(header) != 'RGB' or 'exif' in header.info
+            or b'eXIf' in content[content.rfind(b'IDAT'):]):
+        return _decode_by_opencv(header, content, cv2.IMREAD_COLOR)
+    pixels = _decode_png(header, content)
+    return cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR, dst=pixels)
 
 
 def decode_map(content: bytes) -> np.ndarray:
     """A PNG that holds ids, as it is stored.
-
-    Args:
-        content (bytes): The file.
 
     Returns:
         np.ndarray: C-contiguous. One channel: (h, w) uint8 or uint16; three:
@@ -78,7 +71,7 @@ def decode_map(content: bytes) -> np.ndarray:
         unchanged, but RGB or RGBA.
 
     Raises:
-        DecodeError: It is empty, damaged, not whole or too large.
+        DecodeError: See there.
     """
     header = _read_header(content)
     if _raw_mode(header) in ('RGB', 'L', 'I;16B'):
@@ -94,15 +87,12 @@ def decode_map(content: bytes) -> np.ndarray:
 def decode_indices(content: bytes) -> np.ndarray:
     """Values of an image of one channel, or indices into its palette.
 
-    Args:
-        content (bytes): The file.
-
     Returns:
         np.ndarray: (h, w), uint8 or uint16 where they have 8 or 16 bits; of
         an image with several channels (h, w, channels).
 
     Raises:
-        DecodeError: It is empty, damaged, not whole or too large.
+        DecodeError: See there.
     """
     header = _read_header(content)
     if _raw_mode(header) in ('L', 'P', 'I;16B'):
@@ -111,17 +101,10 @@ def decode_indices(content: bytes) -> np.ndarray:
     return np.array(_open(content))
 
 
-def try_decode(decode: Callable[[bytes], np.ndarray],
-               content: bytes) -> Tuple[Optional[np.ndarray], str]:
-    """Pixels of a file that may be anything.
-
-    Args:
-        decode (Callable): One of the functions above.
-        content (bytes): The file.
-
-    Returns:
-        tuple[np.ndarray | None, str]: Pixels; or None, and why.
-    """
+def try_decode(decode: Callable[[bytes], Any],
+               content: bytes) -> Tuple[Any, str]:
+    """Pixels of a file that may be anything, by one of the functions above;
+    or None, and why."""
     try:
         return decode(content), ''
     except DecodeError as error:
@@ -131,31 +114,18 @@ def try_decode(decode: Callable[[bytes], np.ndarray],
 
 
 def find_fault(content: bytes) -> Optional[str]:
-    """Why an image file must not be decoded, without decoding it.
-
-    Args:
-        content (bytes): The file.
-
-    Returns:
-        str, optional: That the file is empty, damaged or not whole, or that
-        its header claims more pixels than the limit (``LIMIT``); None where
-        nothing is known. Formats other than PNG and JPEG are not examined
-        for damage: their decoders do that.
-    """
-    try:
-        _check_data(_read_header(content), content)
-    except DecodeError as error:
-        return str(error)
-    return None
+    """Why an image file must not be decoded, without decoding it; None where
+    nothing is known. Formats other than PNG and JPEG are not examined for
+    damage: their decoders do that."""
+    return try_decode(lambda c: _check_data(_read_header(c), c),
+                      content)[1] or None
 
 
-def claimed_size(content: bytes) -> Optional[Size]:
+def claimed_size(content: bytes) -> Optional[Tuple[int, int]]:
     """(h, w) in the header of an image file, before any orientation tag is
     applied; None where there is no readable header."""
-    try:
-        return _open(content).size[::-1]
-    except Exception:  # which ones depends on the format
-        return None
+    header, _ = try_decode(_open, content)
+    return header and header.size[::-1]
 
 
 def _open(content: bytes) -> ImageFile.ImageFile:
@@ -166,20 +136,13 @@ def _open(content: bytes) -> ImageFile.ImageFile:
         # not by Image.open: its limit cannot be raised for one image
         if content.startswith(SIGNATURE):
             return PngImageFile(stream)
-        if content.startswith(_JPEG_BEGIN):
+        if content.startswith(b'\xff\xd8'):
             return JpegImageFile(stream)
         return Image.open(stream)
 
 
 def _read_header(content: bytes) -> ImageFile.ImageFile:
-    """Pillow's reader of a file whose header can be believed.
-
-    Raises:
-        DecodeError: No known format; more pixels than the limit or than the
-            file can hold; a PNG or JPEG without its end.
-    """
-    if not content:
-        raise DecodeError('an empty file')
+    """Pillow's reader of a file whose header can be believed."""
     try:
         header = _open(content)
     except Image.DecompressionBombError as error:
@@ -187,37 +150,35 @@ def _read_header(content: bytes) -> ImageFile.ImageFile:
             f'{error} Convert it to PNG or JPEG, for which the environment '
             f'variable {LIMIT} sets the limit') from None
     except Exception:  # which ones depends on the format
-        raise DecodeError('no image of a known format') from None
-    width, height = header.size
-    _check_limit(width * height)
-    per_byte = _PIXELS_PER_BYTE.get(header.format or '')
-    if per_byte and width * height > per_byte * len(content):
-        raise DecodeError(f'{len(content)} bytes cannot fill the {width} x '
-                          f'{height} (w x h) of its header')
-    _check_end(header, content)
+        raise DecodeError('no image of a known format'
+                          if content else 'an empty file') from None
+    for fault in _header_faults(header, content):
+        raise DecodeError(fault)
     return header
 
 
-def _check_limit(pixels: int) -> None:
-    stated = os.environ.get(LIMIT) or str(DEFAULT_LIMIT)
-    if not stated.isdecimal():
-        raise DecodeError(f'{LIMIT}={stated} in the environment is no whole '
-                          'number of pixels')
-    if pixels > int(stated):
-        raise DecodeError(
-            f'its header claims {pixels} pixels, the limit is {int(stated)}; '
-            'where images are meant to be so large, set the environment '
-            f'variable {LIMIT}')
-
-
-def _check_end(header: ImageFile.ImageFile, content: bytes) -> None:
-    """Whether the end of a PNG or JPEG is there, whatever follows it."""
-    # of a JPEG behind any thumbnail
+def _header_faults(header: ImageFile.ImageFile,
+                   content: bytes) -> Iterator[str]:
+    """More pixels than the limit or than the file can hold; no end."""
+    width, height = header.size
+    limit = os.environ.get(LIMIT) or str(DEFAULT_LIMIT)
+    if not limit.isdecimal():
+        yield (f'{LIMIT}={limit} in the environment is no whole number of '
+               'pixels')
+    elif width * height > int(limit):
+        yield (f'its header claims {width * height} pixels, the limit is '
+               f'{int(limit)}; where images are meant to be so large, set the '
+               f'environment variable {LIMIT}')
+    if header.format not in _ENDS:
+        return
+    if width * height > _PIXELS_PER_BYTE[header.format] * len(content):
+        yield (f'{len(content)} bytes cannot fill the {width} x {height} '
+               '(w x h) of its header')
+    # of a JPEG behind any thumbnail; anything may follow
     begin = _first_scan(header) if header.format == 'JPEG' else 0
-    end = dict(PNG=_PNG_END, JPEG=_JPEG_END).get(header.format or '', b'')
+    end = _ENDS[header.format]
     if not content.endswith(end) and content.find(end, begin) < 0:
-        raise DecodeError(f'the {header.format} is cut off after '
-                          f'{len(content)} bytes')
+        yield f'the {header.format} is cut off after {len(content)} bytes'
 
 
 def _first_scan(header: ImageFile.ImageFile) -> int:
@@ -227,20 +188,15 @@ def _first_scan(header: ImageFile.ImageFile) -> int:
 
 
 def _check_data(header: ImageFile.ImageFile, content: bytes) -> None:
-    """What OpenCV would fill with grey, or would decode for hours.
-
-    Raises:
-        DecodeError: A PNG with a wrong checksum, a JPEG of too many scans.
-    """
+    """What OpenCV would fill with grey, or would decode for hours: a PNG with
+    a wrong checksum, a JPEG of too many scans."""
     if header.format == 'PNG':
         try:
             header.verify()
         except Exception as error:
             raise DecodeError(f'a damaged PNG, {error}') from None
     elif header.format == 'JPEG':
-        data = np.frombuffer(content, np.uint8)[_first_scan(header):]
-        marker, scan = _JPEG_SCAN
-        scans = np.count_nonzero((data[:-1] == marker) & (data[1:] == scan))
+        scans = content.count(b'\xff\xda', _first_scan(header))
         if scans > _MOST_SCANS:
             raise DecodeError(f'{scans} scans; no encoder writes so many')
 
@@ -252,12 +208,6 @@ def _raw_mode(header: ImageFile.ImageFile) -> str:
         return ''
     mode = str(header.tile[0][3])
     return mode if mode in _MODES else ''
-
-
-def _has_orientation(header: ImageFile.ImageFile, content: bytes) -> bool:
-    """Whether a PNG has Exif data, before its pixels or after them."""
-    return ('exif' in header.info
-            or b'eXIf' in content[content.rfind(b'IDAT'):])
 
 
 def _decode_png(header: ImageFile.ImageFile, content: bytes) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Masks of boxes on an image, sampled inside the boxes alone.
 
-In    probabilities  (n, 1, 28, 28), float32; boxes (n, 4)
+In    probabilities  (n, 1, 28, 28), float32, on a CPU; boxes (n, 4)
 Out   masks          (n, h, w) bool
 
 The plain twin is ``_do_paste_mask`` of mmdet, whose bits these are. Memory of
@@ -16,18 +16,9 @@ from mmengine_exact.allocator import lazy_zeros
 
 def paste_masks(probabilities: Tensor, boxes: Tensor, height: int, width: int,
                 threshold: float) -> Tensor:
-    """Masks where probabilities reach a threshold.
-
-    Args:
-        probabilities (Tensor): (n, 1, 28, 28), float32, on a CPU.
-        boxes (Tensor): (n, 4), x1, y1, x2, y2 in pixels of the image.
-        height, width (int): Of the image.
-        threshold (float): Least probability of a mask.
-
-    Returns:
-        Tensor: bool (n, height, width); an instance whose box has no pixel
-        of the image is empty.
-    """
+    """Masks on an image of ``height`` x ``width`` where probabilities reach a
+    threshold; boxes are x1, y1, x2, y2 in its pixels. An instance whose box
+    has no pixel of the image is empty."""
     masks = lazy_zeros((len(boxes), height, width))
     x1, y1, x2, y2 = boxes.unbind(1)
     grid_x = _coordinates(width, x1, x2)
@@ -55,10 +46,8 @@ def paste_masks(probabilities: Tensor, boxes: Tensor, height: int, width: int,
 
 
 def _coordinates(size: int, low: Tensor, high: Tensor) -> Tensor:
-    """Pixel centres of an axis in boxes that reach from -1 to 1: (n, size).
-
-    Those of a box without extent are infinite, and set to its middle.
-    """
+    """Pixel centres of an axis in boxes that reach from -1 to 1: (n, size);
+    of a box without extent its middle."""
     centres = torch.arange(size, dtype=torch.float32) + 0.5
     low, high = low[:, None], high[:, None]
     inside = (centres - low) / (high - low) * 2 - 1

@@ -31,7 +31,7 @@ def resize_window(image: np.ndarray, size: Tuple[int, int],
         window (tuple[int, int, int, int]): y, x, h, w, inside it.
 
     Returns:
-        np.ndarray: (h, w, ...), C-contiguous, never a view of the image.
+        np.ndarray: (h, w, ...), C-contiguous, a copy.
     """
     height, width = window[2:]
     if (height, width) == tuple(size) or not use_fast():

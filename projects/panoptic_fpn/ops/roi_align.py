@@ -56,29 +56,17 @@ def uses_products(layer: nn.Module, features: Tensor) -> bool:
 
 def align_levels(layers: Sequence[RoIAlign], feats: Sequence[Tensor],
                  rois: Tensor, picks: Sequence) -> Tensor:
-    """Bins (n, C, P, P) of boxes from several levels.
-
-    Args:
-        layers (Sequence[RoIAlign]): Of each level.
-        feats (Sequence[Tensor]): Levels (N, C, h, w).
-        rois (Tensor): (n, 5).
-        picks (Sequence): Index of the boxes of each level, on the CPU.
-    """
+    """Bins (n, C, P, P) of boxes ``rois`` (n, 5) from several levels
+    (N, C, h, w); ``picks`` index the boxes of each level, on the CPU."""
     # windows are numbers of Python, so what leads to them is on the CPU
     rois, device = rois.float().cpu(), feats[0].device
     # autocast would take positions within a pixel to 8 bits
     with torch.autocast(device.type, enabled=False):
-        levels = []
-        for layer, feat, pick in zip(layers, feats, picks):
-            windows, rows, columns = _weights(rois[pick], feat.shape[-2:],
-                                              layer.output_size,
-                                              layer.spatial_scale,
-                                              layer.sampling_ratio,
-                                              layer.aligned)
-            levels.append(
-                _Boxes(
-                    torch.arange(len(rois))[pick].tolist(), windows,
-                    rows.to(device), columns.to(device)))
+        levels = [
+            _boxes_of(layer, feat, rois,
+                      torch.arange(len(rois))[pick])
+            for layer, feat, pick in zip(layers, feats, picks)
+        ]
         bins = _SeparableRoIAlign.apply(levels, layers[0].output_size,
                                         len(rois),
                                         *(feat.float() for feat in feats))
@@ -91,7 +79,8 @@ class _Boxes(NamedTuple):
     Args:
         indices (list[int]): Among all boxes.
         windows (list[Window]): Of the features.
-        rows, columns (Tensor): Weights, (n, P, h) and (n, P, w).
+        rows, columns (Tensor): Weights, (n, P, h) and (n, P, w), h and w of
+            the largest window.
     """
 
     indices: List[int]
@@ -166,35 +155,23 @@ def _channels_last(maps: Tensor) -> Tensor:
     return maps.permute(0, 2, 3, 1).contiguous()
 
 
-def _weights(rois: Tensor, shape: Tuple[int, int], size: Tuple[int, int],
-             scale: float, samples: int,
-             aligned: bool) -> Tuple[List[Window], Tensor, Tensor]:
-    """Windows of boxes, and weights of their rows and columns.
-
-    Args:
-        rois (Tensor): (n, 5).
-        shape (tuple[int, int]): (H, W) of the features.
-        size (tuple[int, int]): Bins (P_h, P_w).
-        scale (float): Pixels of the features for one of the image.
-        samples (int): For each bin and axis; 0 for one a pixel.
-        aligned (bool): Whether pixel centres are at half integers.
-
-    Returns:
-        tuple[list[Window], Tensor, Tensor]: Weights are (n, P_h, h) and
-        (n, P_w, w), h and w of the largest window.
-    """
-    boxes = rois[:, 1:] * scale - (0.5 if aligned else 0.0)
+def _boxes_of(layer: RoIAlign, feat: Tensor, rois: Tensor,
+              indices: Tensor) -> _Boxes:
+    """Windows and weights of the boxes of a level."""
+    rois = rois[indices]
+    boxes = rois[:, 1:] * layer.spatial_scale - (0.5 if layer.aligned else 0.0)
     axes = []
-    for low, high, length, bins in zip(boxes[:, :2].flip(1).T,
-                                       boxes[:, 2:].flip(1).T, shape, size):
+    for low, high, length, bins in zip(boxes[:, [1, 0]].T, boxes[:, [3, 2]].T,
+                                       feat.shape[-2:], layer.output_size):
         extent = high - low
-        if not aligned:
+        if not layer.aligned:
             extent = extent.clamp(min=1)
-        axes.append(_axis_weights(low, extent, length, bins, samples))
+        axes.append(
+            _axis_weights(low, extent, length, bins, layer.sampling_ratio))
     (y1, y2, rows), (x1, x2, columns) = axes
-    images = rois[:, 0].long()
-    windows = torch.stack([images, y1, x1, y2, x2], dim=1).tolist()
-    return windows, rows, columns
+    windows = torch.stack([rois[:, 0].long(), y1, x1, y2, x2], dim=1)
+    return _Boxes(indices.tolist(), windows.tolist(), rows.to(feat.device),
+                  columns.to(feat.device))
 
 
 def _axis_weights(start: Tensor, extent: Tensor, length: int, bins: int,
@@ -202,8 +179,7 @@ def _axis_weights(start: Tensor, extent: Tensor, length: int, bins: int,
     """Weights of the pixels along one axis.
 
     Args:
-        start (Tensor): (n, ), in pixels of the features.
-        extent (Tensor): (n, ), of the box.
+        start, extent (Tensor): (n, ), of the boxes in pixels of the features.
         length (int): Of the axis.
         bins (int): P.
         samples (int): For each bin; 0 for one a pixel.
@@ -215,11 +191,9 @@ def _axis_weights(start: Tensor, extent: Tensor, length: int, bins: int,
     step = extent / bins
     grid = torch.full_like(step, samples) if samples > 0 else step.ceil()
     number = torch.arange(max(int(grid.max()), 1) if len(grid) else 1)
-    grid = grid[:, None, None]
-    offset = (number + 0.5) * (step[:, None, None] / grid)
-    position = (
-        start[:, None, None] +
-        torch.arange(bins)[:, None] * step[:, None, None] + offset)
+    start, step, grid = (t[:, None, None] for t in (start, step, grid))
+    offset = (number + 0.5) * (step / grid)
+    position = start + torch.arange(bins)[:, None] * step + offset
     # a sample further than a pixel outside counts as 0
     inside = (number < grid) & (position >= -1) & (position <= length)
     position = position.clamp(0, length - 1)

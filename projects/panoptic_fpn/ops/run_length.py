@@ -22,16 +22,8 @@ _FLIPPED_BY_OPENCV = (np.uint8, np.uint16, np.int16, np.int32, np.float32)
 
 
 def run_starts(*maps: np.ndarray, by_row: bool = False) -> np.ndarray:
-    """Flat positions where a run of equal pixels begins.
-
-    Args:
-        maps (np.ndarray): One or more maps of the same shape (h, w); a run
-            ends where any of them changes.
-        by_row (bool): Whether a run also ends with its row.
-
-    Returns:
-        np.ndarray: int64 of shape (runs, ), ascending from 0.
-    """
+    """Flat positions, int64 (runs, ) and ascending from 0, where any of
+    several maps (h, w) changes; with ``by_row`` also where a row begins."""
     change = np.empty(maps[0].size, dtype=bool)
     change[0] = True
     first, *others = [m.reshape(-1) for m in maps]
@@ -65,30 +57,16 @@ def row_runs(index_map: np.ndarray) -> RowRuns:
 
 
 def joint_runs(*maps: np.ndarray) -> Tuple[List[np.ndarray], np.ndarray]:
-    """Values of several maps on their common runs, and the runs' lengths.
-
-    Args:
-        maps (np.ndarray): Maps of the same shape (h, w).
-
-    Returns:
-        tuple[list[np.ndarray], np.ndarray]: One array (runs, ) for each map;
-        int64 (runs, ) lengths in pixels, which add up to h * w.
-    """
+    """Values (runs, ) of each of several maps (h, w) on their common runs, and
+    the runs' lengths, int64 (runs, ) in pixels."""
     starts = run_starts(*maps)
     lengths = np.diff(starts, append=maps[0].size)
     return [m.reshape(-1).take(starts) for m in maps], lengths
 
 
 def index_values(values: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-    """``np.unique(values, return_inverse=True)``, without sorting.
-
-    Args:
-        values (np.ndarray): Integers (n, ), n > 0.
-
-    Returns:
-        tuple[np.ndarray, np.ndarray]: The different values, int64 (k, ),
-        ascending; indices into them, (n, ).
-    """
+    """``np.unique(values, return_inverse=True)`` of integers (n, ), n > 0,
+    without sorting; the different values as int64."""
     low, high = int(values.min()), int(values.max())
     if low < 0 or high >= TABLE_SIZE:
         found, index = np.unique(values, return_inverse=True)
@@ -103,10 +81,7 @@ def index_values(values: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
 
 def index_map(
         segments: np.ndarray) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A map of segments with its codes replaced by 0, 1, 2, ...
-
-    Args:
-        segments (np.ndarray): (h, w) codes.
+    """A map (h, w) of segments with its codes replaced by 0, 1, 2, ...
 
     Returns:
         tuple[np.ndarray, np.ndarray, np.ndarray]: int64 (n, ), the codes
@@ -122,17 +97,8 @@ def index_map(
 
 def joint_histogram(rows: np.ndarray, cols: np.ndarray, lengths: np.ndarray,
                     shape: Tuple[int, int]) -> np.ndarray:
-    """Pixels by (row index, column index) of runs.
-
-    Args:
-        rows (np.ndarray): (runs, ), 0..shape[0] - 1.
-        cols (np.ndarray): (runs, ), 0..shape[1] - 1.
-        lengths (np.ndarray): (runs, ) in pixels.
-        shape (tuple[int, int]): Of the result.
-
-    Returns:
-        np.ndarray: int64 of ``shape``. Exact: bincount adds in float64.
-    """
+    """Pixels, int64 of ``shape``, by the row index, 0..shape[0] - 1, and the
+    column index, 0..shape[1] - 1, of runs. Exact: bincount adds in float64."""
     counts = np.bincount(
         rows.astype(np.int64) * shape[1] + cols,
         weights=lengths,
@@ -142,15 +108,12 @@ def joint_histogram(rows: np.ndarray, cols: np.ndarray, lengths: np.ndarray,
 
 def group_by_value(index: np.ndarray,
                    size: int) -> Tuple[np.ndarray, np.ndarray]:
-    """Entries grouped by their value, in their order within each group.
-
-    Args:
-        index (np.ndarray): (n, ), 0..size - 1.
-        size (int): k.
+    """Entries of (n, ), each 0..size - 1, grouped by their value.
 
     Returns:
         tuple[np.ndarray, np.ndarray]: int64 (n, ), the entries, group after
-        group; int64 (k + 1, ), where each group begins, and n.
+        group, each in its order; int64 (size + 1, ), where each group begins,
+        and n.
     """
     if size <= 1 << 16:
         # numpy sorts 16 bits by radix, in linear time
@@ -161,10 +124,7 @@ def group_by_value(index: np.ndarray,
 
 def segment_boxes(
         segments: np.ndarray) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Area and box of every segment of a map.
-
-    Args:
-        segments (np.ndarray): (h, w) codes.
+    """Area and box of every segment of a map (h, w).
 
     Returns:
         tuple[np.ndarray, np.ndarray, np.ndarray]: The n codes that occur,
@@ -185,16 +145,14 @@ def segment_boxes(
 
 def _rle_of_intervals(starts: np.ndarray, ends: np.ndarray,
                       shape: Tuple[int, int]) -> Dict:
-    """COCO's compressed RLE of a set of pixels.
+    """COCO's compressed RLE of a set of pixels: ``size`` [h, w] and
+    ``counts`` (bytes).
 
     Args:
         starts (np.ndarray): Ascending positions ``x * h + y`` of the first
             pixel of each interval.
         ends (np.ndarray): One past the last pixel; no two intervals touch.
         shape (tuple[int, int]): (h, w).
-
-    Returns:
-        dict: ``size`` [h, w] and ``counts`` (bytes), as pycocotools encodes.
     """
     h, w = shape
     borders = np.empty(2 * len(starts) + 2, dtype=np.int64)
@@ -208,27 +166,21 @@ def _rle_of_intervals(starts: np.ndarray, ends: np.ndarray,
 
 def encode_segments(segments: np.ndarray,
                     codes: Union[np.ndarray, Sequence[int]]) -> List[Dict]:
-    """RLE of some segments of a map.
-
-    Args:
-        segments (np.ndarray): (h, w) codes.
-        codes (np.ndarray | Sequence[int]): n of them; one that does not occur
-            is empty.
-
-    Returns:
-        list[dict]: n RLEs.
-    """
+    """RLE of each of some codes of a map (h, w); empty where one does not
+    occur."""
     columns = _transposed(segments)
     starts = run_starts(columns)
     found, index = index_values(columns.reshape(-1).take(starts))
     order, borders = group_by_value(index, len(found))
     ends = np.append(starts[1:], columns.size)[order]
     starts = starts[order]
-    index_of = {code: i for i, code in enumerate(found.tolist())}
+    parts = {
+        code: slice(*borders[i:i + 2])
+        for i, code in enumerate(found.tolist())
+    }
     rles = []
     for code in codes:
-        i = index_of.get(int(code))
-        part = slice(0) if i is None else slice(borders[i], borders[i + 1])
+        part = parts.get(int(code), slice(0))
         rles.append(
             _rle_of_intervals(starts[part], ends[part], segments.shape))
     return rles
@@ -251,16 +203,11 @@ def mask_window(mask: np.ndarray) -> Optional[Tuple[int, int, int, int]]:
 
 
 def encode_mask(mask: np.ndarray) -> Dict:
-    """RLE of one bitmap; only its window is read column by column.
+    """``pycocotools.mask.encode`` of one bitmap (h, w), bool, or integers
+    where 0 is outside; only its window is read column by column.
 
     pycocotools reads all h * w pixels in column order, which is most of the
     cost of mask AP on large images.
-
-    Args:
-        mask (np.ndarray): (h, w) bool, or integers where 0 is outside.
-
-    Returns:
-        dict: As ``pycocotools.mask.encode``.
     """
     mask = mask.astype(bool, copy=False)
     window = mask_window(mask)

@@ -14,6 +14,8 @@ is a mean of few logits, and rounding keeps order:
 Only these are interpolated: torch interpolates along x, then along y, in
 float32, and :func:`interpolate` does the same operations in the same order, so
 it gives the same bits.
+
+Below, y and x (P, ) are pixels after the last step.
 """
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
@@ -49,16 +51,8 @@ MAX_CANDIDATES = 16
 def resize(logits: Tensor,
            steps: Sequence[Step],
            align_corners: bool = False) -> Tensor:
-    """Bilinear interpolation, then a crop at the top left, for each step.
-
-    Args:
-        logits (Tensor): (K, h, w).
-        steps (Sequence[Step]): One or more.
-        align_corners (bool): Of the interpolation.
-
-    Returns:
-        Tensor: (K, H, W).
-    """
+    """Bilinear interpolation of (K, h, w) to (K, H, W), then a crop at the
+    top left, for each of one or more steps."""
     for size, (height, width) in steps:
         logits = F.interpolate(
             logits[None],
@@ -101,10 +95,8 @@ def upsampled_argmax(logits: Tensor,
 
 
 def _is_special(logits: Tensor, steps: Sequence[Step]) -> bool:
-    """Whether torch's kernel is another one, or a logit is not finite.
-
-    It takes others for three channels, for small images and for one pixel.
-    """
+    """Whether torch's kernel is another one, as for three channels, small
+    images and one pixel, or a logit is not finite."""
     if (len(logits) < 4 or logits[0].numel() == 1
             or any(sum(size) <= SMALL for size, _ in steps)):
         return True
@@ -120,19 +112,16 @@ def _dense_channels(logits: Tensor, steps: Sequence[Step],
     pixels = max(height * width for (height, width), _ in steps)
     groups = min(-(-len(logits) * pixels // DENSE_ELEMENTS),
                  len(logits) // MIN_CHANNELS)
-    best = channels = None
+    largest, channels = torch.tensor(-torch.inf), torch.tensor(0)
     begin = 0
     for part in logits.tensor_split(max(groups, 1)):
         values = resize(part, steps, align_corners)
-        largest = values.amax(0)
-        first = _first(_at_least(values, largest)).long() + begin
+        # a later channel needs to be larger
+        best = values.amax(0)
+        first = _first(_at_least(values, best)).long() + begin
+        channels = torch.where(best > largest, first, channels)
+        largest = best.maximum(largest)
         begin += len(part)
-        if best is None:
-            best, channels = largest, first
-            continue
-        # the first of equal ones
-        channels = torch.where(largest > best, first, channels)
-        best = best.maximum(largest)
     return channels
 
 
@@ -153,7 +142,6 @@ Axes = List[Tuple[Axis, Axis]]
 
 
 def _axes(logits: Tensor, steps: Sequence[Step], align_corners: bool) -> Axes:
-    """Interpolation along y and x of each step that changes the size."""
     axes, shape = [], tuple(logits.shape[1:])
     for size, crop in steps:
         if (size, crop) != (shape, shape):
@@ -166,14 +154,8 @@ def _axes(logits: Tensor, steps: Sequence[Step], align_corners: bool) -> Axes:
 
 
 def _axis(inputs: int, size: int, crop: int, align_corners: bool) -> Axis:
-    """As torch's kernel finds indices and weights, in float32.
-
-    Args:
-        inputs (int): Of the input, pixels.
-        size (int): Of the output, pixels.
-        crop (int): How many of the output are wanted, the first ones.
-        align_corners (bool): Of the interpolation.
-    """
+    """From ``inputs`` to the first ``crop`` of ``size`` pixels; indices and
+    weights as torch's kernel finds them, in float32."""
     output = torch.arange(min(crop, size), dtype=torch.float32)
     if align_corners:
         centre = output * (torch.tensor(inputs - 1.) / max(size - 1, 1))
@@ -193,18 +175,8 @@ def interpolate(logits: Tensor,
                 y: Tensor,
                 x: Tensor,
                 candidates: Optional[Tensor] = None) -> Tensor:
-    """Resized logits of some pixels.
-
-    Args:
-        logits (Tensor): (K, h, w).
-        axes (Axes): Of each step.
-        y, x (Tensor): (P, ), pixels after the last step.
-        candidates (Tensor, optional): (n, P): channels of each pixel. None:
-            all K.
-
-    Returns:
-        Tensor: (n, P).
-    """
+    """Resized logits (n, P) of some pixels: of the channels ``candidates``
+    (n, P), or of all K."""
     if not axes:
         index = y * logits.shape[2] + x
         if candidates is None:
@@ -250,13 +222,7 @@ def _below(values: Tensor) -> Tensor:
 
 
 def _best_of_all(logits: Tensor, axes: Axes, y: Tensor, x: Tensor) -> Tensor:
-    """Best channels of some pixels, int64 (P, ).
-
-    Args:
-        logits (Tensor): (K, h, w).
-        axes (Axes): Of each step.
-        y, x (Tensor): (P, ).
-    """
+    """Best channels of some pixels, int64 (P, )."""
     size = max(ELEMENTS // len(logits), 1)
     return torch.cat([
         _first_of_best(interpolate(logits, axes, *part))
@@ -266,16 +232,22 @@ def _best_of_all(logits: Tensor, axes: Axes, y: Tensor, x: Tensor) -> Tensor:
 
 def _best_of_few(logits: Tensor, axes: Axes, y: Tensor, x: Tensor) -> Tensor:
     """As :func:`_best_of_all`, from the channels that can lead alone."""
-    windows = _windows(axes, logits)
-    start = _take(windows.rows, y) * logits.shape[2]
-    start += _take(windows.columns, x)
-    starts = _nonzero(
-        torch.zeros_like(logits[0], dtype=torch.bool).view(-1).index_fill_(
-            0, start, True))
-    listed, ends, counts = _list_candidates(logits, starts, windows.size)
+    # windows that hold every logit that a pixel is made of: where they start,
+    # by row and column of the pixel, and their (h, w)
+    begins, sizes = [], []
+    for side, chain in zip(logits.shape[1:], zip(*axes)):
+        low = high = torch.arange(side)
+        for axis in chain:
+            low, high = low[axis.low], high[axis.high]
+        begins.append(low)
+        sizes.append(int((high - low).max()) + 1)
+    start = _take(begins[0], y) * logits.shape[2] + _take(begins[1], x)
+    used = torch.zeros(logits[0].numel(), dtype=torch.bool)
+    starts = _nonzero(used.index_fill_(0, start, True))
+    listed, counts = _list_candidates(logits, starts, sizes)
     # of each pixel: how many, and where the last one stands
     index = torch.searchsorted(starts, start)
-    counts, ends = _take(counts, index), _take(ends, index)
+    counts, ends = _take(counts, index), _take(counts.cumsum(0) - 1, index)
     channels = torch.empty_like(start)
     least, most = 0, 2
     while least < len(logits):
@@ -298,45 +270,19 @@ def _best_of_few(logits: Tensor, axes: Axes, y: Tensor, x: Tensor) -> Tensor:
     return channels
 
 
-class _Windows(NamedTuple):
-    """Rectangles of logits that pixels are made of.
-
-    Args:
-        rows, columns (Tensor): (H, ) and (W, ): where that of a pixel starts.
-        size (tuple[int, int]): Of all, (h, w).
-    """
-
-    rows: Tensor
-    columns: Tensor
-    size: Tuple[int, int]
-
-
-def _windows(axes: Axes, logits: Tensor) -> _Windows:
-    """Windows that hold every logit that a pixel is made of."""
-    starts, sizes = [], []
-    for side, chain in zip(logits.shape[1:], zip(*axes)):
-        low = high = torch.arange(side)
-        for axis in chain:
-            low, high = low[axis.low], high[axis.high]
-        starts.append(low)
-        sizes.append(int((high - low).max()) + 1)
-    return _Windows(starts[0], starts[1], (sizes[0], sizes[1]))
-
-
 def _list_candidates(logits: Tensor, starts: Tensor,
-                     size: Tuple[int, int]) -> Tuple[Tensor, Tensor, Tensor]:
+                     size: Sequence[int]) -> Tuple[Tensor, Tensor]:
     """Channels that can lead in a window.
 
     Args:
         logits (Tensor): (K, h, w).
         starts (Tensor): (U, ), where windows start; y * w + x.
-        size (tuple[int, int]): Of the windows. Those that leave the image
-            are smaller.
+        size (Sequence[int]): (h, w) of the windows. Those that leave the
+            image are smaller.
 
     Returns:
-        tuple[Tensor, Tensor, Tensor]: The channels, in ascending order for
-        each window; where a window's last one stands, and how many it has,
-        (U, ).
+        tuple[Tensor, Tensor]: The channels, in ascending order for each
+        window, one window after the other; how many each has, int64 (U, ).
     """
     num, height, width = logits.shape
     flat = logits.flatten(1)
@@ -354,8 +300,7 @@ def _list_candidates(logits: Tensor, starts: Tensor,
         found = _at_least(most, _below(least.amax(0)))
         counts.append(found.sum(0, dtype=torch.int16))
         listed.append(_nonzero(found.T.reshape(-1)) % num)
-    number = torch.cat(counts).long()
-    return torch.cat(listed), number.cumsum(0) - 1, number
+    return torch.cat(listed), torch.cat(counts).long()
 
 
 def _first(found: Tensor) -> Tensor:

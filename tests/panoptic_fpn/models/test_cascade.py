@@ -11,9 +11,10 @@ from panoptic_fpn.labels import LabelSpace
 from panoptic_fpn.models import PanopticTTAModel
 from panoptic_fpn.training.label_check import check_class_counts
 
-from .test_fast_inference import predict
-from .test_panoptic_fpn import (NUM_STUFF, NUM_THINGS, ROOT, batch, build,
-                                config, losses_of)
+from .test_fast_inference import spread
+from .test_panoptic_fpn import (NUM_STUFF, NUM_THINGS, ROOT,
+                                assert_region_branch_is_mmdets, build, config,
+                                losses_of)
 from .test_tta import FLIP, PLAIN, assert_same, data_of, images, plain
 
 OPTION = ROOT / 'configs/options/panoptic-fpn_r50_fpn_cascade-1x_coco.py'
@@ -42,17 +43,6 @@ def cascade_config(**loss_weights):
     return model
 
 
-def spread(cfg):
-    """An untrained model some of whose guesses are confident."""
-    model = build(cfg).eval()
-    with torch.no_grad():
-        for head in model.roi_head.bbox_head:
-            head.fc_cls.weight *= 30
-        if model.with_semantic_head:
-            model.semantic_head.conv_seg.weight *= 10
-    return model
-
-
 def test_losses_of_all_stages_are_weighted_once():
     """lambda_i on top of the stages' own weights; RPN's losses stay."""
     cfg = cascade_config()
@@ -74,56 +64,33 @@ def test_losses_of_all_stages_are_weighted_once():
 
 
 def test_region_branch_is_mmdets_cascade():
-    """Same weights: the same losses and instances as in CascadeRCNN."""
     cfg = cascade_config(instance=1.0, semantic=0.0)
-    ours = spread(cfg)
-    for key in ('loss_weights', 'semantic_head', 'panoptic_fusion_head'):
-        cfg.pop(key)
-    theirs = MODELS.build(dict(cfg, type='CascadeRCNN'))
-    theirs.load_state_dict(ours.state_dict())
-    ours.train(), theirs.train()
-    expected, losses = losses_of(theirs), losses_of(ours)
-    assert set(losses) == set(expected)
-    for name, value in losses.items():
-        torch.testing.assert_close(value, expected[name])
-    ours.eval(), theirs.eval()
-    with torch.no_grad():
-        results = ours(**batch(ours, False), mode='predict')
-        wanted = theirs(**batch(theirs, False), mode='predict')
-    for result, other in zip(results, wanted):
-        assert len(result.pred_instances) > 0
-        torch.testing.assert_close(result.pred_instances.bboxes,
-                                   other.pred_instances.bboxes)
-        assert torch.equal(result.pred_instances.masks,
-                           other.pred_instances.masks)
-        assert len(result.pred_panoptic_seg.instance_indices) > 0
+    assert_region_branch_is_mmdets(spread(cfg), cfg, 'CascadeRCNN')
 
 
-def test_panoptic_only_is_the_same_map():
-    cfg = cascade_config()
-    scores = torch.cat([s.pred_instances.scores for s in predict(spread(cfg))])
-    cfg.test_cfg.panoptic.score_thr = scores.median().item()
-    full = predict(spread(cfg))
-    cfg.test_cfg.panoptic_only = True
-    found = []
-    for sample, other in zip(predict(spread(cfg)), full):
-        assert torch.equal(sample.pred_panoptic_seg.sem_seg,
-                           other.pred_panoptic_seg.sem_seg)
-        found.append((len(sample.pred_instances), len(other.pred_instances)))
-    assert any(0 < one < two for one, two in found)
-
-
-def test_augmentation():
+def test_augmentation_and_panoptic_only():
     """One plain view is plain prediction, and more are something else."""
-    tta = PanopticTTAModel(spread(cascade_config())).eval()
+    cfg = cascade_config()
+    tta = PanopticTTAModel(spread(cfg)).eval()
     data = data_of(images(), [64], [PLAIN])
     wanted = plain(tta.module, data)
-    one = tta.test_step(data)
-    more = tta.test_step(data_of(images(), [64, 96], [PLAIN, FLIP]))
-    for sample, other, several in zip(one, wanted, more):
+    more = tta.test_step(data_of(images(), [64], [PLAIN, FLIP]))
+    scores = torch.cat([s.pred_instances.scores for s in wanted])
+    for sample, other, several in zip(tta.test_step(data), wanted, more):
         assert_same(sample, other)
         assert not torch.equal(several.pred_panoptic_seg.sem_seg,
                                sample.pred_panoptic_seg.sem_seg)
+    cfg.test_cfg.panoptic.score_thr = scores.median().item()
+    wanted = plain(spread(cfg), data)
+    cfg.test_cfg.panoptic_only = True
+    few = plain(spread(cfg), data)
+    for sample, other in zip(few, wanted):
+        assert torch.equal(sample.pred_panoptic_seg.sem_seg,
+                           other.pred_panoptic_seg.sem_seg)
+    counts = [
+        sum(len(s.pred_instances) for s in part) for part in (few, wanted)
+    ]
+    assert 0 < counts[0] < counts[1]
 
 
 def test_a_class_count_of_one_stage():

@@ -70,7 +70,7 @@ def assert_same(logits, instances, head_options=None, **kwargs):
     return masks
 
 
-@pytest.mark.parametrize('seed', range(5))
+@pytest.mark.parametrize('seed', range(2))
 @pytest.mark.parametrize('rescale', [True, False])
 @pytest.mark.parametrize('scale', [(1., 1.), (1.6675, 1.6667), (0.5, 0.51)])
 def test_equals_mmdets_masks(seed, scale, rescale):
@@ -78,41 +78,6 @@ def test_equals_mmdets_masks(seed, scale, rescale):
     instances.bboxes *= torch.tensor(scale).repeat(2)
     masks = assert_same(logits, instances, scale=scale, rescale=rescale)
     assert masks.any((1, 2)).float().mean() > 0.9
-
-
-def test_logits_of_one_class_for_all():
-    logits, instances = detections(random_boxes(10), classes=1)
-    assert_same(logits, instances, dict(class_agnostic=True))
-
-
-@pytest.mark.parametrize('threshold', [0, 0.3, 0.5, 0.9, 1, -1])
-def test_any_threshold(threshold):
-    """Below 0 mmdet returns probabilities in steps of 1 / 255."""
-    logits, instances = detections(random_boxes(10))
-    assert_same(logits, instances, threshold=threshold)
-
-
-def test_probabilities_of_several_augmentations():
-    logits, instances = detections(random_boxes(10))
-    assert_same(logits.sigmoid().numpy(), instances, activate_map=True)
-
-
-@pytest.mark.parametrize('side', [1, 14, 28, 56])
-def test_any_size_of_masks(side):
-    logits, instances = detections(random_boxes(10), side=side)
-    assert_same(logits, instances)
-
-
-def test_half_precision():
-    logits, instances = detections(random_boxes(10))
-    assert_same(logits.bfloat16(), instances)
-
-
-def test_probabilities_at_the_threshold():
-    """Logits of 0 are probabilities of one half, which is enough."""
-    logits, instances = detections(random_boxes(10))
-    assert_same(logits.round(), instances)
-    assert assert_same(torch.zeros_like(logits), instances).any()
 
 
 DEGENERATE = {
@@ -132,44 +97,44 @@ DEGENERATE = {
 }
 
 
-@pytest.mark.parametrize('name', DEGENERATE)
-def test_degenerate_boxes(name):
-    boxes = [[5, 5, 50, 60], DEGENERATE[name], [90, 20, 120, 80]]
-    for seed in range(4):
-        assert_same(*detections(boxes, seed))
+def test_other_logits_and_thresholds():
+    logits, instances = detections(random_boxes(10))
+    assert_same(logits.sigmoid().numpy(), instances, activate_map=True)
+    assert_same(logits.bfloat16(), instances)
+    # logits of 0 are probabilities of one half, which is enough
+    assert_same(logits.round(), instances)
+    assert assert_same(torch.zeros_like(logits), instances).any()
+    # below 0 mmdet returns probabilities in steps of 1 / 255
+    for threshold in (0, 0.3, 0.9, 1, -1):
+        assert_same(logits, instances, threshold=threshold)
+    for side in (1, 14, 56):
+        assert_same(*detections(random_boxes(10), side=side))
+    assert_same(*detections(random_boxes(10), classes=1),
+                dict(class_agnostic=True))
 
 
-@pytest.mark.parametrize(
-    'box', [[200, 20, 260, 60], [-90, 20, -30, 60], [20, 150, 60, 190],
-            [60, 50, 50, 40], [float('nan')] * 4])
-def test_boxes_without_a_pixel_have_empty_masks(box):
-    """mmdet fails on them."""
-    logits, instances = detections([box, [5, 5, 50, 60]])
-    masks, _ = masks_of(heads()[0], logits, instances)
-    assert not masks[0].any() and masks[1].any()
+def test_degenerate_boxes():
+    for box in DEGENERATE.values():
+        boxes = [[5, 5, 50, 60], box, [90, 20, 120, 80]]
+        for seed in range(4):
+            assert_same(*detections(boxes, seed))
 
 
-def test_no_detection():
-    logits, instances = detections(np.zeros((0, 4)))
-    masks = assert_same(logits, instances)
-    assert masks.shape == (0, *SHAPE) and masks.dtype == torch.bool
-
-
-def test_gradients_do_not_matter():
+def test_masks_are_memory_of_their_own_without_gradient():
     logits, instances = detections(random_boxes(3))
     masks, _ = masks_of(heads()[0], logits.requires_grad_(), instances)
     assert masks.any() and not masks.requires_grad
-
-
-def test_masks_can_be_written():
-    """They are memory of their own, as other parts of mmdet expect."""
-    logits, instances = detections(random_boxes(3))
-    masks, _ = masks_of(heads()[0], logits, instances)
     masks[:, 0] = True
     assert masks[:, 0].all()
 
 
-def test_same_parameters():
-    ours, theirs = heads()
-    ours.load_state_dict(theirs.state_dict())
-    assert list(ours.state_dict()) == list(theirs.state_dict())
+def test_boxes_without_a_pixel_have_empty_masks():
+    """mmdet fails on them, but not where there is no box."""
+    for box in ([200, 20, 260, 60], [-90, 20, -30,
+                                     60], [20, 150, 60,
+                                           190], [60, 50, 50,
+                                                  40], [float('nan')] * 4):
+        logits, instances = detections([box, [5, 5, 50, 60]])
+        masks, _ = masks_of(heads()[0], logits, instances)
+        assert not masks[0].any() and masks[1].any()
+    assert assert_same(*detections(np.zeros((0, 4)))).shape == (0, *SHAPE)

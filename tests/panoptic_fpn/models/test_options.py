@@ -49,42 +49,35 @@ def test_grouped_fpn_gives_each_branch_its_own_channels():
     assert touched_channels(shared, dict(loss_seg=losses['loss_seg'])).all()
 
 
+@torch.no_grad()
 def test_grouped_fpn_predicts_from_its_own_channels():
     model = build(grouped()).eval()
     data = batch(model, False)
     feats = model.extract_feat(data['inputs'])
-    samples = data['data_samples']
-    before = model.predict_semantic(feats, samples)
-    changed = [f.clone() for f in feats]
-    for feat in changed:
-        feat[:, :SPLIT] = torch.randn_like(feat[:, :SPLIT])
-    after = model.predict_semantic(changed, samples)
-    assert all(map(torch.equal, before, after))
-    changed = [f.clone() for f in feats]
-    for feat in changed:
-        feat[:, SPLIT:] = torch.randn_like(feat[:, SPLIT:])
-    for one, two in zip(
-            model.predict_instances(feats, samples),
-            model.predict_instances(changed, samples)):
-        assert torch.equal(one.bboxes, two.bboxes)
 
+    def changed(part):
+        other = [feat.clone() for feat in feats]
+        for feat in other:
+            feat[:, part] = torch.randn_like(feat[:, part])
+        return other
 
-def test_what_a_branch_sees_is_contiguous():
-    """mmcv's RoIAlign reads any other memory wrongly, without a word."""
-    model = build(grouped())
-    feats = (torch.rand(2, 64, 8, 8), )
-    for branch, part in (('instance', slice(SPLIT)), ('semantic',
-                                                      slice(SPLIT, None))):
-        seen, = model.branch_features(feats, branch)
-        assert seen.is_contiguous() and torch.equal(seen, feats[0][:, part])
-    assert build(config()).branch_features(feats, 'semantic') is feats
+    for predict, others in ((model.predict_semantic, slice(SPLIT)),
+                            (model.predict_instances, slice(SPLIT, None))):
+        one, two = (
+            predict(maps, data['data_samples'])
+            for maps in (feats, changed(others)))
+        for a, b in zip(one, two):
+            assert torch.equal(
+                getattr(a, 'bboxes', a), getattr(b, 'bboxes', b))
+    # mmcv's RoIAlign reads any other memory wrongly, without a word
+    seen = model.branch_features(feats, 'instance')
+    assert all(feat.is_contiguous() for feat in seen)
 
 
 @pytest.mark.parametrize('groups', [
     dict(instance=32, semantic=33),
     dict(instance=64, semantic=0),
     dict(instance=64),
-    dict(things=32, stuff=32),
 ])
 def test_groups_that_are_not_fpns_channels(groups):
     cfg = config()
@@ -109,22 +102,6 @@ def test_training_one_branch_leaves_the_other_alone(branch):
     }
     heads = dict(instance={'rpn_head', 'roi_head'}, semantic={'semantic_head'})
     assert with_grad == {'backbone', 'neck'} | heads[branch]
-
-
-def test_single_task_baseline_does_not_compute_the_other_branch(monkeypatch):
-    """Table 2, lambda = 0: neither in training nor in inference."""
-    from panoptic_fpn.models import SemanticFPNHead
-
-    def never(*args, **kwargs):
-        raise AssertionError('computed')
-
-    monkeypatch.setattr(SemanticFPNHead, 'forward', never)
-    model = build(config(instance=1.0, semantic=0.0))
-    assert 'loss_mask' in losses_of(model)
-    with torch.no_grad():
-        model.eval()(**batch(model, False), mode='predict')
-    with pytest.raises(AssertionError, match='computed'):
-        losses_of(build(config()))
 
 
 def two_networks():
@@ -174,8 +151,17 @@ def test_two_networks_are_the_two_baselines_merged():
 
 def test_two_networks_train_each_with_its_own_losses():
     cfg = two_networks()
+    cfg.loss_weights = dict(instance=1.0, semantic=0.0)
+    with pytest.raises(InputError, match='model.loss_weights='):
+        build(cfg)
     cfg.loss_weights = dict(instance=0.5, semantic=2.0)
     model = build(cfg)
+    assert model.roi_head.bbox_head.num_classes == NUM_THINGS
+    assert model.panoptic_fusion_head.num_things_classes == NUM_THINGS
+    cls, box, mask, semantic = model(**batch(model, False))
+    assert cls.shape[1] == NUM_THINGS + 1 and mask.shape[1] == NUM_THINGS
+    assert box.shape[1] == 4 * NUM_THINGS
+    assert semantic.shape[1] == model.semantic_head.num_classes
     assert model.instance_network.loss_weights == dict(
         instance=0.5, semantic=0.0)
     assert model.semantic_network.loss_weights == dict(
@@ -186,18 +172,3 @@ def test_two_networks_train_each_with_its_own_losses():
     assert all(p.grad is None for p in model.instance_network.parameters())
     total({k: v for k, v in losses.items() if k != 'loss_seg'}).backward()
     assert all(p.grad is not None for p in model.instance_network.parameters())
-
-
-def test_two_networks_need_two_tasks():
-    cfg = two_networks()
-    cfg.loss_weights = dict(instance=1.0, semantic=0.0)
-    with pytest.raises(InputError, match='TwoStagePanopticFPN'):
-        build(cfg)
-
-
-def test_two_networks_show_where_their_branches_are():
-    model = build(two_networks())
-    assert model.roi_head.bbox_head.num_classes == NUM_THINGS
-    assert model.semantic_head.num_stuff_classes == NUM_STUFF
-    assert model.panoptic_fusion_head.num_things_classes == NUM_THINGS
-    assert len(model(**batch(model, False))) == 4

@@ -71,24 +71,15 @@ def test_stages_mirror_the_encoder(depth):
 
 
 @pytest.mark.parametrize('depth, expansion', [(18, 1), (50, 4)])
-@pytest.mark.parametrize('size', [(64, 96), (68, 100)])
-def test_maps_keep_their_shapes(depth, expansion, size):
-    feats = encoder_maps(*size, expansion=expansion)
-    outs = decoder(depth)(feats)
-    assert [out.shape for out in outs] == [feat.shape for feat in feats]
-
-
-def test_the_finest_map_sees_every_lateral_connection():
-    feats = encoder_maps()
-    decoder()(feats)[0].square().sum().backward()
-    for feat in feats:
-        assert feat.grad.abs().sum() > 0
-
-
-def test_a_map_depends_on_coarser_ones_alone():
-    feats = encoder_maps()
-    decoder()(feats)[2].square().sum().backward()
-    assert [feat.grad is None for feat in feats] == [True, True, False, False]
+def test_a_map_depends_on_coarser_ones_alone(depth, expansion):
+    """The finest sees every lateral connection; maps keep their shapes."""
+    for level in (0, 2):
+        feats = encoder_maps(68, 100, expansion)
+        outs = decoder(depth)(feats)
+        assert [out.shape for out in outs] == [feat.shape for feat in feats]
+        outs[level].square().sum().backward()
+        for i, feat in enumerate(feats):
+            assert (feat.grad is not None and feat.grad.any()) == (i >= level)
 
 
 def test_blocks_start_as_their_shortcuts():
@@ -162,7 +153,7 @@ def test_each_backbone_trains_and_predicts(name):
     trained = [p for p in model.parameters() if p.requires_grad]
     solver = torch.optim.SGD(trained, lr=0.05, momentum=0.9)
     losses = []
-    for _ in range(12):
+    for _ in range(10):
         loss = model(**batch(model, True), mode='loss')['loss_seg']
         solver.zero_grad()
         loss.backward()
@@ -191,15 +182,3 @@ def test_maps_are_doubled_before_they_meet_the_encoders():
         outs = model(feats)
     torch.testing.assert_close(outs[3], above)
     torch.testing.assert_close(outs[2], expected)
-
-
-@pytest.mark.parametrize('name', ['d16', 'd8'])
-def test_dilation_makes_up_for_every_stride_that_is_left_out(name):
-    """Figure 5b: a stage's convolutions see as far as in the plain network."""
-    backbone = model_config(
-        f'semantic-fpn_r101-{name}_65k_cityscapes.py').backbone
-    plain, reached = 1, 1
-    for stride, dilation, full in zip(backbone.strides, backbone.dilations,
-                                      (1, 2, 2, 2)):
-        plain, reached = plain * full, reached * stride
-        assert reached * dilation == plain

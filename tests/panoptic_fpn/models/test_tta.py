@@ -1,23 +1,36 @@
 """Test-time augmentation of both branches: oracles, symmetries, hand work."""
 import copy
+import json
+import weakref
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from mmcv.transforms import Compose
 from mmdet.registry import MODELS
-from mmdet.structures.bbox import bbox2roi, bbox_flip
+from mmdet.structures.bbox import bbox_flip
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
 from mmengine.structures import InstanceData
 from torch import nn
 
-from mmengine_exact.errors import InputError
-from panoptic_fpn.models import PanopticTTAModel, SemanticTTAModel
+from mmengine_exact.errors import RunError
+from mmengine_exact.match import bare_model, load_weights
+from panoptic_fpn.models import PanopticTTAModel
 from panoptic_fpn.models.tta import (View, average_masks, merge_boxes,
                                      to_augmented, to_original)
+from panoptic_fpn.training.test_options import enable_tta
 
 from .test_fast_inference import spread
 from .test_panoptic_fpn import config
-from .test_semantic_tta import (FLIP, PLAIN, assert_argmax, data_of, images,
-                                mean_probabilities)
+
+# (h, w) of two images: one batch pads both
+SIZES = ((40, 70), (64, 48))
+#: Probability and direction of a flip.
+PLAIN = (0.0, 'horizontal')
+FLIP = (1.0, 'horizontal')
+STUFF_ONLY = dict(instance=0.0, semantic=1.0)
 
 
 def eager_config(**changes):
@@ -29,20 +42,55 @@ def eager_config(**changes):
     return cfg
 
 
-def wrapped(cfg=None, **kwargs):
+def wrapped(cfg=None, kind='PanopticTTAModel', **kwargs):
     """Around a model whose guesses differ from pixel to pixel."""
     model = spread(cfg or eager_config())
     if model.with_semantic_head:
         torch.manual_seed(4)
         nn.init.normal_(model.semantic_head.conv_seg.weight, std=0.2)
-    return PanopticTTAModel(model, **kwargs).eval()
+    return MODELS.build(dict(type=kind, module=model, **kwargs)).eval()
 
 
+def images(symmetric=False):
+    rng = np.random.default_rng(5)
+    found = []
+    for height, width in SIZES:
+        image = rng.integers(0, 256, (height // 8, width // 8, 3), np.uint8)
+        image = image.repeat(8, axis=0).repeat(8, axis=1)
+        if symmetric:
+            image = np.concatenate([image, image[:, ::-1]], axis=1)
+        found.append(image)
+    return found
+
+
+def data_of(arrays, sides, flips):
+    """Images after the ``tta_pipeline`` of a config."""
+    sizes = [
+        dict(type='PanopticResize', scale=(10 * side, side), keep_ratio=True)
+        for side in sides
+    ]
+    mirrors = [
+        dict(type='RandomFlip', prob=prob, direction=direction)
+        for prob, direction in flips
+    ]
+    process = Compose([
+        dict(type='mmdet.LoadImageFromNDArray'),
+        dict(
+            type='TestTimeAug',
+            transforms=[sizes, mirrors, [dict(type='PackPanopticInputs')]])
+    ])
+    return pseudo_collate(
+        [process(dict(img=array, img_id=i)) for i, array in enumerate(arrays)])
+
+
+def view_of(data, number):
+    return copy.deepcopy({key: value[number] for key, value in data.items()})
+
+
+@torch.no_grad()
 def plain(model, data, number=0):
     """What the model says of one augmentation alone."""
-    single = {key: value[number] for key, value in data.items()}
-    with torch.no_grad():
-        return model.test_step(copy.deepcopy(single))
+    return model.test_step(view_of(data, number))
 
 
 def agreement(one, two):
@@ -69,7 +117,7 @@ def assert_same(found, wanted, least=0.999):
             getattr(wanted, key).sem_seg) >= least
 
 
-@pytest.mark.parametrize('side', [48, 64, 96])
+@pytest.mark.parametrize('side', [48, 96])
 def test_one_plain_view_is_plain_prediction(side):
     tta = wrapped()
     data = data_of(images(), [side], [PLAIN])
@@ -82,16 +130,6 @@ def test_one_plain_view_is_plain_prediction(side):
                            other.pred_sem_seg.sem_seg)
         numbers.append(len(sample.pred_panoptic_seg.instance_indices))
     assert sum(numbers) > 0
-
-
-def test_a_view_twice_is_that_view():
-    tta = wrapped()
-    once = tta.test_step(data_of(images(), [64], [PLAIN]))
-    twice = tta.test_step(data_of(images(), [64, 64], [PLAIN]))
-    for sample, wanted in zip(twice, once):
-        assert_same(sample, wanted)
-        assert torch.equal(sample.pred_instances.masks,
-                           wanted.pred_instances.masks)
 
 
 def test_a_mirrored_image_has_the_mirrored_prediction():
@@ -115,7 +153,16 @@ def test_a_mirrored_image_has_the_mirrored_prediction():
         one.pred_sem_seg.sem_seg.flip(2), one.pred_sem_seg.sem_seg) < 0.99
 
 
-# --------------------------------------------------- an average done here
+def test_a_symmetric_image_has_a_symmetric_semantic_map():
+    """Image and mirror image are one; a + b = b + a in floating point."""
+    tta = wrapped(eager_config(loss_weights=STUFF_ONLY))
+    arrays = images(symmetric=True)
+    alone = tta.test_step(data_of(arrays, [32], [PLAIN]))
+    both = tta.test_step(data_of(arrays, [32], [PLAIN, FLIP]))
+    one, two = ([s.pred_sem_seg.sem_seg for s in part]
+                for part in (alone, both))
+    assert not all(torch.equal(m, m.flip(2)) for m in one)
+    assert all(torch.equal(m, m.flip(2)) for m in two)
 
 
 def overlap(a, b):
@@ -155,51 +202,74 @@ def mirrored_maps(maps, sample):
     return maps
 
 
-def boxes_of_all(model, data, index):
-    """Oracle: plain predictions of each view, mapped back and suppressed."""
-    found = []
+def mean_probabilities(model, data, prior=1.):
+    """Oracle: semantic probabilities, float64 (K, h, w) of each image,
+    interpolated, divided by ``prior``, flipped back and averaged."""
+    sums = [0, 0]
     for number in range(len(data['inputs'])):
-        sample = plain(model, data, number)[index]
-        instances = sample.pred_instances
-        boxes = mirrored_boxes(instances.bboxes.double().numpy(), sample)
-        found.append(
-            (boxes, instances.scores.numpy(), instances.labels.numpy()))
-    boxes, scores, labels = map(np.concatenate, zip(*found))
-    cfg = model.test_cfg.rcnn
+        batch = model.data_preprocessor(view_of(data, number), False)
+        with torch.no_grad():
+            logits = model.semantic_head(model.extract_feat(batch['inputs']))
+        padded = F.interpolate(
+            logits, batch['inputs'].shape[-2:], mode='bilinear')
+        for i, sample in enumerate(batch['data_samples']):
+            height, width = sample.img_shape
+            scores = F.interpolate(
+                padded[i:i + 1, :, :height, :width],
+                sample.ori_shape,
+                mode='bilinear')[0].double().numpy()
+            scores = np.exp(scores - scores.max(axis=0)) / prior
+            sums[i] = sums[i] + mirrored_maps(scores / scores.sum(axis=0),
+                                              sample)
+    return [total / len(data['inputs']) for total in sums]
+
+
+def assert_argmax(sample, scores):
+    """Equal wherever rounding cannot decide."""
+    found = sample.pred_sem_seg.sem_seg[0].numpy()
+    assert found.shape == scores.shape[1:]
+    best = np.sort(scores, axis=0)
+    clear = best[-1] - best[-2] > 1e-5
+    assert clear.mean() > 0.99
+    assert (found == scores.argmax(axis=0))[clear].all()
+    assert len(np.unique(found)) > 2
+
+
+def boxes_of_all(samples, cfg):
+    """Oracle: plain predictions of each view, mapped back and suppressed."""
+    boxes, scores, labels = map(
+        np.concatenate,
+        zip(*((mirrored_boxes(s.pred_instances.bboxes.double().numpy(), s),
+               s.pred_instances.scores.numpy(),
+               s.pred_instances.labels.numpy()) for s in samples)))
     kept = suppressed(boxes, scores, labels, cfg.nms.iou_threshold,
                       cfg.max_per_img)
     return boxes[kept], scores[kept], labels[kept]
 
 
+@torch.no_grad()
 def probabilities_of_all(model, data, index, boxes, labels):
     """Oracle: mmdet's probabilities in steps of 1 / 255, pasted for each view
     on the whole image, mirrored there and averaged."""
-    head, total = model.roi_head, 0
-    with torch.no_grad():
-        for number in range(len(data['inputs'])):
-            batch = model.data_preprocessor(
-                copy.deepcopy({
-                    k: v[number]
-                    for k, v in data.items()
-                }), False)
-            sample = batch['data_samples'][index]
-            there = mirrored_boxes(boxes, sample) * np.tile(
-                sample.scale_factor, 2)
-            feats = model.extract_feat(batch['inputs'][index:index + 1])
-            result = InstanceData(
-                bboxes=torch.from_numpy(there).float(),
-                labels=torch.from_numpy(labels))
-            result, = head.predict_mask(
-                feats, [sample.metainfo], [result], rescale=True)
-            total = total + mirrored_maps(result.masks.numpy().astype(float),
-                                          sample)
+    total = 0
+    for number in range(len(data['inputs'])):
+        batch = model.data_preprocessor(view_of(data, number), False)
+        sample = batch['data_samples'][index]
+        there = mirrored_boxes(boxes, sample) * np.tile(sample.scale_factor, 2)
+        feats = model.extract_feat(batch['inputs'][index:index + 1])
+        result = InstanceData(
+            bboxes=torch.from_numpy(there).float(),
+            labels=torch.from_numpy(labels))
+        result, = model.roi_head.predict_mask(
+            feats, [sample.metainfo], [result], rescale=True)
+        total = total + mirrored_maps(result.masks.numpy().astype(float),
+                                      sample)
     return total / len(data['inputs']) / 255
 
 
 @pytest.mark.parametrize('sides, flips', [
-    ([64], [PLAIN, FLIP]),
-    ([48, 64, 96], [PLAIN]),
-    ([48, 80], [PLAIN, (1.0, 'vertical'), (1.0, 'diagonal')]),
+    ([48, 80], [PLAIN, FLIP]),
+    ([64], [(1.0, 'vertical'), (1.0, 'diagonal')]),
 ])
 def test_the_average_is_the_oracles(sides, flips, monkeypatch):
     tta = wrapped()
@@ -207,61 +277,83 @@ def test_the_average_is_the_oracles(sides, flips, monkeypatch):
     arrays = [images()[0], images()[0][::-1].copy()]
     data = data_of(arrays, sides, flips)
     semantic = mean_probabilities(tta.module, data)
+    views = [plain(tta.module, data, i) for i in range(len(data['inputs']))]
+    assert len(views) == len(sides) * len(flips)
     found = tta.test_step(copy.deepcopy(data))
+    monkeypatch.setitem(tta.module.roi_head.test_cfg, 'mask_thr_binary', -1)
     for index, sample in enumerate(found):
         instances = sample.pred_instances
-        boxes, scores, labels = boxes_of_all(tta.module, data, index)
+        boxes, scores, labels = boxes_of_all([view[index] for view in views],
+                                             tta.module.test_cfg.rcnn)
         assert len(boxes) == len(instances) > 0
         np.testing.assert_allclose(instances.scores, scores, atol=1e-5)
         assert (instances.labels.numpy() == labels).all()
         np.testing.assert_allclose(instances.bboxes, boxes, atol=1e-3)
-        with monkeypatch.context() as patch:
-            patch.setitem(tta.module.roi_head.test_cfg, 'mask_thr_binary', -1)
-            wanted = probabilities_of_all(tta.module, data, index, boxes,
-                                          labels)
+        wanted = probabilities_of_all(tta.module, data, index, boxes, labels)
         clear = np.abs(wanted - 0.5) > 2 / 255
         masks = instances.masks.numpy()
         assert (masks == (wanted >= 0.5))[clear].all()
         assert clear.mean() > 0.8 and masks.any() and not masks.all()
         assert_argmax(sample, semantic[index])
-
-
-def test_one_merge_for_each_image(monkeypatch):
-    tta = wrapped()
-    head, calls = tta.module.panoptic_fusion_head, []
-    predict = head.predict
-
-    def counted(*args):
-        calls.append(args)
-        return predict(*args)
-
-    monkeypatch.setattr(head, 'predict', counted)
-    found = tta.test_step(data_of(images(), [48, 64], [PLAIN, FLIP]))
-    assert len(calls) == len(found) == 2
-    for sample in found:
-        shape = sample.ori_shape
-        assert sample.pred_instances.masks.shape[1:] == shape
-        panoptic, kept = predict(sample.pred_instances,
-                                 sample.pred_sem_seg.sem_seg[0], False, shape)
+        # one merge of both
+        panoptic, kept = tta.module.panoptic_fusion_head.predict(
+            instances, sample.pred_sem_seg.sem_seg[0], False, sample.ori_shape)
         assert torch.equal(panoptic, sample.pred_panoptic_seg.sem_seg[0])
         assert kept.tolist() == sample.pred_panoptic_seg.instance_indices
 
 
-# ------------------------------------------------------- other models
+def test_class_balance(tmp_path):
+    counts = np.array([500, 100, 300, 400, 200, 100])
+    path = tmp_path / 'f.json'
+    path.write_text(
+        json.dumps(
+            dict(
+                predict_things=False,
+                classes=[dict(pixels=int(n)) for n in counts])))
+    data = data_of(images(), [32, 48], [PLAIN, FLIP])
+    cfg = eager_config(loss_weights=STUFF_ONLY)
+    tta = wrapped(cfg, class_balance=dict(file=str(path), power=0.5))
+    prior = np.sqrt(counts / counts.sum()).reshape(-1, 1, 1)
+    wanted = mean_probabilities(tta.module, data, prior)
+    found = tta.test_step(copy.deepcopy(data))
+    for sample, scores in zip(found, wanted):
+        assert_argmax(sample, scores)
+    assert any(
+        not torch.equal(one.pred_sem_seg.sem_seg, two.pred_sem_seg.sem_seg)
+        for one, two in zip(found,
+                            wrapped(cfg).test_step(data)))
 
 
-def test_the_semantic_branch_alone():
-    cfg = eager_config(loss_weights=dict(instance=0.0, semantic=1.0))
-    torch.manual_seed(0)
-    module = MODELS.build(cfg).eval()
+def test_logits_of_other_augmentations_are_not_held(monkeypatch):
+    tta = wrapped()
+    head, seen = tta.module.semantic_head, []
+    predict = head.predict
+
+    def watched(*args, **kwargs):
+        assert not any(reference() is not None for reference in seen)
+        for logits in predict(*args, **kwargs):
+            seen.append(weakref.ref(logits))
+            yield logits
+
+    monkeypatch.setattr(head, 'predict', watched)
+    tta.test_step(data_of(images(), [32, 48], [PLAIN, FLIP]))
+    assert len(seen) == 4 * len(SIZES)
+
+
+@pytest.mark.parametrize('kind', ['PanopticTTAModel', 'SemanticTTAModel'])
+def test_the_semantic_branch_alone(kind):
+    full = wrapped()
+    only = wrapped(eager_config(loss_weights=STUFF_ONLY), kind)
+    assert bare_model(only) is only.module
+    report = load_weights(only, full.module.state_dict())
+    assert not report.missing
     data = data_of(images(), [48, 64], [PLAIN, FLIP])
-    wanted = SemanticTTAModel(module).test_step(copy.deepcopy(data))
-    for sample, other in zip(PanopticTTAModel(module).test_step(data), wanted):
+    wanted = full.test_step(copy.deepcopy(data))
+    for sample, other in zip(only.test_step(data), wanted):
         assert 'pred_instances' not in sample
-        for key in ('pred_sem_seg', 'pred_panoptic_seg'):
-            assert torch.equal(
-                getattr(sample, key).sem_seg,
-                getattr(other, key).sem_seg)
+        assert torch.equal(sample.pred_sem_seg.sem_seg,
+                           other.pred_sem_seg.sem_seg)
+        assert not sample.pred_panoptic_seg.instance_indices
 
 
 def test_the_region_branch_alone():
@@ -288,36 +380,16 @@ def test_two_networks():
         spread(eager_config()).state_dict(), strict=False)
     for network in (two.instance_network, two.semantic_network):
         network.data_preprocessor = two.data_preprocessor
-    data = data_of(images(), [48, 64], [PLAIN, FLIP])
-    found = PanopticTTAModel(two).test_step(copy.deepcopy(data))
-    parts = [
+    data = data_of(images(), [48], [PLAIN, FLIP])
+    found, instances, semantic = (
         PanopticTTAModel(network).test_step(copy.deepcopy(data))
-        for network in (two.instance_network, two.semantic_network)
-    ]
-    for sample, things, stuff in zip(found, *parts):
+        for network in (two, two.instance_network, two.semantic_network))
+    for sample, things, stuff in zip(found, instances, semantic):
         assert_same_instances(sample.pred_instances, things.pred_instances)
         assert torch.equal(sample.pred_sem_seg.sem_seg,
                            stuff.pred_sem_seg.sem_seg)
         assert sample.pred_panoptic_seg.instance_indices == \
             things.pred_panoptic_seg.instance_indices
-
-
-def test_panoptic_only_is_the_same_map():
-    cfg = eager_config()
-    cfg.test_cfg.panoptic.score_thr = 0.9
-    full = wrapped(cfg)
-    cfg.test_cfg.panoptic_only = True
-    few = wrapped(cfg)
-    few.module.load_state_dict(full.module.state_dict())
-    data = data_of(images(), [48, 64], [PLAIN, FLIP])
-    numbers = []
-    for sample, other in zip(
-            few.test_step(copy.deepcopy(data)), full.test_step(data)):
-        assert torch.equal(sample.pred_panoptic_seg.sem_seg,
-                           other.pred_panoptic_seg.sem_seg)
-        numbers.append((len(sample.pred_instances), len(other.pred_instances)))
-    assert all(one <= two for one, two in numbers)
-    assert any(one < two for one, two in numbers)
 
 
 def test_without_a_detection():
@@ -339,18 +411,18 @@ def test_settings_of_the_boxes():
     assert all(len(sample.pred_instances) == 30 for sample in many)
 
 
-def test_what_is_refused():
-    data = data_of(images(), [48], [PLAIN])
-    with pytest.raises(InputError, match='not augmented. Test with --tta'):
-        wrapped().test_step({key: value[0] for key, value in data.items()})
-    cfg = config()
-    for key in ('loss_weights', 'semantic_head', 'panoptic_fusion_head'):
-        cfg.pop(key)
-    with pytest.raises(InputError, match='MaskRCNN does not have'):
-        PanopticTTAModel(MODELS.build(dict(cfg, type='MaskRCNN')))
-
-
-# ---------------------------------------------------- worked out by hand
+def test_the_option_puts_a_config_of_its_own_around_a_model():
+    cfg = Config(
+        dict(
+            model=dict(type='A'),
+            tta_model=dict(type='B', option=1),
+            tta_pipeline=[dict(type='C')],
+            test_dataloader=dict(dataset=dict(pipeline=[]))))
+    enable_tta(cfg)
+    assert cfg.model == dict(type='B', option=1, module=dict(type='A'))
+    assert cfg.test_dataloader.dataset.pipeline == [dict(type='C')]
+    with pytest.raises(RunError, match='no tta_model and no tta_pipeline'):
+        enable_tta(Config(dict(model=dict(type='A'))))
 
 
 def test_boxes_of_a_scaled_and_mirrored_image():
@@ -409,57 +481,41 @@ class Handed(nn.Module):
         return feats[0][rois[:, 0].long()]
 
 
-class Cascade(nn.Module):
-    """Two stages: logits as they are, and of the opposite sign."""
-
-    def __init__(self):
-        super().__init__()
-        self.mask_roi_extractor = nn.ModuleList([Handed(), Handed()])
-        self.mask_head = nn.ModuleList([nn.Identity(), Negative()])
-
-
 class Negative(nn.Module):
 
     def forward(self, logits):
         return -logits
 
 
-def views_of(logits, flips):
-    """Of two images: logits (2, 1, 2, 2) for each view."""
+def masks_by_hand(second_flip, merged, extractor, head):
+    """Of two images with the same views: probabilities 0.9, 0.1 / 0.5, 0.5
+    and a flipped view of 0.5, 0.7 / 0.3, 0.5."""
     views = []
-    for values, flip in zip(logits, flips):
+    for p, flip in (([[.9, .1], [.5, .5]], None), ([[.5, .7],
+                                                    [.3, .5]], second_flip)):
         meta = dict(
             img_shape=(8, 8),
             scale_factor=(1.0, 1.0),
             flip=flip is not None,
             flip_direction=flip)
-        views.append(View([meta, meta], (torch.tensor(values), ), []))
-    return views
-
-
-def logit(p):
-    return float(np.log(p / (1 - p)))
+        logits = torch.tensor(p).logit().expand(2, 1, 2, 2)
+        views.append(View([meta, meta], (logits, ), []))
+    roi_head = nn.Module()
+    roi_head.mask_roi_extractor, roi_head.mask_head = extractor, head
+    return average_masks(roi_head, views, merged)
 
 
 def test_average_of_masks():
-    """Probabilities 0.9, 0.1 / 0.5, 0.5 and a mirrored view of 0.5, 0.7 /
-    0.3, 0.5; the second image has no box."""
-    first = [[[logit(.9), logit(.1)], [0., 0.]]]
-    second = [[[0., logit(.7)], [logit(.3), 0.]]]
-    views = views_of([[first, first], [second, second]], [None, 'horizontal'])
-    box = detections([1., 1., 5., 5., .9, 0])
-    single = nn.Module()
-    single.mask_roi_extractor, single.mask_head = Handed(), nn.Identity()
-    masks = average_masks(single, views, [box, detections()])
-    wanted = torch.tensor([[.8, .3], [.5, .4]])
-    torch.testing.assert_close(masks[0], wanted[None, None])
-    assert masks[1].shape == (0, 1, 2, 2)
-    # vertically: 0.3, 0.5 / 0.5, 0.7
-    views = views_of([[first, first], [second, second]], [None, 'vertical'])
-    masks = average_masks(single, views, [box, detections()])
-    wanted = torch.tensor([[.6, .3], [.5, .6]])
-    torch.testing.assert_close(masks[0], wanted[None, None])
+    box, none = detections([1., 1., 5., 5., .9, 0]), detections()
+    for flip, wanted in (('horizontal', [[.8, .3],
+                                         [.5, .4]]), ('vertical', [[.6, .3],
+                                                                   [.5, .6]])):
+        masks = masks_by_hand(flip, [box, none], Handed(), nn.Identity())
+        torch.testing.assert_close(masks[0], torch.tensor(wanted)[None, None])
+        assert masks[1].shape == (0, 1, 2, 2)
     # p and 1 - p in the stages of a cascade
-    masks = average_masks(Cascade(), views, [box, box])
+    masks = masks_by_hand('vertical', [box, box],
+                          nn.ModuleList([Handed(), Handed()]),
+                          nn.ModuleList([nn.Identity(),
+                                         Negative()]))
     torch.testing.assert_close(masks[0], torch.full((1, 1, 2, 2), .5))
-    assert bbox2roi([box.bboxes]).shape == (1, 5)

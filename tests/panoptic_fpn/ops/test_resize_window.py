@@ -3,8 +3,8 @@ import cv2
 import numpy as np
 import pytest
 
-from panoptic_fpn.ops.resize_window import (TOLERANCE, _anchor, nearest_pixels,
-                                            resize_window, take_pixels)
+from panoptic_fpn.ops.resize_window import (nearest_pixels, resize_window,
+                                            take_pixels)
 
 
 def noise(rng, height, width):
@@ -16,9 +16,8 @@ def extremes(rng, height, width):
     return (rng.integers(0, 2, (height, width, 3)) * 255).astype(np.uint8)
 
 
-def chessboard(rng, height, width):
-    board = np.add.outer(np.arange(height), np.arange(width)) % 2 * 255
-    return np.repeat(board[..., None], 3, 2).astype(np.uint8)
+def floats(rng, height, width):
+    return rng.uniform(0, 255, (height, width)).astype(np.float32)
 
 
 def sizes(rng, number):
@@ -36,11 +35,11 @@ def sizes(rng, number):
         yield tuple(size.tolist()), tuple(resized.tolist())
 
 
-@pytest.mark.parametrize('kind', [noise, extremes, chessboard])
+@pytest.mark.parametrize('kind', [noise, extremes, floats])
 def test_windows_of_resized_images(kind):
     rng = np.random.default_rng(5)
     equal = total = 0
-    for size, resized in sizes(rng, 250):
+    for size, resized in sizes(rng, 150):
         image = kind(rng, *size)
         whole = cv2.resize(image, resized[::-1])
         for _ in range(4):
@@ -51,38 +50,12 @@ def test_windows_of_resized_images(kind):
             expected = whole[y:y + height, x:x + width]
             assert window.shape == expected.shape
             assert window.flags.c_contiguous and window.base is None
+            assert window.dtype == image.dtype
             difference = cv2.absdiff(window, expected)
             assert difference.max() <= 1, (size, resized, y, x)
-            equal += np.count_nonzero(difference == 0)
+            equal += np.count_nonzero(difference < 0.5)
             total += difference.size
     assert equal > 0.95 * total
-
-
-@pytest.mark.parametrize('dtype, channels', [(np.uint8, 0), (np.float32, 3)])
-def test_windows_of_other_images(dtype, channels):
-    rng = np.random.default_rng(6)
-    for size, resized in sizes(rng, 60):
-        image = rng.uniform(0, 255, size + (channels, ) * bool(channels))
-        image = image.astype(dtype)
-        whole = cv2.resize(image, resized[::-1])
-        y, x = (int(rng.integers(0, n)) for n in resized)
-        window = resize_window(image, resized,
-                               (y, x, resized[0] - y, resized[1] - x))
-        assert window.dtype == dtype
-        assert np.abs(window.astype(float) - whole[y:, x:]).max() <= 1
-
-
-def test_anchors_are_where_borders_coincide():
-    """And a window's first pixel has its left neighbour."""
-    rng = np.random.default_rng(7)
-    for _ in range(2000):
-        source, resized = rng.integers(1, 3000, 2)
-        begin = int(rng.integers(0, resized))
-        pixel, place = _anchor(source, resized, begin)
-        assert 0 <= place <= begin and 0 <= pixel < source
-        assert abs(place * source / resized - pixel) <= TOLERANCE
-        first = (begin + .5) * source / resized - .5
-        assert pixel == 0 or first - TOLERANCE >= pixel - 1e-9 - TOLERANCE
 
 
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.int32])
@@ -99,6 +72,3 @@ def test_windows_of_resized_maps(dtype):
         window = take_pixels(index_map, rows[y:y + height], cols[x:x + width])
         assert window.dtype == dtype and window.flags.c_contiguous
         assert (window == whole[y:y + height, x:x + width]).all()
-
-
-# ------------------------------------------------- against the two transforms

@@ -1,0 +1,62 @@
+"""Precision and memory layout that operators of mmcv and mmdet need.
+
+RoIAlign, NMS and box decoding have no bfloat16 kernels on a CPU and lose box
+accuracy in half precision anywhere. mmcv's RoIAlign reads channels-last
+memory as if it were contiguous, without an error; its deformable convolutions
+refuse it, for weights too.
+"""
+from typing import Any
+
+import torch
+from mmcv.ops import DeformConv2d, ModulatedDeformConv2d
+from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
+from mmdet.models.roi_heads.bbox_heads import BBoxHead
+from mmdet.models.roi_heads.mask_heads import FCNMaskHead
+from mmdet.models.roi_heads.roi_extractors import BaseRoIExtractor
+from mmengine.utils import apply_to
+from torch import Tensor, nn
+
+from .roi_align import SeparableRoIAlign
+
+_DEFORMABLE = (DeformConv2d, ModulatedDeformConv2d)
+
+
+def guard_operators(model: nn.Module) -> None:
+    """Convert what reaches these operators, by hooks on their modules."""
+    for module in model.modules():
+        if isinstance(module, _DEFORMABLE):
+            module.register_forward_pre_hook(_contiguous_inputs)
+        elif isinstance(module, BaseRoIExtractor):
+            module.register_forward_pre_hook(_float32_inputs)
+            if not all(
+                    isinstance(layer, SeparableRoIAlign)
+                    for layer in module.roi_layers):
+                module.register_forward_pre_hook(_contiguous_inputs)
+        elif isinstance(module, (BaseDenseHead, BBoxHead, FCNMaskHead)):
+            module.register_forward_hook(_float32_outputs)
+
+
+def lay_out(model: nn.Module, memory_format: torch.memory_format) -> None:
+    """Bring the weights to a memory format, but for deformable layers."""
+    model.to(memory_format=memory_format)
+    for module in model.modules():
+        if isinstance(module, _DEFORMABLE):
+            module.to(memory_format=torch.contiguous_format)
+
+
+# Functions of the module, not closures: a detector must stay picklable.
+def _float32(value: Any) -> Any:
+    return apply_to(value, torch.is_tensor, lambda x: x.float()
+                    if x.is_floating_point() else x)
+
+
+def _float32_outputs(module: nn.Module, inputs: tuple, outputs: Any) -> Any:
+    return _float32(outputs)
+
+
+def _float32_inputs(module: nn.Module, inputs: tuple) -> tuple:
+    return _float32(inputs)
+
+
+def _contiguous_inputs(module: nn.Module, inputs: tuple) -> tuple:
+    return apply_to(inputs, torch.is_tensor, Tensor.contiguous)
