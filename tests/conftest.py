@@ -1,6 +1,7 @@
 """Fixtures and settings of all tests."""
 import os
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -48,6 +49,21 @@ def default_scope():
     """Fixtures of modules build before the first test begins."""
     from mmengine.registry import init_default_scope
     init_default_scope('mmdet')
+
+
+@pytest.fixture(scope='session', autouse=True)
+def configs_formatted_once():
+    """A run formats its config six times, which is half of a tiny one."""
+    from mmengine.config import config
+    format_code, known = config.FormatCode, {}
+
+    def remembered(text, **kwargs):
+        if text not in known:
+            known[text] = format_code(text, **kwargs)
+        return known[text]
+
+    with mock.patch.object(config, 'FormatCode', remembered):
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -47,7 +47,7 @@ def training_memory(model: BaseDetector, shape: Tuple[int, int],
     RoIs are those that ``train_cfg.rcnn.sampler`` draws at most: ``num`` for
     the box head, ``num * pos_fraction`` for the mask head. The semantic loss
     at full resolution goes tile by tile and keeps one gradient of the size
-    of the logits (``models/semantic_loss.py``); a tile is not counted.
+    of the logits (``ops/tiled_cross_entropy.py``); a tile is not counted.
 
     Args:
         model (BaseDetector): From :func:`build_on_meta`; its mode stays.
