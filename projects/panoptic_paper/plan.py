@@ -3,11 +3,8 @@
 A step is one command with the file that it makes. ``Snakefile`` beside this
 module turns each step into a rule, and Snakemake does the rest: what is
 there is skipped, a failure stops only what needs its file, ``-n`` is
-``--dry-run``, and its SLURM executor starts the same steps on a cluster. It
-was chosen over submitit, which has a tenth of its dependencies and submits
-jobs, but leaves to its caller what a run consists of here: order, skipping,
-jobs side by side and the dry run. Snakemake is called as a program, so it may
-live in an environment of its own.
+``--dry-run``, and its SLURM executor starts the same steps on a cluster.
+Snakemake is called as a program, so it may live in an environment of its own.
 """
 import json
 import os
@@ -22,7 +19,7 @@ from mmengine_exact.errors import InputError
 from mmengine_exact.files import write_bytes
 from mmengine_exact.record import versions
 
-from .results import best_of, read_metrics
+from .results import best_of
 from .runs import (RECORD, Run, complexity_file, default_seeds, export_file,
                    grid_of, hash_of, load, read_record, run_of, schedule)
 from .tables import PaperTables, Row
@@ -33,8 +30,6 @@ SNAKEFILE = Path(__file__).with_name('Snakefile')
 OPTIONS = ('--keep-going --ignore-incomplete --keep-incomplete --nolock '
            '--rerun-triggers mtime --max-checksum-file-size 0 '
            '--scheduler greedy --quiet host reason').split()
-#: Steps that start one process for each GPU.
-LAUNCHED = ('train', 'test', 'export')
 
 
 @dataclass(frozen=True)
@@ -57,8 +52,6 @@ class Step:
     merges: bool = False
     #: why it must not be carried out, '' if it may
     refused: str = ''
-    #: higher ones begin first
-    priority: int = 0
 
 
 @dataclass(frozen=True)
@@ -98,48 +91,36 @@ def plan_steps(tables: PaperTables,
                seeds: Optional[int] = None,
                miniature: bool = False,
                grid: bool = False) -> List[Step]:
-    """Steps of some rows, each once, in an order that works.
+    """Steps of some rows, finished ones too, each once, in an order that
+    works.
 
     First the computed columns, then one seed of every row after the other:
-    what is cut off leaves as many complete tables as it can.
+    what is cut off leaves as many complete tables as it can. Rows of other
+    systems, and without a miniature where one is wanted, are passed over.
 
     Args:
-        tables (PaperTables): The tables.
-        rows (Iterable[Row]): Rows; those of other systems, and without a
-            miniature where one is wanted, are passed over.
-        launch (LaunchOptions): Folder, tools and GPUs.
         seeds (int, optional): Trainings of each; by default the paper's.
         miniature (bool): The rows' miniature instead.
-        grid (bool): Section 4.4's weights instead, where a row is of it.
-
-    Returns:
-        list[Step]: Also those that are finished.
-
-    Raises:
-        InputError: A config is missing or cannot be used.
-    """
-    steps: Dict[Path, Step] = {}
+        grid (bool): Section 4.4's weights instead, where a row is of it."""
+    rows = [row for row in rows if row.config_of(miniature)]
+    steps = [
+        _compute_step(tables.path(row.config), launch) for row in rows
+        if tables.table(row.table).compute and not miniature
+    ]
     wanted: Dict[int, Dict[Run, None]] = {}
     for row in rows:
-        if row.config is None or (miniature and not row.miniature):
-            continue
-        if not miniature and tables.table(row.table).compute:
-            step = _compute_step(tables.path(row.config), launch)
-            steps.setdefault(step.output, step)
-        if not row.trained:
-            continue
-        runs = _grid_runs(tables, row, launch) if grid else []
-        runs = runs or [run_of(tables, row, miniature)]
-        for seed in range(seeds or default_seeds(row, miniature)):
-            wanted.setdefault(seed, {}).update(dict.fromkeys(runs))
-    for seed in sorted(wanted):
-        for run in wanted[seed]:
-            for step in steps_of(run, seed, launch):
-                steps.setdefault(step.output, step)
-    return [
-        replace(step, priority=len(steps) - i)
-        for i, step in enumerate(steps.values())
-    ]
+        if row.trained:
+            runs = _grid_runs(tables, row, launch) if grid else []
+            runs = runs or [run_of(tables, row, miniature)]
+            for seed in range(seeds or default_seeds(row, miniature)):
+                wanted.setdefault(seed, {}).update(dict.fromkeys(runs))
+    for seed, of_seed in sorted(wanted.items()):
+        for run in of_seed:
+            steps += steps_of(run, seed, launch)
+    unique: Dict[Path, Step] = {}
+    for step in steps:
+        unique.setdefault(step.output, step)
+    return list(unique.values())
 
 
 def _grid_runs(tables: PaperTables, row: Row,
@@ -160,7 +141,7 @@ def steps_of(run: Run, seed: int, launch: LaunchOptions) -> List[Step]:
     folder = run.folder(launch.work_dir, seed)
     steps = [_train_step(net, seed, launch) for net in run.networks or [run]]
     checkpoints = tuple(step.output for step in steps)
-    merge: Dict = {}
+    merge = {}
     if run.networks:
         merge = dict(_origin(run, seed, launch), merges=True)
 
@@ -196,11 +177,9 @@ def _train_step(run: Run, seed: int, launch: LaunchOptions) -> Step:
     iters, scaled = schedule(run.config, max(1, launch.gpus))
     args = ['--work-dir', folder, '--seed', seed, '--resume']
     args += ['--auto-scale-lr'] * scaled
-    origin = _origin(run, seed, launch)
-    origin['record']['max_iters'] = iters
+    origin = _origin(run, seed, launch, max_iters=iters)
     # another number of GPUs has another number of iterations
-    ended = read_record(folder).get('max_iters', iters)
-    output = folder / f'iter_{ended}.pth'
+    output = folder / f'iter_{read_record(folder).get("max_iters")}.pth'
     if not output.is_file():
         output = folder / f'iter_{iters}.pth'
     return Step(
@@ -218,7 +197,8 @@ def _compute_step(config: Path, launch: LaunchOptions) -> Step:
                 output.with_suffix('.log'))
 
 
-def _origin(run: Run, seed: int, launch: LaunchOptions) -> Dict:
+def _origin(run: Run, seed: int, launch: LaunchOptions,
+            **more: object) -> Dict:
     """What a folder is made from, and whether another run is in it."""
     folder = run.folder(launch.work_dir, seed)
     key = run.changed_key(folder)
@@ -230,7 +210,8 @@ def _origin(run: Run, seed: int, launch: LaunchOptions) -> Dict:
         weights=run.weights,
         gpus=launch.gpus,
         fingerprint=run.fingerprint(),
-        versions=versions())
+        versions=versions(),
+        **more)
     return dict(record=record, refused=refused or '')
 
 
@@ -253,8 +234,6 @@ def start_snakemake(steps: Sequence[Step],
     """Carry out steps: Snakemake takes the place of this process.
 
     Args:
-        steps (Sequence[Step]): From :func:`plan_steps`.
-        launch (LaunchOptions): Folder and GPUs.
         jobs (int): Steps at a time.
         device_count (int): GPUs that are visible here.
         dry_run (bool): Print what is left to do.
@@ -281,16 +260,16 @@ def start_snakemake(steps: Sequence[Step],
         raise InputError('run needs the program `snakemake`. Install '
                          'requirements/paper.txt, here or, as for Python '
                          '3.10, in an environment of its own on PATH.')
-    if profile:
-        # another job may be on the same machine
-        setup = 'export PORT=$((20000 + ${SLURM_JOB_ID:-0} % 20000))'
-    else:
-        setup = _setup(jobs, launch.gpus, device_count)
     plan = dict(
         cwd=os.getcwd(),
         python=sys.executable,
-        setup=setup,
-        steps=[_rule(step, launch) for step in steps])
+        # on a cluster another job may be on the same machine
+        setup='export PORT=$((20000 + ${SLURM_JOB_ID:-0} % 20000))'
+        if profile else _setup(jobs, launch.gpus, device_count),
+        steps=[
+            dict(_rule(step, launch.gpus), priority=len(steps) - i)
+            for i, step in enumerate(steps)
+        ])
     # jobs of a cluster read it again: a name of its own for each call
     file = launch.work_dir / f'.snakemake/plan-{hash_of(plan)}.json'
     write_bytes(str(file), json.dumps(plan, indent=1).encode())
@@ -298,44 +277,28 @@ def start_snakemake(steps: Sequence[Step],
     args += ['--configfile', file, '--directory', launch.work_dir]
     args += ['--dry-run'] * dry_run
     args += ['--profile', profile] if profile else []
-    broken = [s.output.absolute() for s in steps if _is_broken(s)]
-    args += ['--forcerun', *broken] if broken else []
     sys.stdout.flush()
     os.execv(snakemake, [str(arg) for arg in args])
 
 
-def _is_broken(step: Step) -> bool:
-    """Whether its scores are there and cannot be read."""
-    if step.kind == 'test' and step.output.is_file():
-        try:
-            read_metrics(step.output)
-        except InputError:
-            return True
-    return False
-
-
-def _rule(step: Step, launch: LaunchOptions) -> Dict:
+def _rule(step: Step, gpus: int) -> Dict:
     """A rule of the Snakefile; files are absolute, the command starts in the
     current folder."""
-    name = f'{step.kind} {step.run}'.replace(' ', '_')
-    record = ':'
+    record = ''
     if step.record:
-        file = (launch.work_dir / f'.snakemake/{name}.json').absolute()
-        write_bytes(str(file), json.dumps(step.record, indent=1).encode())
-        record = shlex.join(
-            ['cp', str(file),
-             str(step.log.parent.absolute() / RECORD)])
-    gpus = launch.gpus if step.kind in LAUNCHED else 0
+        text = json.dumps(step.record, indent=1)
+        file = step.log.parent.absolute() / RECORD
+        record = f'echo {shlex.quote(text)} > {shlex.quote(str(file))}'
+    launched = gpus and step.kind in ('train', 'test', 'export')
     return dict(
-        name=name,
+        name=f'{step.kind} {step.run}'.replace(' ', '_'),
         needs=[str(path.absolute()) for path in step.needs],
         output=str(step.output.absolute()),
         log=str(step.log.absolute()),
         command=shlex.join(step.command),
         record=record,
         merges=step.merges,
-        priority=step.priority,
-        resources=dict(gpu=gpus) if gpus else {},
+        resources=dict(gpu=gpus) if launched else {},
         final=step.kind not in ('train', 'count'))
 
 

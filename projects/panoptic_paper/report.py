@@ -1,11 +1,12 @@
 """A report as Markdown and JSON: the paper, ours, the difference."""
 import json
+from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from tabulate import tabulate
 
-from mmengine_exact.errors import InputError
 from mmengine_exact.files import write_bytes
 
 from .collect import Report, Result, Section
@@ -23,14 +24,7 @@ DATA = {
 
 def write_report(report: Report, folder: Path) -> List[Path]:
     """Write ``report.md``, ``report.json`` and the pictures; of the miniature
-    ``miniature.md``, ``miniature.json`` and ``miniature-*.png``.
-
-    Returns:
-        list[Path]: The Markdown, the JSON, and the pictures.
-
-    Raises:
-        InputError: A file cannot be written.
-    """
+    ``miniature.md``, ``miniature.json`` and ``miniature-*.png``."""
     from .pictures import draw_report
     pictures = draw_report(report)
     stem, prefix = ('miniature',
@@ -46,17 +40,9 @@ def write_report(report: Report, folder: Path) -> List[Path]:
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> List[Path]:
-    """Write files that are named relative to what ``--out`` is.
-
-    Raises:
-        InputError: One cannot be written.
-    """
-    try:
-        for name, content in files.items():
-            write_bytes(str(folder / name), content)
-    except OSError as error:
-        raise InputError(f'{folder}: cannot be written to ({error}). Set '
-                         'another --out.') from None
+    """Write files by their names relative to ``folder``."""
+    for name, content in files.items():
+        write_bytes(str(folder / name), content)
     return [folder / name for name in files]
 
 
@@ -68,30 +54,36 @@ def markdown(report: Report, pictures: Mapping[str, str]) -> str:
         parts.append(f'Nothing there: {names}.')
     if report.unfinished:
         lines = ['Not finished, and not counted:', '']
-        lines += [
-            f'- {name}: {state}' for name, state in report.unfinished.items()
-        ]
+        lines += [f'- {run}: {state}' for run, state in
+                  report.unfinished.items()]  # yapf: disable
         parts.append('\n'.join(lines))
     for section in report.sections:
-        parts += _section(section, report.miniature, pictures.get(section.id))
+        parts.append(f'## {heading(section)}')
+        if report.miniature:
+            parts.append(_miniature_table(section))
+        else:
+            parts += [_table(section, data) for data in section.data]
+        if section.id in pictures:
+            parts.append(f'![{heading(section)}]({pictures[section.id]})')
+        if section.verdicts:
+            parts.append('\n'.join(map(_claim_line, section.verdicts)))
     return '\n\n'.join(parts) + '\n'
 
 
 def _head(report: Report) -> List[str]:
-    # why no claim is judged where a run has its default of one seed
-    few = any(
-        len(result.seeds) < MIN_SEEDS for section in report.sections
-        for result in section.results if result.seeds and any(
-            SEEDS.get(data, 1) < MIN_SEEDS for data in result.paper))
-    return [
+    parts = [
         '# The paper\'s tables: paper, ours, difference',
         'Ours is the median over the seeds, with the range from lowest to '
         'highest. ' + _counts(report),
-    ] + [
-        'Rows on COCO have one seed, as in the paper; claims need '
-        f'{MIN_SEEDS}: `tools/paper.py run ROW --seeds {MIN_SEEDS}` trains '
-        'what is missing.'
-    ] * few
+    ]
+    # why no claim is judged where a run has its default of one seed
+    if any(0 < len(result.seeds) < MIN_SEEDS and any(
+            SEEDS.get(data, 1) < MIN_SEEDS for data in result.paper)
+           for section in report.sections for result in section.results):
+        parts.append('Rows on COCO have one seed, as in the paper; claims '
+                     f'need {MIN_SEEDS}: `tools/paper.py run ROW --seeds '
+                     f'{MIN_SEEDS}` trains what is missing.')
+    return parts
 
 
 def _miniature_head(report: Report) -> List[str]:
@@ -119,15 +111,12 @@ def _plural(numbers: Sequence[int]) -> str:
 
 def _counts(report: Report) -> str:
     verdicts = [v for section in report.sections for v in section.verdicts]
-    counts = {
-        name: sum(v.verdict == name for v in verdicts)
-        for name in VERDICTS
-    }
+    counts = Counter(v.verdict for v in verdicts)
     expected = sum(v.as_claimed for v in verdicts)
     text = ', '.join(
-        f'{name} {count}' +
+        f'{name} {counts[name]}' +
         (f' ({expected} as claimed)' if name == NO_EFFECT and expected else '')
-        for name, count in counts.items() if count)
+        for name in VERDICTS if counts[name])
     return (f'Claims of the paper: {text}. A difference counts where the '
             'ranges do not overlap and each side has at least three seeds '
             '(even then chance alone gives 1 in 10, more for the best of '
@@ -146,27 +135,10 @@ def heading(section: Section) -> str:
     return f'{kind} {" and ".join(numbers)}: {title}'
 
 
-def _section(section: Section, miniature: bool,
-             picture: Optional[str]) -> List[str]:
-    parts = [f'## {heading(section)}']
-    if miniature:
-        parts.append(_miniature_table(section))
-    else:
-        for data in section.data:
-            rows = [r for r in section.results if data in r.paper]
-            parts.append(_table(section, rows, data))
-    if picture:
-        parts.append(f'![{heading(section)}]({picture})')
-    if section.verdicts:
-        parts.append('\n'.join(_claim_line(v) for v in section.verdicts))
-    return parts
-
-
 def _claim_line(verdict: Verdict) -> str:
-    data = DATA.get(verdict.data, verdict.data)
     where = verdict.claim.metric
     if verdict.data != 'miniature':
-        where = f'{data}, {where}'
+        where = f'{DATA[verdict.data]}, {where}'
     said = verdict.verdict + (', as claimed' if verdict.as_claimed else '')
     return f'- **{said}**: {verdict.claim.text} ({where}): {verdict.why}'
 
@@ -181,35 +153,33 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         disable_numparse=True)
 
 
-def _table(section: Section, rows: Sequence[Result], data: str) -> str:
-    """Lines of paper, ours and difference for each row."""
+def _table(section: Section, data: str) -> str:
+    """Lines of paper, ours and difference for each row of a data set."""
+    columns = section.columns
     lines = []
-    for result in rows:
-        paper, count = result.paper[data], len(result.seeds)
+    for result in (r for r in section.results if data in r.paper):
+        paper = result.paper[data]
         measured = paper if section.tables[0].difference else {}
-        name = result.title
+        own = []
         if any(value is not None for value in paper.values()):
-            printed = [_printed(paper[c]) for c in section.columns]
-            lines.append([name, 'paper', *printed])
-            name = ''
-        if not result.config:
-            continue
-        if not result.found:
-            blank = [''] * (len(section.columns) - 1)
-            lines.append([name, 'ours', NOT_RUN, *blank])
-            continue
-        title = f'ours, {_plural([count])}' if count else 'ours'
-        lines += _ours(name, title, result.found, measured, section.columns)
-        if result.grid and result.grid.found:
-            grid = result.grid
-            lines += _ours(
-                '', f'ours, best of {grid.done} of {grid.total}: lambda_i '
-                f'{grid.weights[0]}, lambda_s {grid.weights[1]}', grid.found,
-                measured, section.columns)
-    return markdown_table([DATA.get(data, data), '', *section.columns], lines)
+            own.append(['', 'paper', *(_printed(paper[c]) for c in columns)])
+        if result.config and not result.found:
+            own.append(['', 'ours', NOT_RUN, *[''] * (len(columns) - 1)])
+        elif result.config:
+            count = len(result.seeds)
+            title = f'ours, {_plural([count])}' if count else 'ours'
+            own += _ours(title, result.found, measured, columns)
+            if (grid := result.grid) and grid.found:
+                own += _ours(
+                    f'ours, best of {grid.done} of {grid.total}: lambda_i '
+                    f'{grid.weights[0]}, lambda_s {grid.weights[1]}',
+                    grid.found, measured, columns)
+        own[0][0] = result.title
+        lines += own
+    return markdown_table([DATA[data], '', *columns], lines)
 
 
-def _ours(name: str, title: str, found: Mapping[str, Spread],
+def _ours(title: str, found: Mapping[str, Spread],
           paper: Mapping[str, Optional[float]],
           columns: Sequence[str]) -> List[List[str]]:
     differences = [
@@ -217,7 +187,7 @@ def _ours(name: str, title: str, found: Mapping[str, Spread],
                 paper[c]) if c in found and paper.get(c) is not None else ''
         for c in columns
     ]
-    lines = [[name, title, *(_value(found.get(c), c) for c in columns)]]
+    lines = [['', title, *(_value(found.get(c), c) for c in columns)]]
     if any(differences):
         lines.append(['', 'difference', *differences])
     return lines
@@ -258,11 +228,11 @@ def effects(section: Section,
             if paper.get(column) is not None:
                 series.setdefault(data, {})[result.label] = paper[column]
         if column in result.found:
-            ours = series.setdefault('ours', {})
-            ours[result.label] = result.found[column].median
-    printed = [v for data, v in series.items() if data != 'ours']
+            series.setdefault('ours',
+                              {})[result.label] = result.found[column].median
     base = section.tables[0].baseline
-    if not all(base in values for values in printed):
+    if not all(base in values
+               for data, values in series.items() if data != 'ours'):
         base = section.results[-1].label
     return base, {
         name: {
@@ -290,17 +260,14 @@ def _miniature_table(section: Section) -> str:
             return 'baseline' if label == base else _signed(values[label])
 
         for result in section.results:
+            label, found = result.label, result.found.get(column)
             line = [column, result.title]
             for data in section.data:
                 value = result.paper.get(data, {}).get(column)
-                line += [_printed(value), effect(data, result.label)]
-            found = result.found.get(column)
-            line += [
-                _value(found) if result.seeds else NOT_RUN,
-                effect('ours', result.label),
-                '' if found is None else str(len(found.values))
-            ]
-            lines.append(line)
+                line += [_printed(value), effect(data, label)]
+            value = _value(found) if result.seeds else NOT_RUN
+            seeds = '' if found is None else str(len(found.values))
+            lines.append([*line, value, effect('ours', label), seeds])
     return markdown_table(head, lines)
 
 
@@ -308,7 +275,7 @@ def as_json(report: Report) -> Dict:
     """The report in plain types; numbers are not rounded."""
     return dict(
         miniature=report.miniature,
-        unfinished=dict(report.unfinished),
+        unfinished=report.unfinished,
         empty=[str(path) for path in report.empty],
         tables=[
             dict(
@@ -334,13 +301,10 @@ def _row_json(result: Result) -> Dict:
         label=result.label,
         title=result.title,
         config=result.config,
-        paper={
-            data: dict(values)
-            for data, values in result.paper.items()
-        },
+        paper=result.paper,
         seeds=result.seeds,
         states={
-            str(s): state.text
+            s: state.text
             for s, state in result.states.items()
         },
         ours=_spreads_json(result.found),
@@ -353,7 +317,6 @@ def _row_json(result: Result) -> Dict:
 
 def _spreads_json(found: Mapping[str, Spread]) -> Dict:
     return {
-        name:
-        dict(median=s.median, low=s.low, high=s.high, values=list(s.values))
+        name: dict(median=s.median, low=s.low, high=s.high, **asdict(s))
         for name, s in found.items()
     }

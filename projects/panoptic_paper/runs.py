@@ -14,13 +14,12 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
-from typing import Dict, Mapping, Optional, Sequence, Tuple
+from typing import Dict, Mapping, Optional, Tuple
 
 from mmengine.config import Config
 
 from mmengine_exact.auto_scale import (batch_size_warning, enable_auto_scale,
                                        scale_to_batch)
-from mmengine_exact.errors import InputError
 
 from .tables import PaperTables, Row
 
@@ -61,7 +60,7 @@ class Run:
     def fingerprint(self) -> Dict[str, str]:
         """Hashes of what its result depends on, by key of the config; of
         merged networks also theirs."""
-        found = dict(config_fingerprint(self.config))
+        found = dict(_hashes(self.config))
         found['loss weights'] = hash_of(self.weights)
         for network in self.networks:
             found.update((f'{network.name}: {key}', value)
@@ -72,58 +71,46 @@ class Run:
         """The first key of the config that differs from the one that a folder
         was started with; None also without a recorded fingerprint."""
         then = read_record(folder).get('fingerprint')
-        if not isinstance(then, dict):
-            return None
         now = self.fingerprint()
-        return next(
-            (key for key in [*now, *then] if now.get(key) != then.get(key)),
-            None)
+        return then and next(
+            (key
+             for key in [*now, *then] if now.get(key) != then.get(key)), None)
 
 
 def run_of(tables: PaperTables, row: Row, miniature: bool = False) -> Run:
     """The run of a trained row, or of its miniature; equal for rows that
-    share it.
-
-    Raises:
-        InputError: A config is missing.
-    """
-    config = tables.path(row.miniature_config if miniature else row.config)
+    share it."""
+    config = tables.path(row.config_of(miniature))
     networks = tuple(
         run_of(tables, tables.row(name), miniature) for name in row.networks)
-    export = None
-    if row.test_config and not miniature:
-        export = tables.path(row.test_config)
-    return Run(config, config.stem, None, networks, export, row.tta
-               and not miniature)
+    run = Run(config, config.stem, networks=networks)
+    if miniature:
+        return run
+    export = row.test_config and tables.path(row.test_config)
+    return replace(run, test_config=export, tta=row.tta)
 
 
 def grid_of(tables: PaperTables, row: Row) -> Dict[Weights, Run]:
     """Runs of section 4.4 by (lambda_i, lambda_s); {} for other rows.
 
-    Weights that another row's config has are that row's run.
-
-    Raises:
-        InputError: A config is missing.
-    """
+    Weights that another row's config has are that row's run."""
     if not row.lambda_grid:
         return {}
     # the validation set decides which one is best
     own = replace(run_of(tables, row), test_config=None)
-    twins = {loss_weights(own.config): own}
-    others = [
-        tables.configs / other.config for other in tables.rows.values()
-        if other.trained and not other.networks
-    ]
-    for path in dict.fromkeys(others):
-        if path.is_file() and _without_weights(path) == _without_weights(
-                own.config):
-            twins.setdefault(loss_weights(path), Run(path, path.stem))
+    weights, rest = _weights_and_rest(own.config)
+    twins = {weights: own}
+    for other in tables.rows.values():
+        if other.trained and not other.networks:
+            path = tables.path(other.config)
+            weights, their_rest = _weights_and_rest(path)
+            if their_rest == rest:
+                twins.setdefault(weights, Run(path, path.stem))
     return {
-        pair:
-        twins.get(pair)
-        or Run(own.config, f'{own.name}_lambda-i-{pair[0]}_lambda-s-{pair[1]}',
-               pair)
-        for pair in product(GRID, GRID)
+        (i, s):
+        twins.get((i, s))
+        or Run(own.config, f'{own.name}_lambda-i-{i}_lambda-s-{s}', (i, s))
+        for i, s in product(GRID, GRID)
     }
 
 
@@ -135,28 +122,27 @@ def default_seeds(row: Row, miniature: bool) -> int:
 @lru_cache(maxsize=None)
 def load(path: Path, environment: bool = True) -> Config:
     """A config file, without what it imports; cached, so read-only.
-
-    Args:
-        path (Path): The file.
-        environment (bool): Whether variables of the environment are put in.
-
-    Raises:
-        InputError: It cannot be read.
-    """
-    try:
-        return Config.fromfile(
-            path,
-            import_custom_modules=False,
-            use_environment_variables=environment)
-    except (OSError, SyntaxError, KeyError, AttributeError) as error:
-        raise InputError(f'{path}: cannot be read ({error}).') from None
+    ``environment``: whether its variables are put in."""
+    return Config.fromfile(
+        path,
+        import_custom_modules=False,
+        use_environment_variables=environment)
 
 
 @lru_cache(maxsize=None)
-def config_fingerprint(path: Path) -> Mapping[str, str]:
+def _hashes(path: Path) -> Mapping[str, str]:
     """Hashes by key of a config, wherever its data lie."""
     content = load(path, environment=False).to_dict()
     return {name: hash_of(value) for name, value in content.items()}
+
+
+@lru_cache(maxsize=None)
+def _weights_and_rest(path: Path) -> Tuple[Optional[Weights], str]:
+    """(lambda_i, lambda_s) of a config, and the hash of all else."""
+    content = load(path).to_dict()
+    weights = content['model'].pop('loss_weights', None)
+    return weights and (float(weights['instance']), float(
+        weights['semantic'])), hash_of(content)
 
 
 def hash_of(value: object) -> str:
@@ -177,26 +163,12 @@ def schedule(path: Path, processes: int) -> Tuple[int, bool]:
     return cfg.train_cfg.max_iters, scaled
 
 
-def loss_weights(path: Path) -> Optional[Weights]:
-    """(lambda_i, lambda_s) of a config, None where it has none."""
-    weights = load(path).model.get('loss_weights')
-    return weights and (float(weights['instance']), float(weights['semantic']))
-
-
-@lru_cache(maxsize=None)
-def _without_weights(path: Path) -> dict:
-    content = load(path).to_dict()
-    content['model'] = dict(content['model'], loss_weights=None)
-    return content
-
-
 def read_record(folder: Path) -> Dict:
     """``run.json`` of a run with a seed; {} where it is missing or broken."""
     try:
-        content = json.loads((folder / RECORD).read_text(encoding='utf-8'))
+        return json.loads((folder / RECORD).read_bytes())
     except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def export_file(folder: Path) -> Path:
@@ -207,10 +179,3 @@ def export_file(folder: Path) -> Path:
 def complexity_file(work_dir: Path, config: Path) -> Path:
     """JSON of ``tools/complexity.py`` for a config."""
     return work_dir / 'complexity' / f'{config.stem}.json'
-
-
-def is_older(path: Path, sources: Sequence[Path]) -> bool:
-    """Whether one of the sources, if there, was written after a file."""
-    made = path.stat().st_mtime
-    return any(source.stat().st_mtime > made for source in sources
-               if source.exists())
