@@ -14,12 +14,10 @@ from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from mmengine_exact.errors import InputError
 
-from .results import (NOT_RUN, Spread, State, Verdict, best_of, judge_rows,
+from .results import (NOT_RUN, Spreads, State, Verdict, best_of, judge_rows,
                       spreads, states_of)
 from .runs import Run, Weights, complexity_file, grid_of, run_of
 from .tables import PaperTables, Row, Table
-
-Spreads = Dict[str, Spread]
 
 
 @dataclass(frozen=True)
@@ -35,26 +33,20 @@ class Grid:
 
 @dataclass(frozen=True)
 class Result:
-    """A row of a report.
-
-    Attributes:
-        name (str): Of the row; in miniature, of its run.
-        label, title (str): Of the row.
-        paper (Mapping[str, Mapping]): Numbers by data set.
-        config (str | None): Below ``configs/``, gives the numbers; for
-            test-dev the config that exports; None for other systems.
-        states (Mapping[int, State]): By seed.
-        found (dict[str, Spread]): Metrics of the seeds that are done.
-        grid (Grid | None): Where section 4.4's weights were run.
-    """
+    """A row of a report; in miniature, its name is that of the run."""
 
     name: str
     label: str
     title: str
+    #: printed numbers by data set and metric
     paper: Mapping[str, Mapping[str, Optional[float]]]
+    #: below ``configs/``; for test-dev the one that exports
     config: Optional[str] = None
+    #: by seed
     states: Mapping[int, State] = field(default_factory=dict)
+    #: of the seeds that are done
     found: Spreads = field(default_factory=dict)
+    #: where section 4.4's weights were run
     grid: Optional[Grid] = None
 
     @property
@@ -173,7 +165,7 @@ class _Reader:
                     flops=cost['multiply_adds'] / 1e12,
                     memory=cost['activations'] / 1e9,
                     resolution=1 / content['output_stride'])
-                return {name: Spread([values[name]]) for name in table.compute}
+                return {name: [values[name]] for name in table.compute}
         return {}
 
     def grid(self, table: Table, row: Row) -> Optional[Grid]:

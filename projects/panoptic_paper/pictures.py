@@ -8,22 +8,21 @@ have nothing else in common.
 """
 import io
 import re
+from statistics import median
 from typing import Dict, List, Optional, Sequence, Tuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .collect import Report, Section
-from .report import DATA, effects, heading
+from .report import DATA, Series, effects, heading, values_of
 
-_COLORS = dict(coco='C0', cityscapes='C2', ours='C1')
+_COLORS = dict(cityscapes='C2', ours='C1')
 #: In miniature, where one picture has the paper's data sets and ours.
 _NAMES = dict(
     coco='paper, COCO',
     cityscapes='paper, Cityscapes',
     ours='ours (miniature: synthetic data, tiny model)')
-#: by series and label: median, lowest, highest
-_Series = Dict[str, Dict[str, Tuple[float, float, float]]]
 
 
 def draw_report(report: Report) -> Dict[str, bytes]:
@@ -50,15 +49,15 @@ def draw_section(section: Section, miniature: bool) -> bytes:
     for data, line in zip(datas, panels):
         for column, panel in zip(columns, line):
             if data is None:
-                base, series = _effects(section, column)
-                panel.set_title(f'{column}, difference to {base}', fontsize=9)
+                base, series = effects(section, column)
+                title = f'difference to {base}'
             else:
-                series = _values(section, data, column)
-                panel.set_title(f'{column}, {DATA[data]}', fontsize=9)
+                series, title = values_of(section, column, [data]), DATA[data]
+            panel.set_title(f'{column}, {title}', fontsize=9)
             _draw_panel(panel, section, series)
             for handle, name in zip(*panel.get_legend_handles_labels()):
-                text = 'ours' if name == 'ours' else 'paper'
-                handles[_NAMES[name] if data is None else text] = handle
+                short = 'ours' if name == 'ours' else 'paper'
+                handles[_NAMES[name] if data is None else short] = handle
     figure.legend(
         list(handles.values()),
         list(handles),
@@ -70,7 +69,7 @@ def draw_section(section: Section, miniature: bool) -> bytes:
     return _png(figure)
 
 
-def _draw_panel(panel: Axes, section: Section, series: _Series) -> None:
+def _draw_panel(panel: Axes, section: Section, series: Series) -> None:
     """Points with ranges; lines between them where the table has an axis."""
     axis = section.tables[0].axis
     places = {r.label: float(i) for i, r in enumerate(section.results)}
@@ -87,51 +86,18 @@ def _draw_panel(panel: Axes, section: Section, series: _Series) -> None:
         panel.margins(x=0.3)
     for name, values in series.items():
         ours = name == 'ours'
-        points = sorted((places[k], *v) for k, v in values.items())
-        x, y, low, high = zip(*points)
-        style = dict(color=_COLORS.get(name, 'C3'), label=name)
+        color = _COLORS.get(name, 'C0')
+        x, y, low, high = zip(*sorted(
+            (places[label], median(v), min(v), max(v))
+            for label, v in values.items()))
         line = ('-' if ours else '--') if axis else ''
-        panel.plot(x, y, f'o{line}', markersize=3.5, **style)
+        panel.plot(x, y, f'o{line}', color=color, label=name, markersize=3.5)
         if ours and axis:
-            panel.fill_between(x, low, high, color=_COLORS[name], alpha=0.2)
+            panel.fill_between(x, low, high, color=color, alpha=0.2)
         elif ours:
-            panel.vlines(x, low, high, color=_COLORS[name])
+            panel.vlines(x, low, high, color=color)
     panel.tick_params(labelsize=8)
     panel.spines[['top', 'right']].set_visible(False)
-
-
-def _values(section: Section, data: str, column: str) -> _Series:
-    """Numbers of a data set."""
-    series: _Series = {}
-    for result in section.results:
-        printed = result.paper.get(data, {}).get(column)
-        if printed is not None:
-            series.setdefault(data, {})[result.label] = (printed, ) * 3
-        found = result.found.get(column)
-        if found and data in result.paper:
-            series.setdefault('ours',
-                              {})[result.label] = (found.median, found.low,
-                                                   found.high)
-    return series
-
-
-def _effects(section: Section, column: str) -> Tuple[Optional[str], _Series]:
-    """The baseline, and differences to it."""
-    base, changed = effects(section, column)
-    series: _Series = {
-        name: {
-            label: (value, ) * 3
-            for label, value in values.items()
-        }
-        for name, values in changed.items()
-    }
-    for result in section.results:
-        if result.label in changed.get('ours', ()):
-            found, value = result.found[column], changed['ours'][result.label]
-            shift = value - found.median
-            series['ours'][result.label] = (value, found.low + shift,
-                                            found.high + shift)
-    return base, series
 
 
 def draw_compute(rows: Sequence[Tuple[str, int, int, int]]) -> bytes:

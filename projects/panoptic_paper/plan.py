@@ -8,10 +8,9 @@ Snakemake is called as a program, so it may live in an environment of its own.
 """
 import json
 import os
-import shlex
 import shutil
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
@@ -20,8 +19,8 @@ from mmengine_exact.files import write_bytes
 from mmengine_exact.record import versions
 
 from .results import best_of
-from .runs import (RECORD, Run, complexity_file, default_seeds, export_file,
-                   grid_of, hash_of, load, read_record, run_of, schedule)
+from .runs import (Run, complexity_file, default_seeds, export_file, grid_of,
+                   hash_of, load, read_record, run_of, schedule)
 from .tables import PaperTables, Row
 
 SNAKEFILE = Path(__file__).with_name('Snakefile')
@@ -63,25 +62,20 @@ class LaunchOptions:
     tools: Path
     gpus: int = 0
 
-    def python(self, tool: str, *args: object) -> Tuple[str, ...]:
-        """A tool in one process."""
-        words = (sys.executable, self.tools / f'{tool}.py', *args)
-        return tuple(map(_short, words))
-
-    def launch(self, tool: str, inputs: Sequence[Path], *args:
-               object) -> Tuple[str, ...]:
-        """'train' or 'test' with so many processes."""
-        if not self.gpus:
-            return self.python(tool, *inputs, *args)
-        words = (self.tools / f'dist_{tool}.sh', *inputs, self.gpus, *args)
-        return tuple(map(_short, words))
+    def command(self, tool: str, inputs: Sequence[object], *args:
+                object) -> Tuple[str, ...]:
+        """A tool; 'train' and 'test' with so many processes."""
+        words = [sys.executable, self.tools / f'{tool}.py', *inputs]
+        if self.gpus and tool in ('train', 'test'):
+            words = [self.tools / f'dist_{tool}.sh', *inputs, self.gpus]
+        return tuple(_short(word) for word in (*words, *args))
 
 
 def _short(word: object) -> str:
     """A word of a command; paths below the current folder are relative."""
     here = Path.cwd()
-    if isinstance(word, Path) and word.absolute().is_relative_to(here):
-        word = word.absolute().relative_to(here)
+    if isinstance(word, Path) and word.is_relative_to(here):
+        word = word.relative_to(here)
     return str(word)
 
 
@@ -101,7 +95,8 @@ def plan_steps(tables: PaperTables,
     Args:
         seeds (int, optional): Trainings of each; by default the paper's.
         miniature (bool): The rows' miniature instead.
-        grid (bool): Section 4.4's weights instead, where a row is of it."""
+        grid (bool): Section 4.4's weights instead, where a row is of it.
+    """
     rows = [row for row in rows if row.config_of(miniature)]
     steps = [
         _compute_step(tables.path(row.config), launch) for row in rows
@@ -141,32 +136,30 @@ def steps_of(run: Run, seed: int, launch: LaunchOptions) -> List[Step]:
     folder = run.folder(launch.work_dir, seed)
     steps = [_train_step(net, seed, launch) for net in run.networks or [run]]
     checkpoints = tuple(step.output for step in steps)
-    merge = {}
+    needs, merge = checkpoints, {}
     if run.networks:
         merge = dict(_origin(run, seed, launch), merges=True)
 
-    def evaluate(kind: str, config: Path, output: Path, needs: Sequence[Path],
-                 *args: object) -> Step:
-        command = launch.launch('test', [config, *checkpoints], '--work-dir',
-                                folder / kind, *args, *_cfg_options(run))
+    def evaluate(kind: str, config: Path, output: Path, *args: object) -> Step:
+        command = launch.command('test', [config, *checkpoints], '--work-dir',
+                                 folder / kind, *args, *_cfg_options(run))
         return Step(kind, f'{run.name} seed {seed}', command, output,
-                    folder / f'{kind}.log', (*checkpoints, *needs), **merge)
+                    folder / f'{kind}.log', needs, **merge)
 
-    needs, tta = [], []
     if run.tta:
         # what the evaluation balances its classes with
-        output = Path(load(run.config).tta_model.class_balance.file)
-        command = launch.python('class_frequencies', run.config, '--out',
-                                output)
+        output = Path(load(run.config).tta_model.class_balance.file).absolute()
+        command = launch.command('class_frequencies', [run.config], '--out',
+                                 output)
         steps.append(
             Step('count', run.name, command, output, folder / 'count.log'))
-        needs, tta = [output], ['--tta']
+        needs = (*needs, output)
     steps.append(
-        evaluate('test', run.config, folder / 'test' / 'metrics.json', needs,
-                 *tta))
+        evaluate('test', run.config, folder / 'test' / 'metrics.json',
+                 *['--tta'] * run.tta))
     if run.test_config:
         steps.append(
-            evaluate('export', run.test_config, export_file(folder), [],
+            evaluate('export', run.test_config, export_file(folder),
                      '--format-only', folder / 'test-dev'))
     return steps
 
@@ -175,24 +168,23 @@ def _train_step(run: Run, seed: int, launch: LaunchOptions) -> Step:
     """The training of a run without networks, to its last checkpoint."""
     folder = run.folder(launch.work_dir, seed)
     iters, scaled = schedule(run.config, max(1, launch.gpus))
-    args = ['--work-dir', folder, '--seed', seed, '--resume']
-    args += ['--auto-scale-lr'] * scaled
-    origin = _origin(run, seed, launch, max_iters=iters)
+    command = launch.command('train', [run.config], '--work-dir', folder,
+                             '--seed', seed, '--resume',
+                             *['--auto-scale-lr'] * scaled, *_cfg_options(run))
     # another number of GPUs has another number of iterations
     output = folder / f'iter_{read_record(folder).get("max_iters")}.pth'
     if not output.is_file():
         output = folder / f'iter_{iters}.pth'
-    return Step(
-        'train', f'{run.name} seed {seed}',
-        launch.launch('train', [run.config], *args, *_cfg_options(run)),
-        output, folder / 'train.log', **origin)
+    return Step('train', f'{run.name} seed {seed}', command, output,
+                folder / 'train.log',
+                **_origin(run, seed, launch, max_iters=iters))
 
 
 def _compute_step(config: Path, launch: LaunchOptions) -> Step:
     """Multiply-adds and activations of a config, for 1024 x 2048 pixels."""
     output = complexity_file(launch.work_dir, config)
-    command = launch.python('complexity', config, '--shape', 1024, 2048,
-                            '--out', output)
+    command = launch.command('complexity', [config], '--shape', 1024, 2048,
+                             '--out', output)
     return Step('compute', config.stem, command, output,
                 output.with_suffix('.log'))
 
@@ -202,8 +194,8 @@ def _origin(run: Run, seed: int, launch: LaunchOptions,
     """What a folder is made from, and whether another run is in it."""
     folder = run.folder(launch.work_dir, seed)
     key = run.changed_key(folder)
-    refused = key and (f'{folder} was run with another config ({key} differs):'
-                       ' remove the folder, or set another --work-dir')
+    refused = (f'{folder} was run with another config ({key} differs): remove '
+               'the folder, or set another --work-dir' if key else '')
     record = dict(
         config=_short(run.config),
         seed=seed,
@@ -212,7 +204,7 @@ def _origin(run: Run, seed: int, launch: LaunchOptions,
         fingerprint=run.fingerprint(),
         versions=versions(),
         **more)
-    return dict(record=record, refused=refused or '')
+    return dict(record=record, refused=refused)
 
 
 def _cfg_options(run: Run) -> List[str]:
@@ -260,46 +252,23 @@ def start_snakemake(steps: Sequence[Step],
         raise InputError('run needs the program `snakemake`. Install '
                          'requirements/paper.txt, here or, as for Python '
                          '3.10, in an environment of its own on PATH.')
+    # on a cluster another job may be on the same machine
+    setup = 'export PORT=$((20000 + ${SLURM_JOB_ID:-0} % 20000))'
     plan = dict(
         cwd=os.getcwd(),
         python=sys.executable,
-        # on a cluster another job may be on the same machine
-        setup='export PORT=$((20000 + ${SLURM_JOB_ID:-0} % 20000))'
-        if profile else _setup(jobs, launch.gpus, device_count),
-        steps=[
-            dict(_rule(step, launch.gpus), priority=len(steps) - i)
-            for i, step in enumerate(steps)
-        ])
+        setup=setup if profile else _setup(jobs, launch.gpus, device_count),
+        gpus=launch.gpus,
+        steps=[asdict(step) for step in steps])
     # jobs of a cluster read it again: a name of its own for each call
     file = launch.work_dir / f'.snakemake/plan-{hash_of(plan)}.json'
-    write_bytes(str(file), json.dumps(plan, indent=1).encode())
+    write_bytes(str(file), json.dumps(plan, indent=1, default=str).encode())
     args = [snakemake, *OPTIONS, '--snakefile', SNAKEFILE, '--jobs', jobs]
     args += ['--configfile', file, '--directory', launch.work_dir]
     args += ['--dry-run'] * dry_run
     args += ['--profile', profile] if profile else []
     sys.stdout.flush()
     os.execv(snakemake, [str(arg) for arg in args])
-
-
-def _rule(step: Step, gpus: int) -> Dict:
-    """A rule of the Snakefile; files are absolute, the command starts in the
-    current folder."""
-    record = ''
-    if step.record:
-        text = json.dumps(step.record, indent=1)
-        file = step.log.parent.absolute() / RECORD
-        record = f'echo {shlex.quote(text)} > {shlex.quote(str(file))}'
-    launched = gpus and step.kind in ('train', 'test', 'export')
-    return dict(
-        name=f'{step.kind} {step.run}'.replace(' ', '_'),
-        needs=[str(path.absolute()) for path in step.needs],
-        output=str(step.output.absolute()),
-        log=str(step.log.absolute()),
-        command=shlex.join(step.command),
-        record=record,
-        merges=step.merges,
-        resources=dict(gpu=gpus) if launched else {},
-        final=step.kind not in ('train', 'count'))
 
 
 def _setup(jobs: int, gpus: int, device_count: int) -> str:

@@ -1,8 +1,8 @@
 """A report as Markdown and JSON: the paper, ours, the difference."""
 import json
 from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
+from statistics import median
 from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from tabulate import tabulate
@@ -10,9 +10,11 @@ from tabulate import tabulate
 from mmengine_exact.files import write_bytes
 
 from .collect import Report, Result, Section
-from .results import MIN_SEEDS, NO_EFFECT, NOT_RUN, VERDICTS, Spread, Verdict
+from .results import MIN_SEEDS, NO_EFFECT, NOT_RUN, VERDICTS, Spreads, Verdict
 from .runs import SEEDS
 
+#: By data set or 'ours', and by label: one value, or one for each seed.
+Series = Dict[str, Dict[str, List[float]]]
 #: Data sets as they are written.
 DATA = {
     'coco': 'COCO',
@@ -179,11 +181,10 @@ def _table(section: Section, data: str) -> str:
     return markdown_table([DATA[data], '', *columns], lines)
 
 
-def _ours(title: str, found: Mapping[str, Spread],
-          paper: Mapping[str, Optional[float]],
+def _ours(title: str, found: Spreads, paper: Mapping[str, Optional[float]],
           columns: Sequence[str]) -> List[List[str]]:
     differences = [
-        _signed(found[c].median -
+        _signed(median(found[c]) -
                 paper[c]) if c in found and paper.get(c) is not None else ''
         for c in columns
     ]
@@ -197,47 +198,48 @@ def _printed(value: Optional[float]) -> str:
     return '' if value is None else f'{value}'
 
 
-def _value(spread: Optional[Spread], column: str = '') -> str:
-    if spread is None:
+def _value(values: Optional[List[float]], column: str = '') -> str:
+    if values is None:
         return 'n/a'
     if column in ('flops', 'memory'):
-        return f'{spread.median:.2f}'
+        return f'{values[0]:.2f}'
     if column == 'resolution':
-        return f'1/{1 / spread.median:g}'
-    if len(spread.values) == 1:
-        return f'{spread.median:.1f}'
-    return f'{spread.median:.1f} ({spread.low:.1f} to {spread.high:.1f})'
+        return f'1/{1 / values[0]:g}'
+    text = f'{median(values):.1f}'
+    if len(values) == 1:
+        return text
+    return f'{text} ({min(values):.1f} to {max(values):.1f})'
 
 
 def _signed(value: float) -> str:
     return f'{round(value, 1) + 0.:+.1f}'
 
 
-def effects(section: Section,
-            column: str) -> Tuple[Optional[str], Dict[str, Dict[str, float]]]:
-    """Differences to the baseline row, of the paper's data sets and of ours.
-
-    Returns:
-        tuple[str | None, dict[str, dict[str, float]]]: Label of the baseline
-        (the last row where the table's own has no such metric), and by
-        'coco', 'cityscapes' and 'ours' the values by label.
-    """
-    series: Dict[str, Dict[str, float]] = {}
+def values_of(section: Section, column: str, datas: Sequence[str]) -> Series:
+    """Values of a metric, printed for some data sets, and ours."""
+    series: Series = {}
     for result in section.results:
-        for data, paper in result.paper.items():
-            if paper.get(column) is not None:
-                series.setdefault(data, {})[result.label] = paper[column]
-        if column in result.found:
-            series.setdefault('ours',
-                              {})[result.label] = result.found[column].median
+        for data in result.paper.keys() & datas:
+            if (printed := result.paper[data].get(column)) is not None:
+                series.setdefault(data, {})[result.label] = [printed]
+            if column in result.found:
+                ours = series.setdefault('ours', {})
+                ours[result.label] = result.found[column]
+    return series
+
+
+def effects(section: Section, column: str) -> Tuple[Optional[str], Series]:
+    """Label of the baseline row (the last one where the table's own has no
+    such metric), and all values as differences to its median."""
+    series = values_of(section, column, section.data)
     base = section.tables[0].baseline
     if not all(base in values
                for data, values in series.items() if data != 'ours'):
         base = section.results[-1].label
     return base, {
         name: {
-            label: value - values[base]
-            for label, value in values.items()
+            label: [v - median(values[base]) for v in found]
+            for label, found in values.items()
         }
         for name, values in series.items() if base in values
     }
@@ -257,7 +259,8 @@ def _miniature_table(section: Section) -> str:
             values = changed.get(name, {})
             if label not in values:
                 return ''
-            return 'baseline' if label == base else _signed(values[label])
+            return 'baseline' if label == base else _signed(
+                median(values[label]))
 
         for result in section.results:
             label, found = result.label, result.found.get(column)
@@ -265,9 +268,11 @@ def _miniature_table(section: Section) -> str:
             for data in section.data:
                 value = result.paper.get(data, {}).get(column)
                 line += [_printed(value), effect(data, label)]
-            value = _value(found) if result.seeds else NOT_RUN
-            seeds = '' if found is None else str(len(found.values))
-            lines.append([*line, value, effect('ours', label), seeds])
+            line += [
+                _value(found) if result.seeds else NOT_RUN,
+                effect('ours', label), '' if found is None else f'{len(found)}'
+            ]
+            lines.append(line)
     return markdown_table(head, lines)
 
 
@@ -315,8 +320,8 @@ def _row_json(result: Result) -> Dict:
             ours=_spreads_json(grid.found)))
 
 
-def _spreads_json(found: Mapping[str, Spread]) -> Dict:
+def _spreads_json(found: Spreads) -> Dict:
     return {
-        name: dict(median=s.median, low=s.low, high=s.high, **asdict(s))
-        for name, s in found.items()
+        name: dict(median=median(v), low=min(v), high=max(v), values=v)
+        for name, v in found.items()
     }

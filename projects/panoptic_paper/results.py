@@ -44,6 +44,8 @@ NOT_RUN = 'not run'
 VERDICTS = (AGREES, CONTRADICTS, NO_EFFECT, NOT_JUDGED, NOT_RUN)
 
 Metrics = Dict[str, Optional[float]]
+#: by metric: values of several trainings, one for each seed, at least one
+Spreads = Dict[str, List[float]]
 
 
 @dataclass(frozen=True)
@@ -54,26 +56,6 @@ class State:
     text: str
     folder: Path
     metrics: Optional[Metrics] = None
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Values of several trainings, one for each seed, at least one."""
-
-    values: Sequence[float]
-
-    @property
-    def median(self) -> float:
-        """The middle value, or the mean of the two."""
-        return median(self.values)
-
-    @property
-    def low(self) -> float:
-        return min(self.values)
-
-    @property
-    def high(self) -> float:
-        return max(self.values)
 
 
 def read_metrics(path: Path) -> Metrics:
@@ -155,15 +137,14 @@ def states_of(run: Run, work_dirs: Iterable[Path]) -> Dict[int, State]:
     return dict(sorted(states.items()))
 
 
-def spreads(states: Mapping[int, State],
-            columns: Iterable[str]) -> Dict[str, Spread]:
+def spreads(states: Mapping[int, State], columns: Iterable[str]) -> Spreads:
     """Values of the seeds that are done, of the metrics that have any."""
     done = [state.metrics for state in states.values() if state.metrics]
     values = {
         column: [m[column] for m in done if m.get(column) is not None]
         for column in columns
     }
-    return {column: Spread(found) for column, found in values.items() if found}
+    return {column: found for column, found in values.items() if found}
 
 
 def best_of(runs: Mapping[Weights, Run],
@@ -171,7 +152,7 @@ def best_of(runs: Mapping[Weights, Run],
     """The weights with the best median PQ on the validation set, None without
     any result; and the number of weights that have one."""
     known = {
-        weights: found['PQ'].median
+        weights: median(found['PQ'])
         for weights, run in runs.items()
         if (found := spreads(states_of(run, work_dirs), ['PQ']))
     }
@@ -195,16 +176,13 @@ class Verdict:
 
 
 def judge(claim: Claim,
-          ours: Mapping[str, Spread],
+          ours: Mapping[str, List[float]],
           data: str,
           fixed: Mapping[str, float] = {},
           tolerance: Optional[float] = None) -> Verdict:
-    """Hold a claim against our values.
+    """Hold a claim against our values of its metric by label.
 
     Args:
-        claim (Claim): Its rows and metric.
-        ours (Mapping[str, Spread]): Values of the metric by label.
-        data (str): Named in the verdict.
         fixed (Mapping[str, float]): Printed values of other systems, by
             label; they have no range.
         tolerance (float, optional): The largest difference of two trainings
@@ -213,51 +191,51 @@ def judge(claim: Claim,
     left = [label for label in claim.left if label in ours]
     right = ours.get(claim.right)
     if right is None and claim.right in fixed:
-        right = Spread([fixed[claim.right]])
+        right = [fixed[claim.right]]
     if not left or right is None:
         missing = [] if left else list(claim.left)
         missing += [] if right else [claim.right]
         return Verdict(claim, data, NOT_RUN, f'without {", ".join(missing)}')
-    label = max(left, key=lambda label: ours[label].median)
+    label = max(left, key=lambda label: median(ours[label]))
     best = ours[label]
     if claim.kind == 'ratio':
-        return Verdict(claim, data, f'ratio {best.median / right.median:.2f}',
+        ratio = median(best) / median(right)
+        return Verdict(claim, data, f'ratio {ratio:.2f}',
                        f'the paper: about {claim.factor}')
     of = f' (best of {len(left)} rows)' if len(left) > 1 else ''
     why = (f'{label}{of} {_describe(best)} against {claim.right} '
            f'{_describe(right)}')
     sides = [best] + [right] * (claim.right not in fixed)
-    if min(len(side.values) for side in sides) < MIN_SEEDS:
+    if min(map(len, sides)) < MIN_SEEDS:
         return Verdict(claim, data, NOT_JUDGED,
                        f'{why}: fewer than {MIN_SEEDS} seeds')
     return Verdict(claim, data, _verdict(claim.kind, best, right, tolerance),
                    why)
 
 
-def _verdict(kind: str, left: Spread, right: Spread,
+def _verdict(kind: str, left: List[float], right: List[float],
              tolerance: Optional[float]) -> str:
     if kind == 'comparable' and tolerance is not None:
-        farthest = max(left.high - right.low, right.high - left.low)
+        farthest = max(max(left) - min(right), max(right) - min(left))
         # beyond the last digit of a float
         if round(farthest, 6) <= tolerance:
             return AGREES
-    if left.low <= right.high and right.low <= left.high:
+    if min(left) <= max(right) and min(right) <= max(left):
         return NO_EFFECT
-    better = kind == 'better' and left.low > right.high
+    better = kind == 'better' and min(left) > max(right)
     return AGREES if better else CONTRADICTS
 
 
-def _describe(spread: Spread) -> str:
+def _describe(values: List[float]) -> str:
     """'39.0 (38.8 to 39.3, 5 seeds)'; a printed number is alone."""
-    if len(spread.values) == 1:
-        return f'{spread.median:.1f}'
-    return (f'{spread.median:.1f} ({spread.low:.1f} to {spread.high:.1f}, '
-            f'{len(spread.values)} seeds)')
+    if len(values) == 1:
+        return f'{values[0]:.1f}'
+    return (f'{median(values):.1f} ({min(values):.1f} to {max(values):.1f}, '
+            f'{len(values)} seeds)')
 
 
 def judge_rows(claims: Iterable[Claim], rows: Sequence[Row],
-               ours: Mapping[str, Dict[str,
-                                       Spread]], data: str) -> List[Verdict]:
+               ours: Mapping[str, Spreads], data: str) -> List[Verdict]:
     """One verdict for each claim, on our metrics by label.
 
     ``rows`` are those of the data set; none for the miniature, whose numbers

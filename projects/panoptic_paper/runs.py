@@ -34,23 +34,18 @@ RECORD = 'run.json'
 
 @dataclass(frozen=True)
 class Run:
-    """One training with its evaluation, or the evaluation of two networks.
-
-    Attributes:
-        config (Path): The config file.
-        name (str): Of its folder.
-        weights (tuple[float, float] | None): Of the losses, where they are
-            not the config's.
-        networks (tuple[Run]): Whose checkpoints are merged.
-        test_config (Path | None): That exports results for a server.
-        tta (bool): Whether it is evaluated at several scales.
-    """
+    """One training with its evaluation, or the evaluation of two networks."""
 
     config: Path
+    #: of its folder
     name: str
+    #: of the losses, where they are not the config's
     weights: Optional[Weights] = None
+    #: whose checkpoints are merged
     networks: Tuple['Run', ...] = ()
+    #: exports results for a server
     test_config: Optional[Path] = None
+    #: whether it is evaluated at several scales
     tta: bool = False
 
     def folder(self, work_dir: Path, seed: int) -> Path:
@@ -84,10 +79,9 @@ def run_of(tables: PaperTables, row: Row, miniature: bool = False) -> Run:
     networks = tuple(
         run_of(tables, tables.row(name), miniature) for name in row.networks)
     run = Run(config, config.stem, networks=networks)
-    if miniature:
-        return run
-    export = row.test_config and tables.path(row.test_config)
-    return replace(run, test_config=export, tta=row.tta)
+    if row.test_config and not miniature:
+        run = replace(run, test_config=tables.path(row.test_config))
+    return replace(run, tta=row.tta and not miniature)
 
 
 def grid_of(tables: PaperTables, row: Row) -> Dict[Weights, Run]:

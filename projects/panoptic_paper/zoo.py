@@ -6,6 +6,7 @@ one of the schedule's 8 GPUs.
 """
 import datetime
 from pathlib import Path
+from statistics import median
 from typing import (Annotated, Any, Dict, List, Literal, Mapping, Optional,
                     Tuple)
 
@@ -81,8 +82,8 @@ def read_results(path: Path, tables: PaperTables) -> Dict[str, Saved]:
         if not (tables.configs / config).is_file():
             raise InputError(f'{path}: {config}: no such file below '
                              f'{tables.configs}. Correct the path.')
-        for name, (median, low, high) in entry.metrics.items():
-            if name not in KEYS or not 0 <= low <= median <= high <= 100:
+        for name, (middle, low, high) in entry.metrics.items():
+            if name not in KEYS or not 0 <= low <= middle <= high <= 100:
                 raise InputError(
                     f'{path}: {config}: {name}: needs one of {list(KEYS)} '
                     'with [median, lowest, highest] in percent.')
@@ -122,8 +123,8 @@ def _saved(result: Result) -> Saved:
     return Saved(
         result.config,
         len(result.seeds), {
-            name: (round(s.median, 2), round(s.low, 2), round(s.high, 2))
-            for name, s in result.found.items() if name in KEYS
+            name: (round(median(v), 2), round(min(v), 2), round(max(v), 2))
+            for name, v in result.found.items() if name in KEYS
         },
         date=datetime.date.today().isoformat(),
         gpus=record.get('gpus'),
@@ -250,8 +251,8 @@ def _ours(saved: Optional[Saved]) -> str:
     if saved is None:
         return 'not run'
     texts = []
-    for name, (median, low, high) in saved.metrics.items():
-        text = f'{name} {median:.1f}'
+    for name, (middle, low, high) in saved.metrics.items():
+        text = f'{name} {middle:.1f}'
         if saved.seeds > 1:
             text += f' ({low:.1f} to {high:.1f})'
         texts.append(text)
