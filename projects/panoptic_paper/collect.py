@@ -1,16 +1,13 @@
 """Results in folders of runs, table by table.
 
-In    the tables and one or more work directories
-Out   :class:`Report`: for each row the states of its seeds and the spread of
-      each metric; what is half done; verdicts on the claims
-
 The miniature has one run for the rows of both data sets, so tables that
 differ in the data set alone (2a and 2b, 2c and 2d) become one.
 """
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import (Dict, FrozenSet, List, Mapping, Optional, Sequence, Set,
+                    Tuple)
 
 from mmengine_exact.errors import InputError
 
@@ -139,12 +136,9 @@ class _Reader:
         result = Result(row.name, row.label, row.title, {row.data: row.paper})
         if row.config is None:
             return result
-        states = {}
-        if row.trained:
-            states = self.states(run_of(self.tables, row))
-        found = spreads(states, table.columns)
-        if table.compute:
-            found.update(self.compute(table, row))
+        run = run_of(self.tables, row)
+        states = self.states(run) if row.trained else {}
+        found = {**spreads(states, table.columns), **self.compute(table, row)}
         return replace(
             result,
             config=row.test_config or row.config,
@@ -154,7 +148,7 @@ class _Reader:
 
     def compute(self, table: Table, row: Row) -> Spreads:
         """Flops, memory and resolution, where they are counted."""
-        for work_dir in self.work_dirs:
+        for work_dir in self.work_dirs if table.compute else ():
             path = complexity_file(work_dir, self.tables.path(row.config))
             if path.is_file():
                 self.filled.add(work_dir)
@@ -189,13 +183,11 @@ class _Reader:
 
     def miniature_sections(self) -> List[Section]:
         """Tables that stand on the same miniature runs are one."""
-        groups: Dict[Tuple, List[Table]] = {}
+        groups: Dict[FrozenSet, List[Table]] = {}
         for table in self.tables:
-            if all(row.miniature for row in table.rows):
-                key = tuple(
-                    dict.fromkeys(
-                        (row.label, row.miniature) for row in table.rows))
-                groups.setdefault(key, []).append(table)
+            runs = frozenset((row.label, row.miniature) for row in table.rows)
+            if all(miniature for _, miniature in runs):
+                groups.setdefault(runs, []).append(table)
         return [self.miniature_section(group) for group in groups.values()]
 
     def miniature_section(self, tables: Sequence[Table]) -> Section:
@@ -215,9 +207,9 @@ class _Reader:
                        paper, rows[0].config_of(True), states,
                        spreads(states, columns)))
         measured = {name for result in results for name in result.found}
-        if measured:
-            # shapes have no iIoU
-            columns = tuple(name for name in columns if name in measured)
+        # shapes have no iIoU
+        columns = tuple(name for name in columns
+                        if name in measured or not measured)
         claims = dict.fromkeys(c for table in tables for c in table.claims)
         ours = {result.label: result.found for result in results}
         verdicts = judge_rows(claims, [], ours, 'miniature')

@@ -29,16 +29,19 @@ def write_report(report: Report, folder: Path) -> List[Path]:
     ``miniature.md``, ``miniature.json`` and ``miniature-*.png``."""
     from .pictures import draw_report
     pictures = draw_report(report)
-    stem, prefix = ('miniature',
-                    'miniature-') if report.miniature else ('report', '')
+    stem = 'miniature' if report.miniature else 'report'
+    prefix = 'miniature-' * report.miniature
     names = {section: f'{prefix}{section}.png' for section in pictures}
     content = json.dumps(as_json(report), indent=1, allow_nan=False) + '\n'
-    files = {
-        f'{stem}.md': markdown(report, names).encode(),
-        f'{stem}.json': content.encode()
-    }
-    files.update((names[section], png) for section, png in pictures.items())
-    return write_files(folder, files)
+    return write_files(
+        folder, {
+            f'{stem}.md': markdown(report, names).encode(),
+            f'{stem}.json': content.encode(),
+            **{
+                names[section]: png
+                for section, png in pictures.items()
+            }
+        })
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> List[Path]:
@@ -73,11 +76,7 @@ def markdown(report: Report, pictures: Mapping[str, str]) -> str:
 
 
 def _head(report: Report) -> List[str]:
-    parts = [
-        '# The paper\'s tables: paper, ours, difference',
-        'Ours is the median over the seeds, with the range from lowest to '
-        'highest. ' + _counts(report),
-    ]
+    parts = ['# The paper\'s tables: paper, ours, difference', _counts(report)]
     # why no claim is judged where a run has its default of one seed
     if any(0 < len(result.seeds) < MIN_SEEDS and any(
             SEEDS.get(data, 1) < MIN_SEEDS for data in result.paper)
@@ -98,8 +97,7 @@ def _miniature_head(report: Report) -> List[str]:
         ' and Cityscapes rows. Numbers cannot be compared with the paper\'s; '
         'what can be looked at is the effect, the difference to the baseline '
         f'row of the table. {sum(n > 0 for n in done.values())} of '
-        f'{len(done)} configs have a result. Ours is the median over the '
-        'seeds, with the range from lowest to highest. ' + _counts(report)
+        f'{len(done)} configs have a result. {_counts(report)}'
     ]
 
 
@@ -119,8 +117,9 @@ def _counts(report: Report) -> str:
         f'{name} {counts[name]}' +
         (f' ({expected} as claimed)' if name == NO_EFFECT and expected else '')
         for name in VERDICTS if counts[name])
-    return (f'Claims of the paper: {text}. A difference counts where the '
-            'ranges do not overlap and each side has at least three seeds '
+    return ('Ours is the median over the seeds, with the range from lowest to '
+            f'highest. Claims of the paper: {text}. A difference counts where '
+            'the ranges do not overlap and each side has at least three seeds '
             '(even then chance alone gives 1 in 10, more for the best of '
             'several rows).')
 
@@ -219,12 +218,12 @@ def values_of(section: Section, column: str, datas: Sequence[str]) -> Series:
     """Values of a metric, printed for some data sets, and ours."""
     series: Series = {}
     for result in section.results:
-        for data in result.paper.keys() & datas:
+        label = result.label
+        for data in (data for data in datas if data in result.paper):
             if (printed := result.paper[data].get(column)) is not None:
-                series.setdefault(data, {})[result.label] = [printed]
+                series.setdefault(data, {})[label] = [printed]
             if column in result.found:
-                ours = series.setdefault('ours', {})
-                ours[result.label] = result.found[column]
+                series.setdefault('ours', {})[label] = result.found[column]
     return series
 
 
@@ -254,25 +253,21 @@ def _miniature_table(section: Section) -> str:
     lines = []
     for column in section.columns:
         base, changed = effects(section, column)
-
-        def effect(name: str, label: str) -> str:
-            values = changed.get(name, {})
-            if label not in values:
-                return ''
-            return 'baseline' if label == base else _signed(
-                median(values[label]))
-
+        texts = {
+            (name, label):
+            'baseline' if label == base else _signed(median(found))
+            for name, values in changed.items()
+            for label, found in values.items()
+        }
         for result in section.results:
             label, found = result.label, result.found.get(column)
             line = [column, result.title]
             for data in section.data:
                 value = result.paper.get(data, {}).get(column)
-                line += [_printed(value), effect(data, label)]
-            line += [
-                _value(found) if result.seeds else NOT_RUN,
-                effect('ours', label), '' if found is None else f'{len(found)}'
-            ]
-            lines.append(line)
+                line += [_printed(value), texts.get((data, label), '')]
+            line.append(_value(found) if result.seeds else NOT_RUN)
+            seeds = '' if found is None else str(len(found))
+            lines.append([*line, texts.get(('ours', label), ''), seeds])
     return markdown_table(head, lines)
 
 

@@ -1,8 +1,7 @@
 """States and scores of runs, read from their folders, and claims about them.
 
-Scores are in percent and have the names of the paper's tables; flops are in
-1e12 multiply-adds, memory in 1e9 activations, resolution is the output's side
-over the image's. None stands for n/a.
+Scores are in percent and have the names of the paper's tables; None stands for
+n/a.
 
 A verdict on a claim is never stronger than the data: a difference counts where
 the ranges from lowest to highest seed do not overlap, and where each side has

@@ -106,19 +106,11 @@ class PaperTables:
         return iter(self.tables.values())
 
     def table(self, name: str) -> Table:
-        """The table with an id such as 'table2a'.
-
-        Raises:
-            InputError: There is none; names the nearest.
-        """
+        """The table 'table2a'. InputError: there is none; the nearest."""
         return _find('table', name, self.tables)
 
     def row(self, name: str) -> Row:
-        """The row with a name such as 'table2a/lambda-s-0.25'.
-
-        Raises:
-            InputError: There is none; names the nearest.
-        """
+        """The row 'table3a/coco-r50'. InputError: there is none."""
         return _find('row', name, self.rows)
 
     def select(self, names: Iterable[str]) -> List[Row]:
