@@ -1,9 +1,10 @@
 """The tiny model with random weights, as files: for tests of what is made of
-results, whatever they are."""
+results, whatever they are; and configs that are written fast."""
 from pathlib import Path
 from typing import Tuple
 
 import numpy as np
+import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
@@ -20,6 +21,13 @@ SPACE = LabelSpace([
     Category(10 + i, f'{"thing" if i < 4 else "stuff"} {i}', i < 4,
              default_color(i)) for i in range(9)
 ])
+
+
+@pytest.fixture
+def plain_configs(monkeypatch):
+    """Configs are written without yapf's layout, which takes a second."""
+    monkeypatch.setattr('mmengine.config.config.FormatCode',
+                        lambda text, **_: (text, True))
 
 
 def write_tiny_model(folder: Path) -> Tuple[Path, Path]:

@@ -15,7 +15,7 @@ from panoptic_apps.complexity import (Complexity, Cost, TrainingMemory,
                                       training_memory)
 
 from .pictures import draw_compute
-from .report import DATA, markdown_table, write_files
+from .report import DATA, markdown_table, render, write_files
 from .tables import PaperTables, Row
 
 #: (H, W) of the paper's '2 megapixel image', and of one of COCO.
@@ -123,53 +123,6 @@ def write_compute(tables: PaperTables, folder: Path) -> List[Path]:
         })
 
 
-_PAGE = """\
-<!-- Written by `python tools/paper.py compute`; changes are lost. -->
-
-# Compute: the paper and these configs
-
-Counted from shapes, for one image: multiply-adds of convolutions and matrix
-products, activations (elements of the outputs of convolutions) and
-parameters. RPN is counted on all levels, the box head on 1000 RoIs, the mask
-head on 100 detections; RoIAlign, NMS, interpolation and the merge are not.
-`python tools/complexity.py CONFIG` prints the parts of any config.
-
-## Figure 4
-
-![Multiply-adds and activations of four backbones](images/figure4.png)
-
-{figure4}
-
-ResNet-101 with decoder, 1024 x 2048, no semantic head. The paper draws Figure
-4 without printing numbers, and does not detail the symmetric decoder:
-`projects/panoptic_fpn/models/symmetric_decoder.py` says what was chosen.
-
-{claims}
-
-## Table 1a
-
-{table1a}
-
-## One network or two (Tables 3a and 3b)
-
-The paper: 'roughly half the compute (the backbone dominates compute, so the
-reduction is almost 50%)', and for R101 against two R50 'roughly equal
-computational budget'. Ratios are of one network to two of R50.
-
-{table3}
-
-## Memory of training: an estimate
-
-Float32, two images of 800 x 1344 on one GPU: weights, gradients, momentum and
-what autograd keeps for backward, from shapes; not measured on a GPU. Anchors,
-targets and region losses, buffers of kernels and gradients of activations are
-not in it, so it is too low. Beside it the 1x schedules of other model zoos,
-whose networks differ in details; GB of 2^30 bytes.
-
-{memory}
-"""
-
-
 def compute_page(compute: PaperCompute) -> str:
     """The page in Markdown."""
     figure4 = markdown_table(
@@ -191,7 +144,8 @@ def compute_page(compute: PaperCompute) -> str:
                      str(row.paper['memory']), activations))
     table1a = markdown_table(('model', 'multiply-adds (1e12): paper', 'ours',
                               'activations (1e9): paper', 'ours'), rows)
-    return _PAGE.format(
+    return render(
+        'complexity.md',
         figure4=figure4,
         claims=claims,
         table1a=table1a,

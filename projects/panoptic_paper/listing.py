@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Dict, Iterable, List, Mapping
 
 from .plan import LaunchOptions, plan_steps
-from .report import markdown_table
+from .report import markdown_table, render
 from .results import NOT_RUN, State, states_of
 from .runs import complexity_file, default_seeds, grid_of, run_of
 from .tables import PaperTables, Row, Table
@@ -64,21 +64,9 @@ def show_row(tables: PaperTables, row: Row, launch: LaunchOptions,
     return '\n'.join(lines)
 
 
-_MAP = """\
-<!-- Written by `python tools/paper.py list --markdown`; changes are lost. -->
-
-# Rows of the paper and their configs
-
-`python tools/paper.py show ROW` prints the commands of a row, `run ROW` runs them
-by Snakemake (`requirements/paper.txt`); `--profile configs/paper/slurm`, a file to
-edit, runs them on a SLURM cluster. Numbers are the paper's. Rows with equal configs
-share one run; the rows of other systems are left out (`tables.yml` has them).
-"""  # noqa: E501
-
-
 def map_page(tables: PaperTables) -> str:
     """The page ``configs/paper/README.md``: tables, rows, configs."""
-    parts = [_MAP]
+    sections = []
     for table in tables:
         rows = []
         for row in filter(lambda row: row.config, table.rows):
@@ -91,8 +79,8 @@ def map_page(tables: PaperTables) -> str:
             mini = _link(row.config_of(True)) if row.miniature else ''
             rows.append((f'`{row.name}`', _numbers(row), config, mini))
         text = markdown_table(('row', 'paper', 'config', 'miniature'), rows)
-        parts.append(f'## {table.id}: {table.title}\n\n{text}\n')
-    return '\n'.join(parts)
+        sections.append((table, text))
+    return render('rows.md', sections=sections)
 
 
 def state_text(table: Table, states: Mapping[int, State]) -> str:

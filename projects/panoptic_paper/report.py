@@ -5,6 +5,7 @@ from pathlib import Path
 from statistics import median
 from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tabulate import tabulate
 
 from mmengine_exact.files import write_bytes
@@ -51,54 +52,46 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> List[Path]:
     return [folder / name for name in files]
 
 
+def render(name: str, **values: object) -> str:
+    """A page in Markdown, from the template ``templates/NAME.j2``."""
+    pages = Environment(
+        loader=FileSystemLoader(Path(__file__).with_name('templates')),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True)
+    return pages.get_template(f'{name}.j2').render(values)
+
+
 def markdown(report: Report, pictures: Mapping[str, str]) -> str:
     """The page; ``pictures`` are file names by section."""
-    parts = _miniature_head(report) if report.miniature else _head(report)
-    if report.empty:
-        names = ', '.join(f'`{path}`' for path in report.empty)
-        parts.append(f'Nothing there: {names}.')
-    if report.unfinished:
-        lines = ['Not finished, and not counted:', '']
-        lines += [f'- {run}: {state}' for run, state in
-                  report.unfinished.items()]  # yapf: disable
-        parts.append('\n'.join(lines))
-    for section in report.sections:
-        parts.append(f'## {heading(section)}')
+    results = [result for s in report.sections for result in s.results]
+    done = {result.name: len(result.seeds) for result in results}
+    verdicts = [v for section in report.sections for v in section.verdicts]
+    counts = Counter(v.verdict for v in verdicts)
+    texts = {name: f'{name} {counts[name]}' for name in VERDICTS}
+    if expected := sum(v.as_claimed for v in verdicts):
+        texts[NO_EFFECT] += f' ({expected} as claimed)'
+
+    def tables(section: Section) -> List[str]:
         if report.miniature:
-            parts.append(_miniature_table(section))
-        else:
-            parts += [_table(section, data) for data in section.data]
-        if section.id in pictures:
-            parts.append(f'![{heading(section)}]({pictures[section.id]})')
-        if section.verdicts:
-            parts.append('\n'.join(map(_claim_line, section.verdicts)))
-    return '\n\n'.join(parts) + '\n'
+            return [_miniature_table(section)]
+        return [_table(section, data) for data in section.data]
 
-
-def _head(report: Report) -> List[str]:
-    parts = ['# The paper\'s tables: paper, ours, difference', _counts(report)]
-    # why no claim is judged where a run has its default of one seed
-    if any(0 < len(result.seeds) < MIN_SEEDS and any(
+    return render(
+        'report.md',
+        report=report,
+        pictures=pictures,
+        seeds=_plural(sorted(set(done.values()) - {0})),
+        done=sum(n > 0 for n in done.values()),
+        total=len(done),
+        verdicts=', '.join(texts[name] for name in VERDICTS if counts[name]),
+        # no claim is judged where a run has its default of one seed
+        few=any(0 < len(result.seeds) < MIN_SEEDS and any(
             SEEDS.get(data, 1) < MIN_SEEDS for data in result.paper)
-           for section in report.sections for result in section.results):
-        parts.append('Rows on COCO have one seed, as in the paper; claims '
-                     f'need {MIN_SEEDS}: `tools/paper.py run ROW --seeds '
-                     f'{MIN_SEEDS}` trains what is missing.')
-    return parts
-
-
-def _miniature_head(report: Report) -> List[str]:
-    done = {r.name: len(r.seeds) for s in report.sections for r in s.results}
-    seeds = sorted(set(done.values()) - {0})
-    return [
-        '# The paper\'s ablations in miniature',
-        f'**Synthetic data, a tiny model, {_plural(seeds)}.** Each row '
-        'stands on one small training on a CPU, the same for the paper\'s COCO'
-        ' and Cityscapes rows. Numbers cannot be compared with the paper\'s; '
-        'what can be looked at is the effect, the difference to the baseline '
-        f'row of the table. {sum(n > 0 for n in done.values())} of '
-        f'{len(done)} configs have a result. {_counts(report)}'
-    ]
+                for result in results),
+        heading=heading,
+        tables=tables,
+        claim=_claim_line)
 
 
 def _plural(numbers: Sequence[int]) -> str:
@@ -107,21 +100,6 @@ def _plural(numbers: Sequence[int]) -> str:
     if not ends:
         return 'no result yet'
     return f'{" to ".join(ends)} seed' + 's' * (ends != ['1'])
-
-
-def _counts(report: Report) -> str:
-    verdicts = [v for section in report.sections for v in section.verdicts]
-    counts = Counter(v.verdict for v in verdicts)
-    expected = sum(v.as_claimed for v in verdicts)
-    text = ', '.join(
-        f'{name} {counts[name]}' +
-        (f' ({expected} as claimed)' if name == NO_EFFECT and expected else '')
-        for name in VERDICTS if counts[name])
-    return ('Ours is the median over the seeds, with the range from lowest to '
-            f'highest. Claims of the paper: {text}. A difference counts where '
-            'the ranges do not overlap and each side has at least three seeds '
-            '(even then chance alone gives 1 in 10, more for the best of '
-            'several rows).')
 
 
 def heading(section: Section) -> str:

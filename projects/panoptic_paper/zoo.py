@@ -19,7 +19,7 @@ from mmengine_exact.record import versions
 from panoptic_apps.complexity import build_on_meta, training_memory
 
 from .collect import Report, Result
-from .report import markdown_table
+from .report import markdown_table, render
 from .results import KEYS
 from .runs import hash_of, load, read_record
 from .tables import PaperTables, Row, read_yaml
@@ -41,21 +41,6 @@ HEADER = """\
 """
 
 _COLUMNS = ('config and command', 'schedule', 'memory', 'paper', 'ours')
-_PAGE = """\
-<!-- Written by `python tools/paper.py zoo` from docs/results.yml; changes \
-are lost. -->
-
-# Model zoo
-
-Numbers of the paper beside what was measured with this project: the median
-over the seeds, with the range from lowest to highest. Results come from
-`docs/results.yml`; 'not run' is what it says. Percent, AP of masks.
-
-A schedule is iterations x images, with the learning rate it begins with.
-Memory is an estimate from shapes for one of 8 GPUs (float32, largest images;
-without targets and what kernels and allocator need, so too low): see
-[compute](complexity.md). Models of several rows have all their numbers in
-one line. Without 8 GPUs: `--auto-scale-lr`."""
 
 
 class Saved(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -137,7 +122,7 @@ def _saved(result: Result) -> Saved:
 def zoo_page(tables: PaperTables, saved: Mapping[str, Saved]) -> str:
     """The page in Markdown, with recorded results by config."""
     known: Dict[str, int] = {}
-    parts = [_PAGE]
+    sections = []
     for title, configs in _groups(tables).items():
         lines = []
         for config in configs:
@@ -149,8 +134,8 @@ def zoo_page(tables: PaperTables, saved: Mapping[str, Saved]) -> str:
                 _paper(rows),
                 _ours(saved.get(config))
             ])
-        parts += [f'## {title}', markdown_table(_COLUMNS, lines)]
-    return '\n\n'.join(parts) + '\n'
+        sections.append((title, markdown_table(_COLUMNS, lines)))
+    return render('model_zoo.md', sections=sections)
 
 
 def _groups(tables: PaperTables) -> Dict[str, List[str]]:
