@@ -101,12 +101,8 @@ def _draw_panel(panel: Axes, section: Section, series: Series) -> None:
 
 
 def draw_compute(rows: Sequence[Tuple[str, int, int, int]]) -> bytes:
-    """A PNG with one panel of bars for multiply-adds, one for activations.
-
-    Args:
-        rows (Sequence[tuple]): Name, stride of the output, multiply-adds,
-            activations.
-    """
+    """A PNG with one panel of bars for multiply-adds, one for activations, of
+    rows of name, stride of the output, multiply-adds, activations."""
     figure = Figure(
         figsize=(9.0, 1.4 + 0.42 * len(rows)), dpi=130, layout='constrained')
     panels = figure.subplots(1, 2, sharey=True)

@@ -91,11 +91,7 @@ def plan_steps(tables: PaperTables,
     First the computed columns, then one seed of every row after the other:
     what is cut off leaves as many complete tables as it can. Rows of other
     systems, and without a miniature where one is wanted, are passed over.
-
-    Args:
-        seeds (int, optional): Trainings of each; by default the paper's.
-        miniature (bool): The rows' miniature instead.
-        grid (bool): Section 4.4's weights instead, where a row is of it.
+    ``grid``: section 4.4's weights instead, where a row is of it.
     """
     rows = [row for row in rows if row.config_of(miniature)]
     steps = [
@@ -223,14 +219,8 @@ def start_snakemake(steps: Sequence[Step],
                     device_count: int,
                     dry_run: bool = False,
                     profile: Optional[Path] = None) -> None:
-    """Carry out steps: Snakemake takes the place of this process.
-
-    Args:
-        jobs (int): Steps at a time.
-        device_count (int): GPUs that are visible here.
-        dry_run (bool): Print what is left to do.
-        profile (Path, optional): A Snakemake profile: how and where jobs
-            start, as ``configs/paper/slurm`` does.
+    """Carry out so many steps at a time: Snakemake takes the place of this
+    process. A ``profile`` says how and where jobs start.
 
     Raises:
         InputError: There are no steps, a folder holds another config's run,

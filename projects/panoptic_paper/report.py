@@ -122,8 +122,8 @@ def _claim_line(verdict: Verdict) -> str:
     return f'- **{said}**: {verdict.claim.text} ({where}): {verdict.why}'
 
 
-def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown, without a line break at its end."""
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence]) -> str:
+    """A table in Markdown, None is empty; without a line break at its end."""
     return tabulate(
         list(rows),
         head,
@@ -141,9 +141,9 @@ def _table(section: Section, data: str) -> str:
         measured = paper if section.tables[0].difference else {}
         own = []
         if any(value is not None for value in paper.values()):
-            own.append(['', 'paper', *(_printed(paper[c]) for c in columns)])
+            own.append(['', 'paper', *(paper[c] for c in columns)])
         if result.config and not result.found:
-            own.append(['', 'ours', NOT_RUN, *[''] * (len(columns) - 1)])
+            own.append(['', 'ours', NOT_RUN])
         elif result.config:
             count = len(result.seeds)
             title = f'ours, {_plural([count])}' if count else 'ours'
@@ -159,20 +159,17 @@ def _table(section: Section, data: str) -> str:
 
 
 def _ours(title: str, found: Spreads, paper: Mapping[str, Optional[float]],
-          columns: Sequence[str]) -> List[List[str]]:
-    differences = [
-        _signed(median(found[c]) -
-                paper[c]) if c in found and paper.get(c) is not None else ''
-        for c in columns
-    ]
-    lines = [['', title, *(_value(found.get(c), c) for c in columns)]]
-    if any(differences):
-        lines.append(['', 'difference', *differences])
+          columns: Sequence[str]) -> List[List]:
+    lines: List[List] = [[
+        '', title, *(_value(found.get(c), c) for c in columns)
+    ]]
+    differences = {
+        c: _signed(median(found[c]) - paper[c])
+        for c in columns if c in found and paper.get(c) is not None
+    }
+    if differences:
+        lines.append(['', 'difference', *map(differences.get, columns)])
     return lines
-
-
-def _printed(value: Optional[float]) -> str:
-    return '' if value is None else f'{value}'
 
 
 def _value(values: Optional[List[float]], column: str = '') -> str:
@@ -239,13 +236,15 @@ def _miniature_table(section: Section) -> str:
         }
         for result in section.results:
             label, found = result.label, result.found.get(column)
-            line = [column, result.title]
+            line: List[object] = [column, result.title]
             for data in section.data:
                 value = result.paper.get(data, {}).get(column)
-                line += [_printed(value), texts.get((data, label), '')]
-            line.append(_value(found) if result.seeds else NOT_RUN)
-            seeds = '' if found is None else str(len(found))
-            lines.append([*line, texts.get(('ours', label), ''), seeds])
+                line += [value, texts.get((data, label))]
+            line += [
+                _value(found) if result.seeds else NOT_RUN,
+                texts.get(('ours', label)), found and len(found)
+            ]
+            lines.append(line)
     return markdown_table(head, lines)
 
 

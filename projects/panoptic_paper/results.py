@@ -19,8 +19,6 @@ from typing import (Any, Dict, Iterable, List, Mapping, Optional, Sequence,
 
 import msgspec
 
-from mmengine_exact.errors import InputError
-
 from .runs import Run, Weights, export_file, load, read_record
 from .tables import Claim, Row
 
@@ -58,21 +56,14 @@ class State:
 
 
 def read_metrics(path: Path) -> Metrics:
-    """The paper's scores in a ``metrics.json``, by the paper's name.
-
-    Raises:
-        InputError: The file is not an object of numbers.
-    """
-    try:
-        content = msgspec.json.decode(path.read_bytes(), type=Dict[str, Any])
-        numbers = {
-            name: (msgspec.convert(content[key], Optional[float]), factor)
-            for name, keys in KEYS.items()
-            for key, factor in keys if key in content
-        }
-    except (OSError, ValueError) as error:
-        raise InputError(f'{path}: cannot be read ({error}). Delete it and '
-                         'run the row again.') from None
+    """The paper's scores in a ``metrics.json``, by the paper's name;
+    ValueError where it is not an object of numbers."""
+    content = msgspec.json.decode(path.read_bytes(), type=Dict[str, Any])
+    numbers = {
+        name: (msgspec.convert(content[key], Optional[float]), factor)
+        for name, keys in KEYS.items()
+        for key, factor in keys if key in content
+    }
     return {
         name: None if value is None else factor * value
         for name, (value, factor) in numbers.items()
@@ -96,8 +87,10 @@ def state_of(run: Run, work_dir: Path, seed: int) -> State:
                     return State('older than its networks', folder)
         try:
             return State('done', folder, read_metrics(metrics))
-        except InputError as error:
-            return State(str(error), folder)
+        except (OSError, ValueError) as error:
+            return State(
+                f'{metrics}: cannot be read ({error}). Delete it and run the '
+                'row again.', folder)
     if run.test_config and export_file(folder).is_file():
         return State('exported', folder)
     return State(_progress(run, folder), folder)
@@ -181,11 +174,9 @@ def judge(claim: Claim,
           tolerance: Optional[float] = None) -> Verdict:
     """Hold a claim against our values of its metric by label.
 
-    Args:
-        fixed (Mapping[str, float]): Printed values of other systems, by
-            label; they have no range.
-        tolerance (float, optional): The largest difference of two trainings
-            that is 'comparable'; None where nothing says how large.
+    ``fixed`` are printed values of other systems, which have no range;
+    ``tolerance`` is the largest difference of two trainings that is
+    'comparable', None where nothing says how large.
     """
     left = [label for label in claim.left if label in ours]
     right = ours.get(claim.right)

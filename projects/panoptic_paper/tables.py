@@ -14,7 +14,6 @@ import msgspec
 import yaml
 
 from mmengine_exact.errors import InputError
-from mmengine_exact.files import read_bytes
 
 _T = TypeVar('_T')
 _Number = Union[int, float]
@@ -143,26 +142,21 @@ def _find(what: str, name: str, known: Mapping[str, _T]) -> _T:
 
 
 def read_tables(path: Path) -> PaperTables:
-    """Read a file of tables.
-
-    Raises:
-        InputError: A table or row has an unknown key, or lacks one.
-    """
+    """Read a file of tables."""
     tables = {}
-    for name, content in read_yaml(path, Dict[str, Dict[str, Any]]).items():
-        rows = list(_rows(path, name, content))
+    for name, content in yaml.safe_load(path.read_bytes()).items():
+        rows = list(_rows(name, content))
         claims = [_claim(rows, **claim) for claim in content.pop('claims', ())]
         content.update(id=name, rows=rows, claims=claims)
-        tables[name] = _convert(f'{path}: {name}', content, Table)
+        tables[name] = msgspec.convert(content, Table)
     return PaperTables(
         tables,
         {row.name: row
          for table in tables.values()
-         for row in table.rows},
-        Path(path).parents[1])
+         for row in table.rows}, path.parents[1])
 
 
-def _rows(path: Path, name: str, content: Dict[str, Any]) -> Iterator[Row]:
+def _rows(name: str, content: Dict[str, Any]) -> Iterator[Row]:
     columns = content['columns']
     computed = set(columns) <= set(content.get('compute', ()))
     for data, lines in content['rows'].items():
@@ -177,7 +171,7 @@ def _rows(path: Path, name: str, content: Dict[str, Any]) -> Iterator[Row]:
                 title=line.get('name', label),
                 paper=dict(zip(columns, line['paper'], strict=True)),
                 computed=computed)
-            yield _convert(f'{path}: {name}: {data}: {label}', fields, Row)
+            yield msgspec.convert(fields, Row)
 
 
 def _claim(rows: List[Row], text: str, metric: str, **sides: Any) -> Claim:
@@ -187,25 +181,3 @@ def _claim(rows: List[Row], text: str, metric: str, **sides: Any) -> Claim:
                              if row.config and row.label != right)
     left = (left, ) if isinstance(left, str) else tuple(left)
     return Claim(text, metric, kind, left, right, *factor)
-
-
-def read_yaml(path: Path, form: Any) -> Any:
-    """The content of a YAML file that people write, as msgspec types.
-
-    Raises:
-        InputError: It cannot be read, is not YAML or not of that form.
-    """
-    content = read_bytes(str(path), 'file', None)
-    try:
-        raw = yaml.safe_load(content)
-    except (yaml.YAMLError, ValueError) as error:  # such as a month of 13
-        text = ' '.join(str(error).split())
-        raise InputError(f'{path}: is not YAML ({text}).') from None
-    return _convert(str(path), raw, form)
-
-
-def _convert(where: str, content: Any, form: Any) -> Any:
-    try:
-        return msgspec.convert(content, form)
-    except msgspec.ValidationError as error:
-        raise InputError(f'{where}: {error}.') from None

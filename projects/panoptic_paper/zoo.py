@@ -14,7 +14,7 @@ import msgspec
 import yaml
 
 from mmengine_exact.errors import InputError
-from mmengine_exact.files import write_bytes
+from mmengine_exact.files import read_bytes, write_bytes
 from mmengine_exact.record import versions
 from panoptic_apps.complexity import build_on_meta, training_memory
 
@@ -22,29 +22,13 @@ from .collect import Report, Result
 from .report import markdown_table, render
 from .results import KEYS
 from .runs import hash_of, load, read_record
-from .tables import PaperTables, Row, read_yaml
+from .tables import PaperTables, Row
 
 GPUS = 8
 
-HEADER = """\
-# Measured results, for `python tools/paper.py zoo`. Entries are written by
-# `python tools/paper.py report WORK_DIR --save docs/results.yml`, or by hand:
-#
-# results:
-#   - config: coco/panoptic-fpn_r50_fpn_1x_coco.py   # below configs/
-#     seeds: 1
-#     # percent: median, lowest, highest of the seeds
-#     metrics: {PQ: [39.0, 39.0, 39.0], AP: [33.3, 33.3, 33.3]}
-#     date: 2026-01-31
-#     gpus: 8
-#     versions: {torch: 2.13.0, mmengine: 0.10.7}
-"""
-
-_COLUMNS = ('config and command', 'schedule', 'memory', 'paper', 'ours')
-
 
 class Saved(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """Results of a config, in the form of :data:`HEADER`."""
+    """Results of a config; ``templates/results.yml.j2`` shows the form."""
 
     config: str
     seeds: Annotated[int, msgspec.Meta(ge=1)]
@@ -61,8 +45,14 @@ def read_results(path: Path, tables: PaperTables) -> Dict[str, Saved]:
         InputError: The file is missing or not of its form, or names a config
             or a metric that does not exist.
     """
-    entries = read_yaml(path, Dict[Literal['results'], List[Saved]])
-    saved = {entry.config: entry for entry in entries.get('results', ())}
+    text = read_bytes(str(path), 'file', None)
+    try:
+        content = msgspec.convert(
+            yaml.safe_load(text), Dict[Literal['results'], List[Saved]])
+    except (yaml.YAMLError, ValueError) as error:
+        # such as a month of 13
+        raise InputError(f'{path}: {" ".join(str(error).split())}.') from None
+    saved = {entry.config: entry for entry in content.get('results', ())}
     for config, entry in saved.items():
         if not (tables.configs / config).is_file():
             raise InputError(f'{path}: {config}: no such file below '
@@ -77,11 +67,7 @@ def read_results(path: Path, tables: PaperTables) -> Dict[str, Saved]:
 
 def save_results(path: Path, tables: PaperTables, report: Report) -> None:
     """Put the results of a report, not of the miniature, into the file, in
-    place of older ones of the same config.
-
-    Raises:
-        InputError: The file cannot be used, or nothing is there to save.
-    """
+    place of older ones of the same config."""
     found: Dict[str, Saved] = {}
     for section in report.sections:
         for result in section.results:
@@ -89,8 +75,6 @@ def save_results(path: Path, tables: PaperTables, report: Report) -> None:
                 entry = _saved(result)
                 found.setdefault(entry.config, entry)
                 found[entry.config].metrics.update(entry.metrics)
-    if not found:
-        raise InputError(f'{path}: no row has a result to save.')
     saved = read_results(path, tables) if path.is_file() else {}
     content = msgspec.to_builtins(
         dict(results=list({
@@ -99,7 +83,7 @@ def save_results(path: Path, tables: PaperTables, report: Report) -> None:
         }.values())),
         builtin_types=(datetime.date, ))
     text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None)
-    write_bytes(str(path), (HEADER + text).encode())
+    write_bytes(str(path), render('results.yml', entries=text).encode())
 
 
 def _saved(result: Result) -> Saved:
@@ -126,7 +110,11 @@ def zoo_page(tables: PaperTables, saved: Mapping[str, Saved]) -> str:
     for title, configs in _groups(tables).items():
         lines = []
         for config in configs:
-            rows = _rows_of(tables, config)
+            # those of test-dev belong to the config that exports
+            rows = [
+                row for row in tables.rows.values()
+                if row.config and (row.test_config or row.config) == config
+            ]
             lines.append([
                 f'[{Path(config).stem}](../configs/{config})<br>' +
                 _command(config, rows),
@@ -134,7 +122,8 @@ def zoo_page(tables: PaperTables, saved: Mapping[str, Saved]) -> str:
                 _paper(rows),
                 _ours(saved.get(config))
             ])
-        sections.append((title, markdown_table(_COLUMNS, lines)))
+        head = ('config and command', 'schedule', 'memory', 'paper', 'ours')
+        sections.append((title, markdown_table(head, lines)))
     return render('model_zoo.md', sections=sections)
 
 
@@ -154,15 +143,6 @@ def _groups(tables: PaperTables) -> Dict[str, List[str]]:
         for title, folder in folders.items()
     }
     return {title: names for title, names in found.items() if names}
-
-
-def _rows_of(tables: PaperTables, config: str) -> List[Row]:
-    """Rows that a config gives the numbers of: those of test-dev belong to
-    the config that exports."""
-    return [
-        row for row in tables.rows.values()
-        if row.config is not None and (row.test_config or row.config) == config
-    ]
 
 
 def _command(config: str, rows: List[Row]) -> str:

@@ -183,17 +183,13 @@ def test_an_edited_config_is_refused_in_one_line(tmp_path):
     record = json.loads(json.dumps(train.record))
     file = train.log.parent / 'run.json'
     touch(file)
-    for fingerprint, key in ((record['fingerprint'], ''), (dict(
-            record['fingerprint'], optim_wrapper='another'), 'optim_wrapper')):
-        file.write_text(json.dumps(dict(record, fingerprint=fingerprint)))
-        refused = plan(tmp_path, 'table3a/coco-r50')[0].refused
-        assert refused == (
-            key
-            and (f'{file.parent} was run with another config ({key} differs): '
-                 'remove the folder, or set another --work-dir'))
-    del record['fingerprint']  # as older versions wrote it
     file.write_text(json.dumps(record))
     assert plan(tmp_path, 'table3a/coco-r50')[0].refused == ''
+    record['fingerprint']['optim_wrapper'] = 'another'
+    file.write_text(json.dumps(record))
+    assert plan(tmp_path, 'table3a/coco-r50')[0].refused == (
+        f'{file.parent} was run with another config (optim_wrapper differs): '
+        'remove the folder, or set another --work-dir')
 
 
 def test_two_networks_are_refused_with_one_of_theirs(tmp_path):

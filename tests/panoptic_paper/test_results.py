@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from mmengine_exact.errors import InputError
 from panoptic_paper.listing import list_rows, map_page, show_row, state_text
 from panoptic_paper.plan import LaunchOptions
 from panoptic_paper.results import State, read_metrics, state_of, states_of
@@ -50,10 +49,9 @@ def test_broken_metrics(tmp_path, text, run):
     path = tmp_path / run.name / 'seed-0' / 'test' / 'metrics.json'
     path.parent.mkdir(parents=True)
     path.write_text(text)
-    with pytest.raises(InputError, match=f'^{path}: .*run the row again'):
-        read_metrics(path)
     state = state_of(run, tmp_path, 0)
-    assert state.metrics is None and str(path) in state.text
+    assert state.metrics is None and state.text.startswith(f'{path}: cannot')
+    assert 'run the row again' in state.text
 
 
 def test_states(tmp_path, run):

@@ -3,9 +3,8 @@ import pytest
 import yaml
 
 from mmengine_exact.errors import InputError
-from panoptic_paper.tables import read_tables
 
-from .fakes import ROOT, TABLES, TABLES_FILE
+from .fakes import ROOT, TABLES
 
 
 @pytest.fixture(scope='module')
@@ -119,14 +118,6 @@ def test_select():
 def test_unknown_row_names_the_nearest(name, near):
     with pytest.raises(InputError, match=f'^{name}: no such row.*{near}'):
         TABLES.row(name)
-
-
-def test_what_is_wrong_in_a_row_is_named(tmp_path):
-    path = tmp_path / 'configs' / 'paper' / 'tables.yml'
-    path.parent.mkdir(parents=True)
-    path.write_text(TABLES_FILE.read_text().replace('tta: true', 'ttta: true'))
-    with pytest.raises(InputError, match='table1b: coco-stuff: x152: .*ttta'):
-        read_tables(path)
 
 
 def test_claims_name_rows_and_columns():
