@@ -138,12 +138,11 @@ class _Reader:
             return result
         run = run_of(self.tables, row)
         states = self.states(run) if row.trained else {}
-        found = {**spreads(states, table.columns), **self.compute(table, row)}
         return replace(
             result,
             config=row.test_config or row.config,
             states=states,
-            found=found,
+            found=spreads(states, table.columns) | self.compute(table, row),
             grid=self.grid(table, row))
 
     def compute(self, table: Table, row: Row) -> Spreads:
@@ -165,14 +164,10 @@ class _Reader:
     def grid(self, table: Table, row: Row) -> Optional[Grid]:
         """The best of the grid; None where no run of it alone is there."""
         runs = grid_of(self.tables, row)
-        if not any((path / run.name).is_dir()
-                   for run in runs.values() if run.weights
-                   for path in self.work_dirs):
-            return None
-        for run in runs.values():
-            self.states(run)
-        best, done = best_of(runs, self.work_dirs)
-        if best is None:
+        states = {weights: self.states(run) for weights, run in runs.items()}
+        best, done = best_of(states)
+        if best is None or not any(states[w]
+                                   for w, r in runs.items() if r.weights):
             return None
         run = runs[best]
         if row.test_config:

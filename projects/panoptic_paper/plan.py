@@ -18,7 +18,7 @@ from mmengine_exact.errors import InputError
 from mmengine_exact.files import write_bytes
 from mmengine_exact.record import versions
 
-from .results import best_of
+from .results import best_of, states_of
 from .runs import (Run, complexity_file, default_seeds, export_file, grid_of,
                    hash_of, load, read_record, run_of, schedule)
 from .tables import PaperTables, Row
@@ -119,7 +119,10 @@ def _grid_runs(tables: PaperTables, row: Row,
     """All nine of a row of section 4.4; the best is exported (Table 4a), when
     all are evaluated."""
     runs = grid_of(tables, row)
-    best, done = best_of(runs, [launch.work_dir])
+    best, done = best_of({
+        w: states_of(run, [launch.work_dir])
+        for w, run in runs.items()
+    })
     if row.test_config and done == len(runs):
         config = tables.path(row.test_config)
         runs[best] = replace(runs[best], test_config=config)

@@ -139,14 +139,15 @@ def spreads(states: Mapping[int, State], columns: Iterable[str]) -> Spreads:
     return {column: found for column, found in values.items() if found}
 
 
-def best_of(runs: Mapping[Weights, Run],
-            work_dirs: Sequence[Path]) -> Tuple[Optional[Weights], int]:
+def best_of(
+    states: Mapping[Weights, Mapping[int, State]]
+) -> Tuple[Optional[Weights], int]:
     """The weights with the best median PQ on the validation set, None without
     any result; and the number of weights that have one."""
     known = {
         weights: median(found['PQ'])
-        for weights, run in runs.items()
-        if (found := spreads(states_of(run, work_dirs), ['PQ']))
+        for weights, of_seeds in states.items()
+        if (found := spreads(of_seeds, ['PQ']))
     }
     return max(known, key=known.__getitem__, default=None), len(known)
 

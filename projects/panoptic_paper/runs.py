@@ -27,7 +27,7 @@ from .tables import PaperTables, Row
 Weights = Tuple[float, float]
 #: Section 4.4 chooses lambda_i and lambda_s from these.
 GRID = (0.5, 0.75, 1.0)
-#: Trainings of a row; the paper has five on Cityscapes (section 4.1).
+#: Trainings of a row, or else 1; five on Cityscapes as in section 4.1.
 SEEDS = dict(cityscapes=5, miniature=3)
 RECORD = 'run.json'
 
@@ -109,7 +109,7 @@ def grid_of(tables: PaperTables, row: Row) -> Dict[Weights, Run]:
 
 
 def default_seeds(row: Row, miniature: bool) -> int:
-    """Number of trainings of a row: see :data:`SEEDS`, or else 1."""
+    """Number of trainings of a row."""
     return SEEDS.get('miniature' if miniature else row.data, 1)
 
 

@@ -126,7 +126,7 @@ def test_list_report_and_results(call, tmp_path):
     assert code == 0 and 'nothing there' in err and 'without' in err
     code, _, err = call('report', tmp_path / 'missing')
     assert code == 1 and 'missing: no such folder' in err
-    code, _, err = call('report', tmp_path, '--out', path)
+    code, _, err = call('report', out, '--out', path)
     assert code == 1 and str(path) in err and 'Traceback' not in err
 
 
