@@ -27,6 +27,7 @@ from statistics import median
 
 import cv2
 import numpy as np
+from tabulate import tabulate
 
 from benchmarks.harness import alternate
 
@@ -148,15 +149,15 @@ def main():
         print(f'drawing 2 x {args.images} images', flush=True)
         make_miniature(str(root), counts, (1024, 2048), args.seed)
         rows, same = compare_converters(root, out, args)
-        print(f'\n{"ms per image":22}{"official":>10}{"ours":>8}{"ratio":>8}')
-        for name, theirs, mine in rows:
-            print(f'{name:22}{theirs:10.1f}{mine:8.1f}{theirs / mine:7.1f}x')
+        rows = [(*row, row[1] / row[2]) for row in rows]
+        print(
+            tabulate(
+                rows, ('ms per image', 'official', 'ours', 'ratio'),
+                floatfmt='.1f'))
         ours(root, 'val')
         formats, equal = compare_formats(encodings(root, out), args.rounds)
-        print(f'\n{"reading":22}{"ms":>10}{"kB":>8}{"ratio":>8}')
-        for name, spent, size in formats:
-            ratio = spent / formats[0][1]
-            print(f'{name:22}{spent:10.1f}{size:8.1f}{ratio:7.1f}x')
+        rows = [(*row, row[1] / formats[0][1]) for row in formats]
+        print(tabulate(rows, ('reading', 'ms', 'kB', 'ratio'), floatfmt='.1f'))
     for problem, fine in (('converters', same), ('formats', equal)):
         if not fine:
             print(f'error: the {problem} disagree', file=sys.stderr)

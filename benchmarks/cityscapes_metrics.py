@@ -19,6 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from tabulate import tabulate
+
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
@@ -83,18 +85,18 @@ def main():
     args = parse_args()
     with tempfile.TemporaryDirectory() as folder:
         rows = list(judge(args, Path(folder)))
-    print(f'{args.images} images of 1024 x 2048, seconds per image')
-    print(f'{"task":<10}{"ours":>9}{"+ files":>9}{"official":>9}'
-          f'{"ratio":>8}{"+ files":>9}  score')
-    wrong = False
-    for task, seconds, (score, expected) in rows:
+    total = [sum(seconds) for seconds in zip(*(row[1] for row in rows))]
+    lines = []
+    for task, seconds, scores in [*rows, ('all', total, ())]:
         a, b, c = (s / args.images for s in seconds)
-        wrong |= abs(score - expected) > 1e-6
-        print(f'{task:<10}{a:9.3f}{b:9.3f}{c:9.3f}{c / a:8.1f}{c / b:9.1f}'
-              f'  {score:.6f} {expected:.6f}')
-    a, b, c = (sum(r[1][i] for r in rows) / args.images for i in range(3))
-    print(f'{"all":<10}{a:9.3f}{b:9.3f}{c:9.3f}{c / a:8.1f}{c / b:9.1f}')
-    return int(wrong)
+        lines.append((task, a, b, c, c / a, c / b, *scores))
+    print(f'{args.images} images of 1024 x 2048, seconds per image')
+    print(
+        tabulate(
+            lines, ('task', 'ours', '+ files', 'official', 'ratio', '+ files',
+                    'score', 'official'),
+            floatfmt='.3f'))
+    return int(any(abs(score - other) > 1e-6 for *_, (score, other) in rows))
 
 
 if __name__ == '__main__':

@@ -35,7 +35,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from benchmarks import figures, harness, machine, memory, probe
+from benchmarks import figures, harness, memory, probe
 
 CONFIG = 'configs/synthetic/panoptic-fpn_tiny_synthetic.py'
 SIZE = 64
@@ -49,8 +49,8 @@ OPERATORS = 16
 POINTS = 40
 TASKS = ('training', 'evaluation', 'predictions')
 #: Quantities of which slopes are reported; bytes, or numbers.
-TRACKED = ('heap', 'uss', 'workers_uss', 'objects', 'descriptors',
-           'threads', 'children')
+TRACKED = ('heap', 'uss', 'workers_uss', 'objects', 'descriptors', 'threads',
+           'children')
 PROCESSES = 2
 
 
@@ -356,7 +356,7 @@ def text_of(report: dict) -> str:
                 f'above {v["held"] / 1e6:.0f} MB'
                 for k, v in run['scores'].items()
             ]
-    return '\n'.join([*lines, machine.one_line(report['machine'])])
+    return '\n'.join(lines)
 
 
 def draw(report: dict):
@@ -413,8 +413,6 @@ def main(argv=None) -> int:
     args = parse_args(argv)
     report = dict(
         former_tasks(args),
-        machine=machine.describe_machine(),
-        **machine.when(),
         seed=args.seed,
         size=SIZE,
         shape=memory.SHAPE,
@@ -439,8 +437,7 @@ def main(argv=None) -> int:
             print(f'predictions, {name} ...', flush=True)
             report['predictions'][name] = measure_processes(
                 args.predictions, args.seed, number)
-    print(text_of(with_slopes(report)))
-    figures.save(args.out / 'endurance', report, draw(report))
+    figures.publish(args.out / 'endurance', with_slopes(report), text_of, draw)
     return 0
 
 

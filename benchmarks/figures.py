@@ -1,11 +1,12 @@
 """Files of measured figures: ``docs/benchmark``, and what a run leaves."""
 import json
 from pathlib import Path
-from typing import Optional
+from typing import Callable, Optional
 
 import numpy as np
 
 from .harness import ROOT
+from .machine import describe_machine, one_line, when
 
 #: Where committed figures are, and where a run leaves its own.
 FOLDER = ROOT / 'docs' / 'benchmark'
@@ -23,6 +24,17 @@ def save(path: Path, report: dict, picture: Optional[np.ndarray] = None):
     if picture is not None:
         from panoptic_fpn.visualization.image_io import write_image
         write_image(str(path.with_suffix('.png')), picture)
+
+
+def publish(path: Path,
+            content: dict,
+            text_of: Callable[[dict], str],
+            draw: Optional[Callable[[dict], np.ndarray]] = None) -> None:
+    """Print what was measured here and now, draw it, and save both."""
+    report = dict(content, machine=describe_machine(), **when())
+    print(text_of(report))
+    print(one_line(report['machine']))
+    save(path, report, draw and draw(report))
 
 
 def figures(name: str, folder: Path = FOLDER) -> dict:

@@ -32,29 +32,21 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclasses.dataclass
 class Row:
-    """One line of the table: a stage on one input, ours beside theirs.
-
-    Args:
-        stage (str): E.g. 'input pipeline'.
-        case (str): The input in words, e.g. '640x480, 20 instances'.
-        ours (List[float]): Seconds of each round.
-        theirs (List[float]): Theirs in the same rounds.
-        ask (float, optional): The ratio asked for. Default: None, no ask.
-        per (str): What the seconds are for. Default: 'image'.
-        ours_bytes (int, optional): Peak memory above the inputs.
-        theirs_bytes (int, optional): Likewise.
-        against (str): What theirs is. Default: 'mmdet'.
-        note (str): What theirs does less, or how well the results agree.
-    """
+    """One line of the table: a stage on one input, ours beside theirs."""
     stage: str
+    #: the input in words
     case: str
+    #: seconds of each round
     ours: List[float]
     theirs: List[float]
+    #: the ratio asked for
     ask: Optional[float] = None
     per: str = 'image'
+    #: peak memory above the inputs
     ours_bytes: Optional[int] = None
     theirs_bytes: Optional[int] = None
     against: str = 'mmdet'
+    #: what theirs does less, or how well the results agree
     note: str = ''
 
     @property
@@ -102,23 +94,13 @@ class Row:
 def alternate(functions: Dict[str, Callable[[], Any]],
               rounds: int,
               warmup: int = 1) -> Dict[str, List[float]]:
-    """Seconds of functions that take turns, so that what else the machine
-    does meets all of them.
+    """Seconds of each round by name, of functions that take turns, so that
+    what else the machine does meets all of them.
 
-    Each round calls each once; every other round in the reversed order.
-    Results are dropped and garbage is collected between the calls. A function
-    for a GPU waits for it by itself.
-
-    Args:
-        functions (Dict[str, Callable]): By name.
-        rounds (int): At least 1.
-        warmup (int): Rounds before, which do not count. Default: 1.
-
-    Returns:
-        Dict[str, List[float]]: Seconds of each round, by name.
+    Each round calls each once; every other round in the reversed order;
+    ``warmup`` rounds do not count. Results are dropped and garbage is
+    collected between the calls. A function for a GPU waits for it by itself.
     """
-    if rounds < 1:
-        raise ValueError(f'{rounds} rounds: at least one is needed')
     seconds = {name: [] for name in functions}
     for i in range(-warmup, rounds):
         order = list(functions)[::-1 if i % 2 else 1]
@@ -164,11 +146,7 @@ def peak_above(run: Callable[[], Any], cuda: bool = False) -> int:
     """Peak bytes of a call above what is held before it, in this process.
 
     What an earlier call left in the allocators counts as held: one call a
-    process, see :func:`peak_bytes`.
-
-    Args:
-        run (Callable): Called once.
-        cuda (bool): Of the GPU instead. Default: False.
+    process, see :func:`peak_bytes`. ``cuda``: of the GPU instead.
     """
     if cuda:
         import torch
@@ -190,16 +168,9 @@ def in_fresh_process(function: Callable, *args) -> Any:
 
 
 def peak_bytes(function: Callable, *args) -> int:
-    """Peak memory of a function in a fresh process, above what it held.
-
-    Args:
-        function (Callable): Importable (of a module, no lambda). Where it
-            returns a callable, that one is measured: ``prepare(*args)``
-            makes inputs and models, the ``run()`` it returns uses them.
-        *args: Picklable.
-
-    Returns:
-        int: Bytes.
+    """Peak bytes of an importable function in a fresh process, above what it
+    held. Where it returns a callable, that one is measured: ``prepare(*args)``
+    makes inputs and models, the ``run()`` it returns uses them.
     """
     return in_fresh_process(_peak_of_stage, function, args)
 
@@ -260,16 +231,11 @@ def output_file(text: str) -> Path:
 def stage_main(measure: Callable[..., List[Row]],
                description: str,
                argv: Optional[Sequence[str]] = None) -> int:
-    """Command line of a stage: ``--rounds --seed --json OUT``.
+    """Command line of a stage, ``--rounds --seed --json OUT``; its exit code,
+    0: a time is no test, an ask that is missed is marked.
 
-    Threads: OMP_NUM_THREADS, of OpenCV too.
-
-    Args:
-        measure (Callable): ``measure(rounds, seed)``.
-        description (str): The module's docstring; its first line is shown.
-
-    Returns:
-        int: Exit code, 0. A time is no test: an ask that is missed is marked.
+    Threads: OMP_NUM_THREADS, of OpenCV too. Of ``description``, the module's
+    docstring, the first line is shown.
     """
     parser = argparse.ArgumentParser(description=description.split('\n')[0])
     add_arguments(parser)

@@ -32,15 +32,12 @@ def label_space() -> LabelSpace:
 
 @dataclasses.dataclass
 class Scene:
-    """A drawn image.
-
-    Args:
-        image (np.ndarray): RGB uint8 (h, w, 3).
-        index_map (np.ndarray): int32 (h, w), 1..n, each with a pixel.
-        labels (list[int]): Of the segments 1..n.
-    """
+    """A drawn image."""
+    #: RGB uint8 (h, w, 3)
     image: np.ndarray
+    #: int32 (h, w), 1..n, each with a pixel
     index_map: np.ndarray
+    #: of the segments 1..n
     labels: List[int]
 
     @property
@@ -48,12 +45,8 @@ class Scene:
         return self.index_map.shape
 
     def write(self, folder: Path, suffix: str) -> List[dict]:
-        """Files of the scene, and what data sets tell the pipelines of them.
-
-        Args:
-            folder (Path): Gets ``image.png`` (or ``.jpg``), ``panoptic.png``
-                (COCO's RGB) and ``instanceIds.png`` (Cityscapes' 16 bits).
-            suffix (str): Of the image: '.png' or '.jpg'.
+        """Write ``image.png`` (or ``.jpg``), ``panoptic.png`` (COCO's RGB)
+        and ``instanceIds.png`` (Cityscapes' 16 bits).
 
         Returns:
             list[dict]: Information on the image for our pipeline and

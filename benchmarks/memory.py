@@ -26,8 +26,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+from tabulate import tabulate
 
-from benchmarks import figures, harness, machine
+from benchmarks import figures, harness
 
 SHAPE = (480, 640)
 THINGS, STUFF = 80, 53
@@ -220,16 +221,14 @@ def held_bytes(line):
 
 
 def text_of(report):
-    lines = [
-        f'{"":24}{"images":>8}{"rows, B/image":>15}{"held, B/image":>15}'
-        f'{"held MB":>9}{"scores MB":>11}'
-    ]
+    rows = []
     for name, line in report['lines'].items():
         last = line['points'][-1]
-        lines.append(f'{name:24}{last["images"]:8}{row_bytes(line):15.0f}'
-                     f'{held_bytes(line):15.0f}{last["held"] / 1e6:9.1f}'
-                     f'{line["compute_peak"] / 1e6:11.1f}')
-    return '\n'.join([*lines, machine.one_line(report['machine'])])
+        rows.append((name, last['images'], round(row_bytes(line)),
+                     f'{held_bytes(line):.0f}', f'{last["held"] / 1e6:.1f}',
+                     f'{line["compute_peak"] / 1e6:.1f}'))
+    return tabulate(rows, ('', 'images', 'rows, B/image', 'held, B/image',
+                           'held MB', 'scores MB'))
 
 
 def draw(report):
@@ -266,16 +265,13 @@ def main(argv=None):
         print(f'{name} ...', flush=True)
         lines[name] = harness.in_fresh_process(measure_line, name, args.images,
                                                args.seconds, args.seed)
-    report = dict(
-        machine=machine.describe_machine(),
-        **machine.when(),
+    content = dict(
         seed=args.seed,
         shape=SHAPE,
         segments=SEGMENTS,
         detections=DETECTIONS,
         lines=lines)
-    print(text_of(report))
-    figures.save(args.out / 'memory', report, draw(report))
+    figures.publish(args.out / 'memory', content, text_of, draw)
     return 0
 
 

@@ -25,11 +25,8 @@ BEGIN, END = '<!-- benchmark -->', '<!-- /benchmark -->'
 
 
 def with_table(readme: str, table: str) -> str:
-    """The README with another table between the markers.
-
-    Raises:
-        PageError: The markers are not there, once each and in this order.
-    """
+    """The README with another table between the markers; PageError where
+    these are not there once each."""
     before, begin, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end or BEGIN in rest or END in before + after:
@@ -39,11 +36,7 @@ def with_table(readme: str, table: str) -> str:
 
 
 def pages() -> Dict[Path, str]:
-    """What the pages should say.
-
-    Raises:
-        PageError: Figures or markers are missing.
-    """
+    """What the pages should say; PageError where figures are missing."""
     from benchmarks import performance, table
     readme = with_table(README.read_text(),
                         table.markdown(figures('benchmark')))
@@ -51,11 +44,7 @@ def pages() -> Dict[Path, str]:
 
 
 def write():
-    """Write the pages that changed.
-
-    Raises:
-        PageError: Figures or markers are missing.
-    """
+    """Write the pages that changed."""
     for path, text in pages().items():
         if not path.is_file() or path.read_text() != text:
             path.write_text(text)

@@ -8,13 +8,9 @@ import psutil
 
 
 def memory_of(pid: int) -> Dict[str, int]:
-    """Bytes of memory of a process.
-
-    Returns:
-        dict: ``rss``, resident pages; ``pss``, with those that n processes
-        share counted as one nth; ``uss``, those of this process alone. Empty
-        where the process is gone.
-    """
+    """Bytes of memory of a process: ``rss``, resident pages; ``pss``, with
+    those that n processes share counted as one nth; ``uss``, those of this
+    process alone. Empty where the process is gone."""
     try:
         found = psutil.Process(pid).memory_full_info()
     except psutil.NoSuchProcess:
@@ -23,14 +19,10 @@ def memory_of(pid: int) -> Dict[str, int]:
 
 
 def snapshot() -> Dict[str, int]:
-    """What this process holds, after garbage was collected.
-
-    Returns:
-        dict: ``rss``, ``pss``, ``uss``, ``heap`` in bytes; ``workers_pss`` and
-        ``workers_uss``, those of its children together; ``objects`` that
-        Python's garbage collector knows, ``descriptors``, ``threads``,
-        ``children``.
-    """
+    """What this process holds, after garbage was collected: ``rss``, ``pss``,
+    ``uss``, ``heap`` in bytes; ``workers_pss`` and ``workers_uss`` of all its
+    children; numbers of ``objects`` that Python's garbage collector knows, of
+    ``descriptors``, ``threads``, ``children``."""
     gc.collect()
     process = psutil.Process()
     children = process.children()
@@ -82,12 +74,8 @@ class Slope(NamedTuple):
 
 
 def slope(x: Sequence[float], y: Sequence[float]) -> Slope:
-    """Least squares line through points; the margin supposes residuals that
-    are independent of each other and normal.
-
-    Args:
-        x, y (Sequence[float]): At least 3 points.
-    """
+    """Least squares line through at least 3 points; the margin supposes
+    residuals that are independent of each other and normal."""
     from scipy.stats import linregress, t
     fit = linregress(x, y)
     quantile = t.ppf(0.975, len(x) - 2)

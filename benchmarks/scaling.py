@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from benchmarks import figures, harness, machine, scaling_cases
+from benchmarks import figures, harness, scaling_cases
 
 #: Where an axis is not the one that changes.
 BASE = dict(megapixels=0.5, instances=50, classes=20)
@@ -183,7 +183,7 @@ def text_of(report):
     for name, rates in report['workers'].items():
         lines.append(f'  {name:8}' + ', '.join(f'{rate:.1f} with {n}'
                                                for n, rate in rates.items()))
-    return '\n'.join([*lines, machine.one_line(report['machine'])])
+    return '\n'.join(lines)
 
 
 def main(argv=None):
@@ -196,16 +196,13 @@ def main(argv=None):
         for stage, curve in found.items():
             curves[stage][axis] = curve
     print('workers ...', flush=True)
-    report = dict(
-        machine=machine.describe_machine(),
-        **machine.when(),
+    content = dict(
         seed=args.seed,
         base=BASE,
         axes=AXES,
         curves=curves,
         workers=harness.in_fresh_process(throughput, args))
-    print(text_of(report))
-    figures.save(args.out / 'scaling', report, draw(report))
+    figures.publish(args.out / 'scaling', content, text_of, draw)
     return 0
 
 

@@ -22,6 +22,7 @@ from functools import partial
 from runpy import run_path
 
 import torch
+from tabulate import tabulate
 from torch.utils.checkpoint import checkpoint
 
 from benchmarks import harness
@@ -167,17 +168,13 @@ def measure(case, repeats):
 def table(results):
     """Figures as text, with ratios to the first variant."""
     first = results[0]
-    lines = [
-        f'{"":26}{"peak MB":>10}{"ratio":>8}{"ms":>10}{"ratio":>8}'
-        f'{"difference":>13}'
-    ]
-    for r in results:
-        memory = r['peak_bytes'] / max(first['peak_bytes'], 1)
-        lines.append(f'{r["name"]:26}{r["peak_bytes"] / MB:10.1f}{memory:8.3f}'
-                     f'{r["seconds"] * 1000:10.1f}'
-                     f'{r["seconds"] / first["seconds"]:8.3f}'
-                     f'{r["difference"]:13.1e}')
-    return '\n'.join(lines)
+    rows = [(r['name'], r['peak_bytes'] / MB,
+             r['peak_bytes'] / max(first['peak_bytes'], 1), 1e3 * r['seconds'],
+             r['seconds'] / first['seconds'], r['difference'])
+            for r in results]
+    return tabulate(
+        rows, ('', 'peak MB', 'ratio', 'ms', 'ratio', 'difference'),
+        floatfmt=('', '.1f', '.3f', '.1f', '.3f', '.1e'))
 
 
 def main():

@@ -23,7 +23,9 @@ import time
 from pathlib import Path
 from statistics import median
 
-from benchmarks import figures, harness, machine
+from tabulate import tabulate
+
+from benchmarks import figures, harness
 
 CONFIG = 'configs/synthetic/panoptic-fpn_tiny_synthetic.py'
 DATA = dict(num_train=64, num_val=48, size=128)
@@ -158,12 +160,10 @@ def efficiency(rates: dict) -> float:
 
 
 def text_of(report: dict) -> str:
-    lines = [f'{"images/s":12}{"one":>9}{"two":>9}{"efficiency":>12}']
-    for task in TASKS:
-        rates = report[task]
-        lines.append(f'{task:12}{median(rates["1"]):9.2f}'
-                     f'{median(rates["2"]):9.2f}{efficiency(rates):12.2f}')
-    return '\n'.join([*lines, machine.one_line(report['machine'])])
+    rows = [(task, median(report[task]['1']), median(report[task]['2']),
+             efficiency(report[task])) for task in TASKS]
+    return tabulate(
+        rows, ('images/s', 'one', 'two', 'efficiency'), floatfmt='.2f')
 
 
 def main(argv=None) -> int:
@@ -175,15 +175,12 @@ def main(argv=None) -> int:
     except RuntimeError as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
-    report = dict(
-        machine=machine.describe_machine(),
-        **machine.when(),
+    content = dict(
         config=CONFIG,
         iterations=args.iterations,
         data=dict(DATA, seed=args.seed),
         **found)
-    print(text_of(report))
-    figures.save(args.out / 'two_processes', report)
+    figures.publish(args.out / 'two_processes', content, text_of)
     return 0
 
 

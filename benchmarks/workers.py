@@ -9,12 +9,8 @@ from benchmarks.harness import peak_above, set_threads
 
 
 class Worker:
-    """A function in a process of its own, which waits between its calls.
-
-    Args:
-        prepare (Callable): Importable; ``prepare(*args)`` makes inputs and
-            models and returns the function.
-        *args: Picklable.
+    """A function in a process of its own, which waits between its calls;
+    ``prepare(*args)``, importable, makes inputs and models and returns it.
     """
 
     def __init__(self, prepare: Callable[..., Callable], *args: Any) -> None:
@@ -27,15 +23,8 @@ class Worker:
         self._receive()
 
     def __call__(self, with_peak: bool = False) -> Any:
-        """Call it.
-
-        Args:
-            with_peak (bool): Whether to measure memory, which costs time.
-
-        Returns:
-            tuple: Seconds, peak bytes above what was held before (or 0),
-            result.
-        """
+        """Seconds, peak bytes above what was held before (or 0: measuring
+        them costs time), and the result of a call."""
         self.pipe.send(with_peak)
         return self._receive()
 
@@ -92,17 +81,11 @@ def in_turns(prepare: Callable[..., Callable],
              cases: Dict[str, tuple],
              rounds: int,
              warmup: int = 0) -> Tuple[Dict[str, List[float]], dict, dict]:
-    """Each case once a round, every other round in the reversed order.
+    """Each case, arguments of ``prepare`` by name, once a round, every other
+    round in the reversed order: seconds of each round, peak in bytes, result.
 
-    Args:
-        prepare (Callable): As of :class:`Worker`.
-        cases (dict[str, tuple]): Its arguments, by name.
-        rounds (int): That count, after one in which memory is measured.
-        warmup (int): Rounds between these: a heap takes some to settle.
-
-    Returns:
-        tuple: By name, seconds of each round, peak in bytes and result of
-        the last round.
+    Memory is measured in a round before, which does not count; neither do
+    ``warmup`` rounds: a heap takes some to settle.
     """
     seconds = {name: [] for name in cases}
     peaks, results = {}, {}

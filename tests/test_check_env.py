@@ -69,100 +69,109 @@ def only(findings):
     return findings[0]
 
 
-def test_a_good_environment_has_no_findings(checks, env):
-    assert checks.diagnose(make(env)) == []
-    assert make(env).family == 'openmmlab'
+def test_good_environments_have_no_findings(checks, env):
+    headless = make(env, ('opencv-python', ),
+                    {'opencv-python-headless': '4.14.0.94'})
+    forks = make_fork(env)  # mmcv 2.3.6 is theirs
+    for facts, family in ((make(env), 'openmmlab'), (headless, 'openmmlab'),
+                          (forks, 'onedl')):
+        assert checks.diagnose(facts) == [] and facts.family == family
+    del forks.distributions['onedl-mmsegmentation']
+    assert only(checks.diagnose(forks)).command == (
+        'py -m pip install onedl-mmsegmentation')
 
 
-def test_the_packages_of_the_repository(checks, env):
-    found = only(checks.diagnose(make(env, ('panoptic-fpn', ))))
-    assert found.problem.startswith('panoptic_fpn is not installed')
-    assert found.command.startswith('py -m pip install --no-deps -e ')
-
-
-def test_the_forks_are_as_good(checks, env):
-    facts = make_fork(env)
-    assert facts.family == 'onedl'
-    assert checks.diagnose(facts) == []  # mmcv 2.3.6 is theirs
-
-
-def test_setuptools_without_pkg_resources(checks, env):
-    facts = make(env, add={'setuptools': '82.0.1'}, pkg_resources=False)
-    found = only(checks.diagnose(facts))
-    assert found.problem.startswith('setuptools 82.0.1 has no pkg_resources')
-    assert found.command == 'py -m pip install "setuptools>=77.0.3,<81"'
-    facts = make(env, ('setuptools', ), pkg_resources=False)
-    assert 'setuptools is not installed' in only(
-        checks.diagnose(facts)).problem
-
-
-@pytest.mark.parametrize('name', ['mmcv', 'mmcv-lite'])
-def test_mmcv_without_operators(checks, env, name):
-    facts = make(
-        env, ('mmcv', ), {name: '2.1.0'},
-        mmcv_cuda=None,
-        errors={
-            'mmcv.ops': "ModuleNotFoundError: No module named 'mmcv._ext'",
-            'mmdet.models': "ModuleNotFoundError: No module named 'mmcv._ext'"
-        })
-    found = only(checks.diagnose(facts))
-    assert 'no compiled operators' in found.problem
-    assert found.command.endswith(BUILD + 'mmcv==2.1.0')
-    assert ('uninstall -y mmcv-lite' in found.command) == (name != 'mmcv')
-
-
-def test_mmcv_too_new_for_the_originals(checks, env):
-    error = 'AssertionError: MMCV==2.2.0 is used but incompatible.'
-    errors = {'mmdet.models': error, 'mmseg.models': error}
-    facts = make(env, add={'mmcv': '2.2.0'}, errors=errors)
-    found = only(checks.diagnose(facts))
-    assert 'mmcv 2.2.0 is too new' in found.problem
-    assert found.command.endswith(BUILD + 'mmcv==2.1.0')
-    # The fork's mmcv under the original mmdet.
-    facts = make(env, ('mmcv', ), {'onedl-mmcv': '2.3.6'}, errors=errors)
-    found = only(checks.diagnose(facts))
-    assert found.command.startswith('py -m pip uninstall -y onedl-mmcv && ')
-    assert found.command.endswith(BUILD + 'mmcv==2.1.0')
-
-
-@pytest.mark.parametrize('nvcc, words', [
-    ('12.8', 'nvcc 12.8 is here'),
-    (None, 'first install the CUDA toolkit 12.8'),
-])
-def test_gpu_without_cuda_operators(checks, env, nvcc, words):
-    facts = make(env, gpus=['A100'], torch_cuda='12.8', nvcc=nvcc)
-    found = only(checks.diagnose(facts))
-    assert 'torch sees A100' in found.problem and words in found.problem
-    assert found.command.endswith('FORCE_CUDA=1 ' + BUILD + 'mmcv==2.1.0')
-
-
-def test_gpu_without_cuda_operators_of_the_fork(checks, env):
-    found = only(checks.diagnose(make_fork(env, gpus=['A100'])))
-    assert found.command.endswith('FORCE_CUDA=1 ' + BUILD +
-                                  'onedl-mmcv==2.3.6')
-
-
-def test_cuda_operators_of_another_gpu(checks, env):
-    facts = make(
-        env,
-        gpus=['H100'],
-        mmcv_cuda='12.8',
+NO_EXT = "ModuleNotFoundError: No module named 'mmcv._ext'"
+TOO_NEW = 'AssertionError: MMCV==2.2.0 is used but incompatible.'
+NO_FTFY = "ModuleNotFoundError: No module named 'ftfy'"
+NO_GL = ('ImportError: libGL.so.1: cannot open shared object file: No such '
+         'file or directory')
+AGAIN = '--force-reinstall --no-deps --no-cache-dir '
+MMCV = BUILD + 'mmcv==2.1.0'
+#: Changes of a good environment, words of the problem, end of the command.
+FINDINGS = [
+    (dict(without=('panoptic-fpn', )), 'panoptic_fpn is not installed',
+     f'py -m pip install --no-deps -e {REPO_ROOT}'),
+    (dict(add={'setuptools': '82.0.1'}, pkg_resources=False),
+     'setuptools 82.0.1 has no pkg_resources',
+     'py -m pip install "setuptools>=77.0.3,<81"'),
+    (dict(without=('setuptools', ), pkg_resources=False),
+     'setuptools is not installed', '"setuptools>=77.0.3,<81"'),
+    (dict(mmcv_cuda=None, errors={
+        'mmcv.ops': NO_EXT,
+        'mmdet.models': NO_EXT
+    }), 'no compiled operators', MMCV),
+    (dict(
+        without=('mmcv', ), add={'mmcv-lite': '2.1.0'}, mmcv_cuda=None,
+        errors={'mmcv.ops': NO_EXT}), 'no compiled operators',
+     'uninstall -y mmcv-lite && ' + MMCV),
+    (dict(add={'mmcv': '2.2.0'}, errors={
+        'mmdet.models': TOO_NEW,
+        'mmseg.models': TOO_NEW
+    }), 'mmcv 2.2.0 is too new', MMCV),
+    # the fork's mmcv under the original mmdet
+    (dict(
+        without=('mmcv', ), add={'onedl-mmcv': '2.3.6'},
+        errors={'mmdet.models': TOO_NEW}), 'is too new',
+     'py -m pip uninstall -y onedl-mmcv && ' + MMCV),
+    (dict(gpus=['A100'], torch_cuda='12.8', nvcc='12.8'),
+     'nvcc 12.8 is here', 'FORCE_CUDA=1 ' + MMCV),
+    (dict(gpus=['A100'], torch_cuda='12.8'),
+     'first install the CUDA toolkit 12.8', 'FORCE_CUDA=1 ' + MMCV),
+    (dict(
+        gpus=['H100'], mmcv_cuda='12.8',
         errors={
             'mmcv.ops on the GPU':
             'RuntimeError: no kernel image is available for execution'
-        })
-    found = only(checks.diagnose(facts))
-    assert 'do not run on H100' in found.problem
-    assert 'TORCH_CUDA_ARCH_LIST=' in found.command
-    assert checks.diagnose(make(env, gpus=['H100'], mmcv_cuda='12.8')) == []
+        }), 'do not run on H100', MMCV),
+    (dict(errors={
+        'pycocotools.mask': 'ValueError: numpy.dtype size changed, may '
+        'indicate binary incompatibility'
+    }), 'another numpy than 2.4.6',
+     f'py -m pip install {AGAIN}pycocotools==2.0.11'),
+    (dict(errors={
+        'cv2': 'ImportError: numpy.core.multiarray failed to import'
+    }), 'another numpy than 2.4.6',
+     f'py -m pip install {AGAIN}opencv-python==4.14.0.94'),
+    (dict(errors={'torch': 'RuntimeError: Numpy is not available'}),
+     'another numpy than 2.4.6',
+     'py -m pip install "numpy<2" "opencv-python<4.12"'),
+    (dict(mmcv_cuda=None, errors={
+        'mmcv.ops':
+        'ImportError: _ext.so: undefined symbol: _ZN2at4_ops5zeros4call'
+    }), 'another torch than the installed 2.13.0', MMCV),
+    (dict(without=('ftfy', 'regex'), errors={
+        'ftfy': NO_FTFY,
+        'regex': NO_FTFY.replace('ftfy', 'regex'),
+        'mmseg.models': NO_FTFY
+    }), 'does not ask for them',
+     'py -m pip install ftfy==6.3.1 regex==2026.9.29'),
+    (dict(mmcv_cuda=None, errors=dict.fromkeys(
+        ('cv2', 'mmengine', 'mmcv.ops', 'mmdet.models'), NO_GL)),
+     'OpenCV does not load: libGL.so.1 is missing.',
+     'apt-get install -y libgl1'),
+    (dict(add={'torchvision': '0.20.0'}, errors={
+        'torchvision': 'RuntimeError: operator torchvision::nms does not exist'
+    }), 'torchvision 0.20.0 does not fit torch 2.13.0',
+     'py -m pip uninstall -y torchvision'),
+    # what no check knows
+    (dict(errors={'mmdet.models': 'the process ended with exit code -4'}),
+     'exit code -4', 'mmdet==3.3.0'),
+]  # yapf: disable
+
+
+@pytest.mark.parametrize('changes, problem, command', FINDINGS)
+def test_a_finding_and_its_command(checks, env, changes, problem, command):
+    found = only(checks.diagnose(make(env, **changes)))
+    assert problem in found.problem
+    for part in command.split(' && '):
+        assert part in found.command
+    assert found.command.endswith(command.split(' && ')[-1])
 
 
 @pytest.mark.parametrize('names, module, wanted', [
-    (['mmcv-lite'], 'mmcv', BUILD + 'mmcv==2.1.0'),
     (['onedl-mmcv'], 'mmcv', BUILD + 'mmcv==2.1.0'),
     (['onedl-mmdetection'], 'mmdet', 'install --no-deps mmdet==3.3.0'),
-    (['opencv-python-headless'], 'cv2',
-     'install --no-deps opencv-python==4.14.0.94'),
     (['opencv-python-headless', 'opencv-contrib-python'], 'cv2',
      'install --no-deps opencv-python==4.14.0.94'),
 ])
@@ -177,80 +186,6 @@ def test_two_distributions_of_one_package(checks, env, names, module, wanted):
     assert found.command.endswith(wanted)
 
 
-def test_headless_opencv_alone_is_enough(checks, env):
-    facts = make(env, ('opencv-python', ),
-                 {'opencv-python-headless': '4.14.0.94'})
-    assert checks.diagnose(facts) == []
-
-
-@pytest.mark.parametrize('probe, error, command', [
-    ('pycocotools.mask', 'ValueError: numpy.dtype size changed, may indicate '
-     'binary incompatibility', 'py -m pip install --force-reinstall --no-deps '
-     '--no-cache-dir pycocotools==2.0.11'),
-    ('cv2', 'ImportError: numpy.core.multiarray failed to import',
-     'py -m pip install --force-reinstall --no-deps --no-cache-dir '
-     'opencv-python==4.14.0.94'),
-    ('torch', 'RuntimeError: Numpy is not available',
-     'py -m pip install "numpy<2" "opencv-python<4.12"'),
-])
-def test_numpy_mismatch(checks, env, probe, error, command):
-    facts = make(env, errors={probe: error, 'mmdet.models': 'TypeError: x'})
-    found = only(checks.diagnose(facts))
-    assert 'another numpy than 2.4.6' in found.problem
-    assert found.command == command
-
-
-def test_mmcv_of_another_torch(checks, env):
-    error = 'ImportError: _ext.so: undefined symbol: _ZN2at4_ops5zeros4call'
-    facts = make(env, mmcv_cuda=None, errors={'mmcv.ops': error})
-    found = only(checks.diagnose(facts))
-    assert 'another torch than the installed 2.13.0' in found.problem
-    assert found.command.endswith(BUILD + 'mmcv==2.1.0')
-
-
-def test_ftfy_and_regex(checks, env):
-    facts = make(
-        env, ('ftfy', 'regex'),
-        errors={
-            'ftfy': "ModuleNotFoundError: No module named 'ftfy'",
-            'regex': "ModuleNotFoundError: No module named 'regex'",
-            'mmseg.models': "ModuleNotFoundError: No module named 'ftfy'"
-        })
-    found = only(checks.diagnose(facts))
-    assert 'does not ask for them' in found.problem
-    assert found.command == ('py -m pip install ftfy==6.3.1 regex==2026.9.29')
-
-
-@pytest.mark.parametrize('library, package', [
-    ('libGL.so.1', 'libgl1'),
-    ('libgthread-2.0.so.0', 'libglib2.0-0'),
-    ('libSM.so.6', 'libgl1 libglib2.0-0'),
-])
-def test_shared_libraries_of_opencv(checks, env, library, package):
-    error = (f'ImportError: {library}: cannot open shared object file: No '
-             'such file or directory')
-    facts = make(
-        env, mmcv_cuda=None,
-        errors={'cv2': error, 'mmengine': error, 'mmcv.ops': error,
-                'mmdet.models': error})  # yapf: disable
-    found = only(checks.diagnose(facts))
-    assert found.problem == f'OpenCV does not load: {library} is missing.'
-    assert found.command == f'apt-get install -y {package}'
-
-
-def test_torchvision_of_another_torch(checks, env):
-    facts = make(
-        env,
-        add={'torchvision': '0.20.0'},
-        errors={
-            'torchvision':
-            'RuntimeError: operator torchvision::nms does not exist'
-        })
-    found = only(checks.diagnose(facts))
-    assert 'torchvision 0.20.0 does not fit torch 2.13.0' in found.problem
-    assert found.command == 'py -m pip uninstall -y torchvision'
-
-
 def test_an_empty_environment(checks, env):
     missing = {
         name: f'ModuleNotFoundError: No module named {name!r}'
@@ -262,21 +197,6 @@ def test_an_empty_environment(checks, env):
     assert rest.command.endswith('runtime.txt')
     assert mmcv.command.endswith('mmcv==2.1.0')
     assert facts.family == 'none'
-
-
-def test_a_missing_package_of_the_forks(checks, env):
-    facts = make_fork(env)
-    del facts.distributions['onedl-mmsegmentation']
-    assert only(checks.diagnose(facts)).command == (
-        'py -m pip install onedl-mmsegmentation')
-
-
-def test_a_failure_that_no_check_knows(checks, env):
-    facts = make(env, errors={'mmdet.models': 'the process ended with exit '
-                              'code -4'})  # yapf: disable
-    found = only(checks.diagnose(facts))
-    assert 'exit code -4' in found.problem
-    assert found.command.endswith('mmdet==3.3.0')
 
 
 def test_what_the_system_lacks_is_one_command(checks, env):
@@ -320,18 +240,12 @@ def test_a_probe_that_ends_the_process_hides_no_other(env, tmp_path,
     }
 
 
-def run_tool(*arguments):
-    return subprocess.run(
-        [sys.executable, 'tools/check_env.py', *arguments],
-        cwd=REPO_ROOT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        universal_newlines=True)
-
-
 def test_this_environment():
-    process = run_tool('--json')
+    process = subprocess.run(
+        [sys.executable, 'tools/check_env.py', '--json'],
+        cwd=REPO_ROOT,
+        capture_output=True,
+        text=True)
     report = json.loads(process.stdout)
     assert report['findings'] == [], 'run tools/check_env.py for advice'
     assert report['usable'] and process.returncode == 0
@@ -351,16 +265,6 @@ def test_the_report(checks, env, capsys):
         'Python 3.13.1; tested: 3.10 to 3.12',
         'mmdet 3.2.0; pinned: mmdet==3.3.0'
     ]
-
-
-def test_wrong_arguments():
-    process = run_tool('everything')
-    assert process.returncode == 2
-    assert 'invalid choice' in process.stderr
-
-
-def test_what_is_only_slower(env):
-    import check_env
     assert check_env.slower(make(env)) == [
         'pycocotools counts AP, 7 times as long: py -m pip install '
         'hotcoco==1.3.0'

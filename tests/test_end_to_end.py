@@ -6,13 +6,10 @@ import sys
 import time
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 import torch
 
 from panoptic_apps.toy_data.synthetic_shapes import write_dataset
-from panoptic_fpn.labels import rgb_to_id
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ROOT / 'configs' / 'synthetic' / 'panoptic-fpn_tiny_synthetic.py'
@@ -31,15 +28,10 @@ def shapes(tmp_path_factory):
 
 def command(shapes, work_dir, iters=12, workers=0, processes=1, resume=False):
     """Train the tiny config for a few iterations, saving every third."""
+    start = [sys.executable, str(ROOT / 'tools' / 'train.py'), str(TINY)]
     if processes > 1:
-        start = [
-            'bash',
-            str(ROOT / 'tools' / 'dist_train.sh'),
-            str(TINY),
-            str(processes)
-        ]
-    else:
-        start = [sys.executable, str(ROOT / 'tools' / 'train.py'), str(TINY)]
+        tool = ROOT / 'tools' / 'dist_train.sh'
+        start = ['bash', str(tool), str(TINY), str(processes)]
     options = [
         f'train_cfg.max_iters={iters}', f'train_cfg.val_interval={iters}',
         'train_dataloader.batch_size=2',
@@ -103,12 +95,10 @@ def kill_after(arguments, path):
     psutil.wait_procs(family)
 
 
-def weights(work_dir, iters=12):
-    checkpoint = torch.load(work_dir / f'iter_{iters}.pth', weights_only=True)
-    return checkpoint['state_dict']
-
-
-def assert_same_bits(first, second):
+def assert_same_bits(*work_dirs):
+    first, second = (
+        torch.load(folder / 'iter_12.pth', weights_only=True)['state_dict']
+        for folder in work_dirs)
     assert first.keys() == second.keys()
     for name in first:
         assert torch.equal(first[name], second[name]), name
@@ -122,25 +112,17 @@ def iterations(log):
     ]
 
 
-@pytest.mark.parametrize('workers', [0, 2])
-def test_killed_and_resumed_ends_with_the_same_bits(shapes, tmp_path, workers):
+@pytest.mark.parametrize(
+    'setting', [{}, dict(workers=2), dict(processes=2)], ids=str)
+def test_killed_and_resumed_ends_with_the_same_bits(shapes, tmp_path, setting):
     whole, killed = tmp_path / 'whole', tmp_path / 'killed'
-    run(command(shapes, whole, workers=workers))
-    kill_after(command(shapes, killed, workers=workers), killed / 'iter_6.pth')
-    log = run(command(shapes, killed, workers=workers, resume=True))
+    run(command(shapes, whole, **setting))
+    kill_after(command(shapes, killed, **setting), killed / 'iter_6.pth')
+    log = run(command(shapes, killed, resume=True, **setting))
     assert iterations(log)[0] in (7, 10) and iterations(log)[-1] == 12
-    assert_same_bits(weights(whole), weights(killed))
+    assert_same_bits(whole, killed)
     assert json.loads((whole / 'metrics.json').read_text()) == json.loads(
         (killed / 'metrics.json').read_text())
-
-
-def test_two_processes_train_killed_and_resumed(shapes, tmp_path):
-    whole, killed = tmp_path / 'whole', tmp_path / 'killed'
-    run(command(shapes, whole, processes=2))
-    kill_after(command(shapes, killed, processes=2), killed / 'iter_6.pth')
-    log = run(command(shapes, killed, processes=2, resume=True))
-    assert iterations(log)[0] in (7, 10)
-    assert_same_bits(weights(whole), weights(killed))
 
 
 def photo_options(sample_dir, split):
@@ -251,21 +233,3 @@ test_dataloader = dict(
     for note in found['annotations']:
         assert (tmp_path / 'out.panoptic' / note['file_name']).is_file()
         assert note['segments_info']
-
-
-def test_demo_writes_its_three_files(shapes, trained, tmp_path):
-    photo = shapes / 'val' / '000000.png'
-    run([
-        sys.executable,
-        str(ROOT / 'tools' / 'demo.py'),
-        str(photo), '--config',
-        str(TINY), '--checkpoint',
-        str(trained), '--out-dir',
-        str(tmp_path / 'out')
-    ])
-    content = json.loads((tmp_path / 'out/000000_segments.json').read_text())
-    png = cv2.imread(str(tmp_path / 'out/000000_panoptic.png'))
-    ids, areas = np.unique(rgb_to_id(png[..., ::-1]), return_counts=True)
-    found = {int(i): int(n) for i, n in zip(ids, areas) if i}
-    assert found == {s['id']: s['area'] for s in content['segments']}
-    assert cv2.imread(str(tmp_path / 'out/000000_overlay.png')) is not None

@@ -4,7 +4,6 @@ Backbone, head widths and data are shrunk; what the row is about, the branches,
 the losses, hooks and the solver are the config's.
 """
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +12,8 @@ from mmengine.config import Config
 from panoptic_apps.toy_data.synthetic_shapes import write_dataset
 from panoptic_fpn.training import PanopticRunner
 
-CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
+from .tiny import REPO_ROOT
+CONFIGS = REPO_ROOT / 'configs'
 SIZE = 64
 RECIPE = dict(num_train=4, num_val=2, size=SIZE, seed=3)
 
@@ -50,17 +50,6 @@ def data_root(tmp_path_factory):
     return f'{root}/'
 
 
-def set_everywhere(config, changes):
-    """Set keys of a model where it has them."""
-    for dotted, value in changes.items():
-        node = config
-        *path, last = dotted.split('.')
-        for key in path:
-            node = node.get(key) or {}
-        if last in node:
-            node[last] = value
-
-
 def shrink_backbone(model, scale):
     """A backbone of two blocks a stage and 1 / ``scale`` of the channels."""
     backbone = model.backbone
@@ -87,23 +76,15 @@ def small(name, work_dir, data_root, iterations):
     """The config with a small backbone on synthetic data."""
     cfg = Config.fromfile(CONFIGS / f'{name}.py')
     shrink_backbone(cfg.model, 8)
-    set_everywhere(
-        cfg.model, {
-            'roi_head.bbox_head.num_classes': 4,
-            'roi_head.bbox_head.fc_out_channels': 32,
-            'roi_head.mask_head.num_classes': 4,
-            'roi_head.mask_head.num_convs': 1,
-            'semantic_head.num_things_classes': 4,
-            'semantic_head.num_stuff_classes': 5,
-            'panoptic_fusion_head.num_things_classes': 4,
-            'panoptic_fusion_head.num_stuff_classes': 5,
-        })
-    pipeline = [
-        dict(type='LoadPanopticImage'),
-        dict(type='LoadPanopticMap'),
-        dict(type='DerivePanopticTargets'),
-        dict(type='PackPanopticInputs'),
-    ]
+    counts = dict(num_things_classes=4, num_stuff_classes=5)
+    cfg.model.semantic_head.update(counts)
+    cfg.model.panoptic_fusion_head.update(counts)
+    if roi_head := cfg.model.get('roi_head'):
+        roi_head.bbox_head.update(num_classes=4, fc_out_channels=32)
+        roi_head.mask_head.update(num_classes=4, num_convs=1)
+    steps = ('LoadPanopticImage', 'LoadPanopticMap', 'DerivePanopticTargets',
+             'PackPanopticInputs')
+    pipeline = [dict(type=name) for name in steps]
     dataset = dict(
         type='SyntheticShapesDataset',
         data_root=data_root,

@@ -205,10 +205,6 @@ def test_no_python_that_fits(clone):
     assert calls == []
 
 
-def test_wrong_arguments(clone):
-    assert run(clone, 'tools/setup_env.sh', 'everything')[0].returncode == 2
-
-
 def test_make_with_a_python_of_the_user_installs_nothing(clone):
     mine = clone / 'mine'
     mine.write_text(STUB)

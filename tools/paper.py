@@ -172,7 +172,7 @@ def run_rows(args, tables):
 
 def _launch(args):
     from panoptic_paper.plan import LaunchOptions
-    return LaunchOptions(args.work_dir, ROOT / 'tools', _gpus(args))
+    return LaunchOptions(args.work_dir.absolute(), ROOT / 'tools', _gpus(args))
 
 
 def _gpus(args):

@@ -1,24 +1,20 @@
 """Results in folders of runs, table by table.
 
-In    the tables and one or more work directories
-Out   :class:`Report`: for each row the states of its seeds and the spread of
-      each metric; what is half done; verdicts on the claims
-
 The miniature has one run for the rows of both data sets, so tables that
 differ in the data set alone (2a and 2b, 2c and 2d) become one.
 """
+import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import (Dict, FrozenSet, List, Mapping, Optional, Sequence, Set,
+                    Tuple)
 
 from mmengine_exact.errors import InputError
 
-from .results import (Spread, State, Verdict, best_of, judge_rows,
-                      read_complexity, spreads, states_of)
+from .results import (NOT_RUN, Spreads, State, Verdict, best_of, judge_rows,
+                      spreads, states_of)
 from .runs import Run, Weights, complexity_file, grid_of, run_of
 from .tables import PaperTables, Row, Table
-
-Spreads = Dict[str, Spread]
 
 
 @dataclass(frozen=True)
@@ -34,26 +30,20 @@ class Grid:
 
 @dataclass(frozen=True)
 class Result:
-    """A row of a report.
-
-    Attributes:
-        name (str): Of the row; in miniature, of its run.
-        label, title (str): Of the row.
-        paper (Mapping[str, Mapping]): Numbers by data set.
-        config (str | None): Below ``configs/``, gives the numbers; for
-            test-dev the config that exports; None for other systems.
-        states (Mapping[int, State]): By seed.
-        found (dict[str, Spread]): Metrics of the seeds that are done.
-        grid (Grid | None): Where section 4.4's weights were run.
-    """
+    """A row of a report; in miniature, its name is that of the run."""
 
     name: str
     label: str
     title: str
+    #: printed numbers by data set and metric
     paper: Mapping[str, Mapping[str, Optional[float]]]
+    #: below ``configs/``; for test-dev the one that exports
     config: Optional[str] = None
+    #: by seed
     states: Mapping[int, State] = field(default_factory=dict)
+    #: of the seeds that are done
     found: Spreads = field(default_factory=dict)
+    #: where section 4.4's weights were run
     grid: Optional[Grid] = None
 
     @property
@@ -68,8 +58,8 @@ class Section:
 
     tables: Tuple[Table, ...]
     columns: Tuple[str, ...]
-    results: Tuple[Result, ...]
-    verdicts: Tuple[Verdict, ...]
+    results: List[Result]
+    verdicts: List[Verdict]
 
     @property
     def id(self) -> str:
@@ -87,25 +77,20 @@ class Report:
     """All tables; states by run and seed where there is no result yet; and
     work directories without any run."""
 
-    sections: Tuple[Section, ...]
+    sections: List[Section]
     unfinished: Mapping[str, str]
-    empty: Tuple[Path, ...]
+    empty: List[Path]
     miniature: bool
 
 
 def collect(tables: PaperTables,
             work_dirs: Sequence[Path],
             miniature: bool = False) -> Report:
-    """Read all runs of some work directories.
-
-    Args:
-        tables (PaperTables): The tables.
-        work_dirs (Sequence[Path]): As ``tools/paper.py run`` fills them; of
-            a run with the same seed in several, the first that is done.
-        miniature (bool): The miniature's runs.
+    """Read all runs of some work directories, as ``tools/paper.py run`` fills
+    them; of a run with the same seed in several, the first that is done.
 
     Raises:
-        InputError: None of the folders exists, or a config is missing.
+        InputError: None of the folders exists.
     """
     if not any(path.is_dir() for path in work_dirs):
         raise InputError(f'{", ".join(map(str, work_dirs))}: no such folder. '
@@ -115,8 +100,8 @@ def collect(tables: PaperTables,
         sections = reader.miniature_sections()
     else:
         sections = [reader.section(table) for table in tables]
-    empty = tuple(path for path in work_dirs if path not in reader.filled)
-    return Report(tuple(sections), reader.unfinished, empty, miniature)
+    empty = [path for path in work_dirs if path not in reader.filled]
+    return Report(sections, reader.unfinished, empty, miniature)
 
 
 class _Reader:
@@ -132,64 +117,57 @@ class _Reader:
             self.states(network)
         states = states_of(run, self.work_dirs)
         for seed, state in states.items():
-            self.filled.update(path for path in self.work_dirs
-                               if path in state.folder.parents)
-            if state.half:
+            self.filled.update(state.folder.parents)
+            if state.metrics is None and state.text != NOT_RUN:
                 self.unfinished[f'{run.name} seed {seed}'] = (
                     f'{state.text} ({state.folder})')
         return states
 
     def section(self, table: Table) -> Section:
-        results = tuple(self.result(table, row) for row in table.rows)
+        results = [self.result(table, row) for row in table.rows]
         verdicts = []
         for data in table.data:
             ours = {r.label: r.found for r in results if data in r.paper}
             verdicts += judge_rows(table.claims, table.of_data(data), ours,
                                    data)
-        return Section((table, ), table.columns, results, tuple(verdicts))
+        return Section((table, ), table.columns, results, verdicts)
 
     def result(self, table: Table, row: Row) -> Result:
-        paper = {row.data: row.paper}
+        result = Result(row.name, row.label, row.title, {row.data: row.paper})
         if row.config is None:
-            return Result(row.name, row.label, row.title, paper)
-        states = {}
-        if row.trained:
-            states = self.states(run_of(self.tables, row))
-        found = spreads(states, table.columns)
-        if table.compute:
-            found.update(self.compute(row))
-        return Result(row.name, row.label, row.title, paper, row.test_config
-                      or row.config, states, found, self.grid(table, row))
+            return result
+        run = run_of(self.tables, row)
+        states = self.states(run) if row.trained else {}
+        return replace(
+            result,
+            config=row.test_config or row.config,
+            states=states,
+            found=spreads(states, table.columns) | self.compute(table, row),
+            grid=self.grid(table, row))
 
-    def compute(self, row: Row) -> Spreads:
+    def compute(self, table: Table, row: Row) -> Spreads:
         """Flops, memory and resolution, where they are counted."""
-        for work_dir in self.work_dirs:
+        for work_dir in self.work_dirs if table.compute else ():
             path = complexity_file(work_dir, self.tables.path(row.config))
-            try:
-                known = read_complexity(path,
-                                        'trunk' if row.computed else 'total')
-            except InputError as error:
-                self.unfinished[path.name] = str(error)
-                continue
-            if known:
+            if path.is_file():
                 self.filled.add(work_dir)
-                return {
-                    name: Spread([value])
-                    for name, value in known.items() if name in row.paper
-                }
+                content = json.loads(path.read_bytes())
+                # 'trunk' is backbone and FPN
+                cost = content['trunk' if row.computed else 'total']
+                values = dict(
+                    flops=cost['multiply_adds'] / 1e12,
+                    memory=cost['activations'] / 1e9,
+                    resolution=1 / content['output_stride'])
+                return {name: [values[name]] for name in table.compute}
         return {}
 
     def grid(self, table: Table, row: Row) -> Optional[Grid]:
         """The best of the grid; None where no run of it alone is there."""
         runs = grid_of(self.tables, row)
-        if not any((path / run.name).is_dir()
-                   for run in runs.values() if run.weights
-                   for path in self.work_dirs):
-            return None
-        for run in runs.values():
-            self.states(run)
-        best, done = best_of(runs, self.work_dirs)
-        if best is None:
+        states = {weights: self.states(run) for weights, run in runs.items()}
+        best, done = best_of(states)
+        if best is None or not any(states[w]
+                                   for w, r in runs.items() if r.weights):
             return None
         run = runs[best]
         if row.test_config:
@@ -199,16 +177,15 @@ class _Reader:
         return Grid(best, found, done, len(runs))
 
     def miniature_sections(self) -> List[Section]:
-        groups: Dict[Tuple, List[Table]] = {}
+        """Tables that stand on the same miniature runs are one."""
+        groups: Dict[FrozenSet, List[Table]] = {}
         for table in self.tables:
-            if all(row.miniature for row in table.rows):
-                key = dict.fromkeys(
-                    (row.label, row.miniature) for row in table.rows)
-                groups.setdefault(tuple(key), []).append(table)
+            runs = frozenset((row.label, row.miniature) for row in table.rows)
+            if all(miniature for _, miniature in runs):
+                groups.setdefault(runs, []).append(table)
         return [self.miniature_section(group) for group in groups.values()]
 
     def miniature_section(self, tables: Sequence[Table]) -> Section:
-        """Tables that stand on the same miniature runs, as one."""
         columns = tuple(
             dict.fromkeys(name for table in tables for name in table.columns))
         by_label: Dict[str, List[Row]] = {}
@@ -221,14 +198,14 @@ class _Reader:
             states = self.states(run)
             paper = {row.data: row.paper for row in rows}
             results.append(
-                Result(run.name, label, rows[0].title, paper,
-                       rows[0].miniature_config, states,
+                Result(run.name, label, rows[0].title,
+                       paper, rows[0].config_of(True), states,
                        spreads(states, columns)))
         measured = {name for result in results for name in result.found}
-        if measured:
-            # shapes have no iIoU
-            columns = tuple(name for name in columns if name in measured)
+        # shapes have no iIoU
+        columns = tuple(name for name in columns
+                        if name in measured or not measured)
         claims = dict.fromkeys(c for table in tables for c in table.claims)
         ours = {result.label: result.found for result in results}
-        verdicts = judge_rows(tuple(claims), [], ours, 'miniature')
-        return Section(tuple(tables), columns, tuple(results), tuple(verdicts))
+        verdicts = judge_rows(claims, [], ours, 'miniature')
+        return Section(tuple(tables), columns, results, verdicts)

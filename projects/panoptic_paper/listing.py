@@ -1,11 +1,11 @@
 """Text of ``tools/paper.py list`` and ``show``, and the map of all rows."""
 import shlex
 from pathlib import Path
-from typing import Dict, Iterable, List, Mapping, Optional
+from typing import Dict, Iterable, List, Mapping
 
 from .plan import LaunchOptions, plan_steps
-from .report import markdown_table
-from .results import State, states_of
+from .report import markdown_table, render
+from .results import NOT_RUN, State, states_of
 from .runs import complexity_file, default_seeds, grid_of, run_of
 from .tables import PaperTables, Row, Table
 
@@ -13,23 +13,15 @@ from .tables import PaperTables, Row, Table
 def list_rows(tables: PaperTables, chosen: Iterable[Table], work_dir: Path,
               miniature: bool) -> str:
     """Three lines for every row that is trained or computed: numbers, config,
-    state.
-
-    Raises:
-        InputError: A config is missing.
-    """
+    state."""
     lines = []
     for table in chosen:
-        rows = [
-            row for row in table.rows
-            if (row.miniature if miniature else row.config)
-        ]
+        rows = [row for row in table.rows if row.config_of(miniature)]
         lines += [f'{table.id}: {table.title}'] * bool(rows)
         for row in rows:
-            config = row.miniature_config if miniature else row.config
             lines += [
                 f'  {row.name}  [{_numbers(row) or "no numbers printed"}]',
-                f'      configs/{config}',
+                f'      configs/{row.config_of(miniature)}',
                 f'      {_state(tables, row, work_dir, miniature)}',
             ]
     return '\n'.join(lines)
@@ -37,28 +29,25 @@ def list_rows(tables: PaperTables, chosen: Iterable[Table], work_dir: Path,
 
 def show_row(tables: PaperTables, row: Row, launch: LaunchOptions,
              miniature: bool) -> str:
-    """A row: numbers, config, what shares its run, commands, state.
-
-    Raises:
-        InputError: A config is missing.
-    """
+    """A row: numbers, config, what shares its run, commands, state."""
     table = tables.table(row.table)
     lines = [
         f'{row.name}: {row.title} ({table.title}, section {table.section})',
         f'paper: {_numbers(row) or "no numbers printed"}'
     ]
-    chosen = row.miniature_config if miniature else row.config
+    chosen = row.config_of(miniature)
     if chosen is None:
-        return '\n'.join(lines + [
-            'no miniature of it' if row.
-            config else "another system's: nothing to run"
-        ])
-    for config in filter(None,
-                         [chosen, None if miniature else row.test_config]):
-        path = tables.path(config)
+        lines.append('no miniature of it' if row.
+                     config else "another system's: nothing to run")
+        return '\n'.join(lines)
+    export = None if miniature else row.test_config
+    for config in filter(None, [chosen, export]):
+        text = tables.path(config).read_text()
         lines += ['', f'configs/{config}:']
-        lines += [f'    {line}' for line in path.read_text().splitlines()]
-    lines += [''] + _shared(tables, row, miniature)
+        lines += [f'    {line}' for line in text.splitlines()]
+    lines.append('')
+    if row.trained:
+        lines += _shared(tables, row, miniature)
     steps = plan_steps(tables, [row], launch, 1, miniature)
     lines += ['commands (seed 0):']
     lines += [f'    {shlex.join(step.command)}' for step in steps]
@@ -66,7 +55,7 @@ def show_row(tables: PaperTables, row: Row, launch: LaunchOptions,
         count = default_seeds(row, miniature)
         lines.append(f'seeds: {count}' + ' as in the paper' * (count == 5))
     lines.append(f'state: {_state(tables, row, launch.work_dir, miniature)}')
-    if row.test_config and not miniature:
+    if export:
         lines.append('Its numbers come from COCO\'s server: zip '
                      'SEED_FOLDER/test-dev.panoptic.json and its PNGs, and '
                      'write what it says to SEED_FOLDER/test-dev/metrics.json'
@@ -77,34 +66,21 @@ def show_row(tables: PaperTables, row: Row, launch: LaunchOptions,
 
 def map_page(tables: PaperTables) -> str:
     """The page ``configs/paper/README.md``: tables, rows, configs."""
-    lines = [
-        '<!-- Written by `python tools/paper.py list --markdown`; changes are '
-        'lost. -->', '', '# Rows of the paper and their configs', '',
-        '`python tools/paper.py show ROW` prints the commands of a row, '
-        '`run ROW` runs them', 'by Snakemake (`requirements/paper.txt`); '
-        '`--profile configs/paper/slurm`, a file to', 'edit, runs them on a '
-        'SLURM cluster. Numbers are the paper\'s. Rows with equal configs',
-        'share one run; the rows of other systems are left out (`tables.yml` '
-        'has them).', ''
-    ]
+    sections = []
     for table in tables:
         rows = []
-        for row in table.rows:
-            if row.config is None:
-                continue
+        for row in filter(lambda row: row.config, table.rows):
             config = _link(row.config)
             if row.networks:
                 config += '<br>from ' + ', '.join(f'`{name}`'
                                                   for name in row.networks)
             if row.test_config:
                 config += f'<br>exported by {_link(row.test_config)}'
-            mini = _link(row.miniature_config) if row.miniature else ''
+            mini = _link(row.config_of(True)) if row.miniature else ''
             rows.append((f'`{row.name}`', _numbers(row), config, mini))
-        lines += [
-            f'## {table.id}: {table.title}', '',
-            markdown_table(('row', 'paper', 'config', 'miniature'), rows), ''
-        ]
-    return '\n'.join(lines)
+        text = markdown_table(('row', 'paper', 'config', 'miniature'), rows)
+        sections.append((table, text))
+    return render('rows.md', sections=sections)
 
 
 def state_text(table: Table, states: Mapping[int, State]) -> str:
@@ -119,7 +95,7 @@ def state_text(table: Table, states: Mapping[int, State]) -> str:
             text = f'done with {table.main} {score}'
         by_text.setdefault(text, []).append(str(seed))
     return ', '.join(f'{text} (seed {", ".join(seeds)})'
-                     for text, seeds in by_text.items()) or 'not run'
+                     for text, seeds in by_text.items()) or NOT_RUN
 
 
 def _numbers(row: Row) -> str:
@@ -142,16 +118,11 @@ def _state(tables: PaperTables, row: Row, work_dir: Path,
 
 
 def _shared(tables: PaperTables, row: Row, miniature: bool) -> List[str]:
-    """Lines about rows that stand on the same run."""
-    if not row.trained:
-        return []
-
-    def config_of(other: Row) -> Optional[str]:
-        return other.miniature_config if miniature else other.config
-
+    """Lines about rows that stand on the same run as a trained one."""
     same = [
-        other.name for other in tables.rows.values() if other.trained
-        and other.name != row.name and config_of(other) == config_of(row)
+        other.name for other in tables.rows.values()
+        if other.trained and other is not row
+        and other.config_of(miniature) == row.config_of(miniature)
     ]
     lines = [f'same run: {", ".join(same)}'] if same else []
     if row.networks:

@@ -3,18 +3,14 @@
 A step is one command with the file that it makes. ``Snakefile`` beside this
 module turns each step into a rule, and Snakemake does the rest: what is
 there is skipped, a failure stops only what needs its file, ``-n`` is
-``--dry-run``, and its SLURM executor starts the same steps on a cluster. It
-was chosen over submitit, which has a tenth of its dependencies and submits
-jobs, but leaves to its caller what a run consists of here: order, skipping,
-jobs side by side and the dry run. Snakemake is called as a program, so it may
-live in an environment of its own.
+``--dry-run``, and its SLURM executor starts the same steps on a cluster.
+Snakemake is called as a program, so it may live in an environment of its own.
 """
 import json
 import os
-import shlex
 import shutil
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
@@ -22,9 +18,9 @@ from mmengine_exact.errors import InputError
 from mmengine_exact.files import write_bytes
 from mmengine_exact.record import versions
 
-from .results import best_of, read_metrics
-from .runs import (RECORD, Run, complexity_file, default_seeds, export_file,
-                   grid_of, hash_of, load, read_record, run_of, schedule)
+from .results import best_of, states_of
+from .runs import (Run, complexity_file, default_seeds, export_file, grid_of,
+                   hash_of, load, read_record, run_of, schedule)
 from .tables import PaperTables, Row
 
 SNAKEFILE = Path(__file__).with_name('Snakefile')
@@ -33,8 +29,6 @@ SNAKEFILE = Path(__file__).with_name('Snakefile')
 OPTIONS = ('--keep-going --ignore-incomplete --keep-incomplete --nolock '
            '--rerun-triggers mtime --max-checksum-file-size 0 '
            '--scheduler greedy --quiet host reason').split()
-#: Steps that start one process for each GPU.
-LAUNCHED = ('train', 'test', 'export')
 
 
 @dataclass(frozen=True)
@@ -57,8 +51,6 @@ class Step:
     merges: bool = False
     #: why it must not be carried out, '' if it may
     refused: str = ''
-    #: higher ones begin first
-    priority: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,25 +62,20 @@ class LaunchOptions:
     tools: Path
     gpus: int = 0
 
-    def python(self, tool: str, *args: object) -> Tuple[str, ...]:
-        """A tool in one process."""
-        words = (sys.executable, self.tools / f'{tool}.py', *args)
-        return tuple(map(_short, words))
-
-    def launch(self, tool: str, inputs: Sequence[Path], *args:
-               object) -> Tuple[str, ...]:
-        """'train' or 'test' with so many processes."""
-        if not self.gpus:
-            return self.python(tool, *inputs, *args)
-        words = (self.tools / f'dist_{tool}.sh', *inputs, self.gpus, *args)
-        return tuple(map(_short, words))
+    def command(self, tool: str, inputs: Sequence[object], *args:
+                object) -> Tuple[str, ...]:
+        """A tool; 'train' and 'test' with so many processes."""
+        words = [sys.executable, self.tools / f'{tool}.py', *inputs]
+        if self.gpus and tool in ('train', 'test'):
+            words = [self.tools / f'dist_{tool}.sh', *inputs, self.gpus]
+        return tuple(_short(word) for word in (*words, *args))
 
 
 def _short(word: object) -> str:
     """A word of a command; paths below the current folder are relative."""
     here = Path.cwd()
-    if isinstance(word, Path) and word.absolute().is_relative_to(here):
-        word = word.absolute().relative_to(here)
+    if isinstance(word, Path) and word.is_relative_to(here):
+        word = word.relative_to(here)
     return str(word)
 
 
@@ -98,48 +85,33 @@ def plan_steps(tables: PaperTables,
                seeds: Optional[int] = None,
                miniature: bool = False,
                grid: bool = False) -> List[Step]:
-    """Steps of some rows, each once, in an order that works.
+    """Steps of some rows, finished ones too, each once, in an order that
+    works.
 
     First the computed columns, then one seed of every row after the other:
-    what is cut off leaves as many complete tables as it can.
-
-    Args:
-        tables (PaperTables): The tables.
-        rows (Iterable[Row]): Rows; those of other systems, and without a
-            miniature where one is wanted, are passed over.
-        launch (LaunchOptions): Folder, tools and GPUs.
-        seeds (int, optional): Trainings of each; by default the paper's.
-        miniature (bool): The rows' miniature instead.
-        grid (bool): Section 4.4's weights instead, where a row is of it.
-
-    Returns:
-        list[Step]: Also those that are finished.
-
-    Raises:
-        InputError: A config is missing or cannot be used.
+    what is cut off leaves as many complete tables as it can. Rows of other
+    systems, and without a miniature where one is wanted, are passed over.
+    ``grid``: section 4.4's weights instead, where a row is of it.
     """
-    steps: Dict[Path, Step] = {}
+    rows = [row for row in rows if row.config_of(miniature)]
+    steps = [
+        _compute_step(tables.path(row.config), launch) for row in rows
+        if tables.table(row.table).compute and not miniature
+    ]
     wanted: Dict[int, Dict[Run, None]] = {}
     for row in rows:
-        if row.config is None or (miniature and not row.miniature):
-            continue
-        if not miniature and tables.table(row.table).compute:
-            step = _compute_step(tables.path(row.config), launch)
-            steps.setdefault(step.output, step)
-        if not row.trained:
-            continue
-        runs = _grid_runs(tables, row, launch) if grid else []
-        runs = runs or [run_of(tables, row, miniature)]
-        for seed in range(seeds or default_seeds(row, miniature)):
-            wanted.setdefault(seed, {}).update(dict.fromkeys(runs))
-    for seed in sorted(wanted):
-        for run in wanted[seed]:
-            for step in steps_of(run, seed, launch):
-                steps.setdefault(step.output, step)
-    return [
-        replace(step, priority=len(steps) - i)
-        for i, step in enumerate(steps.values())
-    ]
+        if row.trained:
+            runs = _grid_runs(tables, row, launch) if grid else []
+            runs = runs or [run_of(tables, row, miniature)]
+            for seed in range(seeds or default_seeds(row, miniature)):
+                wanted.setdefault(seed, {}).update(dict.fromkeys(runs))
+    for seed, of_seed in sorted(wanted.items()):
+        for run in of_seed:
+            steps += steps_of(run, seed, launch)
+    unique: Dict[Path, Step] = {}
+    for step in steps:
+        unique.setdefault(step.output, step)
+    return list(unique.values())
 
 
 def _grid_runs(tables: PaperTables, row: Row,
@@ -147,7 +119,10 @@ def _grid_runs(tables: PaperTables, row: Row,
     """All nine of a row of section 4.4; the best is exported (Table 4a), when
     all are evaluated."""
     runs = grid_of(tables, row)
-    best, done = best_of(runs, [launch.work_dir])
+    best, done = best_of({
+        w: states_of(run, [launch.work_dir])
+        for w, run in runs.items()
+    })
     if row.test_config and done == len(runs):
         config = tables.path(row.test_config)
         runs[best] = replace(runs[best], test_config=config)
@@ -160,32 +135,30 @@ def steps_of(run: Run, seed: int, launch: LaunchOptions) -> List[Step]:
     folder = run.folder(launch.work_dir, seed)
     steps = [_train_step(net, seed, launch) for net in run.networks or [run]]
     checkpoints = tuple(step.output for step in steps)
-    merge: Dict = {}
+    needs, merge = checkpoints, {}
     if run.networks:
         merge = dict(_origin(run, seed, launch), merges=True)
 
-    def evaluate(kind: str, config: Path, output: Path, needs: Sequence[Path],
-                 *args: object) -> Step:
-        command = launch.launch('test', [config, *checkpoints], '--work-dir',
-                                folder / kind, *args, *_cfg_options(run))
+    def evaluate(kind: str, config: Path, output: Path, *args: object) -> Step:
+        command = launch.command('test', [config, *checkpoints], '--work-dir',
+                                 folder / kind, *args, *_cfg_options(run))
         return Step(kind, f'{run.name} seed {seed}', command, output,
-                    folder / f'{kind}.log', (*checkpoints, *needs), **merge)
+                    folder / f'{kind}.log', needs, **merge)
 
-    needs, tta = [], []
     if run.tta:
         # what the evaluation balances its classes with
-        output = Path(load(run.config).tta_model.class_balance.file)
-        command = launch.python('class_frequencies', run.config, '--out',
-                                output)
+        output = Path(load(run.config).tta_model.class_balance.file).absolute()
+        command = launch.command('class_frequencies', [run.config], '--out',
+                                 output)
         steps.append(
             Step('count', run.name, command, output, folder / 'count.log'))
-        needs, tta = [output], ['--tta']
+        needs = (*needs, output)
     steps.append(
-        evaluate('test', run.config, folder / 'test' / 'metrics.json', needs,
-                 *tta))
+        evaluate('test', run.config, folder / 'test' / 'metrics.json',
+                 *['--tta'] * run.tta))
     if run.test_config:
         steps.append(
-            evaluate('export', run.test_config, export_file(folder), [],
+            evaluate('export', run.test_config, export_file(folder),
                      '--format-only', folder / 'test-dev'))
     return steps
 
@@ -194,44 +167,43 @@ def _train_step(run: Run, seed: int, launch: LaunchOptions) -> Step:
     """The training of a run without networks, to its last checkpoint."""
     folder = run.folder(launch.work_dir, seed)
     iters, scaled = schedule(run.config, max(1, launch.gpus))
-    args = ['--work-dir', folder, '--seed', seed, '--resume']
-    args += ['--auto-scale-lr'] * scaled
-    origin = _origin(run, seed, launch)
-    origin['record']['max_iters'] = iters
+    command = launch.command('train', [run.config], '--work-dir', folder,
+                             '--seed', seed, '--resume',
+                             *['--auto-scale-lr'] * scaled, *_cfg_options(run))
     # another number of GPUs has another number of iterations
-    ended = read_record(folder).get('max_iters', iters)
-    output = folder / f'iter_{ended}.pth'
+    output = folder / f'iter_{read_record(folder).get("max_iters")}.pth'
     if not output.is_file():
         output = folder / f'iter_{iters}.pth'
-    return Step(
-        'train', f'{run.name} seed {seed}',
-        launch.launch('train', [run.config], *args, *_cfg_options(run)),
-        output, folder / 'train.log', **origin)
+    return Step('train', f'{run.name} seed {seed}', command, output,
+                folder / 'train.log',
+                **_origin(run, seed, launch, max_iters=iters))
 
 
 def _compute_step(config: Path, launch: LaunchOptions) -> Step:
     """Multiply-adds and activations of a config, for 1024 x 2048 pixels."""
     output = complexity_file(launch.work_dir, config)
-    command = launch.python('complexity', config, '--shape', 1024, 2048,
-                            '--out', output)
+    command = launch.command('complexity', [config], '--shape', 1024, 2048,
+                             '--out', output)
     return Step('compute', config.stem, command, output,
                 output.with_suffix('.log'))
 
 
-def _origin(run: Run, seed: int, launch: LaunchOptions) -> Dict:
+def _origin(run: Run, seed: int, launch: LaunchOptions,
+            **more: object) -> Dict:
     """What a folder is made from, and whether another run is in it."""
     folder = run.folder(launch.work_dir, seed)
     key = run.changed_key(folder)
-    refused = key and (f'{folder} was run with another config ({key} differs):'
-                       ' remove the folder, or set another --work-dir')
+    refused = (f'{folder} was run with another config ({key} differs): remove '
+               'the folder, or set another --work-dir' if key else '')
     record = dict(
         config=_short(run.config),
         seed=seed,
         weights=run.weights,
         gpus=launch.gpus,
         fingerprint=run.fingerprint(),
-        versions=versions())
-    return dict(record=record, refused=refused or '')
+        versions=versions(),
+        **more)
+    return dict(record=record, refused=refused)
 
 
 def _cfg_options(run: Run) -> List[str]:
@@ -250,16 +222,8 @@ def start_snakemake(steps: Sequence[Step],
                     device_count: int,
                     dry_run: bool = False,
                     profile: Optional[Path] = None) -> None:
-    """Carry out steps: Snakemake takes the place of this process.
-
-    Args:
-        steps (Sequence[Step]): From :func:`plan_steps`.
-        launch (LaunchOptions): Folder and GPUs.
-        jobs (int): Steps at a time.
-        device_count (int): GPUs that are visible here.
-        dry_run (bool): Print what is left to do.
-        profile (Path, optional): A Snakemake profile: how and where jobs
-            start, as ``configs/paper/slurm`` does.
+    """Carry out so many steps at a time: Snakemake takes the place of this
+    process. A ``profile`` says how and where jobs start.
 
     Raises:
         InputError: There are no steps, a folder holds another config's run,
@@ -281,62 +245,23 @@ def start_snakemake(steps: Sequence[Step],
         raise InputError('run needs the program `snakemake`. Install '
                          'requirements/paper.txt, here or, as for Python '
                          '3.10, in an environment of its own on PATH.')
-    if profile:
-        # another job may be on the same machine
-        setup = 'export PORT=$((20000 + ${SLURM_JOB_ID:-0} % 20000))'
-    else:
-        setup = _setup(jobs, launch.gpus, device_count)
+    # on a cluster another job may be on the same machine
+    setup = 'export PORT=$((20000 + ${SLURM_JOB_ID:-0} % 20000))'
     plan = dict(
         cwd=os.getcwd(),
         python=sys.executable,
-        setup=setup,
-        steps=[_rule(step, launch) for step in steps])
+        setup=setup if profile else _setup(jobs, launch.gpus, device_count),
+        gpus=launch.gpus,
+        steps=[asdict(step) for step in steps])
     # jobs of a cluster read it again: a name of its own for each call
     file = launch.work_dir / f'.snakemake/plan-{hash_of(plan)}.json'
-    write_bytes(str(file), json.dumps(plan, indent=1).encode())
+    write_bytes(str(file), json.dumps(plan, indent=1, default=str).encode())
     args = [snakemake, *OPTIONS, '--snakefile', SNAKEFILE, '--jobs', jobs]
     args += ['--configfile', file, '--directory', launch.work_dir]
     args += ['--dry-run'] * dry_run
     args += ['--profile', profile] if profile else []
-    broken = [s.output.absolute() for s in steps if _is_broken(s)]
-    args += ['--forcerun', *broken] if broken else []
     sys.stdout.flush()
     os.execv(snakemake, [str(arg) for arg in args])
-
-
-def _is_broken(step: Step) -> bool:
-    """Whether its scores are there and cannot be read."""
-    if step.kind == 'test' and step.output.is_file():
-        try:
-            read_metrics(step.output)
-        except InputError:
-            return True
-    return False
-
-
-def _rule(step: Step, launch: LaunchOptions) -> Dict:
-    """A rule of the Snakefile; files are absolute, the command starts in the
-    current folder."""
-    name = f'{step.kind} {step.run}'.replace(' ', '_')
-    record = ':'
-    if step.record:
-        file = (launch.work_dir / f'.snakemake/{name}.json').absolute()
-        write_bytes(str(file), json.dumps(step.record, indent=1).encode())
-        record = shlex.join(
-            ['cp', str(file),
-             str(step.log.parent.absolute() / RECORD)])
-    gpus = launch.gpus if step.kind in LAUNCHED else 0
-    return dict(
-        name=name,
-        needs=[str(path.absolute()) for path in step.needs],
-        output=str(step.output.absolute()),
-        log=str(step.log.absolute()),
-        command=shlex.join(step.command),
-        record=record,
-        merges=step.merges,
-        priority=step.priority,
-        resources=dict(gpu=gpus) if gpus else {},
-        final=step.kind not in ('train', 'count'))
 
 
 def _setup(jobs: int, gpus: int, device_count: int) -> str:

@@ -1,17 +1,21 @@
 """A report as Markdown and JSON: the paper, ours, the difference."""
 import json
+from collections import Counter
 from pathlib import Path
+from statistics import median
 from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tabulate import tabulate
 
-from mmengine_exact.errors import InputError
 from mmengine_exact.files import write_bytes
 
 from .collect import Report, Result, Section
-from .results import MIN_SEEDS, NO_EFFECT, NOT_RUN, VERDICTS, Spread, Verdict
+from .results import MIN_SEEDS, NO_EFFECT, NOT_RUN, VERDICTS, Spreads, Verdict
 from .runs import SEEDS
 
+#: By data set or 'ours', and by label: one value, or one for each seed.
+Series = Dict[str, Dict[str, List[float]]]
 #: Data sets as they are written.
 DATA = {
     'coco': 'COCO',
@@ -23,90 +27,71 @@ DATA = {
 
 def write_report(report: Report, folder: Path) -> List[Path]:
     """Write ``report.md``, ``report.json`` and the pictures; of the miniature
-    ``miniature.md``, ``miniature.json`` and ``miniature-*.png``.
-
-    Returns:
-        list[Path]: The Markdown, the JSON, and the pictures.
-
-    Raises:
-        InputError: A file cannot be written.
-    """
+    ``miniature.md``, ``miniature.json`` and ``miniature-*.png``."""
     from .pictures import draw_report
     pictures = draw_report(report)
-    stem, prefix = ('miniature',
-                    'miniature-') if report.miniature else ('report', '')
+    stem = 'miniature' if report.miniature else 'report'
+    prefix = 'miniature-' * report.miniature
     names = {section: f'{prefix}{section}.png' for section in pictures}
     content = json.dumps(as_json(report), indent=1, allow_nan=False) + '\n'
-    files = {
-        f'{stem}.md': markdown(report, names).encode(),
-        f'{stem}.json': content.encode()
-    }
-    files.update((names[section], png) for section, png in pictures.items())
-    return write_files(folder, files)
+    return write_files(
+        folder, {
+            f'{stem}.md': markdown(report, names).encode(),
+            f'{stem}.json': content.encode(),
+            **{
+                names[section]: png
+                for section, png in pictures.items()
+            }
+        })
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> List[Path]:
-    """Write files that are named relative to what ``--out`` is.
-
-    Raises:
-        InputError: One cannot be written.
-    """
-    try:
-        for name, content in files.items():
-            write_bytes(str(folder / name), content)
-    except OSError as error:
-        raise InputError(f'{folder}: cannot be written to ({error}). Set '
-                         'another --out.') from None
+    """Write files by their names relative to ``folder``."""
+    for name, content in files.items():
+        write_bytes(str(folder / name), content)
     return [folder / name for name in files]
+
+
+def render(name: str, **values: object) -> str:
+    """A page in Markdown, from the template ``templates/NAME.j2``."""
+    pages = Environment(
+        loader=FileSystemLoader(Path(__file__).with_name('templates')),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True)
+    return pages.get_template(f'{name}.j2').render(values)
 
 
 def markdown(report: Report, pictures: Mapping[str, str]) -> str:
     """The page; ``pictures`` are file names by section."""
-    parts = _miniature_head(report) if report.miniature else _head(report)
-    if report.empty:
-        names = ', '.join(f'`{path}`' for path in report.empty)
-        parts.append(f'Nothing there: {names}.')
-    if report.unfinished:
-        lines = ['Not finished, and not counted:', '']
-        lines += [
-            f'- {name}: {state}' for name, state in report.unfinished.items()
-        ]
-        parts.append('\n'.join(lines))
-    for section in report.sections:
-        parts += _section(section, report.miniature, pictures.get(section.id))
-    return '\n\n'.join(parts) + '\n'
+    results = [result for s in report.sections for result in s.results]
+    done = {result.name: len(result.seeds) for result in results}
+    verdicts = [v for section in report.sections for v in section.verdicts]
+    counts = Counter(v.verdict for v in verdicts)
+    texts = {name: f'{name} {counts[name]}' for name in VERDICTS}
+    if expected := sum(v.as_claimed for v in verdicts):
+        texts[NO_EFFECT] += f' ({expected} as claimed)'
 
+    def tables(section: Section) -> List[str]:
+        if report.miniature:
+            return [_miniature_table(section)]
+        return [_table(section, data) for data in section.data]
 
-def _head(report: Report) -> List[str]:
-    # why no claim is judged where a run has its default of one seed
-    few = any(
-        len(result.seeds) < MIN_SEEDS for section in report.sections
-        for result in section.results if result.seeds and any(
-            SEEDS.get(data, 1) < MIN_SEEDS for data in result.paper))
-    return [
-        '# The paper\'s tables: paper, ours, difference',
-        'Ours is the median over the seeds, with the range from lowest to '
-        'highest. ' + _counts(report),
-    ] + [
-        'Rows on COCO have one seed, as in the paper; claims need '
-        f'{MIN_SEEDS}: `tools/paper.py run ROW --seeds {MIN_SEEDS}` trains '
-        'what is missing.'
-    ] * few
-
-
-def _miniature_head(report: Report) -> List[str]:
-    done = {r.name: len(r.seeds) for s in report.sections for r in s.results}
-    seeds = sorted(set(done.values()) - {0})
-    return [
-        '# The paper\'s ablations in miniature',
-        f'**Synthetic data, a tiny model, {_plural(seeds)}.** Each row '
-        'stands on one small training on a CPU, the same for the paper\'s COCO'
-        ' and Cityscapes rows. Numbers cannot be compared with the paper\'s; '
-        'what can be looked at is the effect, the difference to the baseline '
-        f'row of the table. {sum(n > 0 for n in done.values())} of '
-        f'{len(done)} configs have a result. Ours is the median over the '
-        'seeds, with the range from lowest to highest. ' + _counts(report)
-    ]
+    return render(
+        'report.md',
+        report=report,
+        pictures=pictures,
+        seeds=_plural(sorted(set(done.values()) - {0})),
+        done=sum(n > 0 for n in done.values()),
+        total=len(done),
+        verdicts=', '.join(texts[name] for name in VERDICTS if counts[name]),
+        # no claim is judged where a run has its default of one seed
+        few=any(0 < len(result.seeds) < MIN_SEEDS and any(
+            SEEDS.get(data, 1) < MIN_SEEDS for data in result.paper)
+                for result in results),
+        heading=heading,
+        tables=tables,
+        claim=_claim_line)
 
 
 def _plural(numbers: Sequence[int]) -> str:
@@ -115,23 +100,6 @@ def _plural(numbers: Sequence[int]) -> str:
     if not ends:
         return 'no result yet'
     return f'{" to ".join(ends)} seed' + 's' * (ends != ['1'])
-
-
-def _counts(report: Report) -> str:
-    verdicts = [v for section in report.sections for v in section.verdicts]
-    counts = {
-        name: sum(v.verdict == name for v in verdicts)
-        for name in VERDICTS
-    }
-    expected = sum(v.as_claimed for v in verdicts)
-    text = ', '.join(
-        f'{name} {count}' +
-        (f' ({expected} as claimed)' if name == NO_EFFECT and expected else '')
-        for name, count in counts.items() if count)
-    return (f'Claims of the paper: {text}. A difference counts where the '
-            'ranges do not overlap and each side has at least three seeds '
-            '(even then chance alone gives 1 in 10, more for the best of '
-            'several rows).')
 
 
 def heading(section: Section) -> str:
@@ -146,33 +114,16 @@ def heading(section: Section) -> str:
     return f'{kind} {" and ".join(numbers)}: {title}'
 
 
-def _section(section: Section, miniature: bool,
-             picture: Optional[str]) -> List[str]:
-    parts = [f'## {heading(section)}']
-    if miniature:
-        parts.append(_miniature_table(section))
-    else:
-        for data in section.data:
-            rows = [r for r in section.results if data in r.paper]
-            parts.append(_table(section, rows, data))
-    if picture:
-        parts.append(f'![{heading(section)}]({picture})')
-    if section.verdicts:
-        parts.append('\n'.join(_claim_line(v) for v in section.verdicts))
-    return parts
-
-
 def _claim_line(verdict: Verdict) -> str:
-    data = DATA.get(verdict.data, verdict.data)
     where = verdict.claim.metric
     if verdict.data != 'miniature':
-        where = f'{data}, {where}'
+        where = f'{DATA[verdict.data]}, {where}'
     said = verdict.verdict + (', as claimed' if verdict.as_claimed else '')
     return f'- **{said}**: {verdict.claim.text} ({where}): {verdict.why}'
 
 
-def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown, without a line break at its end."""
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence]) -> str:
+    """A table in Markdown, None is empty; without a line break at its end."""
     return tabulate(
         list(rows),
         head,
@@ -181,93 +132,88 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         disable_numparse=True)
 
 
-def _table(section: Section, rows: Sequence[Result], data: str) -> str:
-    """Lines of paper, ours and difference for each row."""
+def _table(section: Section, data: str) -> str:
+    """Lines of paper, ours and difference for each row of a data set."""
+    columns = section.columns
     lines = []
-    for result in rows:
-        paper, count = result.paper[data], len(result.seeds)
+    for result in (r for r in section.results if data in r.paper):
+        paper = result.paper[data]
         measured = paper if section.tables[0].difference else {}
-        name = result.title
+        own = []
         if any(value is not None for value in paper.values()):
-            printed = [_printed(paper[c]) for c in section.columns]
-            lines.append([name, 'paper', *printed])
-            name = ''
-        if not result.config:
-            continue
-        if not result.found:
-            blank = [''] * (len(section.columns) - 1)
-            lines.append([name, 'ours', NOT_RUN, *blank])
-            continue
-        title = f'ours, {_plural([count])}' if count else 'ours'
-        lines += _ours(name, title, result.found, measured, section.columns)
-        if result.grid and result.grid.found:
-            grid = result.grid
-            lines += _ours(
-                '', f'ours, best of {grid.done} of {grid.total}: lambda_i '
-                f'{grid.weights[0]}, lambda_s {grid.weights[1]}', grid.found,
-                measured, section.columns)
-    return markdown_table([DATA.get(data, data), '', *section.columns], lines)
+            own.append(['', 'paper', *(paper[c] for c in columns)])
+        if result.config and not result.found:
+            own.append(['', 'ours', NOT_RUN])
+        elif result.config:
+            count = len(result.seeds)
+            title = f'ours, {_plural([count])}' if count else 'ours'
+            own += _ours(title, result.found, measured, columns)
+            if (grid := result.grid) and grid.found:
+                own += _ours(
+                    f'ours, best of {grid.done} of {grid.total}: lambda_i '
+                    f'{grid.weights[0]}, lambda_s {grid.weights[1]}',
+                    grid.found, measured, columns)
+        own[0][0] = result.title
+        lines += own
+    return markdown_table([DATA[data], '', *columns], lines)
 
 
-def _ours(name: str, title: str, found: Mapping[str, Spread],
-          paper: Mapping[str, Optional[float]],
-          columns: Sequence[str]) -> List[List[str]]:
-    differences = [
-        _signed(found[c].median -
-                paper[c]) if c in found and paper.get(c) is not None else ''
-        for c in columns
-    ]
-    lines = [[name, title, *(_value(found.get(c), c) for c in columns)]]
-    if any(differences):
-        lines.append(['', 'difference', *differences])
+def _ours(title: str, found: Spreads, paper: Mapping[str, Optional[float]],
+          columns: Sequence[str]) -> List[List]:
+    lines: List[List] = [[
+        '', title, *(_value(found.get(c), c) for c in columns)
+    ]]
+    differences = {
+        c: _signed(median(found[c]) - paper[c])
+        for c in columns if c in found and paper.get(c) is not None
+    }
+    if differences:
+        lines.append(['', 'difference', *map(differences.get, columns)])
     return lines
 
 
-def _printed(value: Optional[float]) -> str:
-    return '' if value is None else f'{value}'
-
-
-def _value(spread: Optional[Spread], column: str = '') -> str:
-    if spread is None:
+def _value(values: Optional[List[float]], column: str = '') -> str:
+    if values is None:
         return 'n/a'
     if column in ('flops', 'memory'):
-        return f'{spread.median:.2f}'
+        return f'{values[0]:.2f}'
     if column == 'resolution':
-        return f'1/{1 / spread.median:g}'
-    if len(spread.values) == 1:
-        return f'{spread.median:.1f}'
-    return f'{spread.median:.1f} ({spread.low:.1f} to {spread.high:.1f})'
+        return f'1/{1 / values[0]:g}'
+    text = f'{median(values):.1f}'
+    if len(values) == 1:
+        return text
+    return f'{text} ({min(values):.1f} to {max(values):.1f})'
 
 
 def _signed(value: float) -> str:
     return f'{round(value, 1) + 0.:+.1f}'
 
 
-def effects(section: Section,
-            column: str) -> Tuple[Optional[str], Dict[str, Dict[str, float]]]:
-    """Differences to the baseline row, of the paper's data sets and of ours.
-
-    Returns:
-        tuple[str | None, dict[str, dict[str, float]]]: Label of the baseline
-        (the last row where the table's own has no such metric), and by
-        'coco', 'cityscapes' and 'ours' the values by label.
-    """
-    series: Dict[str, Dict[str, float]] = {}
+def values_of(section: Section, column: str, datas: Sequence[str]) -> Series:
+    """Values of a metric, printed for some data sets, and ours."""
+    series: Series = {}
     for result in section.results:
-        for data, paper in result.paper.items():
-            if paper.get(column) is not None:
-                series.setdefault(data, {})[result.label] = paper[column]
-        if column in result.found:
-            ours = series.setdefault('ours', {})
-            ours[result.label] = result.found[column].median
-    printed = [v for data, v in series.items() if data != 'ours']
+        label = result.label
+        for data in (data for data in datas if data in result.paper):
+            if (printed := result.paper[data].get(column)) is not None:
+                series.setdefault(data, {})[label] = [printed]
+            if column in result.found:
+                series.setdefault('ours', {})[label] = result.found[column]
+    return series
+
+
+def effects(section: Section, column: str) -> Tuple[Optional[str], Series]:
+    """Label of the baseline row (the last one where the table's own has no
+    such metric), and all values as differences to its median."""
+    series = values_of(section, column, section.data)
     base = section.tables[0].baseline
-    if not all(base in values for values in printed):
+    if not all(base in values
+               for data, values in series.items() if data != 'ours'):
         base = section.results[-1].label
     return base, {
         name: {
-            label: value - values[base]
-            for label, value in values.items()
+            label: [v - median(values[base]) for v in found]
+            for label, found in values.items()
         }
         for name, values in series.items() if base in values
     }
@@ -282,23 +228,21 @@ def _miniature_table(section: Section) -> str:
     lines = []
     for column in section.columns:
         base, changed = effects(section, column)
-
-        def effect(name: str, label: str) -> str:
-            values = changed.get(name, {})
-            if label not in values:
-                return ''
-            return 'baseline' if label == base else _signed(values[label])
-
+        texts = {
+            (name, label):
+            'baseline' if label == base else _signed(median(found))
+            for name, values in changed.items()
+            for label, found in values.items()
+        }
         for result in section.results:
-            line = [column, result.title]
+            label, found = result.label, result.found.get(column)
+            line: List[object] = [column, result.title]
             for data in section.data:
                 value = result.paper.get(data, {}).get(column)
-                line += [_printed(value), effect(data, result.label)]
-            found = result.found.get(column)
+                line += [value, texts.get((data, label))]
             line += [
                 _value(found) if result.seeds else NOT_RUN,
-                effect('ours', result.label),
-                '' if found is None else str(len(found.values))
+                texts.get(('ours', label)), found and len(found)
             ]
             lines.append(line)
     return markdown_table(head, lines)
@@ -308,7 +252,7 @@ def as_json(report: Report) -> Dict:
     """The report in plain types; numbers are not rounded."""
     return dict(
         miniature=report.miniature,
-        unfinished=dict(report.unfinished),
+        unfinished=report.unfinished,
         empty=[str(path) for path in report.empty],
         tables=[
             dict(
@@ -334,13 +278,10 @@ def _row_json(result: Result) -> Dict:
         label=result.label,
         title=result.title,
         config=result.config,
-        paper={
-            data: dict(values)
-            for data, values in result.paper.items()
-        },
+        paper=result.paper,
         seeds=result.seeds,
         states={
-            str(s): state.text
+            s: state.text
             for s, state in result.states.items()
         },
         ours=_spreads_json(result.found),
@@ -351,9 +292,8 @@ def _row_json(result: Result) -> Dict:
             ours=_spreads_json(grid.found)))
 
 
-def _spreads_json(found: Mapping[str, Spread]) -> Dict:
+def _spreads_json(found: Spreads) -> Dict:
     return {
-        name:
-        dict(median=s.median, low=s.low, high=s.high, values=list(s.values))
-        for name, s in found.items()
+        name: dict(median=median(v), low=min(v), high=max(v), values=v)
+        for name, v in found.items()
     }

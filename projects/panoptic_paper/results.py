@@ -1,8 +1,7 @@
 """States and scores of runs, read from their folders, and claims about them.
 
-Scores are in percent and have the names of the paper's tables; flops are in
-1e12 multiply-adds, memory in 1e9 activations, resolution is the output's side
-over the image's. None stands for n/a.
+Scores are in percent and have the names of the paper's tables; None stands for
+n/a.
 
 A verdict on a claim is never stronger than the data: a difference counts where
 the ranges from lowest to highest seed do not overlap, and where each side has
@@ -15,14 +14,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import (Annotated, Any, Dict, Iterable, List, Mapping, Optional,
-                    Sequence, Tuple)
+from typing import (Any, Dict, Iterable, List, Mapping, Optional, Sequence,
+                    Tuple)
 
 import msgspec
 
-from mmengine_exact.errors import InputError
-
-from .runs import Run, Weights, export_file, is_older, load, read_record
+from .runs import Run, Weights, export_file, load, read_record
 from .tables import Claim, Row
 
 #: Paper's name: keys of metrics.json and the factor to percent.
@@ -44,6 +41,8 @@ NOT_RUN = 'not run'
 VERDICTS = (AGREES, CONTRADICTS, NO_EFFECT, NOT_JUDGED, NOT_RUN)
 
 Metrics = Dict[str, Optional[float]]
+#: by metric: values of several trainings, one for each seed, at least one
+Spreads = Dict[str, List[float]]
 
 
 @dataclass(frozen=True)
@@ -55,66 +54,24 @@ class State:
     folder: Path
     metrics: Optional[Metrics] = None
 
-    @property
-    def half(self) -> bool:
-        """Whether something is there, but no result."""
-        return self.metrics is None and self.text != NOT_RUN
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Values of several trainings, one for each seed, at least one."""
-
-    values: Sequence[float]
-
-    @property
-    def median(self) -> float:
-        """The middle value, or the mean of the two."""
-        return median(self.values)
-
-    @property
-    def low(self) -> float:
-        return min(self.values)
-
-    @property
-    def high(self) -> float:
-        return max(self.values)
-
-    def overlaps(self, other: 'Spread') -> bool:
-        """Whether the ranges from lowest to highest share a point."""
-        return self.low <= other.high and other.low <= self.high
-
-    def farthest(self, other: 'Spread') -> float:
-        """The largest difference of a value of this and one of the other."""
-        return max(self.high - other.low, other.high - self.low)
-
 
 def read_metrics(path: Path) -> Metrics:
-    """The paper's scores in a ``metrics.json``, by the paper's name.
-
-    Raises:
-        InputError: The file is not an object of numbers.
-    """
-    found: Metrics = {}
-    try:
-        content = msgspec.json.decode(path.read_bytes(), type=Dict[str, Any])
-        for name, keys in KEYS.items():
-            for key, factor in keys:
-                if key in content:
-                    value = msgspec.convert(content[key], Optional[float])
-                    found[name] = None if value is None else factor * value
-    except (OSError, ValueError) as error:
-        raise InputError(f'{path}: cannot be read ({error}). Delete it and '
-                         'run the row again.') from None
-    return found
+    """The paper's scores in a ``metrics.json``, by the paper's name;
+    ValueError where it is not an object of numbers."""
+    content = msgspec.json.decode(path.read_bytes(), type=Dict[str, Any])
+    numbers = {
+        name: (msgspec.convert(content[key], Optional[float]), factor)
+        for name, keys in KEYS.items()
+        for key, factor in keys if key in content
+    }
+    return {
+        name: None if value is None else factor * value
+        for name, (value, factor) in numbers.items()
+    }
 
 
 def state_of(run: Run, work_dir: Path, seed: int) -> State:
-    """How far a run with a seed is in a folder of runs.
-
-    Raises:
-        InputError: Its config cannot be read.
-    """
+    """How far a run with a seed is in a folder of runs."""
     folder = run.folder(work_dir, seed)
     changed = run.changed_key(folder)
     if changed:
@@ -123,16 +80,17 @@ def state_of(run: Run, work_dir: Path, seed: int) -> State:
     name = 'test-dev' if run.test_config else 'test'
     metrics = folder / name / 'metrics.json'
     if metrics.is_file():
-        networks = [
-            path for network in run.networks
-            for path in network.folder(work_dir, seed).glob('iter_*.pth')
-        ]
-        if is_older(metrics, networks):
-            return State('older than its networks', folder)
+        made = metrics.stat().st_mtime
+        for network in run.networks:
+            for path in network.folder(work_dir, seed).glob('iter_*.pth'):
+                if path.stat().st_mtime > made:
+                    return State('older than its networks', folder)
         try:
             return State('done', folder, read_metrics(metrics))
-        except InputError as error:
-            return State(str(error), folder)
+        except (OSError, ValueError) as error:
+            return State(
+                f'{metrics}: cannot be read ({error}). Delete it and run the '
+                'row again.', folder)
     if run.test_config and export_file(folder).is_file():
         return State('exported', folder)
     return State(_progress(run, folder), folder)
@@ -141,36 +99,28 @@ def state_of(run: Run, work_dir: Path, seed: int) -> State:
 def _progress(run: Run, folder: Path) -> str:
     if not folder.is_dir():
         return NOT_RUN
-    reached = [
-        int(match[1]) for path in folder.glob('iter_*.pth')
+    reached = max([
+        int(match[1]) for path in folder.iterdir()
         if (match := re.fullmatch(r'iter_(\d+)\.pth', path.name))
-    ]
+    ], default=0)  # yapf: disable
     if run.networks or not reached:
         return 'started'
     # without a record, `tools/paper.py run` has not scaled the schedule
     total = read_record(folder).get('max_iters') or load(
         run.config).train_cfg.max_iters
-    if max(reached) < total:
-        return f'training {100 * max(reached) // total} %'
+    if reached < total:
+        return f'training {100 * reached // total} %'
     return 'not exported' if run.test_config else 'trained'
 
 
 def states_of(run: Run, work_dirs: Iterable[Path]) -> Dict[int, State]:
-    """States of a run by seed, ascending.
-
-    Args:
-        run (Run): Of any kind.
-        work_dirs (Iterable[Path]): Folders of runs; of a seed in several,
-            the first that is done counts.
-
-    Raises:
-        InputError: The run's config cannot be read.
-    """
+    """States of a run by seed, ascending; of a seed in several folders of
+    runs, the first that is done counts."""
     states: Dict[int, State] = {}
     for work_dir in work_dirs:
         for path in (work_dir / run.name).glob('seed-*'):
-            if not (path.is_dir() and path.name[5:].isdigit()):
-                continue
+            if not path.name[5:].isdigit():
+                continue  # put aside by hand
             seed = int(path.name[5:])
             state = state_of(run, work_dir, seed)
             if seed not in states or (states[seed].metrics is None
@@ -179,75 +129,33 @@ def states_of(run: Run, work_dirs: Iterable[Path]) -> Dict[int, State]:
     return dict(sorted(states.items()))
 
 
-def spreads(states: Mapping[int, State],
-            columns: Iterable[str]) -> Dict[str, Spread]:
+def spreads(states: Mapping[int, State], columns: Iterable[str]) -> Spreads:
     """Values of the seeds that are done, of the metrics that have any."""
-    found = {}
-    for column in columns:
-        values = [
-            state.metrics[column] for state in states.values()
-            if state.metrics and state.metrics.get(column) is not None
-        ]
-        if values:
-            found[column] = Spread(values)
-    return found
-
-
-def best_of(runs: Mapping[Weights, Run],
-            work_dirs: Sequence[Path]) -> Tuple[Optional[Weights], int]:
-    """The weights with the best median PQ on the validation set, None without
-    any result; and the number of weights that have one.
-    """
-    found = {
-        weights: spreads(states_of(run, work_dirs), ['PQ'])
-        for weights, run in runs.items()
+    done = [state.metrics for state in states.values() if state.metrics]
+    values = {
+        column: [m[column] for m in done if m.get(column) is not None]
+        for column in columns
     }
-    known = {w: values['PQ'].median for w, values in found.items() if values}
-    return (max(known, key=known.get) if known else None), len(known)
+    return {column: found for column, found in values.items() if found}
 
 
-class _Cost(msgspec.Struct):
-    multiply_adds: float
-    activations: float
-
-
-class _Complexity(msgspec.Struct):
-    total: _Cost
-    trunk: _Cost
-    output_stride: Annotated[float, msgspec.Meta(gt=0)]
-
-
-def read_complexity(path: Path, part: str) -> Metrics:
-    """Flops, memory and resolution in a file of ``tools/complexity.py``, {}
-    where it is missing; ``part`` is 'total', or 'trunk' for backbone and FPN.
-
-    Raises:
-        InputError: It is of another form.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        content = msgspec.json.decode(path.read_bytes(), type=_Complexity)
-    except (OSError, ValueError) as error:
-        raise InputError(f'{path}: cannot be read ({error}). Delete it and '
-                         'run the row again.') from None
-    cost = getattr(content, part)
-    return dict(
-        flops=cost.multiply_adds / 1e12,
-        memory=cost.activations / 1e9,
-        resolution=1 / content.output_stride)
+def best_of(
+    states: Mapping[Weights, Mapping[int, State]]
+) -> Tuple[Optional[Weights], int]:
+    """The weights with the best median PQ on the validation set, None without
+    any result; and the number of weights that have one."""
+    known = {
+        weights: median(found['PQ'])
+        for weights, of_seeds in states.items()
+        if (found := spreads(of_seeds, ['PQ']))
+    }
+    return max(known, key=known.__getitem__, default=None), len(known)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a claim.
-
-    Attributes:
-        claim (Claim): The claim.
-        data (str): The data set, or 'miniature'.
-        verdict (str): One of :data:`VERDICTS`; for a ratio, the ratio.
-        why (str): The numbers.
-    """
+    """What became of a claim on a data set, or on the 'miniature': one of
+    :data:`VERDICTS`, or 'ratio 1.50'; and the numbers."""
 
     claim: Claim
     data: str
@@ -261,68 +169,64 @@ class Verdict:
 
 
 def judge(claim: Claim,
-          ours: Mapping[str, Spread],
+          ours: Mapping[str, List[float]],
           data: str,
           fixed: Mapping[str, float] = {},
           tolerance: Optional[float] = None) -> Verdict:
-    """Hold a claim against our values.
+    """Hold a claim against our values of its metric by label.
 
-    Args:
-        claim (Claim): Its rows and metric.
-        ours (Mapping[str, Spread]): Values of the metric by label.
-        data (str): Named in the verdict.
-        fixed (Mapping[str, float]): Printed values of other systems, by
-            label; they have no range.
-        tolerance (float, optional): The largest difference of two trainings
-            that is 'comparable'; None where nothing says how large.
+    ``fixed`` are printed values of other systems, which have no range;
+    ``tolerance`` is the largest difference of two trainings that is
+    'comparable', None where nothing says how large.
     """
     left = [label for label in claim.left if label in ours]
     right = ours.get(claim.right)
     if right is None and claim.right in fixed:
-        right = Spread([fixed[claim.right]])
-    missing = [] if left else list(claim.left)
-    missing += [] if right else [claim.right]
-    if missing:
+        right = [fixed[claim.right]]
+    if not left or right is None:
+        missing = [] if left else list(claim.left)
+        missing += [] if right else [claim.right]
         return Verdict(claim, data, NOT_RUN, f'without {", ".join(missing)}')
-    best = max(left, key=lambda label: ours[label].median)
+    label = max(left, key=lambda label: median(ours[label]))
+    best = ours[label]
     if claim.kind == 'ratio':
-        ratio = ours[best].median / right.median
+        ratio = median(best) / median(right)
         return Verdict(claim, data, f'ratio {ratio:.2f}',
                        f'the paper: about {claim.factor}')
     of = f' (best of {len(left)} rows)' if len(left) > 1 else ''
-    why = (f'{best}{of} {_describe(ours[best])} against {claim.right} '
+    why = (f'{label}{of} {_describe(best)} against {claim.right} '
            f'{_describe(right)}')
-    sides = [ours[best]] + [right] * (claim.right not in fixed)
-    if min(len(side.values) for side in sides) < MIN_SEEDS:
+    sides = [best] + [right] * (claim.right not in fixed)
+    if min(map(len, sides)) < MIN_SEEDS:
         return Verdict(claim, data, NOT_JUDGED,
                        f'{why}: fewer than {MIN_SEEDS} seeds')
-    return Verdict(claim, data,
-                   _verdict(claim.kind, ours[best], right, tolerance), why)
+    return Verdict(claim, data, _verdict(claim.kind, best, right, tolerance),
+                   why)
 
 
-def _verdict(kind: str, left: Spread, right: Spread,
+def _verdict(kind: str, left: List[float], right: List[float],
              tolerance: Optional[float]) -> str:
     if kind == 'comparable' and tolerance is not None:
+        farthest = max(max(left) - min(right), max(right) - min(left))
         # beyond the last digit of a float
-        if round(left.farthest(right), 6) <= tolerance:
+        if round(farthest, 6) <= tolerance:
             return AGREES
-    if left.overlaps(right):
+    if min(left) <= max(right) and min(right) <= max(left):
         return NO_EFFECT
-    better = kind == 'better' and left.low > right.high
+    better = kind == 'better' and min(left) > max(right)
     return AGREES if better else CONTRADICTS
 
 
-def _describe(spread: Spread) -> str:
+def _describe(values: List[float]) -> str:
     """'39.0 (38.8 to 39.3, 5 seeds)'; a printed number is alone."""
-    if len(spread.values) == 1:
-        return f'{spread.median:.1f}'
-    return (f'{spread.median:.1f} ({spread.low:.1f} to {spread.high:.1f}, '
-            f'{len(spread.values)} seeds)')
+    if len(values) == 1:
+        return f'{values[0]:.1f}'
+    return (f'{median(values):.1f} ({min(values):.1f} to {max(values):.1f}, '
+            f'{len(values)} seeds)')
 
 
-def judge_rows(claims: Tuple[Claim, ...], rows: Sequence[Row],
-               ours: Mapping[str, Dict[str,
-                                       Spread]], data: str) -> List[Verdict]:
+def judge_rows(claims: Iterable[Claim], rows: Sequence[Row],
+               ours: Mapping[str, Spreads], data: str) -> List[Verdict]:
     """One verdict for each claim, on our metrics by label.
 
     ``rows`` are those of the data set; none for the miniature, whose numbers
@@ -330,26 +234,22 @@ def judge_rows(claims: Tuple[Claim, ...], rows: Sequence[Row],
     """
     verdicts = []
     for claim in claims:
+        metric = claim.metric
         values = {
-            label: found[claim.metric]
-            for label, found in ours.items() if claim.metric in found
+            label: found[metric]
+            for label, found in ours.items() if metric in found
         }
-        printed = {row.label: row.paper[claim.metric] for row in rows}
-        fixed = {
-            row.label: printed[row.label]
-            for row in rows
-            if row.config is None and printed[row.label] is not None
+        printed = {
+            row.label: row.paper[metric]
+            for row in rows if row.paper[metric] is not None
         }
-        verdicts.append(
-            judge(claim, values, data, fixed, _tolerance(claim, printed)))
+        others = {row.label for row in rows if row.config is None}
+        fixed = {k: v for k, v in printed.items() if k in others}
+        tolerance = None
+        if claim.kind == 'comparable' and {claim.left[0], claim.right
+                                           } <= printed.keys():
+            # of numbers with one digit
+            tolerance = round(
+                abs(printed[claim.left[0]] - printed[claim.right]), 1)
+        verdicts.append(judge(claim, values, data, fixed, tolerance))
     return verdicts
-
-
-def _tolerance(claim: Claim,
-               printed: Mapping[str, Optional[float]]) -> Optional[float]:
-    """The difference that the paper itself calls comparable."""
-    values = [printed.get(label) for label in (claim.left[0], claim.right)]
-    if claim.kind != 'comparable' or None in values:
-        return None
-    # of numbers with one digit
-    return round(abs(values[0] - values[1]), 1)

@@ -14,13 +14,12 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
-from typing import Dict, Mapping, Optional, Sequence, Tuple
+from typing import Dict, Mapping, Optional, Tuple
 
 from mmengine.config import Config
 
 from mmengine_exact.auto_scale import (batch_size_warning, enable_auto_scale,
                                        scale_to_batch)
-from mmengine_exact.errors import InputError
 
 from .tables import PaperTables, Row
 
@@ -28,30 +27,25 @@ from .tables import PaperTables, Row
 Weights = Tuple[float, float]
 #: Section 4.4 chooses lambda_i and lambda_s from these.
 GRID = (0.5, 0.75, 1.0)
-#: Trainings of a row; the paper has five on Cityscapes (section 4.1).
+#: Trainings of a row, or else 1; five on Cityscapes as in section 4.1.
 SEEDS = dict(cityscapes=5, miniature=3)
 RECORD = 'run.json'
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training with its evaluation, or the evaluation of two networks.
-
-    Attributes:
-        config (Path): The config file.
-        name (str): Of its folder.
-        weights (tuple[float, float] | None): Of the losses, where they are
-            not the config's.
-        networks (tuple[Run]): Whose checkpoints are merged.
-        test_config (Path | None): That exports results for a server.
-        tta (bool): Whether it is evaluated at several scales.
-    """
+    """One training with its evaluation, or the evaluation of two networks."""
 
     config: Path
+    #: of its folder
     name: str
+    #: of the losses, where they are not the config's
     weights: Optional[Weights] = None
+    #: whose checkpoints are merged
     networks: Tuple['Run', ...] = ()
+    #: exports results for a server
     test_config: Optional[Path] = None
+    #: whether it is evaluated at several scales
     tta: bool = False
 
     def folder(self, work_dir: Path, seed: int) -> Path:
@@ -61,7 +55,7 @@ class Run:
     def fingerprint(self) -> Dict[str, str]:
         """Hashes of what its result depends on, by key of the config; of
         merged networks also theirs."""
-        found = dict(config_fingerprint(self.config))
+        found = dict(_hashes(self.config))
         found['loss weights'] = hash_of(self.weights)
         for network in self.networks:
             found.update((f'{network.name}: {key}', value)
@@ -72,91 +66,77 @@ class Run:
         """The first key of the config that differs from the one that a folder
         was started with; None also without a recorded fingerprint."""
         then = read_record(folder).get('fingerprint')
-        if not isinstance(then, dict):
-            return None
         now = self.fingerprint()
-        return next(
-            (key for key in [*now, *then] if now.get(key) != then.get(key)),
-            None)
+        return then and next(
+            (key
+             for key in [*now, *then] if now.get(key) != then.get(key)), None)
 
 
 def run_of(tables: PaperTables, row: Row, miniature: bool = False) -> Run:
     """The run of a trained row, or of its miniature; equal for rows that
-    share it.
-
-    Raises:
-        InputError: A config is missing.
-    """
-    config = tables.path(row.miniature_config if miniature else row.config)
+    share it."""
+    config = tables.path(row.config_of(miniature))
     networks = tuple(
         run_of(tables, tables.row(name), miniature) for name in row.networks)
-    export = None
+    run = Run(config, config.stem, networks=networks)
     if row.test_config and not miniature:
-        export = tables.path(row.test_config)
-    return Run(config, config.stem, None, networks, export, row.tta
-               and not miniature)
+        run = replace(run, test_config=tables.path(row.test_config))
+    return replace(run, tta=row.tta and not miniature)
 
 
 def grid_of(tables: PaperTables, row: Row) -> Dict[Weights, Run]:
     """Runs of section 4.4 by (lambda_i, lambda_s); {} for other rows.
 
-    Weights that another row's config has are that row's run.
-
-    Raises:
-        InputError: A config is missing.
-    """
+    Weights that another row's config has are that row's run."""
     if not row.lambda_grid:
         return {}
     # the validation set decides which one is best
     own = replace(run_of(tables, row), test_config=None)
-    twins = {loss_weights(own.config): own}
-    others = [
-        tables.configs / other.config for other in tables.rows.values()
-        if other.trained and not other.networks
-    ]
-    for path in dict.fromkeys(others):
-        if path.is_file() and _without_weights(path) == _without_weights(
-                own.config):
-            twins.setdefault(loss_weights(path), Run(path, path.stem))
+    weights, rest = _weights_and_rest(own.config)
+    twins = {weights: own}
+    for other in tables.rows.values():
+        if other.trained and not other.networks:
+            path = tables.path(other.config)
+            weights, their_rest = _weights_and_rest(path)
+            if their_rest == rest:
+                twins.setdefault(weights, Run(path, path.stem))
     return {
-        pair:
-        twins.get(pair)
-        or Run(own.config, f'{own.name}_lambda-i-{pair[0]}_lambda-s-{pair[1]}',
-               pair)
-        for pair in product(GRID, GRID)
+        (i, s):
+        twins.get((i, s))
+        or Run(own.config, f'{own.name}_lambda-i-{i}_lambda-s-{s}', (i, s))
+        for i, s in product(GRID, GRID)
     }
 
 
 def default_seeds(row: Row, miniature: bool) -> int:
-    """Number of trainings of a row: see :data:`SEEDS`, or else 1."""
+    """Number of trainings of a row."""
     return SEEDS.get('miniature' if miniature else row.data, 1)
 
 
 @lru_cache(maxsize=None)
 def load(path: Path, environment: bool = True) -> Config:
     """A config file, without what it imports; cached, so read-only.
-
-    Args:
-        path (Path): The file.
-        environment (bool): Whether variables of the environment are put in.
-
-    Raises:
-        InputError: It cannot be read.
-    """
-    try:
-        return Config.fromfile(
-            path,
-            import_custom_modules=False,
-            use_environment_variables=environment)
-    except (OSError, SyntaxError, KeyError, AttributeError) as error:
-        raise InputError(f'{path}: cannot be read ({error}).') from None
+    ``environment``: whether its variables are put in."""
+    return Config.fromfile(
+        path,
+        import_custom_modules=False,
+        use_environment_variables=environment)
 
 
 @lru_cache(maxsize=None)
-def config_fingerprint(path: Path) -> Mapping[str, str]:
+def _hashes(path: Path) -> Mapping[str, str]:
     """Hashes by key of a config, wherever its data lie."""
     content = load(path, environment=False).to_dict()
     return {name: hash_of(value) for name, value in content.items()}
+
+
+@lru_cache(maxsize=None)
+def _weights_and_rest(path: Path) -> Tuple[Optional[Weights], str]:
+    """(lambda_i, lambda_s) of a config, and the hash of all else."""
+    content = load(path).to_dict()
+    weights = content['model'].pop('loss_weights', None)
+    return weights and (float(weights['instance']), float(
+        weights['semantic'])), hash_of(content)
 
 
 def hash_of(value: object) -> str:
@@ -177,26 +157,12 @@ def schedule(path: Path, processes: int) -> Tuple[int, bool]:
     return cfg.train_cfg.max_iters, scaled
 
 
-def loss_weights(path: Path) -> Optional[Weights]:
-    """(lambda_i, lambda_s) of a config, None where it has none."""
-    weights = load(path).model.get('loss_weights')
-    return weights and (float(weights['instance']), float(weights['semantic']))
-
-
-@lru_cache(maxsize=None)
-def _without_weights(path: Path) -> dict:
-    content = load(path).to_dict()
-    content['model'] = dict(content['model'], loss_weights=None)
-    return content
-
-
 def read_record(folder: Path) -> Dict:
     """``run.json`` of a run with a seed; {} where it is missing or broken."""
     try:
-        content = json.loads((folder / RECORD).read_text(encoding='utf-8'))
+        return json.loads((folder / RECORD).read_bytes())
     except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def export_file(folder: Path) -> Path:
@@ -207,10 +173,3 @@ def export_file(folder: Path) -> Path:
 def complexity_file(work_dir: Path, config: Path) -> Path:
     """JSON of ``tools/complexity.py`` for a config."""
     return work_dir / 'complexity' / f'{config.stem}.json'
-
-
-def is_older(path: Path, sources: Sequence[Path]) -> bool:
-    """Whether one of the sources, if there, was written after a file."""
-    made = path.stat().st_mtime
-    return any(source.stat().st_mtime > made for source in sources
-               if source.exists())

@@ -20,16 +20,6 @@ def test_rounds_alternate_and_every_other_is_reversed():
     assert all(len(s) == 3 and min(s) >= 0 for s in seconds.values())
 
 
-def test_more_and_less_warming_up():
-    calls = []
-    for warmup, expected in ((0, 1), (2, 3)):
-        calls.clear()
-        found = alternate({'a': lambda: calls.append(1)}, 1, warmup)
-        assert len(calls) == expected and len(found['a']) == 1
-    with pytest.raises(ValueError, match='0 rounds'):
-        alternate({'a': int}, 0)
-
-
 def test_ratio_is_that_of_the_medians():
     fast = Row('merge', 'x', [2., 1., 3.], [20., 60., 10.], ask=10)
     assert (fast.seconds, fast.their_seconds, fast.ratio) == (2., 20., 10.)
@@ -81,16 +71,6 @@ def test_command_line_of_a_stage(tmp_path, capsys, monkeypatch):
     assert '5.00x' in said and 'BELOW THE ASK' in said
     assert [Row.from_dict(r) for r in json.loads(out.read_text())
             ] == [row(ask=6, note='mmdet does less')]
-
-
-@pytest.mark.parametrize('arguments, said', [
-    (['--rounds', '0'], "'0' is no number above 0"),
-    (['--json', 'no/such/folder/x.json'], 'a folder that exists'),
-])
-def test_wrong_arguments_of_a_stage(arguments, said, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        stage_main(lambda rounds, seed: [], 'A stage.', arguments)
-    assert stopped.value.code == 2 and said in capsys.readouterr().err
 
 
 def test_text_of_rows():

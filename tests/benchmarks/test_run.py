@@ -1,5 +1,4 @@
 """All stages: failures, files, medians of several runs."""
-import importlib
 import json
 
 import pytest
@@ -60,15 +59,8 @@ def test_a_stage_that_fails_is_named_and_the_others_run(
     assert not docs.exists()
 
 
-def test_a_missed_ask_is_no_failure(stages, capsys):
-    out = stages / 'out'
-    assert run.main(['--only', 'good', '--out', str(out)]) == 0
-    assert 'BELOW THE ASK' in capsys.readouterr().out
-
-
 @pytest.mark.parametrize('arguments, said', [
     (['--only', 'merge', '--write-docs'], 'leave out --only'),
-    (['--only', 'nothing'], 'invalid choice'),
     (['--rounds', 'x'], 'is no number above 0'),
 ])
 def test_wrong_arguments(arguments, said, capsys):
@@ -116,11 +108,3 @@ def test_runs_that_do_not_go_together(tmp_path, capsys, other, said):
     paths[1].write_text(json.dumps(other) if other else '')
     assert run.main(['--merge-runs', *map(str, paths)]) == 2
     assert said in capsys.readouterr().err
-
-
-@pytest.mark.parametrize('name', run.STAGES)
-def test_every_stage_can_be_measured(name):
-    stage = importlib.import_module(f'benchmarks.{name}')
-    assert callable(stage.measure) and stage.__doc__
-    assert 'stage_main(measure' in (ROOT / 'benchmarks' /
-                                    f'{name}.py').read_text()

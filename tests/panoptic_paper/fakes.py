@@ -1,13 +1,9 @@
 """Folders of runs as the tests need them."""
-import copy
 import json
-
-import yaml
 
 from panoptic_paper.runs import run_of
 from panoptic_paper.tables import read_tables
 from tests.conftest import REPO_ROOT
-from tests.fuzz.mutate import ODD, owner_of, places
 
 ROOT = REPO_ROOT
 TABLES_FILE = ROOT / 'configs' / 'paper' / 'tables.yml'
@@ -31,13 +27,3 @@ def write_metrics(work_dir,
             for k, v in metrics.items()
         }))
     return path
-
-
-def odd_files(path, content):
-    """Write a YAML file again and again, each time with one odd value."""
-    for place in places(content):
-        for value in ODD:
-            changed = copy.deepcopy(content)
-            owner_of(changed, place)[place[-1]] = value
-            path.write_text(yaml.safe_dump(changed))
-            yield path

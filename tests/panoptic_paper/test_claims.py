@@ -1,7 +1,7 @@
 """Verdicts, worked out by hand."""
 import pytest
 
-from panoptic_paper.results import Spread, judge, judge_rows
+from panoptic_paper.results import judge, judge_rows
 from panoptic_paper.tables import Claim
 
 from .fakes import TABLES
@@ -11,8 +11,7 @@ COMPARABLE = Claim('a is like b', 'PQ', 'comparable', ('a', ), 'b')
 
 
 def verdict(claim, tolerance=None, fixed={}, **values):
-    ours = {label: Spread(found) for label, found in values.items()}
-    return judge(claim, ours, 'coco', fixed, tolerance).verdict
+    return judge(claim, values, 'coco', fixed, tolerance).verdict
 
 
 @pytest.mark.parametrize('a,b,better,comparable', [
@@ -39,7 +38,7 @@ def test_the_best_of_several_rows_counts():
     claim = Claim('some', 'PQ', 'better', ('a', 'c', 'd'), 'b')
     rows = dict(a=[0., 1., 2.], b=[3., 4., 5.], c=[6., 7., 8.])
     assert verdict(claim, **rows) == 'agrees'
-    why = judge(claim, {k: Spread(v) for k, v in rows.items()}, 'coco').why
+    why = judge(claim, rows, 'coco').why
     assert why == ('c (best of 2 rows) 7.0 (6.0 to 8.0, 3 seeds) against b '
                    '4.0 (3.0 to 5.0, 3 seeds)')
     rows.pop('c')
@@ -72,17 +71,16 @@ def test_noise_is_no_agreement():
     same = dict(a=[5., 5., 5.], b=[5., 5., 5.])
     assert verdict(COMPARABLE, **same) == 'no visible effect'
     assert verdict(COMPARABLE, 0., **same) == 'agrees'
-    ours = {label: Spread(found) for label, found in rows.items()}
-    assert judge(COMPARABLE, ours, 'coco').as_claimed
-    assert not judge(BETTER, ours, 'coco').as_claimed
+    assert judge(COMPARABLE, rows, 'coco').as_claimed
+    assert not judge(BETTER, rows, 'coco').as_claimed
 
 
 def test_tolerance_is_read_from_the_table():
     """Table 3a: 39.2 and 39.0 on COCO, 57.7 twice on Cityscapes."""
     table = TABLES.table('table3a')
     ours = {
-        'r50': dict(PQ=Spread([39.0, 39.0, 39.0])),
-        'r50x2': dict(PQ=Spread([39.2, 39.2, 39.2]))
+        'r50': dict(PQ=[39.0, 39.0, 39.0]),
+        'r50x2': dict(PQ=[39.2, 39.2, 39.2])
     }
     found = {
         data: judge_rows(table.claims, table.of_data(data), ours,
@@ -97,13 +95,13 @@ def test_tolerance_is_read_from_the_table():
 
 def test_other_systems_are_compared_as_printed():
     table = TABLES.table('table4b')
-    ours = {'r101': dict(PQ=Spread([58.0, 58.1, 58.2]))}
+    ours = {'r101': dict(PQ=[58.0, 58.1, 58.2])}
     found, = judge_rows(table.claims, table.rows, ours, 'cityscapes')
     assert found.verdict == 'agrees' and found.why.endswith('din 53.8')
 
 
 def test_ratio():
     claim = Claim('twice', 'flops', 'ratio', ('a', ), 'b', 2)
-    found = judge(claim, dict(a=Spread([3.]), b=Spread([2.])), 'coco')
+    found = judge(claim, dict(a=[3.], b=[2.]), 'coco')
     assert found.verdict == 'ratio 1.50'
     assert found.why == 'the paper: about 2'

@@ -1,15 +1,11 @@
 """Compute of the paper's models: its printed numbers, claims, the page."""
 import json
 
-import cv2
-import numpy as np
 import pytest
 import yaml
 
-from mmengine_exact.errors import InputError
 from panoptic_paper import compute as module
 from panoptic_paper.compute import compute_page, paper_compute, write_compute
-from panoptic_paper.pictures import draw_compute
 
 from .fakes import ROOT, TABLES
 
@@ -34,13 +30,13 @@ def test_table1a_to_the_papers_printed_precision(compute):
 
 def test_figure4_claims(compute):
     similar, resolution, dilated, symmetric = compute.ratios
-    assert similar.multiply_adds == pytest.approx(1.07, abs=0.005)
-    assert similar.activations == pytest.approx(1.03, abs=0.005)
-    assert resolution.resolution == 4
-    assert dilated.multiply_adds == pytest.approx(3.47, abs=0.005)
-    assert dilated.activations == pytest.approx(2.61, abs=0.005)
-    assert symmetric.multiply_adds == pytest.approx(1.63, abs=0.005)
-    assert symmetric.activations == pytest.approx(1.71, abs=0.005)
+    assert similar['multiply_adds'] == pytest.approx(1.07, abs=0.005)
+    assert similar['activations'] == pytest.approx(1.03, abs=0.005)
+    assert resolution['resolution'] == 4
+    assert dilated['multiply_adds'] == pytest.approx(3.47, abs=0.005)
+    assert dilated['activations'] == pytest.approx(2.61, abs=0.005)
+    assert symmetric['multiply_adds'] == pytest.approx(1.63, abs=0.005)
+    assert symmetric['activations'] == pytest.approx(1.71, abs=0.005)
     strides = [counts.stride for _, counts in compute.figure4.values()]
     assert strides == [16, 8, 4, 4]
 
@@ -59,21 +55,12 @@ def test_claims_are_the_papers(compute):
     if not path.is_file():
         pytest.skip(f'{path}: no such file')
     claims = yaml.safe_load(path.read_text())['figure4']['claims']
-    assert [ratio.text for ratio in compute.ratios] == claims
-
-
-def test_rows_and_claims_are_those_of_the_tables(tmp_path, compute):
-    """A row that is renamed in tables.yml is renamed on the page."""
-    assert [row.name for row, _ in compute.figure4.values()
-            ] == [row.name for row in TABLES.table('figure4').rows]
-    page = compute_page(compute, 'p.png')
-    for row, _ in (*compute.figure4.values(), *compute.table1a.values()):
-        assert f'| {row.title} |' in page
+    assert [ratio['text'] for ratio in compute.ratios] == claims
 
 
 def test_committed_page_is_what_the_tool_writes(compute):
     page = (ROOT / 'docs' / 'complexity.md').read_text()
-    assert page == compute_page(compute, 'images/figure4.png')
+    assert page == compute_page(compute)
     assert page.startswith('<!-- Written by `python tools/paper.py compute`')
     assert (ROOT / 'docs' / 'images' / 'figure4.png').is_file()
 
@@ -81,20 +68,10 @@ def test_committed_page_is_what_the_tool_writes(compute):
 def test_files(monkeypatch, tmp_path, compute):
     monkeypatch.setattr(module, 'paper_compute', lambda tables: compute)
     page, picture, numbers = write_compute(TABLES, tmp_path / 'new')
-    assert page.read_text() == compute_page(compute, 'images/figure4.png')
+    assert page.read_text() == compute_page(compute)
     content = json.loads(numbers.read_text())
     assert [model['output_stride']
             for model in content['models'].values()] == [16, 8, 4, 4]
     assert len(content['claims']) == 4
     assert picture == tmp_path / 'new' / 'images' / 'figure4.png'
     assert picture.stat().st_size > 1000
-    with pytest.raises(InputError, match='Set another --out'):
-        write_compute(TABLES, page)
-
-
-def test_picture_has_a_bar_for_each_row():
-    few, many = (
-        cv2.imdecode(np.frombuffer(draw_compute(rows), 'uint8'), 1)
-        for rows in ([('a', 4, 10**12, 10**9)],
-                     [('a', 4, 10**12, 10**9), ('b', 8, 10**13, 10**8)]))
-    assert many.shape[0] > few.shape[0] and many.shape[1] == few.shape[1]

@@ -1,5 +1,6 @@
 """Reports on complete, half-finished and empty folders."""
 import json
+from statistics import median
 
 import cv2
 import pytest
@@ -7,10 +8,12 @@ import pytest
 from mmengine_exact.errors import InputError
 from panoptic_paper.collect import collect
 from panoptic_paper.pictures import draw_report
-from panoptic_paper.report import effects, heading, markdown, write_report
+from panoptic_paper.report import (as_json, effects, heading, markdown,
+                                   write_report)
+from panoptic_paper.results import KEYS
 from panoptic_paper.runs import grid_of, run_of
 
-from .fakes import TABLES, write_metrics
+from .fakes import ROOT, TABLES, write_metrics
 
 CITYSCAPES = 'table3c/cityscapes-'
 
@@ -72,44 +75,11 @@ def test_no_difference_where_images_differ(tmp_path):
     assert 'difference' not in part and '- **' not in part
 
 
-def test_an_effect_that_was_claimed_to_be_none(tmp_path):
-    """Table 3d: wide ranges that overlap."""
-    for label, values in (('original', (56., 58., 60.)), ('grouped', (57., 58.,
-                                                                      59.))):
-        for seed, value in enumerate(values):
-            write_metrics(
-                tmp_path,
-                f'table3d/cityscapes-{label}',
-                seed,
-                coco_panoptic__PQ=value)
-    text = markdown(collect(TABLES, [tmp_path]), {})
-    assert ('- **no visible effect, as claimed**: grouped and shared channels '
-            'are comparable (Cityscapes, PQ): grouped 58.0') in text
-    assert 'no visible effect 1 (1 as claimed)' in text
-
-
-def test_results_of_another_config_are_named_and_not_counted(tmp_path):
-    fill(tmp_path)
-    run = run_of(TABLES, TABLES.row(f'{CITYSCAPES}combine'))
-    folder = run.folder(tmp_path, 1)
-    (folder / 'run.json').write_text(
-        json.dumps(dict(fingerprint=dict(run.fingerprint(), model='other'))))
-    report = collect(TABLES, [tmp_path])
-    assert report.unfinished == {
-        f'{run.name} seed 1':
-        f'run with another config (model differs) ({folder})'
-    }
-    row = next(
-        r for r in section_of(report, 'table3c').results
-        if r.name == f'{CITYSCAPES}combine')
-    assert row.seeds == [0, 2]
-
-
 def test_rows_that_share_a_run_have_its_numbers(tmp_path):
     fill(tmp_path)
     report = collect(TABLES, [tmp_path])
     found = {
-        result.name: result.found['PQ'].median
+        result.name: median(result.found['PQ'])
         for section in report.sections
         for result in section.results if 'PQ' in result.found
     }
@@ -124,6 +94,8 @@ def test_rows_that_share_a_run_have_its_numbers(tmp_path):
         r for r in section_of(report, 'table2d').results
         if r.label == 'lambda-i-0.5')
     assert row.seeds == [0, 1, 2] and list(row.found) == ['AP']
+    assert set(
+        draw_report(report)) == {'table2d', 'table3a', 'table3c', 'table3d'}
 
 
 def test_half_finished_runs_are_named_and_the_rest_reported(tmp_path):
@@ -151,7 +123,7 @@ def test_empty_folders_are_named(tmp_path):
     empty.mkdir()
     fill(other)
     report = collect(TABLES, [empty, other, missing])
-    assert report.empty == (empty, missing)
+    assert report.empty == [empty, missing]
     text = markdown(report, {})
     assert f'Nothing there: `{empty}`, `{missing}`.' in text
     assert '57.2 (57.0 to 57.6)' in text
@@ -232,12 +204,12 @@ def test_miniature_sets_effects_side_by_side(miniature):
                                 'lambda_s (lambda_i = 1)')
     base, changed = effects(section, 'AP')
     assert base == 'lambda-s-0.0'
-    assert changed['ours']['lambda-s-0.5'] == pytest.approx(-15)
-    assert changed['coco']['lambda-s-0.5'] == pytest.approx(-0.6)
-    assert changed['cityscapes']['lambda-s-1.0'] == pytest.approx(1.0)
+    assert changed['ours']['lambda-s-0.5'] == pytest.approx([-16, -15, -14])
+    assert changed['coco']['lambda-s-0.5'] == pytest.approx([-0.6])
+    assert changed['cityscapes']['lambda-s-1.0'] == pytest.approx([1.0])
     base, changed = effects(section, 'mIoU')  # not without semantic branch
     assert base == 'lambda-s-1.0'
-    assert changed['ours']['lambda-s-0.1'] == pytest.approx(-3)
+    assert changed['ours']['lambda-s-0.1'] == pytest.approx([-3] * 3)
     text = markdown(miniature, {})
     assert '**Synthetic data, a tiny model, 3 seeds.**' in text
     assert ('| AP | 0.5 | 33.3 | -0.6 | 32.7 | +0.5 | 46.0 (45.0 to 47.0) | '
@@ -245,14 +217,6 @@ def test_miniature_sets_effects_side_by_side(miniature):
     assert '| AP | 0.75 | 32.6 | -1.3 | 32.8 | +0.6 | not run |  |  |' in text
     assert '| mIoU | 0.0 |  |  |  |  | n/a |  |  |' in text
     assert '5 of 18 configs have a result' in text
-
-
-def test_miniature_is_judged_once_for_both_data_sets(miniature):
-    section = section_of(miniature, 'table2a-table2b')
-    found = {v.claim.metric: v.verdict for v in section.verdicts}
-    assert found == dict(
-        AP='contradicts', PQ_th='no visible effect', mIoU='agrees')
-    assert len(section.verdicts) == 3
 
 
 def test_files_of_a_report(tmp_path, miniature):
@@ -282,17 +246,41 @@ def test_files_of_a_report(tmp_path, miniature):
     assert rows['lambda-s-0.1']['seeds'] == [0, 1, 2]
 
 
-def test_pictures_of_curves_and_bars(tmp_path):
-    fill(tmp_path)
-    write_metrics(tmp_path, 'table2a/lambda-s-0.1', 0, coco__segm_mAP=0.3)
-    drawn = draw_report(collect(TABLES, [tmp_path]))
-    assert set(drawn) == {
-        'table2a', 'table2d', 'table3a', 'table3c', 'table3d'
-    }
-    assert all(png.startswith(b'\x89PNG') for png in drawn.values())
+def test_the_committed_report_is_what_the_tool_writes(tmp_path):
+    """docs/miniature, from the values in its JSON."""
+    docs = ROOT / 'docs' / 'miniature'
+    text = (docs / 'miniature.json').read_text()
+    found = {}
+    for table in json.loads(text)['tables']:
+        for row in table['rows']:
+            for name, ours in row['ours'].items():
+                key, factor = KEYS[name][0]
+                for seed, value in zip(row['seeds'], ours['values']):
+                    scores = found.setdefault((row['row'], seed), {})
+                    scores[key] = value / factor
+    for (run, seed), scores in found.items():
+        path = tmp_path / run / f'seed-{seed}' / 'test' / 'metrics.json'
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(scores))
+    report = collect(TABLES, [tmp_path], miniature=True)
+    pictures = {s.id: f'miniature-{s.id}.png' for s in report.sections}
+    assert markdown(report, pictures) == (docs / 'miniature.md').read_text()
+    assert json.loads(json.dumps(as_json(report))) == json.loads(text)
 
 
-def test_an_output_that_cannot_be_written(tmp_path, miniature):
-    (tmp_path / 'file').touch()
-    with pytest.raises(InputError, match='Set another --out'):
-        write_report(miniature, tmp_path / 'file')
+def test_readme_has_the_verdicts_of_the_miniature():
+    """Each claim that is judged, with its medians and ranges."""
+    readme = (ROOT / 'README.md').read_text()
+    report = json.loads(
+        (ROOT / 'docs' / 'miniature' / 'miniature.json').read_text())
+    claims = [c for table in report['tables'] for c in table['claims']]
+    lines = [line for line in readme.splitlines() if line.startswith('| ')]
+    for claim in claims:
+        if claim['metric'] in ('PQ_th', 'PQ_st'):
+            continue  # the README has AP's and mIoU's
+        verdict = claim['verdict'] + ', as claimed' * claim['as_claimed']
+        left, _ = claim['why'].split(' against ')
+        numbers = left.split(' ')[-6:-2]  # '30.6 (29.3 to 30.6, 3 seeds)'
+        text = ' '.join(numbers).rstrip(',')
+        found = [line for line in lines if text in line and verdict in line]
+        assert found, (claim, text)
