@@ -19,7 +19,7 @@ from panoptic_apps.toy_data.synthetic_shapes import write_dataset
 from tests.conftest import REPO_ROOT
 from tests.mmengine_exact import toy
 
-from .runs import Hang, Tally, assert_all_whole, on_small_disk
+from .runs import Tally, assert_all_whole, on_small_disk
 
 ROOT = REPO_ROOT
 ITERATIONS = 10
@@ -79,7 +79,7 @@ class Command:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise Hang(self.text()[-800:]) from None
+            raise toy.Hang(self.text()[-800:]) from None
 
     def kill(self):
         os.killpg(self.process.pid, signal.SIGKILL)

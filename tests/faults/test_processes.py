@@ -16,7 +16,7 @@ from panoptic_apps.submission.prepare import _on_main
 from panoptic_fpn.metrics.base import PerImageMetric
 from tests.mmengine_exact import toy
 
-from .runs import ITERATIONS, TRACEBACK, Run, Tally, assert_all_whole, resume
+from .runs import ITERATIONS, Run, Tally, assert_all_whole, resume
 
 #: Seconds that the other processes have.
 SOON = 30
@@ -122,7 +122,7 @@ def strike(folder, whole, where, how, number, mine, world=2):
     codes = run.end(SOON)
     seconds = time.monotonic() - begin
     ends = {
-        by_bug: TRACEBACK,
+        by_bug: toy.TRACEBACK,
         by_signal: -signal.SIGKILL,
         by_exit: 3
     }.get(how, 1)
@@ -162,21 +162,20 @@ class NoRoom(PerImageMetric):
 def test_what_the_first_process_cannot_do_is_told_to_all(tmp_path):
     """The others would wait for scores, and for the end of the zipping."""
 
-    def fault():
+    def fault(rank):
         torch.distributed.init_process_group('gloo')
         metric, seen = NoRoom(), []
-        metric.results = [(torch.distributed.get_rank(), {})]
+        metric.results = [(rank, {})]
         for call in (lambda: metric.evaluate(2), lambda: _on_main(by_system)):
             try:
                 call()
             except (OSError, InputError) as error:
                 seen.append(type(error).__name__)
                 assert 'results.zip' in str(error)
-        rank = torch.distributed.get_rank()
         (tmp_path / f'seen_{rank}').write_text(' '.join(seen))
         os._exit(0)
 
-    assert toy.run(tmp_path, 2, fault=fault, timeout=60) == [0, 0]
+    assert toy.run(tmp_path, 2, fault=fault) == [0, 0]
     seen = [(tmp_path / f'seen_{rank}').read_text() for rank in (0, 1)]
     assert seen == ['OSError OSError', 'InputError InputError']
 

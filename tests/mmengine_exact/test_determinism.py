@@ -358,8 +358,7 @@ def test_workspaces_are_set_before_a_gpu_is_used(monkeypatch, tmp_path, given,
     if given:
         monkeypatch.setenv(WORKSPACES, given)
     PanopticRunner.from_cfg(
-        toy.toy_config(
-            tmp_path, randomness=dict(seed=5, deterministic=True)))
+        toy.toy_config(tmp_path, randomness=dict(seed=5, deterministic=True)))
     assert os.environ[WORKSPACES] == expected
 
 

@@ -9,8 +9,8 @@ from mmengine.logging import MessageHub
 from torch.multiprocessing import reductions
 
 from benchmarks import probe
-from mmengine_exact import allocator, checkpoint_hook
-from mmengine_exact.checkpoint_hook import BoundedHistoryHook
+from mmengine_exact import checkpoint_hook
+from mmengine_exact.checkpoint_hook import TidyHook
 from panoptic_fpn.training.runner import PanopticRunner
 
 from . import toy
@@ -147,7 +147,7 @@ def bounds(scalars=('train/loss', 'val/time', 'test/time'), **log):
         message_hub=hub,
         val_dataloader=loader[:5000],
         test_dataloader=loader[:20])
-    hook = BoundedHistoryHook()
+    hook = TidyHook()
     hook.after_train_iter(runner, 0)
     hook.after_val_epoch(runner)
     hook.after_test_epoch(runner)
@@ -157,8 +157,8 @@ def bounds(scalars=('train/loss', 'val/time', 'test/time'), **log):
 def test_the_bound_follows_what_the_log_asks_for():
     # the times of a validation are averaged over all of its batches
     assert bounds() == [1000, 5000, 1000]
-    for window, expected in ((3000, 3000), ('epoch', 10**6),
-                             ('global', 10**6), (None, 10**6)):
+    for window, expected in ((3000, 3000), ('epoch', 10**6), ('global', 10**6),
+                             (None, 10**6)):
         custom = dict(data_src='loss', method_name='mean', window_size=window)
         assert bounds(custom_cfg=[custom])[0] == expected
     # whose they are is not known
@@ -192,7 +192,7 @@ def test_a_long_history_of_a_checkpoint_is_cut(tmp_path, monkeypatch):
 def test_kept_memory_is_bounded_by_every_batch(tmp_path, monkeypatch):
     """Of trainings, validations and tests on a CPU."""
     calls = []
-    monkeypatch.setattr(allocator, 'bound_kept_memory',
+    monkeypatch.setattr(checkpoint_hook, 'bound_kept_memory',
                         lambda: calls.append(1))
     cfg = toy.toy_config(tmp_path, max_iters=5, interval=5, validate=True)
     PanopticRunner.from_cfg(cfg).train()

@@ -117,13 +117,10 @@ def test_resume_of_a_named_file(config, tmp_path, monkeypatch, capfd):
 def test_errors_of_test(config, tmp_path, monkeypatch, capfd):
     (tmp_path / 'bad.pth').write_text('nothing')
     bad = tmp_path / 'bad.pth'
-    for args, text in (([bad], 'is damaged or not a checkpoint'),
-                       ([bad, '--show-dir',
-                         'p'], 'has no default_hooks.visualization')):
-        assert call(monkeypatch, 'test', config, *args, '--work-dir',
-                    tmp_path) == 1
-        error = capfd.readouterr().err
-        assert text in error and 'Traceback' not in error
+    assert call(monkeypatch, 'test', config, bad, '--work-dir', tmp_path) == 1
+    error = capfd.readouterr().err
+    assert 'is damaged or not a checkpoint' in error
+    assert 'Traceback' not in error
 
 
 @pytest.mark.parametrize(
@@ -376,17 +373,6 @@ def test_weights_that_cannot_be_downloaded(config, tmp_path, monkeypatch,
     assert f'{url} cannot be downloaded' in capfd.readouterr().err
 
 
-@pytest.mark.parametrize('text, options, shown', [
-    ("_base_ = 'gone.py'", {}, 'gone.py.*_base_'),
-    ('a = (', {}, 'never closed'),
-    ('a = 1', {
-        'train_cg.max_iters': 5
-    }, 'train_cg.max_iters=5: no run reads it'),
-])
-def test_configs_that_cannot_be_read(tmp_path, text, options, shown):
-    path = tmp_path / 'c.py'
-    path.write_text(text)
-    with pytest.raises(RunError, match=shown) as caught:
-        tool_config(str(path), 'none', options, None)
-    assert options or str(path) in str(caught.value)
-    assert '\n' not in str(caught.value)
+def test_an_option_that_nothing_reads(config):
+    with pytest.raises(RunError, match='max_iters=5: no run reads it'):
+        tool_config(str(config), 'none', {'train_cg.max_iters': 5}, None)

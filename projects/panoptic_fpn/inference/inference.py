@@ -90,7 +90,7 @@ def load_config(config: Union[str, Path, Config],
         cfg_options (dict, optional): Keys to override, as ``--cfg-options``.
 
     Raises:
-        ConfigError: The file or an option cannot be used.
+        RunError: The file or an option cannot be used.
     """
     if not isinstance(config, Config):
         path = str(config)

@@ -12,7 +12,6 @@ import time
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from mmengine_exact.errors import InputError
@@ -75,7 +74,6 @@ def test_several_processes_write_the_same_bytes(root, expected):
 
 OPENCV = """
 import cv2
-import numpy as np
 from mmengine_exact.workers import run_jobs
 
 def blur(value):
@@ -96,13 +94,6 @@ def test_threads_of_opencv_in_the_parent_stop_nobody():
                    cwd=ROOT,
                    check=True,
                    timeout=120)
-
-
-@pytest.mark.slow
-def test_processes_that_are_spawned():
-    jobs = [np.array([i, i + .5]) for i in range(5)]
-    found = sorted(run_jobs(np.sum, jobs, 2, start_method='spawn'))
-    assert found == [2 * i + .5 for i in range(5)]
 
 
 def test_what_a_job_raises_passes_through_and_ends_the_others():

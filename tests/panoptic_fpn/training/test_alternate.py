@@ -118,13 +118,6 @@ def test_all_ranks_train_the_same_branch(tmp_path):
         assert found == {i: expected(i) for i in range(1, 10)}
 
 
-def test_ddp_that_waits_for_the_idle_branch_is_refused(tmp_path):
-    wrong = dict(options(), find_unused_parameters=False)
-    assert toy.run(tmp_path, world=2, **wrong) == [1, 1]
-    text = (tmp_path / 'error_0.txt').read_text()
-    assert 'find_unused_parameters=True' in text
-
-
 def test_a_model_without_two_branches_is_refused():
     model = nn.Module()
     with pytest.raises(InputError, match='two branches'):

@@ -69,7 +69,7 @@ def test_a_pipeline_that_is_not_understood(change):
         pipeline.pop(1)
     else:
         pipeline.insert(1, pipeline[1])
-    with pytest.raises(RunError, match='_1x_coco.py is not one step of'):
+    with pytest.raises(RunError, match='_1x_coco.py has no tta_model and'):
         enable_tta(cfg)
 
 
