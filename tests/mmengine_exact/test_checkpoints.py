@@ -193,7 +193,7 @@ def test_code_of_a_remote_file_is_not_run(served, tmp_path, monkeypatch):
     cfg = toy.toy_config(
         tmp_path / 'run',
         model=dict(init_cfg=dict(type='Pretrained', checkpoint=url)))
-    with pytest.raises(CheckpointError, match='could run code'):
+    with pytest.raises(CheckpointError, match='bad.pth'):
         toy.PanopticRunner.from_cfg(cfg).train()
     assert not trap.exists()
     assert 'TORCH_FORCE_WEIGHTS_ONLY_LOAD' not in os.environ
@@ -301,10 +301,13 @@ def test_latest_checkpoint(tmp_path):
         (tmp_path / name).touch()
     assert last().endswith('iter_10.pth')
     pointer = tmp_path / 'last_checkpoint'
-    for text, name in (('', 'iter_10.pth'), ('/gone/iter_9.pth', 'iter_9.pth'),
-                       ('/gone/iter_8.pth', 'iter_10.pth'),
-                       (str(tmp_path / 'iter_9.pth'), 'iter_9.pth')):
-        pointer.write_text(text)
+    for content, name in ((b'', 'iter_10.pth'), (b'\xff\xfe', 'iter_10.pth'),
+                          (b'../../x', 'iter_10.pth'), (b'iter_9.pth\nmore',
+                                                        'iter_10.pth'),
+                          (b'/gone/iter_9.pth',
+                           'iter_9.pth'), (b'/gone/iter_8.pth', 'iter_10.pth'),
+                          (bytes(tmp_path / 'iter_9.pth'), 'iter_9.pth')):
+        pointer.write_bytes(content)
         assert last() == str(tmp_path / name)
     pointer.write_text('s3://bucket/iter_1.pth')
     assert last() == 's3://bucket/iter_1.pth'

@@ -23,6 +23,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from mmdet.registry import DATASETS, HOOKS, METRICS, MODELS
 from mmengine.config import Config
+from mmengine.config import config as mmengine_config
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
@@ -289,6 +290,8 @@ class Run:
                 MASTER_ADDR='127.0.0.1',
                 MASTER_PORT=str(port))
             options = dict(options, launcher='pytorch')
+        # laying out the config for each file takes most of the time
+        mmengine_config.FormatCode = lambda text, **_: (text, True)
         try:
             if fault is not None:
                 fault(rank)

@@ -83,7 +83,7 @@ def test_different_classes_are_refused_with_both_named(files):
         load_networks(Pair(), paths, EXACT)
     text = str(error.value)
     assert all(path in text for path in paths)
-    assert 'cow' in text and 'dog' in text and 'cat' not in text
+    assert 'cow' in text and 'dog' in text and "'cat'" not in text
 
 
 @pytest.mark.parametrize('count', [1, 3])
