@@ -222,13 +222,10 @@ def test_explanations(tmp_path):
         RuntimeError('[/pytorch/gloo/transport/tcp/pair.cc:534] Connection '
                      'closed by peer [127.0.0.1]:7'))
     assert 'Another process' in text and 'dist_cfg.timeout' in text
-
-
-def test_a_file_that_was_being_written_is_named(tmp_path):
     path = tmp_path / 'a.json'
     try:
         with open(path, 'w') as file:
             file.write('x')
             raise OSError(28, 'No space left on device')
-    except OSError as error:
+    except OSError as error:  # which does not name it
         assert str(path) in explain(error)

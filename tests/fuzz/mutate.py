@@ -25,16 +25,8 @@ BYTES = ('flip', 'flips', 'random', 'zeroed', 'truncated', 'tail', 'removed',
 
 
 def mutated_bytes(draw, content, header=64):
-    """One fault of a disk, a copy or an editor.
-
-    Args:
-        draw (random.Random): Draws it.
-        content (bytes): Of a file.
-        header (int): Bytes at its begin that 'header' edits.
-
-    Returns:
-        tuple[str, bytes]: Kind of fault, and the content, which differs.
-    """
+    """(kind, changed content) of one fault of a disk, a copy or an editor;
+    'header' edits the first ``header`` bytes."""
     while True:
         kind = draw.choice(BYTES)
         mutated = _mutated_bytes(draw, content, kind, header)
@@ -135,16 +127,8 @@ def owner_of(node, path):
 
 
 def mutated_json(draw, content):
-    """One fault of an exporter.
-
-    Args:
-        draw (random.Random): Draws it.
-        content (dict): Of a JSON.
-
-    Returns:
-        tuple[str, dict]: Kind of fault, and a copy with it; now and then it
-        is equal to the original.
-    """
+    """(kind, changed copy) of one fault of an exporter of JSON; now and then
+    the copy is equal."""
     content = copy.deepcopy(content)
     kind = draw.choice(JSON)
     # short paths are rare among all, yet as likely to be wrong
@@ -198,12 +182,8 @@ def mutated_json(draw, content):
 
 
 class Outcomes:
-    """Counts of what became of inputs, by kind of fault.
-
-    Args:
-        title (str): Of the table.
-        good (Sequence[str]): Outcomes that are as they should be.
-    """
+    """Counts of what became of inputs, by kind of fault; ``good`` are the
+    outcomes that are as they should be."""
 
     def __init__(self, title, good=('refused', 'right')):
         self.title = title

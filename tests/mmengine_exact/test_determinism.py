@@ -180,11 +180,15 @@ STOPPING = re.compile(
     'put_?|histc|bincount|(nan)?median|cumsum_?|scatter_reduce_?|resize_')
 #: Uses of an operator that do so; without an entry all.
 CONDITIONS = {
-    'bincount': lambda args, weights=None, **_: any(
+    'bincount':
+    lambda args, weights=None, **_: any(
         part is not None for part in (*args[1:2], weights)),
-    'cumsum': lambda args, **_: args[0].is_floating_point(),
-    'scatter_reduce': lambda args, **_: 'prod' in args,
-    'resize': lambda args, **_: args[0].is_quantized,
+    'cumsum':
+    lambda args, **_: args[0].is_floating_point(),
+    'scatter_reduce':
+    lambda args, **_: 'prod' in args,
+    'resize':
+    lambda args, **_: args[0].is_quantized,
 }
 
 
@@ -331,11 +335,9 @@ def test_the_warning_names_what_is_not_reached(data_root, tmp_path):
                                                   (False, True)])
 def test_the_warning_is_given_once_before_training(monkeypatch, tmp_path,
                                                    deterministic, on_gpu):
+    seed = dict(seed=5, deterministic=deterministic)
     runner = PanopticRunner.from_cfg(
-        toy.toy_config(
-            tmp_path,
-            max_iters=1,
-            randomness=dict(seed=5, deterministic=deterministic)))
+        toy.toy_config(tmp_path, max_iters=1, randomness=seed))
     runner.model.odd = ModulatedDeformConv2dPack(4, 4, 3)
     for parameter in runner.model.odd.parameters():
         parameter.requires_grad_(False)

@@ -106,7 +106,7 @@ def history_of(path):
 
 
 def test_a_leak_would_be_noticed(tmp_path):
-    cfg = config(tmp_path, num_workers=2, interval=LATE)
+    cfg = config(tmp_path, interval=LATE)
     growth = growth_of(cfg, Hoard())[1]
     assert growth['objects'] > OBJECTS and growth['traced'] > BYTES, growth
 
@@ -163,30 +163,6 @@ def test_the_bound_follows_what_the_log_asks_for():
         assert bounds(custom_cfg=[custom])[0] == expected
     # whose they are is not known
     assert bounds(('mine/loss', )) == [10**6]
-
-
-def test_a_long_history_of_a_checkpoint_is_cut(tmp_path, monkeypatch):
-    """Of a run from before there was a bound."""
-    PanopticRunner.from_cfg(
-        toy.toy_config(tmp_path / 'old', max_iters=10, interval=10)).train()
-    path = tmp_path / 'old' / 'iter_10.pth'
-    content = torch.load(path, weights_only=True)
-    for value in content['message_hub']['log_scalars'].values():
-        value.update(
-            log=torch.rand(5000).double(),
-            count=torch.ones(5000).long(),
-            max_length=10**6)
-    long = tmp_path / 'long.pth'
-    torch.save(content, long)
-    monkeypatch.setattr(checkpoint_hook, 'KEPT', KEPT)
-    cfg = toy.toy_config(tmp_path / 'new', max_iters=15, interval=15)
-    cfg.load_from, cfg.resume = str(long), True
-    PanopticRunner.from_cfg(cfg).train()
-    lengths = {
-        len(v['log'])
-        for v in history_of(tmp_path / 'new' / 'iter_15.pth')
-    }
-    assert lengths == {KEPT}
 
 
 def test_kept_memory_is_bounded_by_every_batch(tmp_path, monkeypatch):

@@ -11,8 +11,7 @@ from mmengine.config import Config
 
 from mmengine_exact import record
 from mmengine_exact.match import classes_warning
-from mmengine_exact.record import (data_record, fingerprint, revision,
-                                   run_record)
+from mmengine_exact.record import data_record, fingerprint, revision
 
 from . import toy
 from .test_tools import call, config  # noqa: F401
@@ -81,12 +80,6 @@ def test_each_file_of_results_has_its_record(
         assert json.loads((tmp_path / path).read_text()) == whole
 
 
-def test_revision_is_that_of_git():
-    revision.cache_clear()
-    found = revision()
-    assert found is None or len(found.split('-')[0]) >= 7
-
-
 def test_a_package_inside_another_repository_has_no_revision(
         tmp_path, monkeypatch):
     """As one that is installed in an environment of a project of the user."""
@@ -135,14 +128,6 @@ def test_data_without_annotation_file_is_known_by_its_names():
     assert first == again and first['images'] == 2
     assert len(first['names_sha256']) == 64
     assert first['names_sha256'] != other['names_sha256']
-
-
-def test_a_record_is_plain(tmp_path):
-    runner = SimpleNamespace(
-        cfg=Config(dict(load_from=['a.pth', 'b.pth'])), seed=3, world_size=2)
-    found = run_record(runner)
-    assert json.loads(json.dumps(found)) == found
-    assert [one['file'] for one in found['weights']] == ['a.pth', 'b.pth']
 
 
 @pytest.mark.parametrize('then, now, said', [

@@ -201,10 +201,6 @@ def test_dist_scripts_honour_their_variables(tmp_path):
                      'a b', str(TOOLS / 'train.py'), 'pytorch'):
         assert expected in lines
     assert any(line.startswith(f'PATH1={toy.REPO_ROOT}') for line in lines)
-    lines = lines_of('dist_test', 'c.py', 'k.pth', '4', PYTHON=python)
-    for expected in ('--nnodes=1', '--nproc_per_node=4', 'k.pth',
-                     str(TOOLS / 'test.py')):
-        assert expected in lines
     lines = lines_of(
         'dist_test',
         'c.py',
