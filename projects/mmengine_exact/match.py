@@ -148,17 +148,15 @@ def require(report: MatchReport, policy: str, filename: str) -> str:
 
 def weights_fault(report: MatchReport, policy: str) -> str:
     """What the purpose lacks, and the fix; empty without a fault."""
+    text = report.describe(['mismatched', 'missing', 'unexpected'])
     wrong = report.describe(['mismatched', 'missing'])
-    more = report.describe(['unexpected'])
     if report.broken:
         return ('has NaN, infinity or another kind of numbers in '
                 f'{_first(report.broken)}. Use an earlier checkpoint, or copy '
                 'or download it again.')
-    if policy == RESUME and (wrong or more):
-        return (
-            f'does not fit the model: {"; ".join(filter(None, (wrong, more)))}'
-            '. Resume with the config that wrote it, or use it as '
-            'load_from to fine-tune.')
+    if policy == RESUME and text:
+        return (f'does not fit the model: {text}. Resume with the config that '
+                'wrote it, or use it as load_from to fine-tune.')
     if policy == EXACT and wrong:
         return (f'does not fit the model: {wrong}. Use the config it was '
                 'trained with.')
@@ -169,8 +167,8 @@ def weights_fault(report: MatchReport, policy: str) -> str:
     if any(backbone[len(loaded):]) or (len(loaded) < len(lacking)
                                        and not any(backbone)):
         return (f'fills only {len(loaded)} of {len(backbone)} tensors of the '
-                f'model ({"; ".join(filter(None, (wrong, more)))}). Use a '
-                'checkpoint of the same architecture; weights of a backbone '
+                f'model ({text}). Use a checkpoint of the same architecture; '
+                'weights of a backbone '
                 "alone belong in model.backbone.init_cfg=dict(type='"
                 "Pretrained', checkpoint=...), with prefix= where they are "
                 'part of a whole model.')

@@ -1,5 +1,6 @@
 """The user's own commands under faults: ``tools/train.py`` with loader
-workers, killed from start-up to evaluation; torchrun with one process killed; an evaluation that writes to a full disk.
+workers, killed from start-up to evaluation; torchrun with one process killed;
+an evaluation that writes to a full disk.
 """
 import json
 import os
