@@ -127,8 +127,8 @@ def test_validation_and_test_are_of_the_average(tmp_path):
         dict(state_dict=averaged, meta={}), tmp_path / 'weights_alone.pth')
     for name in ('iter_10', 'best_toy_PQ_iter_10', 'weights_alone'):
         for extra in (options(), {}):
-            found = score_by_test(tmp_path / 'test', str(tmp_path / f'{name}.pth'),
-                           **extra)
+            found = score_by_test(tmp_path / 'test',
+                                  str(tmp_path / f'{name}.pth'), **extra)
             assert found == pytest.approx(wanted, rel=1e-5)
 
 

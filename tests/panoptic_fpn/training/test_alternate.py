@@ -81,13 +81,6 @@ def expected(iteration):
     return [('instance', 'semantic')[iteration % 2], 'backbone']
 
 
-def test_only_the_branch_in_turn_moves(tmp_path):
-    assert toy.run(tmp_path, **options()) == [0]
-    found = moved(tmp_path)
-    assert list(found) == list(range(1, 10))
-    assert found == {i: expected(i) for i in found}
-
-
 def test_accumulated_gradients_are_of_one_branch(tmp_path):
     """Fewer GPUs: two iterations to a step of the optimizer."""
     wrapper = dict(options()['optim_wrapper'], accumulative_counts=2)
