@@ -74,6 +74,7 @@ def test_several_processes_write_the_same_bytes(root, expected):
 
 OPENCV = """
 import cv2
+import numpy as np
 from mmengine_exact.workers import run_jobs
 
 def blur(value):
