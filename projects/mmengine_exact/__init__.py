@@ -15,8 +15,7 @@ if find_spec('mmengine') is not None:
     from .checkpoint import latest_checkpoint, read_checkpoint
     from .checkpoint_hook import SafeCheckpointHook
     from .command import read_config, run_to_exit_code, tool_config
-    from .errors import (AutoScaleError, CheckpointError, ConfigError,
-                         CorruptFileError, InputError, LaunchError,
+    from .errors import (CheckpointError, CorruptFileError, InputError,
                          NonFiniteLossError, PreemptedError, RunError)
     from .launch import explain, launched_world_size, on_cpu, one_line
     from .loop import ResumableIterTrainLoop
@@ -31,14 +30,14 @@ if find_spec('mmengine') is not None:
                          SeededIndex, derive_seed, seed_generators, seeded)
 
     __all__ = [
-        'AutoScaleError', 'CheckpointError', 'ConfigError', 'CorruptFileError',
-        'CpuAmpOptimWrapper', 'ExactRunner', 'InputError', 'LaunchError',
-        'MatchReport', 'NonFiniteLossError', 'NonFiniteLossHook',
-        'PreemptedError', 'PreemptionHook', 'ResumableAspectRatioBatchSampler',
-        'ResumableInfiniteSampler', 'ResumableIterTrainLoop', 'RunError',
-        'RunRecordHook', 'SafeCheckpointHook', 'SeededDatasetMixin',
-        'SeededIndex', 'apply_memory_format', 'batch_size_warning',
-        'derive_seed', 'effective_batch', 'enable_amp', 'enable_auto_scale',
+        'CheckpointError', 'CorruptFileError', 'CpuAmpOptimWrapper',
+        'ExactRunner', 'InputError', 'MatchReport', 'NonFiniteLossError',
+        'NonFiniteLossHook', 'PreemptedError', 'PreemptionHook',
+        'ResumableAspectRatioBatchSampler', 'ResumableInfiniteSampler',
+        'ResumableIterTrainLoop', 'RunError', 'RunRecordHook',
+        'SafeCheckpointHook', 'SeededDatasetMixin', 'SeededIndex',
+        'apply_memory_format', 'batch_size_warning', 'derive_seed',
+        'effective_batch', 'enable_amp', 'enable_auto_scale',
         'enable_test_amp', 'fingerprint', 'half_precision',
         'latest_checkpoint', 'launched_world_size', 'load_weights',
         'model_record', 'on_cpu', 'one_line', 'read_checkpoint', 'read_config',

@@ -9,11 +9,11 @@ import ctypes
 import functools
 import mmap
 import os
+import resource
 from math import prod
-from typing import Any, Callable, Optional, Tuple
+from typing import Callable, Optional, Tuple
 
 import numpy as np
-from mmengine.hooks import Hook
 
 # malloc.h
 _TRIM_THRESHOLD = -1
@@ -47,21 +47,15 @@ def keep_freed_memory(largest: Optional[int] = None) -> bool:
     Returns:
         bool: Whether the C library can, and addresses are not limited.
     """
-    global _kept
-    if limits_addresses():
+    libc = ctypes.CDLL(None)
+    mallopt = getattr(libc, 'mallopt', None)  # not on macOS, not in musl
+    if mallopt is None or limits_addresses():
         return False
-    try:
-        libc = ctypes.CDLL(None)
-        mallopt, trim = libc.mallopt, libc.malloc_trim
-    except (AttributeError, OSError, TypeError):
-        return False  # macOS, Windows, musl
-    _kept = _kept or KeptMemory(trim)
-    if largest is None:
-        done = mallopt(_MMAP_MAX, 0)
-    else:
-        done = mallopt(_MMAP_MAX, _DEFAULT_MMAP_MAX) and mallopt(
-            _MMAP_THRESHOLD, largest)
-    return bool(done and mallopt(_TRIM_THRESHOLD, -1))
+    _kept.trim = libc.malloc_trim
+    mallopt(_MMAP_MAX, 0 if largest is None else _DEFAULT_MMAP_MAX)
+    if largest is not None:
+        mallopt(_MMAP_THRESHOLD, largest)
+    return bool(mallopt(_TRIM_THRESHOLD, -1))
 
 
 class KeptMemory:
@@ -71,13 +65,12 @@ class KeptMemory:
     the place of a large one that was freed. The next large one does not fit
     there any more and the heap grows, in some runs by megabytes an image.
 
-    Args:
-        trim (Callable): ``malloc_trim``.
+    Attributes:
+        trim (Callable): ``malloc_trim``; None where nothing is kept.
     """
 
-    def __init__(self, trim: Callable[[int], int]) -> None:
-        self._trim = trim
-        self._usual = self._batches = 0
+    trim: Optional[Callable[[int], int]] = None
+    _usual = _batches = 0
 
     def after_batch(self) -> bool:
         """Give the system all that is free once the process has grown.
@@ -85,62 +78,38 @@ class KeptMemory:
         Returns:
             bool: Whether it was given.
         """
+        if self.trim is None:
+            return False
         held = resident_bytes()
         if self._batches < SETTLED:
             self._batches += 1
             self._usual = max(self._usual, held)
         elif held > GROWTH * self._usual:
-            self._trim(0)
+            self.trim(0)
             self._usual = self._batches = 0
             return True
         return False
 
 
-_kept: Optional[KeptMemory] = None
-
-
-def bound_kept_memory() -> bool:
-    """Bound the memory that :func:`keep_freed_memory` keeps, if it does; to
-    be called after each batch.
-
-    Returns:
-        bool: Whether memory was given back to the system.
-    """
-    return _kept is not None and _kept.after_batch()
-
-
-class KeptMemoryHook(Hook):
-    """Bounds the memory that a run on a CPU keeps, after each iteration.
-
-    :class:`ExactRunner` adds it.
-    """
-
-    priority = 'LOWEST'
-
-    def _after_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
-        bound_kept_memory()
+_kept = KeptMemory()
+#: Bounds the memory that :func:`keep_freed_memory` keeps, if it does; to be
+#: called after each batch.
+bound_kept_memory = _kept.after_batch
 
 
 def limits_addresses() -> bool:
     """Whether memory that was given back still counts: by ``ulimit -v``, or
     where the system promises no more than it has (vm.overcommit_memory=2)."""
-    try:
-        import resource
-        if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
-            return True
-        with open('/proc/sys/vm/overcommit_memory') as file:
-            return file.read().strip() == '2'
-    except (ImportError, AttributeError, OSError):
-        return False  # Windows, macOS
+    if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+        return True
+    with open('/proc/sys/vm/overcommit_memory') as file:
+        return file.read().strip() == '2'
 
 
 def resident_bytes() -> int:
-    """Memory of this process; 0 where there is no ``/proc``."""
-    try:
-        with open('/proc/self/statm') as file:
-            return int(file.read().split()[1]) * os.sysconf('SC_PAGE_SIZE')
-    except OSError:
-        return 0
+    """Memory of this process."""
+    with open('/proc/self/statm') as file:
+        return int(file.read().split()[1]) * os.sysconf('SC_PAGE_SIZE')
 
 
 @functools.lru_cache(None)
@@ -164,9 +133,7 @@ def lazy_zeros(shape: Tuple[int, ...]) -> np.ndarray:
         np.ndarray: bool, private to this process.
     """
     size = prod(shape)
-    private = getattr(mmap, 'MAP_PRIVATE', 0) | getattr(
-        mmap, 'MAP_ANONYMOUS', 0)
-    if not size or not private:  # Windows
+    if not size:
         return np.zeros(shape, bool)
-    pages = mmap.mmap(-1, size, flags=private)
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     return np.frombuffer(pages, bool).reshape(shape)

@@ -13,7 +13,7 @@ from typing import List, Optional, Sequence, Tuple
 
 from mmengine.config import Config
 
-from .errors import AutoScaleError
+from .errors import RunError
 
 _LOOP_KEYS = ('max_iters', 'val_interval', 'val_begin')
 _SCHEDULER_KEYS = ('begin', 'end', 'T_max', 'step_size', 'total_iters',
@@ -21,10 +21,8 @@ _SCHEDULER_KEYS = ('begin', 'end', 'T_max', 'step_size', 'total_iters',
 
 
 def effective_batch(cfg: Config, world_size: int) -> Tuple[int, int]:
-    """Images per iteration, and per optimizer step, of all processes.
-
-    They differ by ``optim_wrapper.accumulative_counts``.
-    """
+    """Images per iteration, and per optimizer step (which may take several,
+    ``optim_wrapper.accumulative_counts``), of all processes."""
     loader = cfg.train_dataloader
     batch_size = loader.get('batch_size')
     if batch_size is None:
@@ -57,10 +55,10 @@ def enable_auto_scale(cfg: Config) -> None:
     """``--auto-scale-lr``: let the run scale to its batch.
 
     Raises:
-        AutoScaleError: The config does not say what to scale from.
+        RunError: The config does not say what to scale from.
     """
     if (cfg.get('auto_scale_lr') or {}).get('base_batch_size') is None:
-        raise AutoScaleError(
+        raise RunError(
             f'--auto-scale-lr: {cfg.filename or "the config"} has no '
             'auto_scale_lr.base_batch_size. Add auto_scale_lr='
             'dict(base_batch_size=16) with the batch of the schedule.')
@@ -78,15 +76,11 @@ def scale_to_batch(cfg: Config, world_size: int) -> Config:
     Returns:
         Config: With scaled values, ``auto_scale_lr.enable=False`` (so that
         MMEngine does not scale again) and the new base batch size.
-
-    Raises:
-        AutoScaleError: The config does not say what to scale from.
     """
     auto = cfg.get('auto_scale_lr') or {}
     if not auto.get('enable', False) or cfg.get('train_dataloader') is None:
         return cfg
     cfg = copy.deepcopy(cfg)
-    enable_auto_scale(cfg)
     base = auto['base_batch_size']
     per_iteration, per_step = effective_batch(cfg, world_size)
     scaled = auto.get('scale_schedule', True)
@@ -102,11 +96,10 @@ def _scale(cfg: Config, factor: float, ratio: float) -> None:
         scale_scheduler(scheduler, factor, ratio)
     if 'max_iters' in cfg.train_cfg:
         _scale_keys(cfg.train_cfg, _LOOP_KEYS, factor)
-        intervals = cfg.train_cfg.get('dynamic_intervals')
-        if intervals:
+        if cfg.train_cfg.get('dynamic_intervals'):
             cfg.train_cfg['dynamic_intervals'] = [
-                (scale_count(start, factor), scale_count(every, factor))
-                for start, every in intervals
+                tuple(scale_count(count, factor) for count in pair)
+                for pair in cfg.train_cfg['dynamic_intervals']
             ]
     saver = (cfg.get('default_hooks') or {}).get('checkpoint')
     if saver and not saver.get('by_epoch', True):

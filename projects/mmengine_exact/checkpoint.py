@@ -13,36 +13,32 @@ Checked   torch writes a CRC-32 of each part of a checkpoint (a zip archive)
           becomes another weight. Here the sums are compared first. A file
           from before torch 1.6 has none.
 """
-import logging
 import os
 import os.path as osp
 import pickle
 import re
 import zipfile
 from collections import Counter, OrderedDict
-from contextlib import contextmanager, nullcontext
-from typing import (Any, ContextManager, Iterator, List, Mapping, Optional,
-                    Sequence, Tuple)
+from contextlib import contextmanager
+from typing import Any, Iterator, List, Mapping, Optional, Sequence, Tuple
 from urllib.error import URLError
 
 import numpy as np
 import torch
 from mmengine.fileio import LocalBackend, get_file_backend
-from mmengine.logging import HistoryBuffer, print_log
+from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
+from numpy._core import multiarray
 
 from .errors import CheckpointError
 
 #: Where MMEngine keeps weights in a checkpoint.
 WEIGHT_KEYS = ('state_dict', )
 _HISTORY_KEY = '__history_buffer__'
-#: The plain form of what has none.
-_NO_FORM = object()
 #: torch's own switch.
 _FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 _ATOMS: Tuple[Any, ...] = (type(None), bool, int, float, complex, str, bytes,
                            torch.Size, torch.dtype, torch.device)
-_ZIP = b'PK\x03\x04'
 
 
 def to_plain(value: Any) -> Any:
@@ -51,47 +47,37 @@ def to_plain(value: Any) -> Any:
     numpy numbers and arrays become python numbers and lists, mappings
     become dicts (``OrderedDict`` and ``Counter`` stay), enumerations and
     other subclasses of numbers and strings lose their class. What has no
-    plain form is left out of its container.
+    plain form becomes None.
     """
     if type(value) in _ATOMS or isinstance(value, torch.Tensor):
         return value
     if isinstance(value, HistoryBuffer):
-        return _plain_history(value)
+        log, count = value.data
+        return {
+            _HISTORY_KEY: 1,
+            'log': torch.from_numpy(np.array(log)),
+            'count': torch.from_numpy(np.array(count)),
+            'max_length': int(value.max_length)
+        }
     if isinstance(value, (np.ndarray, np.generic)):
         return to_plain(value.tolist())
     if isinstance(value, Mapping):
-        kind = type(value)
-        plain: Any = kind() if kind in (OrderedDict, Counter) else {}
-        for key, item in value.items():
-            pair = to_plain(key), to_plain(item)
-            if not any(part is _NO_FORM for part in pair):
-                plain[pair[0]] = pair[1]
-        return plain
-    for container in (list, tuple, set, frozenset):
+        kind: Any = type(value) if type(value) in (OrderedDict,
+                                                   Counter) else dict
+        return kind({
+            to_plain(key): to_plain(item)
+            for key, item in value.items()
+        })
+    for container in (list, tuple, set):
         if isinstance(value, container):
-            items = [
-                item for item in map(to_plain, value) if item is not _NO_FORM
-            ]
-            return set(items) if container is frozenset else container(items)
-    for atom in _ATOMS:
-        if isinstance(value, atom):
-            return atom(value)
-    return _NO_FORM
-
-
-def _plain_history(buffer: HistoryBuffer) -> dict:
-    log, count = buffer.data
-    return {
-        _HISTORY_KEY: 1,
-        'log': torch.from_numpy(np.array(log)),
-        'count': torch.from_numpy(np.array(count)),
-        'max_length': int(buffer.max_length)
-    }
+            return container(map(to_plain, value))
+    return next((atom(value) for atom in _ATOMS if isinstance(value, atom)),
+                None)
 
 
 def make_plain(checkpoint: dict) -> None:
     """Give everything but the weights its plain form, in place."""
-    for key in list(checkpoint):
+    for key in checkpoint:
         if not key.endswith('state_dict'):
             checkpoint[key] = to_plain(checkpoint[key])
 
@@ -107,11 +93,11 @@ class _HistoryStandIn:
 
 def _restore_history(checkpoint: dict) -> None:
     """Turn plain or stand-in histories into ``HistoryBuffer``, in place."""
-    scalars = (checkpoint.get('message_hub') or {}).get('log_scalars') or {}
+    scalars = checkpoint.get('message_hub', {}).get('log_scalars', {})
     for key, value in scalars.items():
         if isinstance(value, _HistoryStandIn):
             scalars[key] = value.buffer
-        elif isinstance(value, dict) and _HISTORY_KEY in value:
+        elif _HISTORY_KEY in value:
             scalars[key] = HistoryBuffer(value['log'].cpu().numpy(),
                                          value['count'].cpu().numpy(),
                                          int(value['max_length']))
@@ -128,10 +114,6 @@ def _history_statistic(owner: Any, name: str) -> str:
 
 def _foreign_globals() -> List[Any]:
     """What MMEngine's own checkpoints hold beside tensors."""
-    try:
-        from numpy._core import multiarray
-    except ImportError:  # numpy < 2
-        from numpy.core import multiarray  # type: ignore[no-redef]
     allowed: List[Any] = [(_HistoryStandIn,
                            'mmengine.logging.history_buffer.HistoryBuffer'),
                           (_history_statistic, 'builtins.getattr'),
@@ -141,14 +123,7 @@ def _foreign_globals() -> List[Any]:
         function = getattr(multiarray, name)
         allowed += [(function, f'numpy.core.multiarray.{name}'),
                     (function, f'numpy._core.multiarray.{name}')]
-    kinds = {type(np.dtype(code)) for code in '?bBhHiIlLqQefdFDSU'}
-    return allowed + list(kinds)
-
-
-def _allow_foreign() -> ContextManager:
-    """Allow :func:`_foreign_globals` inside (torch >= 2.5)."""
-    safe_globals = getattr(torch.serialization, 'safe_globals', None)
-    return safe_globals(_foreign_globals()) if safe_globals else nullcontext()
+    return allowed + [type(np.dtype(code)) for code in '?bBhHiIlLqQefdFDSU']
 
 
 def read_checkpoint(filename: str,
@@ -170,10 +145,9 @@ def read_checkpoint(filename: str,
         CheckpointError: Missing, damaged, unsafe, or without weights.
     """
     try:
-        with _allow_foreign():
+        with torch.serialization.safe_globals(_foreign_globals()):
             checkpoint = _load(filename, map_location)
-        checkpoint = _with_state_dict(checkpoint, filename, keys)
-        _drop_odd_meta(checkpoint)
+        checkpoint = _with_state_dict(checkpoint, keys)
         _restore_history(checkpoint)
         return checkpoint
     except Exception as error:  # torch raises anything for odd bytes
@@ -182,25 +156,23 @@ def read_checkpoint(filename: str,
 
 def _describe(filename: str, error: Exception) -> str:
     """What is wrong with a checkpoint, and the fix."""
-    if isinstance(error, CheckpointError):
-        return str(error)
     if isinstance(error, FileNotFoundError):
         return f'Checkpoint {filename} does not exist. Check the path.'
     if isinstance(error, URLError):
         return (f'Checkpoint {filename} cannot be downloaded ({error.reason}).'
                 ' Check address and connection, or give a file.')
-    if not isinstance(error, pickle.UnpicklingError):
-        return damaged(filename, error)
     # a name that no module has is a damaged one
-    match = re.search(r'GLOBAL ([\w.]{1,200})(?=\s|$)', str(error))
-    if match is None:
-        cause = re.search(r'WeightsUnpickler error: *(.*)', str(error))
-        return damaged(
-            filename, cause[1] if cause and cause[1] else error,
-            'not a checkpoint of weights alone (others could run code)')
-    return (f'Checkpoint {filename} holds the python object {match[1]}, which '
-            'is not loaded because it could run code. Where you trust the '
-            "file, save its 'state_dict' alone and use that.")
+    code = re.search(r'GLOBAL ([\w.]{1,200})(?=\s|$)', str(error))
+    if isinstance(error, pickle.UnpicklingError) and code:
+        return (f'Checkpoint {filename} holds the python object {code[1]}, '
+                'which is not loaded because it could run code. Where you '
+                "trust the file, save its 'state_dict' alone and use that.")
+    # torch puts its advice to switch the protection off before the cause
+    cause = str(error).split('WeightsUnpickler error:')[-1].strip()
+    cause = (cause.splitlines() or [type(error).__name__])[0][:200]
+    return (f'Checkpoint {filename} cannot be read; it is damaged or not a '
+            f'checkpoint of weights alone ({cause}). Copy or download it '
+            'again, or use an earlier one.')
 
 
 def _load(filename: str, map_location: Any) -> Any:
@@ -208,105 +180,53 @@ def _load(filename: str, map_location: Any) -> Any:
         with weights_only():
             return CheckpointLoader.load_checkpoint(filename, map_location)
     filename = osp.expanduser(filename)
-    require_unchanged(filename)
+    _compare_checksums(filename)
     return torch.load(filename, map_location=map_location, weights_only=True)
 
 
 @contextmanager
 def weights_only() -> Iterator[None]:
-    """torch's protection on, also where others switch it off, and checksums
-    compared.
+    """torch's protection on, also where others switch it off.
 
     ``torch.hub``, through which MMEngine reads ``http://`` and
     ``open-mmlab://``, loads with ``weights_only=False``.
     """
-    former, load = os.environ.get(_FORCE), torch.load
-
-    def checked(file: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(file, (str, os.PathLike)):
-            require_unchanged(os.fspath(file))
-        return load(file, *args, **kwargs)
-
+    former = os.environ.get(_FORCE)
     os.environ[_FORCE] = '1'
-    torch.load = checked
     try:
         yield
     finally:
-        torch.load = load
-        if former is None:
-            os.environ.pop(_FORCE, None)
-        else:
+        del os.environ[_FORCE]
+        if former is not None:
             os.environ[_FORCE] = former
 
 
-def _with_state_dict(checkpoint: Any, filename: str,
-                     keys: Sequence[str]) -> dict:
-    if isinstance(checkpoint, dict):
-        key = next((key for key in keys if key in checkpoint), None)
-        weights = checkpoint if key is None else checkpoint[key]
-        if isinstance(weights, dict) and weights and all(
-                isinstance(k, str) and isinstance(v, torch.Tensor)
-                for k, v in weights.items()):
-            if key is None:
-                return dict(state_dict=checkpoint)
-            checkpoint['state_dict'] = weights
-            return checkpoint
-        found = f'its keys are {[str(key) for key in checkpoint][:8]}'
-    else:
-        found = f'it holds a {type(checkpoint).__name__}'
-    raise CheckpointError(f"Checkpoint {filename} has no 'state_dict' of "
-                          f'tensors ({found}). Use a checkpoint of MMEngine.')
+def _with_state_dict(checkpoint: Any, keys: Sequence[str]) -> dict:
+    """The checkpoint, its tensors below ``state_dict``."""
+    found = checkpoint if isinstance(checkpoint, dict) else {}
+    key = next((key for key in keys if key in found), None)
+    weights = found if key is None else found[key]
+    if not isinstance(weights, dict) or not weights or not all(
+            isinstance(name, str) and isinstance(item, torch.Tensor)
+            for name, item in weights.items()):
+        raise ValueError("it has no 'state_dict' of tensors; its keys are "
+                         f'{[str(key) for key in found][:8]}')
+    return dict({} if key is None else found, state_dict=weights)
 
 
-def _drop_odd_meta(checkpoint: dict) -> None:
-    """Files of other projects may have a ``meta`` of their own: unless it and
-    what it says of classes are dicts, they count as absent."""
-    meta = checkpoint.get('meta')
-    if not isinstance(meta, dict):
-        checkpoint.pop('meta', None)
-    elif not isinstance(meta.get('dataset_meta'), dict):
-        meta.pop('dataset_meta', None)
+def _compare_checksums(path: str) -> None:
+    """Compare an archive with the checksums that it carries.
 
-
-def require_unchanged(path: str) -> None:
-    """Compare a file with the checksums that it carries.
-
-    Reads the file once, at 1 GB/s and more where the disk allows it. A file
-    without checksums passes; one that torch was asked to write without them
-    after a warning.
-
-    Raises:
-        CheckpointError: They differ, or the archive is incomplete.
+    Reads the file once, at 1 GB/s and more where the disk allows it.
     """
     with open(path, 'rb') as file:
-        if file.read(len(_ZIP)) != _ZIP:
+        if file.read(4) != b'PK\x03\x04':
             return
-    fault: object = None
-    try:
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
-            # with torch.serialization.set_crc32_options(False) all are 0
-            if broken and any(part.CRC for part in archive.infolist()):
-                fault = f'the checksum of {broken} is another'
-            elif broken:
-                print_log(
-                    f'{path} was written without checksums: damage to its '
-                    'weights would not be noticed.', 'current',
-                    logging.WARNING)
-    except Exception as error:  # zipfile raises anything for odd bytes
-        fault = error
-    if fault is not None:
-        raise CheckpointError(damaged(path, fault))
-
-
-def damaged(path: str,
-            cause: object,
-            otherwise: str = 'not a checkpoint') -> str:
-    """The message about a file that cannot be what was written."""
-    lines = str(cause).strip().splitlines() or [type(cause).__name__]
-    return (f'Checkpoint {path} cannot be read; it is damaged or {otherwise} '
-            f'({lines[0][:120]}). Copy or download it again, or use an '
-            'earlier one.')
+    with zipfile.ZipFile(path) as archive:
+        broken = archive.testzip()
+        # with torch.serialization.set_crc32_options(False) all are 0
+        if broken and any(part.CRC for part in archive.infolist()):
+            raise ValueError(f'the checksum of {broken} is another')
 
 
 def is_local(path: str, backend_args: Optional[dict] = None) -> bool:
@@ -326,27 +246,27 @@ def latest_checkpoint(work_dir: str) -> Optional[str]:
     Returns:
         str or None: Path, or None in a directory without checkpoints.
     """
+    return next(iter(_candidates(work_dir)), None)
+
+
+def _candidates(work_dir: str) -> List[str]:
+    """Checkpoints of a directory, the one to resume from first."""
     pointer = osp.join(work_dir, 'last_checkpoint')
     named = ''
     if osp.isfile(pointer):
         with open(pointer, encoding='utf-8', errors='replace') as file:
             named = file.read().strip()
     if '://' in named:
-        return named
-    for path in (osp.join(work_dir, osp.basename(named)), named):
-        if osp.isfile(path):
-            return path
-    return next(iter(_numbered(work_dir)), None)
-
-
-def _numbered(work_dir: str) -> List[str]:
-    """``iter_N.pth`` and ``epoch_N.pth``, the highest N first."""
-    found = []
+        return [named]
+    numbered = {}
     for name in os.listdir(work_dir) if osp.isdir(work_dir) else ():
         match = re.fullmatch(r'(?:iter|epoch)_(\d+)\.pth', name)
         if match:
-            found.append((int(match[1]), osp.join(work_dir, name)))
-    return [path for _, path in sorted(found, reverse=True)]
+            numbered[osp.join(work_dir, name)] = int(match[1])
+    pointed = [osp.join(work_dir, osp.basename(named)), named]
+    found = [path for path in pointed if osp.isfile(path)][:1]
+    found += sorted(numbered, key=numbered.__getitem__, reverse=True)
+    return list(dict.fromkeys(found))
 
 
 def usable_checkpoint(work_dir: str) -> Tuple[Optional[str], List[str]]:
@@ -354,25 +274,15 @@ def usable_checkpoint(work_dir: str) -> Tuple[Optional[str], List[str]]:
     is damaged, as after a power failure, the highest one that is not.
 
     Returns:
-        tuple[str or None, list[str]]: Path, or None in a directory without
-        checkpoints; what is wrong with each one that was passed over.
-
-    Raises:
-        CheckpointError: There are checkpoints, and none can be read.
+        tuple[str or None, list[str]]: Path, or None where there is none; what
+        is wrong with each one that was passed over.
     """
-    last = latest_checkpoint(work_dir)
-    if last is None or '://' in last:
-        return last, []
-    problems = []
-    others = [path for path in _numbered(work_dir) if path != last]
-    for path in (last, *others):
+    problems: List[str] = []
+    for path in _candidates(work_dir):
         try:
-            read_checkpoint(path)
+            if '://' not in path:
+                read_checkpoint(path)
+            return path, problems
         except CheckpointError as error:
             problems.append(str(error))
-        else:
-            return path, problems
-    raise CheckpointError(
-        f'{work_dir}: none of {len(problems)} checkpoints can be resumed, so '
-        f'nothing is trained over them. {problems[0]} To begin anew, choose '
-        'another --work-dir.')
+    return None, problems

@@ -9,7 +9,7 @@ tolerated by :func:`latest_checkpoint`.
 MMEngine's message hub keeps up to a million values of each loss, rate and
 time, copies all of them to add one, and writes them into every checkpoint:
 for 16 scalars after 270,000 iterations (3x on COCO) that is 10 ms of each
-iteration and 69 MB of each file. :class:`BoundedHistoryHook` keeps fewer.
+iteration and 69 MB of each file. :class:`TidyHook` keeps fewer.
 """
 import os.path as osp
 from typing import Any, Dict, List, Optional
@@ -18,6 +18,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.registry import HOOKS
 
+from .allocator import bound_kept_memory
 from .checkpoint import is_local, make_plain
 from .files import remove_partial
 
@@ -71,12 +72,8 @@ class SafeCheckpointHook(CheckpointHook):
             remove_partial(self.out_dir)
         self.file_backend = _DeferredRemoval(self.file_backend, self.out_dir)
 
-    def after_train_iter(self,
-                         runner: Any,
-                         batch_idx: int,
-                         data_batch: Any = None,
-                         outputs: Optional[dict] = None) -> None:
-        super().after_train_iter(runner, batch_idx, data_batch, outputs)
+    def after_train_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
+        super().after_train_iter(runner, *args, **kwargs)
         self._delete_old()
 
     def after_train_epoch(self, runner: Any) -> None:
@@ -90,14 +87,13 @@ class SafeCheckpointHook(CheckpointHook):
             super().after_val_epoch(runner, metrics)
             self._delete_old()
 
-    def has_saved(self, iteration: int) -> bool:
-        """Whether the last checkpoint is that of this iteration."""
-        last = getattr(self, 'last_ckpt', None)
-        return last is not None and \
-            osp.basename(last) == self.filename_tmpl.format(iteration)
-
     def save_now(self, runner: Any, iteration: int) -> None:
-        """Save after this iteration, whatever the interval; all ranks."""
+        """Save after this iteration, whatever the interval, unless that is
+        the last checkpoint; all ranks."""
+        path = self.file_backend.join_path(
+            self.out_dir, self.filename_tmpl.format(iteration))
+        if getattr(self, 'last_ckpt', None) == path:
+            return
         runner.logger.info(f'Saving checkpoint at {iteration} iterations')
         self._save_checkpoint_with_step(
             runner, iteration, meta=dict(epoch=runner.epoch, iter=iteration))
@@ -125,30 +121,27 @@ def collects_gradients(runner: Any, iteration: int) -> bool:
     return iteration % steps != 0
 
 
-class PlainCheckpointHook(Hook):
-    """Gives checkpoints a content that weights-only loading accepts.
+class TidyHook(Hook):
+    """Keeps checkpoints plain and a run small; :class:`ExactRunner` adds it.
 
-    :class:`ExactRunner` adds it as the last hook to see a checkpoint.
+    Checkpoints get a content that weights-only loading accepts. After each
+    iteration the memory that a run on a CPU keeps is bounded. Of each scalar
+    of the message hub the newest values stay: ``KEPT``, or as many as the
+    log's windows ask for (all where one is 'global' or 'epoch'); of the times
+    of an evaluation those of all its batches.
     """
 
+    # the last to see a checkpoint, and after the hooks that add values
     priority = 'LOWEST'
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         make_plain(checkpoint)
 
-
-class BoundedHistoryHook(Hook):
-    """Keeps the newest values of each scalar of the message hub.
-
-    These are ``KEPT``, or as many as the log's windows ask for: all where one
-    is 'global' or 'epoch', and of the times of an evaluation those of all its
-    batches. :class:`ExactRunner` adds the hook.
-    """
-
-    # after the hooks that add values
-    priority = 'LOWEST'
+    def _after_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
+        bound_kept_memory()
 
     def after_train_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
+        bound_kept_memory()
         self._bound(runner, 'train')
 
     def after_val_epoch(self, runner: Any, *args: Any, **kwargs: Any) -> None:
@@ -158,8 +151,7 @@ class BoundedHistoryHook(Hook):
         self._bound(runner, 'test', len(runner.test_dataloader))
 
     def _bound(self, runner: Any, mode: str, batches: int = 0) -> None:
-        """Bound the scalars of a mode to at least so many values; each
-        history is cut when it gets its next one."""
+        """Each history of a mode is cut when it gets its next value."""
         log = runner.log_processor
         windows = [custom.get('window_size') for custom in log.custom_cfg]
         if not all(isinstance(window, int) for window in windows):

@@ -2,7 +2,7 @@
 import inspect
 import os.path as osp
 import sys
-from typing import Callable, Dict, Optional
+from typing import Callable, Optional
 
 import torch.distributed as torch_dist
 from mmengine.config import Config
@@ -10,7 +10,7 @@ from mmengine.dist import get_rank, is_distributed
 from mmengine.runner import Runner
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
-from .errors import ConfigError
+from .errors import RunError
 from .launch import explain
 
 #: Keys at the top of a config that a run reads beside the runner's arguments.
@@ -19,6 +19,7 @@ _MORE_KEYS = {
     'custom_imports', 'efficient_conv_bn_eval', 'find_unused_parameters',
     'model_wrapper_cfg', 'runner_type', 'sync_bn', 'tta_model', 'tta_pipeline'
 }
+_LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
 def read_config(path: str, cfg_options: Optional[dict] = None) -> Config:
@@ -29,25 +30,28 @@ def read_config(path: str, cfg_options: Optional[dict] = None) -> Config:
         cfg_options (dict, optional): Dotted keys and values.
 
     Raises:
-        ConfigError: The file, or one that it inherits, is missing or has a
-            syntax error; or nothing reads an option.
+        RunError: Nothing reads an option.
     """
-    try:
-        cfg = Config.fromfile(path)
-    except (FileNotFoundError, SyntaxError) as error:
-        text = ' '.join(str(error).split())[:300].rstrip('. ')
-        raise ConfigError(
-            f'{path}: {text}. Correct it, or its _base_.') from None
+    cfg = Config.fromfile(path)
     known = {*cfg, *inspect.signature(Runner).parameters, *_MORE_KEYS}
-    cfg.merge_from_dict(cfg_options or {})
-    for key, value in (cfg_options or {}).items():
-        fault = None
-        if key.split('.')[0] not in known:
-            fault = 'no run reads it. Correct the key'
-        elif key == 'data_root':
-            fault = _unread_data_root(cfg, value)
-        if fault is not None:
-            raise ConfigError(f'--cfg-options {key}={value}: {fault}.')
+    options = cfg_options or {}
+    cfg.merge_from_dict(options)
+    faults = [
+        f'{key}={value}: no run reads it. Correct the key'
+        for key, value in options.items() if key.split('.')[0] not in known
+    ]
+    # a variable of the config file: the data sets have its old value by then
+    root, loaders = options.get('data_root'), [
+        n for n in _LOADERS if cfg.get(n)
+    ]
+    if root is not None and not any(
+            cfg[name].get('dataset', {}).get('data_root') == root
+            for name in loaders):
+        keys = ' '.join(f'{n}.dataset.data_root={root}' for n in loaders)
+        faults.append(f'data_root={root}: no data set reads it any more. Give '
+                      f'{keys}, or a config that inherits and sets them')
+    if faults:
+        raise RunError(f'--cfg-options {faults[0]}.')
     return cfg
 
 
@@ -56,11 +60,15 @@ def tool_config(path: str, launcher: str, cfg_options: Optional[dict],
     """The config of a tool's command line.
 
     Raises:
-        ConfigError: See :func:`read_config`.
+        RunError: See :func:`read_config`.
     """
     cfg = read_config(path, cfg_options)
     cfg.launcher = launcher
-    _allow_no_workers(cfg)
+    for loader in filter(None, map(cfg.get, _LOADERS)):
+        if loader.get('num_workers') == 0:  # as for a debugger
+            # torch refuses what only workers have
+            loader['persistent_workers'] = False
+            loader.pop('prefetch_factor', None)
     if work_dir:
         cfg.work_dir = work_dir
     elif cfg.get('work_dir') is None:
@@ -69,35 +77,6 @@ def tool_config(path: str, launcher: str, cfg_options: Optional[dict],
     if cfg.get('runner_type') is None:
         cfg.runner_type = 'ExactRunner'
     return cfg
-
-
-def _loaders(cfg: Config) -> Dict[str, dict]:
-    names = [f'{split}_dataloader' for split in ('train', 'val', 'test')]
-    return {name: cfg[name] for name in names if cfg.get(name)}
-
-
-def _unread_data_root(cfg: Config, root: str) -> Optional[str]:
-    """``data_root`` is a variable of the config file: the data sets have
-    its old value by then."""
-    loaders = _loaders(cfg)
-    read = [
-        loader.get('dataset', {}).get('data_root')
-        for loader in loaders.values()
-    ]
-    if root in read:
-        return None
-    keys = ' '.join(f'{name}.dataset.data_root={root}' for name in loaders)
-    return (f'no data set reads it any more. Give {keys}, or a config that '
-            'inherits and sets them')
-
-
-def _allow_no_workers(cfg: Config) -> None:
-    """``num_workers=0``, as for a debugger, without torch's complaint about
-    settings that only workers have."""
-    for loader in _loaders(cfg).values():
-        if loader.get('num_workers') == 0:
-            loader['persistent_workers'] = False
-            loader.pop('prefetch_factor', None)
 
 
 def run_to_exit_code(run: Callable[[], None]) -> int:

@@ -17,10 +17,6 @@ class RunError(InputError):
     """The run cannot start, continue, load or save as asked."""
 
 
-class ConfigError(RunError):
-    """A config that cannot be read."""
-
-
 class CheckpointError(RunError):
     """A checkpoint that is missing, damaged, unsafe or of another model."""
 
@@ -34,11 +30,3 @@ class PreemptedError(RunError):
 
     #: sysexits.h's EX_TEMPFAIL: try again.
     exit_code = 75
-
-
-class LaunchError(RunError):
-    """Processes cannot be started as the launcher asks."""
-
-
-class AutoScaleError(RunError):
-    """The configuration cannot be scaled to another batch size."""

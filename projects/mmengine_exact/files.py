@@ -24,34 +24,27 @@ _SCHEME = re.compile(r'[A-Za-z][A-Za-z0-9+.-]*:')
 
 
 def read_bytes(path: str, what: str, backend_args: Optional[dict]) -> bytes:
-    """Content of a file.
-
-    Args:
-        path (str): A file, or anything mmengine's fileio reads.
-        what (str): What it is, for the error.
-        backend_args (dict, optional): Arguments of mmengine's fileio.
+    """Content of a file, or of anything mmengine's fileio reads.
 
     Raises:
-        CorruptFileError: It does not exist or cannot be read.
+        CorruptFileError: It does not exist or cannot be read; says ``what``
+            it is.
     """
+    content, cause = None, 'no such key'
     try:
-        content = get(path, backend_args=backend_args)
-        if content is None:  # LMDB's answer to an unknown key
-            raise KeyError('no such key')
-        return content
+        content = get(path, backend_args=backend_args)  # LMDB may find None
     except (OSError, KeyError, ValueError) as error:
+        cause = str(error)
+    if content is None:
         raise CorruptFileError(
-            f'{path}: cannot read the {what} ({error}). Restore the file, or '
-            'correct data_root, data_prefix or file_name.') from None
+            f'{path}: cannot read the {what} ({cause}). Restore the file, or '
+            'correct data_root, data_prefix or file_name.')
+    return content
 
 
 def parse_json(content: bytes, path: str) -> Any:
-    """Parse a JSON file.
-
-    Args:
-        content (bytes): Content of the file; UTF-8, 16 or 32, with or without
-            a byte order mark.
-        path (str): Its name, for the error.
+    """Parse the content of a JSON file: UTF-8, 16 or 32, with or without a
+    byte order mark.
 
     Raises:
         InputError: It is not JSON, is nested too deeply, or has an object
@@ -79,21 +72,11 @@ def _object(pairs: List[Tuple[str, Any]]) -> dict:
 
 
 def find_name_fault(name: Any) -> Optional[str]:
-    """Why a file name of an annotation may not be followed.
-
-    Args:
-        name (Any): The annotation's ``file_name``.
-
-    Returns:
-        str, optional: None for a name relative to its folder, with '/', that
-        does not lead out of it (symbolic links may).
+    """Why a ``file_name`` of an annotation may not be followed; None for one
+    relative to its folder that does not lead out of it (symbolic links may).
     """
-    if not isinstance(name, str):
-        return 'it is no string'
-    if not name:
-        return 'it is empty'
-    if '\0' in name:
-        return 'it holds a zero'
+    if not isinstance(name, str) or not name or '\0' in name:
+        return 'it is no string, is empty or holds a zero'
     if '\\' in name:
         return 'folders are separated by /'
     if name.startswith('/') or _SCHEME.match(name):
@@ -110,7 +93,7 @@ def write_atomically(path: str,
     """Let a local file appear under its name only when it is complete.
 
     Args:
-        path (str): Path of the file; its folder is made where it is missing.
+        path (str): Its folder is made where it is missing.
         write (Callable): Writes the file whose path it gets: another name in
             the same folder, '.NAME.XXXXXXXX.part'.
         durable (bool): Whether the content must be on the disk before the

@@ -24,7 +24,7 @@ from mmengine.logging import print_log
 from mmengine.model import revert_sync_batchnorm
 from torch import distributed as torch_dist
 
-from .errors import InputError, LaunchError
+from .errors import InputError, RunError
 from .files import FULL
 
 _WORLD_SIZE_VARIABLES = dict(
@@ -40,69 +40,51 @@ def on_cpu() -> bool:
     return get_device() == 'cpu'
 
 
-def launched_world_size(launcher: str,
-                        environ: Optional[Mapping[str, str]] = None) -> int:
+def launched_world_size(launcher: str) -> int:
     """Number of processes, before or after the process group exists.
 
     Raises:
-        LaunchError: The launcher's variable is missing.
+        RunError: The launcher's variable is missing.
     """
     if launcher == 'none':
         return 1
-    environ = os.environ if environ is None else environ
     variable = _WORLD_SIZE_VARIABLES[launcher]
-    if variable not in environ:
-        raise LaunchError(
+    if variable not in os.environ:
+        raise RunError(
             f"launcher='{launcher}', but {variable} is not set. Start with "
             'tools/dist_train.sh (torchrun) or tools/slurm_train.sh, or use '
             '--launcher none.')
-    return int(environ[variable])
+    return int(os.environ[variable])
 
 
 def init_process_group(launcher: str, dist_cfg: Mapping) -> None:
     """Join the gloo process group of a CPU run; no-op with an accelerator.
 
-    Raises:
-        LaunchError: The launcher's variables are missing.
+    The variables of SLURM and MPI become torch's, as in MMEngine.
     """
     if is_distributed() or not on_cpu():
         return
-    launched_world_size(launcher)
+    environ = os.environ
     if launcher == 'slurm':
-        _export_slurm(dist_cfg.get('port'))
+        environ['RANK'] = environ['SLURM_PROCID']
+        environ['WORLD_SIZE'] = environ['SLURM_NTASKS']
+        environ['LOCAL_RANK'] = environ.get('SLURM_LOCALID', '0')
+        if dist_cfg.get('port') is not None:
+            environ['MASTER_PORT'] = str(dist_cfg['port'])
+        if 'MASTER_ADDR' not in environ:
+            environ['MASTER_ADDR'] = subprocess.check_output(
+                ['scontrol', 'show', 'hostnames', environ['SLURM_NODELIST']],
+                text=True).split()[0]
     elif launcher == 'mpi':
-        _export_mpi()
+        environ['RANK'] = environ['OMPI_COMM_WORLD_RANK']
+        environ['WORLD_SIZE'] = environ['OMPI_COMM_WORLD_SIZE']
+        environ['LOCAL_RANK'] = environ.get('OMPI_COMM_WORLD_LOCAL_RANK', '0')
+    environ.setdefault('MASTER_PORT', '29500')
     kwargs = {}
     if dist_cfg.get('timeout') is not None:
         kwargs['timeout'] = datetime.timedelta(seconds=dist_cfg['timeout'])
     print_log('No accelerator: processes talk through gloo on the CPU.')
     torch_dist.init_process_group(backend='gloo', **kwargs)
-
-
-def _export_slurm(port: Optional[int]) -> None:
-    """Translate SLURM's variables into torch's, as MMEngine does."""
-    environ = os.environ
-    environ['RANK'] = environ['SLURM_PROCID']
-    environ['WORLD_SIZE'] = environ['SLURM_NTASKS']
-    environ['LOCAL_RANK'] = environ.get('SLURM_LOCALID', '0')
-    if port is not None:
-        environ['MASTER_PORT'] = str(port)
-    environ.setdefault('MASTER_PORT', '29500')
-    if 'MASTER_ADDR' not in environ:
-        answer = subprocess.run(
-            ['scontrol', 'show', 'hostnames', environ['SLURM_NODELIST']],
-            capture_output=True,
-            text=True,
-            check=True)
-        environ['MASTER_ADDR'] = answer.stdout.split()[0]
-
-
-def _export_mpi() -> None:
-    environ = os.environ
-    environ['RANK'] = environ['OMPI_COMM_WORLD_RANK']
-    environ['WORLD_SIZE'] = environ['OMPI_COMM_WORLD_SIZE']
-    environ['LOCAL_RANK'] = environ.get('OMPI_COMM_WORLD_LOCAL_RANK', '0')
-    environ.setdefault('MASTER_PORT', '29500')
 
 
 def cpu_wrapper_cfg(cfg: Mapping,
@@ -112,13 +94,10 @@ def cpu_wrapper_cfg(cfg: Mapping,
     ``DistributedDataParallel`` refuses device ids on the CPU; a key that is
     given keeps MMEngine from filling it in.
     """
-    wrapper = dict(model_wrapper_cfg) if model_wrapper_cfg else dict(
-        type='MMDistributedDataParallel',
+    wrapper = model_wrapper_cfg or dict(
         broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False))
-    wrapper.setdefault('type', 'MMDistributedDataParallel')
-    wrapper['device_ids'] = None
-    return wrapper
+    return {'type': 'MMDistributedDataParallel', **wrapper, 'device_ids': None}
 
 
 def without_sync_bn(model: nn.Module) -> nn.Module:
@@ -129,22 +108,16 @@ def without_sync_bn(model: nn.Module) -> nn.Module:
 
 
 def unequal_kernels(model: nn.Module) -> Optional[str]:
-    """Operators of mmcv that the switch does not reach.
+    """A warning of operators of mmcv that the switch does not reach.
 
-    Args:
-        model (nn.Module): Modules of ``mmcv.ops`` count, and those derived
-            from them, but for those with ``equal_bits = True``.
-
-    Returns:
-        str | None: A warning that names classes and the first module of
-        each; None without any.
+    Modules of ``mmcv.ops`` count, and those derived from them, but for those
+    with ``equal_bits = True``.
     """
     first: Dict[str, str] = {}
     for name, module in model.named_modules():
-        of_mmcv = any(
-            kind.__module__.startswith('mmcv.ops.')
-            for kind in type(module).__mro__)
-        if of_mmcv and not getattr(module, 'equal_bits', False):
+        if not getattr(module, 'equal_bits', False) and any(
+                kind.__module__.startswith('mmcv.ops.')
+                for kind in type(module).__mro__):
             first.setdefault(type(module).__name__, name)
     if not first:
         return None
@@ -166,12 +139,20 @@ def explain(error: BaseException) -> Optional[str]:
         return one_line(error)
     if isinstance(error, OSError):
         return _explain_os_error(error)
-    if isinstance(error, RuntimeError):
-        if 'DataLoader worker' in str(error):
-            return _dead_worker(error)
-        if isinstance(error, torch_dist.DistBackendError) or _LOST.search(
-                str(error)):
-            return _lost_process(error)
+    if not isinstance(error, RuntimeError):
+        return None
+    cause = (str(error).strip().splitlines() or [''])[0][:200].rstrip('. ')
+    if 'DataLoader worker' in str(error):
+        return (f'A process that loads images died ({cause}), most likely for '
+                'want of memory: --cfg-options train_dataloader.num_workers=N '
+                '(or that of val_ and test_dataloader) with a smaller N needs '
+                'less.')
+    if isinstance(error, torch_dist.DistBackendError) or _LOST.search(
+            str(error)):
+        return ('Another process of this run ended, or did not answer in time '
+                f'({cause}). Look at its output; one that is killed (for want '
+                "of memory, perhaps) is in the system's log. The time is "
+                'env_cfg.dist_cfg.timeout, in seconds.')
     return None
 
 
@@ -207,18 +188,3 @@ def _open_file(error: BaseException) -> Optional[str]:
             if isinstance(value, io.IOBase) and isinstance(name, str):
                 return name
     return None
-
-
-def _dead_worker(error: RuntimeError) -> str:
-    cause = str(error).strip().splitlines()[0].rstrip('. ')
-    return (f'A process that loads images died ({cause}), most likely for '
-            'want of memory: --cfg-options train_dataloader.num_workers=N (or '
-            'that of val_ and test_dataloader) with a smaller N needs less.')
-
-
-def _lost_process(error: RuntimeError) -> str:
-    cause = str(error).strip().splitlines()[0][:200].rstrip('. ')
-    return ('Another process of this run ended, or did not answer in time '
-            f'({cause}). Look at its output; one that is killed (for want of '
-            "memory, perhaps) is in the system's log. The time is "
-            'env_cfg.dist_cfg.timeout, in seconds.')

@@ -1,11 +1,9 @@
 """Training loop that resumes by arithmetic.
 
-``IterBasedTrainLoop`` starts its loader in the constructor, before a
-checkpoint is read, and resumes by loading every past batch again. Here the
-loader starts in :meth:`~ResumableIterTrainLoop.run`, when the iteration is
-known, and its sampler gets the first and the last batch.
+``IterBasedTrainLoop`` starts its loader before a checkpoint is read, and
+resumes by loading every past batch again. Here the loader starts when the
+iteration is known, and its sampler gets the first and the last batch.
 """
-import logging
 import signal
 import threading
 import time
@@ -14,7 +12,6 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 import torch
 from mmengine.dist import (all_gather_object, all_reduce, barrier, broadcast,
                            get_rank, is_distributed)
-from mmengine.logging import print_log
 from mmengine.registry import LOOPS
 from mmengine.runner import IterBasedTrainLoop
 from mmengine.runner.utils import calc_dynamic_intervals
@@ -66,38 +63,23 @@ class WatchedBatches:
             signal.signal(signal.SIGCHLD, self._handler)
 
 
-def start_loader_at(dataloader: DataLoader,
-                    iteration: int,
-                    max_iters: Optional[int] = None,
-                    seed: Optional[int] = None) -> None:
-    """Make the next iterator of a loader begin at an iteration.
-
-    Raises:
-        RunError: The loader cannot be advanced without loading data.
-    """
-    batch_sampler: Any = dataloader.batch_sampler
-    if hasattr(batch_sampler, 'start_at'):
-        batch_sampler.start_at(iteration, max_iters, seed)
-        return
-    sampler: Any = getattr(batch_sampler, 'sampler', None)
-    if not hasattr(sampler, 'start_at'):
-        raise RunError(
-            f'train_dataloader.sampler {type(sampler).__name__} cannot be '
-            'advanced without loading data. Set train_dataloader.sampler='
-            "dict(type='ResumableInfiniteSampler') and batch_sampler=None or "
-            "dict(type='ResumableAspectRatioBatchSampler').")
-    size = batch_sampler.batch_size
-    stop = None if max_iters is None else max_iters * size
-    sampler.start_at(iteration * size, stop, seed)
+def start_loader_at(dataloader: DataLoader, iteration: int, max_iters: int,
+                    seed: int) -> None:
+    """Make the next iterator of a loader begin at an iteration."""
+    sampler: Any = dataloader.batch_sampler
+    if not hasattr(sampler, 'start_at'):  # torch's own, of draws
+        size = sampler.batch_size
+        iteration, max_iters = iteration * size, max_iters * size
+        sampler = sampler.sampler
+    sampler.start_at(iteration, max_iters, seed)
 
 
 def any_rank(flag: bool) -> bool:
     """Whether a flag is set on any process."""
-    if not is_distributed():
-        return flag
     shared = torch.tensor(int(flag))
-    all_reduce(shared, op='max')
-    return bool(shared.item())
+    if is_distributed():
+        all_reduce(shared, op='max')
+    return bool(shared)
 
 
 @LOOPS.register_module()
@@ -139,13 +121,11 @@ class ResumableIterTrainLoop(IterBasedTrainLoop):
         if hasattr(dataset, 'metainfo'):
             runner.visualizer.dataset_meta = dataset.metainfo
         if not isinstance(dataset, SeededDatasetMixin):
-            print_log(
+            runner.logger.warning(
                 f'{type(dataset).__name__} does not seed its pipeline '
                 '(SeededDatasetMixin). ConcatDataset and RepeatDataset pass '
                 'the seed on to a dataset that does; with others, such as '
-                'ClassBalancedDataset, augmentation differs after a resume.',
-                logger='current',
-                level=logging.WARNING)
+                'ClassBalancedDataset, augmentation differs after a resume.')
 
     @property
     def base_seed(self) -> int:
@@ -194,14 +174,11 @@ class ResumableIterTrainLoop(IterBasedTrainLoop):
         if not any_rank(error is not None):
             return batch
         self._save()
-        found = None
-        if error is not None:
-            text = explain(error) or f'{type(error).__name__}: {error}'
-            found = f'rank {get_rank()}: {text}'
-        if is_distributed():
-            found = '; '.join(filter(None, all_gather_object(found)))
-            barrier()
-        raise error or RunError(f'Another process has no next batch. {found}')
+        text = error and (explain(error) or f'{type(error).__name__}: {error}')
+        found = all_gather_object(text and f'rank {get_rank()}: {text}')
+        barrier()
+        raise error or RunError('Another process has no next batch. '
+                                f'{"; ".join(filter(None, found))}')
 
     def _save(self) -> None:
         """Save after the last iteration, as far as that can be resumed."""
@@ -210,8 +187,7 @@ class ResumableIterTrainLoop(IterBasedTrainLoop):
                 runner, self._iter):
             return
         try:
-            if not hook.has_saved(self._iter):
-                hook.save_now(runner, self._iter)
+            hook.save_now(runner, self._iter)
         except (InputError, OSError, RuntimeError) as error:
             runner.logger.warning(f'Iteration {self._iter} is not saved: '
                                   f'{explain(error) or error}')
@@ -227,10 +203,9 @@ class ResumableIterTrainLoop(IterBasedTrainLoop):
         start_loader_at(self.dataloader, self._iter, self._max_iters,
                         self.base_seed)
         if self._iter > 0:
-            print_log(
+            self.runner.logger.info(
                 f'Training continues at iteration {self._iter} of '
-                f'{self._max_iters}; past data are skipped, not read.',
-                logger='current')
+                f'{self._max_iters}; past data are skipped, not read.')
         return WatchedBatches(self.dataloader)
 
     def _val_due(self) -> bool:
@@ -240,12 +215,8 @@ class ResumableIterTrainLoop(IterBasedTrainLoop):
                      or self._iter == self._max_iters))
 
     def _val_pending(self) -> bool:
-        """Whether the run stopped between a checkpoint and its validation.
-
-        The checkpoint is written before the validation of the same
-        iteration; without this a kill in between would cost that
-        validation, and perhaps the best checkpoint.
-        """
+        """Whether the run stopped between a checkpoint and its validation,
+        which would be lost, and perhaps the best checkpoint with it."""
         done = self.runner.message_hub.get_info(VAL_ITER, 0)
         return self._iter > 0 and self._iter != done and self._val_due()
 
@@ -258,15 +229,8 @@ class ResumableIterTrainLoop(IterBasedTrainLoop):
         # Noted before, so that a checkpoint which the validation itself
         # rewrites (new best) already carries it.
         self.runner.message_hub.update_info(VAL_ITER, self._iter)
-        self._share_buffers()
-        self.runner.val_loop.run()
-
-    def _share_buffers(self) -> None:
-        """All ranks evaluate the model that rank 0 saves.
-
-        Running statistics of BatchNorm differ between ranks; those of rank
-        0 are in the checkpoint and do not change here.
-        """
         if is_distributed():
+            # Statistics of BatchNorm differ between ranks; 0 saves its own.
             for buffer in bare_model(self.runner.model).buffers():
                 broadcast(buffer, src=0)
+        self.runner.val_loop.run()

@@ -1,4 +1,4 @@
-"""Does a checkpoint fit a model? Report, and what each purpose demands.
+"""Does a checkpoint fit model and run? What each purpose demands.
 
 resume    every tensor of model and file, and the state of the run
 exact     (evaluation) every tensor of the model; more in the file is reported
@@ -7,7 +7,7 @@ finetune  the backbone; the rest (other classes, new branches) is reported
 import re
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn as nn
@@ -19,6 +19,8 @@ from .checkpoint import read_checkpoint
 from .errors import CheckpointError
 
 RESUME, EXACT, FINETUNE = 'resume', 'exact', 'finetune'
+#: Key of ``checkpoint['meta']``: what else the batch stream depends on.
+STREAM = 'data_stream'
 _SHOWN = 3
 # Written by newer BatchNorm layers only; of no use in training or testing.
 _OPTIONAL = 'num_batches_tracked'
@@ -34,14 +36,15 @@ class MatchReport:
         missing (list[str]): Model keys that the file does not have.
         mismatched (dict): Key -> (shape in the file, shape in the model).
         unexpected (list[str]): File keys that the model does not have.
-        broken (dict): Key -> what is wrong with the file's numbers.
+        broken (list[str]): Keys whose numbers are NaN, infinite or of
+            another kind.
     """
 
     loaded: List[str] = field(default_factory=list)
     missing: List[str] = field(default_factory=list)
     mismatched: Dict[str, Tuple] = field(default_factory=dict)
     unexpected: List[str] = field(default_factory=list)
-    broken: Dict[str, str] = field(default_factory=dict)
+    broken: List[str] = field(default_factory=list)
 
     def describe(self, kinds: Sequence[str]) -> str:
         """The first few keys of each kind, with shapes where they differ."""
@@ -91,67 +94,36 @@ def load_weights(
         for pattern, replacement in revise_keys:
             key = re.sub(pattern, replacement, key)
         fitting[key] = value
-    fitting._metadata = _module_versions(state_dict)
+    # versions of layers' layouts, for the hooks
+    fitting._metadata = getattr(state_dict, '_metadata', None)
     report = MatchReport()
     own = model.state_dict(keep_vars=True)
-    for key in [k for k in fitting if k in own]:
-        shapes = (tuple(fitting[key].shape), tuple(own[key].shape))
-        if shapes[0] != shapes[1]:
-            report.mismatched[key] = shapes
-            del fitting[key]
+    for key in [key for key in fitting if key in own]:
+        value, target = fitting[key], own[key]
+        if value.shape != target.shape:
+            report.mismatched[key] = (tuple(value.shape), tuple(target.shape))
+        elif not _usable(key, value, target):
+            report.broken.append(key)
+        else:
             continue
-        problem = unusable(fitting[key], own[key], finite=_computes(key, own))
-        if problem:
-            report.broken[key] = problem
-            del fitting[key]
-    missing, unexpected = model.load_state_dict(fitting, strict=False)
-    report.unexpected = [key for key in unexpected]
+        del fitting[key]
+    missing, report.unexpected = model.load_state_dict(fitting, strict=False)
+    absent = set(missing)
     report.missing = [
         key for key in missing if key not in report.mismatched
         and key not in report.broken and not key.endswith(_OPTIONAL)
     ]
-    absent = set(missing) | set(report.mismatched) | set(report.broken)
     report.loaded = [key for key in own if key not in absent]
     return report
 
 
-def _module_versions(state_dict: Mapping) -> OrderedDict:
-    """torch's notes of the version of each module's layout; a file may hold
-    anything there."""
-    noted = getattr(state_dict, '_metadata', None)
-    return OrderedDict(
-        (key, value)
-        for key, value in (noted.items() if isinstance(noted, Mapping) else ())
-        if isinstance(value, dict)
-        and isinstance(value.get('version', 1), int))
-
-
-def _computes(key: str, own: Mapping) -> bool:
-    """Whether a result depends on each number of a tensor: parameters (they
-    require gradients, or are frozen) and running statistics. Other buffers,
-    such as masks, may hold infinity."""
-    return isinstance(own[key], nn.Parameter) or key.endswith(_STATISTICS)
-
-
-def unusable(value: torch.Tensor,
-             own: torch.Tensor,
-             finite: bool = True) -> str:
-    """Why a tensor of a file cannot be the weights of a model.
-
-    Returns:
-        str: What is wrong; empty if nothing is.
-    """
-    if value.is_meta or value.is_quantized or value.layout != torch.strided:
-        return f'holds no plain numbers ({value.layout}, {value.device})'
-    if value.is_complex() or (value.is_floating_point()
-                              != own.is_floating_point()):
-        return f'has numbers of {value.dtype}, not of {own.dtype}'
-    if finite and own.is_floating_point():
-        good = torch.isfinite(value.to(own.dtype))
-        if not bool(good.all()):
-            bad = value.numel() - int(good.sum())
-            return f'is NaN or infinite in {bad} of {value.numel()} numbers'
-    return ''
+def _usable(key: str, value: torch.Tensor, own: torch.Tensor) -> bool:
+    """Whether numbers are of the model's kind and, where a result depends on
+    each (parameters and statistics, not masks), finite."""
+    if value.is_floating_point() != own.is_floating_point():
+        return False
+    counts = isinstance(own, nn.Parameter) or key.endswith(_STATISTICS)
+    return not counts or bool(value.to(own.dtype).isfinite().all())
 
 
 def require(report: MatchReport, policy: str, filename: str) -> str:
@@ -163,85 +135,139 @@ def require(report: MatchReport, policy: str, filename: str) -> str:
     Raises:
         CheckpointError: Names the file, the first keys and the fix.
     """
-    if report.broken:
-        (key, problem), more = next(iter(
-            report.broken.items())), len(report.broken) - 1
-        raise CheckpointError(
-            f'Checkpoint {filename} cannot be used: {key} {problem}'
-            f'{f" and {more} more" if more else ""}. Use an earlier '
-            'checkpoint, or copy or download it again.')
+    fault = weights_fault(report, policy)
+    if fault:
+        raise CheckpointError(f'Checkpoint {filename} {fault}')
+    kinds = ['unexpected']
     if policy == FINETUNE:
-        return _require_backbone(report, filename)
-    unexpected = report.describe(['unexpected'])
-    wrong = report.describe(['mismatched', 'missing'])
-    fix = 'Use the config it was trained with.'
-    if policy == RESUME:
-        wrong = '; '.join(filter(None, (wrong, unexpected)))
-        fix = ('Resume with the config that wrote it, or use it as load_from '
-               'to fine-tune.')
-    if wrong:
-        raise CheckpointError(
-            f'Checkpoint {filename} does not fit the model: {wrong}. {fix}')
-    return (f'Checkpoint {filename} was loaded in part: {unexpected}.'
-            if unexpected else '')
+        kinds = ['mismatched', 'missing', 'unexpected']
+    rest = report.describe(kinds)
+    return rest and (f'Checkpoint {filename} was loaded in part: it fills '
+                     f'{len(report.loaded)} tensors of the model; {rest}.')
 
 
-def _require_backbone(report: MatchReport, filename: str) -> str:
-    lacking = report.missing + list(report.mismatched)
-    loaded = [k for k in report.loaded if not k.endswith(_OPTIONAL)]
-    bad = [k for k in lacking if k.startswith('backbone.')]
-    has_backbone = bad or any(k.startswith('backbone.') for k in loaded)
-    total = len(loaded) + len(lacking)
+def weights_fault(report: MatchReport, policy: str) -> str:
+    """What the purpose lacks, and the fix; empty without a fault."""
     text = report.describe(['mismatched', 'missing', 'unexpected'])
-    if bad or (not has_backbone and 2 * len(loaded) < total):
-        raise CheckpointError(
-            f'Checkpoint {filename} fills only {len(loaded)} of {total} '
-            'tensors of the model and not its whole '
-            f'{"backbone" if has_backbone else "half"} '
-            f'({f"e.g. {_first(bad)}; " if bad else ""}{text}). Use a '
-            'checkpoint of the same architecture; weights of a backbone alone '
-            "belong in model.backbone.init_cfg=dict(type='Pretrained', "
-            'checkpoint=...).')
-    if not lacking and not report.unexpected:
-        return ''
-    return (f'Checkpoint {filename} fills {len(loaded)} of {total} tensors of '
-            f'the model, the others keep their initial values: {text}.')
+    wrong = report.describe(['mismatched', 'missing'])
+    if report.broken:
+        return ('has NaN, infinity or another kind of numbers in '
+                f'{_first(report.broken)}. Use an earlier checkpoint, or copy '
+                'or download it again.')
+    if policy == RESUME and text:
+        return (f'does not fit the model: {text}. Resume with the config that '
+                'wrote it, or use it as load_from to fine-tune.')
+    if policy == EXACT and wrong:
+        return (f'does not fit the model: {wrong}. Use the config it was '
+                'trained with.')
+    lacking = [*report.missing, *report.mismatched]
+    loaded = [key for key in report.loaded if not key.endswith(_OPTIONAL)]
+    backbone = [key.startswith('backbone.') for key in (*loaded, *lacking)]
+    # the whole backbone; of a model without one, half of the tensors
+    if any(backbone[len(loaded):]) or (len(loaded) < len(lacking)
+                                       and not any(backbone)):
+        return (f'fills only {len(loaded)} of {len(backbone)} tensors of the '
+                f'model ({text}). Use a checkpoint of the same architecture; '
+                'weights of a backbone '
+                "alone belong in model.backbone.init_cfg=dict(type='"
+                "Pretrained', checkpoint=...), with prefix= where they are "
+                'part of a whole model.')
+    return ''
 
 
 @WEIGHT_INITIALIZERS.register_module(name='Pretrained', force=True)
 class CheckedPretrainedInit(PretrainedInit):
     """Replaces MMEngine's ``init_cfg=dict(type='Pretrained')``.
 
-    Arguments are the same. A file that is damaged, or of another
-    architecture, is refused; MMEngine's logs the names and trains from
-    scratch.
+    Arguments are the same. Weights of another architecture are an error;
+    MMEngine's logs their names and trains from scratch.
     """
 
     def __call__(self, module: nn.Module) -> None:
         """Raises:
-            CheckpointError: The file cannot be read, or fills less than half
-                of the module.
+            CheckpointError: The file cannot be read, or does not fill the
+                module.
         """
         weights = read_checkpoint(self.checkpoint,
                                   self.map_location)['state_dict']
         prefix = f'{self.prefix.rstrip(".")}.' if self.prefix else ''
-        weights = {
-            key[len(prefix):]: value
-            for key, value in ((key.removeprefix('module.'), value)
-                               for key, value in weights.items())
-            if key.startswith(prefix)
-        }
-        report = load_weights(module, weights)
-        lacking = [*report.missing, *report.mismatched]
-        if report.broken or len(lacking) > len(report.loaded):
-            text = report.describe(['mismatched', 'missing', 'unexpected'])
-            broken = '; '.join(' '.join(item)
-                               for item in report.broken.items())
-            raise CheckpointError(
-                f'Pretrained weights {self.checkpoint} fill '
-                f'{len(report.loaded)} tensors of {type(module).__name__} and '
-                f'{len(lacking) + len(report.broken)} not ({broken or text}). '
-                'Set init_cfg to weights of this architecture, with prefix= '
-                'where they are those of a whole model, or to None.')
+        named = {key.removeprefix('module.'): key for key in weights}
+        report = load_weights(
+            module, {
+                name[len(prefix):]: weights[key]
+                for name, key in named.items() if name.startswith(prefix)
+            })
+        require(report, FINETUNE,
+                f'{self.checkpoint} (for {type(module).__name__})')
         if hasattr(module, '_params_init_info'):
             update_init_info(module, init_info=self._get_init_info())
+
+
+def resume_faults(checkpoint: dict, schedules: Any, averaged: bool,
+                  stream: dict, scaled: bool) -> Iterator[str]:
+    """What else than its weights keeps a checkpoint from being resumed.
+
+    Args:
+        checkpoint (dict): As it was read.
+        schedules (list or dict or None): The run's; MMEngine pairs them with
+            those of the file in order and ignores what is left over.
+        averaged (bool): Whether the run has an ``EMAHook``, which swaps the
+            averages in a checkpoint for the weights of the run.
+        stream (dict): What batches depend on beside the seed.
+        scaled (bool): Whether the schedule is scaled to the batch.
+    """
+    needed = dict(
+        meta='iteration',
+        optimizer='optimizer state (a best or published checkpoint)',
+        message_hub='message_hub, which the loggers continue')
+    if schedules is not None:
+        needed['param_schedulers'] = 'state of the schedule'
+    for key, what in needed.items():
+        if key not in checkpoint:
+            yield f'it has no {what}'
+    if 'ema_state_dict' in checkpoint and not averaged:
+        yield ('it was written with EMAHook, so its weights are averages, but '
+               'custom_hooks has none')
+    saved = checkpoint['param_schedulers'] if schedules is not None else []
+    pairs = [(saved, schedules or [])]
+    if isinstance(schedules, dict):  # of several optimizers
+        pairs = [(saved[name], schedules[name]) for name in schedules]
+    for states, own in pairs:
+        if list(map(set, states)) != [set(one.state_dict()) for one in own]:
+            yield (f'it has {len(states)} states of param_scheduler, the '
+                   f'config {len(own)} entries, or of other kinds')
+    former = checkpoint['meta'].get(STREAM) or stream
+    if scaled and former['images_per_iteration'] != stream[
+            'images_per_iteration']:
+        yield (f'it was written with {former}, this run has {stream}, and '
+               '--auto-scale-lr scales learning rate and milestones to '
+               'another batch than its own')
+
+
+def stream_warning(former: Optional[dict], current: dict,
+                   filename: str) -> str:
+    """Compare what else than the seed decides which images a batch holds;
+    empty where both are equal, or the first not known."""
+    if former is None or former == current:
+        return ''
+    return (f'{filename} was written with {former}, this run has {current}: '
+            'it continues at the same iteration, with other images than the '
+            'former run would have seen.')
+
+
+def classes_warning(then: dict, now: dict, source: str) -> str:
+    """Compare the classes (metainfo) of the training with those of the data.
+
+    Returns:
+        str: A warning; empty where names and order are the same, or unknown.
+    """
+    for key in ('thing_classes', 'stuff_classes', 'classes'):
+        a, b = list(then.get(key) or ()), list(now.get(key) or ())
+        if a and b and a != b:
+            odd = [name for name in (*a, *b) if (name in a) != (name in b)]
+            return (f'{source} was trained on other classes than the data '
+                    f'have: {len(a)} and {len(b)} {key}, '
+                    f'{f"in one only: {_first(odd)}" if odd else "reordered"}'
+                    '. Its scores mean little unless these are names of one '
+                    'thing.')
+    return ''

@@ -1,15 +1,15 @@
 """Losses and weights that are NaN or infinite stop a run before it saves."""
 import math
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional
 
 import torch
-from mmengine.dist import (all_gather_object, all_reduce, get_rank,
-                           is_distributed)
+from mmengine.dist import all_gather_object, get_rank, is_distributed
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from torch import nn
 
 from .errors import NonFiniteLossError
+from .loop import any_rank
 
 
 @HOOKS.register_module()
@@ -20,8 +20,7 @@ class NonFiniteLossHook(Hook):
     so nothing after the last good checkpoint is written. Looking before the
     step would make the host wait for the forward pass alone and leave the
     GPU idle until the backward pass is queued; here the wait coincides with
-    that of ``RuntimeInfoHook``, which reads every loss each iteration. What
-    it costs is one flag per iteration, summed over the processes.
+    that of ``RuntimeInfoHook``, which reads every loss each iteration.
 
     A finite loss with a broken gradient is caught where it would do harm:
     :func:`require_finite_weights` keeps its weights out of checkpoints.
@@ -41,16 +40,21 @@ class NonFiniteLossHook(Hook):
                 losses and the images of each rank that has a broken one.
         """
         losses = {
-            name: value
+            name: float(torch.as_tensor(value).detach().float().mean())
             for name, value in (outputs or {}).items() if 'loss' in name
         }
-        if not _any_rank(_broken_flag(losses)):
+        broken = [
+            f'{name} = {value}' for name, value in losses.items()
+            if not math.isfinite(value)
+        ]
+        if not any_rank(bool(broken)):
             return
-        found = _describe(losses, data_batch)
+        found = (f'{", ".join(broken)} with the images '
+                 f'{", ".join(image_names(data_batch)) or "(unknown)"}')
         if is_distributed():
-            gathered = all_gather_object((get_rank(), found))
-            found = '; '.join(f'rank {rank}: {text}' for rank, text in gathered
-                              if text)
+            gathered = all_gather_object((get_rank(), broken, found))
+            found = '; '.join(f'rank {rank}: {text}'
+                              for rank, bad, text in gathered if bad)
         raise NonFiniteLossError(
             f'Iteration {runner.iter + 1}: {found}. Training stopped; the '
             f'last checkpoint in {runner.work_dir} is from before. Look at '
@@ -59,52 +63,19 @@ class NonFiniteLossHook(Hook):
             'checkpoint with load_from (--resume keeps the old rate).')
 
 
-def _broken_flag(losses: Mapping[str, Any]) -> torch.Tensor:
-    """1 where any loss is not finite, as a tensor (no wait for the GPU)."""
-    values = [
-        torch.as_tensor(value).detach().float().mean()
-        for value in losses.values()
-    ] or [torch.zeros(())]
-    device = max((value.device for value in values),
-                 key=lambda device: device.type != 'cpu')
-    stacked = torch.stack([value.to(device) for value in values])
-    return (~torch.isfinite(stacked)).any().to(torch.int32)
-
-
-def _any_rank(flag: torch.Tensor) -> bool:
-    if is_distributed():
-        all_reduce(flag, op='max')
-    return bool(flag.item())
-
-
-def _describe(losses: Mapping[str, Any], data_batch: Any) -> str:
-    """Broken losses and the batch's images; empty if all are finite."""
-    values = {
-        name: float(torch.as_tensor(v).detach().float().mean())
-        for name, v in losses.items()
-    }
-    broken = [
-        f'{name} = {v}' for name, v in values.items() if not math.isfinite(v)
-    ]
-    if not broken:
-        return ''
-    return (f'{", ".join(broken)} with the images '
-            f'{", ".join(image_names(data_batch)) or "(unknown)"}')
-
-
 def image_names(data_batch: Any) -> List[str]:
     """Path and id of each image of a batch, as far as they are known."""
-    samples: Sequence = ()
-    if isinstance(data_batch, Mapping):
-        samples = data_batch.get('data_samples') or ()
-    names = []
-    for sample in samples:
-        meta = getattr(sample, 'metainfo', sample)
-        if not isinstance(meta, Mapping):
-            continue
-        path, image_id = meta.get('img_path'), meta.get('img_id')
-        names.append(f'{path} (id {image_id})' if path else f'id {image_id}')
-    return names
+    samples = (
+        data_batch.get('data_samples')
+        if isinstance(data_batch, Mapping) else None)
+    metas = [
+        getattr(sample, 'metainfo', sample)
+        for sample in (() if samples is None else samples)
+    ]
+    return [
+        f'{meta.get("img_path")} (id {meta.get("img_id")})' for meta in metas
+        if isinstance(meta, Mapping)
+    ]
 
 
 def require_finite_weights(model: nn.Module, iteration: int,

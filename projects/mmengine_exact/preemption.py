@@ -25,16 +25,13 @@ class PreemptionHook(Hook):
     All processes stop after the same iteration, whichever got the signal, so
     ``--resume`` continues with the same bits. In a validation each one
     stops on its own (all get the signal), and the validation is repeated.
-    Workers of the loaders, which get it as well, obey their parent alone,
-    because their last batches are still needed. A second signal ends the
-    process at once.
+    Workers of the loaders obey their parent alone, because their last batches
+    are still needed. A second signal ends the process at once. Without a
+    ``SafeCheckpointHook`` that saves by iterations there is only a warning.
 
     Args:
         signals (Sequence[str]): Names of the signals. Slurm's
             ``--signal=USR1@120`` needs 'SIGUSR1'.
-
-    Without a ``SafeCheckpointHook`` that saves by iterations nothing changes,
-    after a warning.
     """
 
     # after the hook that saves by interval, so that nothing is saved twice
@@ -115,15 +112,15 @@ def _outlive(signals: Sequence[int], then: Optional[Callable],
 
     torch and Python end a worker by SIGTERM, and wait until it has ended.
     """
-    if hasattr(signal, 'sigwaitinfo'):
+    parent = os.getppid()
+
+    def obey() -> None:
+        while signal.sigwaitinfo(signals).si_pid != parent:
+            pass
+        os._exit(0)
+
+    if hasattr(signal, 'sigwaitinfo'):  # not on macOS
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-        threading.Thread(
-            target=_obey, args=(signals, os.getppid()), daemon=True).start()
+        threading.Thread(target=obey, daemon=True).start()
     if then is not None:
         then(worker_id)
-
-
-def _obey(signals: Sequence[int], parent: int) -> None:
-    while signal.sigwaitinfo(signals).si_pid != parent:
-        pass
-    os._exit(0)

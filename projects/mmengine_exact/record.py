@@ -13,6 +13,7 @@ import platform
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Union
 
@@ -54,19 +55,15 @@ def revision() -> Optional[str]:
         is installed in an environment may lie inside another repository.
     """
     try:
-        answers = [
-            subprocess.run(['git', *command],
-                           cwd=_FOLDER,
-                           capture_output=True,
-                           text=True,
-                           timeout=30,
-                           check=True)
-            for command in (('ls-files', '--error-unmatch', __file__),
-                            ('describe', '--always', '--dirty'))
-        ]
+        for command in (('ls-files', '--error-unmatch', __file__),
+                        ('describe', '--always', '--dirty')):
+            answer = subprocess.check_output(['git', *command],
+                                             cwd=_FOLDER,
+                                             stderr=subprocess.DEVNULL,
+                                             text=True)
+        return answer.strip()
     except (OSError, subprocess.SubprocessError):
         return None
-    return answers[1].stdout.strip() or None
 
 
 @lru_cache(maxsize=None)
@@ -76,17 +73,13 @@ def versions() -> Dict[str, Optional[str]]:
     found = dict(
         python=platform.python_version(),
         torch=torch.__version__,
-        cuda=torch.version.cuda)
+        cuda=torch.version.cuda,
+        **dict.fromkeys(_PACKAGES))
     for name, distributions in _PACKAGES.items():
-        found[name] = next(filter(None, map(_version, distributions)), None)
+        for distribution in distributions:
+            with suppress(importlib.metadata.PackageNotFoundError):
+                found[name] = importlib.metadata.version(distribution)
     return found
-
-
-def _version(distribution: str) -> Optional[str]:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def fingerprint(path: str,
@@ -116,13 +109,13 @@ def _local_fingerprint(path: str, changed: int, size: int) -> str:
 
 def leaf_datasets(dataset: Any) -> Iterator[Any]:
     """The data sets inside wrappers such as ``ConcatDataset``."""
-    children = getattr(
-        dataset, 'datasets',
-        None) or ([dataset.dataset] if hasattr(dataset, 'dataset') else [])
+    children = getattr(dataset, 'datasets',
+                       None) or [getattr(dataset, 'dataset', None)]
+    if children == [None]:
+        yield dataset
+        return
     for child in children:
         yield from leaf_datasets(child)
-    if not children:
-        yield dataset
 
 
 def data_record(dataset: Any) -> List[dict]:
@@ -139,23 +132,14 @@ def data_record(dataset: Any) -> List[dict]:
         if path:
             one['sha256'] = fingerprint(path,
                                         getattr(leaf, 'backend_args', None))
-        else:
-            one['names_sha256'] = _names_fingerprint(leaf)
+        elif hasattr(leaf, 'get_data_info'):
+            digest = hashlib.sha256()
+            for info in map(leaf.get_data_info, range(len(leaf))):
+                names = info.get('img_path'), info.get('seg_map_path')
+                digest.update('{}\0{}\n'.format(*names).encode())
+            one['names_sha256'] = digest.hexdigest()
         found.append(one)
     return found
-
-
-def _names_fingerprint(dataset: Any) -> Optional[str]:
-    """SHA-256 of the names of images and label maps, for a data set without
-    annotation file."""
-    if not hasattr(dataset, 'get_data_info'):
-        return None
-    digest = hashlib.sha256()
-    for index in range(len(dataset)):
-        info = dataset.get_data_info(index)
-        names = [str(info.get(key)) for key in ('img_path', 'seg_map_path')]
-        digest.update('\0'.join(names).encode() + b'\n')
-    return digest.hexdigest()
 
 
 def weights_record(files: Union[str, Sequence[str], None]) -> List[dict]:
@@ -167,11 +151,7 @@ def weights_record(files: Union[str, Sequence[str], None]) -> List[dict]:
 
 
 def run_record(runner: Any, dataset: Any = None) -> dict:
-    """Record of a run.
-
-    Returns:
-        dict: Plain values.
-    """
+    """Record of a run, in plain values."""
     return dict(
         date=time.strftime('%Y-%m-%d %H:%M:%S %z'),
         command=sys.argv,
@@ -185,12 +165,9 @@ def run_record(runner: Any, dataset: Any = None) -> dict:
 
 
 def score_record(runner: Any, dataset: Any) -> dict:
-    """What scores depend on; equal for two runs that must agree.
-
-    Returns:
-        dict: :func:`run_record` without date and command, and the text of the
-        config without ``work_dir`` and the like.
-    """
+    """What scores depend on, equal for two runs that must agree:
+    :func:`run_record` without date and command, and the text of the config
+    without ``work_dir`` and the like."""
     record = run_record(runner, dataset)
     del record['date'], record['command']
     # one line per key: ``pretty_text`` takes a second
@@ -203,11 +180,7 @@ def score_record(runner: Any, dataset: Any) -> dict:
 
 def model_record(cfg: Config, weights: Union[str, Sequence[str],
                                              None]) -> dict:
-    """Record of predictions that are made without a runner.
-
-    Returns:
-        dict: Plain values.
-    """
+    """Record of predictions that are made without a runner."""
     return dict(
         config=cfg.filename,
         weights=weights_record(weights),
@@ -225,13 +198,9 @@ def read_record(folder: str) -> Optional[dict]:
 
 
 def record_paths(evaluator: Any) -> List[str]:
-    """Where a record belongs beside the files that metrics write.
-
-    Args:
-        evaluator (Evaluator): ``PREFIX.record.json`` for an
-            ``outfile_prefix``, ``FILE.record.json`` for a ``FILE.pkl`` of
-            predictions, ``FOLDER/record.json`` for a folder.
-    """
+    """Where a record belongs beside the files that metrics write:
+    ``PREFIX.record.json`` for an ``outfile_prefix``, ``FILE.record.json`` for
+    a ``FILE.pkl`` of predictions, ``FOLDER/record.json`` for a folder."""
     found = []
     for metric in getattr(evaluator, 'metrics', ()):
         prefix = getattr(metric, 'outfile_prefix', None)

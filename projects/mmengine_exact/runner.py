@@ -23,33 +23,28 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 
-from .allocator import LARGEST_IN_TRAINING, KeptMemoryHook, keep_freed_memory
+from .allocator import LARGEST_IN_TRAINING, keep_freed_memory
 from .auto_scale import batch_size_warning, effective_batch, scale_to_batch
 from .checkpoint import (is_local, read_checkpoint, to_plain,
                          usable_checkpoint, weights_only)
-from .checkpoint_hook import BoundedHistoryHook, PlainCheckpointHook
-from .errors import CheckpointError, RunError
+from .checkpoint_hook import TidyHook
+from .errors import CheckpointError, InputError, RunError
 from .files import write_atomically
 from .launch import (cpu_wrapper_cfg, init_process_group, launched_world_size,
                      on_cpu, unequal_kernels, without_sync_bn)
-from .match import EXACT, FINETUNE, RESUME, bare_model, load_weights, require
+from .match import (EXACT, FINETUNE, RESUME, STREAM, bare_model,
+                    classes_warning, load_weights, require, resume_faults,
+                    stream_warning)
 from .numerics import require_finite_weights
 from .record import run_record
-from .run_state import (classes_warning, misfit, model_warning, require_ema,
-                        require_fitting_averages, require_run_state,
-                        require_schedules, stream_warning)
 
-#: Key of ``checkpoint['meta']``: what else the batch stream depends on.
-_STREAM = 'data_stream'
+_FIX = ('Resume from iter_N.pth with the config that wrote it, or use it as '
+        'load_from to fine-tune.')
 
 
 def _of_train_loop(name: str) -> Any:
-    """Property of the runner that is one of its training loop.
-
-    MMEngine's builds the loop, and with it the training data: a hook that
-    asks for the iteration during a test would load them, on one rank alone
-    perhaps.
-    """
+    """Property of the training loop. MMEngine's builds the loop, and with it
+    the training data, when a hook asks for the iteration of a test."""
 
     def get(self: 'ExactRunner') -> int:
         loop = self._train_loop
@@ -62,14 +57,14 @@ def _of_train_loop(name: str) -> Any:
 class ExactRunner(Runner):
     """Runner with CPU processes, exact resume and protected checkpoints.
 
-    Arguments are those of ``Runner``. Differences:
+    Arguments are those of ``Runner``. Without an accelerator, launchers use
+    gloo and DDP runs on the CPU. Checkpoints are plain, written atomically,
+    read with protection on, and have to fit (``match``).
+    ``auto_scale_lr.enable`` also scales the schedule (``auto_scale``).
 
-    - Without an accelerator, launchers use gloo and DDP runs on the CPU.
-    - ``base_seed`` is the run's seed, equal on all ranks, from which loops
-      and samplers derive theirs.
-    - Checkpoints are plain, written atomically, read with protection on,
-      and have to fit: see ``match`` and ``run_state``.
-    - ``auto_scale_lr.enable`` also scales the schedule: see ``auto_scale``.
+    Attributes:
+        base_seed (int): The run's seed, equal on all ranks, from which loops
+            and samplers derive theirs.
     """
 
     _policy = FINETUNE
@@ -92,8 +87,7 @@ class ExactRunner(Runner):
         return super().from_cfg(scale_to_batch(cfg, world_size))
 
     def setup_env(self, env_cfg: Dict) -> None:
-        """Set up the environment; without an accelerator join gloo first, and
-        keep freed memory."""
+        """Set up; without an accelerator join gloo, and keep freed memory."""
         if on_cpu():
             keep_freed_memory()
         if self.distributed:
@@ -137,11 +131,9 @@ class ExactRunner(Runner):
             self,
             default_hooks: Optional[Dict] = None,
             custom_hooks: Optional[List[Union[Hook, Dict]]] = None) -> None:
-        """Register the config's hooks, one that makes checkpoints plain, and
-        two that bound the histories in them and the memory that is kept."""
+        """Register the config's hooks and :class:`TidyHook`."""
         super().register_hooks(default_hooks, custom_hooks)
-        for hook in (PlainCheckpointHook, BoundedHistoryHook, KeptMemoryHook):
-            self.register_hook(hook())
+        self.register_hook(TidyHook())
 
     def build_train_loop(self, loop: Union[BaseLoop, Dict]) -> BaseLoop:
         """Build the training loop.
@@ -150,10 +142,9 @@ class ExactRunner(Runner):
             RunError: It is an epoch over an endless sampler.
         """
         built = super().build_train_loop(loop)
-        loader = built.dataloader
-        if isinstance(built, EpochBasedTrainLoop) and (
-                hasattr(loader.sampler, 'start_at')
-                or hasattr(loader.batch_sampler, 'start_at')):
+        sampler = getattr(built.dataloader.batch_sampler, 'sampler', None)
+        if isinstance(built, EpochBasedTrainLoop) and hasattr(
+                sampler, 'start_at'):
             raise RunError(
                 'train_cfg is an EpochBasedTrainLoop, but the sampler of '
                 'train_dataloader never ends. Set train_dataloader.sampler='
@@ -214,16 +205,16 @@ class ExactRunner(Runner):
 
     def _find_checkpoint(self) -> Optional[str]:
         """Rank 0's answer, on all ranks."""
-        found: list = [None, [], None]
+        found: list = [None, []]
         if is_main_process():
-            try:
-                found[:2] = usable_checkpoint(self.work_dir)
-            except CheckpointError as error:
-                found[2] = str(error)
+            found[:] = usable_checkpoint(self.work_dir)
         broadcast_object_list(found)
-        path, problems, failure = found
-        if failure is not None:
-            raise CheckpointError(failure)
+        path, problems = found
+        if problems and path is None:
+            raise CheckpointError(
+                f'{self.work_dir}: none of {len(problems)} checkpoints can be '
+                f'resumed, so nothing is trained over them. {problems[0]} To '
+                'begin anew, choose another --work-dir.')
         for problem in problems:
             self.logger.error(f'PASSED OVER: {problem} Training continues '
                               f'from the one before, {path}.')
@@ -245,11 +236,11 @@ class ExactRunner(Runner):
         policy = EXACT if strict and self._policy != RESUME else self._policy
         checkpoint = read_checkpoint(filename, map_location)
         if policy == RESUME:
-            self._check_resume(checkpoint, filename)
+            self._begin_resume(checkpoint, filename)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         if policy == EXACT:
             self._check_contents(checkpoint, filename)
-            self._warn_of_differences(checkpoint, filename)
+            self._warn_of_classes(checkpoint, filename)
         report = load_weights(self.model, checkpoint['state_dict'],
                               revise_keys)
         self._warn(require(report, policy, filename))
@@ -258,45 +249,44 @@ class ExactRunner(Runner):
                          f'{filename}')
         return checkpoint
 
-    def _check_resume(self, checkpoint: dict, filename: str) -> None:
-        require_run_state(checkpoint, filename, self.param_schedulers
-                          is not None)
+    def _begin_resume(self, checkpoint: dict, filename: str) -> None:
+        """Build what a checkpoint fills, and compare the two."""
         self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
         if self.param_schedulers is not None:
             self.param_schedulers = self.build_param_scheduler(
                 self.param_schedulers)
-            require_schedules(checkpoint['param_schedulers'],
-                              self.param_schedulers, filename)
-        meta = checkpoint['meta']
-        scaled = (self.cfg.get('auto_scale_lr') or {}).get('scaled', False)
-        self._warn(
-            stream_warning(
-                meta.get(_STREAM), self._stream(), scaled, filename))
+        meta = checkpoint.get('meta') or {}
+        meta.pop('config', None)  # MMEngine would run that text
+        for fault in resume_faults(
+                checkpoint,
+                self.param_schedulers,
+                averaged=any(isinstance(hook, EMAHook) for hook in self.hooks),
+                stream=self._stream(),
+                scaled=bool((self.cfg.get('auto_scale_lr')
+                             or {}).get('scaled'))):
+            raise CheckpointError(
+                f'Checkpoint {filename} cannot be resumed: {fault}. {_FIX}')
+        if 'ema_state_dict' in checkpoint:  # EMAHook pairs them by name
+            require(
+                load_weights(self.model, checkpoint['state_dict']), RESUME,
+                filename)
+        self._warn(stream_warning(meta.get(STREAM), self._stream(), filename))
         # MMEngine compares pickles, which differ between equal metainfo.
         metainfo = getattr(self.train_dataloader.dataset, 'metainfo', None)
-        if metainfo is not None and to_plain(metainfo) == meta.get(
-                'dataset_meta'):
+        if to_plain(metainfo) == meta.get('dataset_meta'):
             meta['dataset_meta'] = metainfo
-        hooked = any(isinstance(hook, EMAHook) for hook in self.hooks)
-        require_ema(checkpoint, bare_model(self.model), hooked, filename)
 
     def _check_contents(self, checkpoint: dict, filename: str) -> None:
         """Further demands of a subclass on a file to evaluate."""
 
-    def _warn_of_differences(self, checkpoint: dict, filename: str) -> None:
-        """Warn of a model or classes other than those of the training."""
-        meta = checkpoint.get('meta') or {}
-        model = self.cfg.get('model') or {}
+    def _warn_of_classes(self, checkpoint: dict, filename: str) -> None:
         loop = self._test_loop if isinstance(self._test_loop,
                                              BaseLoop) else self._val_loop
         data = loop.dataloader.dataset if isinstance(loop, BaseLoop) else None
-        self._warn(
-            # test-time augmentation wraps the model
-            model_warning(
-                meta.get('cfg'), model.get('module', model), filename),
-            classes_warning(
-                meta.get('dataset_meta'), getattr(data, 'metainfo', None),
-                filename))
+        now = getattr(data, 'metainfo', None)
+        then = (checkpoint.get('meta') or {}).get('dataset_meta')
+        if isinstance(now, dict) and isinstance(then, dict):
+            self._warn(classes_warning(then, now, filename))
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
         """Resume, with the checks of :meth:`load_checkpoint`.
@@ -307,11 +297,11 @@ class ExactRunner(Runner):
         with self._loading(RESUME):
             try:
                 super().resume(filename, *args, **kwargs)
-            except (ValueError, LookupError, TypeError, AttributeError,
-                    AssertionError) as error:
-                known = isinstance(error, RunError)
-                raise error if known else misfit(filename, error) from error
-        require_fitting_averages(self.optim_wrapper, filename)
+            except (ValueError, LookupError) as error:
+                raise error if isinstance(
+                    error, InputError) else (CheckpointError(
+                        f'Checkpoint {filename}: its optimizer or schedule '
+                        f'does not fit the config ({error}). {_FIX}'))
         if self.iter >= self.max_iters:
             self._warn(f'{filename} is from iteration {self.iter} of '
                        f'{self.max_iters}: nothing is left to train.')
@@ -320,34 +310,32 @@ class ExactRunner(Runner):
                         out_dir: str,
                         filename: str,
                         file_client_args: Optional[dict] = None,
-                        save_optimizer: bool = True,
-                        save_param_scheduler: bool = True,
                         meta: Optional[dict] = None,
-                        by_epoch: bool = True,
-                        backend_args: Optional[dict] = None) -> None:
+                        backend_args: Optional[dict] = None,
+                        **kwargs: Any) -> None:
         """Save finite weights only, atomically on local disks.
+
+        Args are those of ``Runner.save_checkpoint``, most by keyword.
 
         Raises:
             NonFiniteLossError: A weight is NaN or infinite (on all ranks).
         """
         require_finite_weights(bare_model(self.model), self.iter + 1, filename)
-        meta = dict(meta or {}, **{_STREAM: self._stream()})
+        meta = dict(meta or {}, **{STREAM: self._stream()})
         if is_main_process():  # which writes; it reads whole files once
             meta['record'] = run_record(self, self.train_dataloader.dataset)
-        kwargs = dict(
+        write = partial(
+            super().save_checkpoint,
             file_client_args=file_client_args,
-            save_optimizer=save_optimizer,
-            save_param_scheduler=save_param_scheduler,
             meta=meta,
-            by_epoch=by_epoch,
-            backend_args=backend_args)
-        write = super().save_checkpoint
+            backend_args=backend_args,
+            **kwargs)
         if file_client_args is not None or not is_local(out_dir, backend_args):
-            write(out_dir, filename, **kwargs)
+            write(out_dir, filename)
         elif is_main_process():
             write_atomically(
                 join_path(out_dir, filename, backend_args=backend_args),
-                lambda partial: write(*osp.split(partial), **kwargs),
+                lambda partial_path: write(*osp.split(partial_path)),
                 durable=True)
 
     def _stream(self) -> Dict[str, int]:

@@ -50,29 +50,19 @@ def derive_seed(stream: str, *key: int) -> int:
     return int.from_bytes(digest, 'little') >> 1
 
 
-def _numpy_words(seed: int) -> Tuple[int, int]:
-    """A seed as numpy's MT19937 takes it: words of 32 bits."""
-    return seed & 0xFFFFFFFF, seed >> 32
-
-
-def seed_generators(seed: int) -> None:
-    """Seed the global generators of python, numpy and torch (GPUs too)."""
+def seed_generators(seed: int, gpus: bool = True) -> None:
+    """Seed the global generators of python, numpy and torch."""
     random.seed(seed)
-    np.random.seed(_numpy_words(seed))
-    torch.manual_seed(seed)
+    np.random.seed((seed & 0xFFFFFFFF, seed >> 32))  # words of 32 bits
+    (torch if gpus else torch.default_generator).manual_seed(seed)
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed the CPU generators inside, restore their former state after.
-
-    GPU generators are left alone: this surrounds the data pipeline, which
-    also runs in worker processes that must not touch a GPU.
-    """
+    """Seed the CPU generators inside, restore their former state after; a
+    worker of a loader must not touch a GPU."""
     state = (random.getstate(), np.random.get_state(), torch.get_rng_state())
-    random.seed(seed)
-    np.random.seed(_numpy_words(seed))
-    torch.default_generator.manual_seed(seed)
+    seed_generators(seed, gpus=False)
     try:
         yield
     finally:
@@ -225,41 +215,6 @@ class ResumableInfiniteSampler(Sampler):
         return -(-self.size // self.world_size)
 
 
-class _Buckets:
-    """Draws that wait for a full batch, landscape and portrait apart."""
-
-    def __init__(self, batch_size: int) -> None:
-        self.batch_size = batch_size
-        self.waiting: Tuple[List[Any], List[Any]] = ([], [])
-
-    def add(self, wide: bool, item: Any) -> Optional[List[Any]]:
-        """Put one draw in; return the batch that it completes, if any."""
-        bucket = self.waiting[int(wide)]
-        bucket.append(item)
-        if len(bucket) < self.batch_size:
-            return None
-        batch = bucket[:]
-        del bucket[:]
-        return batch
-
-    def completed_by(self, wide: np.ndarray) -> int:
-        """How many batches these draws would complete."""
-        num_wide = int(wide.sum())
-        counts = (len(wide) - num_wide, num_wide)
-        return sum((len(bucket) + count) // self.batch_size
-                   for bucket, count in zip(self.waiting, counts))
-
-    def skip(self, wide: np.ndarray, first: int, indices: np.ndarray) -> None:
-        """Put many draws in and forget the batches they complete."""
-        for side, bucket in enumerate(self.waiting):
-            chosen = np.flatnonzero(wide == bool(side))
-            left = (len(bucket) + len(chosen)) % self.batch_size
-            bucket.extend((first + i, indices[i])
-                          for i in chosen[max(0,
-                                              len(chosen) - left):].tolist())
-            del bucket[:len(bucket) - left]
-
-
 @DATA_SAMPLERS.register_module()
 class ResumableAspectRatioBatchSampler(BatchSampler):
     """Batches of images that are all at least as wide as high, or none is.
@@ -303,24 +258,26 @@ class ResumableAspectRatioBatchSampler(BatchSampler):
         return self._flags
 
     def __iter__(self) -> Iterator[List[SeededIndex]]:
-        batch_index = 0
-        buckets = _Buckets(self.batch_size)
+        number, size = 0, self.batch_size
+        # pairs (draw, index) that wait for a full batch, portrait and not
+        waiting = [np.empty((0, 2), np.int64)] * 2
         for first, indices in self.sampler.passes():
-            wide = self.flags[indices]
-            completed = buckets.completed_by(wide)
-            if batch_index + completed <= self.start:
-                buckets.skip(wide, first, indices)
-                batch_index += completed
-                continue
-            for flag, item in zip(wide.tolist(), enumerate(indices, first)):
-                batch = buckets.add(flag, item)
-                if batch is None:
-                    continue
-                if self.stop is not None and batch_index >= self.stop:
+            draws = np.stack((first + np.arange(len(indices)), indices), 1)
+            wide, full = self.flags[indices], []
+            for side in (0, 1):
+                pairs = np.concatenate((waiting[side], draws[wide == side]))
+                end = len(pairs) // size * size
+                full.append(pairs[:end].reshape(-1, size, 2))
+                waiting[side] = pairs[end:]
+            batches = np.concatenate(full)
+            # in the order of the draws that complete them
+            batches = batches[np.argsort(batches[:, -1, 0])]
+            skipped = max(0, self.start - number)
+            for index, batch in enumerate(batches[skipped:], number + skipped):
+                if self.stop is not None and index >= self.stop:
                     return
-                if batch_index >= self.start:
-                    yield [self.sampler.tag(i, draw) for draw, i in batch]
-                batch_index += 1
+                yield [self.sampler.tag(i, draw) for draw, i in batch.tolist()]
+            number += len(batches)
 
     def __len__(self) -> int:
         return -(-len(self.sampler) // self.batch_size)

@@ -4,10 +4,11 @@ import multiprocessing.connection
 import os
 import signal
 import threading
+from collections import deque
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import Any, Callable, Generator, Iterator, List, Optional, Sequence
+from typing import Any, Callable, Deque, Generator, Iterator, Sequence
 
 import cv2
 
@@ -22,7 +23,6 @@ def default_workers() -> int:
 def run_jobs(function: Callable[[Any], Any],
              jobs: Sequence,
              num_workers: int,
-             start_method: Optional[str] = None,
              in_order: bool = False) -> Generator[Any, None, None]:
     """Results of ``function`` on each job, in the order they are finished.
 
@@ -30,8 +30,6 @@ def run_jobs(function: Callable[[Any], Any],
         function (Callable): Of a module, so that any process can find it.
         jobs (Sequence): Its arguments, one for each call.
         num_workers (int): Processes; with 1 all is done in this one.
-        start_method (str, optional): 'fork', 'spawn', ...; by default the
-            system's.
         in_order (bool): In the order of the jobs instead.
 
     Raises:
@@ -44,14 +42,14 @@ def run_jobs(function: Callable[[Any], Any],
         return
     with _without_opencv_threads():
         pool = ProcessPoolExecutor(
-            min(num_workers, len(jobs)),
-            mp_context=multiprocessing.get_context(start_method),
-            initializer=_begin_worker)
+            min(num_workers, len(jobs)), initializer=_begin_worker)
         try:
             futures = _submit(pool, function, jobs)
-            finished = _each(futures) if in_order else as_completed(futures)
-            for future in finished:
-                yield future.result()
+            if not in_order:
+                for future in as_completed(futures):
+                    yield future.result()
+            while in_order and futures:  # not held any longer: may be large
+                yield futures.popleft().result()
         except BrokenProcessPool:
             raise InputError(
                 f'One of {num_workers} processes was killed, most likely for '
@@ -59,13 +57,6 @@ def run_jobs(function: Callable[[Any], Any],
                 '--num-workers.') from None
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def _each(futures: List[Future]) -> Iterator[Future]:
-    """One by one, and not held any longer: results may be large."""
-    futures.reverse()
-    while futures:
-        yield futures.pop()
 
 
 @contextmanager
@@ -81,20 +72,17 @@ def _without_opencv_threads() -> Iterator[None]:
 
 
 def _submit(pool: ProcessPoolExecutor, function: Callable,
-            jobs: Sequence) -> List[Future]:
+            jobs: Sequence) -> Deque[Future]:
     # Ctrl-C goes to the whole group of processes; it is for this one alone
     # to end the others. They inherit that the signal is held back.
     old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        return [pool.submit(function, job) for job in jobs]
+        return deque(pool.submit(function, job) for job in jobs)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, old)
 
 
 def _begin_worker() -> None:
-    # without effect where it was inherited, needed where it was not (spawn)
-    if cv2.getNumThreads() != 1:
-        cv2.setNumThreads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

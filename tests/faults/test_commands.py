@@ -1,6 +1,6 @@
 """The user's own commands under faults: ``tools/train.py`` with loader
-workers, killed from start-up to evaluation; images that vanish; torchrun with
-one process killed; an evaluation that writes to a full disk.
+workers, killed from start-up to evaluation; torchrun with one process killed;
+an evaluation that writes to a full disk.
 """
 import json
 import os
@@ -14,12 +14,11 @@ import time
 import pytest
 import torch
 
-from mmengine_exact import latest_checkpoint, read_checkpoint
 from panoptic_apps.toy_data.synthetic_shapes import write_dataset
 from tests.conftest import REPO_ROOT
 from tests.mmengine_exact import toy
 
-from .runs import Hang, Tally, assert_all_whole, on_small_disk
+from .runs import Tally, assert_all_whole, checkpoint_of, fill, on_small_disk
 
 ROOT = REPO_ROOT
 ITERATIONS = 10
@@ -79,7 +78,7 @@ class Command:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise Hang(self.text()[-800:]) from None
+            raise toy.Hang(self.text()[-800:]) from None
 
     def kill(self):
         os.killpg(self.process.pid, signal.SIGKILL)
@@ -139,11 +138,6 @@ def assert_same_end(folder, reference):
     assert scores[0] == scores[1]
 
 
-def reached(folder):
-    path = latest_checkpoint(str(folder))
-    return read_checkpoint(path)['meta']['iter'] if path else 0
-
-
 def finish(config, folder, reference, processes=1):
     run = train(config, folder, processes=processes)
     assert run.end() == 0, run.text()[-3000:]
@@ -157,14 +151,14 @@ def test_kills_of_a_training(config, whole, tmp_path):
     while tally.tried < POINTS:
         folder = tmp_path / str(run_number)
         folder.mkdir(exist_ok=True)
-        before = reached(folder)
+        before = checkpoint_of(folder)
         run, starts = train(config, folder), starts + 1
         try:
             code = run.process.wait(draw.uniform(0.02, 1.05) * seconds)
         except subprocess.TimeoutExpired:
             run.kill()
             with tally.point(f'start {starts}'):
-                assert reached(folder) >= before
+                assert checkpoint_of(folder) >= before
                 assert_all_whole(folder)
         else:
             with tally.point(f'end of run {run_number}'):
@@ -174,33 +168,6 @@ def test_kills_of_a_training(config, whole, tmp_path):
             run_number += 1
     with tally.point('the last run'):
         finish(config, tmp_path / str(run_number), reference)
-    tally.end()
-
-
-def test_images_that_vanish(config, whole, tmp_path):
-    reference, _ = whole()
-    data = config.parent / 'data' / 'train'
-    images = sorted(data.iterdir())
-    draw = random.Random(2)
-    tally = Tally('image of tools/train.py vanishes')
-    for number in range(4):
-        folder, image = tmp_path / str(number), draw.choice(images)
-        content = image.read_bytes()
-        run = train(config, folder, False)
-        with tally.point(image.name):
-            wait_for(folder / f'iter_{draw.choice((2, 4))}.pth', run)
-            image.write_bytes(content[:draw.randrange(len(content))])
-            try:
-                code = run.end()
-            finally:
-                image.write_bytes(content)
-            if code == 0:
-                tally.saw('not needed again')
-            else:
-                assert code == 1 and str(image) in run.message()
-                assert 'is saved as' in run.text()
-                tally.saw(f'stopped after {reached(folder)}')
-            finish(config, folder, reference)
     tally.end()
 
 
@@ -244,11 +211,7 @@ def test_results_on_a_full_disk(config, whole, tmp_path):
     def work():
         tally = Tally('results of tools/test.py on a full disk')
         for pages in (1, 2, 4):
-            room = disk / 'ballast'
-            with open(room, 'wb') as file:
-                free = os.statvfs(disk)
-                os.posix_fallocate(file.fileno(), 0,
-                                   (free.f_bavail - pages) * free.f_bsize)
+            fill(disk, pages * os.statvfs(disk).f_bsize)
             test = Command(tmp_path / 'out.txt', sys.executable,
                            ROOT / 'tools' / 'test.py', config, checkpoint,
                            '--work-dir', tmp_path / 'work', '--format-only',
@@ -258,14 +221,8 @@ def test_results_on_a_full_disk(config, whole, tmp_path):
                 message = test.message()
                 assert f'{disk}/r.' in message, message
                 assert 'No space left' in message, message
-            room.unlink()
             for path in disk.iterdir():
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-        return vars(tally)
+        return tally
 
-    found = on_small_disk(disk, 1 << 18, work)
-    if found is None:
-        pytest.skip('a small disk can only be mounted by root')
-    tally = Tally('')
-    vars(tally).update(found)
-    tally.end()
+    on_small_disk(disk, 1 << 18, work).end()

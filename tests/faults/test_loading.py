@@ -10,7 +10,9 @@ import random
 import signal
 
 import pytest
+from mmengine.fileio import LocalBackend
 
+from mmengine_exact.errors import CorruptFileError
 from mmengine_exact.files import read_bytes
 from mmengine_exact.loop import WatchedBatches
 from tests.mmengine_exact import toy
@@ -33,20 +35,19 @@ def with_files(folder, workers=0):
     return dict(num_workers=workers, **RARE), folder / 'files'
 
 
-def reading(files, damage=None, at=None):
-    """Samples read their file; before the ``at``-th read for training of a
-    process it is damaged."""
+def at_read(at, strike, files=None):
+    """Before the ``at``-th sample that a process reads for training something
+    happens; samples read a file first where there is a folder of them."""
 
     def fault(rank):
         get, count = toy._Reads.__getitem__, [0]
 
         def patched(self, index):
-            path = files / f'{int(index)}.bin'
+            path = files and files / f'{int(index)}.bin'
             count[0] += self.noise
             if count[0] == at and self.noise:
-                damage(path)
-            if read_bytes(str(path), 'image', None) != b'whole':
-                from mmengine_exact.errors import CorruptFileError
+                strike(path)
+            if files and read_bytes(str(path), 'image', None) != b'whole':
                 raise CorruptFileError(f'{path}: cannot be decoded.')
             return get(self, index)
 
@@ -70,7 +71,6 @@ def to_folder(path):
 
 def broken_disk(path):
     """EIO, for this process."""
-    from mmengine.fileio import LocalBackend
     real = LocalBackend.get
 
     def get(self, name):
@@ -91,8 +91,7 @@ def mend(files):
 
 def strike(tally, folder, whole, damage, at, world=1, workers=0, mine=0):
     options, files = with_files(folder, workers)
-    fault = reading(files, damage, at)
-    other = reading(files)
+    fault, other = at_read(at, damage, files), at_read(0, None, files)
     run = Run(
         folder,
         world,
@@ -138,33 +137,16 @@ def test_unreadable_files(reference, tmp_path, world, workers):
     tally.end()
 
 
-def by_signal():
+def by_signal(_):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def by_exit():
+def by_exit(_):
     os._exit(3)
 
 
-def by_segfault():
+def by_segfault(_):
     ctypes.string_at(0)
-
-
-def dying(how, at):
-    """A worker of the loader dies at its ``at``-th sample."""
-
-    def fault(rank):
-        get, count = toy._Reads.__getitem__, [0]
-
-        def patched(self, index):
-            count[0] += self.noise
-            if count[0] == at and self.noise:
-                how()
-            return get(self, index)
-
-        toy._Reads.__getitem__ = patched
-
-    return fault
 
 
 def assert_worker_died(run, folder, whole, world=1):
@@ -179,7 +161,7 @@ def assert_worker_died(run, folder, whole, world=1):
 
 def test_a_dead_worker(reference, tmp_path):
     whole, _ = reference(**RARE)
-    run = Run(tmp_path, fault=dying(by_signal, 24), num_workers=2, **RARE)
+    run = Run(tmp_path, fault=at_read(24, by_signal), num_workers=2, **RARE)
     # a worker is two batches ahead at most
     assert assert_worker_died(run, tmp_path, whole) >= 6
 
@@ -218,7 +200,7 @@ def test_dead_workers(reference, tmp_path, how, world):
     for number in range(POINTS // 2):
         at = draw.randrange(1, ITERATIONS * BATCH // 2)
         mine = draw.randrange(world)
-        fault = dying(how, at)
+        fault = at_read(at, how)
         folder = tmp_path / str(number)
         run = Run(
             folder,

@@ -9,14 +9,16 @@ import time
 
 import pytest
 import torch
+from mmengine.fileio import LocalBackend
 
 from mmengine_exact import explain
 from mmengine_exact.errors import InputError
 from panoptic_apps.submission.prepare import _on_main
 from panoptic_fpn.metrics.base import PerImageMetric
+from panoptic_fpn.training.metrics_json import MetricsJsonHook
 from tests.mmengine_exact import toy
 
-from .runs import ITERATIONS, TRACEBACK, Run, Tally, assert_all_whole, resume
+from .runs import ITERATIONS, Run, Tally, assert_all_whole, resume
 
 #: Seconds that the other processes have.
 SOON = 30
@@ -49,12 +51,12 @@ def by_exit():
 HOW = (by_error, by_bug, by_system, by_signal, by_exit)
 
 
-def at_call(owner, name, number, how, only=lambda *args, **kwargs: True):
+def at_call(owner, name, number, how, only):
     """The ``number``-th call of a method fails."""
     real, count = getattr(owner, name), [0]
 
     def patched(self, *args, **kwargs):
-        if only(self, *args, **kwargs):
+        if only(self, kwargs):
             count[0] += 1
             if count[0] == number:
                 how()
@@ -63,66 +65,40 @@ def at_call(owner, name, number, how, only=lambda *args, **kwargs: True):
     setattr(owner, name, patched)
 
 
-def in_step(number, how):
-    at_call(
-        toy.ToyModel,
-        'forward',
-        number,
-        how,
-        lambda *args, mode='loss', **kwargs: mode == 'loss')
+def always(self, kwargs):
+    return True
 
 
-def in_optimizer(number, how):
-    at_call(torch.optim.SGD, 'step', number, how)
-
-
-def in_loading(number, how):
-    at_call(toy._Reads, '__getitem__', 4 * number, how,
-            lambda self, *_: self.noise)
-
-
-def in_saving(number, how):
-    from mmengine.fileio import LocalBackend
-    at_call(LocalBackend, 'put', number, how)
-
-
-def in_evaluation(number, how):
-    at_call(toy.ToyMetric, 'process', number, how)
-
-
-def in_scores(number, how):
-    at_call(toy.ToyMetric, 'compute_metrics', number, how)
-
-
-def in_metrics_json(number, how):
-    from panoptic_fpn.training.metrics_json import MetricsJsonHook
-    at_call(MetricsJsonHook, '_write', number, how)
-
-
-#: Where, which ranks get there, and how often at least while the other
-#: process still needs them: it may have ended when the last file is written.
+#: Owner and name of what fails, which calls count, which ranks get there, and
+#: how often at least while the other process still needs them: it may have
+#: ended when the last file is written.
 WHERE = dict(
-    in_step=(in_step, (0, 1), ITERATIONS),
-    in_optimizer=(in_optimizer, (0, 1), ITERATIONS),
-    in_loading=(in_loading, (0, 1), ITERATIONS),
-    in_saving=(in_saving, (0, ), 10),
-    in_evaluation=(in_evaluation, (0, 1), 20),
-    in_scores=(in_scores, (0, ), 10),
-    in_metrics_json=(in_metrics_json, (0, ), 9))
+    step=(toy.ToyModel, 'forward',
+          lambda self, kwargs: kwargs.get('mode', 'loss') == 'loss', (0, 1),
+          ITERATIONS),
+    optimizer=(torch.optim.SGD, 'step', always, (0, 1), ITERATIONS),
+    loading=(toy._Reads, '__getitem__', lambda self, _: self.noise, (0, 1),
+             4 * ITERATIONS),
+    saving=(LocalBackend, 'put', always, (0, ), 10),
+    evaluation=(toy.ToyMetric, 'process', always, (0, 1), 20),
+    scores=(toy.ToyMetric, 'compute_metrics', always, (0, ), 10),
+    metrics_json=(MetricsJsonHook, '_write', always, (0, ), 9))
 
 
 def strike(folder, whole, where, how, number, mine, world=2):
 
+    owner, name, only, _, _ = WHERE[where]
+
     def fault(rank):
         if rank == mine:
-            where(number, how)
+            at_call(owner, name, number, how, only)
 
     run = Run(folder, world, fault=fault)
     begin = time.monotonic()
     codes = run.end(SOON)
     seconds = time.monotonic() - begin
     ends = {
-        by_bug: TRACEBACK,
+        by_bug: toy.TRACEBACK,
         by_signal: -signal.SIGKILL,
         by_exit: 3
     }.get(how, 1)
@@ -139,12 +115,9 @@ def strike(folder, whole, where, how, number, mine, world=2):
     return seconds
 
 
-@pytest.mark.parametrize('where, how, number, mine', [
-    ('in_scores', by_system, 2, 0),
-])
-def test_the_others_end(reference, tmp_path, where, how, number, mine):
+def test_the_others_end(reference, tmp_path):
     whole, _ = reference(2)
-    strike(tmp_path, whole, WHERE[where][0], how, number, mine)
+    strike(tmp_path, whole, 'scores', by_system, 2, 0)
 
 
 class NoRoom(PerImageMetric):
@@ -162,21 +135,20 @@ class NoRoom(PerImageMetric):
 def test_what_the_first_process_cannot_do_is_told_to_all(tmp_path):
     """The others would wait for scores, and for the end of the zipping."""
 
-    def fault():
+    def fault(rank):
         torch.distributed.init_process_group('gloo')
         metric, seen = NoRoom(), []
-        metric.results = [(torch.distributed.get_rank(), {})]
+        metric.results = [(rank, {})]
         for call in (lambda: metric.evaluate(2), lambda: _on_main(by_system)):
             try:
                 call()
             except (OSError, InputError) as error:
                 seen.append(type(error).__name__)
                 assert 'results.zip' in str(error)
-        rank = torch.distributed.get_rank()
         (tmp_path / f'seen_{rank}').write_text(' '.join(seen))
         os._exit(0)
 
-    assert toy.run(tmp_path, 2, fault=fault, timeout=60) == [0, 0]
+    assert toy.run(tmp_path, 2, fault=fault) == [0, 0]
     seen = [(tmp_path / f'seen_{rank}').read_text() for rank in (0, 1)]
     assert seen == ['OSError OSError', 'InputError InputError']
 
@@ -185,7 +157,7 @@ def test_what_the_first_process_cannot_do_is_told_to_all(tmp_path):
 @pytest.mark.parametrize('name', list(WHERE))
 def test_one_of_two(reference, tmp_path, name):
     whole, _ = reference(2)
-    where, ranks, often = WHERE[name]
+    *_, ranks, often = WHERE[name]
     draw = random.Random(name)
     for how in HOW:
         tally, slowest = Tally(f'{name} {how.__name__}'), 0
@@ -194,7 +166,7 @@ def test_one_of_two(reference, tmp_path, name):
             folder = tmp_path / f'{how.__name__}_{i}'
             with tally.point(f'call {number} of rank {mine}'):
                 slowest = max(slowest,
-                              strike(folder, whole, where, how, number, mine))
+                              strike(folder, whole, name, how, number, mine))
         tally.saw(f'{slowest:.1f} s at most')
         tally.end()
 
@@ -223,13 +195,10 @@ def test_explanations(tmp_path):
         RuntimeError('[/pytorch/gloo/transport/tcp/pair.cc:534] Connection '
                      'closed by peer [127.0.0.1]:7'))
     assert 'Another process' in text and 'dist_cfg.timeout' in text
-
-
-def test_a_file_that_was_being_written_is_named(tmp_path):
     path = tmp_path / 'a.json'
     try:
         with open(path, 'w') as file:
             file.write('x')
             raise OSError(28, 'No space left on device')
-    except OSError as error:
+    except OSError as error:  # which does not name it
         assert str(path) in explain(error)

@@ -7,18 +7,11 @@ import time
 
 
 def run(jobs, work, seconds=60, processes=2):
-    """What ``work`` makes of each job.
+    """What ``work`` makes of each job, in order; the string 'hangs' (after so
+    many seconds) or 'killed by SIGNAL' where it made nothing.
 
-    Args:
-        jobs (list): What ``work`` is called with.
-        work (Callable): Returns what JSON can hold. Called in a fork of this
-            process, which does many jobs and whose output is thrown away.
-        seconds (float): After which a job counts as hanging.
-        processes (int): At a time.
-
-    Returns:
-        list: One result for each job, in order; the string 'hangs' or
-        'killed by SIGNAL' where there was none.
+    ``work`` returns what JSON can hold. It is called in forks of this
+    process, so many at a time, whose output is thrown away.
     """
     results = [None] * len(jobs)
     waiting = [list(range(i, len(jobs), processes)) for i in range(processes)]

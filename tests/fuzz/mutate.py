@@ -25,16 +25,8 @@ BYTES = ('flip', 'flips', 'random', 'zeroed', 'truncated', 'tail', 'removed',
 
 
 def mutated_bytes(draw, content, header=64):
-    """One fault of a disk, a copy or an editor.
-
-    Args:
-        draw (random.Random): Draws it.
-        content (bytes): Of a file.
-        header (int): Bytes at its begin that 'header' edits.
-
-    Returns:
-        tuple[str, bytes]: Kind of fault, and the content, which differs.
-    """
+    """(kind, changed content) of one fault of a disk, a copy or an editor;
+    'header' edits the first ``header`` bytes."""
     while True:
         kind = draw.choice(BYTES)
         mutated = _mutated_bytes(draw, content, kind, header)
@@ -54,26 +46,39 @@ def _mutated_bytes(draw, content, kind, header):
         return bytes(mutated)
     if kind == 'header':
         at = draw.randrange(min(header, size))
-        block = draw.choice((b'\0', b'\1', b'\x7f', b'\xff', b'\xff' * 4,
-                             b'\0' * 4, draw.randbytes(2)))
+        block = draw.choice(
+            (b'\0', b'\1', b'\x7f', b'\xff', b'\xff' * 4, b'\0' * 4,
+             draw.randbytes(2)))
         return content[:at] + block + content[at + len(block):]
     if kind == 'other':
         return draw.choice(list(OTHER_FORMATS.values()))
     return {
-        'random': content[:at] + block + content[at + len(block):],
-        'zeroed': content[:at] + bytes(min(length, size - at)) +
-        content[at + length:],
-        'truncated': content[:at],
-        'tail': content[:-draw.randint(1, min(16, size))],
-        'removed': content[:at] + content[at + length:],
-        'doubled': content[:at] + content[at:at + length] + content[at:],
-        'inserted': content[:at] + block + content[at:],
-        'appended': content + block,
-        'zeros appended': content + bytes(length),
-        'prepended': block + content,
-        'twice': content + content,
-        'lines': content.replace(b'\n', b'\r\n'),
-        'empty': b'',
+        'random':
+        content[:at] + block + content[at + len(block):],
+        'zeroed':
+        content[:at] + bytes(min(length, size - at)) + content[at + length:],
+        'truncated':
+        content[:at],
+        'tail':
+        content[:-draw.randint(1, min(16, size))],
+        'removed':
+        content[:at] + content[at + length:],
+        'doubled':
+        content[:at] + content[at:at + length] + content[at:],
+        'inserted':
+        content[:at] + block + content[at:],
+        'appended':
+        content + block,
+        'zeros appended':
+        content + bytes(length),
+        'prepended':
+        block + content,
+        'twice':
+        content + content,
+        'lines':
+        content.replace(b'\n', b'\r\n'),
+        'empty':
+        b'',
     }[kind]
 
 
@@ -95,9 +100,9 @@ def as_png(chunks):
 
 
 #: Values that a JSON may hold and a data set may not.
-ODD = (None, True, False, [], {}, '', 'x', 'é\x00', -1, 0, 1.5, 1e300, 2**31,
-       2**63, -2**63, 2**64, 10**30, 10**400, float('nan'), float('inf'),
-       [None], [[1]], {
+ODD = (None, True, False, [], {}, '', 'x', 'é\x00', -1, 0, 1.5,
+       1e300, 2**31, 2**63, -2**63, 2**64, 10**30, 10**400, float('nan'),
+       float('inf'), [None], [[1]], {
            'id': 1
        })
 
@@ -122,16 +127,8 @@ def owner_of(node, path):
 
 
 def mutated_json(draw, content):
-    """One fault of an exporter.
-
-    Args:
-        draw (random.Random): Draws it.
-        content (dict): Of a JSON.
-
-    Returns:
-        tuple[str, dict]: Kind of fault, and a copy with it; now and then it
-        is equal to the original.
-    """
+    """(kind, changed copy) of one fault of an exporter of JSON; now and then
+    the copy is equal."""
     content = copy.deepcopy(content)
     kind = draw.choice(JSON)
     # short paths are rare among all, yet as likely to be wrong
@@ -185,12 +182,8 @@ def mutated_json(draw, content):
 
 
 class Outcomes:
-    """Counts of what became of inputs, by kind of fault.
-
-    Args:
-        title (str): Of the table.
-        good (Sequence[str]): Outcomes that are as they should be.
-    """
+    """Counts of what became of inputs, by kind of fault; ``good`` are the
+    outcomes that are as they should be."""
 
     def __init__(self, title, good=('refused', 'right')):
         self.title = title
@@ -202,9 +195,8 @@ class Outcomes:
         """Count one; anything but a good outcome is kept as it is."""
         if outcome not in self.good:
             self.bad.append((kind, outcome))
-        self.counts[kind,
-                    outcome if outcome in self.good else outcome.split()[0]
-                    ] += 1
+        self.counts[kind, outcome if outcome in
+                    self.good else outcome.split()[0]] += 1
 
     def table(self):
         """Kinds by outcomes, with their sums."""
@@ -215,8 +207,8 @@ class Outcomes:
             f'{"":24}' + ''.join(f'{name:>12}' for name in columns)
         ]
         for kind in sorted({kind for kind, _ in self.counts}):
-            lines.append(f'{kind:24}' + ''.join(
-                f'{self.counts[kind, name]:12}' for name in columns))
+            lines.append(f'{kind:24}' + ''.join(f'{self.counts[kind, name]:12}'
+                                                for name in columns))
         lines.append(f'{"all":24}' + ''.join(
             f'{sum(n for (_, c), n in self.counts.items() if c == name):12}'
             for name in columns))

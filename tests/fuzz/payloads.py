@@ -5,7 +5,6 @@ functions, written as the opcodes themselves, so that nothing is imported.
 """
 import io
 import marshal
-import os
 import pickle
 import zipfile
 
@@ -55,42 +54,28 @@ def calls(canary):
     ]) + b'R'
     return [
         ('os.system', [shell]),
-        ('posix.system', [shell]),
         ('os.popen', [shell]),
         ('os.mkdir', [canary]),
-        ('os.makedirs', [canary]),
-        ('os.mkfifo', [canary]),
         ('os.symlink', ['x', canary]),
         ('subprocess.call', [['touch', canary]]),
-        ('subprocess.run', [['touch', canary]]),
-        ('subprocess.check_output', [['touch', canary]]),
-        ('subprocess.getoutput', [shell]),
         ('builtins.eval', [code]),
         ('builtins.exec', [code]),
         ('__builtin__.eval', [code]),
         ('builtins.open', [canary, 'w']),
-        ('io.open', [canary, 'w']),
         ('codecs.open', [canary, 'w']),
         ('shutil.copyfile', [__file__, canary]),
-        ('shutil.copytree', [os.path.dirname(__file__), canary]),
         ('timeit.timeit', ['pass', code]),
         ('cProfile.run', [code]),
-        ('profile.run', [code]),
         ('logging.FileHandler', [canary]),
-        ('zipfile.ZipFile', [canary, 'w']),
         ('sqlite3.connect', [canary]),
-        ('dbm.dumb.open', [canary[:-4]]),
         ('shelve.open', [canary]),
         ('pickle.loads', [_plain(inner)]),
-        ('_pickle.loads', [_plain(inner)]),
         ('torch.save', [[1], canary]),
-        ('torch.serialization.save', [[1], canary]),
         ('torch.hub.load', ['.', 'x']),
         ('torch.hub.download_url_to_file', ['file://' + __file__, canary]),
         ('numpy.save', [canary, 1]),
         ('numpy.memmap', [canary, 'uint8', 'w+', 0, (1, )]),
         ('mmengine.fileio.dump', [[1], canary, 'json']),
-        ('mmengine.utils.mkdir_or_exist', [canary]),
         (partial, []),
         (method, [path]),
         (system, [shell]),

@@ -12,18 +12,15 @@ import pickle
 import random
 import shutil
 import tarfile
-import time
 import zipfile
-from collections import Counter, OrderedDict
 
-import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmengine_exact import latest_checkpoint, read_checkpoint
-from mmengine_exact.errors import InputError
+from mmengine_exact import read_checkpoint
+from mmengine_exact.errors import InputError, NonFiniteLossError
 from panoptic_apps.convert_weights import LAYOUTS, convert_zoo_file
 from panoptic_fpn.inference import init_model
 from panoptic_fpn.training.runner import load_networks
@@ -34,6 +31,7 @@ from tests.panoptic_apps.convert_weights import models
 from tests.tiny import write_tiny_model
 
 from . import children, payloads
+from .mutate import Outcomes, mutated_bytes
 
 #: What a resumed run takes over.
 RUN_STATE = ('state_dict', 'optimizer', 'param_schedulers')
@@ -164,18 +162,13 @@ class Bench:
         return dict(content['state_dict'])
 
     def outcome(self, way, path, content=None, summed=True):
-        """'refused', 'right' or 'unseen'; otherwise what went wrong.
-
-        Args:
-            way (str): Name of the method.
-            path (str): The checkpoint.
-            content (dict, optional): What was written, if not the content of
-                the good file.
-            summed (bool): Whether checksums show that the file was changed.
-        """
+        """'refused', 'right' or 'unseen' (only where no checksum shows that
+        the file was changed); otherwise what went wrong."""
         try:
             found = getattr(self, way)(path)
         except InputError as error:
+            if isinstance(error, NonFiniteLossError) and not summed:
+                return 'unseen'
             text = str(error)
             clear = (
                 path in text and '\n' not in text and len(text) < 1000
@@ -194,8 +187,6 @@ def alike(found, expected):
         if not isinstance(found, torch.Tensor) or \
                 found.shape != expected.shape:
             return False
-        if expected.is_meta or expected.is_sparse:
-            return found.layout == expected.layout
         expected = expected.to(found.dtype)
         # NaN is equal to NaN here
         return bool(((found == expected) | (found != found) &
@@ -216,8 +207,6 @@ def as_file(content, **options):
 
 
 def without_sums(content):
-    if not hasattr(torch.serialization, 'set_crc32_options'):
-        return as_file(content)
     former = torch.serialization.get_crc32_options()
     torch.serialization.set_crc32_options(False)
     try:
@@ -237,38 +226,6 @@ def bench(tmp_path_factory):
 # Bytes ---------------------------------------------------------------------
 
 
-def bytes_damaged(content, draw):
-    """(kind, content that differs) of one fault of a disk or a copy."""
-    size = len(content)
-    at = draw.randrange(size)
-    length = draw.choice((1, 4, 64, 512, 4096, size // 3))
-    block = bytes(draw.randrange(256) for _ in range(min(length, 600)))
-    flipped = bytes([content[at] ^ 1 << draw.randrange(8)])
-    kinds = dict(
-        flip=content[:at] + flipped + content[at + 1:],
-        random=content[:at] + block + content[at + len(block):],
-        zeroed=content[:at] + bytes(length) + content[at + length:],
-        truncated=content[:at],
-        appended=content + block,
-        prepended=block + content,
-        removed=content[:at] + content[at + length:],
-        doubled=content[:at] + content[at:at + length] + content[at:],
-        twice=content + content,
-        moved=content[at:] + content[:at],
-        lines=content.replace(b'\n', b'\r\n'),
-        text=content.decode('utf-8', 'replace').encode(),
-        page=b'<!DOCTYPE html>\n<html><body>404 Not Found</body></html>\n',
-        pointer=b'version https://git-lfs.github.com/spec/v1\n'
-        b'oid sha256:' + b'0' * 64 + b'\nsize 187\n',
-        safetensors=(60).to_bytes(8, 'little') +
-        b'{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}      ' +
-        bytes(8),
-        empty=b'')
-    weights = [6 if kind in ('flip', 'zeroed') else 1 for kind in kinds]
-    kind = draw.choices(list(kinds), weights)[0]
-    return kind, kinds[kind]
-
-
 def run_bytes(bench, count, seed, processes=1):
     draw = random.Random(seed)
     ways = bench.WAYS['run']
@@ -281,42 +238,22 @@ def run_bytes(bench, count, seed, processes=1):
 
     def work(job):
         file, way, state = job
-        kind, content = bytes_damaged(bench.good[file], random.Random(state))
+        kind, content = mutated_bytes(random.Random(state), bench.good[file])
         path = bench.write(file, content)
-        summed = file in ('run', 'model') or kind not in ('flip', 'random',
-                                                          'zeroed', 'removed',
-                                                          'doubled', 'moved')
+        summed = file in ('run', 'model')
         return f'{file} {kind}', bench.outcome(way, path, summed=summed)
 
-    return collect(jobs, work, processes)
+    judge(jobs, work, 'Damaged', processes)
 
 
-def collect(jobs, work, processes=1):
-    """Results of the jobs; a job that was killed is one, too."""
-    return [
-        result if isinstance(result, list) else [str(job)[:120], result]
-        for job, result in zip(jobs, children.run(jobs, work, 60, processes))
-    ]
-
-
-def judge(results, title, seconds=None, passed=('refused', 'right', 'unseen')):
-    """Print the table; nothing may be wrong, unclear or raw."""
-    table = Counter(
-        (kind, outcome if outcome in passed else outcome.split()[0])
-        for kind, outcome in results)
-    columns = sorted({outcome for _, outcome in table})
-    print(f'\n{title}: {len(results)} files'
-          f'{"" if seconds is None else f", {seconds:.0f} s"}')
-    print(f'{"":32}' + ''.join(f'{name:>10}' for name in columns))
-    for kind in sorted({kind for kind, _ in table}):
-        print(f'{kind:32}' + ''.join(f'{table[kind, name]:10}'
-                                     for name in columns))
-    print(f'{"all":32}' + ''.join(
-        f'{sum(n for (_, name), n in table.items() if name == column):10}'
-        for column in columns))
-    bad = [(kind, outcome) for kind, outcome in results
-           if outcome not in passed]
-    assert not bad, f'{len(bad)}: {bad[:5]}'
+def judge(jobs, work, title, processes=1):
+    """Print the table of the jobs' (kind, outcome); nothing may be wrong,
+    unclear, raw or killed."""
+    outcomes = Outcomes(title, ('refused', 'right', 'unseen'))
+    for job, result in zip(jobs, children.run(jobs, work, 60, processes)):
+        outcomes.add(*(result if isinstance(result, list) else (str(job)[:120],
+                                                                result)))
+    outcomes.judge()
 
 
 def test_good_files_are_right(bench):
@@ -327,32 +264,22 @@ def test_good_files_are_right(bench):
 
 
 def test_damaged_bytes(bench):
-    judge(run_bytes(bench, 40, 1), 'Damaged')
+    run_bytes(bench, 40, 1)
 
 
 @pytest.mark.slow
 def test_many_damaged_bytes(bench):
-    begin = time.monotonic()
-    results = run_bytes(bench, 3000, 2, processes=2)
-    judge(results, 'Damaged', time.monotonic() - begin)
+    run_bytes(bench, 3000, 2, processes=2)
 
 
 @pytest.mark.parametrize('way', ['read', 'test', 'resume'])
 def test_each_bit_of_the_weights_is_noticed(bench, way):
     """torch does not look at the checksums of its files."""
-    content = bench.good['run']
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        parts = [
-            part for part in archive.infolist() if '/data/' in part.filename
-        ]
-    draw = random.Random(3)
+    content, draw = bench.good['run'], random.Random(3)
+    weights = list(bench.content['run']['state_dict'].values())
     for number in range(40 if way == 'read' else 3):
-        part = draw.choice(parts)
-        begin = content.rindex(part.filename.encode(), 0,
-                               part.header_offset + 100)
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            begin = content.index(archive.read(part), begin)
-        at = begin + draw.randrange(part.file_size)
+        raw = draw.choice(weights).numpy().tobytes()
+        at = content.index(raw) + draw.randrange(len(raw))
         flipped = bytes([content[at] ^ 1 << draw.randrange(8)])
         path = bench.write('run', content[:at] + flipped + content[at + 1:])
         assert bench.outcome(way, path) == 'refused'
@@ -360,35 +287,12 @@ def test_each_bit_of_the_weights_is_noticed(bench, way):
             read_checkpoint(path)
 
 
-def test_a_name_that_was_overwritten_is_damage(bench):
-    content = bench.good['legacy']
-    at = content.index(b'OrderedDict')
-    path = bench.write('legacy', content[:at] + bytes(400) + content[at:])
-    assert bench.outcome('read', path) == 'refused'
-    with pytest.raises(InputError, match='cannot be read; it is damaged'):
-        read_checkpoint(path)
-
-
-def test_a_file_without_checksums_says_so(bench, capfd):
-    path = bench.write('unsummed', bench.good['unsummed'])
-    forget_runs()
-    assert bench.outcome('read', path) == 'right'
-    said = ''.join(capfd.readouterr())
-    if hasattr(torch.serialization, 'set_crc32_options'):
-        assert 'without checksums' in said
-
-
 # Structure -----------------------------------------------------------------
-
-ODD = (None, True, -1, 0, 10**30, -10**30, float('nan'), float('inf'), 1.5, '',
-       'text', '\n', 'é\x00', b'\xff', [], [1], {}, {
-           'a': 1
-       }, (), ('a', ), set(), {1}, torch.zeros(0), torch.ones(3),
-       torch.tensor(float('nan')))
 
 
 def tensors_of(weights):
-    """Ways to spoil a tensor, by name."""
+    """Ways to spoil a tensor, by name: those that each way refuses, and those
+    that fine-tuning leaves out."""
     key = 'head.weight'
     value = weights[key]
 
@@ -402,76 +306,42 @@ def tensors_of(weights):
         inf=put(float('inf')),
         statistics=put(float('nan'), 'backbone.1.running_var'),
         whole={key: value.to(torch.int64)},
-        truth={key: value > 0},
         complex={key: value.to(torch.complex64)},
-        sparse={key: value.to_sparse()},
-        meta={key: value.to('meta')},
-        rows={key: value[:2]},
-        classes={key: torch.cat([value, value])},
-        turned={key: value.T},
-        flat={key: value.reshape(-1)},
-        scalar={key: value.sum()},
         huge={key: value.double() * 1e300},
-        nothing={key: value[:0]},
         text={key: 'weights'},
-        array={key: value.tolist()},
-        number_key={3: value})
-
-
-#: Spoilt tensors that each way refuses.
-REFUSED = ('nan', 'inf', 'statistics', 'whole', 'truth', 'complex', 'sparse',
-           'meta', 'huge', 'text', 'array', 'number_key')
+        number_key={3: value}), dict(
+            rows={key: value[:2]},
+            classes={key: torch.cat([value, value])},
+            turned={key: value.T},
+            scalar={key: value.sum()},
+            nothing={key: value[:0]})
 
 
 def structures(good):
-    """(kind, content, ways that must refuse it) of odd checkpoints.
-
-    Args:
-        good (dict): Content of the run's checkpoint; is copied.
-    """
+    """(kind, content, ways that must refuse it) of odd checkpoints."""
     every = Bench.WAYS['run']
-
-    def changed(path, value, drop=False):
-        owner = content = copy.deepcopy(good)
-        *parents, last = path
-        for key in parents:
-            owner = owner[key]
-        if drop:
-            del owner[last]
-        else:
-            owner[last] = value
-        return content
-
-    for name, spoilt in tensors_of(good['state_dict']).items():
-        content = copy.deepcopy(good)
-        content['state_dict'].update(spoilt)
-        ways = every if name in REFUSED else ('test', 'resume', 'networks')
-        yield f'weight {name}', content, [w for w in ways if w != 'read']
-    for value in ODD:
-        yield 'state_dict odd', changed(('state_dict', ), value), every
-        for path in (('meta', 'cfg'), ('meta', 'dataset_meta'),
-                     ('meta', 'data_stream'), ('meta', 'record'),
-                     ('meta', 'config'), ('meta', 'hook_msgs'),
-                     ('meta', 'experiment_name'), ('meta', 'time')):
-            yield '.'.join(path) + ' odd', changed(path, value), ()
+    strict = ('test', 'resume', 'networks')
+    for spoilt, ways in zip(
+            tensors_of(good['state_dict']), (every[1:], strict)):
+        for name, change in spoilt.items():
+            weights = {**good['state_dict'], **change}
+            yield f'weight {name}', dict(good, state_dict=weights), ways
+    for value in (None, 0, 'text', b'\xff', [1], {}, dict(a=1), {1},
+                  torch.zeros(0)):
+        yield 'state_dict odd', dict(good, state_dict=value), every
+        yield 'no checkpoint', value, every
     for key in good:
-        must = {'state_dict': every}.get(key, ('resume', ))
-        yield f'no {key}', changed((key, ), None, drop=True), must
+        yield f'no {key}', {
+            k: v
+            for k, v in good.items() if k != key
+        }, (
+            every if key == 'state_dict' else ('resume', ))
     for key in ('iter', 'epoch'):
-        yield f'no meta.{key}', changed(('meta', key), None,
-                                        True), ('resume', )
-    state = good['optimizer']['state']
-    other = {**state, 0: state[5], 5: state[0]}
-    yield 'another optimizer', changed(('optimizer', 'state'),
-                                       other), ('resume', )
+        meta = {k: v for k, v in good['meta'].items() if k != key}
+        yield f'no meta.{key}', dict(good, meta=meta), ('resume', )
     schedules = good['param_schedulers']
-    for odd in (schedules[:1], schedules[::-1], [{}, {}], schedules * 2):
-        yield 'schedule odd', changed(('param_schedulers', ),
-                                      odd), ('resume', )
-    for content in ([1], (), 'text', 3, None, torch.ones(2), {}, {
-            'a': 1
-    }, OrderedDict(), [OrderedDict(w=torch.ones(1))]):
-        yield 'no checkpoint', content, every
+    for odd in (schedules[:1], schedules[::-1], schedules * 2):
+        yield 'schedule odd', dict(good, param_schedulers=odd), ('resume', )
 
 
 def run_structures(bench, pick=None, seed=0, processes=1):
@@ -490,7 +360,7 @@ def run_structures(bench, pick=None, seed=0, processes=1):
             found = 'TAKEN, which it must not be'
         return kind, found
 
-    return collect(jobs, work, processes)
+    judge(jobs, work, 'Odd structures', processes)
 
 
 def fitting(content, bench, way):
@@ -511,24 +381,12 @@ def fitting(content, bench, way):
 
 
 def test_odd_structures(bench):
-    judge(run_structures(bench, 40), 'Odd structures')
+    run_structures(bench, 40)
 
 
 @pytest.mark.slow
 def test_many_odd_structures(bench):
-    begin = time.monotonic()
-    results = run_structures(bench, processes=2)
-    judge(results, 'Odd structures', time.monotonic() - begin)
-
-
-@pytest.mark.parametrize('content', [
-    b'', b'\xff\xfe', b'../../x', b'\x00', b'iter_10.pth\nmore', b'a' * 5000,
-    b'C:\\runs\\iter_10.pth', b' /gone/iter_10.pth \n'
-])
-def test_a_torn_pointer(bench, tmp_path, content):
-    (tmp_path / 'iter_10.pth').write_bytes(bench.good['run'])
-    (tmp_path / 'last_checkpoint').write_bytes(content)
-    assert latest_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_10.pth')
+    run_structures(bench, processes=2)
 
 
 # Hostile files -------------------------------------------------------------
@@ -536,10 +394,9 @@ def test_a_torn_pointer(bench, tmp_path, content):
 
 def hostile_files(bench, canary):
     """(kind, file of the bench, content)."""
-    weights = b'}.'[:1]
     for label, program in payloads.programs(str(canary)):
         name, style = label.rsplit(' ', 1)
-        for place, content in payloads.places(program, weights):
+        for place, content in payloads.places(program, b'}'):
             yield f'{style}, zip', 'run', payloads.with_program(
                 bench.good['run'], content)
             if place in ('alone', 'a weight'):
@@ -588,20 +445,17 @@ def run_hostile(bench, tmp_path, pick=None, seed=0):
         ran = list(canary.parent.iterdir())
         return kind, f'RAN {ran}' if ran else outcome
 
-    results = collect(jobs, work)
+    judge(jobs, work, 'Hostile')
     assert not list(canary.parent.iterdir())
-    return results
 
 
 def test_code_of_hostile_files_is_not_run(bench, tmp_path):
-    judge(run_hostile(bench, tmp_path, 40), 'Hostile')
+    run_hostile(bench, tmp_path, 40)
 
 
 @pytest.mark.slow
 def test_code_of_many_hostile_files_is_not_run(bench, tmp_path):
-    begin = time.monotonic()
-    results = run_hostile(bench, tmp_path)
-    judge(results, 'Hostile', time.monotonic() - begin)
+    run_hostile(bench, tmp_path)
 
 
 def test_the_hostile_files_would_run(tmp_path):
@@ -626,8 +480,7 @@ def test_the_hostile_files_would_run(tmp_path):
 
 
 @pytest.mark.parametrize('way', ['test', 'resume', 'infer'])
-@pytest.mark.parametrize(
-    'key', ['config', 'cfg', 'env_info', 'experiment_name', 'work_dir'])
+@pytest.mark.parametrize('key', ['config', 'cfg', 'experiment_name'])
 def test_code_in_texts_of_meta_is_not_run(bench, tmp_path, way, key):
     """MMEngine's resume runs ``meta['config']``, a config of old runners."""
     file = 'model' if way == 'infer' else 'run'
@@ -667,8 +520,6 @@ def odd_models(good):
         value.view(-1)[-1] = float('nan')
         yield 'nan', dict(good, state_dict={**weights, key: value})
         yield 'rows', dict(good, state_dict={**weights, key: value[:-1]})
-    half = np.arange(3.)
-    yield 'arrays', dict(good, state_dict=dict(weights, w=half.tolist()))
 
 
 def test_odd_models(bench):

@@ -10,7 +10,6 @@ import re
 import subprocess
 import sys
 import traceback
-from collections import namedtuple
 
 import pytest
 import torch
@@ -18,7 +17,6 @@ import torch.nn.functional as F
 from mmcv.ops import ModulatedDeformConv2dPack
 from mmdet.registry import MODELS
 from mmengine.config import Config
-from mmengine.config import config as mmengine_config
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmengine_exact.launch import unequal_kernels
@@ -106,8 +104,6 @@ def train(cfg):
     if not pid:
         code = 1
         try:
-            # laying out the config for each file takes most of the time
-            mmengine_config.FormatCode = lambda text, **_: (text, True)
             PanopticRunner.from_cfg(cfg).train()
             code = 0
         except BaseException:
@@ -164,78 +160,42 @@ def test_tools_give_equal_bits(data_root, tmp_path, processes):
           'averages, the optimizer and all scores have the same bits')
 
 
-def is_floating(args, kwargs):
-    return args[0].is_floating_point()
-
-
-def has_weights(args, kwargs):
-    return len(args) > 1 and args[1] is not None or kwargs.get('weights')
-
-
-def is_product(args, kwargs):
-    return 'prod' in args
-
-
-#: Operators of aten that stop a run on a GPU, by torch's own list of modules
-#: and functions; with a condition where it is about some uses.
-Stops = namedtuple('Stops', 'operators condition', defaults=[None])
-STOPPING = {
-    'torch.nn.AvgPool3d':
-    Stops('avg_pool3d_backward'),
-    'torch.nn.AdaptiveAvgPool2d':
-    Stops('_adaptive_avg_pool2d_backward'),
-    'torch.nn.AdaptiveAvgPool3d':
-    Stops('_adaptive_avg_pool3d_backward'),
-    'torch.nn.AdaptiveMaxPool2d':
-    Stops('adaptive_max_pool2d_backward'),
-    'torch.nn.FractionalMaxPool2d':
-    Stops('fractional_max_pool2d_backward'),
-    'torch.nn.FractionalMaxPool3d':
-    Stops('fractional_max_pool3d_backward'),
-    'torch.nn.MaxUnpool1d':
-    Stops('max_unpool2d'),
-    'torch.nn.MaxUnpool2d':
-    Stops('max_unpool2d'),
-    'torch.nn.MaxUnpool3d':
-    Stops('max_unpool3d'),
-    'torch.nn.functional.interpolate':
-    Stops(r'upsample_(linear1d|bilinear2d|bicubic2d|trilinear3d)_backward'),
-    'torch.nn.ReflectionPad1d':
-    Stops('reflection_pad1d_backward'),
-    'torch.nn.ReflectionPad2d':
-    Stops('reflection_pad2d_backward'),
-    'torch.nn.ReflectionPad3d':
-    Stops('reflection_pad3d_backward'),
+#: torch's own list of what stops a run on a GPU, and its operators of aten.
+LISTED = """torch.nn.AvgPool3d torch.nn.AdaptiveAvgPool2d
+torch.nn.AdaptiveAvgPool3d torch.nn.AdaptiveMaxPool2d
+torch.nn.FractionalMaxPool2d torch.nn.FractionalMaxPool3d
+torch.nn.MaxUnpool1d torch.nn.MaxUnpool2d torch.nn.MaxUnpool3d
+torch.nn.functional.interpolate torch.nn.ReflectionPad1d
+torch.nn.ReflectionPad2d torch.nn.ReflectionPad3d torch.nn.NLLLoss
+torch.nn.CTCLoss torch.nn.EmbeddingBag torch.Tensor.put_ torch.histc
+torch.bincount torch.median torch.nn.functional.grid_sample torch.cumsum
+torch.Tensor.scatter_reduce torch.Tensor.resize_"""
+STOPPING = re.compile(
+    '_?(avg_pool3d|adaptive_avg_pool[23]d|adaptive_max_pool2d|'
+    'fractional_max_pool[23]d|upsample_(linear1d|bilinear2d|bicubic2d|'
+    'trilinear3d)|reflection_pad[123]d|ctc_loss|embedding_bag.*|'
+    'grid_sampler_[23]d)_backward|max_unpool[23]d|'
     # of maps: that of one prediction a row has a deterministic kernel
-    'torch.nn.NLLLoss':
-    Stops('nll_loss2d_(forward|backward)'),
-    'torch.nn.CTCLoss':
-    Stops('_ctc_loss_backward'),
-    'torch.nn.EmbeddingBag':
-    Stops('_embedding_bag.*backward'),
-    'torch.Tensor.put_':
-    Stops('put_?'),
-    'torch.histc':
-    Stops('histc'),
-    'torch.bincount':
-    Stops('bincount', has_weights),
-    'torch.median':
-    Stops('median|nanmedian'),
-    'torch.nn.functional.grid_sample':
-    Stops('grid_sampler_[23]d_backward'),
-    'torch.cumsum':
-    Stops('cumsum_?', is_floating),
-    'torch.Tensor.scatter_reduce':
-    Stops('scatter_reduce_?', is_product),
-    'torch.Tensor.resize_':
-    Stops('resize_', lambda a, k: a[0].is_quantized),
+    'nll_loss2d_(forward|backward)|'
+    'put_?|histc|bincount|(nan)?median|cumsum_?|scatter_reduce_?|resize_')
+#: Uses of an operator that do so; without an entry all.
+CONDITIONS = {
+    'bincount':
+    lambda args, weights=None, **_: any(
+        part is not None for part in (*args[1:2], weights)),
+    'cumsum':
+    lambda args, **_: args[0].is_floating_point(),
+    'scatter_reduce':
+    lambda args, **_: 'prod' in args,
+    'resize':
+    lambda args, **_: args[0].is_quantized,
 }
 
 
 def test_torchs_own_list_is_the_one_above():
     text = torch.use_deterministic_algorithms.__doc__
     part = text.split('operations will throw a')[1].split('In addition')[0]
-    assert set(re.findall(r'\* :\w+:`([\w.]+)`', part)) == set(STOPPING)
+    assert set(re.findall(r'\* :\w+:`([\w.]+)`', part)) == set(LISTED.split())
 
 
 class Operators(TorchDispatchMode):
@@ -249,10 +209,9 @@ class Operators(TorchDispatchMode):
         kwargs = kwargs or {}
         name = func._schema.name.split('::')[1]
         self.seen.add(name)
-        for operators, condition in STOPPING.values():
-            if re.fullmatch(operators, name) and (condition is None
-                                                  or condition(args, kwargs)):
-                self.stopping.add(name)
+        condition = CONDITIONS.get(name.rstrip('_'), lambda *_, **__: True)
+        if STOPPING.fullmatch(name) and condition(args, **kwargs):
+            self.stopping.add(name)
         return func(*args, **kwargs)
 
 
@@ -348,19 +307,16 @@ def test_bilinear_interpolation_is_replaced_off_the_cpu():
     assert 'upsample_bilinear2d' not in operators.seen
 
 
-@pytest.mark.parametrize('given, expected', [(None, ':4096:8'),
-                                             (':16:8', ':16:8')])
-def test_workspaces_are_set_before_a_gpu_is_used(monkeypatch, tmp_path, given,
-                                                 expected):
+def test_workspaces_are_set_before_a_gpu_is_used(monkeypatch, tmp_path):
     monkeypatch.delenv(WORKSPACES, raising=False)
     PanopticRunner.from_cfg(toy.toy_config(tmp_path))
     assert WORKSPACES not in os.environ
-    if given:
-        monkeypatch.setenv(WORKSPACES, given)
-    PanopticRunner.from_cfg(
-        toy.toy_config(
-            tmp_path, randomness=dict(seed=5, deterministic=True)))
-    assert os.environ[WORKSPACES] == expected
+    deterministic = dict(seed=5, deterministic=True)
+    PanopticRunner.from_cfg(toy.toy_config(tmp_path, randomness=deterministic))
+    assert os.environ[WORKSPACES] == ':4096:8'
+    monkeypatch.setenv(WORKSPACES, ':16:8')  # what is set stays
+    PanopticRunner.from_cfg(toy.toy_config(tmp_path, randomness=deterministic))
+    assert os.environ[WORKSPACES] == ':16:8'
 
 
 def test_the_warning_names_what_is_not_reached(data_root, tmp_path):
@@ -379,11 +335,9 @@ def test_the_warning_names_what_is_not_reached(data_root, tmp_path):
                                                   (False, True)])
 def test_the_warning_is_given_once_before_training(monkeypatch, tmp_path,
                                                    deterministic, on_gpu):
+    seed = dict(seed=5, deterministic=deterministic)
     runner = PanopticRunner.from_cfg(
-        toy.toy_config(
-            tmp_path,
-            max_iters=1,
-            randomness=dict(seed=5, deterministic=deterministic)))
+        toy.toy_config(tmp_path, max_iters=1, randomness=seed))
     runner.model.odd = ModulatedDeformConv2dPack(4, 4, 3)
     for parameter in runner.model.odd.parameters():
         parameter.requires_grad_(False)

@@ -95,6 +95,16 @@ def score(config, weights):
                    for result in runner.model.val_step(data))
 
 
+def score_by_test(folder, load_from, **extra):
+    """The metric ``sum`` of a test of these files."""
+    cfg = toy.toy_config(folder, validate=True, load_from=load_from, **extra)
+    cfg.update(
+        test_dataloader=cfg.val_dataloader,
+        test_cfg=dict(),
+        test_evaluator=cfg.val_evaluator)
+    return PanopticRunner.from_cfg(cfg).test()['toy/sum']
+
+
 def test_validation_and_test_are_of_the_average(tmp_path):
     """Also the best checkpoint, and a file that has no average."""
     config = toy.toy_config(tmp_path, max_iters=10, validate=True, **options())
@@ -117,35 +127,26 @@ def test_validation_and_test_are_of_the_average(tmp_path):
         dict(state_dict=averaged, meta={}), tmp_path / 'weights_alone.pth')
     for name in ('iter_10', 'best_toy_PQ_iter_10', 'weights_alone'):
         for extra in (options(), {}):
-            test = toy.toy_config(
-                tmp_path / 'test',
-                validate=True,
-                load_from=str(tmp_path / f'{name}.pth'),
-                **extra)
-            test.update(
-                test_dataloader=test.val_dataloader,
-                test_cfg=dict(),
-                test_evaluator=test.val_evaluator)
-            found = PanopticRunner.from_cfg(test).test()
-            assert found['toy/sum'] == pytest.approx(wanted, rel=1e-5)
+            found = score_by_test(tmp_path / 'test',
+                                  str(tmp_path / f'{name}.pth'), **extra)
+            assert found == pytest.approx(wanted, rel=1e-5)
 
 
 def test_a_resume_without_the_hook_is_refused(tmp_path, whole):
     """It would go on from averages, with the optimizer's other state."""
-    config = toy.toy_config(tmp_path, resume=True)
-    config.load_from = str(whole / 'iter_10.pth')
+    path = str(whole / 'iter_10.pth')
+
+    def resume(**extra):
+        config = toy.toy_config(tmp_path, load_from=path, **extra)
+        PanopticRunner.from_cfg(config).train()
+
     with pytest.raises(CheckpointError, match='written with EMAHook.*custom'):
-        PanopticRunner.from_cfg(config).train()
+        resume(resume=True)
     # and one of another model says what differs, as without the hook
-    config = toy.toy_config(
-        tmp_path, resume=True, model=dict(rows=4), **options())
-    config.load_from = str(whole / 'iter_10.pth')
     with pytest.raises(CheckpointError, match='head.weight has 3 rows'):
-        PanopticRunner.from_cfg(config).train()
+        resume(resume=True, model=dict(rows=4), **options())
     # fine-tuning from them is what they are for
-    config = toy.toy_config(tmp_path, max_iters=1)
-    config.load_from = str(whole / 'iter_10.pth')
-    PanopticRunner.from_cfg(config).train()
+    resume(max_iters=1)
 
 
 @MODELS.register_module()
@@ -178,14 +179,8 @@ def test_weights_of_two_files_are_evaluated(tmp_path):
         torch.save(
             dict(state_dict=getattr(pair, name).state_dict(), meta={}),
             paths[-1])
-    found = []
-    for extra in ({}, options()):
-        test = toy.toy_config(
-            tmp_path, validate=True, model=dict(type='ToyPair'), **extra)
-        test.load_from = paths
-        test.update(
-            test_dataloader=test.val_dataloader,
-            test_cfg=dict(),
-            test_evaluator=test.val_evaluator)
-        found.append(PanopticRunner.from_cfg(test).test()['toy/sum'])
+    found = [
+        score_by_test(tmp_path, paths, model=dict(type='ToyPair'), **extra)
+        for extra in ({}, options())
+    ]
     assert found[0] == pytest.approx(found[1]) and found[0] != 0

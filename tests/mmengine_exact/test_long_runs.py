@@ -9,8 +9,8 @@ from mmengine.logging import MessageHub
 from torch.multiprocessing import reductions
 
 from benchmarks import probe
-from mmengine_exact import allocator, checkpoint_hook
-from mmengine_exact.checkpoint_hook import BoundedHistoryHook
+from mmengine_exact import checkpoint_hook
+from mmengine_exact.checkpoint_hook import TidyHook
 from panoptic_fpn.training.runner import PanopticRunner
 
 from . import toy
@@ -106,7 +106,7 @@ def history_of(path):
 
 
 def test_a_leak_would_be_noticed(tmp_path):
-    cfg = config(tmp_path, num_workers=2, interval=LATE)
+    cfg = config(tmp_path, interval=LATE)
     growth = growth_of(cfg, Hoard())[1]
     assert growth['objects'] > OBJECTS and growth['traced'] > BYTES, growth
 
@@ -147,7 +147,7 @@ def bounds(scalars=('train/loss', 'val/time', 'test/time'), **log):
         message_hub=hub,
         val_dataloader=loader[:5000],
         test_dataloader=loader[:20])
-    hook = BoundedHistoryHook()
+    hook = TidyHook()
     hook.after_train_iter(runner, 0)
     hook.after_val_epoch(runner)
     hook.after_test_epoch(runner)
@@ -157,42 +157,18 @@ def bounds(scalars=('train/loss', 'val/time', 'test/time'), **log):
 def test_the_bound_follows_what_the_log_asks_for():
     # the times of a validation are averaged over all of its batches
     assert bounds() == [1000, 5000, 1000]
-    for window, expected in ((3000, 3000), ('epoch', 10**6),
-                             ('global', 10**6), (None, 10**6)):
+    for window, expected in ((3000, 3000), ('epoch', 10**6), ('global', 10**6),
+                             (None, 10**6)):
         custom = dict(data_src='loss', method_name='mean', window_size=window)
         assert bounds(custom_cfg=[custom])[0] == expected
     # whose they are is not known
     assert bounds(('mine/loss', )) == [10**6]
 
 
-def test_a_long_history_of_a_checkpoint_is_cut(tmp_path, monkeypatch):
-    """Of a run from before there was a bound."""
-    PanopticRunner.from_cfg(
-        toy.toy_config(tmp_path / 'old', max_iters=10, interval=10)).train()
-    path = tmp_path / 'old' / 'iter_10.pth'
-    content = torch.load(path, weights_only=True)
-    for value in content['message_hub']['log_scalars'].values():
-        value.update(
-            log=torch.rand(5000).double(),
-            count=torch.ones(5000).long(),
-            max_length=10**6)
-    long = tmp_path / 'long.pth'
-    torch.save(content, long)
-    monkeypatch.setattr(checkpoint_hook, 'KEPT', KEPT)
-    cfg = toy.toy_config(tmp_path / 'new', max_iters=15, interval=15)
-    cfg.load_from, cfg.resume = str(long), True
-    PanopticRunner.from_cfg(cfg).train()
-    lengths = {
-        len(v['log'])
-        for v in history_of(tmp_path / 'new' / 'iter_15.pth')
-    }
-    assert lengths == {KEPT}
-
-
 def test_kept_memory_is_bounded_by_every_batch(tmp_path, monkeypatch):
     """Of trainings, validations and tests on a CPU."""
     calls = []
-    monkeypatch.setattr(allocator, 'bound_kept_memory',
+    monkeypatch.setattr(checkpoint_hook, 'bound_kept_memory',
                         lambda: calls.append(1))
     cfg = toy.toy_config(tmp_path, max_iters=5, interval=5, validate=True)
     PanopticRunner.from_cfg(cfg).train()

@@ -6,14 +6,13 @@ import subprocess
 import sys
 
 import pytest
-import torch
 
-from mmengine_exact import PreemptedError, latest_checkpoint, run_to_exit_code
+from mmengine_exact import latest_checkpoint
 
 from . import toy
 
 HOOKS = [dict(type='NonFiniteLossHook'), dict(type='PreemptionHook')]
-STOPPED = 1  # what toy.run makes of any exception
+STOPPED = 75
 
 
 def children():
@@ -28,7 +27,7 @@ def children():
 def signal_at(iteration, number=signal.SIGTERM, rank=None, workers=False):
     """A fault: the process gets a signal in its iteration (0-based)."""
 
-    def fault():
+    def fault(_):
         before = toy.ToyModel.forward
         count = [0]
 
@@ -45,10 +44,6 @@ def signal_at(iteration, number=signal.SIGTERM, rank=None, workers=False):
         toy.ToyModel.forward = forward
 
     return fault
-
-
-def error(folder, rank=0):
-    return (folder / f'error_{rank}.txt').read_text()
 
 
 @pytest.fixture(scope='module')
@@ -68,8 +63,8 @@ def test_saves_and_continues(whole, tmp_path, num_workers):
     options = dict(custom_hooks=HOOKS, num_workers=num_workers, keep=1)
     fault = signal_at(12, workers=True)
     assert toy.run(tmp_path, fault=fault, **options) == [STOPPED]
-    assert error(tmp_path).startswith('PreemptedError: Stopped by SIGTERM '
-                                      'after iteration 13 of 20')
+    assert toy.message(tmp_path).startswith(
+        'Stopped by SIGTERM after iteration 13 of 20')
     assert latest_checkpoint(str(tmp_path)).endswith('iter_13.pth')
     # the one before is gone, as max_keep_ckpts=1 says
     assert [p.name for p in tmp_path.glob('*.pth')] == ['iter_13.pth']
@@ -83,8 +78,9 @@ def test_all_processes_stop_where_one_is_told_to(tmp_path):
     stopped = tmp_path / 'stopped'
     codes = toy.run(stopped, fault=signal_at(7, rank=1), **options)
     assert codes == [STOPPED, STOPPED]
-    assert 'Stopped by SIGTERM after iteration 8' in error(stopped, 1)
-    assert 'a signal to another process after iteration 8' in error(stopped)
+    assert 'Stopped by SIGTERM after iteration 8' in toy.message(stopped, 1)
+    assert 'a signal to another process after iteration 8' in toy.message(
+        stopped)
     assert toy.run(stopped, resume=True, **options) == [0, 0]
     assert_same_end(stopped, toy.final_state(tmp_path / 'whole'))
 
@@ -93,7 +89,7 @@ def test_another_signal(whole, tmp_path):
     hooks = [dict(type='PreemptionHook', signals=['SIGTERM', 'SIGUSR1'])]
     fault = signal_at(3, signal.SIGUSR1)
     assert toy.run(tmp_path, fault=fault, custom_hooks=hooks) == [STOPPED]
-    assert 'Stopped by SIGUSR1 after iteration 4' in error(tmp_path)
+    assert 'Stopped by SIGUSR1 after iteration 4' in toy.message(tmp_path)
     assert toy.run(tmp_path, resume=True, custom_hooks=hooks) == [0]
     assert_same_end(tmp_path, whole)
 
@@ -106,7 +102,7 @@ def test_nothing_is_lost_of_gradients_that_are_collected(tmp_path):
     assert toy.run(tmp_path / 'whole', **options) == [0]
     stopped = tmp_path / 'stopped'
     assert toy.run(stopped, fault=signal_at(9), **options) == [STOPPED]
-    assert 'after iteration 12' in error(stopped)
+    assert 'after iteration 12' in toy.message(stopped)
     assert toy.run(stopped, resume=True, **options) == [0]
     assert_same_end(stopped, toy.final_state(tmp_path / 'whole'))
 
@@ -117,26 +113,32 @@ def test_a_run_that_is_done_anyway_ends_well(whole, tmp_path):
     assert_same_end(tmp_path, whole)
 
 
-def test_a_validation_is_left_and_repeated(tmp_path):
-    """Told to stop in the validation after iteration 10."""
+def signal_in_validation(batch):
+    """A fault: the process gets SIGTERM at a batch of all validations."""
 
-    def fault():
+    def fault(_):
         before = toy.ToyMetric.process
         count = [0]
 
         def process(self, *args):
             count[0] += 1
-            if count[0] == 6:  # 4 batches each
+            if count[0] == batch:
                 os.kill(os.getpid(), signal.SIGTERM)
             return before(self, *args)
 
         toy.ToyMetric.process = process
 
+    return fault
+
+
+def test_a_validation_is_left_and_repeated(tmp_path):
+    """Signalled in the validation after iteration 10; each has 4 batches."""
     options = dict(custom_hooks=HOOKS, validate=True, keep=1)
     assert toy.run(tmp_path / 'whole', **options) == [0]
     stopped = tmp_path / 'stopped'
+    fault = signal_in_validation(6)
     assert toy.run(stopped, fault=fault, **options) == [STOPPED]
-    assert 'after iteration 10' in error(stopped)
+    assert 'after iteration 10' in toy.message(stopped)
     assert not (stopped / 'best_toy_PQ_iter_10.pth').exists()
     # its score is the best until iteration 20
     assert toy.run(
@@ -148,19 +150,6 @@ def test_a_validation_is_left_and_repeated(tmp_path):
 
 def test_a_validation_of_averages_is_left(tmp_path):
     """EMAHook has its averages in the model meanwhile."""
-
-    def fault():
-        before = toy.ToyMetric.process
-        count = [0]
-
-        def process(self, *args):
-            count[0] += 1
-            if count[0] == 2:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return before(self, *args)
-
-        toy.ToyMetric.process = process
-
     options = dict(
         custom_hooks=[dict(type='EMAHook'), *HOOKS],
         validate=True,
@@ -168,6 +157,7 @@ def test_a_validation_of_averages_is_left(tmp_path):
         max_iters=10)
     assert toy.run(tmp_path / 'whole', **options) == [0]
     stopped = tmp_path / 'stopped'
+    fault = signal_in_validation(2)
     assert toy.run(stopped, fault=fault, **options) == [STOPPED]
     assert toy.run(stopped, resume=True, **options) == [0]
     a, b = (
@@ -178,9 +168,9 @@ def test_a_validation_of_averages_is_left(tmp_path):
 
 def test_the_second_signal_ends_at_once(tmp_path):
 
-    def fault():
-        signal_at(5)()
-        signal_at(5)()
+    def fault(rank):
+        signal_at(5)(rank)
+        signal_at(5)(rank)
 
     codes = toy.run(tmp_path, fault=fault, custom_hooks=HOOKS)
     assert codes == [-signal.SIGTERM]
@@ -208,28 +198,12 @@ def test_workers_end_with_their_parent(tmp_path):
             imports=['tests.mmengine_exact.toy'], allow_failed_imports=False))
     cfg.dump(tmp_path / 'config.py')
     tool = toy.REPO_ROOT / 'tools' / 'train.py'
-    run = subprocess.run([
-        sys.executable,
-        str(tool),
-        str(tmp_path / 'config.py'), '--work-dir',
-        str(tmp_path)
-    ],
+    path = os.pathsep.join(map(str, sys.path))
+    command = [sys.executable, tool, tmp_path / 'config.py', '--work-dir']
+    run = subprocess.run([*command, tmp_path],
                          cwd=toy.REPO_ROOT,
-                         env={
-                             **os.environ, 'PYTHONPATH':
-                             os.pathsep.join(map(str, sys.path))
-                         },
+                         env=dict(os.environ, PYTHONPATH=path),
                          capture_output=True,
                          timeout=120)
     assert run.returncode == 0, run.stderr
     assert (tmp_path / 'iter_5.pth').is_file()
-
-
-def test_exit_code(capsys):
-
-    def stop():
-        raise PreemptedError('Stopped.')
-
-    assert run_to_exit_code(stop) == 75
-    assert 'error: Stopped.' in capsys.readouterr().err
-    assert torch.distributed.is_initialized() is False

@@ -122,7 +122,7 @@ def test_best_checkpoint_survives_a_kill(tmp_path):
 def test_validation_that_a_kill_prevented_is_made_up(tmp_path):
     """Killed after checkpoint 10 and before its validation (score 3)."""
 
-    def die_in_validation():
+    def die_in_validation(rank):
 
         def kill(self, results):
             from mmengine.logging import MessageHub

@@ -1,13 +1,14 @@
 """A run of a second: toy data that log each read, a toy model that draws.
 
-:func:`run` trains in forked processes, which may kill themselves and do not
-pay for importing torch. ``python -m tests.mmengine_exact.toy JSON``: for
-torchrun.
+:class:`Run` and :func:`run` train in forked processes, which may kill
+themselves and do not pay for importing torch.
+``python -m tests.mmengine_exact.toy JSON``: for torchrun.
 """
 import json
 import math
 import os
 import random
+import re
 import signal
 import socket
 import sys
@@ -20,16 +21,17 @@ import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from mmdet.registry import DATASETS, HOOKS, METRICS, MODELS  # noqa: E402
+from mmdet.registry import DATASETS, HOOKS, METRICS, MODELS
 from mmengine.config import Config
+from mmengine.config import config as mmengine_config
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from torch.utils.data import Dataset
 
-from mmengine_exact import SeededDatasetMixin  # noqa: E402
-from panoptic_fpn.training.runner import PanopticRunner  # noqa: E402
+from mmengine_exact import SeededDatasetMixin, run_to_exit_code
+from panoptic_fpn.training.runner import PanopticRunner
 from tests.conftest import REPO_ROOT  # noqa: F401
 
 
@@ -234,73 +236,128 @@ def train(options):
             torch.distributed.destroy_process_group()
 
 
-def _child(rank, world, port, options, fault):
-    folder = Path(options['work_dir'])
-    folder.mkdir(parents=True, exist_ok=True)
-    out = open(folder / f'out_{rank}.txt', 'w', buffering=1)
-    sys.stdout = sys.stderr = out
-    os.dup2(out.fileno(), 1)
-    os.dup2(out.fileno(), 2)
-    if world > 1:
-        os.environ.update(
-            RANK=str(rank),
-            LOCAL_RANK=str(rank),
-            WORLD_SIZE=str(world),
-            MASTER_ADDR='127.0.0.1',
-            MASTER_PORT=str(port))
-        options = dict(options, launcher='pytorch')
-    try:
-        if fault is not None:
-            fault()
-        train(options)
-    except BaseException as error:
-        traceback.print_exc()
-        (folder /
-         f'error_{rank}.txt').write_text(f'{type(error).__name__}: {error}')
-        os._exit(1)
-    os._exit(0)
-
-
 def free_port():
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         return probe.getsockname()[1]
 
 
-def run(work_dir, world=1, fault=None, timeout=90, **options):
-    """Train in ``world`` forked processes.
+#: Seconds after which processes that outlive a failed one are ended, as
+#: torchrun and srun end them.
+GRACE = 15
+#: Exit code of a process that showed a traceback instead of a message.
+TRACEBACK = 70
+
+
+class Hang(AssertionError):
+    """Processes did not end."""
+
+
+class Run:
+    """Processes that train together, each a fork of this one; an error is a
+    line and an exit code, as of ``tools/train.py``.
 
     Args:
-        work_dir (Path): Of the run; also gets ``out_RANK.txt`` and, where
-            training raised, ``error_RANK.txt``.
+        folder (Path): Work directory; also gets ``out_RANK.txt``.
         world (int): Number of gloo processes.
-        fault (Callable, optional): Called in the process before training.
-        timeout (int): Seconds after which a process counts as hanging.
+        fault (Callable, optional): Called with the rank before training.
+        out (Path, optional): For ``out_RANK.txt`` instead.
         **options: Of :func:`toy_config`.
-
-    Returns:
-        list[int]: Exit codes; negative: ended by that signal.
     """
-    options['work_dir'] = str(work_dir)
-    port = free_port()
-    running, codes = {}, {}
-    for rank in range(world):
-        pid = os.fork()
-        if pid == 0:
-            _child(rank, world, port, options, fault)
-        running[pid] = rank
-    end = time.monotonic() + timeout
-    while running and time.monotonic() < end:
-        for pid in list(running):
-            done, status = os.waitpid(pid, os.WNOHANG)
-            if done:
-                codes[running.pop(pid)] = os.waitstatus_to_exitcode(status)
-        time.sleep(0.02)
-    for pid in running:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-    assert not running, f'{len(running)} processes hang'
-    return [codes[rank] for rank in range(world)]
+
+    def __init__(self, folder, world=1, fault=None, out=None, **options):
+        folder.mkdir(exist_ok=True, parents=True)
+        self.out, self.world = out or folder, world
+        options['work_dir'] = str(folder)
+        port = free_port()
+        self.codes, self.pids = {}, {}
+        for rank in range(world):
+            pid = os.fork()
+            if not pid:
+                self._child(rank, port, options, fault)
+            self.pids[rank] = pid
+
+    def _child(self, rank, port, options, fault):
+        out = open(self.out / f'out_{rank}.txt', 'w', buffering=1)
+        sys.stdout = sys.stderr = out
+        os.dup2(out.fileno(), 1)
+        os.dup2(out.fileno(), 2)
+        if self.world > 1:
+            os.environ.update(
+                RANK=str(rank),
+                LOCAL_RANK=str(rank),
+                WORLD_SIZE=str(self.world),
+                MASTER_ADDR='127.0.0.1',
+                MASTER_PORT=str(port))
+            options = dict(options, launcher='pytorch')
+        # laying out the config for each file takes most of the time
+        mmengine_config.FormatCode = lambda text, **_: (text, True)
+        try:
+            if fault is not None:
+                fault(rank)
+            code = run_to_exit_code(
+                lambda: PanopticRunner.from_cfg(toy_config(**options)).train())
+        except BaseException:
+            traceback.print_exc()
+            code = TRACEBACK
+        os._exit(code)
+
+    def wait(self, seconds):
+        """Whether all have ended within so many seconds."""
+        end, failed = time.monotonic() + seconds, None
+        while True:
+            for rank, pid in list(self.pids.items()):
+                done, status = os.waitpid(pid, os.WNOHANG)
+                if done:
+                    del self.pids[rank]
+                    self.codes[rank] = os.waitstatus_to_exitcode(status)
+            if failed is None and any(self.codes.values()):
+                failed = time.monotonic()
+            if failed is not None and time.monotonic() > failed + GRACE:
+                self.kill(signal.SIGKILL)
+            if not self.pids or time.monotonic() > end:
+                return not self.pids
+            time.sleep(0.005)
+
+    def kill(self, number, rank=None):
+        for mine, pid in self.pids.items():
+            if rank in (None, mine):
+                os.kill(pid, number)
+
+    def end(self, seconds=60):
+        """Exit codes by rank; negative: ended by that signal.
+
+        Raises:
+            Hang: Not all ended in time; they are killed.
+        """
+        if not self.wait(seconds):
+            ranks = sorted(self.pids)
+            self.kill(signal.SIGKILL)
+            self.wait(10)
+            raise Hang(f'ranks {ranks} hang: {self.output(ranks[0])[-800:]}')
+        return [self.codes[rank] for rank in range(self.world)]
+
+    def output(self, rank=0):
+        return (self.out / f'out_{rank}.txt').read_text()
+
+    def message(self, rank=0):
+        """The one line that a failed process ends with."""
+        return message(self.out, rank)
+
+
+def message(folder, rank=0):
+    """The one line that a failed process of a run ended with."""
+    text = (folder / f'out_{rank}.txt').read_text()
+    # torch ends its words about a segmentation fault with a zero byte
+    found = re.findall(r'^\0?(?:\[rank \d\] )?error: (.*)$', text, re.M)
+    assert len(found) == 1, text[-2000:]
+    assert 'Traceback (most recent' not in text, text[-3000:]
+    return found[0]
+
+
+def run(work_dir, world=1, fault=None, **options):
+    """Exit codes of a :class:`Run`."""
+    return Run(work_dir, world, fault, **options).end(90)
 
 
 if __name__ == '__main__':

@@ -83,7 +83,7 @@ def load_config(config: Union[str, Path, Config],
     config (see :func:`find_config`), or a config that stays as it is.
 
     Raises:
-        ConfigError: The file or an option cannot be used.
+        RunError: The file or an option cannot be used.
     """
     if not isinstance(config, Config):
         path = str(config)

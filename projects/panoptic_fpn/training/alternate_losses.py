@@ -19,15 +19,14 @@ class AlternateLossesHook(Hook):
     several iterations are accumulated, these have the same branch.
 
     Under DDP the config needs ``find_unused_parameters=True``.
-
-    Raises:
-        InputError: The model cannot train a branch alone or lacks one, or
-            DDP would wait for the gradients of the idle one.
     """
 
     branches = ('instance', 'semantic')
 
     def before_train(self, runner: Any) -> None:
+        """Raises:
+            InputError: The model cannot train a branch alone, or lacks one.
+        """
         model = bare_model(runner.model)
         weights = getattr(model, 'loss_weights', {})
         if not (hasattr(model, 'trained_branch')
@@ -37,11 +36,6 @@ class AlternateLossesHook(Hook):
                 f'loss_weights={dict(weights)} has not two branches to train '
                 'in turns. Leave the hook out, or set both weights of '
                 'model.loss_weights above 0.')
-        wrapper = runner.model
-        if getattr(wrapper, 'find_unused_parameters', True) is False:
-            raise InputError(
-                'AlternateLossesHook: DDP waits for gradients of the idle '
-                'branch. Set find_unused_parameters=True in the config.')
 
     def before_train_iter(self,
                           runner: Any,

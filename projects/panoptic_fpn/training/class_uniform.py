@@ -4,7 +4,6 @@ from typing import Any, Dict, List, Optional, Sized, Tuple
 import numpy as np
 from mmdet.registry import DATA_SAMPLERS
 
-from mmengine_exact.errors import InputError
 from mmengine_exact.stream import (ResumableInfiniteSampler, SeededIndex,
                                    derive_seed)
 
@@ -62,22 +61,12 @@ class ClassUniformInfiniteSampler(ResumableInfiniteSampler):
 def images_of_classes(dataset: Any) -> Dict[int, np.ndarray]:
     """Which images each class occurs in.
 
-    Args:
-        dataset (Any): With ``__len__`` and ``get_data_info``.
-
     Returns:
         dict[int, np.ndarray]: Label -> int64 indices, ascending.
-
-    Raises:
-        InputError: No image has a segment.
     """
     found: Dict[int, List[int]] = {}
     for index in range(len(dataset)):
         segments = dataset.get_data_info(index)['segments_info'] or []
         for label in {segment['category'] for segment in segments}:
             found.setdefault(label, []).append(index)
-    if not found:
-        raise InputError(
-            'ClassUniformInfiniteSampler: no image of the training '
-            'dataset has a segment. Check its annotations.')
     return {label: np.array(indices) for label, indices in found.items()}

@@ -57,40 +57,26 @@ def check_class_counts(model: nn.Module, space: LabelSpace) -> None:
         InputError: They differ; names both numbers, the file of the
             categories and the config key to change.
     """
-    if space.num_things == 0 and getattr(model, 'roi_head', None) is not None:
-        raise InputError(
-            f'{space.source} has no thing classes, so there is nothing to '
-            'detect. Set model.loss_weights.instance=0, which leaves the '
-            'region branch out.')
-    for keys, kind, expected in ((THING_KEYS, 'thing', space.num_things),
-                                 (STUFF_KEYS, 'stuff', space.num_stuff)):
-        for key in keys:
-            for config_key, count in stated_counts(model, key):
-                if count != expected:
-                    raise InputError(
-                        f'{config_key}={count}, but {space.source} has '
-                        f'{expected} {kind} classes. Set {config_key}='
-                        f'{expected} in the config (and the same number '
-                        f'wherever {kind} classes are counted).')
+    kinds = [(THING_KEYS, 'thing classes', space.num_things),
+             (STUFF_KEYS, 'stuff classes', space.num_stuff)]
+    for keys, kind, expected in kinds:
+        _check_counts(model, keys, expected, kind, space.source)
 
 
-def check_decode_head(model: nn.Module, dataset: Any) -> None:
-    """Compare the class count of mmseg's segmentor with its data.
-
-    Args:
-        model (nn.Module): Without a ``decode_head`` nothing is compared.
-        dataset (Any): Its metainfo has 'classes'.
-
-    Raises:
-        InputError: They differ; names both numbers and the config key.
-    """
-    for key, count in stated_counts(model, 'decode_head.num_classes'):
-        for leaf in leaf_datasets(dataset):
-            expected = len(leaf.metainfo.get('classes') or ())
-            if expected not in (0, count):
-                raise InputError(
-                    f'{key}={count}, but {type(leaf).__name__} has '
-                    f'{expected} classes. Set {key}={expected} in the config.')
+def _check_counts(model: nn.Module, keys: Sequence[str], expected: int,
+                  kind: str, source: str) -> None:
+    for key in keys:
+        # nothing to detect
+        idle = not expected and key.startswith('roi_head.')
+        for config_key, count in stated_counts(model, key):
+            fix = (f'Set {config_key}={expected} in the config (and the same '
+                   f'number wherever {kind} are counted).')
+            if idle:
+                fix = ('Set model.loss_weights.instance=0, which leaves the '
+                       'region branch out.')
+            if count != expected or idle:
+                raise InputError(f'{config_key}={count}, but {source} has '
+                                 f'{expected} {kind}. {fix}')
 
 
 def label_spaces(dataset: Any) -> List[LabelSpace]:
@@ -106,7 +92,7 @@ def label_spaces(dataset: Any) -> List[LabelSpace]:
 
 
 def check_same_categories(spaces: Sequence[LabelSpace]) -> None:
-    """Compare the categories of data sets.
+    """Compare the categories of data sets, or of networks.
 
     Raises:
         InputError: Two files list different ones; names both and what is
@@ -117,8 +103,8 @@ def check_same_categories(spaces: Sequence[LabelSpace]) -> None:
             raise InputError(
                 f'{spaces[0].source} and {other.source} list different '
                 f'categories; (id, name, isthing) of one only: '
-                f'{other.difference(spaces[0])[:6]}. Train and validate with '
-                'the same categories.')
+                f'{other.difference(spaces[0])[:6]}. Data sets and networks '
+                'of one run must have the same.')
 
 
 def check_annotated(dataset: Any) -> None:
@@ -166,5 +152,9 @@ class LabelSpaceCheckHook(Hook):
                 metric.check_model(model)
         for space in spaces:
             check_class_counts(model, space)
-        for dataset in datasets:
-            check_decode_head(model, dataset)
+        for leaf in (leaf for one in datasets for leaf in leaf_datasets(one)):
+            classes = leaf.metainfo.get('classes')
+            if classes:  # of mmseg's segmentors, which have no label space
+                _check_counts(model, ['decode_head.num_classes'], len(classes),
+                              'classes',
+                              type(leaf).__name__)

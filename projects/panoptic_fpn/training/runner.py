@@ -11,6 +11,7 @@ from mmengine_exact.match import (EXACT, MatchReport, bare_model, load_weights,
 from mmengine_exact.runner import ExactRunner
 
 from ..labels import LabelSpace
+from .label_check import check_same_categories
 
 
 @RUNNERS.register_module()
@@ -76,24 +77,31 @@ def load_networks(
         tuple: The first checkpoint; what was loaded; warnings.
 
     Raises:
-        CheckpointError: Not one file for each network, a file that does not
-            fit its network, or files of different classes.
+        CheckpointError: Not one file for each network, or a file that does
+            not fit its network.
+        InputError: Files of different classes.
     """
-    model = bare_model(model)
-    networks = getattr(model, 'networks', ())
-    if len(networks) != len(paths):
-        raise _wrong_number(model, ', '.join(paths))
+    model, networks = bare_model(model), _networks(model, paths)
     files = [read_checkpoint(path, map_location) for path in paths]
-    total, warnings = MatchReport(), _check_same_classes(paths, files)
+    total, spaces, warnings = MatchReport(), [], []
+    for path, file in zip(paths, files):
+        meta = (file.get('meta') or {}).get('dataset_meta') or {}
+        if 'thing_classes' in meta:
+            spaces.append(LabelSpace.from_metainfo(meta, path))
+        else:
+            warnings.append(f'{path} does not name its classes: that all '
+                            'networks have the same was not checked.')
+    # label 3 of one network must be label 3 of the other
+    check_same_categories(spaces)
     for name, path, file in zip(networks, paths, files):
         report = load_weights(
             getattr(model, name), file['state_dict'], revise_keys)
         order = ', '.join(networks)
-        warning = require(report, policy,
-                          f'{path} (for {name}; the order is {order})')
-        warnings += [warning] if warning else []
+        warnings.append(
+            require(report, policy,
+                    f'{path} (for {name}; the order is {order})'))
         total.loaded += [f'{name}.{key}' for key in report.loaded]
-    return files[0], total, warnings
+    return files[0], total, list(filter(None, warnings))
 
 
 def require_all_networks(model: nn.Module, state_dict: dict,
@@ -104,43 +112,18 @@ def require_all_networks(model: nn.Module, state_dict: dict,
         CheckpointError: It is that of a single network.
     """
     networks = getattr(bare_model(model), 'networks', ())
-    if networks and not any(
-            key.split('.')[0] in networks for key in state_dict):
-        raise _wrong_number(bare_model(model), path)
+    if networks and not {key.split('.')[0]
+                         for key in state_dict}.intersection(networks):
+        _networks(model, [path])
 
 
-def _wrong_number(model: nn.Module, given: str) -> CheckpointError:
+def _networks(model: nn.Module, paths: Sequence[str]) -> Sequence[str]:
+    """Names of the networks of a model, as many as files."""
+    model = bare_model(model)
     networks = getattr(model, 'networks', ())
-    takes = f'takes {len(networks)} checkpoints ({", ".join(networks)})'
-    return CheckpointError(
-        f'{given} for {type(model).__name__}, which '
-        f'{takes if networks else "is one network"}. Give as many.')
-
-
-def _check_same_classes(paths: Sequence[str],
-                        files: Sequence[dict]) -> List[str]:
-    """Label 3 of one network must be label 3 of the other.
-
-    Returns:
-        list[str]: Warnings of files that do not name their classes.
-
-    Raises:
-        CheckpointError: Names both files and the classes of one only.
-    """
-    known, warnings = [], []
-    for path, file in zip(paths, files):
-        meta = (file.get('meta') or {}).get('dataset_meta') or {}
-        if 'thing_classes' in meta:
-            known.append((path, LabelSpace.from_metainfo(meta, path)))
-        else:
-            warnings.append(f'{path} does not name its classes: that all '
-                            'networks have the same was not checked.')
-    for path, space in known[1:]:
-        first, expected = known[0]
-        if space != expected:
-            raise CheckpointError(
-                f'{first} and {path} were trained on different classes; (id, '
-                'name, isthing) of one only: '
-                f'{space.difference(expected)[:6]}. Merge networks of the '
-                'same data set.')
-    return warnings
+    if len(networks) != len(paths):
+        takes = f'takes {len(networks)} checkpoints ({", ".join(networks)})'
+        raise CheckpointError(
+            f'{", ".join(paths)} for {type(model).__name__}, which '
+            f'{takes if networks else "is one network"}. Give as many.')
+    return networks

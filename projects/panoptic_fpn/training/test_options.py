@@ -1,6 +1,6 @@
 """Options of ``tools/test.py``: --show-dir, --panoptic-only and --tta."""
 import logging
-from typing import List, Mapping
+from typing import List, Mapping, Optional
 
 from mmengine.config import Config
 from mmengine.logging import print_log
@@ -38,16 +38,9 @@ def require_panoptic(cfg: Config, option: str) -> None:
 
 
 def draw_test_pictures(cfg: Config, folder: str) -> None:
-    """``--show-dir``: draw pictures of a test into ``folder``.
-
-    Raises:
-        RunError: The config has no hook that draws.
-    """
-    hook = (cfg.get('default_hooks') or {}).get('visualization')
-    if hook is None:
-        raise RunError(
-            f'--show-dir: {cfg.filename} has no default_hooks.visualization. '
-            "Add dict(type='PanopticVisualizationHook').")
+    """``--show-dir``: draw pictures of a test into ``folder``."""
+    hook = cfg.setdefault('default_hooks', {}).setdefault(
+        'visualization', dict(type='PanopticVisualizationHook'))
     hook['draw'] = True
     if hook['type'].endswith('SegVisualizationHook'):
         # mmseg's draws each 50th image and writes where the visualizer does
@@ -70,16 +63,12 @@ def enable_panoptic_only(cfg: Config) -> None:
     """
     require_panoptic(cfg, '--panoptic-only')
     cfg.model.test_cfg.panoptic_only = True
-    evaluator = cfg.get('test_evaluator')
+    evaluator = cfg.test_evaluator
     metrics = evaluator
-    if isinstance(evaluator, Mapping) and 'metrics' in evaluator:
-        metrics = evaluator['metrics']
-    if isinstance(metrics, Mapping):
-        metrics = [metrics]
-    kept = [m for m in metrics or () if m['type'] in _MAP_METRICS]
-    dropped = [
-        m['type'] for m in metrics or () if m['type'] not in _MAP_METRICS
-    ]
+    if isinstance(evaluator, Mapping):
+        metrics = evaluator.get('metrics', [evaluator])
+    kept = [m for m in metrics if m['type'] in _MAP_METRICS]
+    dropped = [m['type'] for m in metrics if m['type'] not in _MAP_METRICS]
     if not kept:
         raise RunError(
             f'--panoptic-only: test_evaluator has {dropped} alone, which '
@@ -90,7 +79,7 @@ def enable_panoptic_only(cfg: Config) -> None:
             'all instances.',
             logger='current',
             level=logging.WARNING)
-    if isinstance(evaluator, dict) and 'metrics' in evaluator:
+    if 'metrics' in evaluator:
         evaluator['metrics'] = kept
     else:
         cfg.test_evaluator = dict(type='PanopticEvaluator', metrics=kept)
@@ -110,40 +99,38 @@ def enable_tta(cfg: Config) -> None:
         RunError: The config lacks one of them, or both with another model
             or a test pipeline that is not understood.
     """
-    missing = [key for key in _KEYS if cfg.get(key) is None]
-    if len(missing) == 2 and cfg.model.get('type') in _PANOPTIC:
+    if not any(map(cfg.get, _KEYS)) and cfg.model.get('type') in _PANOPTIC:
         cfg.tta_model = dict(type='PanopticTTAModel')
         cfg.tta_pipeline = augmented_pipeline(
-            _pipeline(cfg.test_dataloader.dataset), cfg.filename)
-        missing = []
+            _pipeline(cfg.test_dataloader.dataset))
+    missing = [key for key in _KEYS if cfg.get(key) is None]
     if missing:
         raise RunError(
             f'--tta: {cfg.filename} has no {" and no ".join(missing)}. Leave '
             "--tta out, or add tta_model=dict(type='PanopticTTAModel') and a "
-            'tta_pipeline with TestTimeAug.')
+            'tta_pipeline with TestTimeAug; neither is needed where the test '
+            'pipeline has one ...Resize with a scale, and Pack... at its end.')
     cfg.model = dict(cfg.tta_model, module=cfg.model)
     _set_pipeline(cfg.test_dataloader.dataset, cfg.tta_pipeline)
 
 
-def augmented_pipeline(pipeline: List[dict], source: str) -> List[dict]:
+def augmented_pipeline(pipeline: List[dict]) -> Optional[List[dict]]:
     """A test pipeline in three sizes, each as it is and mirrored.
 
     Args:
         pipeline (list[dict]): With one step that resizes to a ``scale``, and
             packing at its end. What stands between them is done before the
             sizes part, once.
-        source (str): The config, for the error.
 
-    Raises:
-        RunError: The pipeline is another.
+    Returns:
+        list[dict] or None: None where the pipeline is another.
     """
-    sizes = [step for step in pipeline if _resizes(step)]
+    sizes = [
+        step for step in pipeline
+        if str(step['type']).endswith('Resize') and 'scale' in step
+    ]
     if len(sizes) != 1 or not str(pipeline[-1]['type']).startswith('Pack'):
-        raise RunError(
-            f'--tta: the test pipeline of {source} is not one step of '
-            '...Resize with a scale, and Pack... at its end. Give '
-            "tta_model=dict(type='PanopticTTAModel') and a tta_pipeline with "
-            'TestTimeAug.')
+        return None
     resize, pack = sizes[0], pipeline[-1]
     views = [
         [
@@ -159,10 +146,6 @@ def augmented_pipeline(pipeline: List[dict], source: str) -> List[dict]:
     return [*once, dict(type='TestTimeAug', transforms=views)]
 
 
-def _resizes(step: dict) -> bool:
-    return str(step['type']).endswith('Resize') and 'scale' in step
-
-
 def _pipeline(dataset: dict) -> List[dict]:
     """Pipeline of a data set, or of the first of those inside a wrapper."""
     while 'pipeline' not in dataset:
@@ -174,8 +157,7 @@ def _pipeline(dataset: dict) -> List[dict]:
 def _set_pipeline(dataset: dict, pipeline: list) -> None:
     """Set it for a data set, or for those inside a wrapper."""
     inner = dataset.get('datasets') or [dataset.get('dataset')]
-    if inner == [None]:
-        dataset['pipeline'] = pipeline
-        return
-    for part in inner:
+    for part in filter(None, inner):
         _set_pipeline(part, pipeline)
+    if not any(inner):
+        dataset['pipeline'] = pipeline

@@ -11,7 +11,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from mmengine_exact.errors import InputError
@@ -93,13 +92,6 @@ def test_threads_of_opencv_in_the_parent_stop_nobody():
                    cwd=REPO_ROOT,
                    check=True,
                    timeout=120)
-
-
-@pytest.mark.slow
-def test_processes_that_are_spawned():
-    jobs = [np.array([i, i + .5]) for i in range(5)]
-    found = sorted(run_jobs(np.sum, jobs, 2, start_method='spawn'))
-    assert found == [2 * i + .5 for i in range(5)]
 
 
 def test_what_a_job_raises_passes_through_and_ends_the_others():

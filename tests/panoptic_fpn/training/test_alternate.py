@@ -81,13 +81,6 @@ def expected(iteration):
     return [('instance', 'semantic')[iteration % 2], 'backbone']
 
 
-def test_only_the_branch_in_turn_moves(tmp_path):
-    assert toy.run(tmp_path, **options()) == [0]
-    found = moved(tmp_path)
-    assert list(found) == list(range(1, 10))
-    assert found == {i: expected(i) for i in found}
-
-
 def test_accumulated_gradients_are_of_one_branch(tmp_path):
     """Fewer GPUs: two iterations to a step of the optimizer."""
     wrapper = dict(options()['optim_wrapper'], accumulative_counts=2)
@@ -116,13 +109,6 @@ def test_all_ranks_train_the_same_branch(tmp_path):
     for rank in (0, 1):
         found = moved(tmp_path, rank)
         assert found == {i: expected(i) for i in range(1, 10)}
-
-
-def test_ddp_that_waits_for_the_idle_branch_is_refused(tmp_path):
-    wrong = dict(options(), find_unused_parameters=False)
-    assert toy.run(tmp_path, world=2, **wrong) == [1, 1]
-    text = (tmp_path / 'error_0.txt').read_text()
-    assert 'find_unused_parameters=True' in text
 
 
 def test_a_model_without_two_branches_is_refused():

@@ -58,6 +58,8 @@ def test_one_off_names_both_numbers_and_the_key(kwargs, words):
     with pytest.raises(InputError) as error:
         check_class_counts(model(**kwargs), space())
     assert all(word in str(error.value) for word in words + ['my.json'])
+    with pytest.raises(InputError, match='loss_weights.instance=0'):
+        check_class_counts(model(0, 0, 0), space(things=0))
 
 
 def dataset(label_space, **kwargs):
@@ -73,11 +75,6 @@ def test_all_data_sets_must_list_the_same_categories():
         'val.json')
     with pytest.raises(InputError, match='my.json and val.json'):
         check_same_categories([train, train, swapped])
-
-
-def test_no_things_but_a_region_branch():
-    with pytest.raises(InputError, match='loss_weights.instance=0'):
-        check_class_counts(model(0, 0, 0), space(things=0))
 
 
 def test_wrappers_are_looked_into():
