@@ -5,7 +5,6 @@ hooks and the solver are the config's.
 """
 import json
 from pathlib import Path
-from unittest import mock
 
 import pytest
 import torch
@@ -143,14 +142,6 @@ class Run:
             key: value.clone()
             for key, value in self.runner.model.state_dict().items()
         })
-
-
-@pytest.fixture(scope='module', autouse=True)
-def configs_as_they_are():
-    """Laying out its config six times takes most of a tiny run."""
-    with mock.patch('mmengine.config.config.FormatCode', lambda text, **_:
-                    (text, True)):
-        yield
 
 
 @pytest.fixture(scope='module')

@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmdet.registry import RUNNERS
 from mmengine.config import Config
-from mmengine.registry import DefaultScope, init_default_scope
+from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmseg.registry import DATASETS
 from mmseg.registry import MODELS as MMSEG_MODELS
@@ -21,16 +21,6 @@ from tests.conftest import REPO_ROOT
 ROOT = REPO_ROOT / 'configs'
 CONFIG = ROOT / 'mmseg/semantic-fpn_r50_fpn_65k_cityscapes.py'
 SIZE = (64, 96)
-
-
-@pytest.fixture(autouse=True)
-def restore_scope(monkeypatch):
-    """A run makes its scope the default one; other tests want mmdet's."""
-    # laying out its config six times takes most of a tiny run
-    monkeypatch.setattr('mmengine.config.config.FormatCode', lambda text, **_:
-                        (text, True))
-    yield
-    init_default_scope('mmdet')
 
 
 @pytest.fixture

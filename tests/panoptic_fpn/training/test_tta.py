@@ -10,7 +10,6 @@ from mmengine.dataset import pseudo_collate
 from mmengine_exact import RunError
 from panoptic_apps.toy_data.synthetic_shapes import write_dataset
 from panoptic_fpn.training.test_options import enable_tta
-from tests.mmengine_exact.conftest import unformatted_configs  # noqa: F401
 from tests.mmengine_exact.test_tools import call
 from tests.mmengine_exact.toy import REPO_ROOT
 
