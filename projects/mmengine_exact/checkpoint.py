@@ -151,10 +151,10 @@ def read_checkpoint(filename: str,
         _restore_history(checkpoint)
         return checkpoint
     except Exception as error:  # torch raises anything for odd bytes
-        raise CheckpointError(_describe(filename, error)) from error
+        raise CheckpointError(describe_fault(filename, error)) from error
 
 
-def _describe(filename: str, error: Exception) -> str:
+def describe_fault(filename: str, error: Exception) -> str:
     """What is wrong with a checkpoint, and the fix."""
     if isinstance(error, FileNotFoundError):
         return f'Checkpoint {filename} does not exist. Check the path.'

@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, Optional, Sequence
 
 import numpy as np
 
-from mmengine_exact.checkpoint import damaged
+from mmengine_exact.checkpoint import describe_fault
 from mmengine_exact.errors import CheckpointError
 
 #: Types of an array's elements: numbers and truth values.
@@ -139,7 +139,7 @@ def read_arrays(path: str) -> Dict[str, np.ndarray]:
         try:
             weights = unpickler.load()
         except Exception as error:  # what it makes of any bytes
-            fault = damaged(path, error)
+            fault = describe_fault(path, error)
     if unpickler.refused:
         fault = (f'Checkpoint {path} holds the python object '
                  f'{unpickler.refused}, which is not loaded because it could '
