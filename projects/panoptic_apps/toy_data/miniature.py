@@ -242,8 +242,8 @@ class _Street(Canvas):
             width *= height
             y = .4 + .55 * near - height / 2
         else:
-            shape, height, width, *centers = _PLACES[name]
-            y = rng.uniform(*centers)
+            shape, height, width, top, bottom = _PLACES[name]
+            y = rng.uniform(top, bottom)
             width *= rng.uniform(.7, 1.3)
         if shape == 'box':
             turn = np.pi / 4

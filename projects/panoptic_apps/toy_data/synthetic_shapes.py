@@ -175,9 +175,8 @@ class _Scene(Canvas):
             shift = rng.uniform(-0.08, 0.08) * size
             start = top + wave + shift if top > 0 else np.full(size, -1.0)
             base = np.array(_RGB[name], np.float32) + rng.uniform(-15, 15, 3)
-            tone = texture_tone(name,
-                                *np.mgrid[:size, :size].astype(np.float32),
-                                size, rng)
+            y, x = np.mgrid[:size, :size].astype(np.float32)
+            tone = texture_tone(name, y, x, size, rng)
             self._paint(rows >= start,
                         base + tone[..., None].astype(np.float32),
                         self._new_segment(str(name)))
