@@ -84,10 +84,10 @@ def test_a_link_to_the_input_is_the_input(path, monkeypatch):
 
 def test_interrupted_leaves_nothing(path, monkeypatch, capfd):
 
-    def interrupt(jobs):
+    def interrupt(job):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, 'check_images', interrupt)
+    monkeypatch.setattr(module, 'check_image', interrupt)
     before = sorted(path.parent.rglob('*'))
     code = call(
         monkeypatch, 'check_dataset',
