@@ -34,14 +34,15 @@ class CheckResult(NamedTuple):
     repair: Optional[Repair] = None
 
 
-def check_dataset(path: str,
-                  images: str,
-                  panoptic: str,
-                  against: Optional[Tuple[str, str]] = None,
-                  num_workers: Optional[int] = None,
-                  repair: bool = False,
-                  progress: Progress = lambda step, size: lambda done: None,
-                  keep: int = 1000) -> CheckResult:
+def check_dataset(
+        path: str,
+        images: str,
+        panoptic: str,
+        against: Optional[Tuple[str, str]] = None,
+        num_workers: Optional[int] = None,
+        repair: bool = False,
+        progress: Progress = lambda step, size: lambda done: None
+) -> CheckResult:
     """Read everything and say what is wrong.
 
     Args:
@@ -55,13 +56,12 @@ def check_dataset(path: str,
             at most 8.
         repair (bool): Whether to compute anew what can be.
         progress (Callable): See :data:`Progress`.
-        keep (int): Examples of each kind of fault to keep.
 
     Returns:
         CheckResult: Nothing is written, and nothing raised for what is wrong
         with the data.
     """
-    faults = Faults(keep)
+    faults = Faults()
 
     def run(step: str, jobs: Sequence[ImageJob]) -> Iterator[ImageResult]:
         update = progress(step, len(jobs))
@@ -136,11 +136,8 @@ def _file(folder: str, entry: dict) -> Optional[str]:
 
 
 def _extra_files(content: dict, panoptic: str) -> Iterator[Fault]:
-    """PNGs in the folder, and below it, that no annotation names.
-
-    Not where label maps are read as they are (``void_ids``): Cityscapes'
-    folders hold other PNGs, too.
-    """
+    """PNGs below a folder that no annotation names; not where label maps are
+    read as they are: Cityscapes' folders hold other PNGs, too."""
     notes = _list(content, 'annotations', dict)
     if any('void_ids' in note for note in notes):
         return

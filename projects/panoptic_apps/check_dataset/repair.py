@@ -114,13 +114,10 @@ class Repair:
 
 
 def find_rule(structure: Structure) -> Rule:
-    """How the category of a segment follows from its id, if it does.
-
-    Tried are: ``category id * 1000 + number`` (the bare category id of a
-    thing being crowd), and the colour of the category. A rule is believed
-    where at least :data:`MIN_SUPPORT` listed segments follow it and none
-    contradicts it.
-    """
+    """How the category of a segment follows from its id, if it does: as
+    ``category id * 1000 + number`` (the bare id of a thing is crowd) or as
+    colour. :data:`MIN_SUPPORT` listed segments must follow it, and all that
+    it speaks of."""
     segments = [s for pair in structure.pairs for s in pair.segments]
     for rule in (_thousands(structure), _colors(structure)):
         follows = [

@@ -38,55 +38,45 @@ MIN_SIZE = (96, 160)
 #: Labels of the camera's frame: all that test images are annotated with.
 FRAME_LABELS = ('ego vehicle', 'rectification border', 'out of roi')
 
-#: Labels in every image, in every second and in every fourth.
-_PERIODS = {
-    1: ('building', 'vegetation', 'car', 'person'),
-    2: ('wall', 'fence', 'pole', 'traffic light', 'traffic sign', 'terrain',
-        'rider', 'bicycle', 'motorcycle', 'truck', 'bus', 'train'),
-    4: ('persongroup', 'caravan', 'parking', 'static', 'cargroup', 'trailer',
-        'polegroup', 'dynamic', 'bicyclegroup', 'ground', 'rail track',
-        'license plate', 'motorcyclegroup', 'guard rail', 'bridge')
+#: Every how many images a label is wanted, its shape, height and width, and
+#: where its centre may be from the top, all in image heights; of things, which
+#: stand on the ground, the largest height, and the width in heights.
+_LABELS: Dict[str, Tuple] = {
+    'building': (1, 'box', .35, .5, .2, .25),
+    'bridge': (4, 'box', .08, .6, .1, .4),
+    'vegetation': (1, 'star', .4, .5, .2, .4),
+    'wall': (2, 'box', .15, .5, .35, .5),
+    'fence': (2, 'box', .15, .5, .35, .5),
+    'guard rail': (4, 'box', .08, .6, .4, .5),
+    'terrain': (2, 'disk', .2, .5, .5, .6),
+    'parking': (4, 'box', .15, .4, .55, .9),
+    'ground': (4, 'disk', .15, .4, .55, .9),
+    'rail track': (4, 'triangle', .3, .2, .6, .9),
+    'polegroup': (4, 'box', .3, .1, .2, .5),
+    'pole': (2, 'box', .4, .05, .2, .5),
+    'traffic light': (2, 'box', .2, .1, .1, .4),
+    'traffic sign': (2, 'disk', .15, .15, .1, .4),
+    'license plate': (4, 'box', .05, .1, .7, .9),
+    'train': (2, 'box', .6, 2.2),
+    'bus': (2, 'box', .6, 1.5),
+    'truck': (2, 'star', .6, 1.5),
+    'caravan': (4, 'disk', .5, 1.4),
+    'trailer': (4, 'box', .4, 1.8),
+    'car': (1, 'disk', .4, 1.8),
+    'person': (1, 'triangle', .6, .5),
+    'rider': (2, 'star', .5, .7),
+    'bicycle': (2, 'triangle', .4, 1.3),
+    'motorcycle': (2, 'box', .4, 1.2),
+    'static': (4, 'box', .3, .7),
+    'dynamic': (4, 'star', .3, 1.2),
+    'cargroup': (4, 'disk', .3, 3.5),
+    'persongroup': (4, 'triangle', .4, 1.5),
+    'bicyclegroup': (4, 'triangle', .3, 2.5),
+    'motorcyclegroup': (4, 'box', .3, 2.5)
 }
-#: Shape, height in image heights, and width in heights of its own.
-_THINGS = dict(
-    train=('box', .6, 2.2),
-    bus=('box', .6, 1.5),
-    truck=('star', .6, 1.5),
-    caravan=('disk', .5, 1.4),
-    trailer=('box', .4, 1.8),
-    car=('disk', .4, 1.8),
-    person=('triangle', .6, .5),
-    rider=('star', .5, .7),
-    bicycle=('triangle', .4, 1.3),
-    motorcycle=('box', .4, 1.2),
-    static=('box', .3, .7),
-    dynamic=('star', .3, 1.2),
-    cargroup=('disk', .3, 3.5),
-    persongroup=('triangle', .4, 1.5),
-    bicyclegroup=('triangle', .3, 2.5),
-    motorcyclegroup=('box', .3, 2.5))
-#: Things that are not asked for, in images with room for them.
+#: Things that fill images with room for them.
 _MORE = ('car', 'car', 'person', 'person', 'rider', 'bicycle', 'motorcycle',
          'truck', 'bus', 'train')
-#: Of all else: shape, height and width, and where its centre may be from the
-#: top, all in image heights.
-_PLACES = {
-    'building': ('box', .35, .5, .2, .25),
-    'bridge': ('box', .08, .6, .1, .4),
-    'vegetation': ('star', .4, .5, .2, .4),
-    'wall': ('box', .15, .5, .35, .5),
-    'fence': ('box', .15, .5, .35, .5),
-    'guard rail': ('box', .08, .6, .4, .5),
-    'terrain': ('disk', .2, .5, .5, .6),
-    'parking': ('box', .15, .4, .55, .9),
-    'ground': ('disk', .15, .4, .55, .9),
-    'rail track': ('triangle', .3, .2, .6, .9),
-    'polegroup': ('box', .3, .1, .2, .5),
-    'pole': ('box', .4, .05, .2, .5),
-    'traffic light': ('box', .2, .1, .1, .4),
-    'traffic sign': ('disk', .15, .15, .1, .4),
-    'license plate': ('box', .05, .1, .7, .9),
-}
 #: By id modulo 5: the sky has 'sky', and the road 'sand'.
 _TEXTURES = ('bricks', 'grass', 'sand', 'sky', 'water')
 
@@ -186,12 +176,9 @@ def draw_street(split: str, index: int, count: int, size: Tuple[int, int],
     rng = np.random.default_rng([seed, list(CITIES).index(split), index])
     street = _Street(size, rng)
     street.add_ground()
-    wanted = [
-        name for period, names in _PERIODS.items()
-        for k, name in enumerate(names)
-        if (index + k) % min(count, period) == 0
-    ]
-    for name in sorted(wanted, key=[*_PLACES, *_THINGS].index):
+    for k, (name, (period, *_)) in enumerate(_LABELS.items()):
+        if (index + k) % min(count, period):
+            continue
         for attempt in range(40):
             if street.add(name, street.place(name), always=attempt == 39):
                 break
@@ -231,9 +218,11 @@ class _Street(Canvas):
     def place(self, name: str) -> np.ndarray:
         """An outline somewhere in the image."""
         rng, h = self.rng, self.h
-        turn = -np.pi / 2
-        if name in _THINGS:
-            shape, height, width = _THINGS[name]
+        _, shape, height, width, *centers = _LABELS[name]
+        if centers:
+            y = rng.uniform(centers[0], centers[1])
+            width *= rng.uniform(.7, 1.3)
+        else:
             # near the bottom things are large; the least have 14 pixels in
             # 128 and 35 in 1024
             low = min(.6, (11 + h / 42) / (height * h))
@@ -241,12 +230,7 @@ class _Street(Canvas):
             height *= near
             width *= height
             y = .4 + .55 * near - height / 2
-        else:
-            shape, height, width, top, bottom = _PLACES[name]
-            y = rng.uniform(top, bottom)
-            width *= rng.uniform(.7, 1.3)
-        if shape == 'box':
-            turn = np.pi / 4
+        turn = np.pi / 4 if shape == 'box' else -np.pi / 2
         points = corners(shape, turn)
         points /= np.abs(points).max(0)
         x = rng.uniform(.05, .95) * self.w / h
