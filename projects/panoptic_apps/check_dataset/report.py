@@ -45,13 +45,7 @@ def report_content(path: str, result: CheckResult) -> Dict:
 
 
 def format_report(path: str, result: CheckResult, examples: int = 5) -> str:
-    """The whole check, for a terminal.
-
-    Args:
-        path (str): The JSON that was checked.
-        result (CheckResult): What :func:`check_dataset` returned.
-        examples (int): Faults of each kind to show; the rest is counted.
-    """
+    """The whole check, for a terminal, with some examples of each fault."""
     content, blocks = report_content(path, result), []
     if result.summary is not None:
         blocks.append(format_statistics(path, result.summary))

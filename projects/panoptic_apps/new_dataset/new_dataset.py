@@ -102,9 +102,8 @@ def new_dataset_config(name: str,
         base (str): The config to inherit.
         out (str): Where the config will lie, which ``_base_`` is relative to.
         batch_size (int, optional): Images of an iteration, in one process;
-            by default the base's of one process.
-        epochs (float, optional): See :func:`scaled_schedule`.
-        max_iters (int, optional): See :func:`scaled_schedule`.
+            by default the base's.
+        epochs, max_iters (optional): See :func:`scaled_schedule`.
         val_instances (str, optional): Instances JSON of ``val``, for AP; by
             default AP is of instances derived from the panoptic annotation.
         start (str, optional): Folder that training will be started in; data
@@ -178,12 +177,7 @@ def _relative(path: str, folder: str) -> str:
 
 
 def _read_base(path: str) -> Config:
-    try:
-        cfg = Config.fromfile(path)
-    except (OSError, SyntaxError, KeyError) as error:
-        raise InputError(
-            f'{path}: not a config that can be inherited '
-            f'({error}). Give --base one below configs/.') from None
+    cfg = Config.fromfile(path)
     require_panoptic(cfg, '--base')
     for loader in ('train_dataloader', 'val_dataloader'):
         dataset = (cfg.get(loader) or {}).get('dataset') or {}
@@ -199,16 +193,11 @@ def place_paths(splits: List[Split],
                 start: Optional[str] = None) -> Tuple[str, Dict[str, Any]]:
     """The folder that all data share, and their paths below it.
 
-    Args:
-        splits (list[Split]): Of training and validation.
-        instances (str, optional): One more file.
-        start (str, optional): The folder is relative where it lies below
-            this one, else absolute.
-
     Returns:
-        tuple[str, dict]: ``data_root``, with a slash at its end; and the
-        Splits ``train`` and ``val`` and the file ``instances``, relative to
-        it ('' is data_root itself).
+        tuple[str, dict]: ``data_root``, with a slash at its end, relative
+        where it lies below the folder ``start``; and relative to it the
+        Splits ``train`` and ``val`` and the file ``instances`` ('' is
+        data_root itself).
     """
     folders = [osp.dirname(split.json) for split in splits]
     folders += [folder for split in splits for folder in split[1:]]

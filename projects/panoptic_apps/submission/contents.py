@@ -87,11 +87,8 @@ def _listed(rules: Callable[[Any], Iterable[Fault]], job: Any) -> List[Fault]:
 
 
 def unzip(path: str, folder: str) -> Found[Members]:
-    """Faults of a zip file by itself; returns its files, unpacked.
-
-    Raises:
-        InputError: It is no zip file.
-    """
+    """Faults of a zip file by itself; returns its files, unpacked. An
+    InputError where it is no zip file."""
     members: Dict[str, Path] = {}
     try:
         archive = zipfile.ZipFile(path)
@@ -138,13 +135,8 @@ def write_archive(path: Union[str, Path],
                   scratch: Optional[str] = None) -> None:
     """Zip files; the archive is complete or not there.
 
-    The same files give the same bytes, whenever they are zipped.
-
-    Args:
-        path (str | Path): Is replaced.
-        files (Mapping): Name in the archive -> local file.
-        update (Callable): Called with 1 after each file.
-        scratch (str, optional): See ``write_atomically``.
+    The same files give the same bytes, whenever they are zipped. ``update`` is
+    called with 1 after each; ``scratch``: see ``write_atomically``.
     """
 
     def write(partial_path: str) -> None:

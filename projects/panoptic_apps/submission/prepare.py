@@ -35,13 +35,8 @@ def set_test_images(cfg: Config,
     """Let the test loader of a config read other images, by default those of
     a server's test set.
 
-    Args:
-        cfg (Config): Is changed.
-        server (Server): Whose files are the default.
-        ann_file (str, optional): JSON of the images.
-        image_dir (str, optional): Their folder.
-        categories_file (str, optional): JSON whose categories say what is a
-            thing. All are relative to ``data_root``.
+    ``ann_file`` lists the images below ``image_dir``; the categories of
+    ``categories_file`` say what is a thing. All are below ``data_root``.
     """
     require_panoptic(cfg, 'tools/format_submission.py')
     dataset = cfg.test_dataloader.dataset
@@ -75,11 +70,8 @@ def _expected_of(dataset: Any) -> Expected:
 
 
 def require_images(dataset: Any) -> None:
-    """See that all local images are there, before hours of inference.
-
-    Raises:
-        InputError: Names the first that is missing, and how many.
-    """
+    """Raise an InputError where local images are missing, before hours of
+    inference; it names the first, and how many."""
     if getattr(dataset, 'backend_args', None) is not None:
         return  # asking a server for each takes too long
     paths = [dataset.get_data_info(i)['img_path'] for i in range(len(dataset))]
@@ -120,8 +112,8 @@ def run_submission(runner: Any,
         report (Callable): Called with lines for the user.
 
     Raises:
-        InputError: On every process: images are missing, or results have a
-            fault; no archive is written then.
+        InputError: On every process, and no archive is written: images are
+            missing, or results have a fault.
     """
     folder = result_folder(out_dir, name)
     dataset = runner.test_dataloader.dataset
@@ -212,16 +204,9 @@ def check_archive(path: str,
                   expected: Expected,
                   num_workers: Optional[int] = None,
                   progress: Progress = silent) -> Faults:
-    """Faults of an archive, whoever has written it.
+    """Faults of an archive by a server's rules, whoever has written it.
 
-    Args:
-        path (str): The zip file.
-        server (Server): Whose rules.
-        task (str, optional): One of the server's; by default guessed from
-            the name and the files.
-        expected (Expected): Images and classes.
-        num_workers (int, optional): See :func:`run_submission`.
-        progress (Callable): See :data:`Progress`.
+    Its ``task`` is guessed from the name and the files where it is None.
 
     Raises:
         InputError: It is no zip file, or no task is like it.
@@ -246,11 +231,8 @@ def check_archive(path: str,
 
 
 def guess_task(path: str, server: Server, members: Any) -> str:
-    """Task of an archive by its name or what is in it.
-
-    Raises:
-        InputError: It could be any.
-    """
+    """Task of an archive by its name or what is in it; an InputError where it
+    could be any."""
     parts = osp.abspath(path).split(os.sep)[-2:]
     named = [key for key in server.tasks if key in parts[-1]
              ] or [key for key in server.tasks if key == parts[0]]

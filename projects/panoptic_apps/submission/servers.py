@@ -67,11 +67,8 @@ class Server:
     archive_pattern: str = '.*'
 
     def choose(self, names: Optional[Sequence[str]]) -> Dict[str, Task]:
-        """Tasks of some names; without, the first one.
-
-        Raises:
-            InputError: There is no such task.
-        """
+        """Tasks of some names, or the first one; an InputError where there is
+        no such task."""
         names = names or list(self.tasks)[:1]
         unknown = [name for name in names if name not in self.tasks]
         if unknown:

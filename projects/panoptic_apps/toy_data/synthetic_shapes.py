@@ -117,11 +117,6 @@ def draw_scene(seed: int, index: int,
                size: int) -> Tuple[np.ndarray, np.ndarray, List[dict]]:
     """Image ``index`` of the data set of a seed, independent of the others.
 
-    Args:
-        seed (int): Seed of the data set.
-        index (int): Index of the image.
-        size (int): Height and width in pixels.
-
     Returns:
         tuple: RGB image uint8 (size, size, 3); segment ids int32
         (size, size), 0 = void; and ``segments_info`` with id, category_id,
@@ -300,15 +295,9 @@ def write_once(root: str, stamp: str, recipe: Dict,
                draw: Callable[[str], None]) -> None:
     """Write a folder that is complete or not there at all, and not again.
 
-    It is written beside ``root`` and renamed when complete. Of runs that start
-    side by side the first to be done renames its folder, and the others use
-    that one.
-
-    Args:
-        root (str): The folder.
-        stamp (str): File in it that says what it holds.
-        recipe (dict): Content of that file.
-        draw (callable): Writes everything else into the folder it is given.
+    ``draw`` writes into another folder, which is renamed when complete, and of
+    runs side by side the first to be done renames its own. The file ``stamp``
+    holds the ``recipe``.
 
     Raises:
         InputError: ``root`` holds something else.
