@@ -50,16 +50,12 @@ def scaled_schedule(cfg: Config,
                     batch: int,
                     epochs: Optional[float] = None,
                     max_iters: Optional[int] = None) -> Schedule:
-    """The schedule of a config for other data.
+    """The schedule of a config, counted in iterations, for other images and
+    another batch (images of an iteration).
 
-    Args:
-        cfg (Config): The base, counted in iterations.
-        images (int): To train on.
-        batch (int): Images of an iteration.
-        epochs (float, optional): How often each image is seen; by default
-            as often as the base's, where that is known, but not less than
-            ``MIN_ITERS`` iterations.
-        max_iters (int, optional): Iterations, instead.
+    By default each image is seen as often as the base's, where that is known,
+    but not in less than ``MIN_ITERS`` iterations; else ``epochs`` times, or
+    for ``max_iters``.
 
     Raises:
         InputError: The base has no such schedule.
@@ -106,8 +102,8 @@ def _count_iters(cfg: Config, images: int, batch: int, base_batch: int,
 
 def _scaled_schedulers(cfg: Config, max_iters: int, factor: float,
                        ratio: float) -> List[dict]:
-    """``param_scheduler``; the warm-up is only shortened where it would use
-    too much of the run, and what begins at its end still does."""
+    """``param_scheduler``, whose warm-up is shortened where it would use too
+    much of the run; what begins at its end still does."""
     scaled: List[Dict] = []
     ends: Dict[int, int] = {}
     for item in schedulers(cfg):
