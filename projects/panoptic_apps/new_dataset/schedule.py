@@ -97,7 +97,7 @@ def _count_iters(cfg: Config, images: int, batch: int, base_batch: int,
         return least, (f'{least * batch / images:.1f} epochs of {images} '
                        f'images, batch {batch}: the {epochs:.1f} of the base '
                        f'would be {iters} iterations alone')
-    return iters, f'{epochs:.4g} epochs of {images} images, batch {batch}'
+    return iters, f'{epochs:.3g} epochs of {images} images, batch {batch}'
 
 
 def _scaled_schedulers(cfg: Config, max_iters: int, factor: float,
