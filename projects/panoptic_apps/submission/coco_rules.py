@@ -77,8 +77,8 @@ def _json_of(archive: Archive) -> Found[Tuple[str, Any]]:
     if archive.stem not in (None, Path(name).stem):
         yield Fault('file_name', name, f'must be named {archive.stem}.json')
     try:
-        return name, json.loads(
-            archive.members[name].read_bytes(), parse_constant=int)
+        content = archive.members[name].read_bytes()
+        return name, json.loads(content, parse_constant=int)  # int('NaN')
     except (ValueError, RecursionError) as error:  # also what is not UTF-8
         yield Fault('json_unreadable', name, f'is no JSON ({error})')
         return name, None
