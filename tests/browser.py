@@ -31,32 +31,23 @@ _OPTIONS = ['--disable-dev-shm-usage', '--disable-gpu']
 
 
 def find_chromium() -> str:
-    """Path of Chromium: ``$CHROMIUM``, or the first known name on the path.
-
-    Returns:
-        str: Empty if there is none.
-    """
+    """Path of Chromium: ``$CHROMIUM``, or the first known name on the path;
+    empty if there is none."""
     names = [os.environ.get('CHROMIUM'), *_NAMES]
     found = (shutil.which(name) for name in names if name)
     return next(filter(None, found), '')
 
 
 @contextmanager
-def open_page(
-    url: Union[str, Path], size: Tuple[int, int] = (1280, 900)
-) -> Iterator[Tuple[object, List[str]]]:
-    """Open a page; skip the test where there is no browser.
-
-    Args:
-        url (str | Path): An address on this machine, or an HTML file.
-        size (tuple[int, int]): Width and height of the window in pixels.
+def open_page(url: Union[str, Path]) -> Iterator[Tuple[object, List[str]]]:
+    """Open an address on this machine or an HTML file; skip the test where
+    there is no browser.
 
     Yields:
-        tuple[Page, list[str]]: playwright's page (``page.locator``,
-        ``page.screenshot(path=..., full_page=True)``) after its ``load``
-        event, and errors: what the console calls an error, exceptions that
-        nobody caught, failed requests and requests to other machines. The
-        list grows while the page is open.
+        tuple[Page, list[str]]: playwright's page after its ``load`` event, and
+        a list that grows while it is open: what the console calls an error,
+        exceptions that nobody caught, failed requests and requests to other
+        machines.
     """
     playwright = pytest.importorskip(
         'playwright.sync_api',
@@ -67,12 +58,11 @@ def open_page(
                     'chromium, or set CHROMIUM to its path')
     if isinstance(url, Path):
         url = url.resolve().as_uri()
-    width, height = size
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(
             executable_path=chromium, args=_OPTIONS)
         try:
-            page = browser.new_page(viewport=dict(width=width, height=height))
+            page = browser.new_page(viewport=dict(width=1280, height=900))
             errors = _watch(page)
             page.goto(url, wait_until='load')
             yield page, errors

@@ -42,12 +42,9 @@ def browse_dataset(config: Union[str, Config],
         config (str | Config): A config with dataloaders.
         split (str): 'train', 'val' or 'test'.
         num (int): How many samples, drawn at random; fewer in a smaller set.
-        out_dir (str): Folder of the pictures.
+        out_dir (str): Folder of the pictures, whose paths are returned.
         seed (int): Which samples, and how they are augmented.
         cfg_options (dict, optional): Keys of the config to override.
-
-    Returns:
-        list[str]: The pictures.
 
     Raises:
         InputError: The config has no such dataloader, or the data cannot
@@ -63,8 +60,8 @@ def browse_dataset(config: Union[str, Config],
     _keep_panoptic_map(loader.dataset)
     dataset = DATASETS.build(loader.dataset)
     space = LabelSpace.from_metainfo(dataset.metainfo)
-    chosen = random.Random(seed).sample(
-        range(len(dataset)), min(num, len(dataset)))
+    num = min(num, len(dataset))
+    chosen = random.Random(seed).sample(range(len(dataset)), num)
     written = []
     for number, index in enumerate(chosen):
         with seeded(derive_seed('browse', seed, number)):
@@ -83,24 +80,14 @@ def _keep_panoptic_map(config: Any) -> None:
         if config.get('type') == 'DerivePanopticTargets':
             config['panoptic'] = True
         config = list(config.values())
-    if isinstance(config, (list, tuple)):
-        for entry in config:
-            _keep_panoptic_map(entry)
+    for entry in config if isinstance(config, (list, tuple)) else ():
+        _keep_panoptic_map(entry)
 
 
 def draw_sample(inputs: Tensor, sample: DetDataSample,
                 space: LabelSpace) -> np.ndarray:
-    """The image of a packed sample and everything it is annotated with.
-
-    Args:
-        inputs (Tensor): BGR of shape (3, h, w).
-        sample (:obj:`DetDataSample`): With any of ``gt_panoptic_seg``,
-            ``gt_instances``, ``ignored_instances`` and ``gt_sem_seg``.
-        space (LabelSpace): The classes.
-
-    Returns:
-        np.ndarray: RGB uint8; panels beside one another.
-    """
+    """The image of a packed sample, BGR (3, h, w), and everything it is
+    annotated with: panels beside one another, RGB uint8."""
     image = to_array(inputs)[::-1].transpose(1, 2, 0)
     image = np.ascontiguousarray(image.clip(0, 255).astype(np.uint8))
     scale = display_scale(image.shape, PANEL_SIZE)
@@ -125,17 +112,20 @@ def draw_sample(inputs: Tensor, sample: DetDataSample,
 def _draw_objects(image: np.ndarray, sample: DetDataSample, space: LabelSpace,
                   scale: int) -> np.ndarray:
     """Boxes, masks and names of the instances; crowd is said to be so."""
-    groups = {'': sample.gt_instances}
+    groups, notes = [sample.gt_instances], [''] * len(sample.gt_instances)
     if 'bboxes' in sample.get('ignored_instances', ()):
-        groups['(crowd)'] = sample.ignored_instances
-    masks = None
-    if all('masks' in group for group in groups.values()):
-        masks = np.concatenate([to_array(g.masks) for g in groups.values()])
+        groups.append(sample.ignored_instances)
+        notes += ['(crowd)'] * len(sample.ignored_instances)
+    found = {
+        name: np.concatenate([to_array(group[name]) for group in groups])
+        for name in ('bboxes', 'labels', 'masks')
+        if all(name in group for group in groups)
+    }
     return draw_instances(
         image,
-        np.concatenate(
-            [to_array(g.bboxes).reshape(-1, 4) for g in groups.values()]),
-        np.concatenate([to_array(g.labels) for g in groups.values()]),
+        found['bboxes'],
+        found['labels'],
         space,
-        masks, [note for note, g in groups.items() for _ in range(len(g))],
+        found.get('masks'),
+        notes,
         scale=scale)

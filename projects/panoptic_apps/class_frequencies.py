@@ -22,10 +22,8 @@ _CHUNK = 16
 
 def class_frequencies(config: Config,
                       num_workers: Optional[int] = None) -> Dict[str, Any]:
-    """Count the labelled pixels of each channel of the semantic head.
-
-    The pixels are those of the annotation maps on the disk, without crops or
-    resizing.
+    """Count the labelled pixels of each channel of the semantic head in the
+    annotation maps on the disk, without crops or resizing.
 
     Args:
         config (Config): With ``train_dataloader`` and
@@ -97,23 +95,13 @@ def _by_channel(totals: np.ndarray, space: LabelSpace,
     names = space.names if predict_things else (*space.stuff_names, 'other')
     pixels = np.zeros(len(names), np.int64)
     np.add.at(pixels, channels, totals)
-    return [
-        dict(name=name, pixels=count)
-        for name, count in zip(names, pixels.tolist())
-    ]
+    return [dict(name=n, pixels=p) for n, p in zip(names, pixels.tolist())]
 
 
 def count_labels(infos: Sequence[dict], num_classes: int,
                  backend_args: Optional[dict]) -> np.ndarray:
-    """Pixels of each label in the maps of some images.
-
-    Args:
-        infos (Sequence[dict]): ``get_data_info`` of our data sets.
-        num_classes (int): T + S.
-        backend_args (dict, optional): Of mmengine's fileio.
-
-    Returns:
-        np.ndarray: int64 (T + S, ); void is not counted.
+    """Pixels of each label, int64 (T + S, ), without void, in the maps of
+    images by their ``get_data_info``.
 
     Raises:
         CorruptFileError: A map cannot be used.
@@ -125,8 +113,7 @@ def count_labels(infos: Sequence[dict], num_classes: int,
         # the JSON says the size: the image itself is not needed
         size = dict(ori_shape=(info['height'], info['width']))
         loaded = derive.transform(load.transform(dict(info, **size)))
-        labels = loaded.get('gt_seg_map')
-        if labels is not None:
-            counts += np.bincount(
-                labels[labels != IGNORE_LABEL], minlength=num_classes)
+        labels = loaded['gt_seg_map']
+        counts += np.bincount(
+            labels[labels != IGNORE_LABEL], minlength=num_classes)
     return counts

@@ -6,18 +6,17 @@ browser's. Uploaded images are removed after an hour.
 """
 import os
 from html import escape
+from pathlib import Path
 from typing import Any, List, Optional, Tuple
 
 import numpy as np
-from PIL import Image
 
-from panoptic_fpn.inference.inference import PanopticResult
-from panoptic_fpn.inference.inferencer import PanopticInferencer
-from panoptic_fpn.inference.results import (OVERLAY_SIZE, describe_result,
-                                            result_map)
+from panoptic_fpn.inference import (PanopticInferencer, describe_result,
+                                    inference_panoptic)
+from panoptic_fpn.ops.decode import claimed_size
 from panoptic_fpn.visualization.colors import compact, segment_colors
-from panoptic_fpn.visualization.drawing import display_scale
-from panoptic_fpn.visualization.samples import draw_branches
+from panoptic_fpn.visualization.drawing import OVERLAY_SIZE, display_scale
+from panoptic_fpn.visualization.samples import draw_branches, panoptic_map
 
 #: Larger images take gigabytes: their masks have their size.
 MAX_PIXELS = 40_000_000
@@ -38,70 +37,46 @@ COLUMNS: Any = dict(
 _SECONDS_KEPT = 3600
 
 #: Message, the pictures (None where there is none) and the table.
-Shown = Tuple[str, Optional[np.ndarray], Optional[np.ndarray],
-              Optional[np.ndarray], List[list]]
+Shown = Tuple[Any, ...]
 
 
 class Segmenter:
-    """What the page calls: a file in, what is shown out.
-
-    Args:
-        inferencer (PanopticInferencer): The model.
-    """
+    """What the page calls: a file in, what is shown out."""
 
     def __init__(self, inferencer: PanopticInferencer) -> None:
         self.inferencer = inferencer
 
     def __call__(self, path: Optional[str], score: float) -> Shown:
-        """Segment an image.
-
-        Args:
-            path (str, optional): Of the upload; None when it was removed.
-            score (float): Least score of an instance.
-
-        Returns:
-            tuple: Message (Markdown), the three pictures and the table.
-        """
+        """Segment the upload, None when it was removed, with this least score
+        of an instance."""
         if not path:
             return '', None, None, None, []
         name = os.path.basename(path)
-        if _claimed_pixels(path) > MAX_PIXELS:
+        claimed = claimed_size(Path(path).read_bytes())
+        if claimed is not None and claimed[0] * claimed[1] > MAX_PIXELS:
             return _complain(f'{name}: more than {MAX_PIXELS // 1_000_000} '
                              'million pixels. Make it smaller.')
-        result = PanopticResult(path)
-        packed = self.inferencer.pipeline(path, result)
+        result, = inference_panoptic(
+            self.inferencer.model,
+            path,
+            self.inferencer.amp,
+            pred_score_thr=score)
         if result.error:
             # without the folder, which says nothing to who sent the file
             return _complain(result.error.replace(path, name))
-        self.inferencer.forward([(result, packed)], score)
-        return self._show(result, name, score)
-
-    def _show(self, result: PanopticResult, name: str, score: float) -> Shown:
-        space, image = self.inferencer.model.label_space, result.image
-        assert image is not None  # as there is no error
-        height, width = image.shape[:2]
-        segments = describe_result(result.sample, space, name)[1]['segments']
-        pictures = draw_branches(image, result.sample, space, score,
-                                 display_scale(image.shape, OVERLAY_SIZE))
-        codes = compact(result_map(result.sample))[1]
+        space = self.inferencer.model.label_space
+        panoptic = panoptic_map(result.sample)
+        height, width = panoptic.shape
+        segments = describe_result(result.sample, space)[1]['segments']
+        pictures = draw_branches(result.image, result.sample, space, score,
+                                 display_scale(panoptic.shape, OVERLAY_SIZE))
+        codes = compact(panoptic)[1]
         colors = segment_colors(codes[codes != space.void], space.palette,
                                 space.num_things)
         message = (f'{name}: {width} x {height} pixels, '
                    f'{len(segments)} segments')
-        return (escape(message), pictures.get('instances'),
-                pictures.get('semantic'), pictures.get('panoptic'),
+        return (escape(message), *map(pictures.get, PANELS),
                 segment_rows(segments, colors, height * width))
-
-
-def _claimed_pixels(path: str) -> float:
-    """Pixels by the header of a file; 0 where Pillow cannot read it."""
-    try:
-        with Image.open(path) as image:
-            return image.width * image.height
-    except Image.DecompressionBombError:
-        return float('inf')
-    except OSError:
-        return 0
 
 
 def _complain(text: str) -> Shown:
@@ -110,13 +85,8 @@ def _complain(text: str) -> Shown:
 
 def segment_rows(segments: List[dict], colors: np.ndarray,
                  num_pixels: int) -> List[list]:
-    """Rows of the table of segments, the largest first; see ``COLUMNS``.
-
-    Args:
-        segments (list[dict]): Of ``panoptic_segments``.
-        colors (np.ndarray): RGB of each, uint8 of shape (n, 3).
-        num_pixels (int): Of the image.
-    """
+    """Rows of ``COLUMNS`` for segments of ``describe_result`` and their
+    ``colors`` (RGB uint8 (n, 3)), the largest first."""
     rows = [[
         '<span style="background:rgb({},{},{})">&emsp;&emsp;</span>'.format(
             *color),
@@ -130,15 +100,7 @@ def segment_rows(segments: List[dict], colors: np.ndarray,
 
 
 def build_page(inferencer: PanopticInferencer, name: str) -> Any:
-    """The page.
-
-    Args:
-        inferencer (PanopticInferencer): The model.
-        name (str): What the page calls it.
-
-    Returns:
-        gradio.Blocks: Not yet served.
-    """
+    """The page of a model of this name, ``gradio.Blocks`` not yet served."""
     import gradio as gr
     model = inferencer.model
     space = model.label_space
@@ -187,13 +149,8 @@ def build_page(inferencer: PanopticInferencer, name: str) -> Any:
 
 
 def serve(page: Any, host: str, port: int) -> None:
-    """Serve a page until it is interrupted.
-
-    Args:
-        page (gradio.Blocks): From :func:`build_page`.
-        host (str): Address to listen at: 127.0.0.1 for this machine alone,
-            0.0.0.0 for all that reach it.
-        port (int): Its port.
+    """Serve a page until it is interrupted, at 127.0.0.1 for this machine
+    alone, at 0.0.0.0 for all that reach it.
 
     Raises:
         OSError: The port is in use.

@@ -24,9 +24,6 @@ from .labels import LabelSpace
 
 #: Images of each split of the official download.
 SPLIT_SIZES = dict(train=2975, val=500, test=1525)
-#: (h, w) of every image.
-IMAGE_SIZE = (1024, 2048)
-
 IMAGE_SUFFIX = '_leftImg8bit.png'
 INSTANCE_SUFFIX = '_gtFine_instanceIds.png'
 
@@ -43,34 +40,28 @@ FIRST_INSTANCE = 1000
 
 @dataclass(frozen=True)
 class PixelValue:
-    """What a value of an instance image stands for.
+    """What a value of an instance image stands for."""
 
-    ``category_id`` is the label table's id; ``evaluated`` says whether it is
-    one of the 19 classes (else: void); ``instance`` whether the value names
-    one instance; ``crowd`` whether it is a group of a thing class.
-    """
-
+    #: Id of the label table.
     category_id: int
+    #: Whether it is one of the 19 classes; else it is void.
     evaluated: bool
+    #: Whether the value names one instance, or a group of a thing class.
     instance: bool
     crowd: bool
 
 
-def evaluated_labels() -> List:
-    """Rows of the label table that the evaluation does not ignore."""
-    return [label for label in labels if not label.ignoreInEval]
-
-
 def categories() -> List[Dict]:
     """``categories`` of a COCO panoptic JSON, as the official converter
-    writes them."""
+    writes them: those that the evaluation does not ignore."""
     return [
         dict(
             id=label.id,
             name=label.name,
             color=list(label.color),
             supercategory=label.category,
-            isthing=int(label.hasInstances)) for label in evaluated_labels()
+            isthing=int(label.hasInstances)) for label in labels
+        if not label.ignoreInEval
     ]
 
 
@@ -80,22 +71,16 @@ def label_space() -> LabelSpace:
 
 
 def train_ids() -> np.ndarray:
-    """Train id of each of our labels.
+    """Train id of each of our labels, int64 (19, ).
 
-    Returns:
-        np.ndarray: int64 (19, ). ``weight[train_ids()]`` brings the output
-        channels of a head in train id order to ours, and
-        ``weight[np.argsort(train_ids())]`` ours to train id order.
+    ``weight[train_ids()]`` brings the output channels of a head in train id
+    order to ours, ``weight[np.argsort(train_ids())]`` ours to train id order.
     """
     return np.array([id2label[i].trainId for i in label_space().category_ids])
 
 
 def pixel_value(value: int) -> PixelValue:
-    """Meaning of a value of an instance image.
-
-    Raises:
-        InputError: No class of the label table has it.
-    """
+    """Meaning of a value of an instance image."""
     instance = value >= FIRST_INSTANCE
     label = id2label.get(value // FIRST_INSTANCE if instance else value)
     if label is None or label.id < 0 or instance and not label.hasInstances:
@@ -111,10 +96,7 @@ def pixel_value(value: int) -> PixelValue:
 
 def split_values(
         values: List[int]) -> Tuple[Dict[int, PixelValue], List, List]:
-    """Sort the values of one instance image.
-
-    Args:
-        values (list[int]): Different values.
+    """Sort the different values of one instance image.
 
     Returns:
         tuple: Segments (value -> meaning); values that are void for every
@@ -135,11 +117,7 @@ def split_values(
 
 
 def image_id(path: str) -> str:
-    """``<city>_<sequence>_<frame>`` of any file of an image.
-
-    Raises:
-        InputError: The name has not that form.
-    """
+    """``<city>_<sequence>_<frame>`` of any file of an image."""
     name = PurePosixPath(path).name
     parts = name.split('_')
     if len(parts) < 4 or not (parts[1].isdigit() and parts[2].isdigit()):

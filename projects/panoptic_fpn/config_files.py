@@ -26,9 +26,6 @@ def find_config(name: str) -> str:
         name (str): With or without '.py', such as
             'panoptic-fpn_r50_fpn_1x_coco'; its folder below ``configs`` may
             stand before it, 'mmseg/semantic-fpn_r50_fpn_65k_cityscapes'.
-
-    Raises:
-        InputError: No config has this name; names the nearest.
     """
     stem = name.removesuffix('.py')
     found: Dict[str, Path] = {}

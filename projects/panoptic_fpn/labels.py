@@ -71,11 +71,6 @@ class LabelSpace:
         """Build from the ``categories`` of a COCO panoptic JSON.
 
         Nothing is checked: ``coco_format.read_label_space`` is for files.
-
-        Args:
-            categories (Sequence[Mapping]): Each with ``id``, ``name``,
-                ``isthing`` and, optionally, ``color`` (RGB).
-            source (str): File they come from, for error messages.
         """
         return cls([
             Category(c['id'], str(c['name']), bool(c['isthing']),
@@ -91,10 +86,6 @@ class LabelSpace:
 
         ``category_ids`` may be missing, as in metainfo of mmdet's datasets:
         labels then stand for category ids.
-
-        Raises:
-            InputError: It names no things and classes, as in a checkpoint of
-                another project.
         """
         try:
             names = list(metainfo['classes'])
@@ -185,18 +176,11 @@ class LabelSpace:
 def semantic_channels(num_things: int,
                       num_stuff: int,
                       predict_things: bool = False) -> np.ndarray:
-    """Channel of the semantic head for each label.
+    """Channel of the semantic head for each label, int64 (T + S, ).
 
-    Args:
-        num_things (int): T.
-        num_stuff (int): S.
-        predict_things (bool): Whether each thing class has a channel of its
-            own (Cityscapes, section 4.1 of the paper) or all share 'other'
-            (COCO).
-
-    Returns:
-        np.ndarray: int64 of shape (T + S, ). Without ``predict_things``
-        stuff label ``T + s`` has channel ``s`` and every thing channel ``S``.
+    With ``predict_things`` each thing class has a channel of its own
+    (Cityscapes, section 4.1 of the paper). Otherwise stuff label ``T + s`` has
+    channel ``s`` and every thing channel ``S``, 'other' (COCO).
     """
     if predict_things:
         return np.arange(num_things + num_stuff)
@@ -213,9 +197,6 @@ def channel_labels(num_things: int,
     Void (``T + S``) stands for channels that paint nothing in a panoptic
     map: 'other', and things predicted by the semantic branch (section 4.1:
     'for panoptic inference we discard these predictions').
-
-    Returns:
-        np.ndarray: int64 of shape (S + 1, ) or (T + S, ).
     """
     stuff = np.arange(num_things, num_things + num_stuff)
     void = num_things + num_stuff
@@ -230,36 +211,14 @@ def encode_panoptic(labels: Any, numbers: Any) -> np.ndarray:
 
 
 def id_to_rgb(ids: np.ndarray) -> np.ndarray:
-    """COCO PNG colours of segment ids.
-
-    Args:
-        ids (np.ndarray): Integers of any shape (...), 0..2**24 - 1.
-
-    Returns:
-        np.ndarray: uint8 of shape (..., 3), RGB.
-
-    Raises:
-        InputError: An id that three bytes cannot hold.
-    """
-    ids = np.asarray(ids)
-    if ids.size and (ids.min() < 0 or ids.max() > MAX_SEGMENT_ID):
-        bad = ids.min() if ids.min() < 0 else ids.max()
-        raise InputError(f'segment id {bad} does not fit a COCO panoptic PNG '
-                         f'(0..{MAX_SEGMENT_ID}). Renumber the segments.')
-    ids = ids.astype(np.uint32)
+    """COCO PNG colours, uint8 RGB (..., 3), of ids 0..2**24 - 1 (...)."""
+    ids = np.asarray(ids).astype(np.uint32)
     return np.stack([ids & 255, ids >> 8 & 255, ids >> 16],
                     axis=-1).astype(np.uint8)
 
 
 def rgb_to_id(rgb: np.ndarray) -> np.ndarray:
-    """Segment ids of COCO PNG colours; the inverse of :func:`id_to_rgb`.
-
-    Args:
-        rgb (np.ndarray): uint8 of shape (..., 3), RGB.
-
-    Returns:
-        np.ndarray: int32 of shape (...).
-    """
+    """Segment ids, int32 (...), of COCO PNG colours, uint8 RGB (..., 3)."""
     rgb = np.asarray(rgb).astype(np.int32)
     return rgb[..., 0] + 256 * rgb[..., 1] + 65536 * rgb[..., 2]
 

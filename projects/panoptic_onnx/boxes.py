@@ -16,16 +16,10 @@ _BLOCK = 256
 
 def grid_anchors(base: np.ndarray, stride: Sequence[int],
                  shape: Tuple[int, int]) -> np.ndarray:
-    """Anchors of an FPN level.
+    """Anchors (h * w * A, 4) of an FPN level, row by row.
 
-    Args:
-        base (np.ndarray): (A, 4), those of the level's first pixel.
-        stride (Sequence[int]): Pixels of the input between two of the level,
-            (w, h) as in mmdet.
-        shape (tuple[int, int]): Of the level.
-
-    Returns:
-        np.ndarray: (h * w * A, 4), row by row.
+    ``base`` (A, 4) are those of the level's first pixel, ``stride`` the pixels
+    (w, h) of the input between two of the level, ``shape`` is the level's.
     """
     x = np.arange(shape[1], dtype=np.float32) * stride[0]
     y = np.arange(shape[0], dtype=np.float32) * stride[1]
@@ -36,17 +30,10 @@ def grid_anchors(base: np.ndarray, stride: Sequence[int],
 
 def decode(boxes: np.ndarray, deltas: np.ndarray, means: Sequence[float],
            stds: Sequence[float], shape: Tuple[int, int]) -> np.ndarray:
-    """Boxes that deltas make of anchors or proposals.
+    """Boxes (n, 4) that deltas make of anchors or proposals.
 
-    Args:
-        boxes (np.ndarray): (n, 4).
-        deltas (np.ndarray): (n, 4), of x, y, log w and log h.
-        means, stds (Sequence[float]): Four each; what the deltas were
-            normalized with.
-        shape (tuple[int, int]): Of the image; boxes are clipped to it.
-
-    Returns:
-        np.ndarray: (n, 4).
+    ``deltas`` (n, 4) are of x, y, log w and log h, normalized with four
+    ``means`` and ``stds``; boxes are clipped to an image of ``shape``.
     """
     deltas = deltas * np.asarray(stds, np.float32) + np.asarray(
         means, np.float32)
@@ -64,12 +51,8 @@ def batched_nms(boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray,
                 iou_thr: float) -> np.ndarray:
     """Greedy non-maximum suppression within groups (classes, levels).
 
-    Args:
-        boxes (np.ndarray): (n, 4).
-        scores (np.ndarray): (n, ).
-        groups (np.ndarray): Integers, (n, ).
-        iou_thr (float): A box with a larger intersection over union with a
-            more confident one is dropped.
+    A box whose intersection over union with a more confident one of its group
+    is above ``iou_thr`` is dropped.
 
     Returns:
         np.ndarray: Indices of those that stay, the most confident first.
@@ -90,15 +73,8 @@ def batched_nms(boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray,
 
 
 def class_agnostic_nms(boxes: np.ndarray, iou_thr: float) -> List[int]:
-    """Greedy non-maximum suppression of boxes of all classes.
-
-    Args:
-        boxes (np.ndarray): (n, 4), the most confident first.
-        iou_thr (float): As in :func:`batched_nms`.
-
-    Returns:
-        list[int]: Indices of those that stay, ascending.
-    """
+    """Indices, ascending, of boxes that greedy non-maximum suppression leaves
+    of all classes; ``boxes`` come the most confident first."""
     kept = []
     rest = np.arange(len(boxes))
     while len(rest):
@@ -126,16 +102,8 @@ def _overlaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def roi_levels(boxes: np.ndarray, finest_scale: float,
                num_levels: int) -> np.ndarray:
-    """FPN level whose features describe a box, from its size.
-
-    Args:
-        boxes (np.ndarray): (n, 4).
-        finest_scale (float): Boxes of up to twice this side are of level 0.
-        num_levels (int): How many there are.
-
-    Returns:
-        np.ndarray: int64 (n, ).
-    """
+    """FPN level, int64 (n, ), whose features describe a box, from its size;
+    boxes of up to twice the side ``finest_scale`` are of level 0."""
     side = np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(axis=1))
     levels = np.log2(side / np.float32(finest_scale) + np.float32(1e-6))
     return np.floor(levels).clip(0, num_levels - 1).astype(np.int64)

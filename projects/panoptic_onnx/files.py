@@ -34,17 +34,13 @@ def read_image(path: str) -> np.ndarray:
     Raises:
         DeployError: The file is missing, cut off or no image.
     """
-    image, fault = None, ''
+    image = None
     try:
         content = Path(path).read_bytes()
-        if content:
+        fault = f'{len(content)} bytes that are no whole image'
+        if content and not _is_cut_off(content):
             image = cv2.imdecode(
                 np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-        fault = f'{len(content)} bytes that are no image OpenCV can decode'
-        if image is not None and _is_cut_off(content):
-            image = None
-            fault = ('the end of the file is missing, so a part of the image '
-                     'would be grey')
     except OSError as error:
         fault = str(error.strerror)
     if image is None:
@@ -104,13 +100,9 @@ def write_bytes(path: str, content: bytes) -> None:
 
 def list_segments(result: Result,
                   classes: List[Category]) -> Tuple[np.ndarray, List[dict]]:
-    """Ids 1 .. K of a panoptic map and what they stand for.
-
-    Returns:
-        tuple[np.ndarray, list[dict]]: Ids (h, w), 0 = void, and ``id``,
-        ``category_id``, ``category_name``, ``isthing``, ``area`` (pixels),
-        ``bbox`` (x, y, width, height) and, for things, ``score``.
-    """
+    """Ids 1 .. K of a panoptic map (h, w), 0 = void, and of each ``id``,
+    ``category_id``, ``category_name``, ``isthing``, ``area`` (pixels),
+    ``bbox`` (x, y, width, height) and, for things, ``score``."""
     codes, inverse = np.unique(result.panoptic, return_inverse=True)
     painted = codes != len(classes)
     new_ids = np.where(painted, np.cumsum(painted), 0)
@@ -135,12 +127,8 @@ def list_segments(result: Result,
 
 def draw_overlay(image: np.ndarray, ids: np.ndarray, segments: List[dict],
                  classes: List[Category]) -> np.ndarray:
-    """Colours of the classes over an image, white lines between segments.
-
-    Args:
-        image (np.ndarray): BGR uint8 (h, w, 3), as is the result.
-        ids, segments: From :func:`list_segments`.
-    """
+    """Colours of the classes over an image, white lines between segments;
+    BGR uint8 (h, w, 3), as the image."""
     of_category = {one.id: one.color for one in classes}
     colors = np.zeros((len(segments) + 1, 3), np.uint8)
     for segment in segments:
@@ -157,16 +145,8 @@ def draw_overlay(image: np.ndarray, ids: np.ndarray, segments: List[dict],
 
 def write_result(image: np.ndarray, result: Result, classes: List[Category],
                  out_dir: str, stem: str, source: str) -> Dict[str, str]:
-    """Write the three files of an image.
-
-    Args:
-        out_dir (str): Folder; it is made.
-        stem (str): First part of the names.
-        source (str): Name of the image in the JSON.
-
-    Returns:
-        dict[str, str]: Path of ``overlay``, ``panoptic`` and ``segments``.
-    """
+    """Write the three files of an image, whose name in the JSON is ``source``,
+    to a folder, which is made; their paths by kind."""
     ids, segments = list_segments(result, classes)
     paths = dict(
         overlay=osp.join(out_dir, f'{stem}_overlay.png'),
@@ -181,12 +161,11 @@ def write_result(image: np.ndarray, result: Result, classes: List[Category],
         segments=segments)
     # OpenCV writes BGR
     coded = np.stack([ids >> 16, ids >> 8 & 255, ids & 255], axis=-1)
-    _write_png(paths['overlay'], draw_overlay(image, ids, segments, classes))
-    _write_png(paths['panoptic'], coded.astype(np.uint8))
+    pictures = dict(
+        overlay=draw_overlay(image, ids, segments, classes),
+        panoptic=coded.astype(np.uint8))
+    for kind, pixels in pictures.items():
+        write_bytes(paths[kind], cv2.imencode('.png', pixels)[1].tobytes())
     write_bytes(paths['segments'],
                 json.dumps(content, indent=2, allow_nan=False).encode())
     return paths
-
-
-def _write_png(path: str, pixels: np.ndarray) -> None:
-    write_bytes(path, cv2.imencode('.png', pixels)[1].tobytes())

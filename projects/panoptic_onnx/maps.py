@@ -1,7 +1,8 @@
 """Maps at the size of the original image: semantic, masks, and their merge.
 
-All maps are (h, w), boxes (x1, y1, x2, y2) in pixels of those maps. A panoptic
-map holds ``label + 1000 * number``, void = number of classes.
+All maps and shapes are (h, w), boxes (n, 4) x1, y1, x2, y2 in pixels of those
+maps, masks bool (n, h, w). A panoptic map holds ``label + 1000 * number``,
+void = number of classes.
 """
 from typing import List, Optional, Sequence, Tuple
 
@@ -10,26 +11,22 @@ import numpy as np
 
 from .boxes import class_agnostic_nms
 
-#: A panoptic map holds ``label + INSTANCE_OFFSET * number``.
 INSTANCE_OFFSET = 1000
 
 
 def upsampled_argmax(logits: np.ndarray, padded: Tuple[int, int],
                      shape: Tuple[int, int],
                      original: Tuple[int, int]) -> np.ndarray:
-    """Channel with the largest logit at each pixel; the first of equal ones.
+    """Channel, uint16, with the largest logit at each pixel of the image; the
+    first of equal ones.
 
     One channel at a time: all of them at the size of a photograph would take
     gigabytes.
 
     Args:
         logits (np.ndarray): (K, h, w), of the padded input at stride 4.
-        padded (tuple[int, int]): Of the network's input.
-        shape (tuple[int, int]): Of the input without padding.
-        original (tuple[int, int]): Of the image.
-
-    Returns:
-        np.ndarray: uint16 of the image's size.
+        padded, shape, original (tuple[int, int]): Shapes of the network's
+            input, of that without padding, and of the image.
     """
     best = np.full(original, -np.inf, np.float32)
     channels = np.zeros(original, np.uint16)
@@ -44,17 +41,8 @@ def upsampled_argmax(logits: np.ndarray, padded: Tuple[int, int],
 
 def paste_masks(probabilities: np.ndarray, boxes: np.ndarray,
                 shape: Tuple[int, int], threshold: float) -> np.ndarray:
-    """Masks of boxes on the image, sampled bilinearly (Mask R-CNN, 3.1).
-
-    Args:
-        probabilities (np.ndarray): (n, m, m).
-        boxes (np.ndarray): (n, 4).
-        shape (tuple[int, int]): Of the image.
-        threshold (float): Least probability of a mask.
-
-    Returns:
-        np.ndarray: bool (n, h, w).
-    """
+    """Masks on an image, sampled bilinearly from probabilities (n, m, m) in
+    boxes (Mask R-CNN, 3.1)."""
     masks = np.zeros((len(boxes), *shape), bool)
     # a sample up to half a pixel of the mask outside its box counts, too
     margin = np.array([-1, -1, 1, 1], np.float32)
@@ -104,17 +92,9 @@ def paste_instances(
         nms_iou_thr: Optional[float] = None) -> Tuple[np.ndarray, List[int]]:
     """Paste instances on an empty panoptic map, the most confident first.
 
-    Args:
-        masks (np.ndarray): bool (n, h, w).
-        boxes (np.ndarray): (n, 4).
-        scores (np.ndarray): (n, ).
-        labels (np.ndarray): (n, ), thing labels.
-        score_thr (float): Least score.
-        overlap_thr (float): Largest fraction of an instance that those pasted
-            before may cover.
-        void (int): Value of a free pixel.
-        nms_iou_thr (float, optional): Largest IoU with the box of a more
-            confident instance of any class.
+    Dropped are instances with a score below ``score_thr``, those whose box
+    overlaps that of a more confident one of any class by an IoU above
+    ``nms_iou_thr``, and those of which more than ``overlap_thr`` is covered.
 
     Returns:
         tuple[np.ndarray, list[int]]: int32 map (h, w), things numbered from
@@ -142,20 +122,13 @@ def paste_instances(
 
 def fill_stuff(panoptic: np.ndarray, semantic: np.ndarray,
                channel_labels: Sequence[int], stuff_area: float,
-               void: int) -> np.ndarray:
+               void: int) -> None:
     """Fill the free pixels of a panoptic map with stuff, in place.
 
-    Args:
-        panoptic (np.ndarray): int32 (h, w); ``void`` where free.
-        semantic (np.ndarray): Integers (h, w): channel of each pixel.
-        channel_labels (Sequence[int]): Stuff label of each channel, ``void``
-            for those that paint nothing ('other', things).
-        stuff_area (float): A stuff class that is left with fewer pixels on the
-            whole image is dropped.
-        void (int): Number of classes.
-
-    Returns:
-        np.ndarray: ``panoptic``.
+    ``semantic`` holds the channel of each pixel, ``channel_labels`` the stuff
+    label of each channel, ``void`` for those that paint nothing ('other',
+    things). A class that is left with fewer pixels than ``stuff_area`` on the
+    whole image is dropped.
     """
     labels = np.asarray(channel_labels)
     free = panoptic == void
@@ -164,4 +137,3 @@ def fill_stuff(panoptic: np.ndarray, semantic: np.ndarray,
     areas = np.bincount(labels, weights=area, minlength=void + 1)
     painted = np.where(areas[labels] >= stuff_area, labels, void)
     panoptic[free] = painted[channels]
-    return panoptic

@@ -84,7 +84,7 @@ class Masks(Struct):
     strides: Lengths
     finest_scale: Annotated[float, Meta(gt=0, le=_LARGEST)]
     class_agnostic: bool
-    threshold: Finite
+    threshold: Annotated[float, Meta(ge=0, le=_LARGEST)]
 
 
 class Semantic(Struct):
@@ -136,29 +136,6 @@ class ModelFile(Struct):
         """Value of a void pixel: the number of classes."""
         return len(self.classes)
 
-    def channels(self) -> Dict[Tuple[str, str], int]:
-        """Second dimension of each output that is needed, by (graph, output);
-        0 where any will do."""
-        things = sum(one.isthing for one in self.classes)
-        wanted: Dict[Tuple[str, str], int] = {}
-        for level, anchors in enumerate(self.rpn.anchors if self.rpn else ()):
-            wanted['trunk', f'rpn_score{level}'] = len(anchors)
-            wanted['trunk', f'rpn_delta{level}'] = 4 * len(anchors)
-        for part in (self.boxes, self.masks):
-            for level in range(len(part.strides) if part else 0):
-                wanted['trunk', f'feature{level}'] = 0
-        if self.boxes is not None:
-            boxes = 1 if self.boxes.class_agnostic else things
-            wanted['boxes', 'scores'] = things + 1
-            wanted['boxes', 'deltas'] = 4 * boxes
-        if self.masks is not None:
-            masks = 1 if self.masks.class_agnostic else things
-            wanted['masks', 'probabilities'] = masks
-        if self.semantic is not None:
-            channels = len(self.semantic.channel_labels)
-            wanted['trunk', 'semantic'] = channels
-        return wanted
-
 
 def sha256(path: Path) -> str:
     """SHA-256 of a file's content."""
@@ -166,10 +143,7 @@ def sha256(path: Path) -> str:
 
 
 def read_model(folder: str) -> ModelFile:
-    """Read and check an exported model.
-
-    Args:
-        folder (str): Written by ``tools/export_onnx.py``.
+    """Read and check a model that ``tools/export_onnx.py`` wrote.
 
     Raises:
         DeployError: The file is missing, damaged or of another version, or a
@@ -190,16 +164,7 @@ def read_model(folder: str) -> ModelFile:
 
 def _find_fault(model: ModelFile, folder: Path) -> Optional[str]:
     """What does not fit together, in words."""
-    needed = ['trunk', *(('boxes', 'masks') if model.rpn else ())]
-    if model.rpn and not (model.boxes and model.masks):
-        return 'rpn without boxes or masks'
-    if model.rpn and len(model.rpn.anchors) != len(model.rpn.strides):
-        return (f'rpn.strides: {len(model.rpn.strides)} levels, rpn.anchors: '
-                f'{len(model.rpn.anchors)}')
-    if model.semantic and max(model.semantic.channel_labels) > model.void:
-        return (f'semantic.channel_labels: {model.semantic.channel_labels} '
-                f'are not labels of {model.void} classes or void')
-    for name in {**dict.fromkeys(needed), **model.graphs}:
+    for name in ('trunk', *(('boxes', 'masks') if model.rpn else ())):
         graph = folder / f'{name}.onnx'
         if name not in model.graphs or not graph.is_file():
             return f'{graph.name} is missing'

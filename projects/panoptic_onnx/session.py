@@ -19,27 +19,23 @@ import onnxruntime
 
 from .boxes import batched_nms, decode, grid_anchors, roi_levels
 from .maps import fill_stuff, paste_instances, paste_masks, upsampled_argmax
-from .model_file import NAME, DeployError, Preprocessing, read_model
+from .model_file import DeployError, Preprocessing, read_model
 
 #: By name.
 Arrays = Dict[str, np.ndarray]
+Shape = Tuple[int, int]
 
 
 @dataclass
 class Result:
     """What was found on an image, at its own size (h, w).
 
-    Attributes:
-        panoptic (np.ndarray): int32 (h, w): label + 1000 * number, void =
-            number of classes.
-        kept (list[int]): For number i + 1 of the map the index of its
-            instance.
-        boxes (np.ndarray): (n, 4), x1, y1, x2, y2 in pixels; the most
-            confident first. Not those on the map alone.
-        scores, labels (np.ndarray): (n, ).
-        masks (np.ndarray): bool (n, h, w).
-        semantic (np.ndarray | None): Channel of each pixel (h, w); None
-            without the branch.
+    panoptic   int32 (h, w): label + 1000 * number, void = number of classes
+    kept       for number i + 1 of the map the index of its instance
+    boxes      (n, 4), x1, y1, x2, y2 in pixels, the most confident first; also
+               of instances that are not on the map, as scores (n, ), labels
+               (n, ) and masks, bool (n, h, w)
+    semantic   channel of each pixel (h, w); None without the branch
     """
 
     panoptic: np.ndarray
@@ -52,12 +48,8 @@ class Result:
 
 
 def prepare(image: np.ndarray,
-            settings: Preprocessing) -> Tuple[np.ndarray, Tuple[int, int]]:
-    """Resize, normalize and pad an image.
-
-    Args:
-        image (np.ndarray): BGR uint8 (h, w, 3).
-        settings (Preprocessing): Of the model file.
+            settings: Preprocessing) -> Tuple[np.ndarray, Shape]:
+    """Resize, normalize and pad an image, BGR uint8 (h, w, 3).
 
     Returns:
         tuple[np.ndarray, tuple[int, int]]: float32 (1, 3, H, W), and (h, w)
@@ -112,7 +104,6 @@ class PanopticSession:
                  folder: str,
                  providers: Sequence[str] = ('CPUExecutionProvider', ),
                  threads: int = 0) -> None:
-        self.folder = Path(folder)
         self.model = read_model(folder)
         unknown = set(providers) - set(onnxruntime.get_available_providers())
         if unknown:
@@ -126,35 +117,14 @@ class PanopticSession:
         self.sessions: Dict[str, onnxruntime.InferenceSession] = {
             name:
             onnxruntime.InferenceSession(
-                str(self.folder / f'{name}.onnx'),
+                str(Path(folder) / f'{name}.onnx'),
                 options,
                 providers=list(providers))
             for name in self.model.graphs
         }
-        self._check_channels()
-
-    def _check_channels(self) -> None:
-        """The graphs have the channels that the description names."""
-        found: Dict[Tuple[str, str], object] = {
-            (graph, output.name): output.shape[1]
-            for graph, session in self.sessions.items()
-            for output in session.get_outputs()
-        }
-        for (graph, name), channels in self.model.channels().items():
-            has = found.get((graph, name), 'no')
-            # a text stands for a size that the graph does not state
-            if has == 'no' or channels and isinstance(has,
-                                                      int) and has != channels:
-                raise DeployError(
-                    f'{self.folder}: {graph}.onnx has {has} channels of '
-                    f'{name}, {NAME} describes {channels or "some"}. Correct '
-                    'that, or export the model again.')
 
     def segment(self, image: np.ndarray) -> Result:
-        """Segment an image.
-
-        Args:
-            image (np.ndarray): BGR uint8 (h, w, 3), of any size.
+        """Segment an image, BGR uint8 (h, w, 3) of any size.
 
         Raises:
             DeployError: It is no image, or too long for the scale.
@@ -164,7 +134,7 @@ class PanopticSession:
         original = image.shape[:2]
         outputs = self.run('trunk', image=inputs)
         boxes, scores, labels, probabilities = self._instances(outputs, shape)
-        # what the boxes were multiplied with, (w, h)
+        # they were multiplied by (w, h)
         boxes = boxes / np.array(
             [shape[1] / original[1], shape[0] / original[0]] * 2, np.float32)
         threshold = model.masks.threshold if model.masks else 0
@@ -173,22 +143,15 @@ class PanopticSession:
         if model.semantic:
             semantic = upsampled_argmax(outputs['semantic'][0],
                                         inputs.shape[2:], shape, original)
-        panoptic, kept = self.merge(boxes, scores, labels, masks, semantic)
-        return Result(panoptic, kept, boxes, scores, labels, masks, semantic)
-
-    def merge(self, boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray,
-              masks: np.ndarray,
-              semantic: Optional[np.ndarray]) -> Tuple[np.ndarray, List[int]]:
-        """Merge both branches (section 3.2); see :class:`Result`."""
-        settings, void = self.model.panoptic, self.model.void
+        # the merge (section 3.2)
+        merge = model.panoptic
         panoptic, kept = paste_instances(masks, boxes, scores, labels,
-                                         settings.score_thr,
-                                         settings.overlap_thr, void,
-                                         settings.nms_iou_thr)
+                                         merge.score_thr, merge.overlap_thr,
+                                         model.void, merge.nms_iou_thr)
         if semantic is not None:
-            fill_stuff(panoptic, semantic, self.model.semantic.channel_labels,
-                       settings.stuff_area, void)
-        return panoptic, kept
+            fill_stuff(panoptic, semantic, model.semantic.channel_labels,
+                       merge.stuff_area, model.void)
+        return Result(panoptic, kept, boxes, scores, labels, masks, semantic)
 
     def run(self, graph: str, **inputs: np.ndarray) -> Arrays:
         """Outputs of a graph by their names."""
@@ -197,7 +160,7 @@ class PanopticSession:
         return dict(zip(names, session.run(names, inputs)))
 
     def _instances(self, outputs: Arrays,
-                   shape: Tuple[int, int]) -> Tuple[np.ndarray, ...]:
+                   shape: Shape) -> Tuple[np.ndarray, ...]:
         """Boxes in pixels of the network's input, scores, labels and mask
         probabilities (n, m, m) of the detections."""
         if self.model.rpn is None:
@@ -210,11 +173,10 @@ class PanopticSession:
             return boxes, scores, labels, masks[:, 0]
         return boxes, scores, labels, masks[np.arange(len(labels)), labels]
 
-    def _proposals(self, outputs: Arrays, shape: Tuple[int,
-                                                       int]) -> np.ndarray:
+    def _proposals(self, outputs: Arrays, shape: Shape) -> np.ndarray:
         """RPN's boxes (n, 4)."""
         rpn = self.model.rpn
-        anchors, deltas, scores, levels = [], [], [], []
+        found = []
         for level, (base, stride) in enumerate(zip(rpn.anchors, rpn.strides)):
             score = outputs[f'rpn_score{level}'][0]
             delta = outputs[f'rpn_delta{level}'][0]
@@ -225,23 +187,18 @@ class PanopticSession:
             if 0 < rpn.nms_pre < len(score):
                 best = np.argsort(-score, kind='stable')[:rpn.nms_pre]
                 grid, score, delta = grid[best], score[best], delta[best]
-            anchors.append(grid)
-            deltas.append(delta)
-            scores.append(score)
-            levels.append(np.full(len(score), level))
-        boxes = decode(
-            np.concatenate(anchors), np.concatenate(deltas), rpn.means,
-            rpn.stds, shape)
-        every, parts = np.concatenate(scores), np.concatenate(levels)
+            found.append((grid, delta, score, np.full(len(score), level)))
+        anchors, deltas, scores, levels = map(np.concatenate, zip(*found))
+        boxes = decode(anchors, deltas, rpn.means, rpn.stds, shape)
         if rpn.min_bbox_size >= 0:
             sides = boxes[:, 2:] - boxes[:, :2]
             valid = (sides > rpn.min_bbox_size).all(axis=1)
-            boxes, every, parts = boxes[valid], every[valid], parts[valid]
-        kept = batched_nms(boxes, every, parts, rpn.iou_thr)
+            boxes, scores, levels = boxes[valid], scores[valid], levels[valid]
+        kept = batched_nms(boxes, scores, levels, rpn.iou_thr)
         return boxes[kept[:rpn.max_per_img]]
 
     def _detections(self, outputs: Arrays, proposals: np.ndarray,
-                    shape: Tuple[int, int]) -> Tuple[np.ndarray, ...]:
+                    shape: Shape) -> Tuple[np.ndarray, ...]:
         """Boxes (n, 4), scores and labels (n, ) after class-wise NMS."""
         settings = self.model.boxes
         found = self._on_levels('boxes', outputs, proposals)

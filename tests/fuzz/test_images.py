@@ -140,9 +140,19 @@ def is_cut(kind, good, content):
     return kind in ('truncated', 'tail') and good.startswith(content)
 
 
+def judge_all(jobs, work, title, processes=1):
+    """Outcomes of jobs, of which none may be bad; ``work`` returns the kind
+    of fault and the outcome."""
+    outcomes = Outcomes(title)
+    for job, result in zip(jobs, children.run(jobs, work, SECONDS, processes)):
+        outcomes.add(*(result if isinstance(result, list) else (str(job),
+                                                                result)))
+    outcomes.judge()
+    return outcomes
+
+
 def run(folder, files, count, seed, title, processes=1):
     draw = random.Random(seed)
-    jobs = [(draw.choice(list(files)), draw.random()) for _ in range(count)]
 
     def work(job):
         name, state = job
@@ -152,12 +162,8 @@ def run(folder, files, count, seed, title, processes=1):
                          is_cut(kind, good, content))
         return [kind, result]
 
-    outcomes = Outcomes(title)
-    for job, result in zip(jobs, children.run(jobs, work, SECONDS, processes)):
-        outcomes.add(*(result if isinstance(result, list) else (job[0],
-                                                                result)))
-    outcomes.judge()
-    return outcomes
+    jobs = [(draw.choice(list(files)), draw.random()) for _ in range(count)]
+    return judge_all(jobs, work, title, processes)
 
 
 def test_good_files_are_right(tmp_path):

@@ -25,9 +25,8 @@ from tests.oracles.derive import (derive_instances, derive_panoptic,
                                   derive_semantic, same_partition)
 from tests.oracles.perturb import rgb_of_ids
 
-from . import children
-from .mutate import Outcomes, as_png, mutated_bytes, png_chunks
-from .test_images import MEMORY, SECONDS, is_cut, peak
+from .mutate import as_png, mutated_bytes, png_chunks
+from .test_images import MEMORY, is_cut, judge_all, peak
 
 CATEGORIES = [
     dict(id=26, name='car', isthing=1),
@@ -69,13 +68,9 @@ def saved(pixels, palette=None):
 class Kind:
     """One kind of PNG with its annotation.
 
-    Args:
-        ids (Sequence[int]): That the map holds, void included.
-        segments (list[dict]): Of the annotation.
-        void (list[int], optional): ``void_ids``; None for COCO's RGB.
-        ignored (list[int]): ``ignored_ids``.
-        dtype (type): Of a map with one channel.
-        class_map (bool): Whether ids are classes.
+    ``ids`` that the map holds, void included; ``void`` is None for COCO's RGB;
+    ``dtype`` is that of a map with one channel; with ``class_map`` ids are
+    classes.
     """
 
     def __init__(self,
@@ -363,7 +358,6 @@ def mutated(draw, kind):
 
 def run(folder, kinds, count, seed, title, processes=1):
     draw = random.Random(seed)
-    jobs = [(draw.choice(list(kinds)), draw.random()) for _ in range(count)]
 
     def work(job):
         name, state = job
@@ -372,11 +366,8 @@ def run(folder, kinds, count, seed, title, processes=1):
         path = f'{folder}/{os.getpid()}.{name}'
         return [fault, outcome(kind, path, content, must_refuse)]
 
-    outcomes = Outcomes(title)
-    for job, result in zip(jobs, children.run(jobs, work, SECONDS, processes)):
-        outcomes.add(*(result if isinstance(result, list) else (job[0],
-                                                                result)))
-    outcomes.judge()
+    jobs = [(draw.choice(list(kinds)), draw.random()) for _ in range(count)]
+    judge_all(jobs, work, title, processes)
 
 
 @pytest.mark.parametrize('name', KINDS)

@@ -39,15 +39,8 @@ def old_numpy():
 
 
 def instance_matches(truth, folder):
-    """What the script counts before it evaluates.
-
-    Args:
-        truth (list[Path]): Instance images.
-        folder (Path): Results.
-
-    Returns:
-        tuple: Its matches and its arguments.
-    """
+    """What the script counts before it evaluates instance images against a
+    folder of results, and its arguments."""
     args = copy.copy(instance_script.args)
     args.quiet, args.JSONOutput = True, False
     args.predictionPath, args.predictionWalk = str(Path(folder).resolve()), []
@@ -64,12 +57,9 @@ def instance_matches(truth, folder):
 
 
 def instance_scores(truth, folder):
-    """Official AP of each thing class, as fractions.
-
-    Returns:
-        dict: Class name -> (10, ) by overlap; None where the script stops
-        because no prediction of a class that has instances counts.
-    """
+    """Official AP of each thing class, fractions (10, ) by overlap; None where
+    the script stops because no prediction of a class that has instances
+    counts."""
     matches, args = instance_matches(truth, folder)
     names, overlaps = args.instLabels, args.overlaps
     scores = {}
@@ -94,12 +84,8 @@ def instance_mean(truth, folder):
 
 
 def pixel_scores(truth, folder):
-    """The script's dict of results, fractions.
-
-    Args:
-        truth (list[Path]): Instance images; label images lie beside them.
-        folder (Path): Results.
-    """
+    """The script's dict of results, fractions, for instance images, beside
+    which label images lie, and a folder of results."""
     args = copy.copy(pixel_script.args)
     args.quiet, args.JSONOutput = True, False
     args.predictionPath, args.predictionWalk = str(folder), []

@@ -171,15 +171,8 @@ def random_scenes(seed,
                   shape=(128, 256),
                   num_instances=12,
                   share=0.35):
-    """Scenes of a data set; see the module's docstring.
-
-    Args:
-        seed (int): The randomness.
-        num_images (int): Number of scenes.
-        shape (tuple[int, int]): (h, w).
-        num_instances (int): Instances and groups of each scene.
-        share (float): Largest blob as a share of h and w.
-    """
+    """Scenes of a data set; see the module. ``share`` is the largest blob as a
+    share of h and w, ``num_instances`` counts groups, too."""
     rng = np.random.default_rng(seed)
     thing, unpredicted = rng.choice(THINGS, 2, replace=False)
     absent = Absent(int(thing), int(rng.choice(STUFF)), int(unpredicted))
@@ -197,11 +190,8 @@ def random_scenes(seed,
 
 
 def write_ground_truth(scenes, root, split='val'):
-    """Write the official files below ``root/gtFine``.
-
-    Returns:
-        list[Path]: The instance images; label images lie beside them.
-    """
+    """Write the official files below ``root/gtFine``; the instance images,
+    beside which label images lie."""
     paths = []
     for scene in scenes:
         folder = Path(root, 'gtFine', split, scene.image_id.split('_')[0])

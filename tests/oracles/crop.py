@@ -3,14 +3,8 @@ import numpy as np
 
 
 def pixel_of_class(index_map, labels, values, drawn=None):
-    """(y, x), or None where the map has none of ``values``.
-
-    Args:
-        index_map: Integers (h, w).
-        labels: Class of each entry of ``values``.
-        values: What the map holds of it.
-        drawn: Class to look for, where the map has it.
-    """
+    """(y, x), or None where the map (h, w) has none of ``values``; ``labels``
+    are their classes, ``drawn`` the class to look for where the map has it."""
     labels, values = np.asarray(labels), np.asarray(values)
     present = sorted({
         label

@@ -35,11 +35,8 @@ def derive_instances(id_map, segments, categories):
     """Instances of a map, crowd too, in the order of ``segments``.
 
     Stuff, and segments without a pixel in the map (cropped away), are left
-    out.
-
-    Returns:
-        dict: ``ids`` (list[int]), ``boxes`` (n, 4) int64, ``masks``
-        (n, h, w) bool, ``labels`` (n, ) int64, ``crowd`` (n, ) bool.
+    out. ``ids`` (list[int]), ``boxes`` (n, 4) int64, ``masks`` (n, h, w) bool,
+    ``labels`` (n, ) int64, ``crowd`` (n, ) bool.
     """
     id_map = np.asarray(id_map)
     label_of, num_things = labels_of(categories), count_things(categories)
@@ -75,13 +72,11 @@ def derive_semantic(id_map, segments, categories):
 def derive_panoptic(id_map, segments, categories):
     """Map of label + 1000 * number, each segment with a code of its own.
 
-    Numbers count the segments of a label from 0, in the order of
-    ``segments``; another numbering that keeps segments apart is as good, see
-    :func:`same_partition`. Unlisted ids are void.
-
-    Returns:
-        dict: ``map`` (h, w) int64 with void = T + S, ``codes`` (list[int])
-        in the order of ``segments``, ``crowd_codes`` likewise.
+    Numbers count the segments of a label from 0, in the order of ``segments``;
+    another numbering that keeps segments apart is as good, see
+    :func:`same_partition`. Unlisted ids are void = T + S. ``map`` (h, w)
+    int64, ``codes`` and ``crowd_codes`` (list[int]) in the order of
+    ``segments``.
     """
     label_of = labels_of(categories)
     code_of, codes, crowd_codes, numbers = {}, [], [], {}

@@ -24,13 +24,10 @@ def kept_instances(masks,
     An instance is dropped where its score is below ``score_thr``, where it is
     empty, where the share of its area that is taken is more than
     ``overlap_thr``, or where no free pixel is left to it (possible only for
-    ``overlap_thr >= 1``). Equal scores keep the order of the input.
-    With ``nms_iou_thr`` boxes (n, 4), x1, y1, x2, y2, that repeat a better one
-    go before, whatever their classes.
-
-    Returns:
-        list[tuple[int, set]]: Index and free pixels (y, x) of each kept
-        instance, most confident first.
+    ``overlap_thr >= 1``). Equal scores keep the order of the input. With
+    ``nms_iou_thr`` boxes (n, 4), x1, y1, x2, y2, that repeat a better one go
+    before, whatever their classes. Index and free pixels (y, x) of each kept
+    instance, most confident first.
     """
     # As arrays, a float32 score is compared with a float32 threshold.
     good = ~(np.asarray(scores) < score_thr)
@@ -85,20 +82,8 @@ def merge_segments(masks,
                    nms_iou_thr=None):
     """Steps 1 to 3 as a dict: code (label + 1000 * number) -> set of pixels.
 
-    Args:
-        masks (np.ndarray | None): (n, h, w) bool; None without region branch.
-        scores (np.ndarray): (n, ).
-        labels (np.ndarray): (n, ) thing labels.
-        channels (np.ndarray | None): (h, w); None without semantic branch.
-        num_things (int): T.
-        num_stuff (int): S.
-        score_thr (float): Scores below it are dropped.
-        overlap_thr (float): Instances covered by more than it are dropped.
-        stuff_area (int): Stuff with fewer free pixels becomes void.
-        predict_things (bool): Whether things have channels of their own.
-        boxes (np.ndarray | None): (n, 4), for ``nms_iou_thr``.
-        nms_iou_thr (float | None): Instances whose boxes have a larger IoU
-            with a better one are dropped.
+    ``masks`` or ``channels`` are None without their branch; the thresholds are
+    those of :func:`kept_instances`, and the area below which stuff is void.
     """
     segments, taken = {}, set()
     if masks is not None:
@@ -119,11 +104,7 @@ def merge_segments(masks,
 
 def merge_by_sets(masks, scores, labels, channels, num_things, num_stuff,
                   **thresholds):
-    """:func:`merge_segments` painted: (h, w) int64, void = T + S.
-
-    Raises:
-        ValueError: Neither branch gives a size.
-    """
+    """:func:`merge_segments` painted: (h, w) int64, void = T + S."""
     if channels is None and masks is None:
         raise ValueError('neither masks nor channels: the size is unknown.')
     shape = np.shape(masks)[1:] if channels is None else np.shape(channels)

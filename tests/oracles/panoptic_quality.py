@@ -41,25 +41,11 @@ def pixels_of(id_map):
 
 
 def pq_counts(gt_map, gt_segments, pred_map, pred_segments):
-    """Counts of one image.
+    """Counts of one image by category id; see the module.
 
     Areas are counted in the maps, not read from the JSON. An id of the ground
     truth map that the list does not name is neither void nor a segment.
-
-    Args:
-        gt_map (np.ndarray): (h, w) segment ids, 0 = void.
-        gt_segments (list[dict]): ``id``, ``category_id`` and, optionally,
-            ``iscrowd``; the order matters, see above.
-        pred_map (np.ndarray): (h, w) segment ids, 0 = void.
-        pred_segments (list[dict]): ``id`` and ``category_id``.
-
-    Returns:
-        dict[int, Counts]: By category id; categories that saw nothing are
-        missing.
-
-    Raises:
-        ValueError: Sizes differ, or the predicted map and list name
-            different ids.
+    Categories that saw nothing are missing.
     """
     if np.shape(gt_map) != np.shape(pred_map):
         raise ValueError(f'ground truth is {np.shape(gt_map)}, prediction is '
@@ -128,10 +114,6 @@ def class_quality(counts):
 
 def pq_table(counts, categories):
     """Averages over classes; classes without tp, fp and fn are left out.
-
-    Args:
-        counts (dict[int, Counts]): Summed over images.
-        categories (list[dict]): ``id`` and ``isthing`` (0 or 1).
 
     Returns:
         dict: ``all``, ``things``, ``stuff``: (PQ, SQ, RQ), fractions, or None

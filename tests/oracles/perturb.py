@@ -171,21 +171,12 @@ def _halves(mask, rng):
 
 
 def perturb(rng, image, categories, unite_stuff=True, void_rate=0.05):
-    """A wrong prediction of ``image``.
+    """A wrong prediction of ``image``, segments of dict(id, category_id).
 
     Each segment (crowd too) is kept, missed, shifted, eroded, split, given
     another name or merged into the one before; spurious segments are added,
-    over void and crowd as well. Some predictions are void altogether.
-
-    Args:
-        rng (np.random.Generator): The randomness.
-        image (PanopticImage): Ground truth; not changed.
-        categories (list[dict]): As in :class:`PanopticData`.
-        unite_stuff (bool): One segment per stuff class, as the merge gives.
-        void_rate (float): Share of predictions that are void altogether.
-
-    Returns:
-        PanopticImage: ``segments`` of dict(id, category_id).
+    over void and crowd as well. A share of ``void_rate`` is void altogether;
+    with ``unite_stuff`` a stuff class has one segment, as the merge gives.
     """
     every = [c['id'] for c in categories]
     layers = []  # (mask, category id), later ones on top
@@ -279,18 +270,9 @@ def annotation_of(image):
 
 
 def write_coco_panoptic(data, root, with_images=False, name='panoptic'):
-    """Write ``root/<name>.json``, ``root/<name>/*.png`` and images.
-
-    Args:
-        data (PanopticData): Ground truth or predictions.
-        root (str | Path): Made where it is missing.
-        with_images (bool): Also write ``root/images/*.jpg``: each segment in
-            the colour of its category, a little varied, with noise.
-        name (str): Of the JSON and of the folder of PNGs.
-
-    Returns:
-        Path: The JSON.
-    """
+    """Write ``root/<name>.json``, ``root/<name>/*.png`` and, ``with_images``,
+    ``root/images/*.jpg``: each segment in the colour of its category, a little
+    varied, with noise. The path of the JSON."""
     root = Path(root)
     (root / name).mkdir(parents=True, exist_ok=True)
     for image in data.images:

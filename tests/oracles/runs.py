@@ -1,4 +1,4 @@
-"""Oracle: runs, overlaps, boxes and RLEs the plain way.
+"""Oracle: overlaps, boxes and RLEs the plain way.
 
 What the metrics counted with before they were made fast: sorted values, one
 comparison of the map for each segment, pycocotools' own encoder. Maps are
@@ -6,17 +6,6 @@ comparison of the map for each segment, pycocotools' own encoder. Maps are
 """
 import numpy as np
 from pycocotools import mask as mask_util
-
-
-def joint_runs(*maps):
-    """Values (runs, ) of each map on common runs, and lengths (runs, )."""
-    flat = [np.reshape(m, -1) for m in maps]
-    change = np.zeros(flat[0].size - 1, dtype=bool)
-    for values in flat:
-        change |= values[1:] != values[:-1]
-    starts = np.concatenate([[0], np.flatnonzero(change) + 1])
-    lengths = np.diff(starts, append=flat[0].size)
-    return [values[starts] for values in flat], lengths
 
 
 def segment_overlaps(gt, gt_codes, pred, void):

@@ -30,16 +30,7 @@ def gt_channels(labels, num_things, num_stuff, predict_things=False):
 
 
 def confusion_matrix(gt, pred, num_channels):
-    """Pixels by [ground truth, prediction], one at a time.
-
-    Args:
-        gt (np.ndarray): (h, w) channels, void -1.
-        pred (np.ndarray): (h, w) channels.
-        num_channels (int): C.
-
-    Raises:
-        ValueError: Sizes differ, or a channel is outside 0..C-1.
-    """
+    """Pixels (C, C) by [ground truth, prediction], one at a time."""
     if np.shape(gt) != np.shape(pred):
         raise ValueError(f'sizes differ: {np.shape(gt)}, {np.shape(pred)}.')
     matrix = np.zeros((num_channels, num_channels), dtype=np.int64)
@@ -69,17 +60,11 @@ def mean_or_none(values):
 
 
 def semantic_scores(matrix, stuff_channels):
-    """Scores of a matrix summed over images.
+    """Scores of a matrix (C, C) summed over images.
 
-    Args:
-        matrix (np.ndarray): (C, C), [ground truth, prediction].
-        stuff_channels (Iterable[int]): Channels of stuff classes: 0..S-1 on
-            COCO, T..T+S-1 where things are predicted.
-
-    Returns:
-        dict: ``mIoU``, ``fIoU`` over all channels, ``mIoU_stuff`` over the
-        stuff channels of the same matrix; None without any such pixel in the
-        ground truth.
+    ``mIoU``, ``fIoU`` over all channels, ``mIoU_stuff`` over the stuff
+    channels (0..S-1 on COCO, T..T+S-1 where things are predicted) of the same
+    matrix; None without any such pixel in the ground truth.
     """
     ious = class_ious(matrix)
     total = int(matrix.sum())

@@ -31,14 +31,19 @@ TEST = [
 ]
 
 
+@pytest.fixture(scope='module')
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp('root')
+
+
 @pytest.fixture
-def config(tmp_path):
+def config(root):
 
     def dataset(split, pipeline):
         return dict(
             type='SyntheticShapesDataset',
-            data_root=str(tmp_path / 'shapes') + '/',
-            generate=dict(num_train=5, num_val=2, size=64, seed=0),
+            data_root=f'{root}/shapes/',
+            generate=dict(num_train=3, num_val=2, size=64, seed=0),
             ann_file=f'annotations/panoptic_{split}.json',
             data_prefix=dict(
                 img=f'{split}/', seg=f'annotations/panoptic_{split}/'),
@@ -51,7 +56,7 @@ def config(tmp_path):
             val_dataloader=dict(dataset=dataset('val', TEST))))
 
 
-@pytest.mark.parametrize('split,num,expected,panels', [('train', 3, 3, 3),
+@pytest.mark.parametrize('split,num,expected,panels', [('train', 1, 1, 3),
                                                        ('val', 9, 2, 2)])
 def test_pictures(config, tmp_path, split, num, expected, panels):
     paths = browse_dataset(config, split, num, str(tmp_path / 'out'))
@@ -61,14 +66,14 @@ def test_pictures(config, tmp_path, split, num, expected, panels):
         # Panels of 640 x 640 below a caption, gaps of paper between them
         assert picture.shape[0] > 640
         assert picture.shape[1] // 640 == panels
-        assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
+        assert len(np.unique(picture @ [1, 256, 65536])) > 50
 
 
 def test_the_seed_decides_what_is_drawn(config, tmp_path):
 
     def run(seed, name):
         paths = browse_dataset(
-            config, num=4, out_dir=str(tmp_path / name), seed=seed)
+            config, num=2, out_dir=str(tmp_path / name), seed=seed)
         return [open(path, 'rb').read() for path in paths]
 
     assert run(0, 'a') == run(0, 'b')
@@ -76,8 +81,7 @@ def test_the_seed_decides_what_is_drawn(config, tmp_path):
 
 
 def test_a_config_of_mmseg_is_refused():
-    path = REPO_ROOT / (
-        'configs/mmseg/semantic-fpn_r50_fpn_65k_cityscapes.py')
+    path = REPO_ROOT / ('configs/mmseg/semantic-fpn_r50_fpn_65k_cityscapes.py')
     for use in (browse_dataset, init_model):
         with pytest.raises(InputError, match='a config of mmseg'):
             use(str(path))

@@ -1,7 +1,5 @@
 """Counted classes against counting the maps themselves."""
-import importlib.util
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -12,13 +10,11 @@ import panoptic_fpn  # noqa: F401  registers
 from mmengine_exact.errors import CorruptFileError, InputError
 from panoptic_apps.class_frequencies import _data_infos, class_frequencies
 from panoptic_fpn.models.class_balance import log_prior
-from tests.conftest import REPO_ROOT
 from tests.oracles.derive import count_things, derive_semantic
 from tests.oracles.perturb import random_data, write_coco_panoptic
 from tests.oracles.semantic import gt_channels
 from tests.panoptic_fpn.data import coco_stuff
-
-TOOL = REPO_ROOT / 'tools' / 'class_frequencies.py'
+from tests.tiny import run_tool
 
 
 def stuff_config(root, **head):
@@ -46,7 +42,7 @@ def pixels_of(content):
 
 @pytest.mark.parametrize('workers', [1, 2])
 def test_coco_stuff(stuff, workers):
-    """More images than one job has; void is nothing."""
+    """More images than one job has; void is nothing. A broken map is named."""
     root, maps = stuff
     content = class_frequencies(stuff_config(root), workers)
     expected = sum(
@@ -56,6 +52,10 @@ def test_coco_stuff(stuff, workers):
     names = [entry['name'] for entry in content['classes']]
     assert names == [f'stuff-{i}' for i in range(92, 183)] + ['other']
     assert content['images'] == 35 and content['predict_things'] is False
+    maps = root / 'annotations/stuff_train2017_pixelmaps'
+    (maps / '000000000007.png').unlink()
+    with pytest.raises(CorruptFileError, match='000000000007.png'):
+        class_frequencies(stuff_config(root), workers)
 
 
 @pytest.mark.parametrize('predict_things', [False, True])
@@ -86,61 +86,36 @@ def test_panoptic_data(tmp_path, predict_things):
     assert content['predict_things'] is predict_things
 
 
-def test_configs_that_cannot_be_counted(stuff):
-    root, _ = stuff
-    for key in ('model', 'train_dataloader'):
-        config = stuff_config(root)
-        config[key] = {} if key == 'model' else None
-        with pytest.raises(InputError, match='Give a config that has both'):
-            class_frequencies(config, 1)
-
-
-def test_a_broken_map_is_named(stuff):
-    root, _ = stuff
-    path = root / 'annotations/stuff_train2017_pixelmaps/000000000007.png'
-    path.unlink()
-    for workers in (1, 2):
-        with pytest.raises(CorruptFileError, match='000000000007.png'):
-            class_frequencies(stuff_config(root), workers)
-
-
-def call(monkeypatch, *args):
-    """Run the tool in this process; its exit code."""
-    spec = importlib.util.spec_from_file_location('class_frequencies', TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(sys, 'argv', ['class_frequencies', *map(str, args)])
-    try:
-        return module.main()
-    except SystemExit as stop:
-        return stop.code
+@pytest.mark.parametrize('key', ['model', 'train_dataloader'])
+def test_configs_that_cannot_be_counted(tmp_path, key):
+    config = stuff_config(tmp_path)
+    config[key] = {} if key == 'model' else None
+    with pytest.raises(InputError, match='Give a config that has both'):
+        class_frequencies(config, 1)
 
 
 def test_tool(stuff, tmp_path, monkeypatch, capsys):
-    root, maps = stuff
+    root, _ = stuff
     config, out = tmp_path / 'config.py', tmp_path / 'new' / 'f.json'
     stuff_config(root).dump(config)
-    assert call(monkeypatch, config, '--out', out, '--num-workers', 1) == 0
+    assert run_tool(monkeypatch, 'class_frequencies', config, '--out', out,
+                    '--num-workers', 1) == 0
     assert '35 images; most and least frequent of 92' in capsys.readouterr(
     ).out
     counts = np.array(pixels_of(json.loads(out.read_text())))
     counts = np.maximum(counts, counts[counts > 0].min())
     prior = log_prior(str(out), 1.0, 92, False)
     assert np.allclose(prior, np.log(counts / counts.sum()), atol=0.02)
-
-
-def test_tool_errors(stuff, tmp_path, monkeypatch, capsys):
-    root, _ = stuff
-    config, out = tmp_path / 'config.py', tmp_path / 'f.json'
-    stuff_config(root).dump(config)
+    out.unlink()
     (root / 'annotations/stuff_train2017.json').unlink()
-    assert call(monkeypatch, config, '--out', out) == 1
+    assert run_tool(monkeypatch, 'class_frequencies', config, '--out',
+                    out) == 1
     assert 'stuff_train2017.json: no such file' in capsys.readouterr().err
     assert not out.exists()
     for args in ((tmp_path / 'no.py', '--out', out), (config, ),
                  (config, '--out', tmp_path), (config, '--out', 'f.txt'),
                  (config, '--out', out, '--num-workers', 0)):
-        assert call(monkeypatch, *args) == 2
+        assert run_tool(monkeypatch, 'class_frequencies', *args) == 2
 
 
 def test_images_share_the_list_of_all_classes(stuff):

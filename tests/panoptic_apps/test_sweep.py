@@ -125,7 +125,7 @@ class Runner:
         self.model = torch.nn.Module()
         self.model.panoptic_fusion_head = head
         self.test_evaluator = Evaluator([])
-        self.test_evaluator.dataset_meta = dict(classes=())
+        self.test_evaluator.dataset_meta = dict(classes=(), thing_classes=())
 
 
 def test_a_run_writes_too(tmp_path):
@@ -134,7 +134,7 @@ def test_a_run_writes_too(tmp_path):
     writer = runner.test_evaluator.metrics[0]
     assert writer.thresholds == dict(
         score_thr=0.5, overlap_thr=0.5, stuff_area=7, nms_iou_thr=None)
-    assert writer.dataset_meta == dict(classes=())
+    assert writer.dataset_meta == dict(classes=(), thing_classes=())
 
 
 def test_other_runs_and_other_models_are_refused(case, tmp_path):

@@ -1,73 +1,11 @@
-"""The merge against an oracle made of Python sets, and worked examples."""
-import numpy as np
-import pytest
+"""The merge on worked examples; any other: tests/properties/test_fusion.py."""
 import torch
 
-from panoptic_fpn.fusion import (box_windows, class_agnostic_nms, fill_stuff,
-                                 fuse, paste_instances)
+from panoptic_fpn.fusion import class_agnostic_nms, fill_stuff, paste_instances
 from panoptic_fpn.labels import channel_labels
-from tests.oracles.merge import merge_by_sets
 
 NUM_THINGS, NUM_STUFF = 3, 4
 VOID = NUM_THINGS + NUM_STUFF
-
-
-def random_scene(seed, num_instances=9, shape=(23, 31)):
-    """Overlapping blobs, some empty, with tied scores, and a channel map."""
-    rng = np.random.default_rng(seed)
-    masks = np.zeros((num_instances, ) + shape, bool)
-    for mask in masks[:-1]:
-        y, x = rng.integers(0, shape[0] - 4), rng.integers(0, shape[1] - 4)
-        h, w = rng.integers(3, 14, 2)
-        window = mask[y:y + h, x:x + w]
-        window[:] = rng.random(window.shape) < 0.8
-    scores = rng.choice([0.2, 0.5, 0.7, 0.7, 0.9, 1.0], num_instances)
-    labels = rng.integers(0, NUM_THINGS, num_instances)
-    channels = rng.integers(0, NUM_STUFF + 1, shape)
-    channels[:10] = rng.integers(0, NUM_STUFF + 1)
-    return masks, scores.astype(np.float32), labels, channels
-
-
-def boxes_of(masks):
-    boxes = np.zeros((len(masks), 4), np.float32)
-    for box, mask in zip(boxes, masks):
-        y, x = np.nonzero(mask)
-        if len(y):
-            box[:] = x.min(), y.min(), x.max() + 1, y.max() + 1
-    return boxes
-
-
-@pytest.mark.parametrize('seed', range(40))
-@pytest.mark.parametrize('overlap_thr, stuff_area', [(0.5, 30), (0.0, 0),
-                                                     (0.8, 200)])
-def test_merge_equals_the_oracle(seed, overlap_thr, stuff_area):
-    masks, scores, labels, channels = random_scene(seed)
-    panoptic, kept = fuse(
-        torch.from_numpy(masks),
-        torch.from_numpy(boxes_of(masks)),
-        torch.from_numpy(scores),
-        torch.from_numpy(labels),
-        torch.from_numpy(channels),
-        torch.from_numpy(channel_labels(NUM_THINGS, NUM_STUFF)),
-        score_thr=0.5,
-        overlap_thr=overlap_thr,
-        stuff_area=stuff_area,
-        void=VOID)
-    expected = merge_by_sets(
-        masks,
-        scores,
-        labels,
-        channels,
-        NUM_THINGS,
-        NUM_STUFF,
-        score_thr=0.5,
-        overlap_thr=overlap_thr,
-        stuff_area=stuff_area)
-    assert (panoptic.numpy() == expected).all()
-    for number, index in enumerate(kept.tolist(), 1):
-        code = labels[index] + 1000 * number
-        assert (panoptic.numpy() == code).any()
-        assert masks[index][panoptic.numpy() == code].all()
 
 
 def strip(*bits):
@@ -120,50 +58,6 @@ def test_things_of_the_semantic_branch_become_void():
     assert fill_stuff(panoptic, semantic, labels, 0, 7).tolist() == [[7, 3, 6]]
 
 
-def test_windows_contain_their_boxes_and_stay_inside():
-    boxes = torch.tensor([[1.2, 0.5, 3.1, 2.0], [-5, -5, 50, 50],
-                          [60, 60, 70, 70]])
-    assert box_windows(boxes, (10, 20))[0] == [0, 1, 2, 4]
-    assert box_windows(boxes, (10, 20))[1] == [0, 0, 10, 20]
-    y1, x1, y2, x2 = box_windows(boxes, (10, 20))[2]
-    assert y2 <= y1 or x2 <= x1
-
-
-@pytest.mark.parametrize('seed', range(10))
-@pytest.mark.parametrize('predict_things', [False, True])
-@pytest.mark.parametrize('dtype', [torch.uint8, torch.int32])
-def test_channels_of_any_type_equal_the_oracle(seed, predict_things, dtype):
-    masks, scores, labels, channels = random_scene(seed)
-    if predict_things:
-        channels = np.where(channels == NUM_STUFF, seed % NUM_THINGS,
-                            channels + NUM_THINGS)
-    # a part of a larger map: not contiguous
-    larger = torch.from_numpy(np.pad(channels, 3)).to(dtype)
-    panoptic, _ = fuse(
-        torch.from_numpy(masks),
-        torch.from_numpy(boxes_of(masks)),
-        torch.from_numpy(scores),
-        torch.from_numpy(labels),
-        larger[3:-3, 3:-3],
-        torch.from_numpy(
-            channel_labels(NUM_THINGS, NUM_STUFF, predict_things)),
-        score_thr=0.5,
-        overlap_thr=0.5,
-        stuff_area=60,
-        void=VOID)
-    assert panoptic.dtype == torch.int32
-    expected = merge_by_sets(
-        masks,
-        scores,
-        labels,
-        channels,
-        NUM_THINGS,
-        NUM_STUFF,
-        stuff_area=60,
-        predict_things=predict_things)
-    assert (panoptic.numpy() == expected).all()
-
-
 def test_stuff_is_filled_in_place():
     larger = torch.full((4, 6), VOID, dtype=torch.int32)
     labels = torch.from_numpy(channel_labels(NUM_THINGS, NUM_STUFF))
@@ -174,33 +68,6 @@ def test_stuff_is_filled_in_place():
     assert larger[1:3, 1:5].tolist() == [[2001, 4, 4, VOID],
                                          [4, 4, VOID, VOID]]
     assert (larger == VOID).sum() == 24 - 5
-
-
-@pytest.mark.parametrize('seed', range(30))
-@pytest.mark.parametrize('iou_thr', [0.0, 0.3, 0.5, 1.0])
-def test_repeated_boxes_are_left_out_as_by_the_oracle(seed, iou_thr):
-    masks, scores, labels, channels = random_scene(seed, num_instances=14)
-    boxes = boxes_of(masks)
-    thresholds = dict(score_thr=0.3, overlap_thr=0.6, nms_iou_thr=iou_thr)
-    panoptic, kept = fuse(
-        *map(torch.from_numpy, (masks, boxes, scores, labels, channels)),
-        torch.from_numpy(channel_labels(NUM_THINGS, NUM_STUFF)),
-        stuff_area=20,
-        void=VOID,
-        **thresholds)
-    expected = merge_by_sets(
-        masks,
-        scores,
-        labels,
-        channels,
-        NUM_THINGS,
-        NUM_STUFF,
-        stuff_area=20,
-        boxes=boxes,
-        **thresholds)
-    assert (panoptic.numpy() == expected).all()
-    for number, index in enumerate(kept.tolist(), 1):
-        assert (panoptic.numpy() == labels[index] + 1000 * number).any()
 
 
 def test_a_box_that_is_gone_suppresses_nothing():

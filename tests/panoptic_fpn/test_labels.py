@@ -49,9 +49,6 @@ def test_segment_id_codec():
     rgb = id_to_rgb(ids)
     assert rgb[1].tolist() == [[0, 1, 0], [0, 0, 1], [255, 255, 255]]
     assert (rgb_to_id(rgb) == ids).all()
-    for bad in (-1, 256**3):
-        with pytest.raises(match=str(bad)):
-            id_to_rgb(np.array([3, bad]))
 
 
 def test_panoptic_codec():
@@ -87,14 +84,12 @@ def test_labels_and_fusion_need_no_mm_package():
 
 
 def test_difference_names_what_one_alone_has():
-    one = LabelSpace.from_coco([
-        dict(id=1, name='cat', isthing=1),
-        dict(id=2, name='sky', isthing=0)
-    ])
-    two = LabelSpace.from_coco([
-        dict(id=1, name='cow', isthing=1),
-        dict(id=2, name='sky', isthing=0)
-    ])
+    one = LabelSpace.from_coco(
+        [dict(id=1, name='cat', isthing=1),
+         dict(id=2, name='sky', isthing=0)])
+    two = LabelSpace.from_coco(
+        [dict(id=1, name='cow', isthing=1),
+         dict(id=2, name='sky', isthing=0)])
     names = [name for _, name, _ in one.difference(two)]
     assert names == ['cat', 'cow'] and one != two
     assert one.difference(one) == []

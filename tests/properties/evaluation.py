@@ -42,12 +42,10 @@ BOXES = 'bboxes'
 class Case:
     """A data set and what is found in its images.
 
-    Attributes:
-        data (PanopticData): Ground truth.
-        found (dict): By image id ``panoptic`` (h, w) of ``label + 1000 *
-            number``, ``semantic`` (h, w) of channels, and of n detections
-            ``bboxes`` (n, 4), ``scores``, ``labels`` and ``masks`` (n, h, w).
-        names (tuple[str]): Of the labels: things, then stuff, then void.
+    ``found``, by image id: ``panoptic`` (h, w) of ``label + 1000 * number``,
+    ``semantic`` (h, w) of channels, and of n detections ``bboxes`` (n, 4),
+    ``scores``, ``labels`` and ``masks`` (n, h, w). ``names`` of the labels:
+    things, then stuff, then void.
     """
 
     data: PanopticData
@@ -123,12 +121,7 @@ def write(case, root):
 
 
 class Kept(Dataset):
-    """Samples that are predictions already.
-
-    Args:
-        samples (list[dict]): For the metrics.
-        metainfo (dict): Of their classes.
-    """
+    """Samples (dicts) that are predictions already."""
 
     def __init__(self, samples, metainfo):
         self.samples, self.metainfo = samples, metainfo
@@ -144,18 +137,9 @@ class Kept(Dataset):
 
 
 def process(dataset, model_of, metrics, batch_size=1, workers=0):
-    """What a process does of an evaluation before scores are computed.
-
-    Args:
-        dataset (dict | Dataset): A config, or built.
-        model_of (callable): Makes the model for a built data set.
-        metrics (list): Of the evaluator.
-        batch_size, workers (int): Of the loader.
-
-    Returns:
-        tuple[PanopticEvaluator, int]: With the images of this process; the
-        number of all images.
-    """
+    """What a process does of an evaluation before scores are computed: an
+    evaluator with its images, and the number of all images. ``dataset`` is a
+    config or built, ``model_of`` makes the model for a built one."""
     with DefaultScope.overwrite_default_scope('mmdet'):
         loader = Runner.build_dataloader(
             dict(
@@ -345,15 +329,8 @@ def joined(one, other):
 
 
 def uniform(case, category_id, found_label, image_id='other'):
-    """One image that is of one category, or void, with another found in it;
-    nothing is detected.
-
-    Args:
-        case (Case): Has the classes, and the size.
-        category_id (int | None): None for void.
-        found_label (int): Of stuff.
-        image_id: Of the image.
-    """
+    """One image that is of one category (None: void), with another label, of
+    stuff, found in it; nothing is detected."""
     shape = case.data.images[0].id_map.shape
     id_map = np.full(shape, 0 if category_id is None else 7)
     segments = [] if category_id is None else [

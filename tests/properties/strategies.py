@@ -92,14 +92,8 @@ def panoptic_images(draw,
                     shape=None,
                     crowd_stuff=False,
                     image_id=1):
-    """Ground truth with void, crowd, single pixels and scattered segments.
-
-    Args:
-        categories (list[dict]): Of the data set.
-        shape (tuple, optional): (h, w); drawn by default.
-        crowd_stuff (bool): Whether stuff can be crowd, too.
-        image_id: Of the image.
-    """
+    """Ground truth with void, crowd, single pixels and scattered segments;
+    stuff is crowd only with ``crowd_stuff``."""
     shape = shape or draw(shapes())
     parts = _parts(draw, shape)
     rng = np.random.default_rng(draw(SEEDS))
@@ -146,16 +140,8 @@ def predictions(draw, truth, categories, unite_stuff=False):
     """A prediction that has to do with the ground truth, or nothing at all.
 
     Segments are kept, missed, moved, renamed, split, united with the one
-    before, or lose pixels; crowd and void are predicted, too.
-
-    Args:
-        truth (PanopticImage): Ground truth; not changed.
-        categories (list[dict]): Of the data set.
-        unite_stuff (bool): One segment for each stuff class, as the merge
-            gives.
-
-    Returns:
-        PanopticImage: ``segments`` of dict(id, category_id).
+    before, or lose pixels; crowd and void are predicted, too. With
+    ``unite_stuff`` a stuff class has one segment, as the merge gives.
     """
     shape = truth.id_map.shape
     names = [c['id'] for c in categories]
@@ -259,9 +245,8 @@ def truths_and_predictions(draw, unite_stuff=False, **kwargs):
 def instances(draw, shape, num_things, most=6):
     """Predicted instances: rectangles, noise, empty ones; scores tie.
 
-    Returns:
-        tuple[np.ndarray]: masks (n, h, w) bool, boxes (n, 4) float32 around
-        them, scores (n, ) float32, labels (n, ) int64.
+    masks (n, h, w) bool, boxes (n, 4) float32 around them, scores (n, )
+    float32, labels (n, ) int64.
     """
     number = draw(st.integers(0, most)) if num_things else 0
     kinds = draw(

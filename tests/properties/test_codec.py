@@ -4,16 +4,16 @@ import io
 
 import cv2
 import numpy as np
-import pytest
+import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 from pycocotools import mask as mask_util
 
-from mmengine_exact.errors import InputError
 from panoptic_fpn.labels import (LabelSpace, channel_labels, encode_panoptic,
                                  id_to_rgb, rgb_to_id, semantic_channels)
+from panoptic_fpn.metrics.base import to_plane
 from panoptic_fpn.ops import run_length as runs
 from panoptic_fpn.ops.decode import decode_image, decode_indices, decode_map
 from panoptic_fpn.ops.run_length import contiguous, row_runs
@@ -45,14 +45,6 @@ def test_colours_are_ids_and_back(rgb):
     ids = rgb_to_id(rgb)
     assert (ids >= 0).all() and (ids < 2**24).all()
     assert (id_to_rgb(ids) == rgb).all()
-
-
-@given(
-    st.lists(IDS, max_size=4),
-    st.integers(2**24, 2**40) | st.integers(-2**40, -1))
-def test_ids_beyond_three_bytes_are_refused(ids, bad):
-    with pytest.raises(InputError, match=str(bad)):
-        id_to_rgb(np.array(ids + [bad], np.int64))
 
 
 @given(
@@ -183,7 +175,7 @@ def test_masks_are_rles_and_back(mask):
 
 @st.composite
 def code_maps(draw, shape=None):
-    """(h, w) int64 of ``label + 1000 * number`` of any size."""
+    """(h, w) of ``label + 1000 * number`` of any size, type and layout."""
     shape = shape or draw(strategies.shapes(20))
     codes = draw(
         st.lists(
@@ -193,8 +185,45 @@ def code_maps(draw, shape=None):
                 st.integers(0, 2**45)),
             min_size=1,
             max_size=9))
-    parts = draw(strategies.channel_maps(shape, len(codes)))
-    return np.array(codes, np.int64)[parts]
+    codes = np.array(codes, np.int64)
+    dtypes = [np.uint8, np.uint16, np.int32, np.int64]
+    codes = codes.astype(
+        draw(
+            st.sampled_from(
+                [d for d in dtypes if codes.max() <= np.iinfo(d).max])))
+    array = codes[draw(strategies.channel_maps(shape, len(codes)))]
+    layout = draw(
+        st.sampled_from(['plain', 'columns', 'part', 'turned', 'tensor']))
+    if layout == 'columns':
+        return np.asfortranarray(array)
+    if layout == 'part':
+        return array.repeat(2, axis=0).repeat(3, axis=1)[::2, ::3]
+    if layout == 'turned':
+        return np.ascontiguousarray(array[::-1, ::-1])[::-1, ::-1]
+    return to_plane(torch.from_numpy(
+        array[None])) if layout == 'tensor' else array
+
+
+@given(
+    st.sampled_from([
+        (np.uint8, 0, 1), (np.uint8, 0, 255), (np.int16, -50, 50),
+        (np.int32, 0, 10**5), (np.int64, -9, -1), (np.int64, 2**40, 2**40 + 9)
+    ]).flatmap(lambda kind: hnp.arrays(
+        kind[0], st.integers(1, 200), elements=st.integers(kind[1], kind[2]))))
+def test_indices_are_those_of_unique(values):
+    expected = np.unique(values, return_inverse=True)
+    found = runs.index_values(values)
+    assert all(map(np.array_equal, found, expected))
+    assert found[0].dtype == np.int64
+
+
+@given(st.sampled_from([1, 300, 1 << 16, (1 << 16) + 1]), strategies.SEEDS)
+def test_groups_keep_the_order_of_their_entries(size, seed):
+    index = np.random.default_rng(seed).integers(0, size, 5000)
+    index = np.append(index, np.arange(size))
+    order, borders = runs.group_by_value(index, size)
+    assert np.array_equal(order, np.argsort(index, kind='stable'))
+    assert np.array_equal(np.diff(borders), np.bincount(index))
 
 
 @given(code_maps(), st.integers(0, 2**45))

@@ -1,22 +1,21 @@
 """Instances that follow from a panoptic annotation, and COCO's AP of them."""
-import contextlib
-import io
 import math
 from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
-from panoptic_fpn.metrics import PanopticInstanceAPMetric
+from panoptic_fpn.metrics import PanopticInstanceAPMetric, instance_ap
 from panoptic_fpn.metrics.instance_ap import instance_truth
+from tests.oracles.coco_ap import evaluate_by_pycocotools
 from tests.oracles.derive import derive_instances, derive_panoptic, labels_of
 from tests.oracles.perturb import annotation_of, ids_of_kind
 from tests.oracles.runs import encode
-from tests.panoptic_fpn.metrics.data import as_map, run_metric, space_of
+from tests.panoptic_fpn.metrics.data import (as_map, detections, run_metric,
+                                             space_of)
 from tests.panoptic_fpn.metrics.test_instance_ap import assert_same_instances
 
 from . import strategies
@@ -40,14 +39,14 @@ def test_derived_instances_are_the_pixels_of_the_things(data):
 def cases(draw):
     """Ground truth; labels, masks and scores of each image's detections.
 
-    Some images are enlarged: COCO tells areas from 32 x 32 pixels on from
-    small ones.
+    Some images are enlarged: COCO tells areas from 32 x 32 and from 96 x 96
+    pixels on from smaller ones.
     """
     data = draw(strategies.data_sets(least_things=1, most=3))
-    factor = draw(st.sampled_from([1, 1, 5]))
+    factor = draw(st.sampled_from([1, 1, 5, 16]))
     label_of = labels_of(data.categories)
     things = ids_of_kind(data.categories, True)
-    images, detections = [], []
+    images, found = [], []
     for image in data.images:
         shape = image.id_map.shape
         masks, _, scores, labels = draw(
@@ -60,13 +59,12 @@ def cases(draw):
                 strategies.SCORES, min_size=len(near), max_size=len(near)))
         masks = list(masks) + [mask for _, mask in near]
         labels = labels.tolist() + [label for label, _ in near]
-        detections.append([
-            (label, np.kron(mask, np.ones((factor, factor), bool)), score)
-            for label, mask, score in zip(labels, masks, scores)
-        ])
+        found.append([(label, np.kron(mask, np.ones((factor, factor),
+                                                    bool)), score)
+                      for label, mask, score in zip(labels, masks, scores)])
         id_map = np.kron(image.id_map, np.ones((factor, factor), np.int64))
         images.append(replace(image, id_map=id_map))
-    return replace(data, images=images), detections
+    return replace(data, images=images), found
 
 
 def box(mask):
@@ -76,13 +74,15 @@ def box(mask):
     return [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
 
 
-def samples_of(data, detections):
-    samples = []
-    for image, found in zip(data.images, detections):
+def samples_of(data, detected, noise=0):
+    """Data samples; ``noise`` moves the boxes by parts of a pixel."""
+    rng, samples = np.random.default_rng(0), []
+    for image, found in zip(data.images, detected):
         shape = image.id_map.shape
         truth = derive_panoptic(image.id_map, image.segments, data.categories)
         masks = np.array([m for _, m, _ in found], bool).reshape(-1, *shape)
-        boxes = np.array([box(m) for _, m, _ in found], np.float32)
+        boxes = np.array([box(m) for _, m, _ in found]).reshape(-1, 4)
+        boxes = (boxes + noise * rng.normal(size=boxes.shape)).astype('f4')
         samples.append(
             dict(
                 img_id=image.image_id,
@@ -91,7 +91,7 @@ def samples_of(data, detections):
                 crowd_codes=truth['crowd_codes'],
                 gt_panoptic_seg=as_map(truth['map']),
                 pred_instances=dict(
-                    bboxes=torch.from_numpy(boxes.reshape(-1, 4)),
+                    bboxes=torch.from_numpy(boxes),
                     scores=torch.tensor([s for *_, s in found]),
                     labels=torch.tensor([label for label, *_ in found],
                                         dtype=torch.int64),
@@ -99,84 +99,77 @@ def samples_of(data, detections):
     return samples
 
 
-def by_pycocotools(data, detections, kind):
-    """Scores of all, and AP of each category, -1 where there is none."""
-    id_of = {label: id_ for id_, label in labels_of(data.categories).items()}
-    things = sorted(ids_of_kind(data.categories, True))
-    truth, found = [], []
-    for image, ours in zip(data.images, detections):
-        for one in annotation_of(image)['segments_info']:
-            if one['category_id'] in things:
-                truth.append(
-                    dict(
-                        one,
-                        id=len(truth) + 1,
-                        image_id=image.image_id,
-                        segmentation=encode(image.id_map == one['id'])))
-        for label, mask, score in ours:
-            x1, y1, x2, y2 = map(int, box(mask))
-            entry = dict(
-                image_id=image.image_id,
-                category_id=id_of[label],
-                score=float(np.float32(score)))
-            if kind == 'bbox':
-                entry['bbox'] = [x1, y1, x2 - x1, y2 - y1]
-            else:
-                entry['segmentation'] = encode(mask)
-            found.append(entry)
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO()
-        coco.dataset = dict(
-            images=[
-                dict(
-                    id=image.image_id,
-                    height=image.id_map.shape[0],
-                    width=image.id_map.shape[1]) for image in data.images
-            ],
-            annotations=truth,
-            categories=[dict(id=id_) for id_ in things])
-        coco.createIndex()
-        # a results file without an entry cannot be loaded
-        dummy = dict(
-            image_id=data.images[0].image_id,
-            category_id=-1,
-            bbox=[0, 0, 1, 1],
-            score=0)
-        judged = COCOeval(coco, coco.loadRes(found or [dummy]), kind)
-        judged.params.maxDets = [100, 300, 1000]
-        judged.evaluate()
-        judged.accumulate()
-        judged.summarize()
-    # (overlaps, recalls, classes, areas, numbers of detections)
-    precision = judged.eval['precision'][:, :, :, 0, -1]
-    by_class = {
-        id_: part[part > -1].mean() if (part > -1).any() else -1
-        for id_, part in zip(things, np.moveaxis(precision, 2, 0))
-    }
-    return judged.stats, by_class
+def truth_of(data):
+    """Instances JSON of the things."""
+    things = ids_of_kind(data.categories, True)
+    notes = [
+        dict(
+            one,
+            image_id=image.image_id,
+            segmentation=encode(image.id_map == one['id']))
+        for image in data.images
+        for one in annotation_of(image)['segments_info']
+        if one['category_id'] in things
+    ]
+    return dict(
+        images=[
+            dict(
+                id=image.image_id,
+                height=image.id_map.shape[0],
+                width=image.id_map.shape[1]) for image in data.images
+        ],
+        annotations=[dict(note, id=i) for i, note in enumerate(notes, 1)],
+        categories=[dict(id=id_) for id_ in things])
 
 
-@given(cases(), st.sampled_from(['pycocotools', 'hotcoco', None]))
-def test_ap_is_that_of_pycocotools(case, backend):
-    data, detections = case
-    space = space_of(data)
-    metric = PanopticInstanceAPMetric(backend=backend)
-    scores = run_metric(metric, samples_of(data, detections), space.metainfo())
-    for kind in ('bbox', 'segm'):
-        stats, by_class = by_pycocotools(data, detections, kind)
+PARAMS = st.fixed_dictionaries(
+    dict(
+        maxDets=st.sampled_from([(100, 300, 1000), (1, 3, 5), (2, 100, 1000)]),
+        iouThrs=st.sampled_from(
+            [np.linspace(.5, .95, 10),
+             np.linspace(.05, .5, 10)])))
+
+
+@given(cases(), st.sampled_from(['pycocotools', 'hotcoco']), PARAMS,
+       st.sampled_from([0, .5]))
+def test_ap_has_the_bits_of_pycocotools(case, backend, params, noise):
+    data, found = case
+    space, samples = space_of(data), samples_of(data, found, noise)
+    metric = PanopticInstanceAPMetric(
+        backend=backend,
+        proposal_nums=params['maxDets'],
+        iou_thrs=params['iouThrs'])
+    judged, evaluate = [], instance_ap.evaluate_images
+
+    def kept(*args, **kwargs):
+        judged.append(evaluate(*args, **kwargs))
+        return judged[-1]
+
+    with mock.patch.object(instance_ap, 'evaluate_images', kept):
+        scores = run_metric(metric, samples, space.metainfo())
+    for kind, ours in zip(('bbox', 'segm'), judged):
+        plain = evaluate_by_pycocotools(
+            truth_of(data), detections(samples, space.category_ids, kind),
+            kind, **params)
+        for key in ('precision', 'recall'):
+            assert ours.eval[key].shape == plain.eval[key].shape
+            assert ours.eval[key].tobytes() == plain.eval[key].tobytes()
+        assert ours.stats.tobytes() == plain.stats.tobytes()
         names = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
-        for name, value in zip(names, stats):
-            ours = scores[f'coco/{kind}_{name}']
-            if value == -1:
-                assert math.isnan(ours), name
-            else:
-                assert abs(ours - round(value, 3)) <= TOLERANCE, name
-        for name, id_ in zip(space.thing_names, space.category_ids):
-            ours = metric.by_class[name][f'{kind}_AP']
-            if by_class[id_] == -1:
-                assert math.isnan(ours)
-            else:
-                assert abs(ours - by_class[id_]) <= TOLERANCE
+        for name, value in zip(names, plain.stats):
+            assert same(scores[f'coco/{kind}_{name}'], round(value, 3)), name
+        # (overlaps, recalls, classes, areas, numbers of detections)
+        by_class = np.moveaxis(plain.eval['precision'][:, :, :, 0, -1], 2, 0)
+        for name, part in zip(space.thing_names, by_class):
+            value = part[part > -1].mean() if (part > -1).any() else -1
+            assert same(metric.by_class[name][f'{kind}_AP'], value)
+
+
+def same(ours, theirs):
+    """NaN is pycocotools' -1."""
+    if theirs == -1:
+        return math.isnan(ours)
+    return abs(ours - theirs) <= TOLERANCE
 
 
 @given(cases())

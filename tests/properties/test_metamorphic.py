@@ -30,6 +30,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as rle_tools
 
+from mmengine_exact.errors import InputError
 from panoptic_fpn.metrics import base
 from tests.oracles.cityscapes_scenes import random_scenes
 from tests.panoptic_fpn.metrics.cityscapes import META, sample_of
@@ -417,29 +418,6 @@ def together(ranks, size):
         return ev.judged(ranks[0], size)
 
 
-@pytest.mark.parametrize('world', [1, 2, 3, 5])
-@pytest.mark.parametrize('number,batch_size', [(1, 1), (2, 2), (4, 3)])
-def test_padding_of_the_sampler_is_counted_once(tmp_path, world, number,
-                                                batch_size):
-    """Sizes that the number of processes does not divide, and fewer images
-    than processes: the sampler pads, the scores are those of one process."""
-    case = ev.random_case(number, num_images=number)
-    samples = cityscapes(number, number)
-    tasks = [(ev.write(case, tmp_path),
-              lambda built: ev.Model(case, built.label_space), ev.METRICS),
-             (ev.Kept(samples, META), itself, CITYSCAPES_METRICS)]
-    for task in tasks:
-        ranks, judged = [], 0
-        for rank in range(world):
-            with mock.patch('mmengine.dataset.sampler.get_dist_info', lambda:
-                            (rank, world)):
-                ranks.append(ev.process(*task, batch_size)[0])
-            judged += len(ranks[-1].metrics[0].results)
-        assert judged == -(-number // world) * world
-        assert_same(
-            together(ranks, number), ev.judged(*ev.process(*task)), exact=True)
-
-
 #: Images of the data sets, and of batches, that forks divide.
 SIZES = [(2, 2), (4, 1)]
 #: hotcoco has threads of its own, which do not survive a fork.
@@ -450,8 +428,13 @@ FORKED = [
 ]
 
 
-def divided(folder):
-    """Scores of each data set, by all processes of the group."""
+def divided(folder, shared):
+    """Scores of each data set, by all processes of the group, which write
+    results to ``shared``; the error where others' files lie among them."""
+    writers = [
+        dict(metric, outfile_prefix=f'{shared}/r')
+        for metric in CITYSCAPES_METRICS
+    ]
     found = {}
     for number, batch_size in SIZES:
         case = ev.random_case(number, num_images=number)
@@ -462,6 +445,14 @@ def divided(folder):
             batch_size))
         found[f'cityscapes {number}'] = cityscapes_scores(
             cityscapes(number, number), batch_size=batch_size)
+    samples = ev.Kept(cityscapes(5), META)
+    found['written'] = ev.judged(*ev.process(samples, itself, writers))
+    refused = dict(
+        CITYSCAPES_METRICS[-1],
+        format_only=True,
+        outfile_prefix=f'{shared}/refused')
+    with pytest.raises(InputError, match='the first is other.png'):
+        ev.judged(*ev.process(samples, itself, [refused]))
     return {
         name: {
             str(key): float(value).hex()
@@ -485,7 +476,7 @@ def divided_by(world, folder):
                 init_method=f'file://{folder}/rendezvous',
                 rank=rank,
                 world_size=world)
-            text = json.dumps(divided(folder / f'{rank}'))
+            text = json.dumps(divided(folder / f'{rank}', folder / 'many'))
             (folder / f'{rank}.json').write_text(text)
             code = 0
         except BaseException:
@@ -511,9 +502,18 @@ def divided_by(world, folder):
     pytest.param(5, marks=pytest.mark.slow)
 ])
 def test_gloo_processes_count_the_padding_once(tmp_path, world):
-    (tmp_path / 'one').mkdir()
+    files = []
+    for shared in (tmp_path / 'one', tmp_path / 'many'):
+        (shared / 'refused.semantic').mkdir(parents=True)
+        (shared / 'refused.semantic/other.png').touch()
     first, *others = divided_by(world, tmp_path)
-    assert first == divided(tmp_path / 'one')
+    assert first == divided(tmp_path / 'one', tmp_path / 'one')
+    for shared in (tmp_path / 'one', tmp_path / 'many'):
+        files.append({
+            path.relative_to(shared): path.read_bytes()
+            for path in shared.glob('r.*/**/*') if path.is_file()
+        })
+    assert len(files[0]) > 12 and files[0] == files[1]
     for other in others:
         for name, scores in other.items():
             # only the first process has scores by class, and writes them

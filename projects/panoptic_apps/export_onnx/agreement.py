@@ -22,15 +22,13 @@ BOX_PIXELS = 1e-2
 class Agreement:
     """Differences of two results of an image.
 
-    Attributes:
-        panoptic (float): Share of the pixels with the same segment in both
-            maps.
-        semantic (float): Share with the same channel; 1 without the branch.
-        detections (tuple[int, int]): How many PyTorch has, and ONNX.
-        box_pixels (float): Largest difference of a coordinate of two
-            detections; infinite where one has no counterpart.
-        scores (float): Largest difference of their scores.
-        masks (float): Least IoU of their masks.
+    panoptic     share of the pixels with the same segment in both maps
+    semantic     share with the same channel; 1 without the branch
+    detections   how many PyTorch has, and ONNX
+    box_pixels   largest difference of a coordinate of two detections;
+                 infinite where one has no counterpart
+    scores       largest difference of their scores
+    masks        least IoU of their masks
     """
 
     panoptic: float
@@ -55,33 +53,21 @@ class Agreement:
 
 
 def compare(sample: DetDataSample, result: Result) -> Agreement:
-    """Compare two results.
-
-    Args:
-        sample (:obj:`DetDataSample`): Of PyTorch.
-        result (Result): Of onnxruntime.
-    """
+    """Compare the result of PyTorch with that of onnxruntime."""
     semantic = 1.0
     if result.semantic is not None:
         channels = sample.pred_sem_seg.sem_seg[0].numpy()
         semantic = float(np.mean(channels == result.semantic))
     count, partners = 0, np.zeros(0, np.int64)
-    boxes = scores = 0.0
-    masks = 1.0
+    boxes, scores, masks = 0.0, [0.0], [1.0]
     instances = sample.get('pred_instances')
     if instances is not None and len(instances):
-        count = len(instances)
-        expected = [
-            instances[key].numpy()
-            for key in ('bboxes', 'labels', 'scores', 'masks')
-        ]
-        partners, boxes = _match(expected[0], expected[1], result)
+        found = instances.numpy()
+        count = len(found)
+        partners, boxes = _match(found.bboxes, found.labels, result)
         pairs = [(i, j) for i, j in enumerate(partners) if j >= 0]
-        scores = max(
-            (abs(expected[2][i] - result.scores[j]) for i, j in pairs),
-            default=0.0)
-        masks = min((_iou(expected[3][i], result.masks[j]) for i, j in pairs),
-                    default=1.0)
+        scores += [abs(found.scores[i] - result.scores[j]) for i, j in pairs]
+        masks += [_iou(found.masks[i], result.masks[j]) for i, j in pairs]
     if count != len(result.labels):
         boxes = float('inf')
     panoptic = sample.pred_panoptic_seg
@@ -89,7 +75,8 @@ def compare(sample: DetDataSample, result: Result) -> Agreement:
                           panoptic.instance_indices, partners, result)
     return Agreement(
         float(np.mean(renamed == result.panoptic)), semantic,
-        (count, len(result.labels)), float(boxes), float(scores), float(masks))
+        (count, len(result.labels)), boxes, float(max(scores)),
+        float(min(masks)))
 
 
 def _match(boxes: np.ndarray, labels: np.ndarray,
@@ -101,13 +88,12 @@ def _match(boxes: np.ndarray, labels: np.ndarray,
     partners = np.full(len(boxes), -1)
     largest = 0.0
     for i, row in enumerate(distances):
-        if row.size and np.isfinite(row.min()):
+        nearest = row.min(initial=np.inf)
+        largest = max(largest, float(nearest))
+        if np.isfinite(nearest):
             partners[i] = row.argmin()
-            largest = max(largest, float(row.min()))
             # each is the counterpart of one
             distances[:, partners[i]] = np.inf
-        else:
-            largest = float('inf')
     return partners, largest
 
 

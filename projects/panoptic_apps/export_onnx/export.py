@@ -8,7 +8,7 @@ import os
 import shutil
 from pathlib import Path
 from secrets import token_hex
-from typing import Any, Dict, Iterator, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import msgspec
 import numpy as np
@@ -27,7 +27,7 @@ from panoptic_fpn.labels import channel_labels
 from panoptic_fpn.models import TwoStagePanopticFPN
 from panoptic_onnx.model_file import NAME, ModelFile, sha256
 
-from .graphs import BoxHead, MaskHead, Trunk, export_head, export_trunk
+from .graphs import RegionHead, Trunk, export_head, export_trunk
 
 #: Largest difference of a graph's output from PyTorch's, relative to the
 #: largest value: rounding of convolutions in another order stays far below.
@@ -38,8 +38,6 @@ VERIFIED_SIZES = ((9, 3), (6, 7))
 #: Transforms of a test pipeline that act on annotations alone, or pack.
 _IGNORED = ('LoadPanopticMap', 'DerivePanopticTargets', 'PackPanopticInputs',
             'LoadPanopticAnnotations', 'LoadAnnotations', 'PackDetInputs')
-#: Keys of a resize that are exported.
-_RESIZE = {'type', 'scale', 'keep_ratio', 'backend', 'interpolation'}
 
 
 def export_model(model: nn.Module,
@@ -54,9 +52,6 @@ def export_model(model: nn.Module,
             complete or not at all.
         opset (int): Version of ONNX's operators, 16 or more.
         checkpoint (str, optional): What is written down as the source.
-
-    Returns:
-        Path: The folder.
 
     Raises:
         InputError: The folder is in use, the model has parts that are not
@@ -89,14 +84,10 @@ def _find_unsupported(model: nn.Module) -> Iterator[Tuple[str, Any, str]]:
     if type(model) is not TwoStagePanopticFPN:
         yield 'model.type', model, 'TwoStagePanopticFPN'
         return
-    resizes, others = _test_transforms(model)
-    if others:
-        yield 'test_pipeline', others, 'one Resize or PanopticResize'
-    if (len(resizes) != 1 or set(resizes[0]) - _RESIZE
-            or 'scale' not in resizes[0]
-            or resizes[0].get('interpolation', 'bilinear') != 'bilinear'):
-        yield ('test_pipeline', list(map(dict, resizes)),
-               'one bilinear Resize to a scale')
+    transforms = _test_transforms(model)
+    if len(transforms) != 1 or not _is_plain_resize(**transforms[0]):
+        yield ('test_pipeline', transforms,
+               'one bilinear Resize or PanopticResize to a scale')
     processor = model.cfg.model.data_preprocessor.type
     if processor != 'DetDataPreprocessor':
         yield ('model.data_preprocessor.type', processor,
@@ -105,6 +96,15 @@ def _find_unsupported(model: nn.Module) -> Iterator[Tuple[str, Any, str]]:
         yield 'model.semantic_head.align_corners', 'True', 'False'
     if model.with_roi_head:
         yield from _find_unsupported_regions(model)
+
+
+def _is_plain_resize(type: str,
+                     scale: Any = None,
+                     interpolation: str = 'bilinear',
+                     **others: Any) -> bool:
+    return (type in ('Resize', 'PanopticResize') and bool(scale)
+            and interpolation == 'bilinear'
+            and not set(others) - {'keep_ratio', 'backend'})
 
 
 def _find_unsupported_regions(
@@ -116,24 +116,19 @@ def _find_unsupported_regions(
     if not isinstance(rpn.prior_generator, AnchorGenerator):
         yield ('model.rpn_head.anchor_generator', rpn.prior_generator,
                'AnchorGenerator')
-    if not rpn.use_sigmoid_cls:
-        yield 'model.rpn_head.loss_cls', 'softmax', 'use_sigmoid'
     box, mask, cfg = roi_head.bbox_head, roi_head.mask_head, roi_head.test_cfg
     if box.custom_cls_channels or not (box.with_cls and box.with_reg):
         yield ('model.roi_head.bbox_head', box,
                'a head with softmax scores and boxes')
     if not isinstance(mask, FCNMaskHead):
         yield 'model.roi_head.mask_head', mask, 'FCNMaskHead'
-    if cfg.mask_thr_binary < 0:
-        yield ('model.test_cfg.rcnn.mask_thr_binary',
-               float(cfg.mask_thr_binary), 'a threshold of 0 or more')
     for name, nms in (('rpn', model.test_cfg.rpn.nms), ('rcnn', cfg.nms)):
-        if nms.get('type',
-                   'nms') != 'nms' or set(nms) - {'type', 'iou_threshold'}:
+        if (nms.get('type', 'nms') != 'nms'
+                or set(nms) - {'type', 'iou_threshold'}):
             yield (f'model.test_cfg.{name}.nms', dict(nms),
                    "dict(type='nms', iou_threshold=X)")
-    for name, coder in (('rpn_head', rpn.bbox_coder), ('roi_head.bbox_head',
-                                                       box.bbox_coder)):
+    for name, head in (('rpn_head', rpn), ('roi_head.bbox_head', box)):
+        coder = head.bbox_coder
         if (type(coder) is not DeltaXYWHBBoxCoder or not coder.clip_border
                 or coder.add_ctr_clamp):
             yield (f'model.{name}.bbox_coder', coder,
@@ -147,24 +142,18 @@ def _find_unsupported_regions(
                    'SingleRoIExtractor of RoIAlign (average)')
 
 
-def _test_transforms(model: nn.Module) -> Tuple[list, list]:
-    """Resizes of the test pipeline, and types that are not known here."""
-    transforms = get_test_pipeline_cfg(model.cfg)[1:]
-    resizes = [
-        one for one in transforms
-        if one['type'] in ('PanopticResize', 'Resize')
-    ]
-    return resizes, [
-        one['type'] for one in transforms
-        if one not in resizes and one['type'] not in _IGNORED
+def _test_transforms(model: nn.Module) -> List[dict]:
+    """Transforms of the test pipeline that act on images."""
+    return [
+        dict(one) for one in get_test_pipeline_cfg(model.cfg)[1:]
+        if one['type'] not in _IGNORED
     ]
 
 
 def describe_model(model: nn.Module, checkpoint: Optional[str],
                    graphs: Dict[str, dict]) -> ModelFile:
     """The content of ``model.json``."""
-    parts: Dict[str, Optional[dict]] = dict.fromkeys(
-        ('rpn', 'boxes', 'masks', 'semantic'))
+    parts: dict = dict(rpn=None, boxes=None, masks=None, semantic=None)
     if model.with_roi_head:
         parts.update(_region_parts(model))
     if model.with_semantic_head:
@@ -199,7 +188,7 @@ def describe_model(model: nn.Module, checkpoint: Optional[str],
 
 def _preprocessing(model: nn.Module) -> dict:
     """The test pipeline and the data preprocessor."""
-    (resize, ), _ = _test_transforms(model)
+    resize, = _test_transforms(model)
     processor = model.cfg.model.data_preprocessor
     return dict(
         scale=list(resize['scale']),
@@ -213,7 +202,6 @@ def _preprocessing(model: nn.Module) -> dict:
 
 
 def _region_parts(model: nn.Module) -> Dict[str, dict]:
-    """RPN, box and mask head."""
     rpn, roi_head = model.rpn_head, model.roi_head
     cfg, thresholds = model.test_cfg.rpn, roi_head.test_cfg
     return dict(
@@ -252,26 +240,25 @@ def _levels(extractor: nn.Module) -> dict:
 def _write_graphs(model: nn.Module, folder: Path,
                   opset: int) -> Dict[str, dict]:
     """Export and verify each graph; their files and digests by name."""
-    roi_head = model.roi_head if model.with_roi_head else None
-    num_levels = 0
-    if roi_head is not None:
-        num_levels = roi_head.bbox_roi_extractor.num_inputs
-    trunk = Trunk(model, num_levels).eval()
+    trunk = Trunk(model).eval()
     divisor = model.cfg.model.data_preprocessor.get('pad_size_divisor', 1)
     export_trunk(trunk, folder / 'trunk.onnx', divisor, opset)
     for height, width in VERIFIED_SIZES:
         image = torch.randn(1, 3, height * divisor, width * divisor)
         expected = trunk(image)
         _verify(folder / 'trunk.onnx', dict(image=image), expected)
-    if roi_head is not None:
-        for name, head, extractor in (('boxes', BoxHead(roi_head.bbox_head),
-                                       roi_head.bbox_roi_extractor),
-                                      ('masks', MaskHead(roi_head.mask_head),
-                                       roi_head.mask_roi_extractor)):
-            path = folder / f'{name}.onnx'
-            export_head(head, extractor.roi_layers[0], expected[0].shape[1],
-                        path, opset)
-            _verify_head(path, head, extractor, expected[:num_levels])
+    heads: list = []
+    if model.with_roi_head:
+        roi = model.roi_head
+        heads = [('boxes', RegionHead(roi.bbox_head, 'scores',
+                                      'deltas'), roi.bbox_roi_extractor),
+                 ('masks', RegionHead(roi.mask_head, 'probabilities'),
+                  roi.mask_roi_extractor)]
+    for name, head, extractor in heads:
+        path = folder / f'{name}.onnx'
+        export_head(head, extractor.roi_layers[0], expected[0].shape[1], path,
+                    opset)
+        _verify_head(path, head, extractor, expected)
     return {
         path.stem: dict(file=path.name, sha256=sha256(path))
         for path in sorted(folder.glob('*.onnx'))
@@ -286,9 +273,8 @@ def _verify_head(path: Path, head: nn.Module, extractor: nn.Module,
     for level, stride in enumerate(extractor.featmap_strides):
         rois = torch.cat([boxes.new_zeros(len(boxes), 1), boxes], dim=1)
         bins = extractor.roi_layers[level](feats[level], rois)
-        expected = head.eval()(bins)
         _verify(path, dict(feature=feats[level], boxes=boxes / stride),
-                expected if isinstance(expected, tuple) else (expected, ))
+                head.eval()(bins))
 
 
 def _verify(path: Path, inputs: dict, expected: tuple) -> None:

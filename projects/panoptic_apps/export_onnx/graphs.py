@@ -5,13 +5,11 @@ RoIAlign is an operator of its own in ONNX; the standard's RoiAlign computes
 the same and is put before the heads here. Boxes come in pixels of a level, so
 one graph serves all levels.
 
-Graphs are traced, not made by ``torch.onnx.export(dynamo=True)``. Tried with
-torch 2.13.0 and onnxscript 0.7.2: it cannot export a head with its RoIAlign
-(the number of samples depends on the boxes: GuardOnDataDependentSymNode), so
-RoiAlign would have to be put into the graph as here; of the trunk it freezes
-the sizes of mmseg's ``Upsample``, too, so its replacement below would stay;
-with both it gives the same numbers at every size, in 21 s instead of 1 s for
-the tiny model, and asks for onnxscript and opset 18.
+Graphs are traced, not made by ``torch.onnx.export(dynamo=True)``: with torch
+2.13.0 that cannot export RoIAlign (the number of samples depends on the boxes)
+and freezes the sizes of mmseg's ``Upsample``, too; with both replaced as below
+it gives the same numbers in 21 s instead of 1 s for the tiny model, and asks
+for onnxscript and opset 18.
 """
 import copy
 import warnings
@@ -29,20 +27,23 @@ from mmengine_exact.errors import InputError
 
 
 class Trunk(nn.Module):
-    """Backbone, FPN, RPN's and the semantic branch's convolutions.
+    """Backbone, FPN, RPN's and the semantic branch's convolutions: an image
+    (1, 3, H, W) to the outputs ``names``."""
 
-    Args:
-        model (TwoStagePanopticFPN): The model.
-        num_levels (int): FPN levels that the heads read.
-    """
-
-    def __init__(self, model: nn.Module, num_levels: int) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.num_levels = num_levels
+        self.names: List[str] = []
+        if model.with_roi_head:
+            self.num_levels = model.roi_head.bbox_roi_extractor.num_inputs
+            rpn_levels = range(model.rpn_head.prior_generator.num_levels)
+            self.names += [f'feature{i}' for i in range(self.num_levels)]
+            self.names += [f'rpn_score{i}' for i in rpn_levels]
+            self.names += [f'rpn_delta{i}' for i in rpn_levels]
+        if model.with_semantic_head:
+            self.names.append('semantic')
 
     def forward(self, image: Tensor) -> tuple:
-        """(1, 3, H, W) to what ``output_names`` says."""
         model, outputs = self.model, []
         feats = model.extract_feat(image)
         if model.with_roi_head:
@@ -59,44 +60,20 @@ class Trunk(nn.Module):
             outputs.append(logits)
         return tuple(outputs)
 
-    def output_names(self) -> List[str]:
-        """Names of the outputs, in their order."""
-        names = []
-        if self.model.with_roi_head:
-            rpn_levels = range(self.model.rpn_head.prior_generator.num_levels)
-            names += [f'feature{i}' for i in range(self.num_levels)]
-            names += [f'rpn_score{i}' for i in rpn_levels]
-            names += [f'rpn_delta{i}' for i in rpn_levels]
-        if self.model.with_semantic_head:
-            names.append('semantic')
-        return names
 
+class RegionHead(nn.Module):
+    """RoI features (n, C, P, P) to the outputs ``names``: probabilities and
+    deltas of the box head, or probabilities of the mask head."""
 
-class BoxHead(nn.Module):
-    """RoI features (n, C, P, P) to probabilities and deltas of boxes."""
-
-    output_names = ('scores', 'deltas')
-
-    def __init__(self, head: nn.Module) -> None:
+    def __init__(self, head: nn.Module, *names: str) -> None:
         super().__init__()
-        self.head = head
+        self.head, self.names = head, names
 
     def forward(self, bins: Tensor) -> tuple:
+        if len(self.names) == 1:
+            return (self.head(bins).sigmoid(), )
         scores, deltas = self.head(bins)
         return scores.softmax(-1), deltas
-
-
-class MaskHead(nn.Module):
-    """RoI features (n, C, P, P) to probabilities of masks."""
-
-    output_names = ('probabilities', )
-
-    def __init__(self, head: nn.Module) -> None:
-        super().__init__()
-        self.head = head
-
-    def forward(self, bins: Tensor) -> Tensor:
-        return self.head(bins).sigmoid()
 
 
 def _of_any_size(trunk: Trunk) -> Trunk:
@@ -124,22 +101,21 @@ def export_trunk(trunk: Trunk, path: Path, divisor: int, opset: int) -> None:
     """Write the trunk's graph, for images of any size that ``divisor``
     divides."""
     size = 4 * divisor
-    names = trunk.output_names()
+    names = trunk.names
     axes = {name: {2: f'{name}_h', 3: f'{name}_w'} for name in names}
     axes['image'] = {2: 'height', 3: 'width'}
     _export(
         _of_any_size(trunk), torch.zeros(1, 3, size, size + divisor), path,
-        ['image'], names, axes, opset)
+        'image', names, axes, opset)
 
 
 def export_head(head: nn.Module, layer: RoIAlign, channels: int, path: Path,
                 opset: int) -> None:
     """Write the graph of a head with RoIAlign before it, of the settings of
     ``layer``, for FPN levels of ``channels``."""
-    names = list(head.output_names)
-    axes = {name: {0: 'n'} for name in ['bins', *names]}
-    _export(head, torch.zeros(2, channels, *layer.output_size), path, ['bins'],
-            names, axes, opset)
+    axes = {name: {0: 'n'} for name in ('bins', *head.names)}
+    _export(head, torch.zeros(2, channels, *layer.output_size), path, 'bins',
+            head.names, axes, opset)
     graph = onnx.load(str(path))
     _put_roi_align_first(graph, layer, channels)
     onnx.checker.check_model(graph)
@@ -152,6 +128,7 @@ def _put_roi_align_first(model: 'onnx.ModelProto', layer: RoIAlign,
     feature, instead of ``bins``."""
     nodes = [
         # the image of each box: there is one
+        helper.make_node('Shape', ['boxes'], ['number'], start=0, end=1),
         helper.make_node(
             'ConstantOfShape', ['number'], ['images'],
             value=helper.make_tensor('zero', TensorProto.INT64, [1], [0])),
@@ -165,11 +142,10 @@ def _put_roi_align_first(model: 'onnx.ModelProto', layer: RoIAlign,
             coordinate_transformation_mode='half_pixel'
             if layer.aligned else 'output_half_pixel')
     ]
-    number = helper.make_node('Shape', ['boxes'], ['number'], start=0, end=1)
     graph = model.graph
-    rest = list(graph.node)
+    nodes += graph.node
     del graph.node[:]
-    graph.node.extend([number, *nodes, *rest])
+    graph.node.extend(nodes)
     del graph.input[:]
     graph.input.extend([
         helper.make_tensor_value_info('feature', TensorProto.FLOAT,
@@ -178,9 +154,8 @@ def _put_roi_align_first(model: 'onnx.ModelProto', layer: RoIAlign,
     ])
 
 
-def _export(module: nn.Module, example: Tensor, path: Path,
-            inputs: Sequence[str], outputs: Sequence[str],
-            axes: Dict[str, dict], opset: int) -> None:
+def _export(module: nn.Module, example: Tensor, path: Path, input_name: str,
+            outputs: Sequence[str], axes: Dict[str, dict], opset: int) -> None:
     """Trace a module and write its graph.
 
     Raises:
@@ -194,7 +169,7 @@ def _export(module: nn.Module, example: Tensor, path: Path,
             torch.onnx.export(
                 module.eval(), (example, ),
                 str(path),
-                input_names=list(inputs),
+                input_names=[input_name],
                 output_names=list(outputs),
                 dynamic_axes=axes,
                 opset_version=opset,

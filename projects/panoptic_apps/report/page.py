@@ -4,7 +4,7 @@
 """
 import base64
 import json
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional
+from typing import Any, Dict, Iterator, List, Optional
 from zipfile import BadZipFile
 
 import cv2
@@ -45,24 +45,9 @@ _KINDS = dict(
 _WIDTH, _MOST_BARS = 1500, 40
 
 
-class Picture(NamedTuple):
-    """An image of a report: its id, PQ, and the picture or why there is none.
-
-    ``data`` is a data URI (JPEG), empty where ``problem`` says why.
-    """
-    image_id: Any
-    quality: str
-    data: str
-    problem: str
-
-
 def write_report(path: str, run: Run, other: Optional[Run] = None) -> None:
-    """Write the page.
-
-    Args:
-        path (str): The HTML file; it is complete or not there.
-        run (Run): What is reported.
-        other (Run, optional): What it is compared with.
+    """Write the page, an HTML file that is complete or not there, of a run,
+    compared with another one.
 
     Raises:
         OSError: It cannot be written.
@@ -72,30 +57,19 @@ def write_report(path: str, run: Run, other: Optional[Run] = None) -> None:
         autoescape=True,
         trim_blocks=True,
         undefined=StrictUndefined)
+    environment.filters.update(number=_number, percent=_percent)
     record = dict(run.record)
     config = record.pop('config_text', '')
-    about = [str(record[key]) for key in ('config', 'date') if record.get(key)]
-    notes = list(run.notes)
-    if other:
-        notes += [f'{other.name}: {note}' for note in other.notes]
     page = environment.get_template('report.html.j2').render(
         run=run,
         other=other,
-        about=', '.join(about),
-        notes=notes,
-        tiles={
-            title: _percent(run.scores[key], key)
-            for key, title in _SCORES.items()
-            if run.scores.get(key) is not None
-        },
+        tiles=_SCORES,
         curves=_curves(run, other),
         classes=_classes(run) if run.classwise else None,
         comparison=_comparison(run, other) if other else None,
         errors=_errors(run.segments) if run.segments else None,
-        images={
-            which: _pictures(run, which)
-            for which in ('worst', 'best') if run.segments
-        },
+        images={which: _pictures(run, which)
+                for which in ('worst', 'best')} if run.segments else None,
         record={
             key: json.dumps(value) if isinstance(value,
                                                  (dict, list)) else value
@@ -116,12 +90,11 @@ def _number(value: Any, form: str = '.4g') -> str:
 
 
 def _curves(run: Run, other: Optional[Run]) -> List[Markup]:
-    runs = [run] + ([other] if other else [])
+    runs = list(filter(None, [run, other]))
+    found = [name for one in runs for name in one.curves]
     names = {
         name: name
-        for one in runs
-        for name in one.curves
-        if 'loss' in name and not name.startswith('coco')
+        for name in found if 'loss' in name and not name.startswith('coco')
     }
     if 'lr' in run.curves:
         names['lr'] = 'learning rate'
@@ -161,12 +134,14 @@ def _comparison(run: Run, other: Run) -> Dict:
         columns = [one.segments['segments']['kind'] for one in (run, other)]
         kinds = [[name.replace('_', ' '), *(c.count(i) for c in columns)]
                  for i, name in enumerate(run.segments['kinds'])]
-    changes = {}
-    for name, values in run.classwise.items():
-        ours = values.get('PQ')
-        theirs = other.classwise.get(name, {}).get('PQ')
-        if is_number(ours) and is_number(theirs):
-            changes[name] = ours - theirs
+    pairs = {
+        name: (values.get('PQ'), other.classwise.get(name, {}).get('PQ'))
+        for name, values in run.classwise.items()
+    }
+    changes = {
+        n: p[0] - p[1]
+        for n, p in pairs.items() if is_number(p[0]) and is_number(p[1])
+    }
     order = sorted(changes, key=lambda name: -changes[name])
     if len(order) > _MOST_BARS:
         order = order[:_MOST_BARS // 2] + order[-_MOST_BARS // 2:]
@@ -187,8 +162,7 @@ def _errors(content: Dict) -> Dict:
         kinds=[(name, content['segments']['kind'].count(i), *_KINDS[name])
                for i, name in enumerate(content['kinds'])],
         total=max(len(content['segments']['kind']), 1),
-        rows=[[*row, row.fn, row.fp] for row in rows
-              if row.matched + row.fn + row.fp],
+        rows=[row for row in rows if row.matched + row.fn + row.fp],
         fn=sum(row.fn for row in rows),
         fp=sum(row.fp for row in rows),
         pairs=worst_confusions(table, names),
@@ -196,8 +170,9 @@ def _errors(content: Dict) -> Dict:
                                         [names[i] for i in kept]))
 
 
-def _pictures(run: Run, which: str) -> Iterator[Picture]:
-    """Pictures of the 'best' or the 'worst' images of a run."""
+def _pictures(run: Run, which: str) -> Iterator[Dict]:
+    """Id, PQ and picture (a data URI) of the 'best' or the 'worst' images of a
+    run, or ``problem``: why there is none."""
     images = {str(entry['id']): entry for entry in run.segments['images']}
     for image_id in run.segments.get(which, ()):
         entry = images.get(str(image_id), {})
@@ -209,7 +184,7 @@ def _pictures(run: Run, which: str) -> Iterator[Picture]:
             problem = (f'No picture of image {image_id} '
                        f'({type(error).__name__}: {error}). Run tools/test.py '
                        '--report again.')
-        yield Picture(image_id, _number(entry.get('PQ'), '.1f'), data, problem)
+        yield dict(id=image_id, PQ=entry.get('PQ'), data=data, problem=problem)
 
 
 def _picture(run: Run, entry: Dict) -> str:

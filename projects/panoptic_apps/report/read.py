@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Tuple, TypeGuard
 
 from mmengine_exact.errors import InputError
 
-from .segment_errors import FILE_NAME, SegmentOutcome, panoptic_quality
+from .segment_errors import FILE_NAME, panoptic_quality
 
 #: No score or loss is as large; NaN and infinity are not below it, either.
 _LARGEST = 1e30
@@ -16,17 +16,9 @@ Curve = Tuple[List[float], List[float]]
 
 @dataclass
 class Run:
-    """A work directory.
-
-    Attributes:
-        folder (Path): The directory.
-        curves (dict[str, Curve]): By name of the scalar, over iterations.
-        scores (dict): Of ``metrics.json``, without its classes.
-        classwise (dict): Scores by class and name.
-        record (dict): Of ``record.json``.
-        segments (dict): Of ``segments.json``.
-        notes (list[str]): What is missing, and how to get it.
-    """
+    """A work directory: curves over iterations by scalar; scores of
+    ``metrics.json`` and, by class, ``classwise``; contents of ``record.json``
+    and ``segments.json``; ``notes``: what is missing, and how to get it."""
     folder: Path
     curves: Dict[str, Curve] = field(default_factory=dict)
     scores: Dict[str, Any] = field(default_factory=dict)
@@ -37,7 +29,6 @@ class Run:
 
     @property
     def name(self) -> str:
-        """str: Of the directory."""
         return self.folder.resolve().name
 
 
@@ -51,28 +42,23 @@ def read_run(folder: Path) -> Run:
     run.curves = _curves(run)
     run.scores = _object(run, 'metrics.json')
     run.scores.pop('record', None)  # also beside it, with the date
-    classwise = run.scores.pop('classwise', None)
-    if isinstance(classwise, dict):
-        run.classwise = {
-            name: scores
-            for name, scores in classwise.items() if isinstance(scores, dict)
-        }
+    run.classwise = run.scores.pop('classwise', {})
     run.record = _object(run, 'record.json')
     run.segments = _segments(run)
     if not (run.curves or run.scores or run.segments):
         raise InputError(
             f'{folder}: neither losses (*/vis_data/scalars.json) nor scores '
             '(metrics.json). Give the --work-dir of a training or a test.')
-    if not run.curves:
-        run.notes.append('No losses or scores over time: this is the '
-                         'directory of a test, not of a training.')
-    if not run.scores:
-        run.notes.append('No scores: nothing was evaluated yet. Run '
-                         'tools/test.py.')
-    if not run.segments:
-        run.notes.append(
-            'No errors by segment and no pictures: run tools/test.py CONFIG '
-            f'CHECKPOINT --work-dir {folder} --report.')
+    run.notes += [
+        note for found, note in (
+            (run.curves, 'No losses or scores over time: this is the '
+             'directory of a test, not of a training.'),
+            (run.scores, 'No scores: nothing was evaluated yet. Run '
+             'tools/test.py.'),
+            (run.segments, 'No errors by segment and no pictures: run '
+             f'tools/test.py CONFIG CHECKPOINT --work-dir {folder} --report.'))
+        if not found
+    ]
     return run
 
 
@@ -94,15 +80,13 @@ def _segments(run: Run) -> Dict[str, Any]:
     content = _object(run, FILE_NAME)
     if not content:
         return {}
-    columns = content.get('segments')
-    lists = [content.get(key) for key in ('classes', 'kinds', 'images')]
-    if isinstance(columns, dict):
-        lists += [columns.get(name) for name in SegmentOutcome._fields]
-    if len(lists) < 4 or not all(isinstance(one, list) for one in lists):
+    try:
+        own = panoptic_quality(content)
+    except (LookupError, TypeError, ValueError):
         run.notes.append(f'{FILE_NAME} is not what tools/test.py --report '
                          'writes, so it is left out. Write it again.')
         return {}
-    shown, own = run.scores.get('coco_panoptic/PQ'), panoptic_quality(content)
+    shown = run.scores.get('coco_panoptic/PQ')
     if is_number(shown) and own is not None and abs(shown - own) > 0.05:
         run.notes.append(
             f'Errors and pictures are of another evaluation (PQ {own:.2f}) '

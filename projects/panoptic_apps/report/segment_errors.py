@@ -17,7 +17,6 @@ spurious, by image and in all.
 ``segments/ID.npz``   maps (h, w) ``gt`` and ``pred`` of the best and the worst
                       images
 """
-import heapq
 import io
 import json
 import logging
@@ -30,10 +29,8 @@ import numpy as np
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 
-from mmengine_exact.errors import InputError
 from mmengine_exact.files import write_bytes
-from panoptic_fpn.metrics.base import (CodeError, PerImageMetric, Row,
-                                       check_same_shape, image_name,
+from panoptic_fpn.metrics.base import (PerImageMetric, Row, check_same_shape,
                                        labels_of_codes, plain_id, to_plane)
 from panoptic_fpn.metrics.panoptic_quality import Matching, match_segments
 
@@ -48,15 +45,10 @@ MAPS = 'segments'
 
 
 class SegmentOutcome(NamedTuple):
-    """Outcome of one true segment, of a predicted one, or of a pair.
-
-    Attributes:
-        kind (int): Index into ``KINDS``.
-        label (int): Of the ground truth, -1 for none.
-        predicted (int): Label of the prediction, -1 for none.
-        iou (float): Of the two; 0 for one alone.
-        area (int): Pixels, of the true segment where there is one.
-    """
+    """Outcome of one true segment, of a predicted one, or of a pair: index
+    into ``KINDS``, label of the ground truth and of the prediction (-1 for
+    none), IoU of the two (0 for one alone), pixels (of the true segment where
+    there is one)."""
     kind: int
     label: int
     predicted: int
@@ -65,12 +57,8 @@ class SegmentOutcome(NamedTuple):
 
 
 def explain(found: Matching, gt_labels: np.ndarray) -> List[SegmentOutcome]:
-    """Outcomes of the segments of an image.
-
-    Args:
-        found (Matching): Of its segments.
-        gt_labels (np.ndarray): (G, ) labels of the ground truth.
-    """
+    """Outcomes of the segments of an image, whose ground truth has
+    ``gt_labels`` (G, )."""
     labels = labels_of_codes(found.pred_codes)
     iou = found.inside / np.maximum(found.union, 1)
     sizes = found.inside.sum(axis=1)
@@ -89,18 +77,14 @@ def explain(found: Matching, gt_labels: np.ndarray) -> List[SegmentOutcome]:
         if g in free_true and p in free_seen:
             del free_true[g], free_seen[p]
             pairs.append((kinds[row, column], g, p))
-    outcomes = [
-        SegmentOutcome(
+    return [
+        *(SegmentOutcome(
             int(kind), int(gt_labels[g]), int(labels[p]), float(iou[g, p]),
-            int(sizes[g])) for kind, g, p in pairs
-    ]
-    outcomes += [
-        SegmentOutcome(MISSED, int(gt_labels[g]), -1, 0., int(sizes[g]))
-        for g in free_true
-    ]
-    return outcomes + [
-        SegmentOutcome(SPURIOUS, -1, int(labels[p]), 0., int(found.areas[p]))
-        for p in free_seen
+            int(sizes[g])) for kind, g, p in pairs),
+        *(SegmentOutcome(MISSED, int(gt_labels[g]), -1, 0., int(sizes[g]))
+          for g in free_true),
+        *(SegmentOutcome(SPURIOUS, -1, int(labels[p]), 0., int(found.areas[p]))
+          for p in free_seen)
     ]
 
 
@@ -114,11 +98,7 @@ def image_quality(outcomes: List[SegmentOutcome]) -> float:
 
 def explain_errors(runner: Any) -> None:
     """``tools/test.py --report``: let the test of a runner write the outcome
-    of each segment to its work directory.
-
-    Args:
-        runner (Runner): With annotated test data.
-    """
+    of each segment to its work directory."""
     if is_main_process():  # long before any process writes
         folder = Path(runner.work_dir)
         (folder / FILE_NAME).unlink(missing_ok=True)
@@ -139,18 +119,17 @@ class SegmentErrorMetric(PerImageMetric):
     Args:
         folder (str): Where to; several machines must share it.
         keep (int): Images to keep the maps of, best and worst each.
-        **kwargs: As ``PerImageMetric``.
     """
     default_prefix = ''
     prediction = 'pred_panoptic_seg'
     keys = ()
 
-    def __init__(self, folder: str, keep: int = 6, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, folder: str, keep: int = 6) -> None:
+        super().__init__()
         self.folder = Path(folder)
         self.keep = keep
-        # heaps of (PQ to keep the largest of, order, id, content of the file)
-        self._kept: Dict[str, List[Tuple]] = dict(best=[], worst=[])
+        # (PQ, order, id) and content of the file, the worst first
+        self._kept: List[Tuple[Tuple, bytes]] = []
 
     def image_row(self, sample: Dict) -> Dict:
         """Outcomes of the segments and the image's PQ."""
@@ -160,67 +139,60 @@ class SegmentErrorMetric(PerImageMetric):
         pred = to_plane(sample[self.prediction]['sem_seg'])
         check_same_shape(sample, self.prediction, pred.shape, gt.shape)
         labels = labels_of_codes(codes)
-        try:
-            found = match_segments(gt, codes, labels, crowd, pred, space.void,
-                                   space.num_classes)
-        except CodeError as error:
-            raise InputError(
-                f'{image_name(sample)}: {error} Check num_things and '
-                'num_stuff of the model against the data set.') from None
-        outcomes = explain(found, labels)
+        outcomes = explain(
+            match_segments(gt, codes, labels, crowd, pred, space.void,
+                           space.num_classes), labels)
         quality = image_quality(outcomes)
         if not np.isnan(quality):
-            self._keep_maps(quality, sample, gt, pred)
+            rank = quality, len(self.results), plain_id(sample['img_id'])
+            self._keep_maps(rank, gt, pred)
         return dict(
             path=str(sample.get('img_path') or ''),
             quality=quality,
             outcomes=np.array(outcomes, dtype=np.float64).reshape(
                 -1, len(SegmentOutcome._fields)))
 
-    def _keep_maps(self, quality: float, sample: Dict, gt: np.ndarray,
+    def _keep_maps(self, rank: Tuple, gt: np.ndarray,
                    pred: np.ndarray) -> None:
-        order = -len(self.results)  # of two equal ones the first is kept
-        for name, value in (('best', quality), ('worst', -quality)):
-            heap = self._kept[name]
-            if len(heap) < self.keep or (value, order) > heap[0][:2]:
-                maps = io.BytesIO()
-                np.savez_compressed(
-                    maps, gt=gt.astype(np.int32), pred=pred.astype(np.int32))
-                heapq.heappush(heap, (value, order, plain_id(
-                    sample['img_id']), maps.getvalue()))
-                if len(heap) > self.keep:
-                    heapq.heappop(heap)
+        kept = self._kept
+        if (len(kept) == 2 * self.keep
+                and kept[self.keep - 1][0] < rank < kept[self.keep][0]):
+            return
+        maps = io.BytesIO()
+        np.savez_compressed(
+            maps, gt=gt.astype(np.int32), pred=pred.astype(np.int32))
+        kept.append((rank, maps.getvalue()))
+        kept.sort()
+        del kept[self.keep:-self.keep]
 
     def evaluate(self, size: int) -> Dict[str, float]:
         """Each process writes its maps; the first one the file."""
         try:
-            for heap in self._kept.values():
-                for *_, image_id, maps in heap:
-                    write_bytes(str(map_file(self.folder, image_id)), maps)
+            for (*_, image_id), maps in self._kept:
+                write_bytes(str(map_file(self.folder, image_id)), maps)
         except OSError as error:
             # the other processes wait; without a map there is no picture
             print_log(
                 f'{error.filename}: cannot be written ({error.strerror}), so '
-                'the report has not all pictures. Make room there.',
-                logger='current',
-                level=logging.WARNING)
-        self._kept = dict(best=[], worst=[])
+                'the report has not all pictures. Make room there.', 'current',
+                logging.WARNING)
+        self._kept = []
         return super().evaluate(size)
 
     def compute(self, rows: List[Row]) -> Dict[str, float]:
         """Write the file; remove maps of images that others surpass."""
-        known = [(row['quality'], i) for i, (image_id, row) in enumerate(rows)
+        known = [(image_id, row['quality']) for image_id, row in rows
                  if map_file(self.folder, image_id).is_file()]
-        chosen = dict(
-            best=[
-                rows[i][0]
-                for _, i in sorted(known, key=lambda k: (-k[0], k[1]))
-            ][:self.keep],
-            worst=[rows[i][0] for _, i in sorted(known)][:self.keep])
+        chosen = {
+            name: [i for i, _ in sorted(known, key=order)][:self.keep]
+            for name, order in (('best', lambda one: -one[1]),
+                                ('worst', lambda one: one[1]))
+        }
+        numbers = [
+            i for i, (_, row) in enumerate(rows) for _ in row['outcomes']
+        ]
         outcomes = np.concatenate([row['outcomes'] for _, row in rows])
-        image = np.repeat(
-            np.arange(len(rows)), [len(row['outcomes']) for _, row in rows])
-        columns: Dict[str, List] = dict(image=image.tolist())
+        columns: Dict[str, List] = dict(image=numbers)
         for name, values in zip(SegmentOutcome._fields, outcomes.T):
             columns[name] = (values.round(4) if name == 'iou' else
                              values.astype(int)).tolist()
@@ -239,23 +211,17 @@ class SegmentErrorMetric(PerImageMetric):
             segments=columns,
             **chosen)
         write_bytes(str(self.folder / FILE_NAME), json.dumps(content).encode())
-        used = {
-            map_file(self.folder, i)
-            for ids in chosen.values()
-            for i in ids
-        }
-        for path in (self.folder / MAPS).glob('*.npz'):
-            if path not in used:
-                path.unlink()
+        for image_id, _ in known:
+            if image_id not in chosen['best'] + chosen['worst']:
+                map_file(self.folder, image_id).unlink()
         print_log(
             f'The outcome of each segment is in {self.folder / FILE_NAME}; '
-            'tools/report.py makes a page of it.',
-            logger='current')
+            'tools/report.py makes a page of it.', 'current')
         return {}
 
 
 class ClassErrors(NamedTuple):
-    """Segments of one class by kind.
+    """Segments of one class by kind, false negatives and false positives.
 
     ``wrong_class`` counts true segments of the class that have another one
     in the prediction; ``called`` predicted ones of it that are something
@@ -268,16 +234,8 @@ class ClassErrors(NamedTuple):
     missed: int
     spurious: int
     called: int
-
-    @property
-    def fn(self) -> int:
-        """int: False negatives."""
-        return self.wrong_class + self.poor_mask + self.missed
-
-    @property
-    def fp(self) -> int:
-        """int: False positives."""
-        return self.called + self.poor_mask + self.spurious
+    fn: int
+    fp: int
 
 
 def by_class(content: Dict) -> List[ClassErrors]:
@@ -288,37 +246,35 @@ def by_class(content: Dict) -> List[ClassErrors]:
         np.bincount(of[of >= 0] * num + kind[of >= 0],
                     minlength=size * num).reshape(size, num)
         for of in (label, predicted))
-    return [
-        ClassErrors._make([name, *t[:SPURIOUS], s[SPURIOUS], s[WRONG_CLASS]])
-        for name, t, s in zip(content['classes'], true.tolist(), seen.tolist())
-    ]
+    found = np.column_stack([
+        true[:, :SPURIOUS], seen[:, [SPURIOUS, WRONG_CLASS]],
+        true[:, WRONG_CLASS:SPURIOUS].sum(1),
+        seen[:, [WRONG_CLASS, POOR_MASK, SPURIOUS]].sum(1)
+    ])
+    return list(map(ClassErrors, content['classes'], *found.T.tolist()))
 
 
 def panoptic_quality(content: Dict) -> Optional[float]:
     """PQ in percent, the mean over classes, from the content of
     ``segments.json``; None without segments."""
     kind, label, _ = _columns(content)
-    iou = np.asarray(content['segments']['iou'], dtype=np.float64)
-    qualities = []
-    for i, row in enumerate(by_class(content)):
-        size = row.matched + (row.fn + row.fp) / 2
-        if size:
-            matched = iou[(kind == MATCHED) & (label == i)].sum()
-            qualities.append(matched / size)
-    return 100 * float(np.mean(qualities)) if qualities else None
+    matched, rows = kind == MATCHED, by_class(content)
+    iou = np.bincount(
+        label[matched],
+        np.asarray(content['segments']['iou'])[matched],
+        minlength=len(rows))
+    size = np.array([row.matched + (row.fn + row.fp) / 2 for row in rows])
+    found = size > 0
+    quality = 100 * iou[found] / size[found]
+    return float(quality.mean()) if quality.size else None
 
 
 def confusion(content: Dict) -> np.ndarray:
-    """Segments by true class (row) and predicted class (column).
+    """Segments by true class (row) and predicted class (column), int64
+    (C + 1, C + 1), from the content of ``segments.json``.
 
     The last row is nothing (what was seen where nothing is) and the last
     column nothing (what was not found); pairs with a poor mask are in both.
-
-    Args:
-        content (dict): Of ``segments.json``, with C classes.
-
-    Returns:
-        np.ndarray: int64 (C + 1, C + 1).
     """
     kind, label, predicted = _columns(content)
     size = len(content['classes'])
@@ -334,16 +290,14 @@ def worst_confusions(table: np.ndarray,
                      names: Sequence[str],
                      limit: int = 15) -> List[Tuple[str, str, int]]:
     """(true name, predicted name, segments), the most frequent first."""
-    inner = table[:-1, :-1].copy()
-    np.fill_diagonal(inner, 0)
-    order = np.argsort(-inner, axis=None, kind='stable')[:limit]
-    pairs = zip(*np.unravel_index(order, inner.shape))
-    return [(names[a], names[b], int(inner[a, b])) for a, b in pairs
-            if inner[a, b]]
+    found = [(names[a], names[b], int(count))
+             for (a, b), count in np.ndenumerate(table[:-1, :-1])
+             if count and a != b]
+    return sorted(found, key=lambda pair: -pair[2])[:limit]
 
 
-def _columns(content: Dict) -> List[np.ndarray]:
-    return [
-        np.asarray(content['segments'][name], dtype=np.int64)
-        for name in ('kind', 'label', 'predicted')
-    ]
+def _columns(content: Dict) -> np.ndarray:
+    """Kind, label and predicted label of all segments, int64 (3, n)."""
+    columns = content['segments']
+    return np.array([columns['kind'], columns['label'], columns['predicted']],
+                    np.int64)

@@ -217,11 +217,7 @@ class Faults:
 
 
 def parse_object(content: bytes, path: str) -> dict:
-    """The object that a JSON of one of COCO's formats holds.
-
-    Raises:
-        InputError: It holds none.
-    """
+    """The object that a JSON of one of COCO's formats holds."""
     found = parse_json(content, path)
     if not isinstance(found, dict):
         raise InputError(
@@ -240,11 +236,7 @@ def collect(found: Found[_T], add: Callable[[Fault], Any]) -> _T:
 
 
 def raise_first(found: Found[_T]) -> _T:
-    """What a generator of faults returns.
-
-    Raises:
-        InputError: There is a fault; names file, value and fix.
-    """
+    """What a generator returns; an InputError of its first fault."""
     try:
         fault = next(found)
     except StopIteration as end:

@@ -22,7 +22,8 @@ def instances_faults(content: dict,
         path (str): Its file.
         scored (bool): Whether AP is computed with it: pycocotools needs whole
             numbers as ids of annotations, areas and boxes.
-        masks (bool): Whether to look at segmentations, too.
+        masks (bool): Whether to look at segmentations, too; they need the
+            sizes of images.
     """
     known = {}
     for key, twice in (('images', 'image_id_twice'), ('categories',
@@ -30,7 +31,9 @@ def instances_faults(content: dict,
         known[key] = yield from entries_by_id(content, key, 'id', twice, path)
     for image_id, image in known['images'].items():
         sides = image.get('height'), image.get('width')
-        if not all(n is None or is_whole(n) and n > 0 for n in sides):
+        if not all(
+                n is None and not masks or is_whole(n) and n > 0
+                for n in sides):
             yield Fault('wrong_value', f'{path}: image id={image_id!r}',
                         f'(height, width)={short(sides)} are no pixels')
     for id_, category in known['categories'].items():
@@ -52,12 +55,8 @@ def instances_faults(content: dict,
         yield from _annotation_faults(note, known, where)
         if scored:
             yield from _score_faults(note, where)
-        fault = find_segmentation_fault(
-            note.get('segmentation'), (None, None)) if masks else None
-        if masks and note.get('segmentation') == []:
-            fault = 'segmentation=[], which pycocotools does not read'
-        if fault is not None:
-            yield Fault('wrong_value', where, fault)
+        if masks:
+            yield from _mask_faults(note, known['images'], where)
     return content
 
 
@@ -87,6 +86,18 @@ def _score_faults(note: dict, where: str) -> Iterator[Fault]:
             map(_is_number, box)) or min(box[2:]) < 0:
         yield Fault('wrong_value', where,
                     f'bbox={short(box)} is no [x, y, width, height]')
+
+
+def _mask_faults(note: dict, images: Dict[Any, dict],
+                 where: str) -> Iterator[Fault]:
+    image_id = note.get('image_id')
+    image = images.get(image_id, {}) if is_id(image_id) else {}
+    fault = find_segmentation_fault(
+        note.get('segmentation'), (image.get('height'), image.get('width')))
+    if note.get('segmentation') == []:
+        fault = 'segmentation=[], which pycocotools does not read'
+    if fault is not None:
+        yield Fault('wrong_value', where, fault)
 
 
 def _is_number(value: Any) -> TypeGuard[float]:

@@ -39,13 +39,8 @@ class Structure(NamedTuple):
 def panoptic_faults(content: dict,
                     path: str,
                     categories_path: Optional[str] = None) -> Found[Structure]:
-    """Errors of a COCO panoptic JSON.
-
-    Args:
-        content (dict): The JSON.
-        path (str): Its file.
-        categories_path (str, optional): File of its categories, if another.
-    """
+    """Errors of a COCO panoptic JSON, and of its categories where these are
+    of another file."""
     categories = yield from category_faults(content, categories_path or path)
     images = yield from image_faults(content, path)
     notes = yield from entries_by_id(content, 'annotations', 'image_id',
@@ -64,15 +59,8 @@ def panoptic_faults(content: dict,
 
 def entries_by_id(content: dict, key: str, id_key: str, twice: str,
                   path: str) -> Found[Dict[Any, dict]]:
-    """Entries of a list by their id; the first where it occurs twice.
-
-    Args:
-        content (dict): The JSON.
-        key (str): Key of the list.
-        id_key (str): Key of the id of an entry.
-        twice (str): Kind of fault where two entries share an id.
-        path (str): The file.
-    """
+    """Entries of the list ``key`` by their id; the first where one occurs
+    twice, which is a fault of the kind ``twice``."""
     found: Dict[Any, dict] = {}
     entries = content.get(key)
     if key not in content:
@@ -143,11 +131,7 @@ def _category_faults(entry: dict, where: str) -> Iterator[Fault]:
 
 
 def read_label_space(categories: Any, path: str) -> LabelSpace:
-    """Label space of the ``categories`` of a file.
-
-    Raises:
-        InputError: They have a fault.
-    """
+    """Label space of the ``categories`` of a file that have no fault."""
     raise_first(category_faults(dict(categories=categories), path))
     return LabelSpace.from_coco(categories, path)
 
@@ -265,12 +249,7 @@ def _other_id_faults(note: dict, usable: Dict[int, dict],
 
 
 def panoptic_warnings(structure: Structure, path: str) -> Iterator[Fault]:
-    """Oddities of a COCO panoptic JSON.
-
-    Args:
-        structure (Structure): What :func:`panoptic_faults` returned.
-        path (str): The file.
-    """
+    """Oddities of a COCO panoptic JSON."""
     categories, pairs = structure
     yield from _category_warnings(structure, path)
     notes = [pair.annotation for pair in pairs if pair.annotation is not None]

@@ -63,12 +63,8 @@ def png_pixels(
 
 def measure_segments(pixels: np.ndarray,
                      other_ids: Sequence[int]) -> Dict[int, Measured]:
-    """Pixels and box of every id of a PNG.
-
-    Args:
-        pixels (np.ndarray): RGB (h, w, 3), or ids (h, w).
-        other_ids (Sequence[int]): Ids that are no segment.
-    """
+    """Pixels and box of every id of a PNG, RGB (h, w, 3) or ids (h, w);
+    ``other_ids`` are no segments."""
     ids = rgb_to_id(pixels) if pixels.ndim == 3 else pixels
     found, areas, boxes = segment_boxes(ids)
     return {
@@ -91,7 +87,7 @@ def png_faults(measured: Dict[int, Measured],
     """Faults of a PNG and its annotation.
 
     Args:
-        measured (dict[int, tuple]): What :func:`measure_segments` returned.
+        measured (dict[int, tuple]): See :func:`measure_segments`.
         segments (Sequence[dict]): With an ``id``.
         where (str): The annotation.
         png (str): The PNG.

@@ -22,13 +22,16 @@ from mmengine_exact.files import write_bytes
 from ..labels import INSTANCE_OFFSET, id_to_rgb
 from ..ops.run_length import index_values, joint_runs, segment_boxes
 
+ImageId = Union[int, str]
+
+
+def plain_id(image_id: Any) -> ImageId:
+    """Image id as int or str; numpy and torch scalars become int."""
+    return image_id if isinstance(image_id, str) else index(image_id)
+
 
 def write_result(path: Union[str, Path], content: bytes) -> None:
-    """Write a file of results and its folder.
-
-    Raises:
-        InputError: The file cannot be written.
-    """
+    """Write a file of results and its folder."""
     try:
         write_bytes(str(path), content)
     except OSError as error:
@@ -38,24 +41,16 @@ def write_result(path: Union[str, Path], content: bytes) -> None:
 
 
 def write_image(path: Union[str, Path], image: np.ndarray) -> None:
-    """Write a PNG.
-
-    Args:
-        path (str | Path): Local file.
-        image (np.ndarray): uint8 (h, w), or RGB (h, w, 3).
-    """
+    """Write a PNG of uint8 (h, w), or RGB (h, w, 3)."""
     if image.ndim == 3:
         image = image[..., ::-1]
     write_result(path, cv2.imencode('.png', image)[1].tobytes())
 
 
-def file_part(image_id: Any) -> Union[int, str]:
-    """Image id as it stands in the names of files.
-
-    Raises:
-        InputError: The file would lie in another folder.
-    """
-    image_id = image_id if isinstance(image_id, str) else index(image_id)
+def file_part(image_id: Any) -> ImageId:
+    """Image id as it stands in the names of files, which it must not lead into
+    another folder."""
+    image_id = plain_id(image_id)
     if set(str(image_id)) & set('/\\\0'):
         raise InputError(
             f'image id {image_id!r}: files of results are named after it, so '
@@ -82,16 +77,12 @@ def png_name(sample: Dict, template: Optional[str] = None) -> str:
 
 def number_segments(pred: np.ndarray, void: int,
                     category_ids: Sequence[int]) -> Tuple[np.ndarray, List]:
-    """Segment ids and JSON entries of a panoptic map.
+    """Segment ids (h, w), 0 = void, and ``segments_info`` of a panoptic map.
 
     Args:
         pred (np.ndarray): (h, w) of ``label + 1000 * number``.
         void (int): Label of void pixels.
         category_ids (Sequence[int]): Category id of each label.
-
-    Returns:
-        tuple[np.ndarray, list[dict]]: Ids (h, w), 0 = void, and
-        ``segments_info``.
     """
     codes, areas, boxes = segment_boxes(pred)
     labels = codes % INSTANCE_OFFSET
@@ -116,18 +107,13 @@ def write_png(sample: Dict,
               category_ids: Sequence[int],
               prefix: str,
               template: Optional[str] = None) -> Dict:
-    """Write the PNG of one image.
+    """Write the PNG of one image; the entry of the JSON, without ``image_id``.
 
     Args:
         sample (dict): Data sample, for the names.
-        pred (np.ndarray): (h, w) of ``label + 1000 * number``.
-        void (int): Label of void pixels.
-        category_ids (Sequence[int]): Category id of each label.
+        pred, void, category_ids: See :func:`number_segments`.
         prefix (str): Folder and first part of the names of all files.
         template (str, optional): See :func:`png_name`.
-
-    Returns:
-        dict: The entry of the JSON, without ``image_id``.
     """
     ids, segments = number_segments(pred, void, category_ids)
     name = png_name(sample, template)
@@ -136,14 +122,7 @@ def write_png(sample: Dict,
 
 
 def write_json(annotations: List[Dict], prefix: str) -> str:
-    """Write the JSON of all images.
-
-    Args:
-        annotations (list[dict]): One entry for each image.
-        prefix (str): Folder and first part of the names of all files.
-
-    Returns:
-        str: Path of the file.
+    """Write the JSON of all images; its path.
 
     Raises:
         InputError: Two images share the name of a PNG.

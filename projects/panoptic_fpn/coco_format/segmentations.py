@@ -17,16 +17,13 @@ Size = Tuple[Optional[int], Optional[int]]
 
 
 def find_segmentation_fault(segmentation: Any, size: Size) -> Optional[str]:
-    """Why a segmentation does not describe pixels of an image.
+    """Why a segmentation does not describe pixels of an image, or None.
 
     Args:
         segmentation (Any): A list of polygons [x1, y1, x2, y2, ...] or an
             RLE, compressed or not, if it is one of COCO's.
         size (tuple[int | None, int | None]): (h, w) of the image, None where
             unknown.
-
-    Returns:
-        str, optional: None where it does.
     """
     if isinstance(segmentation, list):
         for polygon in segmentation:
@@ -57,17 +54,12 @@ def _is_polygon(polygon: Any) -> bool:
 
 
 def rle_counts(counts: Any) -> Optional[Sequence[int]]:
-    """Lengths of the runs of an RLE, background first.
+    """Lengths of the runs of an RLE, background first; None where they cannot
+    be read.
 
     A compressed one writes numbers with 5 bits in a character (48 + bits, 32
     more where another follows), low bits first, with a sign; from the fourth
     on as the difference to the one before the last.
-
-    Args:
-        counts (Any): Counts of the RLE; a string where it is compressed.
-
-    Returns:
-        Sequence[int], optional: None where they cannot be read.
     """
     if isinstance(counts, list):
         return counts if all(map(is_whole, counts)) else None

@@ -36,24 +36,10 @@ class CityscapesPanopticDataset(CocoPanopticFPNDataset):
         **kwargs: Those of :class:`CocoPanopticFPNDataset`.
 
     Raises:
-        InputError: The JSON is missing, was written by another version of
-            the converter, or lists other classes.
+        InputError: The JSON is missing or lists other classes.
     """
 
     if_missing = f'Prepare Cityscapes by `{_PREPARE}`.'
-
-    def _read_json(self, path: str) -> dict:
-        content = super()._read_json(path)
-        info = content.get('info')
-        info = info if isinstance(info, dict) else {}
-        version = info.get('version')
-        if info.get('prepared_for') == cityscapes.PREPARED_FOR \
-                and version != cityscapes.PREPARED_VERSION:
-            raise InputError(
-                f'{path}: prepared by version {version} of the converter, '
-                f'this code reads version {cityscapes.PREPARED_VERSION}. Run '
-                f'`{_PREPARE}` again.')
-        return content
 
     def _adapt(self, content: dict) -> None:
         self._repair_category_ids(content)

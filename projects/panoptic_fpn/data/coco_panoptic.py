@@ -156,17 +156,18 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
         return join_path(folder, file_name) if folder else file_name
 
     def _segments(self, annotation: dict) -> List[dict]:
-        space, segments = self.label_space, []
-        for segment in annotation['segments_info']:
-            label = space.label(segment['category_id'])
-            crowd = int(segment.get('iscrowd', 0))
-            segments.append(
-                dict(
-                    id=segment['id'],
-                    category=label,
-                    iscrowd=crowd,
-                    is_thing=space.is_thing(label) and not crowd))
-        return segments
+        return [
+            self._segment(s['id'], self.label_space.label(s['category_id']),
+                          int(s.get('iscrowd', 0)))
+            for s in annotation['segments_info']
+        ]
+
+    def _segment(self, id_: int, label: int, crowd: int) -> dict:
+        return dict(
+            id=id_,
+            category=label,
+            iscrowd=crowd,
+            is_thing=self.label_space.is_thing(label) and not crowd)
 
     def get_data_info(self, idx: int) -> dict:
         """Same as mmengine's, with ``label_space`` for the transforms and
@@ -207,22 +208,21 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
     def prepare_data(self, idx: int) -> Optional[dict]:
         """Pipeline on one image; None, where the user asked for it, if a
         file is corrupt (mmengine then takes another image)."""
+        if self.test_mode or not self.skip_corrupt:
+            return super().prepare_data(idx)
         try:
             data = super().prepare_data(idx)
             self._failed_in_a_row.clear()
             return data
         except CorruptFileError as error:
-            if self.test_mode or not self.skip_corrupt:
-                raise
             self.num_skipped += 1
             # Different ones: of few images the same may be drawn twice.
             self._failed_in_a_row.add(idx)
             failed = len(self._failed_in_a_row)
             if failed == min(MOST_CORRUPT, len(self)):
                 raise InputError(
-                    f'{failed} corrupt images in a row, so '
-                    f'this is not about single files. The last: {error}'
-                ) from None
+                    f'{failed} corrupt images in a row, so this is not about '
+                    f'single files. The last: {error}') from None
             print_log(
                 f'Skipped a corrupt image, {self.num_skipped} so far in this '
                 f'loader: {error}',

@@ -133,9 +133,7 @@ class DerivePanopticTargets(BaseTransform):
         ]
 
     def __repr__(self) -> str:
-        return (f'{self.__class__.__name__}(instances={self.instances}, '
-                f'semantic={self.semantic}, panoptic={self.panoptic}, '
-                f'min_area={self.min_area})')
+        return f'{type(self).__name__}({vars(self)})'
 
 
 @TRANSFORMS.register_module()

@@ -93,12 +93,8 @@ class PanopticRandomCrop(BaseTransform):
     @cache_randomness
     def _draw_corner(self, results: dict, rows: np.ndarray,
                      cols: np.ndarray) -> Tuple[int, int]:
-        """Upper left corner (y, x) of the window in the resized image.
-
-        Args:
-            results (dict): gt_seg_map, segments_info, drawn_label (optional).
-            rows, cols (np.ndarray): As of :func:`draw_pixel`.
-        """
+        """Upper left corner (y, x) of the window in the resized image; see
+        :func:`draw_pixel` for the arguments."""
         target = draw_pixel(results, rows, cols) if self.bootstrap else None
         corner = []
         sizes = zip((len(rows), len(cols)), self.crop_size)
@@ -111,7 +107,7 @@ class PanopticRandomCrop(BaseTransform):
         return corner[0], corner[1]
 
     def __repr__(self) -> str:
-        return (f'{self.__class__.__name__}(crop_size={self.crop_size}, '
+        return (f'{type(self).__name__}(crop_size={self.crop_size}, '
                 f'bootstrap={self.bootstrap})')
 
 
@@ -134,11 +130,10 @@ class PanopticRandomResizeCrop(PanopticRandomCrop):
     Args:
         scale (tuple | Sequence[tuple]): (w, h), or two of them to draw
             between, as of ``RandomResize``.
-        crop_size (int | tuple[int, int]): As ``PanopticRandomCrop``.
         ratio_range (tuple[float, float], optional): What ``scale`` is
             multiplied by.
         keep_ratio (bool): Whether ``scale`` only limits the sides.
-        bootstrap (bool): As ``PanopticRandomCrop``.
+        crop_size, bootstrap: As of ``PanopticRandomCrop``.
     """
 
     def __init__(self,
@@ -182,10 +177,8 @@ class PanopticRandomResizeCrop(PanopticRandomCrop):
         return self._resize._random_scale()
 
     def __repr__(self) -> str:
-        return (f'{self.__class__.__name__}(scale={self._resize.scale}, '
-                f'crop_size={self.crop_size}, '
-                f'ratio_range={self._resize.ratio_range}, '
-                f'keep_ratio={self.keep_ratio}, bootstrap={self.bootstrap})')
+        return (f'{super().__repr__()[:-1]}, keep_ratio={self.keep_ratio}, '
+                f'resize={self._resize})')
 
 
 def _record(results: dict, matrix: Any) -> None:

@@ -6,7 +6,7 @@ The map, ``gt_seg_map`` (h, w), holds for each pixel which entry of
 the name that mmcv's and mmdet's transforms resize, flip and crop with nearest
 neighbour and pad with 255; so 255 names no segment and counts as void.
 """
-from typing import List, Optional, Tuple
+from typing import Any, Callable, List, Optional, Tuple
 
 import cv2
 import mmcv
@@ -27,13 +27,46 @@ PADDING = 255
 
 
 def segment_values(num_segments: int) -> np.ndarray:
-    """Values in the map of the entries of ``segments_info``.
-
-    Returns:
-        np.ndarray: int64 (num_segments, ): 1, 2, ... without 255.
-    """
+    """Values in the map of the entries of ``segments_info``: 1, 2, ... without
+    255, int64 (num_segments, )."""
     values = np.arange(1, num_segments + 1)
     return values + (values >= PADDING)
+
+
+def read_pixels(path: str, what: str, decode: Callable[[bytes], np.ndarray],
+                backend_args: Optional[dict], size: Tuple[Any, Any],
+                mismatch: str) -> np.ndarray:
+    """Pixels of a file.
+
+    Args:
+        path (str): The file.
+        what (str): What it is, for errors.
+        decode (Callable): See ``ops.decode``.
+        backend_args (dict, optional): Arguments of mmengine's fileio.
+        size (tuple): (h, w) that it must have, None where any will do.
+        mismatch (str): Rest of the error where it has another size.
+
+    Raises:
+        CorruptFileError: It is missing, cannot be decoded, is cut off, claims
+            too many pixels, or has another size.
+    """
+    content = read_bytes(path, what, backend_args)
+
+    def check_size(*found: Tuple[int, int]) -> None:
+        if None not in size and tuple(size) not in found:
+            raise CorruptFileError(
+                f'{path}: the {what} is {found[0]} (h, w), {mismatch}')
+
+    claimed = claimed_size(content)
+    if claimed is not None:  # an orientation tag may swap the sides
+        check_size(claimed, claimed[::-1])
+    pixels, why = try_decode(decode, content)
+    if pixels is None:
+        raise CorruptFileError(
+            f'{path}: {len(content)} bytes that are not a readable {what} '
+            f'({why}). Copy or export it again, or remove it from the JSON.')
+    check_size(pixels.shape[:2])
+    return pixels
 
 
 @TRANSFORMS.register_module()
@@ -45,30 +78,19 @@ class LoadPanopticImage(LoadImageFromFile):
     Added Keys: img, img_shape, ori_shape
 
     Raises:
-        CorruptFileError: The image is missing, cannot be decoded, is cut
-            off, claims too many pixels, or its size is not the one in the
-            JSON.
+        CorruptFileError: See :func:`read_pixels`.
     """
 
     def transform(self, results: dict) -> dict:
-        path = results['img_path']
-        content = read_bytes(path, 'image', self.backend_args)
-        claimed = claimed_size(content)
-        # an orientation tag may swap the sides
-        if claimed is not None:
-            self._check_size(results, claimed, claimed[::-1])
-        img, why = try_decode(self._decode, content)
-        if img is None:
-            raise CorruptFileError(
-                f'{path}: {len(content)} bytes that are not a readable '
-                f'image ({why}). Copy the file again or remove it from the '
-                'JSON.')
-        self._check_size(results, img.shape[:2])
+        size = results.get('height'), results.get('width')
+        img = read_pixels(
+            results['img_path'], 'image', self._decode, self.backend_args,
+            size, f'the JSON says {size}. Correct height and width in the '
+            'JSON, or strip the orientation tag of the photograph.')
         if self.to_float32:
             img = img.astype(np.float32)
         results['img'] = img
-        results['img_shape'] = img.shape[:2]
-        results['ori_shape'] = img.shape[:2]
+        results['img_shape'] = results['ori_shape'] = img.shape[:2]
         return results
 
     def _decode(self, content: bytes) -> np.ndarray:
@@ -79,15 +101,6 @@ class LoadPanopticImage(LoadImageFromFile):
             raise DecodeError(fault)
         return mmcv.imfrombytes(
             content, flag=self.color_type, backend=self.imdecode_backend)
-
-    @staticmethod
-    def _check_size(results: dict, *found: Tuple[int, int]) -> None:
-        expected = (results.get('height'), results.get('width'))
-        if None not in expected and expected not in found:
-            raise CorruptFileError(
-                f'{results["img_path"]}: the image is {found[0]} (h, w), the '
-                f'JSON says {expected}. Correct height and width in the JSON, '
-                'or strip the orientation tag of the photograph.')
 
 
 @TRANSFORMS.register_module()
@@ -134,7 +147,14 @@ class LoadPanopticMap(BaseTransform):
             raise InputError(
                 f'{results["seg_map_path"]}: its image is flipped already. '
                 'Put LoadPanopticMap before RandomFlip.')
-        pixels = self._read(results)
+        size = tuple(results['ori_shape'][:2])
+        pixels = np.ascontiguousarray(
+            read_pixels(
+                results['seg_map_path'], 'panoptic PNG',
+                decode_indices if results.get('class_map') else decode_map,
+                self.backend_args, size,
+                f'its image {results["img_path"]} is {size}. Export the PNG '
+                'at the size of the image.'))
         self._check_format(pixels, results)
         id_map = pixels.reshape(-1) if pixels.ndim == 2 else _rgb_to_id(pixels)
         # each run is looked up, not each pixel
@@ -157,32 +177,6 @@ class LoadPanopticMap(BaseTransform):
         results['gt_seg_map'] = np.repeat(run_values.astype(dtype),
                                           lengths).reshape(pixels.shape[:2])
         return results
-
-    def _read(self, results: dict) -> np.ndarray:
-        """Pixels (h, w) or (h, w, channels), RGB."""
-        path = results['seg_map_path']
-        content = read_bytes(path, 'panoptic PNG', self.backend_args)
-        claimed = claimed_size(content)
-        if claimed is not None:
-            self._check_size(results, claimed, claimed[::-1])
-        pixels, why = try_decode(
-            decode_indices if results.get('class_map') else decode_map,
-            content)
-        if pixels is None:
-            raise CorruptFileError(
-                f'{path}: {len(content)} bytes that are not a readable PNG '
-                f'({why}). Export it again or remove its annotation.')
-        self._check_size(results, pixels.shape[:2])
-        return np.ascontiguousarray(pixels)
-
-    @staticmethod
-    def _check_size(results: dict, *found: Tuple[int, int]) -> None:
-        expected = tuple(results['ori_shape'][:2])
-        if expected not in found:
-            raise CorruptFileError(
-                f'{results["seg_map_path"]}: the PNG is {found[0]} (h, w), its'
-                f' image {results["img_path"]} is {expected}. Export the PNG '
-                'at the size of the image.')
 
     @staticmethod
     def _check_format(pixels: np.ndarray, results: dict) -> None:
@@ -212,11 +206,7 @@ class LoadPanopticMap(BaseTransform):
 
 def _check_ids(run_ids: np.ndarray, run_values: np.ndarray,
                lengths: np.ndarray, ids: List[int], results: dict) -> None:
-    """The ids of the PNG are those of the JSON.
-
-    Raises:
-        CorruptFileError: The PNG has others, or lacks some.
-    """
+    """Raise where the ids of the PNG are not those of the JSON."""
     path, void_ids = results['seg_map_path'], results.get('void_ids')
     what, missing_fix = 'segment', 'Remove them from segments_info.'
     unknown_fix = ('Add the segments to segments_info or make the pixels '

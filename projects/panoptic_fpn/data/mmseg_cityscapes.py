@@ -5,7 +5,7 @@ Files   leftImg8bit/{split}/{city}/*_leftImg8bit.png
         gtFine/{split}/{city}/*_gtFine_labelTrainIds.png
 """
 import os.path as osp
-from typing import List
+from typing import List, Optional
 
 from mmengine.fileio import list_dir_or_file
 from mmseg.datasets import CityscapesDataset
@@ -35,17 +35,20 @@ class SeededCityscapesDataset(SeededDatasetMixin, CityscapesDataset):
     def load_data_list(self) -> List[dict]:
         """Same as mmseg's; see the class for what is checked."""
         found = super().load_data_list()
-        if not found:
-            raise InputError(
-                f'{self.data_prefix["img_path"]}: no *{self.img_suffix} in '
-                'this folder. Set data_root and data_prefix of the dataset.')
-        if any(
-                isinstance(step, LoadAnnotations)
-                for step in self.pipeline.transforms):
-            self._check_label_files([info['seg_map_path'] for info in found])
+        fault = self._find_fault([info['seg_map_path'] for info in found])
+        if fault is not None:
+            raise InputError(fault)
         return found
 
-    def _check_label_files(self, paths: List[str]) -> None:
+    def _find_fault(self, paths: List[str]) -> Optional[str]:
+        if not paths:
+            return (f'{self.data_prefix["img_path"]}: no *{self.img_suffix} in'
+                    ' this folder. Set data_root and data_prefix of the '
+                    'dataset.')
+        if not any(
+                isinstance(step, LoadAnnotations)
+                for step in self.pipeline.transforms):
+            return None
         folder = self.data_prefix['seg_map_path']
         # one listing: asking for each file is slow over a network
         names = list_dir_or_file(
@@ -55,9 +58,9 @@ class SeededCityscapesDataset(SeededDatasetMixin, CityscapesDataset):
             recursive=True,
             backend_args=self.backend_args)
         missing = sorted(set(paths) - {osp.join(folder, n) for n in names})
-        if missing:
-            raise InputError(
-                f'{missing[0]}: no such file; {len(missing)} of {len(paths)} '
+        if not missing:
+            return None
+        return (f'{missing[0]}: no such file; {len(missing)} of {len(paths)} '
                 f'label images are missing. {_MAKE}')
 
     def prepare_data(self, idx: int) -> dict:

@@ -97,16 +97,13 @@ class SemanticMapDataset(CocoPanopticFPNDataset):
         return content
 
     def _set_isthing(self, categories: Dict[Any, dict], path: str) -> None:
-        absent = sorted(set(self.thing_ids) - set(categories))
-        void = sorted(set(self.void_ids) & set(categories))
-        if absent:
+        wrong = sorted(set(self.thing_ids) - set(categories)) or sorted(
+            set(self.void_ids) & set(categories))
+        if wrong:
             raise InputError(
-                f'{path}: no category has id {absent[0]}, which thing_ids of '
-                'the data set names. Correct thing_ids or the categories.')
-        if void:
-            raise InputError(
-                f'{path}: category id {void[0]} is in void_ids of the data '
-                'set. Take it out of one of them.')
+                f'{path}: category id {wrong[0]} is in thing_ids of the data '
+                'set and no category, or in void_ids and one. Correct '
+                'thing_ids or void_ids, or the categories.')
         for id_, category in categories.items():
             category.setdefault('isthing', int(id_ in self.thing_ids))
 
@@ -130,17 +127,12 @@ class SemanticMapDataset(CocoPanopticFPNDataset):
 
     @cached_property
     def class_segments(self) -> List[dict]:
-        """A segment for each class, for all images; its id is the category
-        id."""
+        """A segment for each class, for all images, by its category id; all
+        objects of a thing class are one crowd."""
         space = self.label_space
         return [
-            # all objects of a thing class are one crowd
-            dict(
-                id=category_id,
-                category=label,
-                iscrowd=int(space.is_thing(label)),
-                is_thing=False)
-            for label, category_id in enumerate(space.category_ids)
+            self._segment(id_, label, int(space.is_thing(label)))
+            for label, id_ in enumerate(space.category_ids)
         ]
 
     def _segments(self, annotation: dict) -> List[dict]:

@@ -6,19 +6,18 @@ Images given as arrays are BGR uint8 (h, w, 3), as mmdet's APIs take them;
 import logging
 import os.path as osp
 from collections import defaultdict
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import (Any, Dict, Iterable, Iterator, List, Optional, Sequence,
-                    Tuple, TypeVar, Union)
+from typing import (Any, Iterable, Iterator, List, Optional, Sequence, Tuple,
+                    TypeVar, Union)
 
 import cv2
 import numpy as np
 import torch
 from mmcv.transforms import Compose
 from mmdet.registry import DATASETS, MODELS
-from mmdet.structures import DetDataSample
 from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config
 from mmengine.logging import print_log
@@ -62,18 +61,16 @@ class PanopticResult:
         frame (int | None): Of a video, counted from 0.
         last_frame (bool): Whether it is the last one of its video.
         video (VideoResult | None): Its video.
-        files (dict[str, str]): Paths of what was written.
     """
 
     source: str
-    image: Optional[np.ndarray] = None
-    sample: Optional[DetDataSample] = None
+    image: Any = None
+    sample: Any = None
     error: Optional[str] = None
     stem: str = ''
     frame: Optional[int] = None
     last_frame: bool = False
     video: Any = None
-    files: Dict[str, str] = field(default_factory=dict)
 
 
 #: A result without image and sample, and what :class:`ImageLoader` read.
@@ -82,12 +79,8 @@ Loaded = Tuple[PanopticResult, Optional[dict]]
 
 def load_config(config: Union[str, Path, Config],
                 cfg_options: Optional[dict] = None) -> Config:
-    """A config of its own for a model.
-
-    Args:
-        config (str | Path | Config): A file, the name of a packaged config
-            (see :func:`find_config`), or a config that stays as it is.
-        cfg_options (dict, optional): Keys to override, as ``--cfg-options``.
+    """A config of its own for a model, from a file, the name of a packaged
+    config (see :func:`find_config`), or a config that stays as it is.
 
     Raises:
         ConfigError: The file or an option cannot be used.
@@ -187,11 +180,7 @@ def _dataset_meta(config: Config, meta: dict,
 
 
 class ImageLoader:
-    """Reads images and prepares them for a model, as its test data are.
-
-    Args:
-        model (nn.Module): From :func:`init_model`.
-    """
+    """Reads images and prepares them for a model, as its test data are."""
 
     def __init__(self, model: nn.Module) -> None:
         first, *rest = get_test_pipeline_cfg(model.cfg)
@@ -203,57 +192,55 @@ class ImageLoader:
             to_float32=first.get('to_float32', False))
         self.pipeline = Compose([from_array, *rest])
 
-    def __call__(self, image: ImageInput,
-                 result: PanopticResult) -> Optional[dict]:
-        """Load one image.
+    def __call__(self, image: ImageInput, result: PanopticResult) -> Loaded:
+        """Load a file or a BGR array.
 
         Args:
-            image (str | Path | np.ndarray): A file or a BGR array.
+            image (str | Path | np.ndarray): The image.
             result (PanopticResult): With ``source``; gets ``image``, or
                 ``error`` where there is none.
 
         Returns:
-            dict | None: ``inputs`` and ``data_samples``; None after an error.
+            tuple[PanopticResult, dict | None]: The result, and ``inputs``
+            and ``data_samples``; None after an error.
         """
         try:
-            pixels = self._read(image, result.source)
+            pixels = image if isinstance(image, np.ndarray) else read_image(
+                str(image), self.backend_args)
+            if (pixels.dtype != np.uint8 or pixels.shape[2:] != (3, )
+                    or not pixels.size):
+                raise CorruptFileError(
+                    f'{result.source}: an array of {pixels.dtype} of shape '
+                    f'{pixels.shape} is no image. Give BGR uint8 of shape '
+                    '(h, w, 3).')
+            packed = self.pipeline(
+                dict(
+                    img=pixels,
+                    img_id=result.source,
+                    seg_map_path=None,
+                    segments_info=None,
+                    label_space=self.label_space))
         except CorruptFileError as error:
             result.error = str(error)
-            return None
-        inputs = dict(
-            img=pixels,
-            img_id=result.source,
-            seg_map_path=None,
-            segments_info=None,
-            label_space=self.label_space)
-        try:
-            packed = self.pipeline(inputs)
+            return result, None
         except cv2.error as error:  # as of 500 x 1 pixels, made smaller
             height, width = pixels.shape[:2]
             result.error = (
                 f'{result.source}: {width} x {height} pixels cannot be '
                 f'resized for the network ({error.err}). Crop it to another '
                 'shape.')
-            return None
+            return result, None
         packed['data_samples'].set_metainfo(dict(img_path=result.source))
         result.image = np.ascontiguousarray(pixels[..., ::-1])
-        return packed
-
-    def _read(self, image: ImageInput, source: str) -> np.ndarray:
-        if not isinstance(image, np.ndarray):
-            return read_image(str(image), self.backend_args)
-        if (image.ndim != 3 or image.shape[2] != 3 or not image.size
-                or image.dtype != np.uint8):
-            raise CorruptFileError(
-                f'{source}: an array of {image.dtype} of shape {image.shape} '
-                'is no image. Give BGR uint8 of shape (h, w, 3).')
-        return image
+        return result, packed
 
 
-def inference_panoptic(model: nn.Module,
-                       images: Union[ImageInput, Iterable[ImageInput]],
-                       amp: bool = False,
-                       batch_size: int = 1) -> Iterator[PanopticResult]:
+def inference_panoptic(
+        model: nn.Module,
+        images: Union[ImageInput, Iterable[ImageInput]],
+        amp: bool = False,
+        batch_size: int = 1,
+        pred_score_thr: Optional[float] = None) -> Iterator[PanopticResult]:
     """Segment images.
 
     An image that cannot be read becomes a result with ``error``; the others
@@ -266,6 +253,8 @@ def inference_panoptic(model: nn.Module,
         amp (bool): Whether convolutions run in bfloat16 (float16 on a GPU).
         batch_size (int): How many images are read at a time; see
             :func:`segment_batch`.
+        pred_score_thr (float, optional): Least score of an instance on the
+            panoptic map; the config's by default.
 
     Yields:
         PanopticResult: One for each image, in order.
@@ -273,15 +262,12 @@ def inference_panoptic(model: nn.Module,
     if isinstance(images, (str, Path, np.ndarray)):
         images = [images]
     load = ImageLoader(model)
-
-    def loaded() -> Iterator[Loaded]:
-        for i, image in enumerate(images, start=1):
-            is_array = isinstance(image, np.ndarray)
-            result = PanopticResult(f'image {i}' if is_array else str(image))
-            yield result, load(image, result)
-
-    for batch in batches(loaded(), batch_size):
-        yield from segment_batch(model, batch, amp)
+    named = ((image,
+              f'image {i}' if isinstance(image, np.ndarray) else str(image))
+             for i, image in enumerate(images, start=1))
+    loaded = (load(image, PanopticResult(name)) for image, name in named)
+    for batch in batches(loaded, batch_size):
+        yield from segment_batch(model, batch, amp, pred_score_thr)
 
 
 def batches(items: Iterable[T], size: int) -> Iterator[List[T]]:
@@ -298,23 +284,17 @@ def batches(items: Iterable[T], size: int) -> Iterator[List[T]]:
 
 
 @torch.no_grad()
-def segment_batch(model: nn.Module,
-                  batch: Sequence[Loaded],
-                  amp: bool = False) -> List[PanopticResult]:
-    """Segment loaded images.
+def segment_batch(
+        model: nn.Module,
+        batch: Sequence[Loaded],
+        amp: bool = False,
+        pred_score_thr: Optional[float] = None) -> List[PanopticResult]:
+    """Segment loaded images; arguments as :func:`inference_panoptic`.
 
     Those that are padded to the same size (a multiple of 32) go through the
     network together. None is padded further, as batches usually are, because
     features near the border would change: a result does not depend on the
     images beside it, but for the rounding of larger matrix products.
-
-    Args:
-        model (nn.Module): From :func:`init_model`.
-        batch (Sequence[tuple]): Results, each with what was loaded for it.
-        amp (bool): As in :func:`inference_panoptic`.
-
-    Returns:
-        list[PanopticResult]: Those of the batch, with their samples.
     """
     preprocessor = getattr(model, 'data_preprocessor', None)
     divisor = getattr(preprocessor, 'pad_size_divisor', 1)
@@ -328,10 +308,29 @@ def segment_batch(model: nn.Module,
             key: [packed[key] for _, packed in group]
             for key in ('inputs', 'data_samples')
         }
-        with half_precision(next(
-                model.parameters()).device) if amp else nullcontext():
+        half = half_precision(next(
+            model.parameters()).device) if amp else nullcontext()
+        with half, _score_threshold(model, pred_score_thr):
             samples = model.test_step(data)
         for (result, _), sample in zip(group, samples):
             result.sample = sample.cpu()
     bound_kept_memory()
     return [result for result, _ in batch]
+
+
+@contextmanager
+def _score_threshold(model: nn.Module,
+                     score: Optional[float]) -> Iterator[None]:
+    """Let the merge keep instances from another score on."""
+    if score is None:
+        yield
+        return
+    if not 0 <= score <= 1:
+        raise InputError(f'pred_score_thr={score}: is not within 0 .. 1.')
+    merge = model.panoptic_fusion_head
+    own, merge.thresholds = merge.thresholds, dict(
+        merge.thresholds, score_thr=score)
+    try:
+        yield
+    finally:
+        merge.thresholds = own

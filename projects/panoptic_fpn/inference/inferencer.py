@@ -1,11 +1,10 @@
 """Images, folders and videos in; results, pictures and files out.
 
 ``PanopticInferencer`` is to panoptic maps what mmdet's ``DetInferencer`` is
-to boxes, with its steps (preprocess, forward, visualize, postprocess) and, as
-far as they make sense here, its arguments. It differs where files are many or
-bad: one that cannot be read is reported and the others go on, results can be
-had one by one (:meth:`PanopticInferencer.stream`), and no image changes the
-result of another one in its batch.
+to boxes, with its arguments as far as they make sense here. It differs where
+files are many or bad: one that cannot be read is reported and the others go
+on, results can be had one by one (:meth:`PanopticInferencer.stream`), and no
+image changes the result of another one in its batch.
 
 Images given as arrays are BGR uint8 (h, w, 3); pictures are RGB.
 """
@@ -15,79 +14,51 @@ import os.path as osp
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import (Any, Dict, Iterator, List, NamedTuple, Optional, Sequence,
-                    Tuple, Union)
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
-from mmengine.infer import BaseInferencer
 from mmengine.logging import print_log
 from mmengine.utils import ProgressBar, mkdir_or_exist
-from torch import nn
 
 from mmengine_exact import model_record
 from mmengine_exact.errors import CorruptFileError, InputError
 
-from ..visualization.drawing import display_scale
 from ..visualization.image_io import write_image
 from ..visualization.video import (VIDEO_SUFFIXES, SteadyOverlay, VideoFrames,
                                    VideoWriter)
 from .inference import (Checkpoints, ImageInput, ImageLoader, Loaded,
-                        PanopticResult, batches, init_model, load_config,
-                        segment_batch)
-from .results import (OVERLAY_SIZE, describe_result, draw_overlay, find_images,
-                      unique_stems, write_segments)
+                        PanopticResult, batches, init_model, segment_batch)
+from .results import describe_result, find_images, unique_stems, write_segments
 
 Inputs = Union[ImageInput, Sequence[ImageInput]]
-
-
-class NamedInput(NamedTuple):
-    """One image or video.
-
-    ``value`` is a file or a BGR array, ``source`` the file or 'image N' for
-    the N-th array, ``stem`` the first part of the names of its results.
-    """
-
-    value: Union[str, np.ndarray]
-    source: str
-    stem: str
-
-    @property
-    def is_video(self) -> bool:
-        """Whether it is a file with the suffix of a video."""
-        return isinstance(self.value,
-                          str) and self.value.lower().endswith(VIDEO_SUFFIXES)
+Value = Union[str, np.ndarray]
+#: What is found on an image or frame, and its overlay.
+Found = Tuple[Union[dict, DetDataSample], Optional[np.ndarray]]
 
 
 class VideoResult:
-    """What the frames of one video share: the file that is read, how they are
-    drawn, and the overlay video ``STEM_overlay.mp4``."""
+    """What the frames of one video share: how they are drawn, and the overlay
+    video ``STEM_overlay.mp4``."""
 
-    def __init__(self, frames: VideoFrames, overlay: SteadyOverlay,
-                 stem: str) -> None:
-        self.frames, self.overlay, self.stem = frames, overlay, stem
+    def __init__(self, overlay: SteadyOverlay, fps: float, stem: str) -> None:
+        self.overlay, self.fps, self.stem = overlay, fps, stem
         self.writer: Optional[VideoWriter] = None
 
     def write(self, picture: np.ndarray, folder: str, is_last: bool) -> str:
         """Append an overlay, RGB uint8 (h, w, 3); the path of the video."""
         if self.writer is None:
             path = osp.join(folder, f'{self.stem}_overlay.mp4')
-            self.writer = VideoWriter(path, self.frames.fps)
+            self.writer = VideoWriter(path, self.fps)
         self.writer.write(picture)
         if is_last:
             self.writer.close()
         return self.writer.path
 
-    def discard(self) -> None:
-        """Close the file that is read; remove one that is unfinished."""
-        self.frames.close()
-        if self.writer is not None:
-            self.writer.discard()
 
-
-class PanopticInferencer(BaseInferencer):
+class PanopticInferencer:
     """Panoptic segmentation of images, folders and videos.
 
     Example:
@@ -122,31 +93,14 @@ class PanopticInferencer(BaseInferencer):
                  record: bool = False) -> None:
         if device is None:
             device = 'cuda:0' if torch.cuda.is_available() else 'cpu'
-        self.amp, self.record = amp, record
-        self.made_with: dict = {}
-        self.num_arrays = 0  # of all calls: each has a name of its own
-        # mmengine would look for a name in the model zoos
-        super().__init__(
-            load_config(config, cfg_options), checkpoint, device, 'mmdet')
+        self.model = init_model(config, checkpoint, device, cfg_options)
         self.cfg = self.model.cfg
-        self.show_progress = show_progress
-
-    def _init_model(self, cfg: Config, weights: Checkpoints,
-                    device: str) -> nn.Module:
-        """By our own function, which never executes code of a checkpoint."""
-        model = init_model(cfg, weights, device)
-        if self.record:
-            self.made_with = dict(model=model_record(model.cfg, weights))
-        return model
-
-    def _init_pipeline(self, cfg: Config) -> ImageLoader:
-        return ImageLoader(self.model)
-
-    def _init_collate(self, cfg: Config) -> None:
-        """``segment_batch`` forms the batches."""
-
-    def _init_visualizer(self, cfg: Config) -> None:
-        """Functions draw; no visualizer is started."""
+        self.load = ImageLoader(self.model)
+        self.amp, self.show_progress = amp, show_progress
+        self.made_with: dict = {}
+        if record:
+            self.made_with = dict(model=model_record(self.cfg, checkpoint))
+        self.num_arrays = 0  # of all calls: each has a name of its own
 
     def __call__(self,
                  inputs: Inputs,
@@ -159,13 +113,13 @@ class PanopticInferencer(BaseInferencer):
             without ``return_vis``), as :meth:`stream` yields them. What
             cannot be read is logged, too.
         """
-        named = self._inputs_to_list(inputs)
+        values = _list_inputs(inputs)
         gathered: Dict[str, list] = dict(predictions=[], visualization=[])
         bar = None
         if self.show_progress:
-            videos = any(entry.is_video for entry in named)
-            bar = ProgressBar(0 if videos else len(named), file=sys.stdout)
-        for prediction, picture in self.stream(named, batch_size, **kwargs):
+            total = 0 if any(map(_is_video, values)) else len(values)
+            bar = ProgressBar(total, file=sys.stdout)
+        for prediction, picture in self.stream(values, batch_size, **kwargs):
             gathered['predictions'].append(prediction)
             if kwargs.get('return_vis'):
                 gathered['visualization'].append(picture)
@@ -178,18 +132,16 @@ class PanopticInferencer(BaseInferencer):
                 print_log(prediction['error'], 'current', logging.WARNING)
         return gathered
 
-    def stream(
-        self,
-        inputs: Union[Inputs, List[NamedInput]],
-        batch_size: int = 1,
-        return_vis: bool = False,
-        no_save_vis: bool = False,
-        pred_score_thr: Optional[float] = None,
-        return_datasamples: bool = False,
-        no_save_pred: bool = False,
-        out_dir: str = '',
-        save_frames: bool = False
-    ) -> Iterator[Tuple[Union[dict, DetDataSample], Optional[np.ndarray]]]:
+    def stream(self,
+               inputs: Inputs,
+               batch_size: int = 1,
+               return_vis: bool = False,
+               no_save_vis: bool = False,
+               pred_score_thr: Optional[float] = None,
+               return_datasamples: bool = False,
+               no_save_pred: bool = False,
+               out_dir: str = '',
+               save_frames: bool = False) -> Iterator[Found]:
         """Segment inputs; results come as they are computed.
 
         With ``out_dir`` an image gets ``STEM_overlay.png``,
@@ -226,204 +178,121 @@ class PanopticInferencer(BaseInferencer):
             InputError: An argument is wrong, there is no input, or
                 ``out_dir`` cannot be written to.
         """
-        named = self._inputs_to_list(inputs)
+        values = _list_inputs(inputs)
         if out_dir:
             with _writing_to(out_dir):
                 mkdir_or_exist(out_dir)
         videos: List[VideoResult] = []
         try:
-            for batch in self.preprocess(named, batch_size):
-                results = self.forward(batch, pred_score_thr)
+            for batch in batches(self._load(values), batch_size):
+                results = segment_batch(self.model, batch, self.amp,
+                                        pred_score_thr)
                 videos = [each.video for each in results if each.video]
                 with _writing_to(out_dir):
-                    pictures = self.visualize(named, results, return_vis,
-                                              '' if no_save_vis else out_dir)
-                    found = self.postprocess(results, pictures,
-                                             return_datasamples,
-                                             '' if no_save_pred else out_dir,
-                                             save_frames)
-                yield from zip(found['predictions'], found['visualization'])
+                    found = [
+                        self._finish(result, return_vis, return_datasamples,
+                                     '' if no_save_vis else out_dir,
+                                     '' if no_save_pred else out_dir,
+                                     save_frames) for result in results
+                    ]
+                yield from found
         finally:
             for video in videos:
-                video.discard()
+                if video.writer is not None:
+                    video.writer.discard()
 
-    def _inputs_to_list(self, inputs: Any) -> List[NamedInput]:
-        """One entry for each image and video; folders become their images,
-        each file occurs once. What is named already stays.
-
-        Raises:
-            InputError: There is none.
-        """
-        if isinstance(inputs, list) and inputs and all(
-                isinstance(entry, NamedInput) for entry in inputs):
-            return inputs
-        if isinstance(inputs, (str, Path, np.ndarray)):
-            inputs = [inputs]
-        values: Dict[str, Union[str, np.ndarray]] = {}
-        for entry in inputs:
-            if isinstance(entry, np.ndarray):
+    def _load(self, values: List[Value]) -> Iterator[Loaded]:
+        sources, names = [], []
+        for value in values:
+            if isinstance(value, str):
+                sources.append(value)
+                names.append(value)
+            else:
                 self.num_arrays += 1
-                values[f'image {self.num_arrays}'] = entry
+                sources.append(f'image {self.num_arrays}')
+                names.append(f'image_{self.num_arrays}')
+        for value, source, stem in zip(values, sources, unique_stems(names)):
+            if _is_video(value):
+                yield from self._load_video(source, stem)
             else:
-                values.update((f, f) for f in find_images([os.fspath(entry)]))
-        if not values:
-            raise InputError(f'{inputs}: no image. Give image files, '
-                             'folders of images, arrays or videos.')
-        stems = unique_stems([
-            source if isinstance(value, str) else source.replace(' ', '_')
-            for source, value in values.items()
-        ])
-        return [
-            NamedInput(value, source, stem)
-            for (source, value), stem in zip(values.items(), stems)
-        ]
+                yield self.load(value, PanopticResult(source, stem=stem))
 
-    def preprocess(self,
-                   inputs: List[NamedInput],
-                   batch_size: int = 1) -> Iterator[List[Loaded]]:
-        """Load images and frames.
-
-        Yields:
-            list[tuple]: ``batch_size`` results to be filled, each with what
-            was loaded for it.
-        """
-        return batches(self._load(inputs), batch_size)
-
-    def _load(self, inputs: List[NamedInput]) -> Iterator[Loaded]:
-        for entry in inputs:
-            if entry.is_video:
-                yield from self._load_video(entry)
-            else:
-                result = PanopticResult(entry.source, stem=entry.stem)
-                yield result, self.pipeline(entry.value, result)
-
-    def _load_video(self, entry: NamedInput) -> Iterator[Loaded]:
+    def _load_video(self, path: str, stem: str) -> Iterator[Loaded]:
         try:
-            frames = VideoFrames(entry.source)
+            frames = VideoFrames(path)
         except CorruptFileError as error:
-            yield PanopticResult(
-                entry.source, error=str(error), stem=entry.stem), None
+            yield PanopticResult(path, error=str(error), stem=stem), None
             return
-        video = VideoResult(frames, SteadyOverlay(self.model.label_space),
-                            entry.stem)
-        before: Optional[Loaded] = None  # until its successor is read
-        try:
-            for number, frame in enumerate(frames):
-                if before is not None:
-                    yield before
-                result = PanopticResult(
-                    entry.source,
-                    stem=osp.join(f'{entry.stem}_frames', f'{number:06d}'),
+        video = VideoResult(
+            SteadyOverlay(self.model.label_space), frames.fps, stem)
+        for number, frame in enumerate(frames):
+            yield self.load(
+                frame,
+                PanopticResult(
+                    path,
+                    stem=osp.join(f'{stem}_frames', f'{number:06d}'),
                     frame=number,
-                    video=video)
-                before = result, self.pipeline(frame, result)
-            assert before is not None  # a video has a frame, see VideoFrames
-            before[0].last_frame = True
-            yield before
-        finally:
-            frames.close()
+                    last_frame=frames.at_end,
+                    video=video))
 
-    def forward(
-            self,
-            inputs: List[Loaded],
-            pred_score_thr: Optional[float] = None) -> List[PanopticResult]:
-        """Segment a batch; see :func:`segment_batch`."""
-        with _score_threshold(self.model, pred_score_thr):
-            return segment_batch(self.model, inputs, self.amp)
-
-    def visualize(self,
-                  inputs: List[NamedInput],
-                  preds: List[PanopticResult],
-                  return_vis: bool = False,
-                  img_out_dir: str = '') -> List[Optional[np.ndarray]]:
-        """Draw overlays, and write them where there is a folder.
-
-        Returns:
-            list[np.ndarray | None]: RGB uint8; None for what cannot be read,
-            and for all if neither is wanted.
-        """
-        pictures: List[Optional[np.ndarray]] = []
-        for pred in preds:
-            picture = None
-            if not pred.error and (return_vis or img_out_dir):
-                picture = self._draw(pred, img_out_dir)
-            pictures.append(picture if return_vis else None)
-        return pictures
-
-    def _draw(self, pred: PanopticResult, folder: str) -> np.ndarray:
-        assert pred.image is not None  # as there is no error
-        if pred.video is None:
-            picture = draw_overlay(pred.image, pred.sample,
-                                   self.model.label_space)
-        else:
-            scale = display_scale(pred.image.shape, OVERLAY_SIZE)
-            picture = pred.video.overlay.draw(pred.image, pred.sample, scale)
-        if folder and pred.video is None:
-            path = osp.join(folder, f'{pred.stem}_overlay.png')
-            write_image(path, picture)
-            pred.files['overlay_path'] = path
-        elif folder:
-            pred.files['overlay_path'] = pred.video.write(
-                picture, folder, pred.last_frame)
-        return picture
-
-    def postprocess(self,
-                    preds: List[PanopticResult],
-                    visualization: List[Optional[np.ndarray]],
-                    return_datasamples: bool = False,
-                    pred_out_dir: str = '',
-                    save_frames: bool = False) -> Dict[str, list]:
-        """Describe results, and write PNG and JSON where there is a folder.
-
-        Returns:
-            dict[str, list]: ``predictions`` and ``visualization``.
-        """
-        predictions: List[Union[dict, DetDataSample]] = []
-        for pred in preds:
-            if pred.error:
-                predictions.append(dict(image=pred.source, error=pred.error))
-                continue
-            prediction = self._describe(pred, pred_out_dir, save_frames)
-            predictions.append(
-                pred.sample if return_datasamples else prediction)
-        return dict(predictions=predictions, visualization=visualization)
-
-    def _describe(self, pred: PanopticResult, out_dir: str,
-                  save_frames: bool) -> dict:
-        ids, description = describe_result(pred.sample, self.model.label_space,
-                                           pred.source)
-        if pred.frame is not None:
-            description['frame'] = pred.frame
+    def _finish(self, result: PanopticResult, return_vis: bool,
+                return_datasamples: bool, vis_dir: str, pred_dir: str,
+                save_frames: bool) -> Found:
+        """Draw, describe and write a result; see :meth:`stream`."""
+        if result.error:
+            return dict(image=result.source, error=result.error), None
+        ids, description = describe_result(result.sample,
+                                           self.model.label_space,
+                                           result.source)
+        of_video = result.frame is not None
+        if of_video:
+            description['frame'] = result.frame
         found = dict(description)
-        if not out_dir:
+        if not pred_dir:
             found['panoptic_seg'] = ids
-        elif pred.frame is None or save_frames:
+        elif save_frames or not of_video:
             paths = write_segments(ids, dict(self.made_with, **description),
-                                   out_dir, pred.stem)
+                                   pred_dir, result.stem)
             found.update(
                 panoptic_seg_path=paths['panoptic'],
                 segments_path=paths['segments'])
-        if pred.frame is not None:
-            found['last_frame'] = pred.last_frame
-        return dict(found, **pred.files)
+        if of_video:
+            found['last_frame'] = result.last_frame
+        picture: Any = None
+        if return_vis or vis_dir:
+            overlay = (
+                result.video.overlay
+                if of_video else SteadyOverlay(self.model.label_space))
+            picture = overlay.draw(result.image, result.sample)
+        if vis_dir and of_video:
+            found['overlay_path'] = result.video.write(picture, vis_dir,
+                                                       result.last_frame)
+        elif vis_dir:
+            path = osp.join(vis_dir, f'{result.stem}_overlay.png')
+            write_image(path, picture)
+            found['overlay_path'] = path
+        return (result.sample if return_datasamples else found,
+                picture if return_vis else None)
 
 
-@contextmanager
-def _score_threshold(model: nn.Module,
-                     score: Optional[float]) -> Iterator[None]:
-    """Let the merge keep instances from another score on."""
-    if score is None:
-        yield
-        return
-    if not 0 <= score <= 1:
-        raise InputError(f'pred_score_thr={score}: is not within 0 .. 1.')
-    merge = model.panoptic_fusion_head
-    own, merge.thresholds = merge.thresholds, dict(
-        merge.thresholds, score_thr=score)
-    try:
-        yield
-    finally:
-        merge.thresholds = own
+def _is_video(value: Value) -> bool:
+    return isinstance(value, str) and value.lower().endswith(VIDEO_SUFFIXES)
+
+
+def _list_inputs(inputs: Inputs) -> List[Value]:
+    """Arrays, and each file once; folders become their images."""
+    if isinstance(inputs, (str, Path, np.ndarray)):
+        inputs = [inputs]
+    found: Dict[Any, Value] = {}
+    for number, entry in enumerate(inputs):
+        if isinstance(entry, np.ndarray):
+            found[number] = entry
+        else:
+            found.update((f, f) for f in find_images([os.fspath(entry)]))
+    if not found:
+        raise InputError(f'{inputs}: no image. Give image files, folders of '
+                         'images, arrays or videos.')
+    return list(found.values())
 
 
 @contextmanager

@@ -16,71 +16,14 @@ from typing import Dict, List, Optional, Sequence, Tuple
 import numpy as np
 from mmdet.structures import DetDataSample
 
-from mmengine_exact.errors import InputError
-
 from ..coco_format.results import number_segments
 from ..labels import LabelSpace, id_to_rgb
 from ..visualization.colors import compact
-from ..visualization.drawing import display_scale
 from ..visualization.image_io import write_bytes, write_image
-from ..visualization.samples import draw_prediction, panoptic_map, thing_scores
+from ..visualization.samples import panoptic_map, thing_scores
 
 #: Suffixes of the files that a folder's images have.
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
-
-#: Overlays of smaller images are enlarged, so that names can be read.
-OVERLAY_SIZE = 960
-
-
-def panoptic_segments(
-    panoptic: np.ndarray,
-    space: LabelSpace,
-    scores: Optional[Dict[int,
-                          float]] = None) -> Tuple[np.ndarray, List[dict]]:
-    """Ids 1 .. K of a panoptic map, and the segments they name.
-
-    Args:
-        panoptic (np.ndarray): Codes of shape (h, w), void = T + S.
-        space (LabelSpace): The classes.
-        scores (dict[int, float], optional): Score of things, by code.
-
-    Returns:
-        tuple[np.ndarray, list[dict]]: Ids of shape (h, w), 0 = void, and the
-        segments: ``id``, ``category_id``, ``category_name``, ``isthing``,
-        ``area`` (pixels), ``bbox`` and, for things, ``score`` (None where
-        the model gave none).
-    """
-    ids, entries = number_segments(panoptic, space.void, space.category_ids)
-    codes = [code for code in compact(panoptic)[1] if code != space.void]
-    segments = []
-    for code, entry in zip(codes, entries):
-        category = space.categories[space.label(entry['category_id'])]
-        segment = dict(
-            id=entry['id'],
-            category_id=category.id,
-            category_name=category.name,
-            isthing=int(category.isthing),
-            area=entry['area'],
-            bbox=[int(value) for value in entry['bbox']])
-        if category.isthing:
-            score = (scores or {}).get(int(code))
-            segment['score'] = None if score is None else round(score, 4)
-        segments.append(segment)
-    return ids, segments
-
-
-def result_map(sample: DetDataSample) -> np.ndarray:
-    """The panoptic map of a result, codes of shape (h, w).
-
-    Raises:
-        InputError: The model gave none.
-    """
-    panoptic = panoptic_map(sample, 'pred_panoptic_seg')
-    if panoptic is None:
-        raise InputError('The model gives no panoptic map. Use a config '
-                         'whose model merges its branches, such as one '
-                         'below configs/coco/.')
-    return panoptic
 
 
 def describe_result(sample: DetDataSample,
@@ -95,15 +38,29 @@ def describe_result(sample: DetDataSample,
             default.
 
     Returns:
-        tuple[np.ndarray, dict]: Ids of shape (h, w), 0 = void, and
-        ``image``, ``height``, ``width`` and ``segments`` as
-        :func:`panoptic_segments` gives them; fit for JSON.
-
-    Raises:
-        InputError: The model gave no panoptic map.
+        tuple[np.ndarray, dict]: Ids 1 .. K of shape (h, w), 0 = void; and,
+        fit for JSON, ``image``, ``height``, ``width`` and ``segments``: of
+        each ``id``, ``category_id``, ``category_name``, ``isthing``, ``area``
+        (pixels), ``bbox`` and, for things, ``score`` (None where the model
+        gave none).
     """
-    panoptic = result_map(sample)
-    ids, segments = panoptic_segments(panoptic, space, thing_scores(sample))
+    panoptic, scores = panoptic_map(sample), thing_scores(sample)
+    ids, entries = number_segments(panoptic, space.void, space.category_ids)
+    codes = [code for code in compact(panoptic)[1] if code != space.void]
+    segments = []
+    for code, entry in zip(codes, entries):
+        category = space.categories[space.label(entry['category_id'])]
+        segment = dict(
+            id=entry['id'],
+            category_id=category.id,
+            category_name=category.name,
+            isthing=int(category.isthing),
+            area=entry['area'],
+            bbox=[int(value) for value in entry['bbox']])
+        if category.isthing:
+            score = scores.get(int(code))
+            segment['score'] = None if score is None else round(score, 4)
+        segments.append(segment)
     height, width = panoptic.shape
     return ids, dict(
         image=source or sample.metainfo.get('img_path'),
@@ -112,33 +69,12 @@ def describe_result(sample: DetDataSample,
         segments=segments)
 
 
-def draw_overlay(image: np.ndarray, sample: DetDataSample,
-                 space: LabelSpace) -> np.ndarray:
-    """The panoptic map over its image, RGB uint8 (s * h, s * w, 3).
-
-    Args:
-        image (np.ndarray): RGB uint8 of shape (h, w, 3); a small one is
-            enlarged s times.
-        sample (:obj:`DetDataSample`): With ``pred_panoptic_seg``.
-        space (LabelSpace): The classes.
-
-    Raises:
-        InputError: The model gave no panoptic map.
-    """
-    result_map(sample)  # raises
-    scale = display_scale(image.shape, OVERLAY_SIZE)
-    picture = draw_prediction(image, sample, space, scale=scale)
-    assert picture is not None  # there is a panoptic map
-    return picture
-
-
 def write_segments(ids: np.ndarray, description: Dict, out_dir: str,
                    stem: str) -> Dict[str, str]:
     """Write ``STEM_panoptic.png`` and ``STEM_segments.json``.
 
     Args:
-        ids (np.ndarray): Of shape (h, w), see :func:`describe_result`.
-        description (dict): Of the same function.
+        ids, description: See :func:`describe_result`.
         out_dir (str): Folder; it is made.
         stem (str): First part of the names.
 
@@ -154,29 +90,6 @@ def write_segments(ids: np.ndarray, description: Dict, out_dir: str,
     write_bytes(paths['segments'],
                 json.dumps(content, indent=2, allow_nan=False).encode())
     return paths
-
-
-def write_result(image: np.ndarray,
-                 sample: DetDataSample,
-                 space: LabelSpace,
-                 out_dir: str,
-                 stem: str,
-                 source: Optional[str] = None) -> Dict[str, str]:
-    """Write the three files of one image.
-
-    Args:
-        image (np.ndarray): RGB uint8 of shape (h, w, 3).
-        sample, space, source: See :func:`describe_result`.
-        out_dir (str): Folder; it is made.
-        stem (str): First part of the names.
-
-    Returns:
-        dict[str, str]: Path of ``overlay``, ``panoptic`` and ``segments``.
-    """
-    path = osp.join(out_dir, f'{stem}_overlay.png')
-    write_image(path, draw_overlay(image, sample, space))
-    described = describe_result(sample, space, source)
-    return dict(overlay=path, **write_segments(*described, out_dir, stem))
 
 
 def find_images(paths: Sequence[str]) -> List[str]:

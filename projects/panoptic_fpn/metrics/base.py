@@ -1,23 +1,17 @@
 """What the metrics share: one small row per image, gathered by image id.
 
 ``BaseMetric`` interleaves the results of the processes and cuts the list at
-the size of the data set. That keeps the padding of a distributed sampler and
-loses real images as soon as the processes do not hold images in turns. Here
-the first process gathers the rows as objects, a part at a time; rows of an
-image that was seen twice are dropped by its id, and the rest is summed in the
-order of the ids: one process and many give the same bits.
-
-Metrics keep the scores of single classes in ``by_class`` after an evaluation,
-on the first process: ``{class: {score: value}}`` in the units of the flat
-scores, NaN where there is nothing to judge.
+the size of the data set: it keeps the padding of a sampler and may lose real
+images. Here the first process gathers the rows, drops those of an image that
+was seen before, and sums the rest in the order of the ids: one process and
+many give the same bits.
 """
 import logging
 from abc import abstractmethod
 from itertools import chain
-from operator import index
 from pathlib import Path
 from typing import (Any, Dict, Iterable, List, Mapping, Optional, Sequence,
-                    Tuple, Union)
+                    Tuple)
 
 import numpy as np
 import torch
@@ -31,21 +25,22 @@ from torch import nn
 from mmengine_exact.errors import InputError
 from mmengine_exact.launch import explain
 
-from ..coco_format.results import write_result
+from ..coco_format.results import ImageId, plain_id, write_result
 from ..labels import INSTANCE_OFFSET, LabelSpace
 
-ImageId = Union[int, str]
 Row = Tuple[ImageId, Any]
+#: ``{class: {score: value}}`` in the units of the flat scores, NaN where
+#: there is nothing to judge.
 ByClass = Dict[str, Dict[str, float]]
 
-#: Rows that a process sends at once: the pickled rows of all processes, and
-#: their copies, need not fit into memory beside what is gathered.
+#: Rows that a process sends at once: the pickled rows of all processes need
+#: not fit into memory beside what is gathered.
 SENT = 256
 
 #: What helps where an image has no annotation.
-NO_TRUTH = ('Give the dataset its annotation file, or set format_only=True '
-            '(tools/test.py --format-only PREFIX) to write results without '
-            'scores.')
+NO_TRUTH = ('Give the dataset its annotation file, take this metric out of '
+            'the evaluator, or write results without scores (tools/test.py '
+            '--format-only PREFIX).')
 
 #: Lies in a folder as long as its files are being written.
 INCOMPLETE = '.incomplete'
@@ -55,34 +50,18 @@ class CodeError(InputError):
     """A predicted map or instance has a label that stands for no class."""
 
 
-def plain_id(image_id: Any) -> ImageId:
-    """Image id as int or str; numpy and torch scalars become int."""
-    return image_id if isinstance(image_id, str) else index(image_id)
-
-
 def unique_rows(rows: Sequence[Row]) -> List[Row]:
-    """First row of each image id: integers ascending, then strings.
-
-    Args:
-        rows (Sequence[tuple]): (image id, anything), in any order.
-    """
+    """First row of each image id: integers ascending, then strings."""
     first: Dict[ImageId, Any] = {}
     for image_id, row in rows:
         first.setdefault(image_id, row)
-    order = sorted(first, key=lambda i: (isinstance(i, str), i))
-    return [(i, first[i]) for i in order]
+    return sorted(
+        first.items(), key=lambda item: (isinstance(item[0], str), item[0]))
 
 
 def gather_rows(rows: List[Row]) -> List[Row]:
-    """Rows of all processes, one process after the other.
-
-    Args:
-        rows (list[tuple]): Rows of this process; emptied on all processes
-            but the first.
-
-    Returns:
-        list[tuple]: All rows on the first process, none on the others.
-    """
+    """Rows of all processes on the first one, none on the others, whose
+    ``rows`` are emptied."""
     longest = max(all_gather_object(len(rows)))
     if get_world_size() == 1:
         return list(rows)
@@ -125,16 +104,7 @@ def labels_of_codes(codes: np.ndarray) -> np.ndarray:
 
 
 def check_labels(labels: np.ndarray, count: int, kind: str = 'label') -> None:
-    """Raise where a predicted label or channel is outside 0..count - 1.
-
-    Args:
-        labels (np.ndarray): (n, ).
-        count (int): Number of classes or channels.
-        kind (str): Name of what is checked, for the error.
-
-    Raises:
-        CodeError: Names the first such label and ``count``.
-    """
+    """Raise where a predicted label or channel is outside 0..count - 1."""
     wrong = labels[(labels < 0) | (labels >= count)]
     if wrong.size:
         raise CodeError(
@@ -145,11 +115,7 @@ def check_labels(labels: np.ndarray, count: int, kind: str = 'label') -> None:
 
 def check_same_shape(sample: Dict, name: str, shape: Tuple[int, ...],
                      truth: Tuple[int, ...]) -> None:
-    """Raise where a prediction has not the size of its ground truth.
-
-    Raises:
-        InputError: Names the image and both (h, w).
-    """
+    """Raise where a prediction has not the size (h, w) of its ground truth."""
     if tuple(shape) != tuple(truth):
         raise InputError(
             f'{image_name(sample)}: {name} is {tuple(shape)} (h, w) but the '
@@ -163,37 +129,17 @@ def leaves_instances_out(model: nn.Module) -> bool:
     return any(getattr(n, 'panoptic_only', False) for n in networks)
 
 
-def require_all_instances(model: nn.Module) -> None:
-    """Refuse a model that leaves out instances which the merge does not use.
-
-    Raises:
-        InputError: AP counts these instances, too.
-    """
-    if leaves_instances_out(model):
-        raise InputError(
-            'model.test_cfg.panoptic_only leaves out instances that AP '
-            'counts. Take the metrics of instances out of the evaluator, or '
-            'panoptic_only out of the model.')
-
-
 def mean_of_known(values: np.ndarray) -> float:
     """Mean without NaN; NaN where nothing is left (and no warning)."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float('nan')
 
 
-def scores_by_class(names: Sequence[str],
-                    columns: Mapping[str, Iterable[float]]) -> ByClass:
-    """Columns of scores as one dict per class.
-
-    Args:
-        names (Sequence[str]): Names of the n classes.
-        columns (dict): Score -> n values.
-    """
-    return {
-        name: dict(zip(columns, map(float, values)))
-        for name, *values in zip(names, *columns.values())
-    }
+def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """``part / whole`` as float64; NaN where ``whole`` is 0."""
+    whole = np.asarray(whole, dtype=np.float64)
+    return np.divide(
+        part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
 
 
 def score_text(value: Optional[float]) -> str:
@@ -203,13 +149,7 @@ def score_text(value: Optional[float]) -> str:
 
 def log_classes(title: str, names: Sequence[str],
                 columns: Mapping[str, Iterable[float]]) -> None:
-    """Log a table with a line for each class.
-
-    Args:
-        title (str): First line.
-        names (Sequence[str]): Names of the n classes.
-        columns (dict): Head -> n percentages.
-    """
+    """Log percentages, ``columns`` (head -> n), of n classes as a table."""
     table = tabulate([[name, *map(score_text, values)]
                       for name, *values in zip(names, *columns.values())],
                      headers=['class', *columns],
@@ -230,11 +170,11 @@ class PerImageMetric(BaseMetric):
     prediction: str = ''
     #: Names of the scores, NaN ('n/a') without any prediction.
     keys: Sequence[str] = ()
-    #: Scores of each class in the last evaluation.
+    #: Whether to log a line for each class.
+    classwise: bool = False
+    #: Scores of each class in the last evaluation, on the first process.
     by_class: ByClass = {}
-
-    # Built once for each data set, not once for each image.
-    _space: Optional[LabelSpace] = None
+    space: LabelSpace
 
     @property
     def dataset_meta(self) -> Optional[dict]:
@@ -244,45 +184,31 @@ class PerImageMetric(BaseMetric):
     @dataset_meta.setter
     def dataset_meta(self, dataset_meta: dict) -> None:
         self._dataset_meta = dataset_meta
-        self._space = None
+        self.space = LabelSpace.from_metainfo(dataset_meta, 'dataset_meta')
+        if self.space.names != tuple(dataset_meta['classes']):
+            raise InputError(
+                f'{type(self).__name__}: the classes of dataset_meta are not '
+                'things first, then stuff, each by category id. Build the '
+                'metainfo with LabelSpace.metainfo().')
 
-    @property
-    def space(self) -> LabelSpace:
-        """Classes of the data set.
-
-        Raises:
-            InputError: The metainfo does not list things first.
-        """
-        if self._space is None:
-            meta = self.dataset_meta or {}
-            space = LabelSpace.from_metainfo(meta, 'dataset_meta')
-            if space.names != tuple(meta['classes']):
-                raise InputError(
-                    f'{type(self).__name__}: the classes of dataset_meta are '
-                    'not things first, then stuff, each by category id. Build '
-                    'the metainfo with LabelSpace.metainfo().')
-            self._space = space
-        return self._space
+    def check_model(self, model: nn.Module) -> None:
+        """Refuse a model that cannot be judged, before the first iteration."""
+        if self.prediction == 'pred_instances' and leaves_instances_out(model):
+            raise InputError(
+                'model.test_cfg.panoptic_only leaves out instances that AP '
+                'counts. Take the metrics of instances out of the evaluator, '
+                'or panoptic_only out of the model.')
 
     @abstractmethod
     def image_row(self, sample: Dict) -> Any:
-        """Small, picklable row of one image; must not change the sample.
-
-        Raises:
-            CodeError: A predicted label is none of the classes.
-        """
+        """Small, picklable row of one image; must not change the sample."""
 
     @abstractmethod
     def compute(self, rows: List[Row]) -> Dict[str, float]:
         """Scores of (image id, row) of all images, in the order of ids."""
 
     def process(self, data_batch: Any, data_samples: Sequence[Dict]) -> None:
-        """Add one row for each data sample to ``self.results``.
-
-        Args:
-            data_batch (Any): Not used.
-            data_samples (Sequence[dict]): Data samples as dicts.
-        """
+        """Add one row for each data sample to ``self.results``."""
         for sample in data_samples:
             judged = sample.get(self.prediction) is not None
             self.results.append((plain_id(sample['img_id']),
@@ -301,18 +227,13 @@ class PerImageMetric(BaseMetric):
         return self.compute(results)
 
     def evaluate(self, size: int) -> Dict[str, float]:
-        """Gather the rows of all processes on the first one, which computes
-        the scores.
+        """Scores with their prefix, on every process.
+
+        The first process computes them; where it fails, the others, which
+        would wait for scores, raise an InputError.
 
         Args:
             size (int): Number of images of the data set.
-
-        Returns:
-            dict: Scores with their prefix, on every process.
-
-        Raises:
-            Exception: The first process could not compute or write; the
-                others, which would wait for scores, have it as InputError.
         """
         rows = unique_rows(gather_rows(self.results))
         self.results.clear()
@@ -338,13 +259,18 @@ class PerImageMetric(BaseMetric):
             raise failure or InputError(outcome[1])
         return outcome[0]
 
-    def ground_truth(self, sample: Dict,
-                     remedy: str) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def ground_truth(
+        self,
+        sample: Dict,
+        remedy: str = NO_TRUTH,
+        shape: Optional[Tuple[int, ...]] = None
+    ) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Panoptic ground truth of a data sample.
 
         Args:
             sample (dict): Data sample.
             remedy (str): End of the error without ground truth.
+            shape (tuple[int, int], optional): (h, w) of the prediction.
 
         Returns:
             tuple[np.ndarray, np.ndarray, np.ndarray]: Map (h, w) of
@@ -352,7 +278,7 @@ class PerImageMetric(BaseMetric):
             order of the annotation; bool (G, ), whether they are crowd.
 
         Raises:
-            InputError: The sample has no panoptic annotation.
+            InputError: There is none, or the prediction has another size.
         """
         truth = sample.get('gt_panoptic_seg')
         if truth is None:
@@ -360,9 +286,37 @@ class PerImageMetric(BaseMetric):
                 f'{image_name(sample)} has no panoptic annotation '
                 f'(gt_panoptic_seg), which {type(self).__name__} compares '
                 f'with. {remedy}')
+        plane = to_plane(truth['sem_seg'])
+        if shape is not None:
+            check_same_shape(sample, self.prediction, shape, plane.shape)
         codes = np.asarray(sample['gt_codes'], dtype=np.int64).reshape(-1)
-        return (to_plane(truth['sem_seg']), codes,
-                np.isin(codes, np.asarray(sample['crowd_codes'])))
+        return plane, codes, np.isin(codes, np.asarray(sample['crowd_codes']))
+
+    def report_classes(self,
+                       title: str,
+                       names: Sequence[str],
+                       columns: Mapping[str, np.ndarray],
+                       percent: float = 1.,
+                       more: Mapping[str, np.ndarray] = {}) -> None:
+        """Keep scores as ``by_class``; log them where that is asked for.
+
+        Args:
+            title (str): First line of the log.
+            names (Sequence[str]): Names of n classes.
+            columns (Mapping): Score -> n values.
+            percent (float): One percent in the units of ``columns``.
+            more (Mapping): Scores that are only logged.
+        """
+        self.by_class = {
+            name: dict(zip(columns, map(float, values)))
+            for name, *values in zip(names, *columns.values())
+        }
+        if self.classwise:
+            shown = {**columns, **more}
+            log_classes(title, names, {
+                k: v / percent
+                for k, v in shown.items()
+            })
 
 
 class WritingMetric(PerImageMetric):
@@ -404,33 +358,55 @@ class WritingMetric(PerImageMetric):
         self.keys = () if format_only else self.score_keys
         self._marked = False
 
+    def predicted(self, sample: Dict) -> Any:
+        """What is judged of a data sample; by default a map (h, w)."""
+        return to_plane(sample[self.prediction]['sem_seg'])
+
+    @abstractmethod
+    def judge(self, sample: Dict, pred: Any) -> Any:
+        """Counts of one image: what :meth:`score` adds up."""
+
+    @abstractmethod
+    def write(self, sample: Dict, pred: Any) -> Any:
+        """Write one image; the names of its files in the folder."""
+
+    @abstractmethod
+    def score(self, counts: List[Any]) -> Dict[str, float]:
+        """Scores of the counts of all images."""
+
     @property
     def task_folder(self) -> Path:
         return Path(f'{self.outfile_prefix}.{self.task}')
 
-    def process(self, data_batch: Any, data_samples: Sequence[Dict]) -> None:
-        """Same as the base; marks the folder before the first file."""
-        judged = any(
-            sample.get(self.prediction) is not None for sample in data_samples)
-        if self.outfile_prefix is not None and judged and not self._marked:
-            write_result(self.task_folder / INCOMPLETE, b'')
-            self._marked = True
-        super().process(data_batch, data_samples)
+    def image_row(self, sample: Dict) -> Tuple[Any, Any]:
+        """What is judged and what was written, None where it is not asked."""
+        pred, counts, written = self.predicted(sample), None, None
+        if not self.format_only:
+            counts = self.judge(sample, pred)
+        if self.outfile_prefix is not None:
+            if not self._marked:
+                write_result(self.task_folder / INCOMPLETE, b'')
+                self._marked = True
+            written = self.write(sample, pred)
+        return counts, written
 
-    def finish_folder(self, written: Iterable[str]) -> None:
+    def compute(self, rows: List[Row]) -> Dict[str, float]:
+        """Finish the folder where one is written; scores where asked for."""
+        if self.outfile_prefix is not None:
+            self.finish({image_id: written for image_id, (_, written) in rows})
+        if self.format_only:
+            return {}
+        return self.score([counts for _, (counts, _) in rows])
+
+    def finish(self, written: Dict[ImageId, Any]) -> None:
         """Log where the results are and whether other files lie among them.
 
-        A folder with results of other images, such as those of another
-        split, must not be handed in by mistake, and nothing in it is this
-        metric's to delete.
+        Results of other images, such as those of another split, must not be
+        handed in by mistake, and are not this metric's to delete: an error
+        where nothing but results was asked for, else a warning.
 
         Args:
-            written (Iterable[str]): Files of this evaluation, relative to
-                the folder.
-
-        Raises:
-            InputError: There are other files and nothing but results was
-                asked for. Where there are scores to report, the log warns.
+            written (dict): What :meth:`write` returned for each image.
         """
         (self.task_folder / INCOMPLETE).unlink(missing_ok=True)
         self._marked = False
@@ -439,7 +415,7 @@ class WritingMetric(PerImageMetric):
             path.relative_to(self.task_folder).as_posix()
             for path in self.task_folder.rglob('[!.]*') if path.is_file()
         }
-        others = sorted(found - set(written))
+        others = sorted(found.difference(*written.values()))
         if not others:
             return
         text = (f'{self.task_folder} holds {len(others)} files that this '

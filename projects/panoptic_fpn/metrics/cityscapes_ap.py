@@ -18,8 +18,7 @@ its peculiarities included (U is the overlap, from 0.5 to 0.95):
 In one case the script stops with an IndexError: a class with instances, none
 of them found, whose predictions are all ignored. Its AP is 0 here.
 """
-from dataclasses import dataclass, fields
-from typing import Sequence, Union
+from typing import NamedTuple, Sequence, Union
 
 import numpy as np
 
@@ -31,46 +30,39 @@ OVERLAPS = np.arange(0.5, 1., 0.05)
 #: Instances with fewer pixels need not be found.
 MIN_PIXELS = 100
 
-
-@dataclass
-class InstanceOverlaps:
-    """Predictions and instances of one image or of many.
-
-    ``labels``, ``scores``, ``pixels`` (n, ) of the predictions with at least
-    one pixel, ``void`` (n, ) pixels of them on void; ``gt_labels``,
-    ``gt_pixels``, ``gt_group`` (m, ) of the instances; ``pred``, ``gt`` (k, )
-    rows of the pairs of the same label that share ``common`` (k, ) > 0
-    pixels.
-    """
-
-    labels: np.ndarray
-    scores: np.ndarray
-    pixels: np.ndarray
-    void: np.ndarray
-    gt_labels: np.ndarray
-    gt_pixels: np.ndarray
-    gt_group: np.ndarray
-    pred: np.ndarray
-    gt: np.ndarray
-    common: np.ndarray
+_PREDICTIONS = np.dtype([('label', np.int64), ('score', np.float64),
+                         ('pixels', np.int64), ('void', np.int64)])
+_INSTANCES = np.dtype([('label', np.int64), ('pixels', np.int64),
+                       ('group', np.bool_)])
+_PAIRS = np.dtype([('pred', np.int64), ('gt', np.int64), ('common', np.int64)])
 
 
-def image_overlaps(
-        gt: np.ndarray, groups: Union[np.ndarray, Sequence[int]],
-        num_things: int, void: int, labels: np.ndarray, scores: np.ndarray,
-        masks: Union[np.ndarray, Sequence[np.ndarray]]) -> InstanceOverlaps:
+class InstanceOverlaps(NamedTuple):
+    """Predictions and instances of one image or of many."""
+
+    #: (n, ) with at least one pixel: label, score, pixels, pixels on void.
+    preds: np.ndarray
+    #: (m, ) label, pixels, and whether it is a group.
+    gts: np.ndarray
+    #: (k, ) rows ``pred`` and ``gt`` of the same label that share pixels, and
+    #: how many.
+    pairs: np.ndarray
+
+
+def image_overlaps(gt: np.ndarray, groups: Union[np.ndarray, Sequence[int]],
+                   num_things: int, void: int, labels: np.ndarray,
+                   scores: np.ndarray, masks: np.ndarray) -> InstanceOverlaps:
     """Overlaps in one image; looks at each mask's window only.
 
     Args:
         gt (np.ndarray): (h, w) of ``label + 1000 * number``.
-        groups (np.ndarray | Sequence[int]): Codes of groups (crowd).
+        groups (Sequence[int]): Codes of groups (crowd).
         num_things (int): T; labels below it are things.
         void (int): Code of void. The label with a number is an instance of a
             class that is not evaluated; predictions on it are not ignored.
         labels (np.ndarray): (n, ), 0..T-1.
         scores (np.ndarray): (n, ).
-        masks (np.ndarray | Sequence[np.ndarray]): n masks (h, w); they may
-            overlap.
+        masks (np.ndarray): (n, h, w); they may overlap.
     """
     codes, areas, index = index_map(gt)
     common = np.zeros((len(masks), len(codes)), dtype=np.int64)
@@ -82,108 +74,73 @@ def image_overlaps(
         inside = mask[y1:y2, x1:x2].astype(bool, copy=False)
         row += np.bincount(index[y1:y2, x1:x2][inside], minlength=len(codes))
 
+    pixels = common.sum(axis=1)
+    preds = np.rec.fromarrays(
+        [labels, scores, pixels, common[:, codes == void].sum(axis=1)],
+        _PREDICTIONS)[pixels > 0]
     gt_labels = labels_of_codes(codes)
     is_thing = gt_labels < num_things
-    pixels = common.sum(axis=1)
-    kept = pixels > 0
-    common, labels = common[kept], np.asarray(labels, np.int64)[kept]
-    on_things = common[:, is_thing]
-    same = labels[:, None] == gt_labels[is_thing]
-    pred, instance = np.nonzero(same & (on_things > 0))
+    gts = np.rec.fromarrays(
+        [gt_labels, areas, np.isin(codes, groups)], _INSTANCES)[is_thing]
+    common = common[pixels > 0][:, is_thing]
+    pred, instance = np.nonzero((preds['label'][:, None] == gts['label'])
+                                & (common > 0))
     return InstanceOverlaps(
-        labels=labels,
-        scores=np.asarray(scores, np.float64)[kept],
-        pixels=pixels[kept],
-        void=common[:, codes == void].sum(axis=1),
-        gt_labels=gt_labels[is_thing].astype(np.int64),
-        gt_pixels=areas[is_thing],
-        gt_group=np.isin(codes[is_thing], groups),
-        pred=pred,
-        gt=instance,
-        common=on_things[pred, instance])
+        preds, gts,
+        np.rec.fromarrays([pred, instance, common[pred, instance]], _PAIRS))
 
 
 def join_overlaps(images: Sequence[InstanceOverlaps]) -> InstanceOverlaps:
     """Overlaps of several images as one, rows numbered through."""
-    columns = {
-        field.name: [getattr(image, field.name) for image in images]
-        for field in fields(InstanceOverlaps)
-    }
-    for name, owner in (('pred', 'labels'), ('gt', 'gt_labels')):
-        sizes = [len(values) for values in columns[owner]]
-        firsts = np.cumsum([0, *sizes[:-1]])
-        columns[name] = [
-            rows + first for rows, first in zip(columns[name], firsts)
-        ]
-    return InstanceOverlaps(**{
-        name: np.concatenate(values)
-        for name, values in columns.items()
-    })
+    preds, gts, pairs = (np.concatenate(part) for part in zip(*images))
+    lengths = np.array([[len(part) for part in image] for image in images])
+    firsts = np.cumsum(lengths, axis=0) - lengths
+    pairs['pred'] += np.repeat(firsts[:, 0], lengths[:, 2])
+    pairs['gt'] += np.repeat(firsts[:, 1], lengths[:, 2])
+    return InstanceOverlaps(preds, gts, pairs)
 
 
-def class_overlaps(found: InstanceOverlaps, label: int) -> InstanceOverlaps:
-    """The part of one class."""
-    preds, gts = found.labels == label, found.gt_labels == label
-    pairs = preds[found.pred]
-    return InstanceOverlaps(
-        labels=found.labels[preds],
-        scores=found.scores[preds],
-        pixels=found.pixels[preds],
-        void=found.void[preds],
-        gt_labels=found.gt_labels[gts],
-        gt_pixels=found.gt_pixels[gts],
-        gt_group=found.gt_group[gts],
-        pred=(np.cumsum(preds) - 1)[found.pred[pairs]],
-        gt=(np.cumsum(gts) - 1)[found.gt[pairs]],
-        common=found.common[pairs])
+def instance_ap(images: Sequence[InstanceOverlaps],
+                num_things: int) -> np.ndarray:
+    """AP of T thing classes at each overlap, float64 (T, 10), fractions; NaN
+    for a class without an instance that has to be found."""
+    found = join_overlaps(images)
+    return np.array([class_ap(found, t) for t in range(num_things)],
+                    dtype=np.float64).reshape(num_things, len(OVERLAPS))
 
 
-def instance_ap(found: InstanceOverlaps, num_things: int) -> np.ndarray:
-    """AP of each thing class at each overlap.
-
-    Args:
-        found (InstanceOverlaps): Of all images.
-        num_things (int): T.
-
-    Returns:
-        np.ndarray: float64 (T, 10), fractions; NaN for a class without an
-        instance that has to be found.
-    """
-    return np.array(
-        [class_ap(class_overlaps(found, t)) for t in range(num_things)],
-        dtype=np.float64).reshape(num_things, len(OVERLAPS))
-
-
-def class_ap(found: InstanceOverlaps) -> np.ndarray:
-    """AP of one class, float64 (10, ), see :func:`instance_ap`."""
-    small = found.gt_pixels < MIN_PIXELS
-    wanted = ~(small | found.gt_group)
+def class_ap(found: InstanceOverlaps, label: int) -> np.ndarray:
+    """AP of one class at each overlap, float64 (10, )."""
+    is_pred, is_gt = found.preds['label'] == label, found.gts['label'] == label
+    preds, gts = found.preds[is_pred], found.gts[is_gt]
+    pairs = found.pairs[is_pred[found.pairs['pred']]]
+    pred = (np.cumsum(is_pred) - 1)[pairs['pred']]
+    gt, common = (np.cumsum(is_gt) - 1)[pairs['gt']], pairs['common']
+    small = gts['pixels'] < MIN_PIXELS
+    wanted = ~(small | gts['group'])
     if not wanted.any():
         return np.full(len(OVERLAPS), np.nan)
-    union = (
-        found.pixels[found.pred] + found.gt_pixels[found.gt] - found.common)
-    iou = found.common / union
+    iou = common / (preds['pixels'][pred] + gts['pixels'][gt] - common)
     # Once for being a group and once for being small, as the official sum.
-    times = small[found.gt].astype(np.int64) + found.gt_group[found.gt]
-    ignored = found.void + np.bincount(
-        found.pred, weights=times * found.common, minlength=len(found.void))
-    ignored = ignored / found.pixels
+    times = small[gt].astype(np.int64) + gts['group'][gt]
+    ignored = preds['void'] + np.bincount(
+        pred, weights=times * common, minlength=len(preds))
+    ignored = ignored / preds['pixels']
 
     scores = []
     for overlap in OVERLAPS:
         match = iou > overlap
         # also with a group or a small instance: then ignored > overlap, too
-        matched = np.zeros(len(found.labels), dtype=bool)
-        matched[found.pred[match]] = True
-        false_positives = found.scores[~matched & (ignored <= overlap)]
-        pairs = np.flatnonzero(match & wanted[found.gt])
-        pairs = pairs[np.lexsort(
-            (found.scores[found.pred[pairs]], found.gt[pairs]))]
+        matched = np.zeros(len(preds), dtype=bool)
+        matched[pred[match]] = True
+        false_positives = preds['score'][~matched & (ignored <= overlap)]
+        right = np.flatnonzero(match & wanted[gt])
+        right = right[np.lexsort((preds['score'][pred[right]], gt[right]))]
         # The last of each instance has its best score.
-        best = np.diff(found.gt[pairs], append=-1) != 0
+        best = np.diff(gt[right], append=-1) != 0
         scores.append(
             average_precision(
-                np.append(found.scores[found.pred[pairs]], false_positives),
+                np.append(preds['score'][pred[right]], false_positives),
                 np.append(best, np.zeros(len(false_positives), dtype=bool)),
                 int(wanted.sum())))
     return np.array(scores)
@@ -197,9 +154,6 @@ def average_precision(scores: np.ndarray, right: np.ndarray,
         scores (np.ndarray): (n, ) of the predictions that count.
         right (np.ndarray): bool (n, ), the true ones.
         wanted (int): Instances to be found, > 0.
-
-    Returns:
-        float: 0..1; 0 without any prediction.
     """
     if not len(scores):
         return 0.

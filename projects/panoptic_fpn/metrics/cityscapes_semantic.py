@@ -28,21 +28,16 @@ from mmengine_exact.errors import InputError
 from ..cityscapes import label_space
 from ..coco_format.results import file_part, write_image
 from ..labels import LabelSpace
-from .base import (NO_TRUTH, ImageId, Row, WritingMetric, check_same_shape,
-                   labels_of_codes, log_classes, mean_of_known,
-                   scores_by_class, to_plane)
-from .semantic_iou import code_counts, sum_rows
+from .base import (WritingMetric, labels_of_codes, log_classes, mean_of_known,
+                   ratio)
+from .semantic_iou import code_counts, confusion_matrix, frequency_weighted
 
 #: Rows of the weighted pixels of instances.
 RIGHT, WRONG, CATEGORY_RIGHT, CATEGORY_WRONG = range(4)
 
 
 def average_sizes(space: LabelSpace) -> np.ndarray:
-    """Average pixels of an instance, by thing: the official script's table.
-
-    Returns:
-        np.ndarray: float64 (T, ).
-    """
+    """Average pixels (T, ) of an instance: the official script's table."""
     table = evalPixelLevelSemanticLabeling.args.avgClassSize
     return np.array([table[name] for name in space.thing_names])
 
@@ -65,9 +60,9 @@ def image_counts(codes: np.ndarray, counts: np.ndarray,
     Args:
         codes (np.ndarray): (G, ) codes of the ground truth.
         counts (np.ndarray): int64 (G, C), pixels by predicted label.
-        crowd (np.ndarray | Sequence[int]): Codes of groups.
+        crowd (Sequence[int]): Codes of groups.
         groups (Mapping): Category -> labels.
-        sizes (np.ndarray): (T, ), see :func:`average_sizes`.
+        sizes (np.ndarray): (T, ), average pixels of an instance.
 
     Returns:
         dict: ``confusion`` int32 (C, C), [ground truth, prediction], without
@@ -75,8 +70,8 @@ def image_counts(codes: np.ndarray, counts: np.ndarray,
         label, with another, in the right category, in another.
     """
     labels, num_classes = labels_of_codes(codes), counts.shape[1]
-    confusion = sum_rows(counts, np.where(labels < num_classes, labels, -1),
-                         num_classes)
+    confusion = confusion_matrix(counts,
+                                 np.where(labels < num_classes, labels, -1))
     weighted = np.zeros((4, len(sizes)))
     members = np.zeros((num_classes, num_classes), dtype=np.int64)
     for group in groups.values():
@@ -90,20 +85,12 @@ def image_counts(codes: np.ndarray, counts: np.ndarray,
     return dict(confusion=confusion.astype(np.int32), weighted=weighted)
 
 
-def ratio(right: np.ndarray, wrong: np.ndarray) -> np.ndarray:
-    """``right / (right + wrong)``; NaN where both are 0."""
-    total = np.asarray(right + wrong, dtype=np.float64)
-    return np.divide(
-        right, total, out=np.full(total.shape, np.nan), where=total > 0)
-
-
 def cityscapes_scores(confusion: np.ndarray, weighted: np.ndarray,
                       groups: Mapping[str, Sequence[int]]) -> Dict[str, Any]:
     """Scores of rows summed over images.
 
     Args:
-        confusion (np.ndarray): (C, C), see :func:`image_counts`.
-        weighted (np.ndarray): (4, T).
+        confusion, weighted (np.ndarray): See :func:`image_counts`.
         groups (Mapping): Category -> labels, K of them.
 
     Returns:
@@ -115,23 +102,22 @@ def cityscapes_scores(confusion: np.ndarray, weighted: np.ndarray,
     right, truth = confusion.diagonal(), confusion.sum(axis=1)
     false_positives = confusion.sum(axis=0) - right
     classes = np.full((2, len(confusion)), np.nan)
-    classes[0] = ratio(right, truth - right + false_positives)
+    classes[0] = ratio(right, truth + false_positives)
     classes[1, :num_things] = ratio(
-        weighted[RIGHT], weighted[WRONG] + false_positives[:num_things])
+        weighted[RIGHT],
+        weighted[RIGHT] + weighted[WRONG] + false_positives[:num_things])
 
     categories = np.full((2, len(groups)), np.nan)
     for column, group in enumerate(groups.values()):
         right = confusion[np.ix_(group, group)].sum()
-        false_positives = confusion[:, group].sum() - right
-        false_negatives = confusion[group].sum() - right
-        categories[0, column] = ratio(right, false_negatives + false_positives)
+        found = confusion[:, group].sum()
+        categories[0, column] = ratio(right,
+                                      found + confusion[group].sum() - right)
         if max(group) < num_things:
+            weighted_right = weighted[CATEGORY_RIGHT, group].sum()
             categories[1, column] = ratio(
-                weighted[CATEGORY_RIGHT, group].sum(),
-                weighted[CATEGORY_WRONG, group].sum() + false_positives)
-    share = truth / max(truth.sum(), 1)
-    present = truth > 0
-    fiou = (share * classes[0])[present].sum() if present.any() else np.nan
+                weighted_right, weighted_right +
+                weighted[CATEGORY_WRONG, group].sum() + found - right)
     classes, categories = 100 * classes, 100 * categories
     return dict(
         classes=classes,
@@ -140,12 +126,7 @@ def cityscapes_scores(confusion: np.ndarray, weighted: np.ndarray,
         iIoU=mean_of_known(classes[1]),
         mIoU_category=mean_of_known(categories[0]),
         iIoU_category=mean_of_known(categories[1]),
-        fIoU=100 * float(fiou))
-
-
-def semantic_file(image_id: ImageId) -> str:
-    """Name of an image's map, as the server and the script take it."""
-    return f'{image_id}_pred_labelIds.png'
+        fIoU=frequency_weighted(classes[0], truth))
 
 
 @METRICS.register_module()
@@ -153,17 +134,9 @@ class CityscapesSemanticIoUMetric(WritingMetric):
     """IoU and iIoU as ``evalPixelLevelSemanticLabeling`` computes them.
 
     Judges ``pred_sem_seg`` of a semantic head with a channel for each of the
-    19 classes (``predict_things=True``). Files are written only where
-    ``outfile_prefix`` asks for them, and none is read.
-
-    Args:
-        classwise (bool): Whether to print a line for each class and
-            category.
-        format_only (bool): Whether to write the server's format and compute
-            nothing, as for images without annotation.
-        outfile_prefix (str, optional): Write ``PREFIX.semantic/``. Several
-            machines must share the folder.
-        prefix (str, optional): First part of the keys. Defaults to none.
+    19 classes (``predict_things=True``). With ``outfile_prefix`` it writes
+    ``PREFIX.semantic/ID_pred_labelIds.png``, as the benchmark server and the
+    script take them. See :class:`WritingMetric` for the arguments.
     """
     default_prefix = ''
     prediction = 'pred_sem_seg'
@@ -172,17 +145,12 @@ class CityscapesSemanticIoUMetric(WritingMetric):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        space = label_space()
-        self._sizes = average_sizes(space)
-        self._groups = category_labels(space)
+        self._sizes = average_sizes(label_space())
+        self._groups = category_labels(label_space())
 
     def check_model(self, model: nn.Module) -> None:
-        """Check what is known before the first iteration.
-
-        Raises:
-            InputError: The classes are not Cityscapes', or the semantic
-                head has no channels for things.
-        """
+        """Refuse other classes than those of Cityscapes, and a semantic head
+        without channels for things."""
         if self.space != label_space():
             raise InputError(
                 f'{type(self).__name__}: the data set has not the 19 classes '
@@ -200,46 +168,35 @@ class CityscapesSemanticIoUMetric(WritingMetric):
                 'take SemanticIoUMetric in its place in val_evaluator and '
                 'test_evaluator.')
 
-    def image_row(self, sample: Dict) -> Dict[str, np.ndarray]:
-        """Counts of one image; nothing where only results are written.
+    def predicted(self, sample: Dict) -> np.ndarray:
+        self._check_things(sample[self.prediction].get('predict_things'))
+        return super().predicted(sample)
 
-        Raises:
-            InputError: The semantic head has no channels for things, sizes
-                differ, or there is nothing to compare with.
-            CodeError: A value is no label.
-        """
-        field = sample[self.prediction]
-        self._check_things(field.get('predict_things'))
-        pred = to_plane(field['sem_seg'])
-        row: Dict[str, np.ndarray] = {}
-        if not self.format_only:
-            gt, codes, crowd = self.ground_truth(sample, NO_TRUTH)
-            check_same_shape(sample, self.prediction, pred.shape, gt.shape)
-            found, counts = code_counts(gt, pred, self.space.num_classes)
-            row = image_counts(found, counts, codes[crowd], self._groups,
-                               self._sizes)
-        if self.outfile_prefix is not None:
-            ids = np.array(self.space.category_ids, dtype=np.uint8)
-            name = semantic_file(file_part(sample['img_id']))
-            write_image(self.task_folder / name, ids[pred])
-        return row
+    def judge(self, sample: Dict, pred: np.ndarray) -> Dict[str, np.ndarray]:
+        """Counts of one image, see :func:`image_counts`."""
+        gt, codes, crowd = self.ground_truth(sample, shape=pred.shape)
+        found, counts = code_counts(gt, pred, self.space.num_classes)
+        return image_counts(found, counts, codes[crowd], self._groups,
+                            self._sizes)
 
-    def compute(self, rows: List[Row]) -> Dict[str, float]:
+    def write(self, sample: Dict, pred: np.ndarray) -> List[str]:
+        """Write the map of ids of one image."""
+        ids = np.array(self.space.category_ids, dtype=np.uint8)
+        name = f'{file_part(sample["img_id"])}_pred_labelIds.png'
+        write_image(self.task_folder / name, ids[pred])
+        return [name]
+
+    def score(self, counts: List[Any]) -> Dict[str, float]:
         """Scores of the summed counts."""
-        if self.outfile_prefix is not None:
-            self.finish_folder(
-                [semantic_file(image_id) for image_id, _ in rows])
-        if self.format_only:
-            return {}
-        confusion = sum(row['confusion'].astype(np.int64) for _, row in rows)
-        weighted = sum(row['weighted'] for _, row in rows)
+        confusion = sum(row['confusion'].astype(np.int64) for row in counts)
+        weighted = sum(row['weighted'] for row in counts)
         scores = cityscapes_scores(confusion, weighted, self._groups)
-        names = dict(classes=self.space.names, categories=list(self._groups))
-        columns = {
-            kind: dict(zip(('IoU', 'iIoU'), scores[kind]))
-            for kind in names
-        }
-        self.by_class = scores_by_class(names['classes'], columns['classes'])
-        for kind in names if self.classwise else ():
-            log_classes(f'Semantic IoU of {kind}', names[kind], columns[kind])
+        classes, categories = (
+            dict(zip(('IoU', 'iIoU'), scores[kind]))
+            for kind in ('classes', 'categories'))
+        self.report_classes('Semantic IoU of classes', self.space.names,
+                            classes)
+        if self.classwise:
+            log_classes('Semantic IoU of categories', list(self._groups),
+                        categories)
         return {key: scores[key] for key in self.score_keys}

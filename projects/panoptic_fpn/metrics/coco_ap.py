@@ -48,9 +48,6 @@ def evaluate_images(images: Iterable[CocoImage], num_classes: int,
         iou_type (str): 'bbox' or 'segm'.
         backend (str): 'hotcoco' or 'pycocotools'.
         params: ``maxDets`` and ``iouThrs`` of pycocotools' ``Params``.
-
-    Returns:
-        COCOeval: With ``stats`` and ``eval``.
     """
     judged = COCOeval(iouType=iou_type)
     vars(judged.params).update(params)
@@ -124,10 +121,6 @@ class InstancesFile:
         backend_args (dict, optional): Arguments of mmengine's fileio.
         masks (bool): Whether masks are evaluated, not boxes alone.
 
-    Attributes:
-        has_zero_id (bool): Whether an annotation has the id 0, which
-            pycocotools takes for 'unmatched'.
-
     Raises:
         InputError: The file cannot be read, or an entry has a value that
             pycocotools would stop at or count wrongly.
@@ -151,14 +144,11 @@ class InstancesFile:
         for entry in content['annotations']:
             entry = last[entry['id']]
             self._annotations.setdefault(entry['image_id'], []).append(entry)
+        # which pycocotools takes for 'unmatched'
         self.has_zero_id = 0 in last
 
     def category_ids(self, names: Iterable[str]) -> List:
-        """Category id of each class, found by its name.
-
-        Raises:
-            InputError: A class is missing, or two have one name.
-        """
+        """Category id of each class, found by its name."""
         ids: Dict[str, List] = {}
         for category in self._categories:
             ids.setdefault(category['name'], []).append(category['id'])
@@ -172,9 +162,6 @@ class InstancesFile:
 
     def check_image(self, image_id: Any, shape: Tuple[int, int]) -> None:
         """Raise where an evaluated image is missing here or has another size.
-
-        Raises:
-            InputError: Names the image and both sizes.
         """
         image = self._images.get(image_id)
         stated = image and tuple(
@@ -196,9 +183,6 @@ class InstancesFile:
             shape (tuple[int, int]): Its size (h, w).
             numbers (dict): Category id -> number from 1; others are left out.
             masks (bool): Whether masks are evaluated.
-
-        Raises:
-            InputError: A mask has not the size of the image, or no polygon.
         """
         found = []
         for entry in self._annotations.get(image_id, ()):
@@ -210,28 +194,12 @@ class InstancesFile:
                 iscrowd=int(entry['iscrowd']))
             if masks:
                 kept['segmentation'] = to_rle(entry['segmentation'], shape)
-                size = tuple(kept['segmentation']['size'])
-                if size != shape:
-                    raise InputError(
-                        f'{self.path}: the mask of annotation '
-                        f'id={entry["id"]} is {size} (h, w), its image '
-                        f'{shape}. Correct the instances file.')
             found.append(kept)
         return found
 
 
 def to_rle(segmentation: Any, shape: Tuple[int, int]) -> Dict:
-    """Compressed RLE of a segmentation, with the pixels of pycocotools.
-
-    Args:
-        segmentation (list | dict): Polygons, or an RLE.
-        shape (tuple[int, int]): Size (h, w) of the image.
-
-    Returns:
-        dict: ``size`` [h, w] and ``counts`` (str).
-    """
-    if not segmentation:  # no polygon
-        return dict(size=[0, 0], counts='')
+    """Compressed RLE of polygons or an RLE, in an image of (h, w) pixels."""
     if isinstance(segmentation, list):
         segmentation = mask_util.merge(
             mask_util.frPyObjects(segmentation, *shape))

@@ -5,8 +5,8 @@ fraction that CocoMetric gives; the table shows percent only. It has a block
 of columns for each task and protocol.
 """
 import os.path as osp
-from itertools import zip_longest
-from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
+from itertools import chain, zip_longest
+from typing import Any, Dict, Mapping, Sequence
 
 from mmdet.registry import EVALUATOR, METRICS
 from mmengine.evaluator import Evaluator
@@ -17,43 +17,42 @@ from mmengine_exact.errors import InputError
 
 from .base import ByClass, score_text
 
-
-class Block(NamedTuple):
-    """Columns of one task: ``head``, and rows of a name and keys of scores."""
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-
+# Blocks of columns: the head, then rows of a name and keys of scores.
 # yapf: disable
-_PANOPTIC = Block(('panoptic', 'PQ', 'SQ', 'RQ'), (
+_PANOPTIC = (
+    ('panoptic', 'PQ', 'SQ', 'RQ'),
     ('all', 'coco_panoptic/PQ', 'coco_panoptic/SQ', 'coco_panoptic/RQ'),
     ('things', 'coco_panoptic/PQ_th', 'coco_panoptic/SQ_th',
      'coco_panoptic/RQ_th'),
     ('stuff', 'coco_panoptic/PQ_st', 'coco_panoptic/SQ_st',
-     'coco_panoptic/RQ_st')))
-_COCO_AP = Block(('instances', 'AP', 'AP50', 'AP75'), (
+     'coco_panoptic/RQ_st'))
+_COCO_AP = (
+    ('instances', 'AP', 'AP50', 'AP75'),
     ('box', 'coco/bbox_mAP', 'coco/bbox_mAP_50', 'coco/bbox_mAP_75'),
-    ('mask', 'coco/segm_mAP', 'coco/segm_mAP_50', 'coco/segm_mAP_75')))
-_CITYSCAPES_AP = Block(('instances', 'AP', 'AP50'), (
-    ('mask', 'cityscapes/mAP', 'cityscapes/AP@50'), ))
-_COCO_IOU = Block(('semantic', 'IoU'), (
+    ('mask', 'coco/segm_mAP', 'coco/segm_mAP_50', 'coco/segm_mAP_75'))
+_CITYSCAPES_AP = (
+    ('instances', 'AP', 'AP50'),
+    ('mask', 'cityscapes/mAP', 'cityscapes/AP@50'))
+_COCO_IOU = (
+    ('semantic', 'IoU'),
     ('mIoU', 'mIoU'),
     ('fIoU', 'fIoU'),
-    ('mIoU stuff', 'mIoU_stuff')))
-_CITYSCAPES_IOU = Block(('semantic', 'IoU', 'iIoU'), (
+    ('mIoU stuff', 'mIoU_stuff'))
+_CITYSCAPES_IOU = (
+    ('semantic', 'IoU', 'iIoU'),
     ('classes', 'mIoU', 'iIoU'),
     ('categories', 'mIoU_category', 'iIoU_category'),
-    ('fIoU', 'fIoU', '')))
+    ('fIoU', 'fIoU', ''))
 # yapf: enable
 
 
-def choose_blocks(metrics: Mapping) -> List[Block]:
+def choose_blocks(metrics: Mapping) -> Sequence[Sequence[Sequence[str]]]:
     """Blocks of the tasks and protocols that were evaluated; COCO's without
     any score."""
     iou = _CITYSCAPES_IOU if 'iIoU' in metrics else _COCO_IOU
     found = [
         block for block in (_PANOPTIC, _COCO_AP, _CITYSCAPES_AP, iou)
-        if any(key in metrics for row in block.rows for key in row[1:])
+        if any(key in metrics for _, *keys in block[1:] for key in keys)
     ]
     return found or [_PANOPTIC, _COCO_AP, _COCO_IOU]
 
@@ -77,20 +76,19 @@ def format_table(metrics: Mapping, notes: Sequence[str] = ()) -> str:
         notes (Sequence[str]): Lines below the table.
     """
     blocks = choose_blocks(metrics)
-    lines = []
-    for rows in zip_longest(*(block.rows for block in blocks)):
-        line: List[str] = []
-        for block, row in zip(blocks, rows):
-            name, *keys = row or [''] * len(block.head)
-            line += [name, *(cell(metrics, key) for key in keys)]
-        lines.append(line)
+    heads = [block[0] for block in blocks]
+    lines = [[
+        text for head, row in zip(heads, rows)
+        for name, *keys in [row or [''] * len(head)]
+        for text in (name, *(cell(metrics, key) for key in keys))
+    ] for rows in zip_longest(*(block[1:] for block in blocks))]
     table = tabulate(
         lines,
-        headers=[text for block in blocks for text in block.head],
+        headers=list(chain(*heads)),
         tablefmt='pretty',
         colalign=[
-            'right' if i else 'left' for block in blocks
-            for i in range(len(block.head))
+            'right' if i else 'left' for head in heads
+            for i in range(len(head))
         ])
     return '\n'.join([table, *notes])
 
@@ -148,7 +146,16 @@ def writing_evaluator(evaluator: Any, prefix: str) -> Dict:
         InputError: There are results with this prefix already, which
             would mix with the new ones, or it names no files.
     """
-    _check_prefix(prefix)
+    if not osp.basename(prefix):
+        raise InputError(
+            f'outfile_prefix={prefix!r} names a folder; the files would be '
+            f'hidden ones. Add the first part of their names, {prefix}val.')
+    paths = [f'{prefix}.{suffix}' for suffix in _RESULTS]
+    there = [path for path in paths if osp.exists(path)]
+    if there:
+        raise InputError(
+            f'{", ".join(there)}: results of another run. Remove them, or '
+            'choose another prefix.')
     metrics = evaluator
     if isinstance(evaluator, Mapping) and 'metrics' in evaluator:
         metrics = evaluator['metrics']
@@ -165,19 +172,6 @@ def writing_evaluator(evaluator: Any, prefix: str) -> Dict:
 
 #: What metrics write, after ``PREFIX.``
 _RESULTS = ('panoptic.json', 'panoptic', 'instances', 'semantic')
-
-
-def _check_prefix(prefix: str) -> None:
-    if not osp.basename(prefix):
-        raise InputError(
-            f'outfile_prefix={prefix!r} names a folder; the files would be '
-            f'hidden ones. Add the first part of their names, {prefix}val.')
-    paths = [f'{prefix}.{suffix}' for suffix in _RESULTS]
-    there = [path for path in paths if osp.exists(path)]
-    if there:
-        raise InputError(
-            f'{", ".join(there)}: results of another run. Remove them, or '
-            'choose another prefix.')
 
 
 def _can_write(metric: Any) -> bool:

@@ -25,12 +25,10 @@ from mmdet.evaluation import CocoMetric
 from mmdet.registry import METRICS
 from mmengine.logging import print_log
 from pycocotools.cocoeval import COCOeval
-from torch import nn
 
 from ..ops.run_length import encode_mask, encode_segments, segment_boxes
 from .base import (PerImageMetric, Row, check_labels, check_same_shape,
-                   labels_of_codes, log_classes, mean_of_known,
-                   require_all_instances, to_array)
+                   labels_of_codes, log_classes, mean_of_known, to_array)
 from .coco_ap import (STATS, CocoImage, InstancesFile, default_backend,
                       evaluate_images)
 
@@ -38,34 +36,20 @@ from .coco_ap import (STATS, CocoImage, InstancesFile, default_backend,
 DERIVED = 'AP (ground truth derived from the panoptic annotation)'
 
 
-class Masks(NamedTuple):
-    """Masks of an image.
-
-    Attributes:
-        counts (bytes): The counts of their RLEs, one after the other.
-        ends (np.ndarray): int32 (n, ), where each of them ends.
-    """
-    counts: bytes
-    ends: np.ndarray
-
-
 class Instances(NamedTuple):
-    """Instances of an image, detected or annotated.
+    """Instances of an image, detected or annotated."""
 
-    Attributes:
-        labels (np.ndarray): int16 (n, ), 0..T-1.
-        boxes (np.ndarray): (n, 4) in pixels, of detections x1, y1, x2, y2, of
-            the ground truth x, y, width, height.
-        values (np.ndarray): (n, ), scores of detections; areas in pixels of
-            the ground truth's masks.
-        crowd (np.ndarray, optional): bool (n, ), of the ground truth.
-        masks (Masks, optional): n masks.
-    """
+    #: int16 (n, ), 0..T-1.
     labels: np.ndarray
+    #: (n, 4) in pixels: x1, y1, x2, y2 of detections; x, y, width, height of
+    #: the ground truth.
     boxes: np.ndarray
+    #: (n, ), scores of detections, areas of the ground truth's masks.
     values: np.ndarray
+    #: bool (n, ), of the ground truth.
     crowd: Optional[np.ndarray]
-    masks: Optional[Masks]
+    #: The counts of n compressed RLEs, with blanks between them.
+    masks: Optional[bytes]
 
 
 class ImageRow(NamedTuple):
@@ -76,19 +60,16 @@ class ImageRow(NamedTuple):
     truth: Optional[Instances]
 
 
-def join_rles(rles: Sequence[Dict]) -> Masks:
+def join_rles(rles: Sequence[Dict]) -> bytes:
     """Compressed RLEs of one image as one string of bytes."""
-    counts = [rle['counts'] for rle in rles]
-    ends = np.cumsum([len(c) for c in counts], dtype=np.int32)
-    return Masks(b''.join(counts), ends)
+    return b' '.join(rle['counts'] for rle in rles)
 
 
-def split_rles(masks: Masks, shape: Tuple[int, int]) -> List[Dict]:
+def split_rles(masks: bytes, shape: Tuple[int, int]) -> List[Dict]:
     """The RLEs again, as JSON holds them: ``size`` [h, w], ``counts`` str."""
-    text, ends = masks.counts.decode(), masks.ends.tolist()
     return [
-        dict(size=list(shape), counts=text[a:b])
-        for a, b in zip([0, *ends], ends)
+        dict(size=list(shape), counts=counts)
+        for counts in masks.decode().split()
     ]
 
 
@@ -97,9 +78,7 @@ def instance_truth(segments: np.ndarray, codes: np.ndarray, crowd: np.ndarray,
     """Instances of a panoptic ground truth: every thing with a pixel.
 
     Args:
-        segments (np.ndarray): (h, w) of ``label + 1000 * number``.
-        codes (np.ndarray): (G, ), codes of the segments.
-        crowd (np.ndarray): bool (G, ), whether they are crowd.
+        segments, codes, crowd: See :meth:`PerImageMetric.ground_truth`.
         num_things (int): T; labels below it are things.
     """
     found, areas, boxes = segment_boxes(segments)
@@ -125,9 +104,8 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
         ann_file (str, optional): Instances JSON with the same image ids. By
             default the ground truth is derived from ``gt_panoptic_seg``.
         metric (str | Sequence[str]): 'bbox', 'segm' or both.
-        backend (str, optional): What matches and accumulates, 'pycocotools'
-            or 'hotcoco'; the scores are the same. By default hotcoco where it
-            is installed, see :mod:`coco_ap`.
+        backend (str, optional): 'pycocotools' or 'hotcoco', which give the
+            same scores. By default hotcoco where it is installed.
         kwargs: Arguments of :class:`mmdet.evaluation.CocoMetric`;
             ``use_mp_eval`` has no effect.
 
@@ -161,28 +139,14 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
         """What a table must say beside these scores."""
         return DERIVED if self.instances is None else None
 
-    def check_model(self, model: nn.Module) -> None:
-        """Refuse a model that leaves instances out."""
-        require_all_instances(model)
-
     def image_row(self, sample: Dict) -> ImageRow:
-        """Detections with RLEs, the size of the image and its instances.
-
-        Raises:
-            InputError: Masks have not the image's size, or there is nothing
-                to compare with.
-            CodeError: A label is no thing.
-        """
+        """Detections with RLEs, the size of the image and its instances."""
         num_things, truth = self.space.num_things, None
         height, width = map(int, sample['ori_shape'][:2])
         found = self._detections(sample, (height, width), num_things)
         if self.instances is None and not self.format_only:
-            segments, codes, crowd = self.ground_truth(
-                sample, 'Give the dataset its annotation file, or name an '
-                'instances JSON with ann_file.')
-            check_same_shape(sample, 'ori_shape', (height, width),
-                             segments.shape)
-            truth = instance_truth(segments, codes, crowd, num_things)
+            truth = instance_truth(
+                *self.ground_truth(sample, shape=(height, width)), num_things)
         return ImageRow((height, width), found, truth)
 
     def _detections(self, sample: Dict, shape: Tuple[int, int],
@@ -205,12 +169,7 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
                 [encode_mask(mask) for mask in to_array(masks)]))
 
     def compute(self, rows: List[Row]) -> Dict[str, float]:
-        """CocoMetric's scores, NaN instead of its -1.
-
-        Raises:
-            InputError: Images are missing in ``ann_file`` or have another
-                size there, or a class is missing there.
-        """
+        """CocoMetric's scores, NaN instead of its -1."""
         scores = {key: float('nan') for key in self.keys}
         names = self.space.thing_names
         if not names:
@@ -287,66 +246,47 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
         ids = count(1)
         for image_id, (shape, found, truth) in rows:
             if self.instances is None:
-                annotations = truth_entries(truth, shape, number_of, kind)
+                annotations = entries(truth, shape, number_of, kind)
             else:
                 annotations = self.instances.annotations(
                     image_id, shape, known, kind == 'segm')
             if self.instances is None or not self.instances.has_zero_id:
                 for entry in annotations:
                     entry['id'] = next(ids)
-            yield (shape, annotations,
-                   found_entries(found, shape, number_of, kind))
+            yield shape, annotations, entries(found, shape, number_of, kind)
 
 
-def truth_entries(truth: Instances, shape: Tuple[int, int],
-                  number_of: np.ndarray, kind: str) -> List[Dict]:
-    """Annotations of an image as in an instances JSON.
+def entries(instances: Optional[Instances], shape: Tuple[int, int],
+            number_of: np.ndarray, kind: str) -> List[Dict]:
+    """Instances of an image as in COCO's JSON files.
+
+    Detections have either ``bbox`` or ``segmentation``, as areas are those of
+    what is judged.
 
     Args:
-        truth (Instances): The instances.
+        instances (Instances): Annotations, or detections.
         shape (tuple[int, int]): Size (h, w) of the image.
         number_of (np.ndarray): (T, ), category id of each label.
-        kind (str): 'bbox' or 'segm'; boxes alone have no ``segmentation``.
+        kind (str): 'bbox' or 'segm'.
     """
-    assert truth.crowd is not None and truth.masks is not None
-    columns = dict(
-        category_id=number_of[truth.labels],
-        bbox=truth.boxes,
-        area=truth.values,
-        iscrowd=truth.crowd.astype(int))
-    entries = [
-        dict(zip(columns, values))
-        for values in zip(*(column.tolist() for column in columns.values()))
-    ]
-    if kind == 'segm':
-        for entry, rle in zip(entries, split_rles(truth.masks, shape)):
-            entry['segmentation'] = rle
-    return entries
-
-
-def found_entries(found: Instances, shape: Tuple[int, int],
-                  number_of: np.ndarray, kind: str) -> List[Dict]:
-    """Detections of an image as in a COCO results JSON.
-
-    Args:
-        found (Instances): The detections.
-        shape, number_of: See :func:`truth_entries`.
-        kind (str): 'bbox' or 'segm'; an entry has one or the other, as areas
-            are those of what is judged.
-    """
-    if kind == 'segm':
-        assert found.masks is not None  # no image lacks them
-        key, values = 'segmentation', split_rles(found.masks, shape)
+    assert instances is not None
+    labels, boxes, values, crowd, masks = instances
+    columns: Dict[str, Sequence] = dict(category_id=number_of[labels].tolist())
+    if crowd is not None:
+        columns.update(
+            bbox=boxes.tolist(),
+            area=values.tolist(),
+            iscrowd=crowd.astype(int).tolist())
     else:
-        boxes = found.boxes.astype(np.float64)
-        boxes[:, 2:] -= boxes[:, :2]
-        key, values = 'bbox', boxes.tolist()
-    return [{
-        'category_id': category_id,
-        'score': score,
-        key: value
-    } for category_id, score, value in zip(number_of[found.labels].tolist(),
-                                           found.values.tolist(), values)]
+        columns['score'] = values.tolist()
+        if kind == 'bbox':
+            boxes = boxes.astype(np.float64)
+            boxes[:, 2:] -= boxes[:, :2]
+            columns['bbox'] = boxes.tolist()
+    if kind == 'segm':
+        assert masks is not None  # no image lacks them
+        columns['segmentation'] = split_rles(masks, shape)
+    return [dict(zip(columns, row)) for row in zip(*columns.values())]
 
 
 def class_columns(judged: COCOeval) -> Dict[str, List[float]]:

@@ -16,18 +16,16 @@ The numbers are those of panopticapi, its peculiarities included:
 
 Areas are counted in the map, never read from the JSON.
 """
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 from mmdet.registry import METRICS
 from mmengine.logging import print_log
 from torch import nn
 
-from ..coco_format.results import write_json, write_png
+from ..coco_format.results import ImageId, write_json, write_png
 from ..ops.run_length import index_values, joint_histogram, joint_runs
-from .base import (NO_TRUTH, Row, WritingMetric, check_labels,
-                   check_same_shape, labels_of_codes, log_classes,
-                   scores_by_class, to_plane)
+from .base import WritingMetric, check_labels, labels_of_codes, mean_of_known
 
 #: Columns of the counts of a class.
 TP, FP, FN, IOU = range(4)
@@ -38,9 +36,8 @@ def segment_overlaps(gt: np.ndarray, gt_codes: np.ndarray, pred: np.ndarray,
     """Pixels that each pair of segments has in common.
 
     Args:
-        gt (np.ndarray): (h, w) codes.
-        gt_codes (np.ndarray): (G, ), different codes of its segments.
-        pred (np.ndarray): (h, w) codes.
+        gt, pred (np.ndarray): (h, w) codes.
+        gt_codes (np.ndarray): (G, ), different codes of the ground truth.
         void (int): Label of void pixels, whatever their number.
 
     Returns:
@@ -61,25 +58,19 @@ def segment_overlaps(gt: np.ndarray, gt_codes: np.ndarray, pred: np.ndarray,
 
 
 class Matching(NamedTuple):
-    """Segments of one image that belong together, and those left over.
+    """Segments of one image that belong together, and those left over."""
 
-    Attributes:
-        pred_codes (np.ndarray): (P, ) codes of the prediction, void included.
-        areas (np.ndarray): int64 (P, ) their pixels.
-        inside (np.ndarray): int64 (G, P), pixels in common.
-        union (np.ndarray): int64 (G, P), without what lies on void.
-        pairs (tuple[np.ndarray, np.ndarray]): Indices (tp, ) of ground truth
-            and prediction that match.
-        iou (np.ndarray): float64 (tp, ) of these.
-        false_negatives (np.ndarray): bool (G, ).
-        false_positives (np.ndarray): bool (P, ).
-    """
+    #: (P, ) codes of the prediction, void included.
     pred_codes: np.ndarray
+    #: int64 (P, ) their pixels.
     areas: np.ndarray
+    #: int64 (G, P), pixels in common, and of the union without void.
     inside: np.ndarray
     union: np.ndarray
+    #: Indices (tp, ) of ground truth and prediction that match; their IoU.
     pairs: Tuple[np.ndarray, np.ndarray]
     iou: np.ndarray
+    #: bool (G, ) and bool (P, ).
     false_negatives: np.ndarray
     false_positives: np.ndarray
 
@@ -90,18 +81,16 @@ def match_segments(gt: np.ndarray, gt_codes: np.ndarray, gt_labels: np.ndarray,
     """Match the segments of one image.
 
     Args:
-        gt (np.ndarray): (h, w) of ``label + 1000 * number``.
+        gt, pred (np.ndarray): (h, w) of ``label + 1000 * number``.
         gt_codes (np.ndarray): (G, ), codes of the ground truth's segments in
             the order of the annotation; one without a pixel is a fn.
         gt_labels (np.ndarray): (G, ), their labels.
         crowd (np.ndarray): bool (G, ), whether they are crowd.
-        pred (np.ndarray): (h, w) of ``label + 1000 * number``.
         void (int): Label of void pixels in both maps.
         num_classes (int): C.
 
     Raises:
-        CodeError: A predicted label is neither void nor below
-            ``num_classes``.
+        CodeError: A predicted label is neither void nor a class.
     """
     overlaps, pred_codes = segment_overlaps(gt, gt_codes, pred, void)
     labels = labels_of_codes(pred_codes)
@@ -154,47 +143,33 @@ def panoptic_counts(gt: np.ndarray, gt_codes: np.ndarray,
 
 
 def class_quality(counts: np.ndarray) -> np.ndarray:
-    """PQ, SQ and RQ of each class.
+    """PQ, SQ and RQ of each class, float64 (C, 3), from counts (C, 4).
 
-    Args:
-        counts (np.ndarray): (C, 4), summed over images.
-
-    Returns:
-        np.ndarray: float64 (C, 3), fractions; NaN for a class that occurs
-        neither in the ground truth nor, as a fp, in the prediction.
+    Fractions; NaN for a class that occurs neither in the ground truth nor, as
+    a fp, in the prediction.
     """
     tp, fp, fn, iou = counts.T
     size = tp + 0.5 * fp + 0.5 * fn
-    quality = np.full((len(counts), 3), np.nan)
-    seen = size > 0
-    quality[seen, 0] = iou[seen] / size[seen]
-    quality[seen, 1] = iou[seen] / np.maximum(tp[seen], 1)
-    quality[seen, 2] = tp[seen] / size[seen]
+    quality = np.stack([
+        iou / np.maximum(size, 0.5), iou / np.maximum(tp, 1),
+        tp / np.maximum(size, 0.5)
+    ],
+                       axis=1)
+    quality[size == 0] = np.nan
     return quality
 
 
 def group_quality(quality: np.ndarray, num_things: int) -> Dict[str, float]:
-    """Means over all classes, things and stuff.
+    """``PQ``, ``SQ``, ``RQ``, the same with ``_th`` and ``_st``, in percent.
 
-    Args:
-        quality (np.ndarray): (C, 3), fractions, NaN for absent classes.
-        num_things (int): T; the first T classes are things.
-
-    Returns:
-        dict: ``PQ``, ``SQ``, ``RQ``, the same with ``_th`` and ``_st``, in
-        percent; NaN for a group in which no class occurs.
+    Means over all classes, things and stuff of ``quality`` (C, 3), see
+    :func:`class_quality`; NaN for a group in which no class occurs.
     """
-    groups = {
-        '': quality,
-        '_th': quality[:num_things],
-        '_st': quality[num_things:]
-    }
     scores = {}
-    for suffix, rows in groups.items():
-        rows = rows[~np.isnan(rows[:, 0])]
-        means = rows.mean(axis=0) if len(rows) else np.full(3, np.nan)
-        for name, mean in zip(('PQ', 'SQ', 'RQ'), means):
-            scores[name + suffix] = 100 * float(mean)
+    for suffix, rows in (('', quality), ('_th', quality[:num_things]),
+                         ('_st', quality[num_things:])):
+        for i, name in enumerate(('PQ', 'SQ', 'RQ')):
+            scores[name + suffix] = 100 * mean_of_known(rows[:, i])
     return scores
 
 
@@ -204,23 +179,18 @@ class PanopticQualityMetric(WritingMetric):
 
     Compares ``pred_panoptic_seg`` with ``gt_panoptic_seg`` of the data
     samples (with ``gt_codes`` and ``crowd_codes`` in their metainfo). Keys
-    and numbers are those of mmdet's ``CocoPanopticMetric``; files are written
-    only where ``outfile_prefix`` asks for them.
+    and numbers are those of mmdet's ``CocoPanopticMetric``.
 
     A model with one branch (lambda_i or lambda_s = 0, Table 2) is judged by
     what it predicts: PQ_th or PQ_st; the rest is NaN ('n/a').
 
     Args:
-        classwise (bool): Whether to print a line for each class.
-        format_only (bool): Whether to write the COCO result format and
-            compute nothing, as for images without annotation.
         outfile_prefix (str, optional): Write ``PREFIX.panoptic.json`` and
-            ``PREFIX.panoptic/*.png``. Several machines must share the folder.
+            ``PREFIX.panoptic/*.png``, in COCO's format.
         png_name (str, optional): Names of the PNGs, such as
             '{img_id}_panoptic.png'. By default those of the annotation, or
             else of the images.
-        prefix (str, optional): First part of the keys. Defaults to
-            'coco_panoptic'.
+        **kwargs: See :class:`WritingMetric`.
     """
     default_prefix = 'coco_panoptic'
     prediction = 'pred_panoptic_seg'
@@ -228,15 +198,15 @@ class PanopticQualityMetric(WritingMetric):
     score_keys = tuple(q + g for g in ('', '_th', '_st')
                        for q in ('PQ', 'SQ', 'RQ'))
 
+    #: Kind of class that the model has no branch for.
+    _lacking: Optional[str] = None
+
     def __init__(self,
-                 classwise: bool = False,
-                 format_only: bool = False,
-                 outfile_prefix: Optional[str] = None,
+                 *args: Any,
                  png_name: Optional[str] = None,
-                 prefix: Optional[str] = None) -> None:
-        super().__init__(classwise, format_only, outfile_prefix, prefix)
+                 **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self.png_name = png_name
-        self._lacking: Optional[str] = None
 
     def check_model(self, model: nn.Module) -> None:
         """See whether the model has one branch alone."""
@@ -254,75 +224,45 @@ class PanopticQualityMetric(WritingMetric):
             return None
         return f'no branch for {self._lacking}: their PQ is not judged'
 
-    def image_row(self, sample: Dict) -> Dict:
-        """Counts of the classes that occur, and what the JSON lists."""
-        space = self.space
-        row: Dict[str, Any] = {}
-        pred = to_plane(sample[self.prediction]['sem_seg'])
-        if not self.format_only:
-            row['counts'] = self._counts(sample, pred, space.num_classes)
-        if self.outfile_prefix is not None:
-            row['annotation'] = write_png(sample, pred, space.void,
-                                          space.category_ids,
-                                          self.outfile_prefix, self.png_name)
-        return row
-
-    def _counts(self, sample: Dict, pred: np.ndarray,
-                num_classes: int) -> Tuple[np.ndarray, np.ndarray]:
+    def judge(self, sample: Dict,
+              pred: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
         """Labels (k, ) with anything to count, and their counts (k, 4)."""
-        gt, codes, crowd = self.ground_truth(sample, NO_TRUTH)
-        check_same_shape(sample, self.prediction, pred.shape, gt.shape)
+        gt, codes, crowd = self.ground_truth(sample, shape=pred.shape)
+        num_classes = self.space.num_classes
         counts = panoptic_counts(gt, codes, labels_of_codes(codes), crowd,
                                  pred, num_classes, num_classes)
         labels = np.flatnonzero(counts.any(axis=1)).astype(np.int16)
         return labels, counts[labels]
 
-    def compute(self, rows: List[Row]) -> Dict[str, float]:
-        """Write the JSON where asked for; scores of the summed counts."""
-        if self.outfile_prefix is not None:
-            self._write_json(rows, self.outfile_prefix)
-        if self.format_only:
-            return {}
+    def write(self, sample: Dict, pred: np.ndarray) -> Dict:
+        """Write the PNG; the entry of the JSON, without ``image_id``."""
+        return write_png(sample, pred,
+                         self.space.void, self.space.category_ids,
+                         str(self.outfile_prefix), self.png_name)
+
+    def finish(self, written: Dict[ImageId, Any]) -> None:
+        """List the PNGs of all images in the JSON."""
+        path = write_json([
+            dict(image_id=image_id, **entry)
+            for image_id, entry in written.items()
+        ], str(self.outfile_prefix))
+        print_log(f'Panoptic results are in {path}.', logger='current')
+        super().finish({i: [e['file_name']] for i, e in written.items()})
+
+    def score(self, counts: List[Tuple[np.ndarray,
+                                       np.ndarray]]) -> Dict[str, float]:
+        """PQ, SQ and RQ of the summed counts."""
         space = self.space
-        total = sum_counts([row['counts'] for _, row in rows],
-                           space.num_classes)
+        total = np.zeros((space.num_classes, 4))
+        for labels, row in counts:  # in the order of the ids
+            total[labels] += row
         quality = class_quality(total)
         if self._lacking is not None:
-            things = slice(space.num_things)
-            stuff = slice(space.num_things, None)
-            quality[things if self._lacking == 'things' else stuff] = np.nan
-        columns = dict(zip(('PQ', 'SQ', 'RQ'), 100 * quality.T))
-        self.by_class = scores_by_class(space.names, columns)
-        if self.classwise:
-            log_classes('Panoptic quality by class', space.names, columns)
+            things = np.arange(space.num_classes) < space.num_things
+            quality[things == (self._lacking == 'things')] = np.nan
+        self.report_classes('Panoptic quality by class', space.names,
+                            dict(zip(('PQ', 'SQ', 'RQ'), 100 * quality.T)))
         scores = group_quality(quality, space.num_things)
         if self._lacking is not None:
             scores.update(PQ=np.nan, SQ=np.nan, RQ=np.nan)
         return scores
-
-    def _write_json(self, rows: List[Row], prefix: str) -> None:
-        """List the PNGs of all images."""
-        annotations = [
-            dict(image_id=image_id, **row['annotation'])
-            for image_id, row in rows
-        ]
-        path = write_json(annotations, prefix)
-        print_log(f'Panoptic results are in {path}.', logger='current')
-        self.finish_folder([entry['file_name'] for entry in annotations])
-
-
-def sum_counts(rows: Sequence[Tuple[np.ndarray, np.ndarray]],
-               num_classes: int) -> np.ndarray:
-    """Sum of the counts of images, one after the other.
-
-    Args:
-        rows (Sequence[tuple]): Labels (k, ) and counts (k, 4) of each image.
-        num_classes (int): C.
-
-    Returns:
-        np.ndarray: float64 (C, 4). The bits depend on the order of the rows.
-    """
-    total = np.zeros((num_classes, 4))
-    for labels, counts in rows:
-        total[labels] += counts
-    return total

@@ -15,15 +15,12 @@ mIoU_stuff is the mean over those of them that are stuff classes.
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
-import torch
 from mmdet.registry import METRICS
-from mmseg.evaluation import IoUMetric
 
 from ..labels import IGNORE_LABEL, semantic_channels
 from ..ops.run_length import index_values, joint_histogram, joint_runs
-from .base import (PerImageMetric, Row, check_labels, check_same_shape,
-                   labels_of_codes, log_classes, mean_of_known,
-                   scores_by_class, to_plane)
+from .base import (PerImageMetric, Row, check_labels, labels_of_codes,
+                   mean_of_known, ratio, to_plane)
 
 
 def code_counts(gt: np.ndarray, pred: np.ndarray,
@@ -38,9 +35,6 @@ def code_counts(gt: np.ndarray, pred: np.ndarray,
     Returns:
         tuple[np.ndarray, np.ndarray]: The G codes that occur, ascending;
         int64 (G, C), pixels.
-
-    Raises:
-        CodeError: A predicted channel is out of range.
     """
     (gt_runs, pred_runs), lengths = joint_runs(gt, pred)
     codes, index = index_values(gt_runs)
@@ -49,20 +43,12 @@ def code_counts(gt: np.ndarray, pred: np.ndarray,
                                   (len(codes), num_channels))
 
 
-def sum_rows(counts: np.ndarray, rows: np.ndarray, size: int) -> np.ndarray:
-    """Add up rows of a matrix that have the same target.
-
-    Args:
-        counts (np.ndarray): int64 (G, C).
-        rows (np.ndarray): (G, ), row of the result, or ``IGNORE_LABEL``.
-        size (int): R.
-
-    Returns:
-        np.ndarray: int64 (R, C).
-    """
-    known = rows != IGNORE_LABEL
-    matrix = np.zeros((size, counts.shape[1]), dtype=np.int64)
-    np.add.at(matrix, rows[known], counts[known])
+def confusion_matrix(counts: np.ndarray, channels: np.ndarray) -> np.ndarray:
+    """Pixels (C, C) by channel of [ground truth, prediction], from counts
+    (G, C) of segments whose channels (G, ) are negative for void."""
+    known = channels >= 0
+    matrix = np.zeros((counts.shape[1], counts.shape[1]), dtype=np.int64)
+    np.add.at(matrix, channels[known], counts[known])
     return matrix
 
 
@@ -74,54 +60,50 @@ def semantic_areas(gt: np.ndarray, pred: np.ndarray, channels: np.ndarray,
     instead of three float32 histograms of all pixels.
 
     Args:
-        gt (np.ndarray): (h, w) of ``label + 1000 * number``.
-        pred (np.ndarray): (h, w) of channels, 0..C-1.
+        gt, pred, num_channels: See :func:`code_counts`.
         channels (np.ndarray): (T + S + 1, ), channel of each label; the last
             entry, of void, is ``IGNORE_LABEL``.
-        num_channels (int): C.
 
     Returns:
         np.ndarray: int64 (3, C), pixels of the intersection, the prediction
         and the ground truth, void excluded.
-
-    Raises:
-        CodeError: A predicted channel is out of range.
     """
     codes, counts = code_counts(gt, pred, num_channels)
-    matrix = sum_rows(counts, channels[labels_of_codes(codes)], num_channels)
+    matrix = confusion_matrix(counts, channels[labels_of_codes(codes)])
     return np.stack(
         [matrix.diagonal(),
          matrix.sum(axis=0),
          matrix.sum(axis=1)])
 
 
+def frequency_weighted(iou: np.ndarray, truth: np.ndarray) -> float:
+    """Mean of the IoU (C, ) of the classes in the ground truth, weighted by
+    their pixels ``truth`` (C, ) in it; NaN without any."""
+    present = truth > 0
+    share = truth[present] / max(int(truth.sum()), 1)
+    return float((share * iou[present]).sum()) if share.size else float('nan')
+
+
 def semantic_scores(areas: np.ndarray, stuff: Sequence[int]) -> Dict[str, Any]:
-    """Scores of areas summed over images.
+    """Scores of areas (3, C) summed over images, in percent.
 
     Args:
-        areas (np.ndarray): (3, C), see :func:`semantic_areas`.
+        areas (np.ndarray): See :func:`semantic_areas`.
         stuff (Sequence[int]): Channels of the stuff classes.
 
     Returns:
         dict: ``IoU`` and ``Acc`` (C, ), NaN for channels that are not in the
         ground truth; ``mIoU``, ``fIoU``, ``mIoU_stuff``, NaN without any.
-        All in percent.
     """
-    intersect, predicted, truth = torch.from_numpy(areas).double()
-    by_class = IoUMetric.total_area_to_metrics(intersect,
-                                               predicted + truth - intersect,
-                                               predicted, truth)
-    present = areas[2] > 0
-    iou = np.where(present, by_class['IoU'], np.nan)
-    share = areas[2] / max(int(areas[2].sum()), 1)
-    fiou = (share * iou)[present].sum() if present.any() else np.nan
-    stuff_iou = iou[np.asarray(stuff, dtype=np.int64)]
+    intersect, predicted, truth = areas
+    iou = 100 * ratio(intersect, predicted + truth - intersect)
+    iou[truth == 0] = np.nan
     return dict(
-        IoU=100 * iou,
-        Acc=100 * np.where(present, by_class['Acc'], np.nan),
-        mIoU=100 * mean_of_known(iou),
-        fIoU=100 * float(fiou),
-        mIoU_stuff=100 * mean_of_known(stuff_iou))
+        IoU=iou,
+        Acc=100 * ratio(intersect, truth),
+        mIoU=mean_of_known(iou),
+        fIoU=frequency_weighted(iou, truth),
+        mIoU_stuff=mean_of_known(iou[list(stuff)]))
 
 
 @METRICS.register_module()
@@ -135,7 +117,7 @@ class SemanticIoUMetric(PerImageMetric):
             channel for each thing class (Cityscapes) instead of one 'other'
             (COCO). Only asked where the model says nothing about it in
             ``pred_sem_seg``.
-        classwise (bool): Whether to print a line for each class.
+        classwise (bool): Whether to log a line for each class.
         prefix (str, optional): First part of the keys. Defaults to none.
     """
     default_prefix = ''
@@ -158,10 +140,7 @@ class SemanticIoUMetric(PerImageMetric):
         if predict_things is None:
             predict_things = bool(self.predict_things)
         pred = to_plane(field['sem_seg'])
-        gt = self.ground_truth(
-            sample, 'Give the dataset its annotation file, or leave this '
-            'metric out.')[0]
-        check_same_shape(sample, self.prediction, pred.shape, gt.shape)
+        gt = self.ground_truth(sample, shape=pred.shape)[0]
         channels = semantic_channels(space.num_things, space.num_stuff,
                                      predict_things)
         num_channels = space.num_stuff + (
@@ -180,8 +159,9 @@ class SemanticIoUMetric(PerImageMetric):
         other = 'other' if 'other' not in space.names else 'other (things)'
         names = (
             space.names if predict_things else (*space.stuff_names, other))
-        self.by_class = scores_by_class(names, dict(IoU=scores['IoU']))
-        if self.classwise:
-            columns = {key: scores[key] for key in ('IoU', 'Acc')}
-            log_classes('Semantic IoU by class', names, columns)
+        self.report_classes(
+            'Semantic IoU by class',
+            names,
+            dict(IoU=scores['IoU']),
+            more=dict(Acc=scores['Acc']))
         return {key: scores[key] for key in self.keys}

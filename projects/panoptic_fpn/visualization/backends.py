@@ -8,7 +8,6 @@ from importlib.util import find_spec
 from typing import Any, Optional, Sequence, Union
 
 import numpy as np
-import torch
 from mmengine.config import Config
 from mmengine.registry import VISBACKENDS
 from mmengine.visualization import WandbVisBackend
@@ -23,14 +22,9 @@ BACKENDS = dict(tensorboard='TensorboardVisBackend', wandb='WandbBackend')
 #: Axis of everything that W&B draws.
 STEP = 'iteration'
 
-Number = Union[int, float, torch.Tensor, np.ndarray]
-
 
 def backend_configs(log_to: Union[str, Sequence[str]]) -> list:
     """Configs of the backends that ``visualizer.log_to`` names.
-
-    Args:
-        log_to (str | Sequence[str]): 'tensorboard', 'wandb' or both.
 
     Raises:
         InputError: There is no such backend, or its package is missing.
@@ -81,16 +75,15 @@ class WandbBackend(WandbVisBackend):
                   step: int = 0,
                   **kwargs: Any) -> None:
         """Record a picture, RGB uint8 (h, w, 3)."""
-        self._log({name: self._wandb.Image(image)}, step)
+        self.add_scalars({name: self._wandb.Image(image)}, step)
 
-    @force_init_env
     def add_scalar(self,
                    name: str,
-                   value: Number,
+                   value: Any,
                    step: int = 0,
                    **kwargs: Any) -> None:
         """Record one number."""
-        self._log({name: value}, step)
+        self.add_scalars({name: value}, step)
 
     @force_init_env
     def add_scalars(self,
@@ -99,7 +92,4 @@ class WandbBackend(WandbVisBackend):
                     file_path: Optional[str] = None,
                     **kwargs: Any) -> None:
         """Record several numbers of one iteration."""
-        self._log(scalar_dict, step)
-
-    def _log(self, values: dict, step: Any) -> None:
-        self._wandb.log({**values, STEP: int(step)}, commit=self._commit)
+        self._wandb.log({**scalar_dict, STEP: int(step)}, commit=self._commit)

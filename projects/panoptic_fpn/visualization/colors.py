@@ -1,7 +1,8 @@
 """Colours of segments: the palette, and instances of one class kept apart.
 
 Panoptic maps are (h, w) integers ``label + 1000 * number`` with void = T + S.
-Colours are RGB uint8.
+Colours are RGB uint8, palettes RGB by label; labels below ``num_things`` are
+things.
 """
 from typing import Dict, Sequence, Tuple
 
@@ -26,9 +27,6 @@ _STEPS = (0.7548776662466927, 0.5698402909980532)
 def compact(panoptic: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
     """Number the segments of a map 0 .. n-1, in time linear in pixels.
 
-    Args:
-        panoptic (np.ndarray): Non-negative integers of shape (h, w).
-
     Returns:
         tuple[np.ndarray, np.ndarray]: Index of each pixel's segment, uint16
         or int32 of shape (h, w), and the code of each index, ascending, of
@@ -45,19 +43,11 @@ def compact(panoptic: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
 
 def segment_colors(codes: np.ndarray, palette: Sequence[Sequence[int]],
                    num_things: int) -> np.ndarray:
-    """Colour of each segment.
+    """Colours (n, 3) of segments by their codes (n, ), which are not void.
 
     Stuff has its palette colour. A thing's colour moves around its palette
     colour in hue and lightness by its number alone, so it does not depend on
     what else is in the picture.
-
-    Args:
-        codes (np.ndarray): Codes of shape (n, ); no void.
-        palette (Sequence[Sequence[int]]): RGB colour of each label.
-        num_things (int): Labels below it are things.
-
-    Returns:
-        np.ndarray: RGB uint8 of shape (n, 3).
     """
     numbers, labels = np.divmod(np.asarray(codes, np.int64), INSTANCE_OFFSET)
     colors = np.asarray(palette, dtype=np.uint8).reshape(-1, 3)[labels]
@@ -87,12 +77,6 @@ def match_numbers(panoptic: np.ndarray, reference: np.ndarray, num_things: int,
     A prediction and its ground truth then show one object in one colour. A
     pair matches as in panoptic quality: equal labels, IoU above 0.5 (which
     makes it unique). The others get numbers the reference does not use.
-
-    Args:
-        panoptic (np.ndarray): Codes of shape (h, w).
-        reference (np.ndarray): Codes of shape (h, w).
-        num_things (int): Labels below it are things.
-        void (int): Value of void pixels in both.
 
     Returns:
         tuple[np.ndarray, dict[int, int]]: ``panoptic`` with things

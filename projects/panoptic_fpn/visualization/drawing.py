@@ -4,16 +4,20 @@ image      RGB uint8 (h, w, 3); never changed
 panoptic   (h, w) integers ``label + 1000 * number``, void = T + S
 semantic   (h, w) integers, a label; anything outside 0 .. T+S-1 is void
 bboxes     (n, 4) x1, y1, x2, y2 in pixels of the image
+labels     (n, ) integers
 masks      (n, h, w) bool
 space      the ``LabelSpace``: names, colours (RGB), T and S
 alpha      opacity of the colours
+names      whether to write the names of the classes
+notes      what follows a name, such as a score or '(crowd)': by code of the
+           segment, or for each instance
 scale      small images are enlarged this many times, so that outlines and
            names can be read; :func:`display_scale` by default
 
 Every function returns a new RGB uint8 picture of (scale * h, scale * w, 3).
 """
 from dataclasses import replace
-from typing import Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import List, Mapping, Optional, Sequence
 
 import cv2
 import numpy as np
@@ -22,10 +26,11 @@ from PIL import Image, ImageDraw
 from ..labels import INSTANCE_OFFSET, LabelSpace
 from .colors import compact, segment_colors
 from .text import (Tag, display_names, draw_tags, find_edges, font_size,
-                   get_font, place_names, text_size)
+                   get_font, keep_apart, place_names, text_size)
 
-#: Images with a longer side below this many pixels are enlarged.
-MIN_DISPLAY_SIZE = 480
+#: Images with a longer side below this many pixels are enlarged; of results
+#: that are written as files.
+MIN_DISPLAY_SIZE, OVERLAY_SIZE = 480, 960
 
 #: How much of the photograph's own colour is taken out under a segment.
 _GREY = 0.6
@@ -63,21 +68,7 @@ def draw_panoptic(image: np.ndarray,
                   alpha: float = 0.6,
                   names: bool = True,
                   scale: Optional[int] = None) -> np.ndarray:
-    """Draw a panoptic map: colours, outlines, names.
-
-    Args:
-        image (np.ndarray): RGB uint8 of shape (h, w, 3).
-        panoptic (np.ndarray): Codes of shape (h, w).
-        space (LabelSpace): The classes.
-        notes (Mapping[int, str], optional): What follows the name of a
-            segment, by its code: a score, 'crowd'.
-        alpha (float): Opacity of the colours.
-        names (bool): Whether to write names.
-        scale (int, optional): Enlargement.
-
-    Returns:
-        np.ndarray: RGB uint8 of shape (scale * h, scale * w, 3).
-    """
+    """Draw a panoptic map: colours, outlines, names."""
     # ground truth may number instances that nobody evaluates: void, too
     void = panoptic % INSTANCE_OFFSET == space.void
     index, codes = compact(np.where(void, space.void, panoptic))
@@ -107,27 +98,15 @@ def draw_panoptic(image: np.ndarray,
 def draw_semantic(image: np.ndarray,
                   semantic: np.ndarray,
                   space: LabelSpace,
-                  alpha: float = 0.6,
-                  names: bool = True,
                   scale: Optional[int] = None) -> np.ndarray:
-    """Draw a semantic map: as :func:`draw_panoptic`, one colour a class.
-
-    Args:
-        image (np.ndarray): RGB uint8 of shape (h, w, 3).
-        semantic (np.ndarray): Labels of shape (h, w); values outside
-            0 .. T+S-1 (-1, 255) are void.
-        space (LabelSpace): The classes.
-        alpha (float): Opacity of the colours.
-        names (bool): Whether to write names.
-        scale (int, optional): Enlargement.
-    """
+    """Draw a semantic map: as :func:`draw_panoptic`, one colour a class."""
     inside = (semantic >= 0) & (semantic < space.num_classes)
     only_stuff = LabelSpace([
         replace(category, id=label, isthing=False)
         for label, category in enumerate(space.categories)
     ])
-    return draw_panoptic(image, np.where(inside, semantic, space.void),
-                         only_stuff, None, alpha, names, scale)
+    return draw_panoptic(
+        image, np.where(inside, semantic, space.void), only_stuff, scale=scale)
 
 
 def draw_instances(image: np.ndarray,
@@ -138,19 +117,7 @@ def draw_instances(image: np.ndarray,
                    notes: Sequence[str] = (),
                    alpha: float = 0.5,
                    scale: Optional[int] = None) -> np.ndarray:
-    """Draw boxes, masks and names; small instances lie on top.
-
-    Args:
-        image (np.ndarray): RGB uint8 of shape (h, w, 3).
-        bboxes (np.ndarray): Float of shape (n, 4), x1, y1, x2, y2.
-        labels (np.ndarray): Integers of shape (n, ).
-        space (LabelSpace): The classes.
-        masks (np.ndarray, optional): Bool of shape (n, h, w).
-        notes (Sequence[str]): What follows the names, for each instance;
-            nothing by default.
-        alpha (float): Opacity of the masks.
-        scale (int, optional): Enlargement.
-    """
+    """Draw boxes, masks and names; small instances lie on top."""
     scale = scale or display_scale(image.shape)
     picture = enlarge(image, scale).copy()
     bboxes = np.asarray(bboxes, np.float32).reshape(-1, 4)
@@ -167,23 +134,24 @@ def draw_instances(image: np.ndarray,
         cv2.rectangle(picture, (x1, y1), (x2 - 1, y2 - 1), edge.tolist(),
                       line_width(picture.shape), cv2.LINE_8)
     short = display_names(space.names)
-    texts = [short[label] for label in labels]
-    if len(notes):
-        texts = [f'{text} {note}'.rstrip() for text, note in zip(texts, notes)]
-    return draw_tags(picture,
-                     _corner_tags(bboxes * scale, texts, order, picture.shape))
+    size = max(11, round(0.8 * font_size(picture.shape)))
+    tags = []
+    for i in order:
+        text = f'{short[labels[i]]} {notes[i] if len(notes) else ""}'.rstrip()
+        width, height = text_size(text, size)
+        x, y = bboxes[i, :2] * scale
+        tags.append(Tag(text, x + width / 2 + 1, y + height / 2 + 1, size))
+    return draw_tags(
+        picture,
+        keep_apart([
+            tag.inside(picture.shape) for tag in tags
+            if tag.fits(picture.shape)
+        ]))
 
 
 def side_by_side(panels: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Panels side by side on white, each with a caption above it.
-
-    Args:
-        panels (Mapping[str, np.ndarray]): RGB uint8 of shape (h_i, w_i, 3)
-            by caption; they are brought to the height of the first.
-
-    Returns:
-        np.ndarray: RGB uint8 of shape (h + caption, sum of w_i + gaps, 3).
-    """
+    """Panels (h_i, w_i, 3) side by side on white, at the height of the first,
+    each below its caption: (h + caption, sum of w_i + gaps, 3)."""
     height, width = next(iter(panels.values())).shape[:2]
     size = font_size((height, width)) + 2
     strip, gap = int(1.9 * size), max(6, round(0.5 * size))
@@ -265,20 +233,3 @@ def _fill_mask(picture: np.ndarray, mask: np.ndarray, bbox: np.ndarray,
         -1, (255, 255, 255),
         line_width(picture.shape),
         offset=(-1, -1))
-
-
-def _corner_tags(bboxes: np.ndarray, texts: Sequence[str],
-                 order: Iterable[int], shape: Tuple[int, ...]) -> List[Tag]:
-    """Tags at the upper left corners of boxes, none over another."""
-    size = max(11, round(0.8 * font_size(shape)))
-    tags: List[Tag] = []
-    for i in order:
-        width, height = text_size(texts[i], size)
-        tag = Tag(texts[i], bboxes[i, 0] + width / 2 + 1,
-                  bboxes[i, 1] + height / 2 + 1, size)
-        if not tag.fits(shape):
-            continue
-        tag = tag.inside(shape)
-        if not any(tag.overlaps(other) for other in tags):
-            tags.append(tag)
-    return tags

@@ -15,6 +15,8 @@ from mmengine_exact.errors import CorruptFileError
 
 from .image_io import read_image
 
+Samples = Sequence[DetDataSample]
+
 
 @HOOKS.register_module()
 class PanopticVisualizationHook(Hook):
@@ -73,30 +75,19 @@ class PanopticVisualizationHook(Hook):
     def before_test_epoch(self, runner: Runner) -> None:
         """Count from the first image again; warn about several processes."""
         self.before_val_epoch()
-        processes = get_world_size()
-        if self.draw and self.test_out_dir is not None and processes > 1:
+        if self.draw and self.test_out_dir and get_world_size() > 1:
             print_log(
-                f'Pictures are drawn of the images of the first of {processes}'
-                ' processes. Start one process to have all.',
-                logger='current',
-                level=logging.WARNING)
+                'Pictures are drawn of the images of the first process alone. '
+                'Start one process to have all.', 'current', logging.WARNING)
 
-    def after_val_iter(
-            self,
-            runner: Runner,
-            batch_idx: int,
-            data_batch: Optional[dict] = None,
-            outputs: Optional[Sequence[DetDataSample]] = None) -> None:
+    def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: dict,
+                       outputs: Samples) -> None:
         """Draw the first images of a validation."""
         for sample, stem in self._chosen(outputs, self.num_images):
             self._add(runner, sample, f'val_{stem}')
 
-    def after_test_iter(
-            self,
-            runner: Runner,
-            batch_idx: int,
-            data_batch: Optional[dict] = None,
-            outputs: Optional[Sequence[DetDataSample]] = None) -> None:
+    def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: dict,
+                        outputs: Samples) -> None:
         """Draw the images of a test, where someone asked for pictures."""
         if self.test_out_dir is None and not self.show:
             return
@@ -106,14 +97,13 @@ class PanopticVisualizationHook(Hook):
                 f'{stem}.png')
             self._add(runner, sample, f'test_{stem}', out_file)
 
-    def _chosen(self, outputs: Optional[Sequence[DetDataSample]],
+    def _chosen(self, outputs: Samples,
                 limit: Optional[int]) -> Iterator[Tuple[DetDataSample, str]]:
-        """Samples to draw, each with a file name of its own."""
-        # The visualizer draws in the main process alone: the others need not
-        # read their images.
+        """Samples to draw, each with a file name of its own; in the main
+        process alone, as the visualizer draws there alone."""
         if not self.draw or not is_main_process():
             return
-        for sample in outputs or ():
+        for sample in outputs:
             room = limit is None or self._drawn < limit
             if room and self._seen % self.interval == 0:
                 self._drawn += 1
@@ -132,10 +122,8 @@ class PanopticVisualizationHook(Hook):
             image = read_image(sample.img_path, self.backend_args)
         except CorruptFileError as error:
             # A missing picture must not end a run that can go on.
-            print_log(
-                f'No picture is drawn: {error}',
-                logger='current',
-                level=logging.WARNING)
+            print_log(f'No picture is drawn: {error}', 'current',
+                      logging.WARNING)
             return
         runner.visualizer.add_datasample(
             name,

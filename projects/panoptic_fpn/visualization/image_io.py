@@ -23,9 +23,6 @@ def read_image(path: str, backend_args: Optional[dict] = None) -> np.ndarray:
         path (str): A file or anything mmengine's fileio reads.
         backend_args (dict, optional): Where it lies, as in the datasets.
 
-    Returns:
-        np.ndarray: BGR uint8 of shape (h, w, 3).
-
     Raises:
         CorruptFileError: The file is missing, unreadable, cut off or no
             image, or claims too many pixels.
@@ -41,18 +38,7 @@ def read_image(path: str, backend_args: Optional[dict] = None) -> np.ndarray:
 
 
 def write_image(path: str, image: np.ndarray) -> None:
-    """Write an RGB picture; the suffix of ``path`` chooses the format.
-
-    Args:
-        path (str): Local file; its folder is made.
-        image (np.ndarray): RGB uint8 of shape (h, w, 3).
-
-    Raises:
-        ValueError: OpenCV cannot write this format.
-    """
-    suffix = osp.splitext(path)[1].lower()
-    if suffix not in ('.png', '.jpg', '.jpeg', '.webp', '.bmp'):
-        raise ValueError(f'{path}: pictures are written as .png, .jpg, .jpeg,'
-                         ' .webp or .bmp; give one of these suffixes.')
-    _, content = cv2.imencode(suffix, image[..., ::-1])
+    """Write a picture to a local file, whose folder is made; the suffix of
+    ``path`` chooses the format."""
+    _, content = cv2.imencode(osp.splitext(path)[1], image[..., ::-1])
     write_bytes(path, content.tobytes())

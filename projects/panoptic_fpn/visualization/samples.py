@@ -1,7 +1,8 @@
 """Predictions and ground truth of a ``DetDataSample``, drawn.
 
 Images are RGB uint8 (h, w, 3) at the size of the maps drawn on them; a
-picture is ``scale`` times as large (see ``drawing.py``).
+picture is ``scale`` times as large. ``drawing.py`` says what ``alpha`` and
+``scale`` are.
 """
 from typing import Any, Dict, Optional, Tuple
 
@@ -23,19 +24,16 @@ def to_array(value: Any) -> np.ndarray:
     return np.asarray(value)
 
 
-def panoptic_map(sample: DetDataSample, key: str) -> Optional[np.ndarray]:
-    """The (h, w) map of ``pred_panoptic_seg`` or ``gt_panoptic_seg``."""
+def panoptic_map(sample: DetDataSample, key: str = 'pred_panoptic_seg') -> Any:
+    """The (h, w) map of ``pred_panoptic_seg`` or ``gt_panoptic_seg``; None
+    without it."""
     return to_array(sample.get(key).sem_seg)[0] if key in sample else None
 
 
 def semantic_labels(sample: DetDataSample,
                     space: LabelSpace) -> Optional[np.ndarray]:
-    """Label of each pixel by the semantic branch alone.
-
-    Returns:
-        np.ndarray | None: Integers of shape (h, w), -1 where the branch says
-        'other' (a thing); None without ``pred_sem_seg``.
-    """
+    """Label of each pixel (h, w) by the semantic branch alone, -1 where it
+    says 'other' (a thing); None without ``pred_sem_seg``."""
     if 'pred_sem_seg' not in sample:
         return None
     channels = to_array(sample.pred_sem_seg.sem_seg)[0]
@@ -71,21 +69,13 @@ def draw_prediction(image: np.ndarray,
     """Draw ``pred_panoptic_seg``, or ``pred_instances`` without it.
 
     A thing has the colour of the ground truth thing it matches, so that the
-    two pictures can be compared.
-
-    Args:
-        image (np.ndarray): RGB uint8 of shape (h, w, 3).
-        sample (:obj:`DetDataSample`): What the model returned.
-        space (LabelSpace): The classes.
-        alpha (float): Opacity of the colours.
-        scale (int, optional): Enlargement.
-        score_thr (float): Least score of instances where there is no
-            panoptic map (which has the merge's own threshold).
+    two pictures can be compared. ``score_thr`` is the least score of instances
+    where there is no panoptic map (which has the merge's own threshold).
 
     Returns:
         np.ndarray | None: The picture; None without any prediction.
     """
-    panoptic = panoptic_map(sample, 'pred_panoptic_seg')
+    panoptic = panoptic_map(sample)
     if panoptic is None:
         found = sample.get('pred_instances')
         return None if found is None else draw_boxes(
@@ -93,33 +83,19 @@ def draw_prediction(image: np.ndarray,
     truth = panoptic_map(sample, 'gt_panoptic_seg')
     if truth is not None and truth.shape != panoptic.shape:
         truth = None
-    return draw_numbered(image, panoptic, sample, space, truth, alpha,
-                         scale)[0]
+    return draw_numbered(image, sample, space, truth, alpha, scale)[0]
 
 
 def draw_numbered(
         image: np.ndarray,
-        panoptic: np.ndarray,
         sample: DetDataSample,
         space: LabelSpace,
         reference: Optional[np.ndarray],
         alpha: float = 0.6,
         scale: Optional[int] = None) -> Tuple[np.ndarray, np.ndarray]:
-    """Draw a predicted map with scores, numbered as a reference map.
-
-    Args:
-        image (np.ndarray): RGB uint8 of shape (h, w, 3).
-        panoptic (np.ndarray): Codes of shape (h, w), of ``sample``.
-        sample (:obj:`DetDataSample`): For the scores of its things.
-        space (LabelSpace): The classes.
-        reference (np.ndarray, optional): Codes of shape (h, w) that
-            ``match_numbers`` compares with.
-        alpha (float): Opacity of the colours.
-        scale (int, optional): Enlargement.
-
-    Returns:
-        tuple[np.ndarray, np.ndarray]: The picture, and the map as drawn.
-    """
+    """Draw ``pred_panoptic_seg`` with scores, its things numbered as those
+    they match in a reference map (h, w); the picture, and the map as drawn."""
+    panoptic = panoptic_map(sample)
     notes = {c: f'{score:.2f}' for c, score in thing_scores(sample).items()}
     if reference is not None:
         panoptic, new = match_numbers(panoptic, reference, space.num_things,
@@ -134,10 +110,8 @@ def draw_ground_truth(image: np.ndarray,
                       space: LabelSpace,
                       alpha: float = 0.6,
                       scale: Optional[int] = None) -> Optional[np.ndarray]:
-    """Draw ``gt_panoptic_seg``, or ``gt_instances`` without it.
-
-    Args, returns: As :func:`draw_prediction`.
-    """
+    """Draw ``gt_panoptic_seg``, or ``gt_instances`` without it; None without
+    both."""
     panoptic = panoptic_map(sample, 'gt_panoptic_seg')
     if panoptic is None:
         if 'bboxes' not in sample.get('gt_instances', ()):
@@ -166,19 +140,8 @@ def draw_branches(image: np.ndarray,
                   space: LabelSpace,
                   score_thr: float = 0.5,
                   scale: Optional[int] = None) -> Dict[str, np.ndarray]:
-    """Pictures of the instances, the semantic map and the panoptic map.
-
-    Args:
-        image (np.ndarray): RGB uint8 of shape (h, w, 3).
-        sample (:obj:`DetDataSample`): What the model returned.
-        space (LabelSpace): The classes.
-        score_thr (float): Least score of the instances that are drawn.
-        scale (int, optional): Enlargement.
-
-    Returns:
-        dict[str, np.ndarray]: ``instances``, ``semantic`` and ``panoptic``,
-        RGB uint8; what belongs to a branch the model lacks is absent.
-    """
+    """Pictures ``instances`` (of this score at least), ``semantic`` and
+    ``panoptic``, without those of a branch that the model lacks."""
     pictures = {}
     if 'pred_instances' in sample:
         found = sample.pred_instances

@@ -1,12 +1,12 @@
 """Names in a picture: fonts, where a name fits, drawing it.
 
-Positions are (x, y) in pixels, as Pillow's; maps are (h, w); sizes of text
-are font heights in pixels.
+Positions are (x, y) in pixels, as Pillow's; maps and shapes are (h, w, ...);
+sizes of text are font heights in pixels.
 """
 import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Dict, List, Sequence, Tuple
+from typing import List, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -42,12 +42,12 @@ class Tag:
                 self.y + height / 2)
 
     def fits(self, shape: Sequence[int]) -> bool:
-        """Whether a picture of (h, w, ...) pixels is large enough."""
+        """Whether a picture is large enough."""
         width, height = text_size(self.text, self.size)
         return height < shape[0] and width < shape[1]
 
     def inside(self, shape: Sequence[int]) -> 'Tag':
-        """The tag moved so that its box lies in a picture of (h, w, ...)."""
+        """The tag moved so that its box lies in a picture."""
         width, height = text_size(self.text, self.size)
         x = max(min(self.x, shape[1] - width / 2 - 1), width / 2)
         y = max(min(self.y, shape[0] - height / 2 - 1), height / 2)
@@ -65,7 +65,7 @@ def get_font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def font_size(shape: Sequence[int]) -> int:
-    """Size of text in a picture of (h, w, ...) pixels."""
+    """Size of text in a picture."""
     return int(np.clip(round(np.sqrt(shape[0] * shape[1]) / 37), 12, 36))
 
 
@@ -116,63 +116,52 @@ def place_names(index: np.ndarray, texts: Sequence[Sequence[str]],
         list[Tag]: At most one tag for each segment; no two overlap, and all
         lie in the picture.
     """
-    min_size = max(10, round(0.6 * size))
-    rooms = _Rooms(index, len(texts))
-    tags = []
-    for segment, choices in enumerate(texts):
-        fitting = [(half, tag)
-                   for half, tag in (rooms.fit(segment, text, size)
-                                     for text in choices)
-                   if tag.size >= min_size and tag.fits(index.shape)]
-        if fitting:
-            # The preferred text, unless a shorter one is larger by far.
-            half, tag = next(item for item in fitting
-                             if item[1].size > 0.65 * fitting[-1][1].size)
-            tags.append((half, tag.inside(index.shape)))
-    placed: List[Tag] = []
-    for _, tag in sorted(tags, key=lambda item: -item[0]):
-        if not any(tag.overlaps(other) for other in placed):
-            placed.append(tag)
-    return placed
+    step = max(1, -(-max(index.shape) // _SEARCH_SIZE))
+    small = index[::step, ::step]
+    edges = find_edges(small)
+    wanted = text_size('', size)[1] / 2 / step
 
+    @lru_cache(maxsize=None)
+    def rooms(squeeze: int) -> np.ndarray:
+        return _largest_boxes(small, edges, squeeze, wanted, len(texts))
 
-class _Rooms:
-    """Where the segments of a map have room for text.
-
-    Args:
-        index (np.ndarray): Segment of each pixel, of shape (h, w).
-        num (int): Number of segments.
-    """
-
-    def __init__(self, index: np.ndarray, num: int) -> None:
-        self.step = max(1, -(-max(index.shape) // _SEARCH_SIZE))
-        self.index = index[::self.step, ::self.step]
-        self.edges = find_edges(self.index)
-        self.num = num
-        self._boxes: Dict[int, np.ndarray] = {}
-
-    def fit(self, segment: int, text: str, size: int) -> Tuple[float, Tag]:
-        """Half the height of the room, and the text of at most ``size``."""
+    def fit(segment: int, text: str) -> Tuple[float, Tag]:
         width, height = text_size(text, size)
-        squeeze = max(1, round(_INSIDE * width / height))
-        wanted = height / 2 / self.step
-        if squeeze not in self._boxes:
-            self._boxes[squeeze] = _largest_boxes(self.index, self.edges,
-                                                  squeeze, wanted, self.num)
-        x, y, half = self._boxes[squeeze][segment]
+        x, y, half = rooms(max(1, round(_INSIDE * width / height)))[segment]
         # 10 percent more than fits: letters fill their box loosely.
         fitting = min(size, int(1.1 * size * half / wanted))
-        return half, Tag(text, x * self.step, y * self.step, fitting)
+        return half, Tag(text, x * step, y * step, fitting)
+
+    tags = []
+    for segment, choices in enumerate(texts):
+        fitting = [
+            (half, tag)
+            for half, tag in (fit(segment, text) for text in choices)
+            if tag.size >= max(10, round(0.6 * size)) and tag.fits(index.shape)
+        ]
+        if fitting:
+            # The preferred text, unless a shorter one is larger by far.
+            tags.append(
+                next(item for item in fitting
+                     if item[1].size > 0.65 * fitting[-1][1].size))
+    tags.sort(key=lambda item: -item[0])
+    return keep_apart([tag.inside(index.shape) for _, tag in tags])
+
+
+def keep_apart(tags: Sequence[Tag]) -> List[Tag]:
+    """The tags that overlap none before them."""
+    kept: List[Tag] = []
+    for tag in tags:
+        if not any(tag.overlaps(other) for other in kept):
+            kept.append(tag)
+    return kept
 
 
 def _largest_boxes(index: np.ndarray, edges: np.ndarray, squeeze: int,
                    wanted: float, num: int) -> np.ndarray:
-    """Centre (x, y) and half height of a box of proportions ``squeeze : 1``.
-
-    Returns:
-        np.ndarray: float of shape (num, 3), in pixels of ``index``; zero
-        where a segment has no pixel on the squeezed map.
-    """
+    """Centre (x, y) and half height of a box of proportions ``squeeze : 1``
+    in each segment, float (num, 3), in pixels of ``index``; zero where a
+    segment has no pixel on the squeezed map."""
     height = index.shape[0]
     columns = -(-index.shape[1] // squeeze)
     free = np.zeros((height + 2, columns + 2), np.uint8)
@@ -200,15 +189,7 @@ def _largest_boxes(index: np.ndarray, edges: np.ndarray, squeeze: int,
 
 
 def draw_tags(image: np.ndarray, tags: Sequence[Tag]) -> np.ndarray:
-    """Write white names on dark rounded boxes.
-
-    Args:
-        image (np.ndarray): RGB uint8 of shape (h, w, 3); not changed.
-        tags (Sequence[Tag]): Names and positions.
-
-    Returns:
-        np.ndarray: RGB uint8 of shape (h, w, 3).
-    """
+    """Write white names on dark rounded boxes; a new RGB uint8 (h, w, 3)."""
     canvas = Image.fromarray(image)
     draw = ImageDraw.Draw(canvas)
     for tag in tags:

@@ -17,7 +17,8 @@ from mmdet.structures import DetDataSample
 from mmengine_exact.errors import CorruptFileError
 
 from ..labels import INSTANCE_OFFSET, LabelSpace
-from .samples import draw_numbered, panoptic_map
+from .drawing import OVERLAY_SIZE, display_scale
+from .samples import draw_numbered
 
 #: Suffixes of files that are read as videos.
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v')
@@ -30,13 +31,11 @@ _MAX_CODE = 10_000 * INSTANCE_OFFSET
 
 
 class VideoFrames:
-    """Frames of a video file, one after another.
-
-    Args:
-        path (str): A local file.
+    """Frames of a local video file, one after another, once.
 
     Attributes:
         fps (float): Frames a second.
+        at_end (bool): Whether the frame that was last given is the last one.
 
     Raises:
         CorruptFileError: It is missing, or OpenCV cannot read any frame.
@@ -46,26 +45,23 @@ class VideoFrames:
         if not osp.isfile(path):
             raise CorruptFileError(f'{path}: no such video. Correct the path.')
         self._capture = cv2.VideoCapture(path)
-        read, self._first = self._capture.read()
-        if not read:
-            self.close()
+        _, self._next = self._capture.read()
+        if self.at_end:
             raise CorruptFileError(
                 f'{path}: {osp.getsize(path)} bytes of which OpenCV can read '
                 'no frame. Replace the file or convert it to MP4 (H.264).')
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = fps if 0 < fps < 1000 else _DEFAULT_FPS
 
-    def __iter__(self) -> Iterator[np.ndarray]:
-        """Yields: BGR frames; once."""
-        frame, self._first = self._first, None
-        while frame is not None:
-            yield frame
-            _, frame = self._capture.read()
-        self.close()
+    @property
+    def at_end(self) -> bool:
+        return self._next is None
 
-    def close(self) -> None:
-        """Close the file."""
-        self._capture.release()
+    def __iter__(self) -> Iterator[np.ndarray]:
+        while self._next is not None:
+            frame = self._next
+            _, self._next = self._capture.read()
+            yield frame
 
 
 class VideoWriter:
@@ -77,6 +73,10 @@ class VideoWriter:
     Args:
         path (str): Local file ``*.mp4``; its folder is made.
         fps (float): Frames a second.
+
+    Raises:
+        OSError: The folder cannot be written to, or the disk is full; of all
+            methods.
     """
 
     def __init__(self, path: str, fps: float) -> None:
@@ -88,11 +88,7 @@ class VideoWriter:
         self._file: Any = None
 
     def write(self, picture: np.ndarray) -> None:
-        """Append a frame, RGB uint8 (h, w, 3), all of one size.
-
-        Raises:
-            OSError: The folder cannot be written to.
-        """
+        """Append a frame, RGB uint8 (h, w, 3), all of one size."""
         height, width = (side - side % 2 for side in picture.shape[:2])
         if self._file is None:
             self._file = av.open(
@@ -105,11 +101,7 @@ class VideoWriter:
         self._file.mux(self._stream.encode(frame))
 
     def close(self) -> None:
-        """Finish the file and give it its name.
-
-        Raises:
-            OSError: It cannot be written, as on a full disk.
-        """
+        """Finish the file and give it its name."""
         if self._file is not None:
             self._file.mux(self._stream.encode())
             self._file.close()
@@ -145,24 +137,12 @@ class SteadyOverlay:
              image: np.ndarray,
              sample: DetDataSample,
              scale: Optional[int] = None) -> np.ndarray:
-        """Draw the next frame.
-
-        Args:
-            image (np.ndarray): RGB uint8 of shape (h, w, 3).
-            sample (:obj:`DetDataSample`): With ``pred_panoptic_seg``.
-            scale (int, optional): Enlargement.
-
-        Returns:
-            np.ndarray: RGB uint8 of shape (scale * h, scale * w, 3).
-        """
+        """Draw the next frame, RGB uint8 (h, w, 3), with its
+        ``pred_panoptic_seg``: (scale * h, scale * w, 3)."""
         before = self._before
         if before is not None and before.max() >= _MAX_CODE:
             before = None
+        scale = scale or display_scale(image.shape, OVERLAY_SIZE)
         picture, self._before = draw_numbered(
-            image,
-            panoptic_map(sample, 'pred_panoptic_seg'),
-            sample,
-            self.space,
-            before,
-            scale=scale)
+            image, sample, self.space, before, scale=scale)
         return picture

@@ -27,14 +27,13 @@ class PanopticVisualizer(DetLocalVisualizer):
 
     Args:
         name (str): Name of the instance.
-        image (np.ndarray, optional): RGB image to draw on.
         vis_backends (list, optional): Where pictures and scalars go.
-        save_dir (str, optional): Folder of the backends.
         alpha (float): Opacity of the colours.
         min_size (int): Images with a longer side below this many pixels are
             enlarged, by a whole number of times.
         log_to (str | Sequence[str]): Backends beside ``vis_backends``:
             'tensorboard', 'wandb' or both.
+        **kwargs: As mmdet's ``DetLocalVisualizer``.
 
     Raises:
         InputError: A backend of ``log_to`` is unknown, or its package is
@@ -43,9 +42,8 @@ class PanopticVisualizer(DetLocalVisualizer):
 
     def __init__(self,
                  name: str = 'visualizer',
-                 image: Optional[np.ndarray] = None,
+                 *,
                  vis_backends: Optional[Union[List, Dict]] = None,
-                 save_dir: Optional[str] = None,
                  alpha: float = 0.6,
                  min_size: int = MIN_DISPLAY_SIZE,
                  log_to: Union[str, Sequence[str]] = (),
@@ -56,12 +54,7 @@ class PanopticVisualizer(DetLocalVisualizer):
         if log_to:
             vis_backends = [*(vis_backends or []), *backend_configs(log_to)]
         super().__init__(
-            name=name,
-            image=image,
-            vis_backends=vis_backends,
-            save_dir=save_dir,
-            alpha=alpha,
-            **kwargs)
+            name=name, vis_backends=vis_backends, alpha=alpha, **kwargs)
         self.min_size = min_size
 
     @master_only
@@ -78,20 +71,11 @@ class PanopticVisualizer(DetLocalVisualizer):
                        step: int = 0) -> None:
         """Draw one image and write, show or send the picture.
 
-        Args:
-            name (str): Title of the window, tag in the backends.
-            image (np.ndarray): RGB of shape (h, w, 3).
-            data_sample (:obj:`DetDataSample`, optional): With
-                ``pred_panoptic_seg``, ``gt_panoptic_seg``, both or none.
-            draw_gt (bool): Whether to draw the ground truth.
-            draw_pred (bool): Whether to draw the prediction.
-            show (bool): Whether to open a window.
-            wait_time (float): Seconds the window stays; 0 is forever.
-            out_file (str, optional): Where to write the picture, instead of
-                the backends.
-            pred_score_thr (float): Least score of instances where there is
-                no panoptic map.
-            step (int): Step in the backends.
+        Arguments are those of ``DetLocalVisualizer``; ``image`` is RGB
+        (h, w, 3), ``data_sample`` has ``pred_panoptic_seg``,
+        ``gt_panoptic_seg``, both or none, ``out_file`` is instead of the
+        backends, and ``pred_score_thr`` is the least score of instances where
+        there is no panoptic map.
         """
         self._picture = self.draw(image, data_sample, draw_gt, draw_pred,
                                   pred_score_thr)
@@ -108,12 +92,9 @@ class PanopticVisualizer(DetLocalVisualizer):
              draw_gt: bool = True,
              draw_pred: bool = True,
              pred_score_thr: float = 0.3) -> np.ndarray:
-        """The picture of :meth:`add_datasample`.
-
-        Returns:
-            np.ndarray: RGB uint8; 'Prediction | Ground truth' where there
-            are both, the one there is without a caption, or the image.
-        """
+        """The picture of :meth:`add_datasample`, RGB uint8: 'Prediction |
+        Ground truth' where there are both, the one there is without a caption,
+        or the image."""
         image = np.ascontiguousarray(image.clip(0, 255).astype(np.uint8))
         scale = display_scale(image.shape, self.min_size)
         panels: Dict[str, Optional[np.ndarray]] = {}

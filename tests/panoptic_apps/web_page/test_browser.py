@@ -39,13 +39,8 @@ def server(tmp_path_factory):
     config, checkpoint = tiny.write_tiny_model(folder)
     port = free_port()
     with open(folder / 'log.txt', 'w+') as log:
-        process = subprocess.Popen([
-            sys.executable,
-            str(TOOL),
-            str(config),
-            str(checkpoint), '--port',
-            str(port)
-        ],
+        command = [sys.executable, TOOL, config, checkpoint, '--port', port]
+        process = subprocess.Popen([*map(str, command)],
                                    stdout=log,
                                    stderr=subprocess.STDOUT,
                                    cwd=tiny.REPO_ROOT)
@@ -97,6 +92,14 @@ def test_drop_an_image(server, tmp_path):
         assert cells.count() % 6 == 0
         assert page.locator('h1').inner_text() == 'Panoptic FPN'
 
+        # the merge takes the score that is set: none reaches 1
+        things = cells.get_by_text('thing', exact=True)
+        score = page.locator('input[type=number]')
+        for value, state in (('1', 'detached'), ('0.3', 'visible')):
+            score.fill(value)
+            score.press('Tab')
+            things.first.wait_for(state=state, timeout=RESULT * 1000)
+
         # a second, unusable one takes the results away and says why
         bad = tmp_path / 'bad.png'
         bad.write_bytes(b'no picture')
@@ -106,20 +109,4 @@ def test_drop_an_image(server, tmp_path):
         assert 'bad.png: 10 bytes' in page.locator('#message').inner_text()
         assert page.locator('#panoptic img').count() == 0
         assert cells.get_by_text('%').count() == 0
-        assert errors == []
-
-
-def test_the_slider(server, tmp_path):
-    """The merge takes the score that is set: none reaches 1."""
-    path = tmp_path / 'blocks.png'
-    write_image(str(path), tiny.picture(96, 128))
-    with open_page(server) as (page, errors):
-        page.locator('#photograph input[type=file]').set_input_files(str(path))
-        shown_picture(page, 'panoptic')
-        things = page.locator(CELLS).get_by_text('thing', exact=True)
-        score = page.locator('input[type=number]')
-        for value, state in (('1', 'detached'), ('0.3', 'visible')):
-            score.fill(value)
-            score.press('Tab')
-            things.first.wait_for(state=state, timeout=RESULT * 1000)
         assert errors == []

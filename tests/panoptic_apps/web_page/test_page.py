@@ -1,4 +1,8 @@
-"""What the page shows, without gradio and without a browser."""
+"""What the page shows, and its tool: without gradio and without a browser."""
+import sys
+from functools import partial
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -9,8 +13,12 @@ from tests import tiny
 
 
 @pytest.fixture(scope='module')
-def segmenter(tmp_path_factory):
-    files = tiny.write_tiny_model(tmp_path_factory.mktemp('model'))
+def files(tmp_path_factory):
+    return tiny.write_tiny_model(tmp_path_factory.mktemp('model'))
+
+
+@pytest.fixture(scope='module')
+def segmenter(files):
     return web_page.Segmenter(PanopticInferencer(*map(str, files), 'cpu'))
 
 
@@ -27,6 +35,7 @@ def test_an_image(segmenter, tmp_path):
 
 
 def test_what_cannot_be_used(segmenter, tmp_path, monkeypatch):
+    assert segmenter(None, 0.5) == ('', None, None, None, [])
     path = str(tmp_path / 'bad.png')
     for content in (b'', b'no picture'):
         with open(path, 'wb') as file:
@@ -38,10 +47,6 @@ def test_what_cannot_be_used(segmenter, tmp_path, monkeypatch):
     write_image(path, tiny.picture(96, 128))
     monkeypatch.setattr(web_page, 'MAX_PIXELS', 96 * 128 - 1)
     assert 'bad.png: more than 0 million' in segmenter(path, 0.5)[0]
-
-
-def test_no_image(segmenter):
-    assert segmenter(None, 0.5) == ('', None, None, None, [])
 
 
 def test_table():
@@ -59,3 +64,52 @@ def test_table():
         ['dog', 'thing', None, 5, '0.5 %'],
     ]
     assert 'rgb(4,5,6)' in rows[0][0] and 'rgb(1,2,3)' in rows[1][0]
+
+
+@pytest.fixture
+def tool(monkeypatch):
+    """The tool, on a machine with gradio but for the page itself."""
+    monkeypatch.setitem(sys.modules, 'gradio', SimpleNamespace(__spec__='x'))
+    monkeypatch.setattr(web_page, 'build_page', lambda *args: args)
+    monkeypatch.setenv('GRADIO_ANALYTICS_ENABLED', 'True')
+    return partial(tiny.run_tool, monkeypatch, 'webdemo')
+
+
+def test_what_is_served(tool, files, monkeypatch):
+    served = []
+    monkeypatch.setattr(web_page, 'serve', lambda *args: served.append(args))
+    assert tool(*files, '--port', 8123, '--cfg-options',
+                'model.test_cfg.panoptic.score_thr=0.7') == 0
+    (inferencer, name), host, port = served[0]
+    assert (name, host, port) == ('tiny', '127.0.0.1', 8123)
+    assert inferencer.model.label_space == tiny.SPACE
+    merge = inferencer.model.panoptic_fusion_head
+    assert merge.thresholds['score_thr'] == 0.7
+
+
+def test_without_gradio_and_with_a_port_that_is_taken(tool, files, monkeypatch,
+                                                      capsys):
+
+    def taken(*args):
+        raise OSError('Cannot find empty port')
+
+    monkeypatch.setattr(web_page, 'serve', taken)
+    assert tool(*files, '--port', 8123) == 1
+    assert '127.0.0.1:8123 (Cannot' in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, 'gradio', None)
+    assert tool(*files) == 1
+    said = capsys.readouterr().err
+    assert 'pip install -r requirements/webdemo.txt' in said
+    assert (tiny.REPO_ROOT / 'requirements' / 'webdemo.txt').is_file()
+
+
+def test_wrong_arguments(tool, files, tmp_path, capsys):
+    config, checkpoint = files
+    assert tool(config, tmp_path / 'none.pth') == 2
+    assert 'none.pth: no such file' in capsys.readouterr().err
+    (tmp_path / 'bad.pth').write_bytes(b'no checkpoint')
+    assert tool(config, tmp_path / 'bad.pth') == 1
+    assert 'bad.pth' in capsys.readouterr().err
+    for port in ('0', '70000', 'x'):
+        assert tool(*files, '--port', port) == 2
+        assert '--port' in capsys.readouterr().err

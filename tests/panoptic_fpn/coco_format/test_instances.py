@@ -10,7 +10,7 @@ from mmengine_exact.errors import InputError
 from panoptic_fpn.coco_format import collect, instances_faults, raise_first
 
 GOOD = dict(
-    images=[dict(id=1), dict(id='a', height=4, width=6)],
+    images=[dict(id=1, height=5, width=5), dict(id='a', height=4, width=6)],
     categories=[dict(id=7, name='cat')],
     annotations=[
         dict(
@@ -33,7 +33,7 @@ FAULTS = [
     (lambda c: c.pop('images'), 'key_missing'),
     (lambda c: c.update(annotations=None), 'wrong_value'),
     (lambda c: c['images'].append(dict(id=1)), 'image_id_twice'),
-    (lambda c: c['images'][1].update(height=0), 'wrong_value'),
+    (lambda c: c['images'][0].update(height=0), 'wrong_value'),
     (lambda c: c['categories'].append(dict(id=7, name='x')),
      'category_id_twice'),
     (lambda c: c['categories'][0].update(name=None), 'wrong_value'),
@@ -72,16 +72,21 @@ def test_faults_of_scores(change, kind):
 
 
 def test_faults_of_masks_are_looked_for_where_asked():
-    for segmentation in (None, []):
+    for segmentation in (None, [], dict(size=[5, 4], counts=[20])):
         change = note(segmentation=segmentation)
         assert kinds(change) == set()
         assert kinds(change, masks=True) == {'wrong_value'}
+    assert kinds(lambda c: c['images'][1].pop('width')) == set()
+    assert kinds(
+        lambda c: c['images'][1].pop('width'), masks=True) == {'wrong_value'}
 
 
 def test_the_first_is_raised():
     content = copy.deepcopy(GOOD)
     assert raise_first(instances_faults(content, 'a.json', True, True)) == GOOD
     note(iscrowd=3, image_id=9)(content)
-    with pytest.raises(InputError, match=r'a.json: annotation id=5: image_id=9'
-                       ' is not in "images". Add the image or remove'):
+    with pytest.raises(
+            InputError,
+            match=r'a.json: annotation id=5: image_id=9'
+            ' is not in "images". Add the image or remove'):
         raise_first(instances_faults(content, 'a.json'))

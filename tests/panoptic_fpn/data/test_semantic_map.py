@@ -174,7 +174,7 @@ def spoil(ids):
     (lambda ids: plain(spoil(ids)), r'4 pixels have category ids that the '
      r'JSON does not list: \[17, 91, 184, 255\]. Add these classes .*void_ids'
      ),
-    (lambda ids: plain(ids[:-1]), r'the PNG is \(47, 64\) .* \(48, 64\)'),
+    (lambda ids: plain(ids[:-1]), r'PNG is \(47, 64\) .* \(48, 64\)'),
     (lambda ids: plain(ids).convert('RGB'), 'a map of classes has one '
      'channel'),
     (lambda ids: plain(ids).convert('1'), 'shape .* of bool; a map of '
@@ -188,36 +188,11 @@ def test_wrong_map(written, image, match):
     assert str(map_of(root, 7)) in str(error.value)
 
 
-@pytest.mark.parametrize('content, match', [
-    (None, 'cannot read the panoptic PNG'),
-    (b'', '0 bytes that are not a readable PNG'),
-    (b'GIF9', '4 bytes that are not a readable PNG'),
-])
-def test_missing_or_broken_map(written, content, match):
-    root, _ = written
-    path = map_of(root, 7)
-    path.unlink()
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(CorruptFileError, match=match):
-        build(root)[0]
-
-
-def test_a_cut_off_map(written):
-    root, _ = written
-    path = map_of(root, 7)
-    path.write_bytes(path.read_bytes()[:-60])
-    with pytest.raises(CorruptFileError, match='not a readable PNG'):
-        build(root)[0]
-
-
 def test_wrong_categories(written):
     root, _ = written
-    with pytest.raises(
-            InputError, match='no category has id 4, which '
-            'thing_ids'):
+    with pytest.raises(InputError, match='category id 4 is in thing_ids'):
         build(root, thing_ids=(183, 4))
-    with pytest.raises(InputError, match='category id 183 is in void_ids'):
+    with pytest.raises(InputError, match='id 183.* in void_ids and one'):
         build(root, void_ids=(0, 183))
 
 

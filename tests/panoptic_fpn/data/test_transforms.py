@@ -1,24 +1,17 @@
-"""From files to targets, against an oracle of plain loops."""
+"""Loading and resizing files; targets: tests/properties/test_transforms.py."""
 import pickle
 
 import cv2
 import numpy as np
 import pytest
-import torch
 from mmdet.registry import TRANSFORMS
 
 from mmengine_exact.errors import CorruptFileError
-from panoptic_fpn.data import (CocoPanopticFPNDataset, DerivePanopticTargets,
-                               LoadPanopticMap)
-from panoptic_fpn.data.load_map import PADDING, segment_values
-from panoptic_fpn.labels import id_to_rgb
+from panoptic_fpn.data import CocoPanopticFPNDataset, LoadPanopticMap
 from panoptic_fpn.ops.run_length import segment_boxes
-from tests.oracles.derive import (derive_instances, derive_panoptic,
-                                  derive_semantic)
 from tests.oracles.perturb import random_data, write_coco_panoptic
 
 LOAD = [dict(type='LoadPanopticImage'), dict(type='LoadPanopticMap')]
-DERIVE = dict(type='DerivePanopticTargets', panoptic=True)
 
 
 def build(path, *pipeline, **kwargs):
@@ -35,140 +28,6 @@ def written(tmp_path_factory):
     data = random_data(11, num_images=4, shape=(45, 61))
     root = tmp_path_factory.mktemp('data')
     return data, write_coco_panoptic(data, root, with_images=True)
-
-
-def check_against_oracle(results, id_map, segments, categories):
-    expected = derive_instances(id_map, segments, categories)
-    boxes = results['gt_bboxes'].tensor.numpy()
-    assert boxes.dtype == np.float32 and (boxes == expected['boxes']).all()
-    assert boxes.shape == (len(expected['ids']), 4)
-    assert (results['gt_bboxes_labels'] == expected['labels']).all()
-    assert (results['gt_ignore_flags'] == expected['crowd']).all()
-    assert (results['gt_masks'].masks == expected['masks']).all()
-    assert (results['gt_seg_map'] == derive_semantic(id_map, segments,
-                                                     categories)).all()
-
-
-def test_targets_equal_the_oracle(written):
-    data, path = written
-    for results, image in zip(build(path, *LOAD, DERIVE), data.images):
-        check_against_oracle(results, image.id_map, image.segments,
-                             data.categories)
-        expected = derive_panoptic(image.id_map, image.segments,
-                                   data.categories)
-        assert (results['gt_panoptic_map'] == expected['map']).all()
-        assert results['gt_codes'] == list(expected['codes'])
-        assert results['crowd_codes'] == list(expected['crowd_codes'])
-
-
-def test_flip_and_crop_act_on_image_and_map_alike(written):
-    data, path = written
-    pipeline = [
-        *LOAD,
-        dict(type='RandomFlip', prob=1.0),
-        dict(type='RandomCrop', crop_size=(30, 20)), DERIVE
-    ]
-    for seed in range(30):
-        np.random.seed(seed)
-        image = data.images[seed % 4]
-        results = build(path, *pipeline)[seed % 4]
-        left, top = -results['homography_matrix'][:2, 2].astype(int) \
-            if not results.get('flip') else crop_offset(results, 61)
-        crop = image.id_map[:, ::-1][top:top + 20, left:left + 30]
-        check_against_oracle(results, crop, image.segments, data.categories)
-
-
-def crop_offset(results, width):
-    """Offsets (x, y) of the crop that followed a horizontal flip."""
-    matrix = results['homography_matrix']
-    # x' = width - x - left, y' = y - top
-    return int(width - matrix[0, 2]), int(-matrix[1, 2])
-
-
-def test_resize_keeps_ids_and_sizes(written):
-    data, path = written
-    pipeline = [*LOAD, dict(type='PanopticResize', scale=(122, 90)), DERIVE]
-    for results, image in zip(build(path, *pipeline), data.images):
-        assert results['img'].shape[:2] == (90, 122)
-        # nearest neighbour at exactly twice the size repeats each pixel
-        doubled = image.id_map.repeat(2, axis=0).repeat(2, axis=1)
-        check_against_oracle(results, doubled, image.segments, data.categories)
-
-
-def test_a_crop_without_things_trains_the_semantic_branch(written):
-    data, path = written
-    info = dict(build(path).get_data_info(0))
-    info['ori_shape'] = data.images[0].id_map.shape
-    results = LoadPanopticMap().transform(info)
-    space = results['label_space']
-    stuff = [
-        value
-        for value, s in zip(segment_values(99), results['segments_info'])
-        if s['category'] >= space.num_things
-    ]
-    y, x = np.argwhere(np.isin(results['gt_seg_map'], stuff))[0]
-    results['gt_seg_map'] = results['gt_seg_map'][y:y + 1, x:x + 1]
-    results['img'] = np.zeros((1, 1, 3), np.uint8)
-    results['img_shape'] = (1, 1)
-    derived = DerivePanopticTargets().transform(results)
-    packed = TRANSFORMS.build(
-        dict(type='PackPanopticInputs')).transform(derived)['data_samples']
-    assert packed.gt_instances.bboxes.tensor.shape == (0, 4)
-    assert packed.gt_instances.masks.masks.shape == (0, 1, 1)
-    assert packed.gt_sem_seg.sem_seg.item() >= space.num_things
-
-
-def test_packing_separates_crowd(written):
-    data, path = written
-    dataset = build(path, *LOAD, DERIVE, dict(type='PackPanopticInputs'))
-    total = 0
-    for item, image in zip(dataset, data.images):
-        sample = item['data_samples']
-        expected = derive_instances(image.id_map, image.segments,
-                                    data.categories)
-        crowd = expected['crowd']
-        total += crowd.sum()
-        assert len(sample.gt_instances) == (~crowd).sum()
-        assert len(sample.ignored_instances) == crowd.sum()
-        assert sample.gt_panoptic_seg.sem_seg.shape == (1, 45, 61)
-        assert sample.gt_panoptic_seg.sem_seg.dtype == torch.int32
-        assert sample.gt_sem_seg.sem_seg.shape == (1, 45, 61)
-        assert sample.metainfo['img_id'] == image.image_id
-    assert total > 0
-
-
-def test_255_is_padding_whatever_the_number_of_segments():
-    for count in (3, 254, 255, 600):
-        values = segment_values(count)
-        assert len(set(values)) == count and values.min() == 1
-        assert PADDING not in values
-
-
-def test_many_segments_and_mmdet_padding(tmp_path):
-    """300 segments in one image, padded by mmdet's own transform."""
-    space = type('Space', (), dict(num_things=1, void=2))
-    ids = np.arange(1, 301) * 7
-    id_map = np.repeat(ids.reshape(15, 20), 2, axis=1).astype(np.int32)
-    info = [
-        dict(id=int(i), category=int(k % 2), iscrowd=0)
-        for k, i in enumerate(ids)
-    ]
-    png = tmp_path / 'x.png'
-    cv2.imwrite(str(png), id_to_rgb(id_map)[..., ::-1])
-    results = dict(
-        img=np.zeros(id_map.shape + (3, ), np.uint8),
-        ori_shape=id_map.shape,
-        seg_map_path=str(png),
-        segments_info=info,
-        label_space=space)
-    results = LoadPanopticMap()(results)
-    results = TRANSFORMS.build(dict(type='Pad', size=(48, 20)))(results)
-    results = DerivePanopticTargets().transform(results)
-    assert len(results['gt_bboxes']) == 150
-    expected = np.full((20, 48), -1)
-    expected[:15, :40] = np.repeat(
-        (np.arange(300) % 2).reshape(15, 20), 2, axis=1)
-    assert (results['gt_seg_map'] == expected).all()
 
 
 def spoil(path, data, change):
@@ -289,18 +148,16 @@ def test_resized_boxes_have_no_bias(dtype):
 
 def test_random_choice_resize_keeps_image_and_map_together(written):
     data, path = written
-    pipeline = [
-        *LOAD,
+    resize = TRANSFORMS.build(
         dict(
             type='RandomChoiceResize',
             resize_type='PanopticResize',
             scales=[(90, side) for side in (40, 50, 60)],
-            keep_ratio=True), DERIVE
-    ]
-    sizes = set()
+            keep_ratio=True))
+    loaded, sizes = build(path, *LOAD)[0], set()
     for seed in range(12):
         np.random.seed(seed)
-        results = build(path, *pipeline)[0]
+        results = resize(dict(loaded))
         assert results['img'].shape[:2] == results['gt_seg_map'].shape
         sizes.add(results['gt_seg_map'].shape)
     assert len(sizes) == 3

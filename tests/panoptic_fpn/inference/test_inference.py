@@ -1,47 +1,43 @@
-"""Inference with a fake model: one image's failure is its own."""
+"""Models from files, images in: one image's failure is its own."""
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
 
-import panoptic_fpn  # noqa: F401
 from mmengine_exact.errors import InputError
-from panoptic_fpn.inference import inference_panoptic, init_model
+from panoptic_fpn.inference import inference, inference_panoptic, init_model
 from panoptic_fpn.visualization.image_io import write_image
-from tests.conftest import REPO_ROOT
+from tests import tiny
 from tests.panoptic_fpn.visualization.scenes import SPACE, scene
 
-PIPELINE = [
-    dict(type='LoadPanopticImage', backend_args=None),
-    dict(type='Resize', scale=(180, 120), keep_ratio=True),
-    dict(type='LoadPanopticMap'),
-    dict(type='DerivePanopticTargets', panoptic=True),
-    dict(type='PackPanopticInputs'),
-]
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """Config and checkpoint of the tiny model with random weights."""
+    root = tmp_path_factory.mktemp('model')
+    path, checkpoint = tiny.write_tiny_model(root)
+    config = Config.fromfile(path)
+    config.test_dataloader.dataset.type = 'CocoPanopticFPNDataset'
+    config.test_dataloader.dataset.pop('generate')
+    return config, checkpoint
 
 
-class FakeModel:
-    """Notes what it was given; predicts nothing but the sizes."""
-
-    def __init__(self):
-        init_default_scope('mmdet')
-        dataset = dict(type='Fake', pipeline=PIPELINE)
-        self.cfg = Config(dict(test_dataloader=dict(dataset=dataset)))
-        self.label_space = SPACE
-        self.inputs = []
-
-    def test_step(self, data):
-        self.inputs += data['inputs']
-        return data['data_samples']
+@pytest.fixture(scope='module')
+def model(trained):
+    config, path = trained
+    key = 'model.test_cfg.panoptic.score_thr'
+    return init_model(config, str(path), cfg_options={key: 0.9})
 
 
-def test_files_arrays_and_failures(tmp_path):
+def test_files_arrays_and_failures(model, tmp_path, monkeypatch):
     image, _ = scene()
     good, broken = tmp_path / 'good.png', tmp_path / 'broken.jpg'
     write_image(str(good), image)
     broken.write_bytes(b'\xff\xd8 cut off')
-    model = FakeModel()
+    inputs, step = [], model.test_step
+    monkeypatch.setattr(
+        model, 'test_step',
+        lambda data: inputs.extend(data['inputs']) or step(data))
     images = [tmp_path / 'missing.jpg', good, str(broken), image[..., ::-1]]
     missing, file, cut, array = inference_panoptic(model, images)
     for failed, name in ((missing, 'missing.jpg'), (cut, 'broken.jpg')):
@@ -51,12 +47,12 @@ def test_files_arrays_and_failures(tmp_path):
         assert result.error is None
         assert np.array_equal(result.image, image)
         assert result.sample.ori_shape == (60, 90)
-        assert result.sample.img_shape == (120, 180)
+        assert result.sample.pred_panoptic_seg.sem_seg.shape == (1, 60, 90)
     assert file.sample.img_path == str(good)
     assert array.source == array.sample.img_path == 'image 4'
     # Both ways give the model the same input, BGR.
-    assert torch.equal(*model.inputs)
-    mean = model.inputs[0].float().mean((1, 2))
+    assert torch.equal(*inputs)
+    mean = inputs[0].float().mean((1, 2))
     assert mean.flip(0).numpy() == pytest.approx(image.mean((0, 1)), abs=2)
 
 
@@ -66,75 +62,30 @@ def test_a_device_that_is_not_there():
         init_model(Config(), None, device='cuda:0')
 
 
-@pytest.fixture(scope='module')
-def trained(tmp_path_factory):
-    """The tiny model with random weights: (config, checkpoint, state)."""
-    root = tmp_path_factory.mktemp('model')
-    repo = REPO_ROOT
-    config = Config.fromfile(
-        repo / 'configs/synthetic/panoptic-fpn_tiny_synthetic.py')
-    config.test_dataloader.dataset.data_root = str(root / 'none')
-    config.test_dataloader.dataset.type = 'CocoPanopticFPNDataset'
-    config.test_dataloader.dataset.pop('generate')
-    return config, root / 'model.pth'
-
-
-def small_space():
-    from panoptic_fpn.labels import Category, LabelSpace
-    return LabelSpace([
-        Category(i, f'class {i}', i < 4, (20 * i, 90, 200)) for i in range(9)
-    ])
-
-
-def save(config, path, meta):
-    from mmdet.registry import MODELS
-    init_default_scope('mmdet')
-    torch.manual_seed(0)
-    model = MODELS.build(config.model)
-    torch.save(dict(state_dict=model.state_dict(), meta=meta), path)
-    return model
-
-
-def test_classes_come_from_the_checkpoint(trained):
+def test_classes_come_from_the_checkpoint(trained, model):
     config, path = trained
-    space = small_space()
-    saved = save(config, path, dict(dataset_meta=space.metainfo()))
-    model = init_model(config, str(path))
-    assert model.label_space == space and not model.training
-    assert all(torch.equal(a, b) for a, b in zip(
-        saved.state_dict().values(), model.state_dict().values()))
-    image, _ = scene()
-    result, = inference_panoptic(model, image)
-    assert result.sample.pred_panoptic_seg.sem_seg.shape == (1, 60, 90)
-
-
-def test_without_any_classes_the_error_names_both_places(trained):
-    config, path = trained
-    save(config, path, {})
-    with pytest.raises(InputError, match=r'model\.pth.*no classes.*json'):
-        init_model(config, str(path))
-
-
-def test_classes_of_another_data_set(trained):
-    config, path = trained
-    save(config, path, dict(dataset_meta=SPACE.metainfo()))
-    with pytest.raises(InputError, match=r'num_classes=4.*has 2 thing'):
-        init_model(config, str(path))
-
-
-def test_score_threshold_reaches_the_merge(trained):
-    config, path = trained
-    save(config, path, dict(dataset_meta=small_space().metainfo()))
-    key = 'model.test_cfg.panoptic.score_thr'
-    model = init_model(config, str(path), cfg_options={key: 0.9})
+    assert model.label_space == tiny.SPACE and not model.training
+    saved = torch.load(path, weights_only=False)['state_dict']
+    assert all(torch.equal(saved[k], v) for k, v in model.state_dict().items())
     assert model.panoptic_fusion_head.thresholds['score_thr'] == 0.9
     assert config.model.test_cfg.panoptic.get('score_thr') != 0.9
 
 
-def test_what_makes_inference_fast_is_on(trained, monkeypatch):
-    from panoptic_fpn.inference import inference
+@pytest.mark.parametrize('meta, message', [
+    ({}, r'other\.pth.*no classes.*json'),
+    (dict(dataset_meta=SPACE.metainfo()), 'num_classes=4.*has 2 thing'),
+])
+def test_classes_that_are_missing_or_others(trained, tmp_path, meta, message):
+    """An error names both places where classes may be."""
     config, path = trained
-    save(config, path, dict(dataset_meta=small_space().metainfo()))
+    saved = torch.load(path, weights_only=False)
+    torch.save(dict(saved, meta=meta), tmp_path / 'other.pth')
+    with pytest.raises(InputError, match=message):
+        init_model(config, str(tmp_path / 'other.pth'))
+
+
+def test_what_makes_inference_fast_is_on(trained, monkeypatch):
+    config, path = trained
     calls = []
     monkeypatch.setattr(inference, 'keep_freed_memory',
                         lambda: calls.append('kept'))

@@ -1,51 +1,43 @@
-"""The three files of a result, against the map they were written from."""
+"""PNG and JSON of a result, against the map they were written from."""
 import json
 
 import cv2
 import numpy as np
 import pytest
 
-from panoptic_fpn.inference import (find_images, panoptic_segments,
-                                    unique_stems, write_result)
+from panoptic_fpn.inference import (describe_result, find_images, unique_stems,
+                                    write_segments)
 from panoptic_fpn.labels import rgb_to_id
 from tests.panoptic_fpn.visualization.scenes import (BOX, DISK, GRASS, SKY,
                                                      SPACE, VOID, sample,
                                                      scene)
 
 
-@pytest.fixture
-def written(tmp_path):
-    image, panoptic = scene()
+@pytest.fixture(scope='module')
+def written(tmp_path_factory):
+    _, panoptic = scene()
     made = sample(panoptic, scores=[0.91, 0.82, 0.73, 0.64], img_path='a.jpg')
-    paths = write_result(image, made, SPACE, str(tmp_path / 'out'), 'a')
+    ids, description = describe_result(made, SPACE)
+    paths = write_segments(ids, description,
+                           str(tmp_path_factory.mktemp('x') / 'out'), 'a')
     png = cv2.imread(paths['panoptic'], cv2.IMREAD_UNCHANGED)[..., ::-1]
+    assert np.array_equal(rgb_to_id(png), ids)
     with open(paths['segments']) as file:
-        content = json.load(file)
-    return panoptic, rgb_to_id(png), content, tmp_path / 'out'
-
-
-def test_three_files_and_nothing_else(written):
-    *_, folder = written
-    assert sorted(path.name for path in folder.iterdir()) == [
-        'a_overlay.png', 'a_panoptic.png', 'a_segments.json'
-    ]
-    # 60 x 90 pixels, enlarged so that names can be read
-    assert cv2.imread(str(folder / 'a_overlay.png')).shape == (660, 990, 3)
+        return panoptic, ids, json.load(file)
 
 
 def test_png_holds_the_segments_of_the_map(written):
     """Ids 1 .. K, and two pixels share an id where they share a code."""
-    panoptic, ids, content, _ = written
+    panoptic, ids, content = written
     assert sorted(np.unique(ids)) == list(range(7))
-    assert [segment['id'] for segment in content['segments']] == [
-        1, 2, 3, 4, 5, 6
-    ]
+    assert [segment['id']
+            for segment in content['segments']] == [1, 2, 3, 4, 5, 6]
     pairs = set(zip(panoptic.ravel().tolist(), ids.ravel().tolist()))
     assert len(pairs) == 7 and (VOID, 0) in pairs
 
 
 def test_json_agrees_with_the_png(written):
-    panoptic, ids, content, _ = written
+    panoptic, ids, content = written
     assert content['image'] == 'a.jpg'
     assert (content['height'], content['width']) == panoptic.shape
     assert content['panoptic'] == 'a_panoptic.png'
@@ -53,60 +45,58 @@ def test_json_agrees_with_the_png(written):
         ys, xs = np.nonzero(ids == segment['id'])
         assert segment['area'] == len(ys)
         assert segment['bbox'] == [
-            xs.min(), ys.min(), np.ptp(xs) + 1, np.ptp(ys) + 1
+            xs.min(), ys.min(),
+            np.ptp(xs) + 1, np.ptp(ys) + 1
         ]
     labels = panoptic[panoptic != VOID] % 1000
     for label, category in enumerate(SPACE.categories):
-        found = [s for s in content['segments']
-                 if s['category_id'] == category.id]
+        found = [
+            s for s in content['segments'] if s['category_id'] == category.id
+        ]
         assert {s['category_name'] for s in found} == {category.name}
         assert {s['isthing'] for s in found} == {int(category.isthing)}
         assert sum(s['area'] for s in found) == (labels == label).sum()
 
 
 def test_scores_of_things(written):
-    panoptic, ids, content, _ = written
+    """Null where the model gave none."""
+    panoptic, ids, content = written
     codes = {int(i): int(panoptic[ids == i][0]) for i in range(1, 7)}
     scores = {codes[s['id']]: s.get('score') for s in content['segments']}
     assert scores == {
-        BOX + 1000: 0.91, BOX + 2000: 0.82, BOX + 3000: 0.73,
-        DISK + 4000: 0.64, SKY: None, GRASS: None
+        BOX + 1000: 0.91,
+        BOX + 2000: 0.82,
+        BOX + 3000: 0.73,
+        DISK + 4000: 0.64,
+        SKY: None,
+        GRASS: None
     }
-    assert all(('score' in s) == bool(s['isthing'])
-               for s in content['segments'])
-
-
-def test_thing_without_known_score_has_null():
-    _, panoptic = scene()
-    _, segments = panoptic_segments(panoptic, SPACE)
+    for segments in (content['segments'],
+                     describe_result(sample(panoptic), SPACE)[1]['segments']):
+        assert all(('score' in s) == bool(s['isthing']) for s in segments)
     assert [s['score'] for s in segments if s['isthing']] == [None] * 4
 
 
-def test_map_of_void_has_no_segment(tmp_path):
-    image, panoptic = scene()
-    panoptic[:] = VOID
-    ids, segments = panoptic_segments(panoptic, SPACE)
-    assert segments == [] and not ids.any()
-    write_result(image, sample(panoptic), SPACE, str(tmp_path), 'void')
+def test_map_of_void_has_no_segment():
+    ids, found = describe_result(sample(np.full((60, 90), VOID)), SPACE)
+    assert found['segments'] == [] and not ids.any()
 
 
 def test_find_images(tmp_path):
     for name in ('b.JPG', 'a.png', 'notes.txt', 'a_overlay.png',
                  'a_panoptic.png'):
         (tmp_path / name).touch()
-    (tmp_path / 'folder.jpg').mkdir()
-    listed = [str(tmp_path / 'a.png'), str(tmp_path / 'b.JPG')]
-    assert find_images([str(tmp_path)]) == listed
-    assert find_images([listed[1], str(tmp_path), 'missing.jpg']) == [
-        listed[1], listed[0], 'missing.jpg'
-    ]
     # as Cityscapes has its images, in folders of cities
+    (tmp_path / 'folder.jpg').mkdir()
     (tmp_path / 'folder.jpg' / 'c.png').touch()
-    assert find_images([str(tmp_path)]) == [
-        *listed, str(tmp_path / 'folder.jpg' / 'c.png')
-    ]
+    found = ('a.png', 'b.JPG', 'folder.jpg/c.png')
+    listed = [str(tmp_path / name) for name in found]
+    assert find_images([str(tmp_path)]) == listed
+    assert find_images([listed[1], str(tmp_path), 'missing.jpg'
+                        ]) == [listed[1], listed[0], listed[2], 'missing.jpg']
 
 
 def test_unique_stems():
-    assert unique_stems(['x/a.jpg', 'y/a.png', 'a_2.jpg', 'z/A.jpg', 'b.c.jpg'
-                         ]) == ['a', 'a_2', 'a_2_2', 'A_3', 'b.c']
+    assert unique_stems(
+        ['x/a.jpg', 'y/a.png', 'a_2.jpg', 'z/A.jpg',
+         'b.c.jpg']) == ['a', 'a_2', 'a_2_2', 'A_3', 'b.c']

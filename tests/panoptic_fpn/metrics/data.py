@@ -11,6 +11,7 @@ import torch
 from panoptic_fpn.labels import LabelSpace
 from tests.oracles.derive import derive_panoptic, labels_of
 from tests.oracles.perturb import perturbed_data, random_data
+from tests.oracles.runs import encode
 
 
 def space_of(data):
@@ -106,6 +107,27 @@ def make_case(seed, **kwargs):
         make_sample(gt, pred, data.categories, rng)
         for gt, pred in zip(data.images, preds.images)
     ]
+
+
+def detections(samples, ids, kind):
+    """COCO results of data samples, 'bbox' or 'segm'; ``ids`` are category
+    ids by label."""
+    found = []
+    for sample in samples:
+        pred = sample['pred_instances']
+        for label, score, (x1, y1, x2, y2), mask in zip(
+                pred['labels'].tolist(), pred['scores'].tolist(),
+                pred['bboxes'].tolist(), pred['masks'].numpy()):
+            what = dict(bbox=[x1, y1, x2 - x1, y2 - y1])
+            if kind == 'segm':
+                what = dict(segmentation=encode(mask))
+            found.append(
+                dict(
+                    what,
+                    image_id=sample['img_id'],
+                    category_id=ids[label],
+                    score=score))
+    return found
 
 
 def run_metric(metric, samples, metainfo, size=None):

@@ -23,8 +23,9 @@ def data_sets():
 
 
 @pytest.fixture(
-    params=[('coco', metric) for metric in METRICS] +
-    [('cityscapes', metric) for metric in CITYSCAPES_METRICS],
+    params=[('coco', metric)
+            for metric in METRICS] + [('cityscapes', metric)
+                                      for metric in CITYSCAPES_METRICS],
     ids=lambda param: '-'.join([param[0], param[1]['type']]))
 def case(request, data_sets):
     """Builds the metric; data samples; metainfo."""

@@ -52,11 +52,11 @@ def test_a_row_of_detections_has_few_bytes_beside_its_masks():
     pred = sample['pred_instances']
     masks = sum(len(encode_mask(m)['counts']) for m in pred['masks'].numpy())
     row = metric.results[0][1]
-    truth = len(row.truth.masks.counts)
+    truth = len(row.truth.masks)
     entries = len(row.found.labels) + len(row.truth.labels)
     size = len(pickle.dumps(row)) - masks - truth
-    # 34 bytes an entry, and ten arrays
-    assert size < 34 * entries + 2000
+    # 30 bytes an entry, and eight arrays
+    assert size < 30 * entries + 1600
     assert entries > 4
 
 

@@ -154,15 +154,12 @@ def test_scores_of_each_class_are_not_those_of_an_earlier_evaluation():
     assert not any('PQ' in row for row in evaluator.by_class.values())
 
 
-@pytest.mark.parametrize('loop,event', [('val_loop', 'after_val_epoch'),
-                                        ('test_loop', 'after_test_epoch')])
-def test_metrics_json_holds_the_scores_of_each_class(tmp_path, loop, event,
-                                                     log):
+def test_metrics_json_holds_the_scores_of_each_class(tmp_path, log):
     samples = [sample_of(scene) for scene in random_scenes(4)]
     evaluator, scores = evaluate(CITYSCAPES_METRICS, samples, META)
     runner = SimpleNamespace(
-        work_dir=str(tmp_path), **{loop: SimpleNamespace(evaluator=evaluator)})
-    getattr(MetricsJsonHook(), event)(runner, scores)
+        work_dir=str(tmp_path), val_loop=SimpleNamespace(evaluator=evaluator))
+    MetricsJsonHook().after_val_epoch(runner, scores)
     content = json.loads((tmp_path / 'metrics.json').read_text())
     assert {k: v for k, v in content.items() if k != 'classwise'} == scores
     by_class = content['classwise']

