@@ -5,13 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from panoptic_apps.toy_data.synthetic_shapes import CATEGORIES, draw_scene
-
-from .oracles.perturb import rgb_of_ids
+from panoptic_apps.toy_data.synthetic_shapes import CATEGORIES, write_dataset
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ROOT / 'configs' / 'synthetic' / 'panoptic-fpn_tiny_synthetic.py'
@@ -20,50 +16,35 @@ COUNTS = dict(train=40, val=8)
 pytestmark = pytest.mark.slow
 
 
-def own_categories(rng):
-    """The shapes' classes with other ids: stuff first, shuffled."""
-    ids = rng.choice(np.arange(1, 400), len(CATEGORIES), replace=False)
-    entries = [
-        dict(old, id=int(id_), name=f'my {old["name"]}')
-        for old, id_ in zip(CATEGORIES, ids)
-    ]
-    entries = [entries[i] for i in rng.permutation(len(entries))]
-    entries.sort(key=lambda entry: entry['isthing'])
-    return entries, {old['id']: int(id_) for old, id_ in zip(CATEGORIES, ids)}
-
-
 @pytest.fixture(scope='module', name='root')
 def _root(tmp_path_factory):
-    """Pictures and PNGs under names of their own, string ids."""
+    """Pictures and PNGs under names of their own, string ids, and the shapes'
+    classes with other ids, stuff first."""
     root = tmp_path_factory.mktemp('own')
-    categories, new_id = own_categories(np.random.default_rng(7))
+    write_dataset(
+        str(root / 'x'),
+        num_train=COUNTS['train'],
+        num_val=COUNTS['val'],
+        size=96)
     (root / 'photos').mkdir()
-    for seed, (split, count) in enumerate(COUNTS.items()):
-        (root / f'{split}_masks').mkdir()
-        images, notes = [], []
-        for index in range(count):
-            picture, ids, segments = draw_scene(seed, index, 96)
-            name = f'{split}_{index:02d}'
-            Image.fromarray(picture).save(root / 'photos' / f'{name}.png')
-            Image.fromarray(rgb_of_ids(ids)).save(root / f'{split}_masks' /
-                                                  f'mask-{name}.png')
-            images.append(
-                dict(
-                    id=f'shot_{name}_b',
-                    file_name=f'{name}.png',
-                    height=96,
-                    width=96))
-            notes.append(
-                dict(
-                    image_id=f'shot_{name}_b',
-                    file_name=f'mask-{name}.png',
-                    segments_info=[
-                        dict(s, category_id=new_id[s['category_id']])
-                        for s in segments
-                    ]))
-        (root / f'{split}.json').write_text(
-            json.dumps(
-                dict(images=images, annotations=notes, categories=categories)))
+    for split in COUNTS:
+        annotations = root / 'x' / 'annotations'
+        content = json.loads(
+            (annotations / f'panoptic_{split}.json').read_text())
+        (annotations / f'panoptic_{split}').rename(root / f'{split}_masks')
+        for image, note in zip(content['images'], content['annotations']):
+            name = f'{split}_{image["file_name"]}'
+            (root / 'x' / split / image['file_name']).rename(root / 'photos' /
+                                                             name)
+            image.update(id=f'shot_{name}_b', file_name=name)
+            note.update(image_id=image['id'])
+            for segment in note['segments_info']:
+                segment['category_id'] = 400 - segment['category_id']
+        for category in content['categories']:
+            category.update(
+                id=400 - category['id'], name=f'my {category["name"]}')
+        content['categories'].sort(key=lambda entry: entry['isthing'])
+        (root / f'{split}.json').write_text(json.dumps(content))
     return root
 
 
@@ -102,9 +83,9 @@ def test_check_new_dataset_train_and_test(root, tmp_path):
             f'--{split}', root / f'{split}.json', f'--{split}-images',
             root / 'photos', f'--{split}-panoptic', root / f'{split}_masks'
         ]
-    told = run('new_dataset.py', 'own', *given, '--base', TINY, '--out',
-               config, '--batch-size', 2, '--max-iters', 240)
-    assert '4 thing and 5 stuff classes' in told
+    notes = run('new_dataset.py', 'own', *given, '--base', TINY, '--out',
+                config, '--batch-size', 2, '--max-iters', 240)
+    assert '4 thing and 5 stuff classes' in notes
 
     run('train.py', config, '--work-dir', tmp_path / 'run')
     checkpoint = tmp_path / 'run' / 'iter_240.pth'

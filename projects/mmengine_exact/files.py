@@ -89,16 +89,19 @@ def find_name_fault(name: Any) -> Optional[str]:
 
 def write_atomically(path: str,
                      write: Callable[[str], Any],
-                     durable: bool = False) -> None:
+                     durable: bool = False,
+                     scratch: Optional[str] = None) -> None:
     """Let a local file appear under its name only when it is complete.
 
     Args:
         path (str): Its folder is made where it is missing.
-        write (Callable): Writes the file whose path it gets: another name in
-            the same folder, '.NAME.XXXXXXXX.part'.
+        write (Callable): Writes the file whose path it gets: another name,
+            '.NAME.XXXXXXXX.part'.
         durable (bool): Whether the content must be on the disk before the
             name changes, so that a power failure leaves the old file or the
             new one.
+        scratch (str, optional): Folder, on the same disk, of the file that
+            is not complete; by default that of ``path``.
 
     Raises:
         OSError: The folder cannot be written to, or the disk is full. It
@@ -106,7 +109,8 @@ def write_atomically(path: str,
     """
     folder, name = osp.split(osp.abspath(path))
     os.makedirs(folder, exist_ok=True)
-    partial = osp.join(folder, f'.{name}.{token_hex(4)}{PARTIAL_SUFFIX}')
+    partial = osp.join(scratch or folder,
+                       f'.{name}.{token_hex(4)}{PARTIAL_SUFFIX}')
     try:
         write(partial)
         if durable:

@@ -27,8 +27,8 @@ class ImageJob(NamedTuple):
 
     where: str
     image: Optional[str]
-    png: Optional[str]
-    size: Optional[Size]
+    png: Optional[str] = None
+    size: Optional[Size] = None
     segments: Sequence[dict] = ()
     other_ids: Optional[List[int]] = None
     ignored: Sequence[int] = ()
@@ -45,11 +45,6 @@ class ImageResult(NamedTuple):
     measured: Optional[Dict[int, Measured]]
 
 
-def check_images(jobs: Sequence[ImageJob]) -> List[ImageResult]:
-    """:func:`check_image` of several: one call of a process."""
-    return [check_image(job) for job in jobs]
-
-
 def check_image(job: ImageJob) -> ImageResult:
     """Read both files of an image and compare them with the JSON."""
     faults: List[Fault] = []
@@ -57,7 +52,7 @@ def check_image(job: ImageJob) -> ImageResult:
 
 
 def _image_faults(job: ImageJob) -> Found[Tuple]:
-    digest = size = measured = None
+    size, digest = None, None
     if job.image is not None:
         size, digest = yield from picture_faults(job.image)
         if size and job.size and size != job.size:
@@ -65,21 +60,22 @@ def _image_faults(job: ImageJob) -> Found[Tuple]:
                 'image_size', job.where,
                 f'{job.image} is {size} (h, w), the JSON says '
                 f'{job.size}')
-    if job.png is not None:
-        content = yield from _read(job.png, 'panoptic PNG', 'png_missing')
-        form: Tuple = (3, (8, ))
-        if job.other_ids is not None:
-            form = (1, (1, 2, 4, 8, 16))
-        pixels = None
-        if content is not None:
-            pixels = yield from png_pixels(content, job.png, size or job.size,
-                                           *form)
-        if pixels is not None:
-            measured = measure_segments(pixels, job.other_ids or (0, ))
-            yield from png_faults(measured, job.segments, job.where, job.png,
-                                  job.ignored)
-            for id_ in job.ignored:
-                measured.pop(id_, None)
+    if job.png is None:
+        return digest, size, None
+    content = yield from _read(job.png, 'panoptic PNG', 'png_missing')
+    if content is None:
+        return digest, size, None
+    form: Tuple = (3, (8, ))
+    if job.other_ids is not None:
+        form = (1, (1, 2, 4, 8, 16))
+    pixels = yield from png_pixels(content, job.png, size or job.size, *form)
+    if pixels is None:
+        return digest, size, None
+    measured = measure_segments(pixels, job.other_ids or (0, ))
+    yield from png_faults(measured, job.segments, job.where, job.png,
+                          job.ignored)
+    for id_ in job.ignored:
+        measured.pop(id_, None)
     return digest, size, measured
 
 
@@ -106,15 +102,3 @@ def picture_faults(path: str) -> Found[Tuple[Optional[Size], Optional[bytes]]]:
     salt = struct.pack('<II', *pixels.shape[:2])
     digest = blake2b(pixels.tobytes(), digest_size=16, salt=salt).digest()
     return pixels.shape[:2], digest
-
-
-def digest_images(
-        paths: Sequence[str]
-) -> List[Tuple[str, Optional[bytes], List[Fault]]]:
-    """(path, digest or None, faults) of each image: one call of a process."""
-    results = []
-    for path in paths:
-        faults: List[Fault] = []
-        _, digest = collect(picture_faults(path), faults.append)
-        results.append((path, digest, faults))
-    return results

@@ -5,7 +5,7 @@ PNG agree; segments without a pixel are removed; ids that the PNG alone has
 become segments where their category is known by a rule that all listed
 segments follow.
 """
-from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, List, Optional, Tuple
 
 from panoptic_fpn.coco_format import Pair, Structure
 from panoptic_fpn.coco_format.pngs import Measured, is_other_image
@@ -21,24 +21,17 @@ _OF_SEGMENTS = {'ids_only_in_png', 'ids_only_in_json', 'area', 'bbox'}
 Rule = Callable[[int], Optional[Tuple[int, int]]]
 
 
-class Repair(NamedTuple):
-    """A JSON with what could be mended.
-
-    ``counts`` of areas, boxes, added, removed, iscrowd, sizes; ``left``:
-    (image, ids) of pixels whose category nobody can know.
-    """
-
-    content: dict
-    counts: Dict[str, int]
-    left: List[Tuple[str, List[int]]]
-
-
-class Repairer:
-    """Collects what files say, image by image, and writes it into a JSON.
+class Repair:
+    """A JSON with what could be mended, image by image.
 
     Args:
         content (dict): The JSON; it is not changed.
         structure (Structure): What can be used of it.
+
+    Attributes:
+        counts (dict[str, int]): Areas, boxes, added, removed, iscrowd, sizes.
+        left (list[tuple]): (image, ids) of pixels whose category nobody can
+            know.
     """
 
     def __init__(self, content: dict, structure: Structure) -> None:
@@ -46,33 +39,12 @@ class Repairer:
         self._rule = find_rule(structure)
         # entries by the id() of those they replace
         self._new: Dict[int, dict] = {}
-        self._counts = dict.fromkeys(
+        self.counts = dict.fromkeys(
             ('areas', 'boxes', 'added', 'removed', 'iscrowd', 'sizes'), 0)
-        self._left: List[Tuple[str, List[int]]] = []
+        self.left: List[Tuple[str, List[int]]] = []
 
-    def add(self, pair: Pair, job: ImageJob, result: ImageResult) -> None:
-        """Note what an image's files say of its entries."""
-        kinds = {fault.kind for fault in result.faults}
-        if result.measured is None:
-            return
-        if 'image_size' in kinds:
-            assert result.size is not None  # it is another one
-            height, width = result.size
-            self._new[id(pair.image)] = dict(
-                pair.image, height=height, width=width)
-            self._counts['sizes'] += 1
-        assert pair.annotation is not None  # it names what was measured
-        listed = {segment['id'] for segment in pair.segments}
-        if is_other_image(listed, result.measured) or len(
-                pair.segments) != len(pair.annotation['segments_info']):
-            return  # to be mended by hand: whatever is done may be wrong
-        crowdless = any('iscrowd' not in s for s in pair.segments)
-        if kinds & _OF_SEGMENTS or crowdless:
-            segments = self._segments(pair, job, result.measured)
-            self._new[id(pair.annotation)] = dict(
-                pair.annotation, segments_info=segments)
-
-    def result(self) -> Repair:
+    @property
+    def content(self) -> dict:
         """The mended JSON."""
         content = dict(self._content)
         for key in ('images', 'annotations'):
@@ -80,50 +52,72 @@ class Repairer:
                 content[key] = [
                     self._new.get(id(entry), entry) for entry in content[key]
                 ]
-        return Repair(content, self._counts, self._left)
+        return content
 
-    def _segments(self, pair: Pair, job: ImageJob,
-                  measured: Dict[int, Measured]) -> List[dict]:
-        segments, counts = [], self._counts
+    def add(self, pair: Pair, job: ImageJob, result: ImageResult) -> None:
+        """Note what an image's files say of its entries."""
+        kinds = {fault.kind for fault in result.faults}
+        if result.measured is None or pair.annotation is None:
+            return
+        if 'image_size' in kinds and result.size is not None:
+            height, width = result.size
+            self._new[id(pair.image)] = dict(
+                pair.image, height=height, width=width)
+            self.counts['sizes'] += 1
+        listed = {segment['id'] for segment in pair.segments}
+        if is_other_image(listed, result.measured) or len(
+                pair.segments) != len(pair.annotation['segments_info']):
+            return  # to be mended by hand: whatever is done may be wrong
+        if kinds & _OF_SEGMENTS or any('iscrowd' not in segment
+                                       for segment in pair.segments):
+            self._new[id(pair.annotation)] = dict(
+                pair.annotation,
+                segments_info=[
+                    *self._listed(pair, result.measured),
+                    *self._unlisted(job, listed, result.measured)
+                ])
+
+    def _listed(self, pair: Pair, measured: Dict[int, Measured]) -> List[dict]:
+        segments = []
         for segment in pair.segments:
             if segment['id'] not in measured:
-                counts['removed'] += 1
+                self.counts['removed'] += 1
                 continue
             area, box = measured[segment['id']]
-            counts['areas'] += segment.get('area') != area
-            counts['boxes'] += segment.get('bbox') != box
-            counts['iscrowd'] += 'iscrowd' not in segment
+            self.counts['areas'] += segment.get('area') != area
+            self.counts['boxes'] += segment.get('bbox') != box
+            self.counts['iscrowd'] += 'iscrowd' not in segment
             segments.append(
-                dict(dict(iscrowd=0), **dict(segment, area=area, bbox=box)))
-        listed = {segment['id'] for segment in pair.segments}
-        unknown = []
+                dict({'iscrowd': 0} | segment, area=area, bbox=box))
+        return segments
+
+    def _unlisted(self, job: ImageJob, listed: set,
+                  measured: Dict[int, Measured]) -> List[dict]:
+        segments, unknown = [], []
         for id_ in sorted(set(measured) - listed):
             meant = self._rule(id_) if job.other_ids is None else None
             if meant is None:
                 unknown.append(id_)
                 continue
-            counts['added'] += 1
-            area, box = measured[id_]
+            (category_id, iscrowd), (area, box) = meant, measured[id_]
             segments.append(
                 dict(
                     id=id_,
-                    category_id=meant[0],
-                    iscrowd=meant[1],
+                    category_id=category_id,
+                    iscrowd=iscrowd,
                     area=area,
                     bbox=box))
+        self.counts['added'] += len(segments)
         if unknown:
-            self._left.append((job.where, unknown))
+            self.left.append((job.where, unknown))
         return segments
 
 
 def find_rule(structure: Structure) -> Rule:
-    """How the category of a segment follows from its id, if it does.
-
-    Tried are: ``category id * 1000 + number`` (the bare category id of a
-    thing being crowd), and the colour of the category. A rule is believed
-    where at least :data:`MIN_SUPPORT` listed segments follow it and none
-    contradicts it.
-    """
+    """How the category of a segment follows from its id, if it does: as
+    ``category id * 1000 + number`` (the bare id of a thing is crowd) or as
+    colour. :data:`MIN_SUPPORT` listed segments must follow it, and all that
+    it speaks of."""
     segments = [s for pair in structure.pairs for s in pair.segments]
     for rule in (_thousands(structure), _colors(structure)):
         follows = [
@@ -136,28 +130,24 @@ def find_rule(structure: Structure) -> Rule:
 
 
 def _thousands(structure: Structure) -> Rule:
-    categories = structure.categories
 
     def rule(id_: int) -> Optional[Tuple[int, int]]:
         bare = id_ < 1000
-        category = id_ if bare else id_ // 1000
-        if category not in categories:
+        category = structure.categories.get(id_ if bare else id_ // 1000)
+        if category is None:
             return None
-        return category, int(bare and categories[category].get('isthing') == 1)
+        return category['id'], int(bare and category.get('isthing') == 1)
 
     return rule
 
 
 def _colors(structure: Structure) -> Rule:
-    by_color: Dict[int, List[int]] = {}
+    known: Dict[int, Optional[Tuple[int, int]]] = {}
     for id_, category in structure.categories.items():
         color = category.get('color')
         if isinstance(color, list) and len(color) == 3 and all(
                 isinstance(part, int) for part in color):
             value = color[0] + 256 * color[1] + 65536 * color[2]
-            by_color.setdefault(value, []).append(id_)
-    known = {
-        value: (ids[0], 0)
-        for value, ids in by_color.items() if len(ids) == 1
-    }
+            # two categories of one colour: nobody knows
+            known[value] = None if value in known else (id_, 0)
     return known.get

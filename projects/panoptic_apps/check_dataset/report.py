@@ -1,5 +1,5 @@
 """A check as JSON, and as text for a terminal."""
-from typing import Dict, Optional
+from typing import Dict
 
 from panoptic_fpn.coco_format import ERROR, KINDS, WARNING
 
@@ -39,24 +39,13 @@ def report_content(path: str, result: CheckResult) -> Dict:
                 ]) for severity in (ERROR, WARNING)
             for name in faults.kinds(severity)
         ],
-        repair=_repair_content(repair))
-
-
-def _repair_content(repair: Optional[Repair]) -> Optional[Dict]:
-    if repair is None:
-        return None
-    left = [dict(file=where, ids=ids) for where, ids in repair.left]
-    return dict(repair.counts, left=left)
+        repair=repair and dict(
+            repair.counts,
+            left=[dict(file=where, ids=ids) for where, ids in repair.left]))
 
 
 def format_report(path: str, result: CheckResult, examples: int = 5) -> str:
-    """The whole check, for a terminal.
-
-    Args:
-        path (str): The JSON that was checked.
-        result (CheckResult): What :func:`check_dataset` returned.
-        examples (int): Faults of each kind to show; the rest is counted.
-    """
+    """The whole check, for a terminal, with some examples of each fault."""
     content, blocks = report_content(path, result), []
     if result.summary is not None:
         blocks.append(format_statistics(path, result.summary))

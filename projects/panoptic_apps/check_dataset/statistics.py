@@ -5,7 +5,8 @@ from typing import Dict, List, Tuple
 import numpy as np
 from tabulate import tabulate
 
-from panoptic_fpn.coco_format import Pair, Structure
+from panoptic_fpn.coco_format import Pair
+from panoptic_fpn.coco_format.faults import is_whole
 
 from .image_files import ImageResult
 
@@ -17,17 +18,15 @@ class Statistics:
     """Counts of a data set, image by image.
 
     Args:
-        structure (Structure): Its categories.
+        categories (dict[int, dict]): By id.
     """
 
-    def __init__(self, structure: Structure) -> None:
-        self._categories = structure.categories
-        self._areas = {id_: array('q') for id_ in structure.categories}
-        self._images = dict.fromkeys(structure.categories, 0)
-        self._crowds = dict.fromkeys(structure.categories, 0)
+    def __init__(self, categories: Dict[int, dict]) -> None:
+        self._categories = categories
+        # (image, iscrowd, area) of each segment, by category
+        self._segments = {id_: array('q') for id_ in categories}
         self._sizes: List[Tuple[int, int]] = []
-        self._num_images = self._annotated = self._segments = 0
-        self._pixels = 0
+        self._num_images = self._annotated = self._pixels = 0
 
     def add(self, pair: Pair, result: ImageResult) -> None:
         """Count an image."""
@@ -38,19 +37,13 @@ class Statistics:
         if result.measured is None:
             return
         self._pixels += int(np.prod(result.size or (0, 0)))
-        seen = set()
         for segment in pair.segments:
             category = segment.get('category_id')
-            if segment['id'] not in result.measured \
-                    or not isinstance(category, int) \
-                    or category not in self._areas:
-                continue
-            seen.add(category)
-            self._segments += 1
-            self._crowds[category] += segment.get('iscrowd') == 1
-            self._areas[category].append(result.measured[segment['id']][0])
-        for category in seen:
-            self._images[category] += 1
+            if segment['id'] in result.measured and is_whole(
+                    category) and category in self._segments:
+                self._segments[category].extend(
+                    (self._num_images, segment.get('iscrowd') == 1,
+                     result.measured[segment['id']][0]))
 
     def summary(self) -> Dict:
         """All counts.
@@ -64,39 +57,35 @@ class Statistics:
         """
         rows = [self._row(id_) for id_ in self._categories]
         rows.sort(key=lambda row: (not row['isthing'], row['id']))
-        labelled = sum(sum(areas) for areas in self._areas.values())
+        labelled = sum(sum(found[2::3]) for found in self._segments.values())
+        sizes = sorted(self._sizes, key=lambda size: size[0] * size[1])
         return dict(
             images=self._num_images,
             annotated=self._annotated,
-            segments=self._segments,
+            segments=sum(row['segments'] for row in rows),
             pixels=self._pixels,
             void_share=1 - labelled / self._pixels if self._pixels else None,
-            size=self._size_summary(),
+            size=dict(
+                smallest=list(sizes[0]),
+                median=list(sizes[len(sizes) // 2]),
+                largest=list(sizes[-1])) if sizes else {},
             classes=rows)
 
     def _row(self, id_: int) -> Dict:
         category = self._categories[id_]
-        areas = np.frombuffer(self._areas[id_], np.int64)
+        images, crowd, areas = np.frombuffer(self._segments[id_],
+                                             np.int64).reshape(-1, 3).T
         borders = np.histogram(areas, [0, SMALL, MEDIUM, np.inf])[0]
         return dict(
             id=id_,
             name=str(category.get('name')),
             isthing=int(category.get('isthing') == 1),
-            images=self._images[id_],
+            images=len(np.unique(images)),
             segments=len(areas),
-            crowd=self._crowds[id_],
+            crowd=int(crowd.sum()),
             pixel_share=float(areas.sum() / max(self._pixels, 1)),
             median_area=float(np.median(areas)) if len(areas) else None,
             **dict(zip(('small', 'medium', 'large'), borders.tolist())))
-
-    def _size_summary(self) -> Dict:
-        if not self._sizes:
-            return {}
-        ordered = sorted(self._sizes, key=lambda size: size[0] * size[1])
-        return dict(
-            smallest=list(ordered[0]),
-            median=list(ordered[len(ordered) // 2]),
-            largest=list(ordered[-1]))
 
 
 def format_statistics(path: str, summary: Dict) -> str:
@@ -116,16 +105,13 @@ def format_statistics(path: str, summary: Dict) -> str:
         'class', 'id', 'kind', 'images', 'segments', 'crowd', 'pixels',
         'median area', '< 32^2', '< 96^2', 'larger'
     ]
-    rows = []
-    for row in classes:
-        median = row['median_area']
-        rows.append([
-            row['name'], row['id'], 'thing' if row['isthing'] else 'stuff',
-            row['images'], row['segments'], row['crowd'],
-            f'{row["pixel_share"]:.2%}',
-            None if median is None else f'{median:.0f}', row['small'],
-            row['medium'], row['large']
-        ])
+    rows = [[
+        row['name'], row['id'], 'thing' if row['isthing'] else 'stuff',
+        row['images'], row['segments'], row['crowd'],
+        f'{row["pixel_share"]:.2%}', row['median_area']
+        and f'{row["median_area"]:.0f}', row['small'], row['medium'],
+        row['large']
+    ] for row in classes]
     if summary['void_share'] is not None:
         rows.append(['void', *[None] * 5, f'{summary["void_share"]:.2%}'])
     alignment = ['left', 'right', 'left', *['right'] * 8]

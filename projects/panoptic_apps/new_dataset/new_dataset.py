@@ -27,6 +27,39 @@ _STYLE = dict(
     blank_line_before_nested_class_or_def=True,
     split_before_expression_after_opening_paren=True)
 
+_TEXT = """\
+# {name}: {num_train} images to train on, {num_val} to validate on.
+# Written by tools/new_dataset.py; edit it as you like.
+_base_ = {base!r}
+
+data_root = {root!r}
+classes = {space.names!r}
+num_things = {space.num_things}
+num_stuff = {space.num_stuff}
+model = {model}
+train_dataloader = dict(
+    _base_.train_dataloader, _delete_=True, batch_size={batch},
+    dataset=dict({train}, filter_cfg={filter_cfg},
+                 pipeline=_base_.train_dataloader.dataset.pipeline))
+val_dataloader = dict(
+    _base_.val_dataloader, _delete_=True,
+    dataset=dict({val}, test_mode=True,
+                 pipeline=_base_.val_dataloader.dataset.pipeline))
+test_dataloader = dict(val_dataloader)
+val_evaluator = {evaluator}
+test_evaluator = dict(val_evaluator)
+
+{why}
+max_iters = {schedule.max_iters}
+train_cfg = dict(max_iters=max_iters, val_interval={schedule.val_interval})
+param_scheduler = {param_scheduler}
+optim_wrapper = dict(optimizer=dict(lr={schedule.lr}))
+auto_scale_lr = dict(base_batch_size={batch})
+default_hooks = dict(
+    logger=dict(interval={log_interval}),
+    checkpoint=dict(interval={schedule.val_interval}))
+"""
+
 
 class Split(NamedTuple):
     """A panoptic JSON, the folder of its images and that of its PNGs."""
@@ -62,16 +95,15 @@ def new_dataset_config(name: str,
     """Text of a config for a data set.
 
     Args:
-        name (str): Of the data set, for the first line.
+        name (str): Name of the data set, for the first line.
         train (Split): To train on.
         val (Split, optional): To validate and test on; by default the
             training images.
         base (str): The config to inherit.
         out (str): Where the config will lie, which ``_base_`` is relative to.
         batch_size (int, optional): Images of an iteration, in one process;
-            by default the base's of one process.
-        epochs (float, optional): See :func:`scaled_schedule`.
-        max_iters (int, optional): See :func:`scaled_schedule`.
+            by default the base's.
+        epochs, max_iters (optional): See :func:`scaled_schedule`.
         val_instances (str, optional): Instances JSON of ``val``, for AP; by
             default AP is of instances derived from the panoptic annotation.
         start (str, optional): Folder that training will be started in; data
@@ -81,8 +113,16 @@ def new_dataset_config(name: str,
         InputError: Data or base cannot be used; names file and fix.
     """
     cfg = _read_base(base)
-    trained = _load(train, test_mode=False, cfg=cfg)
-    validated = trained if val is None else _load(val, test_mode=True, cfg=cfg)
+    filter_cfg = cfg.train_dataloader.dataset.get('filter_cfg') or dict(
+        filter_empty_gt=True)
+    trained, validated = [
+        CocoPanopticFPNDataset(
+            ann_file=split.json,
+            data_prefix=dict(img=split.images, seg=split.panoptic),
+            filter_cfg=filter_cfg,
+            test_mode=split is val,
+            pipeline=[]) for split in (train, val or train)
+    ]
     check_same_categories([trained.label_space, validated.label_space])
     check_annotated(validated)
     space = trained.label_space
@@ -90,37 +130,26 @@ def new_dataset_config(name: str,
     schedule = scaled_schedule(cfg, len(trained), batch, epochs, max_iters)
     root, paths = place_paths([train, val or train], val_instances, start)
     area = _stuff_area(cfg, trained)
-    same = 'the same to validate' if val is None else \
-        f'{len(validated)} to validate'
-    keys = dict(
-        data_root=root,
-        classes=space.names,
-        num_things=space.num_things,
-        num_stuff=space.num_stuff,
-        model=_model(cfg, space, area),
-        train_dataloader=_inherit(
-            'train_dataloader',
-            batch_size=batch,
-            dataset=_dataset(cfg, paths['train'], train=True)),
-        val_dataloader=_inherit(
-            'val_dataloader', dataset=_dataset(cfg, paths['val'])),
-        test_dataloader=Code('dict(val_dataloader)'),
-        val_evaluator=_evaluator(cfg, space, paths['instances']),
-        test_evaluator=Code('dict(val_evaluator)'))
-    lines = [
-        f'# {name}: {len(trained)} images to train on, {same} on.',
-        '# Written by tools/new_dataset.py; edit it as you like.',
-        f'_base_ = {_relative(base, osp.dirname(osp.abspath(out)))!r}', '',
-        *_assign(keys), '', *(f'# {line}' for line in wrap(schedule.why, 77)),
-        *_assign(_schedule(schedule, batch))
-    ]
+    text = _TEXT.format(
+        name=name,
+        num_train=len(trained),
+        num_val='the same' if val is None else len(validated),
+        base=_relative(base, osp.dirname(osp.abspath(out))),
+        root=root,
+        space=space,
+        model=_source(_model(cfg, space, area)),
+        batch=batch,
+        train=_dataset(paths['train']),
+        filter_cfg=_source(dict(filter_cfg)),
+        val=_dataset(paths['val']),
+        evaluator=_source(_evaluator(cfg, space, paths['instances'])),
+        why='\n'.join(f'# {line}' for line in wrap(schedule.why, 77)),
+        schedule=schedule,
+        param_scheduler=_source(schedule.param_scheduler),
+        log_interval=max(1, min(50, schedule.max_iters // 20)))
     return NewConfig(
-        FormatCode('\n'.join(lines) + '\n', style_config=_STYLE)[0],
+        FormatCode(text, style_config=_STYLE)[0],
         _notes(space, len(trained), len(validated), val, schedule, area))
-
-
-def _assign(values: Dict[str, Any]) -> List[str]:
-    return [f'{key} = {_source(value)}' for key, value in values.items()]
 
 
 def _source(value: Any) -> str:
@@ -133,12 +162,10 @@ def _source(value: Any) -> str:
     return repr(value)
 
 
-def _inherit(name: str, **changes: Any) -> Code:
-    """``dict(_base_.name, _delete_=True, ...)``: the base's settings with
-    another data set, no key of which is to stay."""
-    return Code(
-        _source(changes).replace('dict(',
-                                 f'dict(_base_.{name}, _delete_=True, ', 1))
+def _dataset(split: Split) -> str:
+    return (f"type='CocoPanopticFPNDataset', data_root=data_root, "
+            f'metainfo=dict(classes=classes), ann_file={split.json!r}, '
+            f'data_prefix=dict(img={split.images!r}, seg={split.panoptic!r})')
 
 
 def _relative(path: str, folder: str) -> str:
@@ -150,12 +177,7 @@ def _relative(path: str, folder: str) -> str:
 
 
 def _read_base(path: str) -> Config:
-    try:
-        cfg = Config.fromfile(path)
-    except (OSError, SyntaxError, KeyError) as error:
-        raise InputError(
-            f'{path}: not a config that can be inherited '
-            f'({error}). Give --base one below configs/.') from None
+    cfg = Config.fromfile(path)
     require_panoptic(cfg, '--base')
     for loader in ('train_dataloader', 'val_dataloader'):
         dataset = (cfg.get(loader) or {}).get('dataset') or {}
@@ -166,36 +188,16 @@ def _read_base(path: str) -> Config:
     return cfg
 
 
-def _load(split: Split, test_mode: bool, cfg: Config) -> Any:
-    """The data set as training will read it."""
-    return CocoPanopticFPNDataset(
-        ann_file=split.json,
-        data_prefix=dict(img=split.images, seg=split.panoptic),
-        filter_cfg=_filter_cfg(cfg),
-        test_mode=test_mode,
-        pipeline=[])
-
-
-def _filter_cfg(cfg: Config) -> Dict:
-    given = cfg.train_dataloader.dataset.get('filter_cfg')
-    return dict(given or dict(filter_empty_gt=True))
-
-
 def place_paths(splits: List[Split],
                 instances: Optional[str] = None,
                 start: Optional[str] = None) -> Tuple[str, Dict[str, Any]]:
     """The folder that all data share, and their paths below it.
 
-    Args:
-        splits (list[Split]): Of training and validation.
-        instances (str, optional): One more file.
-        start (str, optional): The folder is relative where it lies below
-            this one, else absolute.
-
     Returns:
-        tuple[str, dict]: ``data_root``, with a slash at its end; and the
-        Splits ``train`` and ``val`` and the file ``instances``, relative to
-        it ('' is data_root itself).
+        tuple[str, dict]: ``data_root``, with a slash at its end, relative
+        where it lies below the folder ``start``; and relative to it the
+        Splits ``train`` and ``val`` and the file ``instances`` ('' is
+        data_root itself).
     """
     folders = [osp.dirname(split.json) for split in splits]
     folders += [folder for split in splits for folder in split[1:]]
@@ -210,15 +212,11 @@ def place_paths(splits: List[Split],
         Split(below(s.json), below(s.images, '/'), below(s.panoptic, '/'))
         for s in splits
     ]
-    root = common
-    if start is not None:
-        shorter = osp.relpath(common, osp.abspath(start))
-        if not shorter.startswith('..'):
-            root = shorter
+    root = osp.relpath(common, start) if start else common
+    if root.startswith('..'):
+        root = common
     return root.rstrip('/') + '/', dict(
-        train=train,
-        val=val,
-        instances=None if instances is None else below(instances))
+        train=train, val=val, instances=instances and below(instances))
 
 
 def _model(cfg: Config, space: LabelSpace, area: Optional[int]) -> Dict:
@@ -265,20 +263,6 @@ def _stuff_area(cfg: Config, dataset: Any) -> Optional[int]:
     return max(1, round(settings['stuff_area'] * pixels / known[1]))
 
 
-def _dataset(cfg: Config, split: Split, train: bool = False) -> Dict:
-    loader = 'train_dataloader' if train else 'val_dataloader'
-    mode: Dict = dict(filter_cfg=_filter_cfg(cfg)) if train else dict(
-        test_mode=True)
-    return dict(
-        type='CocoPanopticFPNDataset',
-        data_root=Code('data_root'),
-        metainfo=Code('dict(classes=classes)'),
-        ann_file=split.json,
-        data_prefix=dict(img=split.images, seg=split.panoptic),
-        **mode,
-        pipeline=Code(f'_base_.{loader}.dataset.pipeline'))
-
-
 def _evaluator(cfg: Config, space: LabelSpace,
                instances: Optional[str]) -> Dict:
     metrics: List[Dict] = [dict(type='PanopticQualityMetric', classwise=True)]
@@ -290,20 +274,6 @@ def _evaluator(cfg: Config, space: LabelSpace,
         metrics.append(metric)
     metrics.append(dict(type='SemanticIoUMetric'))
     return dict(_delete_=True, type='PanopticEvaluator', metrics=metrics)
-
-
-def _schedule(schedule: Schedule, batch: int) -> Dict:
-    every = max(1, min(50, schedule.max_iters // 20))
-    return dict(
-        max_iters=schedule.max_iters,
-        train_cfg=dict(
-            max_iters=Code('max_iters'), val_interval=schedule.val_interval),
-        param_scheduler=schedule.param_scheduler,
-        optim_wrapper=dict(optimizer=dict(lr=schedule.lr)),
-        auto_scale_lr=dict(base_batch_size=batch),
-        default_hooks=dict(
-            logger=dict(interval=every),
-            checkpoint=dict(interval=schedule.val_interval)))
 
 
 def _notes(space: LabelSpace, num_train: int, num_val: int,

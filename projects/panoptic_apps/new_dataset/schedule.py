@@ -50,16 +50,12 @@ def scaled_schedule(cfg: Config,
                     batch: int,
                     epochs: Optional[float] = None,
                     max_iters: Optional[int] = None) -> Schedule:
-    """The schedule of a config for other data.
+    """The schedule of a config, counted in iterations, for other images and
+    another batch (images of an iteration).
 
-    Args:
-        cfg (Config): The base, counted in iterations.
-        images (int): To train on.
-        batch (int): Images of an iteration.
-        epochs (float, optional): How often each image is seen; by default
-            as often as the base's, where that is known, but not less than
-            ``MIN_ITERS`` iterations.
-        max_iters (int, optional): Iterations, instead.
+    By default each image is seen as often as the base's, where that is known,
+    but not in less than ``MIN_ITERS`` iterations; else ``epochs`` times, or
+    for ``max_iters``.
 
     Raises:
         InputError: The base has no such schedule.
@@ -73,12 +69,10 @@ def scaled_schedule(cfg: Config,
     auto_scale = cfg.get('auto_scale_lr') or {}
     base_batch = auto_scale.get(
         'base_batch_size') or cfg.train_dataloader.batch_size
-    why = f'as asked for, batch {batch}'
-    if max_iters is None and epochs is not None:
-        max_iters = math.ceil(epochs * images / batch)
-        why = f'{epochs:g} epochs of {images} images, batch {batch}'
-    elif max_iters is None:
-        max_iters, why = _default_iters(cfg, images, batch, base_batch)
+    if max_iters is not None:
+        why = f'as asked for, batch {batch}'
+    else:
+        max_iters, why = _count_iters(cfg, images, batch, base_batch, epochs)
     factor, ratio = max_iters / base_iters, batch / base_batch
     return Schedule(
         max_iters=max_iters,
@@ -89,26 +83,27 @@ def scaled_schedule(cfg: Config,
         why=why)
 
 
-def _default_iters(cfg: Config, images: int, batch: int,
-                   base_batch: int) -> Tuple[int, str]:
-    base_iters, known = cfg.train_cfg.max_iters, base_data(cfg)
-    if known is None:
-        iters = math.ceil(base_iters * base_batch / batch)
-        return iters, f'as many as the base, batch {batch}'
-    epochs = base_iters * base_batch / known[0]
+def _count_iters(cfg: Config, images: int, batch: int, base_batch: int,
+                 epochs: Optional[float]) -> Tuple[int, str]:
+    base_iters, known, least = cfg.train_cfg.max_iters, base_data(cfg), 0
+    if epochs is None:
+        if known is None:
+            iters = math.ceil(base_iters * base_batch / batch)
+            return iters, f'as many as the base, batch {batch}'
+        epochs = base_iters * base_batch / known[0]
+        least = min(MIN_ITERS, base_iters)
     iters = math.ceil(epochs * images / batch)
-    least = min(MIN_ITERS, base_iters)
     if iters < least:
         return least, (f'{least * batch / images:.1f} epochs of {images} '
                        f'images, batch {batch}: the {epochs:.1f} of the base '
                        f'would be {iters} iterations alone')
-    return iters, f'{epochs:.1f} epochs of {images} images, batch {batch}'
+    return iters, f'{epochs:.3g} epochs of {images} images, batch {batch}'
 
 
 def _scaled_schedulers(cfg: Config, max_iters: int, factor: float,
                        ratio: float) -> List[dict]:
-    """``param_scheduler``; the warm-up is only shortened where it would use
-    too much of the run, and what begins at its end still does."""
+    """``param_scheduler``, whose warm-up is shortened where it would use too
+    much of the run; what begins at its end still does."""
     scaled: List[Dict] = []
     ends: Dict[int, int] = {}
     for item in schedulers(cfg):

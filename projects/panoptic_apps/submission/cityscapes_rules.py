@@ -11,8 +11,7 @@ which is also what the server runs.
 """
 import posixpath
 import re
-from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Dict, Iterator, List, Optional, Sequence
 
 import numpy as np
 from cityscapesscripts.helpers.labels import id2label
@@ -20,40 +19,21 @@ from cityscapesscripts.helpers.labels import id2label
 from panoptic_fpn.coco_format import WARNING, Fault, png_pixels
 from panoptic_fpn.coco_format.faults import Found
 
-from .contents import (Expected, Members, Progress, find_in_files, name_faults,
-                       names_ending, silent)
+from .contents import Archive, PngJob
 
 _ID = re.compile(r'([^_/]+_\d+_\d+)')
 
 
-class PixelJob(NamedTuple):
-    """A semantic map and its size (h, w)."""
-
-    member: Path
-    name: str
-    size: Tuple[int, int]
-
-
-class InstanceJob(NamedTuple):
-    """The lines of an image, its masks by path, their size (h, w)."""
-
-    name: str
-    lines: List[str]
-    masks: Dict[str, Path]
-    size: Tuple[int, int]
-    things: List[int]
-
-
-def _one_for_each_image(names: List[str], expected: Expected,
+def _one_for_each_image(archive: Archive,
                         suffix: str) -> Found[Dict[str, str]]:
     """The file of each image, as the scripts search for it; returns image id
     -> name, of images with just one."""
     groups: Dict[Optional[str], List[str]] = {}
-    for name in names:
+    for name in archive.ending(suffix):
         match = _ID.match(posixpath.basename(name))
         groups.setdefault(match and match[1], []).append(name)
     chosen = {}
-    for image_id in expected.sizes:
+    for image_id in archive.expected.sizes:
         candidates = groups.pop(image_id, [])
         if len(candidates) == 1:
             chosen[image_id] = candidates[0]
@@ -69,36 +49,25 @@ def _one_for_each_image(names: List[str], expected: Expected,
     return chosen
 
 
-def pixel_rules(members: Members,
-                expected: Expected,
-                stem: Optional[str] = None,
-                num_workers: int = 1,
-                progress: Progress = silent) -> Iterator[Fault]:
-    """All faults of an archive of semantic maps, see ``panoptic_rules``."""
-    yield from name_faults(members)
-    names = names_ending(members, '.png')
-    for name in sorted(set(members) - set(names)):
+def pixel_rules(archive: Archive) -> Iterator[Fault]:
+    """All faults of an archive of semantic maps."""
+    for name in sorted(set(archive.members) - set(archive.ending('.png'))):
         yield Fault('layout', name, 'is no .png')
-    chosen = yield from _one_for_each_image(names, expected, '.png')
+    chosen = yield from _one_for_each_image(archive, '.png')
     jobs = [
-        PixelJob(members[name], name, expected.sizes[image_id])
+        PngJob(archive.members[name], name, archive.expected.sizes[image_id])
         for image_id, name in chosen.items()
     ]
-    yield from find_in_files('check maps', _map_faults, jobs, num_workers,
-                             progress)
+    yield from archive.find_in_files('check maps', _map_faults, jobs)
 
 
-def _values(pixels: np.ndarray) -> List[int]:
-    return np.flatnonzero(np.bincount(pixels.ravel())).tolist()
-
-
-def _map_faults(job: PixelJob) -> Iterator[Fault]:
+def _map_faults(job: PngJob) -> Iterator[Fault]:
     """Whether a map holds ids of the label table."""
     pixels = yield from png_pixels(job.member.read_bytes(), job.name, job.size,
                                    1)
     if pixels is None:
         return
-    values = _values(pixels)
+    values = np.unique(pixels).tolist()
     unknown = [v for v in values if v not in id2label]
     if unknown:
         yield Fault('label_id', job.name,
@@ -110,75 +79,51 @@ def _map_faults(job: PixelJob) -> Iterator[Fault]:
                     WARNING)
 
 
-def instance_rules(members: Members,
-                   expected: Expected,
-                   stem: Optional[str] = None,
-                   num_workers: int = 1,
-                   progress: Progress = silent) -> Iterator[Fault]:
-    """All faults of an archive of instances, see ``panoptic_rules``."""
-    yield from name_faults(members)
-    texts = names_ending(members, '.txt')
-    chosen = yield from _one_for_each_image(texts, expected, '.txt')
-    space = expected.space
-    things = list(space.category_ids[:space.num_things])
-    jobs: List[InstanceJob] = []
+def instance_rules(archive: Archive) -> Iterator[Fault]:
+    """All faults of an archive of instances."""
+    members, (sizes, space) = archive.members, archive.expected
+    things = space.category_ids[:space.num_things]
+    chosen = yield from _one_for_each_image(archive, '.txt')
+    jobs = []
     used: Dict[str, str] = {}
     for image_id, name in chosen.items():
         try:
-            lines = members[name].read_bytes().decode('ascii').splitlines()
+            lines = members[name].read_text('ascii').splitlines()
         except UnicodeDecodeError:
             yield Fault('line', name, 'is no plain text')
             continue
-        paths = {_resolve(name, line.split(' ')[0]) for line in lines}
-        for path in sorted(paths):
-            if used.setdefault(path, name) != name:
-                yield Fault('mask_twice', path,
-                            f'of {used[path]} and of {name}')
-        masks = {path: members[path] for path in paths if path in members}
-        jobs.append(
-            InstanceJob(name, lines, masks, expected.sizes[image_id], things))
-    for name in sorted(set(members) - set(texts) - set(used)):
+        for i, line in enumerate(lines, 1):
+            where, parts = f'{name}, line {i}', line.split(' ')
+            path = posixpath.normpath(
+                posixpath.join(posixpath.dirname(name), parts[0]))
+            first = used.setdefault(path, where)
+            if len(parts) != 3:
+                yield Fault(
+                    'line', where, f'{line[:80]!r} is not a path, an id and a '
+                    'confidence with one blank between them')
+                continue
+            yield from _value_faults(parts, things, where)
+            if posixpath.isabs(parts[0]) or path.startswith('..'):
+                yield Fault('line', where,
+                            f'{parts[0]} is not within the archive')
+            elif first != where:
+                yield Fault('mask_twice', where, f'{path}, as {first}')
+            elif path not in members:
+                yield Fault('mask_missing', where, f'{path} is not there')
+            else:
+                jobs.append(PngJob(members[path], path, sizes[image_id]))
+    for name in sorted(set(members) - set(archive.ending('.txt')) - set(used)):
         yield Fault('layout', name, 'no line of a text file names it')
-    yield from find_in_files('check instances', _text_faults, jobs,
-                             num_workers, progress)
+    yield from archive.find_in_files('check masks', _mask_faults, jobs)
 
 
-def _resolve(name: str, path: str) -> str:
-    """Name in the archive of a mask that a text file names."""
-    return posixpath.normpath(posixpath.join(posixpath.dirname(name), path))
-
-
-def _text_faults(job: InstanceJob) -> Iterator[Fault]:
-    """Faults of the lines of an image and of its masks."""
-    seen = set()
-    for i, line in enumerate(job.lines, 1):
-        where = f'{job.name}, line {i}'
-        parts = line.split(' ')
-        if len(parts) != 3:
-            yield Fault(
-                'line', where, f'{line[:80]!r} is not a path, an id and a '
-                'confidence with one blank between them')
-            continue
-        yield from _value_faults(parts, job.things, where)
-        path = _resolve(job.name, parts[0])
-        if posixpath.isabs(parts[0]) or path.startswith('..'):
-            yield Fault('line', where, f'{parts[0]} is not within the archive')
-        elif path in seen:
-            yield Fault('mask_twice', where, f'{path} again')
-        elif path not in job.masks:
-            yield Fault('mask_missing', where, f'{path} is not there')
-        else:
-            yield from _mask_faults(job.masks[path], path, job.size)
-        seen.add(path)
-
-
-def _value_faults(parts: List[str], things: List[int],
+def _value_faults(parts: List[str], things: Sequence[int],
                   where: str) -> Iterator[Fault]:
     """Id and confidence of a line."""
     if not parts[1].isdigit() or int(parts[1]) not in things:
         yield Fault(
             'label_id', where, f'{parts[1]!r} is not the id of a class with '
-            f'instances ({things})')
+            f'instances ({list(things)})')
     try:
         score = float(parts[2])
     except ValueError:
@@ -188,15 +133,15 @@ def _value_faults(parts: List[str], things: List[int],
                     f'{parts[2].strip()!r} is not within 0 .. 1')
 
 
-def _mask_faults(member: Path, name: str, size: Tuple[int,
-                                                      int]) -> Iterator[Fault]:
+def _mask_faults(job: PngJob) -> Iterator[Fault]:
     """A mask has pixels, and they have one value."""
-    pixels = yield from png_pixels(member.read_bytes(), name, size, 1)
+    pixels = yield from png_pixels(job.member.read_bytes(), job.name, job.size,
+                                   1)
     if pixels is None:
         return
-    values = [v for v in _values(pixels) if v > 0]
+    values = np.setdiff1d(pixels, 0).tolist()
     if not values:
-        yield Fault('empty_mask', name, 'has no pixel')
+        yield Fault('empty_mask', job.name, 'has no pixel')
     elif len(values) > 1:
-        yield Fault('mask_values', name,
+        yield Fault('mask_values', job.name,
                     f'{values[:5]}: all but 0 count as the instance', WARNING)

@@ -7,14 +7,13 @@ import os
 import shutil
 import zipfile
 import zlib
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from secrets import token_hex
 from typing import (Any, Callable, Dict, Iterable, Iterator, List, Mapping,
-                    Optional, Sequence, Tuple, Union)
+                    NamedTuple, Optional, Sequence, Tuple, Union)
 
 from mmengine_exact.errors import InputError
+from mmengine_exact.files import write_atomically
 from mmengine_exact.workers import run_jobs
 from panoptic_fpn.coco_format import Fault
 from panoptic_fpn.coco_format.faults import Found
@@ -41,35 +40,55 @@ def silent(step: str, size: int) -> Callable[[int], None]:
     return lambda done: None
 
 
-@dataclass(frozen=True)
-class Expected:
+class Expected(NamedTuple):
     """Size (h, w) of each image by id, and the classes."""
 
     sizes: Dict[Any, Tuple[int, int]]
     space: LabelSpace
 
 
-def expected_of(dataset: Any) -> Expected:
-    """Images and classes of a data set.
+class Archive(NamedTuple):
+    """What rules look at: files, the images and classes that they should be
+    about, and the stem that a JSON must have (None: any)."""
 
-    Args:
-        dataset (CocoPanopticFPNDataset): Annotated or not.
-    """
-    infos = (dataset.get_data_info(i) for i in range(len(dataset)))
-    sizes = {info['img_id']: (info['height'], info['width']) for info in infos}
-    return Expected(sizes, dataset.label_space)
+    members: Members
+    expected: Expected
+    stem: Optional[str] = None
+    num_workers: int = 1
+    progress: Progress = silent
+
+    def ending(self, suffix: str) -> List[str]:
+        """Names with a suffix."""
+        return [n for n in self.members if n.lower().endswith(suffix)]
+
+    def find_in_files(self, step: str, rules: Callable[[Any], Iterable[Fault]],
+                      jobs: Sequence) -> Iterator[Fault]:
+        """Faults of many files, by a function of a module, in several
+        processes."""
+        update = self.progress(step, len(jobs))
+        for faults in run_jobs(
+                partial(_listed, rules), jobs, self.num_workers,
+                in_order=True):
+            yield from faults
+            update(1)
+
+
+class PngJob(NamedTuple):
+    """A PNG, its name, its size (h, w) and its segments in the JSON."""
+
+    member: Path
+    name: str
+    size: Tuple[int, int]
+    segments: Sequence[dict] = ()
+
+
+def _listed(rules: Callable[[Any], Iterable[Fault]], job: Any) -> List[Fault]:
+    return list(rules(job))
 
 
 def unzip(path: str, folder: str) -> Found[Members]:
-    """Faults of a zip file by itself; returns its files, unpacked.
-
-    Args:
-        path (str): The archive.
-        folder (str): Where to unpack it.
-
-    Raises:
-        InputError: It is no zip file.
-    """
+    """Faults of a zip file by itself; returns its files, unpacked. An
+    InputError where it is no zip file."""
     members: Dict[str, Path] = {}
     try:
         archive = zipfile.ZipFile(path)
@@ -101,72 +120,32 @@ def name_faults(names: Iterable[str]) -> Iterator[Fault]:
             yield Fault('layout', name, 'hidden, or left by another tool')
 
 
-def find_in_files(step: str, rules: Callable[[Any],
-                                             Iterable[Fault]], jobs: Sequence,
-                  num_workers: int, progress: Progress) -> Iterator[Fault]:
-    """Faults of many files, in several processes.
-
-    Args:
-        step (str): What is done, for the progress.
-        rules (Callable): Faults of one job; a function of a module.
-        jobs (Sequence): One for each file.
-        num_workers (int): Processes.
-        progress (Callable): See ``panoptic_rules``.
-    """
-    update = progress(step, len(jobs))
-    for faults in run_jobs(
-            partial(_listed, rules), jobs, num_workers, in_order=True):
-        yield from faults
-        update(1)
-
-
-def _listed(rules: Callable[[Any], Iterable[Fault]], job: Any) -> List[Fault]:
-    return list(rules(job))
-
-
 def files_below(folder: str, prefix: str = '') -> Dict[str, Path]:
     """Files of a folder, but hidden ones, by ``prefix`` and relative name."""
-    found = sorted(
-        path for path in Path(folder).rglob('*')
-        if path.is_file() and not path.name.startswith('.'))
     return {
         prefix + path.relative_to(folder).as_posix(): path
-        for path in found
+        for path in sorted(Path(folder).rglob('*'))
+        if path.is_file() and not path.name.startswith('.')
     }
 
 
 def write_archive(path: Union[str, Path],
                   files: Members,
                   update: Callable[[int], None],
-                  scratch: Optional[Union[str, Path]] = None) -> None:
+                  scratch: Optional[str] = None) -> None:
     """Zip files; the archive is complete or not there.
 
-    The same files give the same bytes, whenever they are zipped.
-
-    Args:
-        path (str | Path): Is replaced.
-        files (Mapping): Name in the archive -> local file.
-        update (Callable): Called with 1 after each file.
-        scratch (str | Path, optional): Folder, on the same disk, of what is
-            not complete; by default that of ``path``.
-
-    Raises:
-        OSError: It cannot be written.
+    The same files give the same bytes, whenever they are zipped. ``update`` is
+    called with 1 after each; ``scratch``: see ``write_atomically``.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial_ = Path(scratch or path.parent, f'.{path.name}{token_hex(4)}')
-    try:
-        with zipfile.ZipFile(partial_, 'w') as archive:
+
+    def write(partial_path: str) -> None:
+        with zipfile.ZipFile(partial_path, 'w') as archive:
             for name, source in files.items():
                 _add(archive, name, source)
                 update(1)
-        os.replace(partial_, path)
-    except BaseException as error:
-        partial_.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno is not None:
-            error.filename = str(path)  # not that of the partial one
-        raise
+
+    write_atomically(str(path), write, scratch=scratch)
 
 
 def _add(archive: zipfile.ZipFile, name: str, source: Path) -> None:
@@ -177,7 +156,3 @@ def _add(archive: zipfile.ZipFile, name: str, source: Path) -> None:
     info.file_size = os.path.getsize(source)  # may need 64 bits
     with open(source, 'rb') as file, archive.open(info, 'w') as target:
         shutil.copyfileobj(file, target, 1 << 20)
-
-
-def names_ending(members: Members, suffix: str) -> List[str]:
-    return [name for name in members if name.lower().endswith(suffix)]

@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from mmdet.registry import DATASETS
 from mmengine.config import Config
-from mmengine.dist import barrier, broadcast_object_list, is_main_process
+from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.fileio import exists
 from mmengine.registry import init_default_scope
 
@@ -23,8 +23,7 @@ from mmengine_exact.workers import default_workers
 from panoptic_fpn.coco_format import ERROR, WARNING, Fault, Faults, collect
 from panoptic_fpn.training.test_options import require_panoptic
 
-from .contents import (Expected, Progress, expected_of, silent, unzip,
-                       write_archive)
+from .contents import Expected, Progress, silent, unzip, write_archive
 from .servers import Server, Task
 
 
@@ -33,15 +32,11 @@ def set_test_images(cfg: Config,
                     ann_file: Optional[str] = None,
                     image_dir: Optional[str] = None,
                     categories_file: Optional[str] = None) -> None:
-    """Let the test loader read the images of a server's test set.
+    """Let the test loader of a config read other images, by default those of
+    a server's test set.
 
-    Args:
-        cfg (Config): Is changed.
-        server (Server): Whose files are the default.
-        ann_file (str, optional): JSON of the images.
-        image_dir (str, optional): Their folder.
-        categories_file (str, optional): JSON whose categories say what is a
-            thing. All are relative to ``data_root``.
+    ``ann_file`` lists the images below ``image_dir``; the categories of
+    ``categories_file`` say what is a thing. All are below ``data_root``.
     """
     require_panoptic(cfg, 'tools/format_submission.py')
     dataset = cfg.test_dataloader.dataset
@@ -55,29 +50,28 @@ def set_test_images(cfg: Config,
 def set_metrics(cfg: Config, tasks: Sequence[Task], prefix: str) -> None:
     """Let the test write results with ``prefix`` and compute nothing."""
     metrics: List[Dict] = []
-    for task in tasks:  # those of one metric share it
-        if task.metric not in metrics:
-            metrics.append(task.metric)
-    cfg.test_evaluator = dict(
-        type='PanopticEvaluator',
-        metrics=[
-            dict(metric, format_only=True, outfile_prefix=prefix)
-            for metric in metrics
-        ])
+    for task in tasks:
+        metric = dict(task.metric, format_only=True, outfile_prefix=prefix)
+        if metric not in metrics:  # boxes and masks share it
+            metrics.append(metric)
+    cfg.test_evaluator = dict(type='PanopticEvaluator', metrics=metrics)
 
 
 def build_expected(cfg: Config) -> Expected:
     """Images and classes of the test loader's data set."""
     init_default_scope(cfg.get('default_scope', 'mmdet'))
-    return expected_of(DATASETS.build(cfg.test_dataloader.dataset))
+    return _expected_of(DATASETS.build(cfg.test_dataloader.dataset))
+
+
+def _expected_of(dataset: Any) -> Expected:
+    infos = (dataset.get_data_info(i) for i in range(len(dataset)))
+    sizes = {info['img_id']: (info['height'], info['width']) for info in infos}
+    return Expected(sizes, dataset.label_space)
 
 
 def require_images(dataset: Any) -> None:
-    """See that all local images are there, before hours of inference.
-
-    Raises:
-        InputError: Names the first that is missing, and how many.
-    """
+    """Raise an InputError where local images are missing, before hours of
+    inference; it names the first, and how many."""
     if getattr(dataset, 'backend_args', None) is not None:
         return  # asking a server for each takes too long
     paths = [dataset.get_data_info(i)['img_path'] for i in range(len(dataset))]
@@ -111,15 +105,15 @@ def run_submission(runner: Any,
         runner (PanopticRunner): Its config has :func:`set_metrics`.
         tasks (dict[str, Task]): By name.
         out_dir (str): Folder of the archives.
-        name (str): The algorithm.
+        name (str): Name of the algorithm.
         num_workers (int, optional): Processes that check; by default one a
             core, at most 8.
-        progress (Callable): See ``panoptic_rules``.
+        progress (Callable): See :data:`Progress`.
         report (Callable): Called with lines for the user.
 
     Raises:
-        InputError: On every process: images are missing, or results have a
-            fault; no archive is written then.
+        InputError: On every process, and no archive is written: images are
+            missing, or results have a fault.
     """
     folder = result_folder(out_dir, name)
     dataset = runner.test_dataloader.dataset
@@ -131,7 +125,7 @@ def run_submission(runner: Any,
         os.makedirs(folder)
 
     def pack() -> None:
-        _pack_all(tasks, expected_of(dataset), folder, out_dir, name,
+        _pack_all(tasks, _expected_of(dataset), folder, out_dir, name,
                   num_workers or default_workers(), progress, report)
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -156,7 +150,6 @@ def _on_main(work: Callable[[], Any]) -> None:
             own = error
             outcome[0] = f'The first process failed: {explain(error) or error}'
     broadcast_object_list(outcome)
-    barrier()
     if outcome[0] is not None:
         raise own or InputError(outcome[0])
 
@@ -169,12 +162,10 @@ def _pack_all(tasks: Dict[str, Task], expected: Expected, folder: str,
     for key, task in tasks.items():
         path = task.archive(out_dir, name)
         files = task.files(osp.join(folder, 'r'), Path(path).stem)
-        absent = [file for file in files.values() if not file.is_file()]
-        if absent or not files:
-            lost = absent[0] if absent else folder
+        if not files or not all(file.is_file() for file in files.values()):
             raise InputError(
-                f'{key}: the model has written no such results ({lost}). '
-                'Leave the task out, or take a model with that branch.')
+                f'{key}: the model has written no such results. Leave the '
+                'task out, or take a model with that branch.')
         faults = Faults()
         faults.extend(task.check(files, expected, path, num_workers, progress))
         errors += report_faults(key, faults, report)
@@ -185,7 +176,7 @@ def _pack_all(tasks: Dict[str, Task], expected: Expected, folder: str,
             'results are kept there; correct what is named above.')
     for path, files in packed:
         # a kill leaves its half in the folder that the next run removes
-        write_archive(path, files, progress('zip', len(files)), folder)
+        write_archive(path, files, progress('zip', len(files)), scratch=folder)
         report(f'{path}: {len(expected.sizes)} images, {len(files)} files, '
                f'{os.path.getsize(path) / 1e6:.1f} MB')
 
@@ -213,17 +204,9 @@ def check_archive(path: str,
                   expected: Expected,
                   num_workers: Optional[int] = None,
                   progress: Progress = silent) -> Faults:
-    """Faults of an archive, whoever has written it.
+    """Faults of an archive by a server's rules, whoever has written it.
 
-    Args:
-        path (str): The zip file.
-        server (Server): Whose rules.
-        task (str, optional): One of the server's; by default guessed from
-            the name and the files.
-        expected (Expected): Images and classes.
-        num_workers (int, optional): Processes; by default one a core, at
-            most 8.
-        progress (Callable): See ``panoptic_rules``.
+    Its ``task`` is guessed from the name and the files where it is None.
 
     Raises:
         InputError: It is no zip file, or no task is like it.
@@ -233,38 +216,32 @@ def check_archive(path: str,
         members = collect(unzip(path, folder), faults.add)
         if faults.counts['damage']:
             return faults
-        chosen = server.choose([task or guess_task(path, server, members)])
-        if server.archive_pattern is not None and not re.fullmatch(
-                server.archive_pattern, stem):
+        chosen, = server.choose([task or guess_task(path, server, members)
+                                 ]).values()
+        if not re.fullmatch(server.archive_pattern, stem):
             faults.add(
                 Fault(
                     'file_name',
                     Path(path).name, 'not like TYPE_TESTSET_'
                     'ALGORITHM_results.zip, which the server asks for'))
-        for rules in chosen.values():
-            faults.extend(
-                rules.check(members, expected, path, num_workers
-                            or default_workers(), progress))
+        faults.extend(
+            chosen.check(members, expected, path, num_workers
+                         or default_workers(), progress))
     return faults
 
 
 def guess_task(path: str, server: Server, members: Any) -> str:
-    """Task of an archive by its name or what is in it.
-
-    Raises:
-        InputError: It could be any.
-    """
+    """Task of an archive by its name or what is in it; an InputError where it
+    could be any."""
     parts = osp.abspath(path).split(os.sep)[-2:]
     named = [key for key in server.tasks if key in parts[-1]
              ] or [key for key in server.tasks if key == parts[0]]
     if len(named) == 1:
         return named[0]
     ends = {osp.splitext(name)[1].lower() for name in members}
-    if 'panoptic' in server.tasks and {'.json', '.png'} <= ends:
-        return 'panoptic'
-    if 'instance' in server.tasks and '.txt' in ends:
-        return 'instance'
-    if 'pixel' in server.tasks and ends == {'.png'}:
-        return 'pixel'
+    for key, needed in (('panoptic', {'.json', '.png'}),
+                        ('instance', {'.txt'}), ('pixel', {'.png'})):
+        if key in server.tasks and needed <= ends:
+            return key
     raise InputError(f'{path}: its task is unclear. Name it with --tasks '
                      f'(of {", ".join(server.tasks)}).')

@@ -7,6 +7,7 @@ Cityscapes asks for no names but those of the images.
 import os.path as osp
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Callable, Dict, Iterator, Optional, Sequence
 
@@ -14,17 +15,12 @@ from mmengine_exact.errors import InputError
 from panoptic_fpn.coco_format import Fault
 
 from .cityscapes_rules import instance_rules, pixel_rules
-from .contents import Expected, Members, Progress, files_below, silent
-from .detection_rules import detection_rules
-from .panoptic_rules import panoptic_rules
+from .coco_rules import detection_rules, panoptic_rules
+from .contents import (Archive, Expected, Members, Progress, files_below,
+                       name_faults, silent)
 
 #: Names of an algorithm that fit every server and file system.
 _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9.-]*')
-
-#: Faults of members, given the expected images, the stem of the archive (None:
-#: any), the number of processes and the progress.
-Rules = Callable[[Members, Expected, Optional[str], int, Progress],
-                 Iterator[Fault]]
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,7 @@ class Task:
     stem: str
     named: bool
     files: Callable[[str, str], Members]
-    rules: Rules
+    rules: Callable[[Archive], Iterator[Fault]]
 
     def archive(self, folder: str, name: str) -> str:
         """Path of the archive."""
@@ -54,26 +50,25 @@ class Task:
               progress: Progress = silent) -> Iterator[Fault]:
         """All faults of what is or will be the archive ``path``."""
         stem = Path(path).stem if self.named else None
-        return self.rules(members, expected, stem, num_workers, progress)
+        yield from name_faults(members)
+        yield from self.rules(
+            Archive(members, expected, stem, num_workers, progress))
 
 
 @dataclass(frozen=True)
 class Server:
-    """Tasks by name, files of the test set below ``data_root``, and the name
-    of its archives (None: any)."""
+    """Tasks by name, files of the test set below ``data_root``, and the
+    pattern of its archives' stems."""
 
     tasks: Dict[str, Task]
     ann_file: str
     image_dir: str
     categories_file: Optional[str] = None
-    archive_pattern: Optional[str] = None
+    archive_pattern: str = '.*'
 
     def choose(self, names: Optional[Sequence[str]]) -> Dict[str, Task]:
-        """Tasks of some names; without, the first one.
-
-        Raises:
-            InputError: There is no such task.
-        """
+        """Tasks of some names, or the first one; an InputError where there is
+        no such task."""
         names = names or list(self.tasks)[:1]
         unknown = [name for name in names if name not in self.tasks]
         if unknown:
@@ -96,19 +91,13 @@ def _panoptic_files(prefix: str, stem: str) -> Members:
     }
 
 
-def _detections(kind: str) -> Task:
-
-    def files(prefix: str, stem: str) -> Members:
-        return {f'{stem}.json': Path(f'{prefix}.{kind}.json')}
-
-    def rules(members: Members, expected: Expected, stem: Optional[str],
-              num_workers: int, progress: Progress) -> Iterator[Fault]:
-        return detection_rules(members, expected, kind, stem, progress)
-
+def _detections(kind: str, key: str) -> Task:
     # the server wants the same names for both kinds
     return Task(
         dict(type='PanopticInstanceAPMetric', metric=['bbox', 'segm']),
-        f'{kind}/detections_test-dev2017_{{name}}_results', True, files, rules)
+        f'{kind}/detections_test-dev2017_{{name}}_results', True,
+        lambda prefix, stem: {f'{stem}.json': Path(f'{prefix}.{kind}.json')},
+        partial(detection_rules, key=key))
 
 
 SERVERS = {
@@ -119,8 +108,8 @@ SERVERS = {
                 dict(type='PanopticQualityMetric'),
                 'panoptic_test-dev2017_{name}_results', True, _panoptic_files,
                 panoptic_rules),
-            bbox=_detections('bbox'),
-            segm=_detections('segm')),
+            bbox=_detections('bbox', 'bbox'),
+            segm=_detections('segm', 'segmentation')),
         ann_file='annotations/image_info_test-dev2017.json',
         image_dir='test2017/',
         categories_file='annotations/panoptic_val2017.json',

@@ -4,52 +4,84 @@
     ROOT/gtFine/{split}/{city}/{id}_gtFine_{polygons.json,labelIds.png,
                                             instanceIds.png,color.png}
 
-Streets are drawn from a seed, with all 19 classes, groups, void and instances
-of ignored classes in every split. Polygons become label images by
-cityscapesscripts' own functions. As in the official download, label images of
-the test split hold void alone.
+Shapes on a street are drawn from a seed, with all 19 classes, groups, void and
+instances of ignored classes in every split. A label has its colour in
+Cityscapes' pictures, its texture and its shape. Polygons become label images
+by cityscapesscripts' own functions. As in the official download, label images
+of the test split hold void alone.
 """
-import errno
 import json
 import os
 import os.path as osp
-from typing import Dict, List, Set, Tuple
+from typing import Dict, List, Sequence, Tuple
 
-import cv2
 import numpy as np
 from cityscapesscripts.helpers.annotation import Annotation
 from cityscapesscripts.helpers.labels import name2label
 from cityscapesscripts.preparation.json2instanceImg import createInstanceImage
 from cityscapesscripts.preparation.json2labelImg import createLabelImage
+from PIL import Image
 
 from mmengine_exact.errors import InputError
-from panoptic_fpn.cityscapes import FIRST_INSTANCE, IMAGE_SUFFIX
+from panoptic_fpn.cityscapes import IMAGE_SUFFIX
 
-from .looks import draw_image
-from .street import FRAME_LABELS, Item, Street
-from .synthetic_shapes import write_once
+from .synthetic_shapes import Canvas, corners, texture_tone, write_once
 
 CITIES = dict(
     train=('aachen', 'bochum', 'bremen'),
     val=('frankfurt', 'lindau', 'munster'),
     test=('berlin', 'bielefeld', 'bonn'))
 #: Bumped whenever the same seed draws other files.
-_VERSION = 1
+_VERSION = 2
 #: Smallest (h, w) at which all classes can be seen.
 MIN_SIZE = (96, 160)
+#: Labels of the camera's frame: all that test images are annotated with.
+FRAME_LABELS = ('ego vehicle', 'rectification border', 'out of roi')
 
-#: Labels in every image; in every second; in every fourth.
-_ALWAYS = ('road', 'sidewalk', 'building', 'vegetation', 'sky', 'car',
-           'person')
-_OFTEN = ('wall', 'fence', 'pole', 'traffic light', 'traffic sign', 'terrain',
-          'rider', 'bicycle', 'motorcycle', 'truck', 'bus', 'train')
-_SELDOM = ('persongroup', 'caravan', 'parking', 'static', 'cargroup',
-           'trailer', 'polegroup', 'dynamic', 'bicyclegroup', 'ground',
-           'rail track', 'license plate', 'motorcyclegroup', 'guard rail',
-           'bridge')
-#: Least share of the image for a wanted label to count as seen.
-_SEEN = .0006
-_ATTEMPTS = 40
+#: Every how many images a label is wanted, its shape, height and width, and
+#: where its centre may be from the top, all in image heights; of things, which
+#: stand on the ground, the largest height, and the width in heights.
+_LABELS: Dict[str, Tuple] = {
+    'building': (1, 'box', .35, .5, .2, .25),
+    'bridge': (4, 'box', .08, .6, .1, .4),
+    'vegetation': (1, 'star', .4, .5, .2, .4),
+    'wall': (2, 'box', .15, .5, .35, .5),
+    'fence': (2, 'box', .15, .5, .35, .5),
+    'guard rail': (4, 'box', .08, .6, .4, .5),
+    'terrain': (2, 'disk', .2, .5, .5, .6),
+    'parking': (4, 'box', .15, .4, .55, .9),
+    'ground': (4, 'disk', .15, .4, .55, .9),
+    'rail track': (4, 'triangle', .3, .2, .6, .9),
+    'polegroup': (4, 'box', .3, .1, .2, .5),
+    'pole': (2, 'box', .4, .05, .2, .5),
+    'traffic light': (2, 'box', .2, .1, .1, .4),
+    'traffic sign': (2, 'disk', .15, .15, .1, .4),
+    'license plate': (4, 'box', .05, .1, .7, .9),
+    'train': (2, 'box', .6, 2.2),
+    'bus': (2, 'box', .6, 1.5),
+    'truck': (2, 'star', .6, 1.5),
+    'caravan': (4, 'disk', .5, 1.4),
+    'trailer': (4, 'box', .4, 1.8),
+    'car': (1, 'disk', .4, 1.8),
+    'person': (1, 'triangle', .6, .5),
+    'rider': (2, 'star', .5, .7),
+    'bicycle': (2, 'triangle', .4, 1.3),
+    'motorcycle': (2, 'box', .4, 1.2),
+    'static': (4, 'box', .3, .7),
+    'dynamic': (4, 'star', .3, 1.2),
+    'cargroup': (4, 'disk', .3, 3.5),
+    'persongroup': (4, 'triangle', .4, 1.5),
+    'bicyclegroup': (4, 'triangle', .3, 2.5),
+    'motorcyclegroup': (4, 'box', .3, 2.5)
+}
+#: Things that fill images with room for them.
+_MORE = ('car', 'car', 'person', 'person', 'rider', 'bicycle', 'motorcycle',
+         'truck', 'bus', 'train')
+#: By id modulo 5: the sky has 'sky', and the road 'sand'.
+_TEXTURES = ('bricks', 'grass', 'sand', 'sky', 'water')
+
+#: An annotated object: its label and outline (n, 2) of x, y in pixels.
+Item = Tuple[str, np.ndarray]
 
 
 def make_miniature(root: str,
@@ -61,13 +93,12 @@ def make_miniature(root: str,
     Args:
         root (str): Folder to create; it is complete or not there at all.
         splits (dict[str, int]): Images of each split (train, val, test).
-            From 4 on a split surely has all classes and kinds of annotation.
+            From 4 on a split has all classes and kinds of annotation.
         size (tuple[int, int]): (h, w) of the images in pixels.
         seed (int): The same seed draws the same files.
 
     Raises:
-        InputError: ``root`` holds something else or cannot be written, or
-            the size is too small.
+        InputError: ``root`` holds something else, or the size is too small.
     """
     if any(a < b for a, b in zip(size, MIN_SIZE)):
         raise InputError(
@@ -81,74 +112,38 @@ def make_miniature(root: str,
 
     recipe = dict(
         version=_VERSION, splits=dict(splits), size=list(size), seed=seed)
-    try:
-        write_once(root, 'miniature.json', recipe, draw)
-    except OSError as error:
-        raise InputError(f'{root}: cannot write ({error}). Choose another '
-                         'folder or make room.') from None
+    write_once(root, 'miniature.json', recipe, draw)
 
 
-def wanted_labels(index: int, count: int) -> Set[str]:
-    """Labels that image ``index`` of a split of ``count`` has to show."""
-    wanted = set(_ALWAYS)
-    for names, period in ((_OFTEN, 2), (_SELDOM, 4)):
-        period = min(count, period)
-        wanted |= {
-            name
-            for k, name in enumerate(names) if (index + k) % period == 0
-        }
-    return wanted
+def _write_image(root: str, split: str, index: int, count: int,
+                 size: Tuple[int, int], seed: int) -> None:
+    image, items = draw_street(split, index, count, size, seed)
+    if split == 'test':
+        items = [item for item in items if item[0] in FRAME_LABELS]
+    cities = CITIES[split]
+    city = cities[index % len(cities)]
+    # official frames are the 20th of a snippet
+    name = f'{city}_{index // len(cities):06d}_000019'
+    photographs, labels = [
+        osp.join(root, kind, split, city) for kind in ('leftImg8bit', 'gtFine')
+    ]
+    for folder in (photographs, labels):
+        os.makedirs(folder, exist_ok=True)
+    polygons = polygon_json(items, size)
+    stem = osp.join(labels, f'{name}_gtFine_')
+    images = {osp.join(photographs, name + IMAGE_SUFFIX): image}
+    for kind, values in label_images(polygons).items():
+        images[f'{stem}{kind}.png'] = values
+    for path, values in images.items():
+        Image.fromarray(values).save(path, compress_level=1)
+    with open(f'{stem}polygons.json', 'w') as file:
+        file.write(polygons)
 
 
-def draw_street(split: str, index: int, count: int, size: Tuple[int, int],
-                seed: int) -> Tuple[np.ndarray, List[Item]]:
-    """Image ``index`` of a split of ``count``.
-
-    Of several streets the first in which every wanted label can be seen, or
-    else the one that misses the fewest.
-
-    Returns:
-        tuple: RGB uint8 (h, w, 3) and the annotated objects, from back to
-        front.
-    """
-    wanted = wanted_labels(index, count)
-    best: Tuple = ()
-    least = np.inf
-    for attempt in range(_ATTEMPTS):
-        rng = np.random.default_rng(
-            [seed, list(CITIES).index(split), index, attempt])
-        more = {name for name in _OFTEN if rng.random() < .25}
-        # sorted: the order of a set differs from process to process
-        items = Street(size, sorted(wanted | more), rng).build()
-        missing = len(wanted - _seen_labels(items, size))
-        if missing < least:
-            best, least = (items, rng), missing
-        if not missing:
-            break
-    items, rng = best
-    return draw_image(size, items, rng), items
-
-
-def _seen_labels(items: List[Item], size: Tuple[int, int]) -> Set[str]:
-    values = label_images(polygon_json(items, size))['instanceIds']
-    values, areas = np.unique(values, return_counts=True)
-    found = set(values[areas >= _SEEN * size[0] * size[1]].tolist())
-    seen = {'license plate'}  # never in a label image
-    for label in {item.label for item in items}:
-        single = name2label.get(label)
-        if single is None:
-            if name2label[label[:-len('group')]].id in found:
-                seen.add(label)
-        elif single.id in found and not single.hasInstances or any(
-                value // FIRST_INSTANCE == single.id for value in found):
-            seen.add(label)
-    return seen
-
-
-def polygon_json(items: List[Item], size: Tuple[int, int]) -> str:
+def polygon_json(items: Sequence[Item], size: Tuple[int, int]) -> str:
     """Content of ``*_polygons.json`` of a street of ``size`` (h, w)."""
     objects = [
-        dict(label=item.label, polygon=item.polygon.tolist()) for item in items
+        dict(label=label, polygon=points.tolist()) for label, points in items
     ]
     content = dict(imgHeight=size[0], imgWidth=size[1], objects=objects)
     return json.dumps(content, indent=4)
@@ -170,31 +165,100 @@ def label_images(polygons: str) -> Dict[str, np.ndarray]:
         color=np.array(createLabelImage(annotated, 'color')))
 
 
-def _write_image(root: str, split: str, index: int, count: int,
-                 size: Tuple[int, int], seed: int) -> None:
-    image, items = draw_street(split, index, count, size, seed)
-    if split == 'test':
-        items = [item for item in items if item.label in FRAME_LABELS]
-    cities = CITIES[split]
-    city = cities[index % len(cities)]
-    # official frames are the 20th of a snippet
-    name = f'{city}_{index // len(cities):06d}_000019'
-    folders = [
-        osp.join(root, kind, split, city) for kind in ('leftImg8bit', 'gtFine')
-    ]
-    for folder in folders:
-        os.makedirs(folder, exist_ok=True)
-    _write_png(osp.join(folders[0], name + IMAGE_SUFFIX), image)
-    polygons = polygon_json(items, size)
-    stem = osp.join(folders[1], name + '_gtFine')
-    for kind, values in label_images(polygons).items():
-        _write_png(f'{stem}_{kind}.png', values)
-    with open(f'{stem}_polygons.json', 'w') as file:
-        file.write(polygons)
+def draw_street(split: str, index: int, count: int, size: Tuple[int, int],
+                seed: int) -> Tuple[np.ndarray, List[Item]]:
+    """Image ``index`` of a split of ``count``.
+
+    Returns:
+        tuple: RGB uint8 (h, w, 3) and the annotated objects, from back to
+        front.
+    """
+    rng = np.random.default_rng([seed, list(CITIES).index(split), index])
+    street = _Street(size, rng)
+    street.add_ground()
+    for k, (name, (period, *_)) in enumerate(_LABELS.items()):
+        if (index + k) % min(count, period):
+            continue
+        for attempt in range(40):
+            if street.add(name, street.place(name), always=attempt == 39):
+                break
+    for name in rng.choice(_MORE, round(5 * (size[0] / 128)**.95)):
+        street.add(name, street.place(name))
+    street.add_frame()
+    noise = rng.normal(0, 6, street.image.shape)
+    return street.photograph(noise), street.items
 
 
-def _write_png(path: str, image: np.ndarray) -> None:
-    if image.ndim == 3:  # RGB or RGBA
-        image = image[..., [2, 1, 0, 3][:image.shape[2]]]
-    if not cv2.imwrite(path, image):
-        raise OSError(errno.EIO, 'the image cannot be written', path)
+class _Street(Canvas):
+
+    def __init__(self, size: Tuple[int, int],
+                 rng: np.random.Generator) -> None:
+        super().__init__(size)
+        self.h, self.w = size
+        self.rng = rng
+        self.items: List[Item] = []
+
+    def add(self, name: str, points: np.ndarray, always: bool = False) -> bool:
+        """Paint an object; not if it would hide too much of an earlier one."""
+        # a pixel beyond the border: the official painter rounds outlines up
+        points = np.clip(np.rint(points), -1, (self.w, self.h)).astype(int)
+        mask = self.fill(points)
+        if not always and self.hides_too_much(mask):
+            return False
+        label = name2label.get(name) or name2label[name[:-len('group')]]
+        y, x = np.nonzero(mask) / np.float32(self.h / 128)
+        tone = texture_tone(_TEXTURES[label.id % 5], y, x, 128, self.rng)
+        color = label.color + self.rng.uniform(-15, 15, 3)
+        self.image[mask] = color + tone[:, None]
+        self.darken_rim(mask)
+        self.items.append((name, points))
+        self.ids[mask] = len(self.items)
+        return True
+
+    def place(self, name: str) -> np.ndarray:
+        """An outline somewhere in the image."""
+        rng, h = self.rng, self.h
+        _, shape, height, width, *centers = _LABELS[name]
+        if centers:
+            y = rng.uniform(centers[0], centers[1])
+            width *= rng.uniform(.7, 1.3)
+        else:
+            # near the bottom things are large; the least have 14 pixels in
+            # 128 and 35 in 1024
+            low = min(.6, (11 + h / 42) / (height * h))
+            near = low + (1 - low) * rng.random()**1.5
+            height *= near
+            width *= height
+            y = .4 + .55 * near - height / 2
+        turn = np.pi / 4 if shape == 'box' else -np.pi / 2
+        points = corners(shape, turn)
+        points /= np.abs(points).max(0)
+        x = rng.uniform(.05, .95) * self.w / h
+        return h * (points * (width / 2, height / 2) + (x, y))
+
+    def add_ground(self) -> None:
+        """Sky, sidewalk and road; unlabelled is the strip between them."""
+        h, w = self.h, self.w
+        self._box('sky', -1, -1, w, .4 * h)
+        self._box('sidewalk', -1, .43 * h, w, h)
+        a, b = np.sort(self.rng.uniform(.3, .7, 2)) * w
+        self.add(
+            'road',
+            np.array([(a, .43 * h), (b, .43 * h), (.95 * w, h), (.05 * w, h)]),
+            True)
+
+    def _box(self, name: str, x1: float, y1: float, x2: float,
+             y2: float) -> None:
+        self.add(name, np.array([(x1, y1), (x2, y1), (x2, y2), (x1, y2)]),
+                 True)
+
+    def add_frame(self) -> None:
+        """What the camera brings along: hood, borders of the rectified image
+        and of the region of interest."""
+        h, w = self.h, self.w
+        edge = max(1, round(h / 160))
+        hood = corners('disk') * (.4 * w, self.rng.uniform(.05, .08) * h)
+        self.add('ego vehicle', hood + (w / 2, h), True)
+        self._box('rectification border', 0, h - edge, w, h)
+        for x in (0, w - edge):
+            self._box('out of roi', x, 0, x + edge - 1, h)

@@ -15,7 +15,6 @@ import json
 import os
 import os.path as osp
 import shutil
-import sys
 import uuid
 from contextlib import suppress
 from typing import Any, Callable, Dict, List, Tuple
@@ -25,7 +24,6 @@ import numpy as np
 from mmdet.registry import DATASETS
 from mmengine.dist import barrier, is_main_process
 from mmengine.logging import print_log
-from mmengine.utils import track_iter_progress
 
 from mmengine_exact.errors import InputError
 from panoptic_fpn.data.coco_panoptic import CocoPanopticFPNDataset
@@ -55,14 +53,69 @@ _RGB = dict(
 _VERSION = 1
 
 
-def draw_scene(seed: int, index: int,
-               size: int) -> Tuple[np.ndarray, np.ndarray, List[dict]]:
-    """Image ``index`` of the data set of a seed.
+def texture_tone(name: str, y: np.ndarray, x: np.ndarray, height: float,
+                 rng: np.random.Generator) -> np.ndarray:
+    """Brightness that a texture adds at pixels y, x of an image."""
+    if name == 'sky':
+        return (y / height - 0.5) * 50
+    if name == 'water':
+        return 25 * np.sin(y * 0.6 + 2 * np.sin(x * 0.08))
+    if name == 'grass':
+        return 30 * np.sin(x * 1.3 + 1.5 * np.sin(y * 0.3))
+    if name == 'bricks':
+        joint = (y % 8 < 1.5) | ((x + 8 * (y // 8 % 2)) % 16 < 1.5)
+        return np.where(joint, 60, -10)
+    return rng.normal(0, 14, y.shape)
+
+
+def corners(name: str, turn: float = 0., radius: float = 1.) -> np.ndarray:
+    """Corners (n, 2) of a shape around (0, 0), within ``radius``."""
+    count = dict(box=4, triangle=3, star=10, disk=24)[name]
+    angles = turn + np.arange(count) * 2 * np.pi / count
+    lengths = np.full(count, radius)
+    if name == 'star':
+        lengths[1::2] *= 0.45
+    return lengths[:, None] * np.stack(
+        [np.cos(angles), np.sin(angles)], axis=1)
+
+
+class Canvas:
+    """RGB image and segment ids (0: none), painted from back to front.
 
     Args:
-        seed (int): Of the data set.
-        index (int): Of the image; images are independent of one another.
-        size (int): Height and width in pixels.
+        size (tuple[int, int]): (h, w) in pixels.
+    """
+
+    def __init__(self, size: Tuple[int, int]) -> None:
+        self.image = np.zeros((*size, 3), np.float32)
+        self.ids = np.zeros(size, np.int32)
+
+    def fill(self, points: np.ndarray) -> np.ndarray:
+        """Mask of a polygon (n, 2)."""
+        mask = np.zeros(self.ids.shape, np.uint8)
+        cv2.fillPoly(mask, [points.round().astype(np.int32)], 1)
+        return mask.astype(bool)
+
+    def darken_rim(self, mask: np.ndarray) -> None:
+        """Separate a segment from its neighbours."""
+        rim = mask & ~cv2.erode(mask.astype(np.uint8), np.ones(
+            (3, 3))).astype(bool)
+        self.image[rim] *= 0.55
+
+    def hides_too_much(self, mask: np.ndarray) -> bool:
+        """Whether it covers over 40% of what is left to see of a segment."""
+        hidden, counts = np.unique(self.ids[mask], return_counts=True)
+        return any(count > 0.4 * (self.ids == segment_id).sum()
+                   for segment_id, count in zip(hidden, counts) if segment_id)
+
+    def photograph(self, noise: np.ndarray) -> np.ndarray:
+        """The image with noise added, uint8."""
+        return np.clip(self.image + noise, 0, 255).astype(np.uint8)
+
+
+def draw_scene(seed: int, index: int,
+               size: int) -> Tuple[np.ndarray, np.ndarray, List[dict]]:
+    """Image ``index`` of the data set of a seed, independent of the others.
 
     Returns:
         tuple: RGB image uint8 (size, size, 3); segment ids int32
@@ -70,27 +123,24 @@ def draw_scene(seed: int, index: int,
         iscrowd, area and bbox (x, y, w, h).
     """
     rng = np.random.default_rng([seed, index])
-    canvas = _Canvas(size, rng)
-    canvas.add_stuff()
+    scene = _Scene(size, rng)
+    scene.add_stuff()
     if rng.random() < 0.2:
-        canvas.add_crowd()
+        scene.add_crowd()
     for _ in range(rng.integers(1, 6)):
-        canvas.add_thing()
+        scene.add_thing()
     if rng.random() < 0.2:
-        canvas.add_void()
-    noise = rng.normal(0, 6, canvas.image.shape)
-    image = np.clip(canvas.image + noise, 0, 255).astype(np.uint8)
-    return image, canvas.ids, canvas.segments_info()
+        scene.add_void()
+    noise = rng.normal(0, 6, scene.image.shape)
+    return scene.photograph(noise), scene.ids, scene.segments_info()
 
 
-class _Canvas:
-    """Image and segment ids that are painted over from back to front."""
+class _Scene(Canvas):
 
     def __init__(self, size: int, rng: np.random.Generator) -> None:
+        super().__init__((size, size))
         self.size = size
         self.rng = rng
-        self.image = np.zeros((size, size, 3), np.float32)
-        self.ids = np.zeros((size, size), np.int32)
         self.info: Dict[int, dict] = {}
 
     def _new_segment(self, name: str, iscrowd: int = 0) -> int:
@@ -104,7 +154,7 @@ class _Canvas:
 
     def _paint(self, mask: np.ndarray, color: np.ndarray,
                segment_id: int) -> None:
-        self.image[mask] = color[mask] if color.ndim == 3 else color
+        self.image[mask] = color[mask]
         self.ids[mask] = segment_id
 
     def add_stuff(self) -> None:
@@ -119,26 +169,12 @@ class _Canvas:
                                         rng.uniform(0, 6))
             shift = rng.uniform(-0.08, 0.08) * size
             start = top + wave + shift if top > 0 else np.full(size, -1.0)
-            self._paint(rows >= start, self._texture(name),
+            base = np.array(_RGB[name], np.float32) + rng.uniform(-15, 15, 3)
+            y, x = np.mgrid[:size, :size].astype(np.float32)
+            tone = texture_tone(name, y, x, size, rng)
+            self._paint(rows >= start,
+                        base + tone[..., None].astype(np.float32),
                         self._new_segment(str(name)))
-
-    def _texture(self, name: str) -> np.ndarray:
-        rng, size = self.rng, self.size
-        y, x = np.mgrid[:size, :size].astype(np.float32)
-        base = np.array(_RGB[name], np.float32) + rng.uniform(-15, 15, 3)
-        if name == 'sky':
-            tone = (y / size - 0.5) * 50
-        elif name == 'water':
-            tone = 25 * np.sin(y * 0.6 + 2 * np.sin(x * 0.08))
-        elif name == 'grass':
-            tone = 30 * np.sin(x * 1.3 + 1.5 * np.sin(y * 0.3))
-        elif name == 'bricks':
-            row = y // 8
-            joint = (y % 8 < 1.5) | ((x + 8 * (row % 2)) % 16 < 1.5)
-            tone = np.where(joint, 60, -10)
-        else:
-            tone = rng.normal(0, 14, (size, size))
-        return base + tone[..., None].astype(np.float32)
 
     def add_thing(self) -> None:
         """One shape; not if it would hide too much of an earlier one."""
@@ -147,37 +183,21 @@ class _Canvas:
         radius = rng.uniform(0.09, 0.22) * size
         center = rng.uniform(0.08, 0.92, 2) * size
         mask = self._shape_mask(name, center, radius)
-        if mask.sum() < 0.5 * radius**2 or self._hides_too_much(mask):
+        if mask.sum() < 0.5 * radius**2 or self.hides_too_much(mask):
             return
         color = rng.uniform(30, 225, 3)
         y, x = np.mgrid[:size, :size]
         light = (center[0] - x + center[1] - y) / radius * 22
-        self._paint(mask, (color + light[..., None]).astype(np.float32),
-                    self._new_segment(name))
-        rim = mask & ~cv2.erode(mask.astype(np.uint8), np.ones(
-            (3, 3))).astype(bool)
-        self.image[rim] *= 0.55
-
-    def _hides_too_much(self, mask: np.ndarray) -> bool:
-        hidden, counts = np.unique(self.ids[mask], return_counts=True)
-        return any(count > 0.4 * (self.ids == segment_id).sum()
-                   for segment_id, count in zip(hidden, counts) if segment_id)
+        self._paint(mask, color + light[..., None], self._new_segment(name))
+        self.darken_rim(mask)
 
     def _shape_mask(self, name: str, center: np.ndarray,
                     radius: float) -> np.ndarray:
-        mask = np.zeros((self.size, self.size), np.uint8)
         turn = self.rng.uniform(0, 2 * np.pi)
-        if name == 'disk':
-            cv2.circle(mask, tuple(int(c) for c in center), int(radius), 1, -1)
-            return mask.astype(bool)
-        count = dict(box=4, triangle=3, star=10)[name]
-        angles = turn + np.arange(count) * 2 * np.pi / count
-        lengths = np.full(count, radius)
-        if name == 'star':
-            lengths[1::2] *= 0.45
-        points = center + lengths[:, None] * np.stack(
-            [np.cos(angles), np.sin(angles)], axis=1)
-        cv2.fillPoly(mask, [points.round().astype(np.int32)], 1)
+        if name != 'disk':
+            return self.fill(center + corners(name, turn, radius))
+        mask = np.zeros(self.ids.shape, np.uint8)
+        cv2.circle(mask, tuple(int(c) for c in center), int(radius), 1, -1)
         return mask.astype(bool)
 
     def add_crowd(self) -> None:
@@ -199,34 +219,30 @@ class _Canvas:
         w, h = rng.integers(size // 10, size // 4, 2)
         patch = np.zeros((size, size), bool)
         patch[y:y + h, x:x + w] = True
-        if not self._hides_too_much(patch & (self.ids > 0)):
-            self._paint(patch, np.full(3, 128, np.float32), 0)
+        if not self.hides_too_much(patch):
+            self.image[patch] = 128
+            self.ids[patch] = 0
 
     def segments_info(self) -> List[dict]:
         """What is left to see of each segment, in order of painting."""
         result = []
         for segment_id, info in self.info.items():
             y, x = np.nonzero(self.ids == segment_id)
-            if len(x) == 0:
-                continue
-            x1, y1 = int(x.min()), int(y.min())
-            box = [x1, y1, int(x.max()) + 1 - x1, int(y.max()) + 1 - y1]
-            result.append(dict(info, area=len(x), bbox=box))
+            if len(x):
+                x1, y1 = int(x.min()), int(y.min())
+                box = [x1, y1, int(x.max()) + 1 - x1, int(y.max()) + 1 - y1]
+                result.append(dict(info, area=len(x), bbox=box))
         return result
 
 
-def write_split(root: str, split: str, num_images: int, size: int,
-                seed: int) -> None:
-    """Draw and write ``num_images`` scenes under ``root``."""
+def _write_split(root: str, split: str, num_images: int, size: int,
+                 seed: int) -> None:
     image_dir = osp.join(root, split)
     map_dir = osp.join(root, 'annotations', f'panoptic_{split}')
     os.makedirs(image_dir)
     os.makedirs(map_dir)
     images, annotations = [], []
-    indices = range(num_images)
-    # a bar of a thousand updates is no use in a log
-    for index in track_iter_progress(indices) if sys.stdout.isatty() \
-            else indices:
+    for index in range(num_images):
         image, ids, segments_info = draw_scene(seed, index, size)
         name = f'{index:06d}.png'
         cv2.imwrite(osp.join(image_dir, name), image[..., ::-1])
@@ -234,8 +250,7 @@ def write_split(root: str, split: str, num_images: int, size: int,
         images.append(dict(id=index, file_name=name, height=size, width=size))
         annotations.append(
             dict(image_id=index, file_name=name, segments_info=segments_info))
-    path = osp.join(root, 'annotations', f'panoptic_{split}.json')
-    with open(path, 'w') as file:
+    with open(f'{map_dir}.json', 'w') as file:
         json.dump(
             dict(
                 images=images, annotations=annotations, categories=CATEGORIES),
@@ -264,8 +279,8 @@ def write_dataset(root: str,
         print_log(
             f'Drawing {num_train} + {num_val} synthetic images to {root}',
             logger='current')
-        write_split(folder, 'train', num_train, size, 2 * seed)
-        write_split(folder, 'val', num_val, size, 2 * seed + 1)
+        _write_split(folder, 'train', num_train, size, 2 * seed)
+        _write_split(folder, 'val', num_val, size, 2 * seed + 1)
 
     recipe = dict(
         version=_VERSION,
@@ -280,19 +295,12 @@ def write_once(root: str, stamp: str, recipe: Dict,
                draw: Callable[[str], None]) -> None:
     """Write a folder that is complete or not there at all, and not again.
 
-    It is written beside ``root`` and renamed when complete. The first of runs
-    that start side by side to be done renames its folder, and the others use
-    that one.
-
-    Args:
-        root (str): The folder.
-        stamp (str): File in it that says what it holds.
-        recipe (dict): Content of that file.
-        draw (callable): Writes everything else into the folder it is given.
+    ``draw`` writes into another folder, which is renamed when complete, and of
+    runs side by side the first to be done renames its own. The file ``stamp``
+    holds the ``recipe``.
 
     Raises:
         InputError: ``root`` holds something else.
-        OSError: It cannot be written.
     """
     root = root.rstrip('/')
     if _is_written(root, stamp, recipe):
@@ -315,8 +323,7 @@ def _is_written(root: str, stamp: str, recipe: Dict) -> bool:
     if not osp.lexists(root):
         return False
     found = None
-    with suppress(OSError, ValueError, RecursionError), \
-            open(osp.join(root, stamp)) as file:
+    with suppress(OSError, ValueError), open(osp.join(root, stamp)) as file:
         found = json.load(file)
     if found != recipe:
         raise InputError(
@@ -332,7 +339,7 @@ class SyntheticShapesDataset(CocoPanopticFPNDataset):
     Args:
         data_root (str): Its folder.
         generate (dict): Arguments of :func:`write_dataset` except ``root``.
-        **kwargs: As :class:`CocoPanopticFPNDataset`.
+        **kwargs: Arguments of :class:`CocoPanopticFPNDataset`.
     """
 
     def __init__(self,

@@ -1,11 +1,8 @@
 """From a model to archives, by the tool."""
-import importlib.util
 import json
 import os
 import subprocess
 import sys
-import zipfile
-from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -19,6 +16,7 @@ from mmengine.registry import DefaultScope
 from mmengine_exact.errors import InputError
 from panoptic_apps.submission import require_images, run_submission
 from tests.conftest import REPO_ROOT
+from tests.mmengine_exact.test_tools import call
 from tests.tiny import CONFIG, SPACE, picture
 
 from .archives import COCO, coco_results, edit_json, read_all, write_all
@@ -99,205 +97,168 @@ def command(*arguments):
                           timeout=300)
 
 
-def call(monkeypatch, *arguments):
-    """Exit code of the tool in this process."""
-    spec = importlib.util.spec_from_file_location('format_submission', TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(sys, 'argv', ['tool', *map(str, arguments)])
-    try:
-        return module.main()
-    except SystemExit as error:
-        return error.code
-
-
 @pytest.fixture(scope='module')
 def written(coco):
     """Folder of COCO's three archives."""
     root, config, checkpoint = coco
     out = root / 'out'
-    done = command(TOOL, 'coco-test-dev', config, checkpoint, '--out-dir', out,
-                   '--name', 'net', '--tasks', 'panoptic', 'bbox', 'segm',
-                   '--work-dir', root / 'log', '--cfg-options', *OPTIONS)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert 'panoptic: 0 errors' in done.stdout
+    with pytest.MonkeyPatch.context() as patch:
+        assert call(patch, 'format_submission', 'coco-test-dev', config,
+                    checkpoint, '--out-dir', out, '--name', 'net', '--tasks',
+                    'panoptic', 'bbox', 'segm', '--work-dir', root / 'log',
+                    '--cfg-options', *OPTIONS) == 0
     return out
 
 
 def test_archives_are_as_coco_asks_for_them(written):
     """Names, layout, ids; and nothing else is left."""
-    stems = [f'{kind}/detections_test-dev2017_net_results'
-             for kind in ('bbox', 'segm')]  # yapf: disable
-    found = sorted(
-        p.relative_to(written).as_posix() for p in written.rglob('*')
-        if p.is_file())
-    assert found == sorted(f'{stem}.zip' for stem in [STEM, *stems])
+    detections = 'detections_test-dev2017_net_results'
+    numbers = range(581918, 581921)
+    expected = {
+        f'{STEM}.zip':
+        {f'{STEM}.json', *(f'{STEM}/{n:012d}.png' for n in numbers)},
+        f'bbox/{detections}.zip': {f'{detections}.json'},
+        f'segm/{detections}.zip': {f'{detections}.json'}
+    }
+    files = [path for path in written.rglob('*') if path.is_file()]
+    found = {p.relative_to(written).as_posix(): read_all(p) for p in files}
+    assert {name: set(content) for name, content in found.items()} == expected
     assert not [p for p in written.iterdir() if p.name.startswith('.')]
-    with zipfile.ZipFile(written / f'{STEM}.zip') as archive:
-        numbers = range(581918, 581921)
-        assert sorted(archive.namelist()) == sorted(
-            [f'{STEM}.json'] + [f'{STEM}/{n:012d}.png' for n in numbers])
-        content = json.loads(archive.read(f'{STEM}.json'))
-    assert [a['image_id'] for a in content['annotations']] == [*numbers]
+    notes = json.loads(found[f'{STEM}.zip'][f'{STEM}.json'])['annotations']
+    assert [note['image_id'] for note in notes] == [*numbers]
     categories = {
         s['category_id']
-        for a in content['annotations']
-        for s in a['segments_info']
+        for note in notes
+        for s in note['segments_info']
     }
     assert categories and categories <= set(SPACE.category_ids)
-    with zipfile.ZipFile(written / f'{stems[1]}.zip') as archive:
-        assert archive.namelist() == [f'{Path(stems[1]).name}.json']
-        content = json.loads(archive.read(archive.namelist()[0]))
-    assert content and {d['category_id']
-                        for d in content} <= set(
-                            SPACE.category_ids[:SPACE.num_things])
+    masks = json.loads(found[f'segm/{detections}.zip'][f'{detections}.json'])
+    things = set(SPACE.category_ids[:SPACE.num_things])
+    assert masks and {d['category_id'] for d in masks} <= things
 
 
 def test_validate_only(coco, written, tmp_path, monkeypatch, capsys):
-    _, config, _ = coco
-    first = ('coco-test-dev', config, '--num-workers', 1, '--validate-only')
+    first = ('coco-test-dev', coco[1], '--num-workers', 1, '--validate-only')
+
+    def validate(*more):
+        code = call(monkeypatch, 'format_submission', *first, *more)
+        return code, ''.join(capsys.readouterr())
+
     for path in written.rglob('*.zip'):
-        assert call(monkeypatch, *first, path) == 0
-        assert ': 0 errors' in capsys.readouterr().out
+        code, out = validate(path)
+        assert code == 0 and ': 0 errors' in out
     files = read_all(written / f'{STEM}.zip')
     edit_json(files, lambda c: c['annotations'].pop())
     path = write_all(tmp_path / f'{STEM}.zip', files)
-    assert call(monkeypatch, *first, path) == 1
-    out = capsys.readouterr().out
-    assert 'error [no_result]' in out and 'image_id=581920' in out
+    code, out = validate(path)
+    assert code == 1 and 'error [no_result]' in out
+    assert 'image_id=581920' in out
+    code, out = validate(path, '--ann-file', 'none.json')
+    assert code == 1 and 'none.json: no such file' in out
     (tmp_path / 'no.zip').write_bytes(b'no zip')
-    assert call(monkeypatch, *first, tmp_path / 'no.zip') == 1
-    assert 'cannot be read as a zip file' in capsys.readouterr().err
+    code, out = validate(tmp_path / 'no.zip')
+    assert code == 1 and 'cannot be read as a zip file' in out
 
 
-def test_wrong_arguments(coco, written, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize('arguments, text', [
+    ('{start} --name net', 'exists. Give another --name'),
+    ('{start} --name a_b', 'letters, digits'),
+    ('{start} --tasks pixel', "task 'pixel' is unknown"),
+    ('{start} --validate-only {config}', 'takes no checkpoint'),
+    ('coco-test-dev {config} {config}', '--out-dir, or --validate-only'),
+    ('coco-test-dev none.py', 'none.py: no such file'),
+    ('cityscapes {config} --validate-only no.zip', 'no such file'),
+])
+def test_wrong_arguments(coco, written, monkeypatch, capsys, arguments, text):
     _, config, checkpoint = coco
-    start = ['coco-test-dev', config, checkpoint, '--out-dir', written]
-    for arguments, text in (([*start, '--name',
-                              'net'], 'exists. Give another --name'),
-                            ([*start, '--name', 'a_b'],
-                             'letters, digits'), ([*start, '--tasks', 'pixel'],
-                                                  "task 'pixel' is unknown"),
-                            ([*start, '--validate-only',
-                              config], 'takes no checkpoint'),
-                            (start[:3], '--out-dir, or --validate-only'),
-                            (['coco-test-dev',
-                              'none.py'], 'none.py: no such file'), ([
-                                  'cityscapes', config, '--validate-only',
-                                  'no.zip'
-                              ], 'no such file'), (['ade20k', config],
-                                                   'invalid choice')):
-        assert call(monkeypatch, *arguments) == 2, arguments
-        assert text in capsys.readouterr().err
+    start = f'coco-test-dev {config} {checkpoint} --out-dir {written}'
+    arguments = arguments.format(start=start, config=config).split()
+    assert call(monkeypatch, 'format_submission', *arguments) == 2
+    assert text in capsys.readouterr().err
 
 
-def test_a_data_set_without_a_json_is_named(monkeypatch, coco, capsys):
-    """And one whose files are not there."""
-    _, config, _ = coco
-    archive = config  # any file: it is not read
-    assert call(monkeypatch, 'coco-test-dev', config, '--validate-only',
-                archive, '--ann-file', 'none.json') == 1
-    assert 'none.json: no such file' in capsys.readouterr().err
+class Images(list):
+    """A data set of results of :func:`coco_results`, without annotation."""
 
-
-class FakeRunner:
-    """Writes the results of a random data set, or fails."""
-
-    def __init__(self, folder, spoil=lambda folder: None):
-        self.folder, self.spoil = folder, spoil
-        data, self.expected = coco_results(folder / 'reference')
-        infos = []
+    def __init__(self, folder):
+        data, expected = coco_results(folder / 'reference')
+        self.label_space = expected.space
         for image in data.images:
             path = folder / image.file_name
             path.write_bytes(b'')
-            infos.append(
+            height, width = image.id_map.shape
+            self.append(
                 dict(
                     img_id=image.image_id,
                     img_path=str(path),
-                    height=image.id_map.shape[0],
-                    width=image.id_map.shape[1]))
-        dataset = SimpleNamespace(
-            label_space=self.expected.space, get_data_info=infos.__getitem__)
-        self.infos = infos
+                    height=height,
+                    width=width))
 
-        class Dataset(SimpleNamespace):
+    get_data_info = list.__getitem__
 
-            def __len__(self):
-                return len(infos)
 
-        dataset = Dataset(**vars(dataset))
-        self.test_dataloader = SimpleNamespace(dataset=dataset)
+def submit(folder, spoil=lambda results: None):
+    """Submit results; the lines of the report, and what is left."""
+    results, lines = folder / 'out' / '.net.results', []
 
-    def test(self):
-        results = self.folder / 'out' / '.net.results'
+    def test():
         assert results.is_dir() and not list(results.iterdir())
         coco_results(results)
-        self.spoil(results)
+        spoil(results)
 
-
-def submit(runner):
-    lines = []
+    runner = SimpleNamespace(
+        test=test, test_dataloader=SimpleNamespace(dataset=Images(folder)))
     run_submission(
         runner,
         dict(panoptic=COCO['panoptic']),
-        str(runner.folder / 'out'),
+        str(folder / 'out'),
         'net',
         num_workers=1,
         report=lines.append)
     return lines
 
 
-def left(runner):
-    return sorted(p.name for p in (runner.folder / 'out').iterdir())
+def left(folder):
+    return sorted(path.name for path in (folder / 'out').iterdir())
 
 
 def test_results_are_removed_when_they_are_zipped(tmp_path):
-    runner = FakeRunner(tmp_path)
     stale = tmp_path / 'out' / '.net.results' / 'r.panoptic'
     stale.mkdir(parents=True)
     (stale / 'old.png').write_bytes(b'')
-    lines = submit(runner)
+    lines = submit(tmp_path)
     assert lines[0] == 'panoptic: 0 errors, 0 warnings'
     assert '4 images, 5 files' in lines[1]
-    assert left(runner) == [f'{STEM}.zip']
+    assert left(tmp_path) == [f'{STEM}.zip']
 
 
-def test_no_archive_where_a_rule_is_broken(tmp_path):
-
-    def spoil(results):
-        path = sorted((results / 'r.panoptic').iterdir())[0]
-        cv2.imwrite(str(path), np.zeros((40, 56, 3), np.uint8))
-
-    runner = FakeRunner(tmp_path, spoil)
-    with pytest.raises(InputError, match='no archive is written'):
-        submit(runner)
-    assert left(runner) == ['.net.results']
+def spoil_png(results):
+    path = sorted((results / 'r.panoptic').iterdir())[0]
+    cv2.imwrite(str(path), np.zeros((40, 56, 3), np.uint8))
 
 
-def test_an_interrupted_run_leaves_nothing(tmp_path):
-
-    def interrupt(results):
-        raise KeyboardInterrupt
-
-    runner = FakeRunner(tmp_path, interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        submit(runner)
-    assert left(runner) == []
+def interrupt(results):
+    raise KeyboardInterrupt
 
 
-def test_a_task_without_results_is_named(tmp_path):
-    runner = FakeRunner(tmp_path, lambda results:
-                        (results / 'r.panoptic.json').unlink())
-    with pytest.raises(InputError, match='panoptic: the model has written'):
-        submit(runner)
+@pytest.mark.parametrize('spoil, error, remains', [
+    (spoil_png, 'no archive is written', ['.net.results']),
+    (lambda results: (results / 'r.panoptic.json').unlink(),
+     'panoptic: the model has written', ['.net.results']),
+    (interrupt, '', []),
+])
+def test_what_fails_leaves_no_archive(tmp_path, spoil, error, remains):
+    with pytest.raises((InputError, KeyboardInterrupt), match=error or None):
+        submit(tmp_path, spoil)
+    assert left(tmp_path) == remains
 
 
 def test_images_are_missed_before_inference(tmp_path):
-    runner = FakeRunner(tmp_path)
-    for info in runner.infos[1:3]:
+    images = Images(tmp_path)
+    for info in images[1:3]:
         os.unlink(info['img_path'])
     with pytest.raises(InputError, match='as 2 of 4 images'):
-        require_images(runner.test_dataloader.dataset)
+        require_images(images)
 
 
 @pytest.mark.slow

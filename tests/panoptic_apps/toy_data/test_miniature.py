@@ -1,5 +1,4 @@
 """The miniature Cityscapes: what it promises, read back from its files."""
-import hashlib
 import json
 import os
 import subprocess
@@ -8,7 +7,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from cityscapesscripts.helpers.labels import id2label, labels, name2label
+from cityscapesscripts.helpers.labels import labels, name2label
 from cityscapesscripts.preparation.json2instanceImg import json2instanceImg
 from cityscapesscripts.preparation.json2labelImg import json2labelImg
 from PIL import Image
@@ -25,24 +24,28 @@ KINDS = ('polygons.json', 'labelIds.png', 'instanceIds.png', 'color.png')
 
 
 def read(path):
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    assert image is not None, path
-    return image
+    return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
 
 
-def instance_images(root, split):
-    return [
-        read(path)
-        for path in sorted(root.glob(f'gtFine/{split}/*/*_instanceIds.png'))
-    ]
+def values_of(root, split):
+    """All values of the instance images of a split."""
+    paths = root.glob(f'gtFine/{split}/*/*_instanceIds.png')
+    return set().union(*(np.unique(read(path)).tolist() for path in paths))
 
 
-def digest(root):
-    content = hashlib.sha256()
-    for path in sorted(p for p in root.rglob('*') if p.is_file()):
-        content.update(str(path.relative_to(root)).encode())
-        content.update(path.read_bytes())
-    return content.hexdigest()
+def names_of(root, split):
+    return {
+        item['label']
+        for path in root.glob(f'gtFine/{split}/*/*_polygons.json')
+        for item in json.loads(path.read_text())['objects']
+    }
+
+
+def contents(root):
+    return {
+        path.relative_to(root): path.read_bytes()
+        for path in root.rglob('*') if path.is_file()
+    }
 
 
 @pytest.fixture(name='data', scope='module')
@@ -72,24 +75,15 @@ def test_folders_and_names_are_those_of_cityscapes(data):
             for kind in KINDS:
                 folder = data / 'gtFine' / split / city
                 assert (folder / f'{name}_gtFine_{kind}').is_file()
+            assert Image.open(path).mode == 'RGB'
+            assert Image.open(path).size == (256, 128)
+            assert read(path)[20:100].std() > 40
         assert len(list(data.glob(f'gtFine/{split}/*/*'))) == 4 * count
         cities = {path.parent.name for path in images}
         assert len(cities) == min(3, count)
 
 
-def test_files_are_of_the_official_kinds(data):
-    for image in data.glob('leftImg8bit/*/*/*.png'):
-        assert Image.open(image).mode == 'RGB'
-        assert Image.open(image).size == (256, 128)
-    for kind, dtype, shape in (('instanceIds', np.uint16, (128, 256)),
-                               ('labelIds', np.uint8, (128, 256)),
-                               ('color', np.uint8, (128, 256, 4))):
-        for path in data.glob(f'gtFine/*/*/*_{kind}.png'):
-            found = read(path)
-            assert (found.dtype, found.shape) == (dtype, shape)
-
-
-def test_the_official_converters_draw_the_same_from_the_polygons(
+def test_label_images_are_those_that_the_official_converters_draw(
         data, tmp_path):
     for polygons in data.glob('gtFine/*/*/*_polygons.json'):
         content = json.loads(polygons.read_text())
@@ -99,62 +93,46 @@ def test_the_official_converters_draw_the_same_from_the_polygons(
         json2labelImg(str(polygons), str(tmp_path / 'labelIds.png'))
         json2labelImg(
             str(polygons), str(tmp_path / 'color.png'), encoding='color')
-        for kind in ('instanceIds', 'labelIds', 'color'):
-            np.testing.assert_array_equal(
-                read(tmp_path / f'{kind}.png'), read(f'{stem}{kind}.png'))
+        for kind, dtype in (('instanceIds', np.uint16), ('labelIds', np.uint8),
+                            ('color', np.uint8)):
+            ours = read(f'{stem}{kind}.png')
+            assert ours.dtype == dtype
+            np.testing.assert_array_equal(read(tmp_path / f'{kind}.png'), ours)
 
 
 @pytest.mark.parametrize('split', ['train', 'val'])
 def test_every_split_has_every_class_and_every_kind_of_void(data, split):
-    values = set(
-        np.concatenate([np.unique(v)
-                        for v in instance_images(data, split)]).tolist())
+    values = values_of(data, split)
     classes = {v // 1000 if v >= 1000 else v for v in values}
     assert set(label_space().category_ids) <= classes
     # each thing class, caravan and trailer have single instances
     with_instances = {label.id for label in labels if label.hasInstances}
     assert {v // 1000 for v in values if v >= 1000} == with_instances
     # groups: the bare id of a thing class
-    groups = {name2label[n].id for n in ('person', 'car', 'bicycle')}
-    assert groups <= values
     void = [
         'unlabeled', 'ego vehicle', 'rectification border', 'out of roi',
         'static', 'dynamic', 'ground', 'parking', 'polegroup', 'rail track'
     ]
-    assert {name2label[name].id for name in void} <= values
-    names = {
-        item['label']
-        for path in data.glob(f'gtFine/{split}/*/*_polygons.json')
-        for item in json.loads(path.read_text())['objects']
-    }
-    assert {'license plate', 'persongroup', 'cargroup'} <= names
+    assert {
+        name2label[name].id
+        for name in [*void, 'person', 'car', 'bicycle']
+    } <= values
+    assert {'license plate', 'persongroup',
+            'cargroup'} <= names_of(data, split)
 
 
 def test_four_images_hold_all_classes_whatever_the_seed(tmp_path):
     for seed in range(1, 6):
         root = tmp_path / str(seed)
         make_miniature(str(root), dict(val=4), seed=seed)
-        found = {
-            int(v) // 1000 if v >= 1000 else int(v)
-            for image in instance_images(root, 'val')
-            for v in np.unique(image)
-        }
-        missing = set(label_space().category_ids) - found
-        assert not missing, [id2label[i].name for i in missing]
+        found = {v // 1000 if v >= 1000 else v for v in values_of(root, 'val')}
+        assert set(label_space().category_ids) <= found
 
 
 def test_labels_of_the_test_split_hold_void_alone(data):
-    for values in instance_images(data, 'test'):
-        assert set(np.unique(values).tolist()) == {0, 1, 2, 3}
-    for path in data.glob('gtFine/test/*/*_polygons.json'):
-        names = {
-            item['label']
-            for item in json.loads(path.read_text())['objects']
-        }
-        assert names == {'ego vehicle', 'rectification border', 'out of roi'}
-    # the photographs show streets all the same
-    for path in data.glob('leftImg8bit/test/*/*.png'):
-        assert read(path)[20:100].std() > 40
+    assert values_of(data, 'test') == {0, 1, 2, 3}
+    assert names_of(
+        data, 'test') == {'ego vehicle', 'rectification border', 'out of roi'}
 
 
 def test_full_size_images_hold_as_many_segments_as_cityscapes():
@@ -174,28 +152,18 @@ def test_the_seed_decides(data, tmp_path):
     """In another process too, where sets have another order."""
     again = tmp_path / 'again'
     counts = [f'--num-{split}={count}' for split, count in SPLITS.items()]
-    run = run_tool(
-        again, '--size', 128, 256, *counts, PYTHONHASHSEED='5')
+    run = run_tool(again, '--size', 128, 256, *counts, PYTHONHASHSEED='5')
     assert run.returncode == 0, run.stderr
-    assert digest(again) == digest(data)
-    other = tmp_path / 'other'
-    make_miniature(str(other), SPLITS, seed=1)
-    images = {p.read_bytes() for p in data.glob('leftImg8bit/*/*/*')}
-    others = {p.read_bytes() for p in other.glob('leftImg8bit/*/*/*')}
-    assert len(images) == len(others) == sum(SPLITS.values())
-    assert not images & others
+    assert contents(again) == contents(data)
+    make_miniature(str(tmp_path / 'other'), dict(val=4), seed=1)
+    images = {p.read_bytes() for p in tmp_path.glob('*/leftImg8bit/*/*/*')}
+    assert len(images) == sum(SPLITS.values()) + 4
 
 
 def test_a_size_without_room_for_all_classes(tmp_path):
     with pytest.raises(InputError, match='too small'):
         make_miniature(str(tmp_path / 'data'), size=(64, 128))
     assert not list(tmp_path.iterdir())
-
-
-def test_a_folder_that_cannot_be_made(tmp_path):
-    (tmp_path / 'file').write_text('')
-    with pytest.raises(InputError, match='cannot write'):
-        make_miniature(str(tmp_path / 'file' / 'data'))
 
 
 def test_the_tool_names_what_is_wrong(data, tmp_path):

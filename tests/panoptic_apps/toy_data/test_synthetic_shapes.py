@@ -1,5 +1,9 @@
-"""The synthetic data set: what it promises, read back from its files."""
-import json
+"""The synthetic data set: what it promises, read back from its files.
+
+That JSON and PNGs agree, and that train and val share no picture, is tested by
+tests/panoptic_apps/check_dataset/test_faults.py.
+"""
+import hashlib
 
 import cv2
 import numpy as np
@@ -8,7 +12,6 @@ import pytest
 from mmengine_exact.errors import InputError
 from panoptic_apps.toy_data.synthetic_shapes import (SyntheticShapesDataset,
                                                      draw_scene, write_dataset)
-from panoptic_fpn.labels import rgb_to_id
 
 RECIPE = dict(num_train=12, num_val=4, size=64, seed=5)
 
@@ -18,26 +21,6 @@ def root(tmp_path_factory):
     root = tmp_path_factory.mktemp('shapes') / 'data'
     write_dataset(str(root), **RECIPE)
     return root
-
-
-def test_json_and_png_agree(root):
-    content = json.loads(
-        (root / 'annotations/panoptic_train.json').read_text())
-    assert len(content['annotations']) == 12
-    for note in content['annotations']:
-        png = cv2.imread(
-            str(root / 'annotations/panoptic_train' / note['file_name']))
-        ids = rgb_to_id(png[..., ::-1])
-        found = {
-            int(i): int(n)
-            for i, n in zip(*np.unique(ids, return_counts=True)) if i
-        }
-        assert found == {s['id']: s['area'] for s in note['segments_info']}
-        for segment in note['segments_info']:
-            y, x = np.nonzero(ids == segment['id'])
-            left, top, width, height = segment['bbox']
-            assert (x.min(), y.min()) == (left, top)
-            assert (np.ptp(x) + 1, np.ptp(y) + 1) == (width, height)
 
 
 def test_scenes_have_things_stuff_crowd_void_and_occlusion():
@@ -57,27 +40,26 @@ def test_scenes_have_things_stuff_crowd_void_and_occlusion():
 
 
 def test_the_seed_decides(tmp_path, root):
-    again = tmp_path / 'again'
-    write_dataset(str(again), **RECIPE)
-    for path in root.rglob('*'):
-        if path.is_file():
-            twin = again / path.relative_to(root)
-            assert path.read_bytes() == twin.read_bytes()
-    assert not np.array_equal(draw_scene(0, 0, 64)[0], draw_scene(1, 0, 64)[0])
+    """Scores were recorded with these files. Grey values may differ by a
+    rounding from one processor to the next."""
+    found, means = hashlib.sha256(), []
+    for path in sorted(root.glob('annotations/*/*')):
+        found.update(cv2.imread(str(path)))
+    for path in sorted(root.glob('train/*')):
+        means.append(cv2.imread(str(path)).mean())
+    assert found.hexdigest(
+    ) == '06049daee0dab0c3203a727e3b8449e4fecc207a63e1e0ab8d7806fb6a7cf811'
+    assert means[::5] == pytest.approx([142.8561, 166.9253, 141.9618],
+                                       abs=1e-3)
+    write_dataset(str(tmp_path / 'again'), **RECIPE)
+    for path in root.rglob('*.*'):
+        twin = tmp_path / 'again' / path.relative_to(root)
+        assert path.read_bytes() == twin.read_bytes()
 
 
-def test_train_and_val_share_no_image(root):
-    images = [p.read_bytes() for p in root.rglob('train/*.png')]
-    held_out = [p.read_bytes() for p in root.rglob('val/*.png')]
-    assert len(held_out) == 4 and not set(images) & set(held_out)
-
-
-def test_another_recipe_does_not_overwrite(root):
+def test_another_or_a_damaged_recipe_is_not_overwritten(root, tmp_path):
     with pytest.raises(InputError, match='Delete the folder'):
         write_dataset(str(root), **dict(RECIPE, seed=6))
-
-
-def test_a_damaged_recipe_is_another(tmp_path):
     (tmp_path / 'recipe.json').write_text('{"num_')
     with pytest.raises(InputError, match='holds other files.*Delete'):
         write_dataset(str(tmp_path), **RECIPE)
