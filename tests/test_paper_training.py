@@ -13,6 +13,7 @@ from panoptic_apps.toy_data.synthetic_shapes import write_dataset
 from panoptic_fpn.training import PanopticRunner
 
 from .tiny import REPO_ROOT
+
 CONFIGS = REPO_ROOT / 'configs'
 SIZE = 64
 RECIPE = dict(num_train=4, num_val=2, size=SIZE, seed=3)
