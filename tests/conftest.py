@@ -1,5 +1,7 @@
 """Fixtures and settings of all tests."""
+import importlib.util
 import os
+import sys
 from pathlib import Path
 from unittest import mock
 
@@ -42,6 +44,20 @@ def forget_runs():
         kind._instance_dict.clear()
         kinds += kind.__subclasses__()
     init_default_scope('mmdet')
+
+
+def call_tool(monkeypatch, name, *args):
+    """Run tools/NAME.py in this process; its exit code."""
+    forget_runs()
+    path = REPO_ROOT / 'tools' / f'{name}.py'
+    spec = importlib.util.spec_from_file_location(f'tool_{path.stem}', path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(sys, 'argv', [name, *map(str, args)])
+    try:
+        return module.main()
+    except SystemExit as stop:
+        return stop.code
 
 
 @pytest.fixture(scope='session', autouse=True)

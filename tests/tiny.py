@@ -1,12 +1,9 @@
 """The tiny model with random weights, as files: for tests of what is made of
 results, whatever they are."""
-import importlib.util
-import sys
 from pathlib import Path
-from typing import Any, Tuple
+from typing import Tuple
 
 import numpy as np
-import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
@@ -59,16 +56,3 @@ def picture(height: int = 96, width: int = 128, seed: int = 0) -> np.ndarray:
     small = rng.integers(0, 256, (height // 16 + 1, width // 16 + 1, 3))
     image = small.repeat(16, 0).repeat(16, 1)[:height, :width]
     return image.astype(np.uint8)
-
-
-def run_tool(monkeypatch: pytest.MonkeyPatch, name: str, *args: Any) -> int:
-    """Run tools/NAME.py in this process; its exit code."""
-    spec = importlib.util.spec_from_file_location(
-        f'tool_{name}', REPO_ROOT / 'tools' / f'{name}.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(sys, 'argv', [name, *map(str, args)])
-    try:
-        return module.main()
-    except SystemExit as stop:
-        return stop.code

@@ -12,9 +12,10 @@ from mmengine.config import Config
 from mmengine_exact import record
 from mmengine_exact.match import classes_warning
 from mmengine_exact.record import data_record, fingerprint, revision
+from tests.conftest import call_tool
 
 from . import toy
-from .test_tools import call, config  # noqa: F401
+from .test_tools import config  # noqa: F401
 
 
 def test_an_evaluation_says_what_it_was_made_with(
@@ -25,11 +26,11 @@ def test_an_evaluation_says_what_it_was_made_with(
     cfg.custom_hooks.append(dict(type='RunRecordHook'))
     cfg.dump(config)
     run, out = tmp_path / 'run', tmp_path / 'out'
-    assert call(monkeypatch, 'train', config, '--work-dir', run, '--seed',
-                7) == 0
+    assert call_tool(monkeypatch, 'train', config, '--work-dir', run, '--seed',
+                     7) == 0
     checkpoint = run / 'iter_10.pth'
-    assert call(monkeypatch, 'test', config, checkpoint, '--work-dir',
-                out) == 0
+    assert call_tool(monkeypatch, 'test', config, checkpoint, '--work-dir',
+                     out) == 0
     trained = json.loads((run / 'record.json').read_text())
     tested = json.loads((out / 'record.json').read_text())
     assert trained['seed'] == 7 and trained['iteration'] == 10
@@ -62,11 +63,11 @@ def test_each_file_of_results_has_its_record(
     cfg.dump(config)
     monkeypatch.chdir(tmp_path)
     for name in ('a', 'b'):
-        assert call(monkeypatch, 'train', config, '--work-dir', name) == 0
+        assert call_tool(monkeypatch, 'train', config, '--work-dir', name) == 0
     trained = [(tmp_path / name / 'metrics.json').read_text() for name in 'ab']
     assert trained[0] == trained[1]
-    assert call(monkeypatch, 'test', config, 'a/iter_10.pth', '--work-dir',
-                'o', '--out', 'predictions.pkl') == 0
+    assert call_tool(monkeypatch, 'test', config, 'a/iter_10.pth',
+                     '--work-dir', 'o', '--out', 'predictions.pkl') == 0
     scores = json.loads((tmp_path / 'o' / 'metrics.json').read_text())
     made_with = scores['record']
     weights = hashlib.sha256((tmp_path / 'a/iter_10.pth').read_bytes())
@@ -148,13 +149,13 @@ def test_the_test_tool_warns(
         monkeypatch,
         capfd):
     run = tmp_path / 'run'
-    assert call(monkeypatch, 'train', config, '--work-dir', run) == 0
+    assert call_tool(monkeypatch, 'train', config, '--work-dir', run) == 0
     test = ('test', config, run / 'iter_10.pth', '--work-dir', tmp_path / 'o')
-    assert call(monkeypatch, *test) == 0
+    assert call_tool(monkeypatch, *test) == 0
     assert 'other classes' not in capfd.readouterr().out
     monkeypatch.setattr(toy._Reads, '__init__',
                         _with_other_classes(toy._Reads.__init__))
-    assert call(monkeypatch, *test) == 0
+    assert call_tool(monkeypatch, *test) == 0
     assert 'in one only: b, c' in capfd.readouterr().out
 
 

@@ -1,5 +1,4 @@
 """tools/train.py, tools/test.py and the scripts that start them."""
-import importlib.util
 import json
 import os
 import pickle
@@ -13,25 +12,11 @@ from mmengine.config import Config
 from mmengine_exact import (CheckpointError, RunError, one_line,
                             run_to_exit_code, tool_config)
 from mmengine_exact.files import write_bytes
-from tests.conftest import forget_runs
+from tests.conftest import call_tool
 
 from . import toy
 
 TOOLS = toy.REPO_ROOT / 'tools'
-
-
-def call(monkeypatch, name, *args):
-    """Run a tool in this process; its exit code."""
-    forget_runs()
-    spec = importlib.util.spec_from_file_location(f'tool_{name}',
-                                                  TOOLS / f'{name}.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(sys, 'argv', [name, *map(str, args)])
-    try:
-        return module.main()
-    except SystemExit as stop:
-        return stop.code
 
 
 @pytest.fixture
@@ -55,17 +40,17 @@ def config(tmp_path):
 def test_train_resume_and_test(config, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     run = tmp_path / 'work_dirs' / 'toy_run'
-    assert call(monkeypatch, 'train', config, '--seed', 11) == 0
+    assert call_tool(monkeypatch, 'train', config, '--seed', 11) == 0
     assert toy.final_state(run, 10)['meta']['seed'] == 11
-    assert call(monkeypatch, 'train', config, '--resume', '--seed', 11,
-                '--cfg-options', 'train_cfg.max_iters=15') == 0
+    assert call_tool(monkeypatch, 'train', config, '--resume', '--seed', 11,
+                     '--cfg-options', 'train_cfg.max_iters=15') == 0
     assert toy.final_state(run, 15)['meta']['iter'] == 15
     assert 'continues at iteration 10' in capfd.readouterr().out
 
     out = tmp_path / 'predictions.pkl'
     best = run / 'best_toy_PQ_iter_10.pth'
-    assert call(monkeypatch, 'test', config, best, '--work-dir',
-                tmp_path / 'eval', '--out', out) == 0
+    assert call_tool(monkeypatch, 'test', config, best, '--work-dir',
+                     tmp_path / 'eval', '--out', out) == 0
     assert len(pickle.loads(out.read_bytes())) == 7
     metrics = json.loads((tmp_path / 'eval' / 'metrics.json').read_text())
     assert metrics['toy/n'] == 7 and metrics['toy/empty'] is None
@@ -84,19 +69,19 @@ def test_a_run_that_is_told_to_end_saves(config, tmp_path, monkeypatch, capfd):
 
     monkeypatch.setattr(toy.ToyModel, 'forward', told)
     run = tmp_path / 'run'
-    assert call(monkeypatch, 'train', config, '--work-dir', run) == 75
+    assert call_tool(monkeypatch, 'train', config, '--work-dir', run) == 75
     said = capfd.readouterr().err
     assert 'iter_7.pth is complete. Continue with --resume.' in said
     monkeypatch.undo()
-    assert call(monkeypatch, 'train', config, '--work-dir', run,
-                '--resume') == 0
+    assert call_tool(monkeypatch, 'train', config, '--work-dir', run,
+                     '--resume') == 0
     assert toy.final_state(run, 10)['meta']['iter'] == 10
 
 
 def test_train_options(config, tmp_path, monkeypatch):
     """4 images of base 8: half the rate, twice the iterations; bfloat16."""
-    assert call(monkeypatch, 'train', config, '--amp', '--auto-scale-lr',
-                '--work-dir', tmp_path / 'run') == 0
+    assert call_tool(monkeypatch, 'train', config, '--amp', '--auto-scale-lr',
+                     '--work-dir', tmp_path / 'run') == 0
     last = toy.final_state(tmp_path / 'run', 20)
     assert last['optimizer']['param_groups'][0]['initial_lr'] == 0.05
     written = Config.fromstring(last['meta']['cfg'], '.py')
@@ -127,7 +112,7 @@ def test_errors_are_one_line(config, tmp_path, monkeypatch, capfd, tool, args,
         cfg = Config.fromfile(config)
         cfg.train_cfg = dict()
         cfg.dump(config)
-    assert call(monkeypatch, tool, config, *args) == 1
+    assert call_tool(monkeypatch, tool, config, *args) == 1
     error = capfd.readouterr().err
     assert text in error.strip().splitlines()[-1]
     assert 'Traceback' not in error
@@ -139,7 +124,7 @@ def test_errors_are_one_line(config, tmp_path, monkeypatch, capfd, tool, args,
                   ('test', [__file__]), ('test', [__file__, 'no.pth']),
                   ('test', [__file__, 'a.pth', '--out', 'a.txt'])])
 def test_wrong_arguments(monkeypatch, capfd, tool, args):
-    assert call(monkeypatch, tool, *args) == 2
+    assert call_tool(monkeypatch, tool, *args) == 2
     assert 'usage' in capfd.readouterr().err
 
 

@@ -10,11 +10,11 @@ import panoptic_fpn  # noqa: F401  registers
 from mmengine_exact.errors import CorruptFileError, InputError
 from panoptic_apps.class_frequencies import _data_infos, class_frequencies
 from panoptic_fpn.models.class_balance import log_prior
+from tests.conftest import call_tool
 from tests.oracles.derive import count_things, derive_semantic
 from tests.oracles.perturb import random_data, write_coco_panoptic
 from tests.oracles.semantic import gt_channels
 from tests.panoptic_fpn.data import coco_stuff
-from tests.tiny import run_tool
 
 
 def stuff_config(root, **head):
@@ -98,8 +98,8 @@ def test_tool(stuff, tmp_path, monkeypatch, capsys):
     root, _ = stuff
     config, out = tmp_path / 'config.py', tmp_path / 'new' / 'f.json'
     stuff_config(root).dump(config)
-    assert run_tool(monkeypatch, 'class_frequencies', config, '--out', out,
-                    '--num-workers', 1) == 0
+    assert call_tool(monkeypatch, 'class_frequencies', config, '--out', out,
+                     '--num-workers', 1) == 0
     assert '35 images; most and least frequent of 92' in capsys.readouterr(
     ).out
     counts = np.array(pixels_of(json.loads(out.read_text())))
@@ -108,14 +108,14 @@ def test_tool(stuff, tmp_path, monkeypatch, capsys):
     assert np.allclose(prior, np.log(counts / counts.sum()), atol=0.02)
     out.unlink()
     (root / 'annotations/stuff_train2017.json').unlink()
-    assert run_tool(monkeypatch, 'class_frequencies', config, '--out',
-                    out) == 1
+    assert call_tool(monkeypatch, 'class_frequencies', config, '--out',
+                     out) == 1
     assert 'stuff_train2017.json: no such file' in capsys.readouterr().err
     assert not out.exists()
     for args in ((tmp_path / 'no.py', '--out', out), (config, ),
                  (config, '--out', tmp_path), (config, '--out', 'f.txt'),
                  (config, '--out', out, '--num-workers', 0)):
-        assert run_tool(monkeypatch, 'class_frequencies', *args) == 2
+        assert call_tool(monkeypatch, 'class_frequencies', *args) == 2
 
 
 def test_images_share_the_list_of_all_classes(stuff):

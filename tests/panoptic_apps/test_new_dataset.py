@@ -10,8 +10,7 @@ from mmengine_exact.errors import InputError
 from panoptic_apps.new_dataset.new_dataset import Split, place_paths
 from panoptic_apps.new_dataset.schedule import scaled_schedule
 from panoptic_fpn.training.label_check import check_class_counts, label_spaces
-from tests.conftest import REPO_ROOT
-from tests.mmengine_exact.test_tools import call
+from tests.conftest import REPO_ROOT, call_tool
 
 from .check_dataset import data
 
@@ -44,7 +43,7 @@ def arguments(root, out, *more, val=True):
 
 
 def written(monkeypatch, *args):
-    assert call(monkeypatch, 'new_dataset', *args) == 0
+    assert call_tool(monkeypatch, 'new_dataset', *args) == 0
     return Config.fromfile(args[2])
 
 
@@ -205,7 +204,8 @@ def test_paths_below_the_folder_of_the_start(tmp_path):
 ])
 def test_wrong_arguments(root, tmp_path, monkeypatch, capfd, more, why):
     out = tmp_path / 'my.py'
-    assert call(monkeypatch, 'new_dataset', *arguments(root, out, *more)) == 2
+    assert call_tool(monkeypatch, 'new_dataset', *arguments(root, out,
+                                                            *more)) == 2
     assert why in capfd.readouterr().err
     assert not out.exists()
 
@@ -214,19 +214,19 @@ def test_no_file_is_overwritten_unasked(root, tmp_path, monkeypatch, capfd):
     out = tmp_path / 'my.py'
     out.write_text('mine')
     args = arguments(root, out)
-    assert call(monkeypatch, 'new_dataset', *args) == 2
+    assert call_tool(monkeypatch, 'new_dataset', *args) == 2
     assert out.read_text() == 'mine' and '--overwrite' in \
         capfd.readouterr().err
-    assert call(monkeypatch, 'new_dataset', *args, '--overwrite') == 0
+    assert call_tool(monkeypatch, 'new_dataset', *args, '--overwrite') == 0
     assert Config.fromfile(out).num_things == 4
 
 
 def test_data_or_a_base_that_does_not_fit(root, tmp_path, monkeypatch, capfd):
     copy, out = data.shapes(tmp_path / 'data'), tmp_path / 'my.py'
     data.edit(copy / 'annotations/panoptic_val.json', no_things)
-    assert call(monkeypatch, 'new_dataset', *arguments(copy, out)) == 1
+    assert call_tool(monkeypatch, 'new_dataset', *arguments(copy, out)) == 1
     assert 'list different categories' in capfd.readouterr().err
     base = CONFIGS / 'mmseg/semantic-fpn_r50_fpn_65k_cityscapes.py'
-    assert call(monkeypatch, 'new_dataset',
-                *arguments(root, out, '--base', base)) == 1
+    assert call_tool(monkeypatch, 'new_dataset',
+                     *arguments(root, out, '--base', base)) == 1
     assert '--base: ' in capfd.readouterr().err and not out.exists()

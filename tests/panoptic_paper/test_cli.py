@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from panoptic_paper import compute, plan
-from tests.mmengine_exact.test_tools import call as call_tool
+from tests.conftest import call_tool
 
 from .fakes import ROOT, write_metrics
 

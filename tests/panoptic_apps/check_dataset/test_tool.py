@@ -4,7 +4,7 @@ import json
 import pytest
 
 from panoptic_apps.check_dataset import check as module
-from tests.mmengine_exact.test_tools import call
+from tests.conftest import call_tool
 
 from . import data
 
@@ -18,13 +18,13 @@ def arguments(path, *more):
 
 
 def test_clean_data(path, monkeypatch, capfd):
-    assert call(monkeypatch, 'check_dataset', *arguments(path)) == 0
+    assert call_tool(monkeypatch, 'check_dataset', *arguments(path)) == 0
     out = capfd.readouterr().out
     assert '3 images (3 annotated)' in out and 'median area' in out
     assert out.rstrip().endswith('nothing found, ready to train')
     # a warning is no failure
     data.png_of(path).with_name('extra.png').write_bytes(b'x')
-    assert call(monkeypatch, 'check_dataset', *arguments(path)) == 0
+    assert call_tool(monkeypatch, 'check_dataset', *arguments(path)) == 0
     out = capfd.readouterr().out
     assert '1 warning of 1 kind; it can be trained on' in out
 
@@ -38,8 +38,8 @@ def test_errors_report_and_fix(path, monkeypatch, capfd):
     data.edit(path, change)
     old = path.read_bytes()
     report, fixed = path.with_name('report.json'), path.with_name('new.json')
-    code = call(monkeypatch, 'check_dataset',
-                *arguments(path, '--json', report, '--fix', fixed))
+    code = call_tool(monkeypatch, 'check_dataset',
+                     *arguments(path, '--json', report, '--fix', fixed))
     assert code == 1 and path.read_bytes() == old
     out = capfd.readouterr().out
     assert '1 error of 1 kind, 1 warning of 1 kind' in out
@@ -52,7 +52,7 @@ def test_errors_report_and_fix(path, monkeypatch, capfd):
     assert 'area=1' in found['area']['examples'][0]['value']
     assert found['area']['fix']
     assert content['repair']['areas'] == 1
-    assert call(monkeypatch, 'check_dataset', *arguments(fixed)) == 0
+    assert call_tool(monkeypatch, 'check_dataset', *arguments(fixed)) == 0
 
 
 @pytest.mark.parametrize('more,why', [
@@ -69,7 +69,8 @@ def test_wrong_arguments(path, monkeypatch, capfd, more, why):
     more = [m.format(path=path, dir=path.parent) for m in more]
     old = path.read_bytes()
     path.with_name('link.json').symlink_to(path)
-    assert call(monkeypatch, 'check_dataset', *arguments(path, *more)) == 2
+    assert call_tool(monkeypatch, 'check_dataset', *arguments(path,
+                                                              *more)) == 2
     assert why in capfd.readouterr().err
     assert path.read_bytes() == old
 
@@ -81,7 +82,7 @@ def test_interrupted_leaves_nothing(path, monkeypatch, capfd):
 
     monkeypatch.setattr(module, 'check_image', interrupt)
     before = sorted(path.parent.rglob('*'))
-    code = call(
+    code = call_tool(
         monkeypatch, 'check_dataset',
         *arguments(path, '--json', path.with_name('r.json'), '--fix',
                    path.with_name('f.json')))
@@ -93,7 +94,7 @@ def test_interrupted_leaves_nothing(path, monkeypatch, capfd):
 def test_a_folder_that_cannot_be_written(path, monkeypatch, capfd):
     blocked = path.with_name('file')
     blocked.write_text('')
-    code = call(monkeypatch, 'check_dataset',
-                *arguments(path, '--json', blocked / 'report.json'))
+    code = call_tool(monkeypatch, 'check_dataset',
+                     *arguments(path, '--json', blocked / 'report.json'))
     assert code == 1
     assert 'error: ' in capfd.readouterr().err

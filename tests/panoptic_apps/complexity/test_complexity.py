@@ -11,8 +11,7 @@ import panoptic_fpn  # noqa: F401  registers
 from mmengine_exact.errors import InputError
 from panoptic_apps.complexity import (Cost, build_on_meta, complexity,
                                       complexity_table)
-from tests.conftest import REPO_ROOT
-from tests.mmengine_exact.test_tools import call
+from tests.conftest import REPO_ROOT, call_tool
 
 CONFIGS = REPO_ROOT / 'configs'
 TINY = CONFIGS / 'synthetic' / 'panoptic-fpn_tiny_synthetic.py'
@@ -138,8 +137,8 @@ def test_two_networks_are_both_counted():
 
 def test_table_and_json_of_the_tool(monkeypatch, capsys, tmp_path):
     out = tmp_path / 'new' / 'complexity.json'
-    assert call(monkeypatch, 'complexity', TINY, '--shape', 50, 90, '--rois',
-                7, '--out', out) == 0
+    assert call_tool(monkeypatch, 'complexity', TINY, '--shape', 50, 90,
+                     '--rois', 7, '--out', out) == 0
     result = complexity(build_on_meta(TINY), (64, 96), rois=7)
     text = capsys.readouterr().out
     assert text.splitlines()[0] == (
@@ -163,7 +162,7 @@ def test_table_and_json_of_the_tool(monkeypatch, capsys, tmp_path):
     ([TINY, '--rois', -1], '--rois -1'),
 ])
 def test_wrong_arguments(monkeypatch, capsys, args, words):
-    assert call(monkeypatch, 'complexity', *args) == 2
+    assert call_tool(monkeypatch, 'complexity', *args) == 2
     assert words in capsys.readouterr().err
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from panoptic_apps.toy_data.miniature import make_miniature
-from tests.mmengine_exact.test_tools import call
+from tests.conftest import call_tool
 
 SPLITS = dict(train=8, val=4, test=2)
 
@@ -29,6 +29,6 @@ def run_tool(monkeypatch):
     """Call a tool with a command line; gives the exit code."""
 
     def run(name, *args):
-        return call(monkeypatch, f'dataset_converters/{name}', *args)
+        return call_tool(monkeypatch, f'dataset_converters/{name}', *args)
 
     return run

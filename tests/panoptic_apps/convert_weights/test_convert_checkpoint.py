@@ -7,7 +7,7 @@ import torch
 
 from panoptic_apps.convert_weights import zoo as module
 from panoptic_fpn.inference import init_model
-from tests.mmengine_exact import test_tools as tools
+from tests.conftest import call_tool
 from tests.oracles import detectron2_layout as detectron2
 
 from .models import build, config, config_file, mmdets, same
@@ -16,7 +16,7 @@ ZOOS = ('detectron2', 'mmdet')
 
 
 def call(monkeypatch, *args):
-    return tools.call(monkeypatch, 'convert_checkpoint', *args)
+    return call_tool(monkeypatch, 'convert_checkpoint', *args)
 
 
 @pytest.fixture

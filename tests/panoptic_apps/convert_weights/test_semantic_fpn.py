@@ -15,8 +15,7 @@ from mmseg.structures import SegDataSample
 from mmengine_exact import CheckpointError
 from panoptic_apps.convert_weights import convert_semantic_fpn
 from panoptic_fpn.cityscapes import label_space, train_ids
-from tests.conftest import REPO_ROOT
-from tests.mmengine_exact import test_tools as tools
+from tests.conftest import REPO_ROOT, call_tool
 
 from .models import same
 
@@ -156,7 +155,7 @@ def test_checkpoints_of_mmsegs_own_head():
 
 
 def call(monkeypatch, *args):
-    return tools.call(monkeypatch, 'model_converters/semantic_fpn', *args)
+    return call_tool(monkeypatch, 'model_converters/semantic_fpn', *args)
 
 
 def test_files_there_and_back(tmp_path, monkeypatch, capsys):

@@ -22,6 +22,7 @@ from panoptic_fpn.inference import (describe_result, inference_panoptic,
                                     init_model, write_segments)
 from panoptic_fpn.labels import LabelSpace
 from tests import tiny
+from tests.conftest import call_tool
 from tests.fuzz.mutate import ODD, owner_of, places
 
 onnxruntime = pytest.importorskip('onnxruntime')
@@ -430,7 +431,7 @@ def test_runs_on_a_device_without_pytorch(exported, tmp_path):
 ])
 def test_wrong_arguments_of_the_tool(tmp_path, monkeypatch, arguments):
     monkeypatch.chdir(tmp_path)
-    assert tiny.run_tool(monkeypatch, 'run_onnx', *arguments) == 2
+    assert call_tool(monkeypatch, 'run_onnx', *arguments) == 2
     assert not list(tmp_path.iterdir())
 
 
@@ -445,9 +446,9 @@ def test_the_tool_exports_and_checks(files, exported, tmp_path, monkeypatch,
         tmp_path / 'spread.pth')
     command = (monkeypatch, 'export_onnx', files[0], tmp_path / 'spread.pth',
                '--out', tmp_path / 'onnx', '--check', tmp_path / 'a.png')
-    assert tiny.run_tool(*command) == 0
+    assert call_tool(*command) == 0
     assert 'panoptic map: 100.000 %' in capsys.readouterr().out
-    assert tiny.run_tool(*command) == 1
+    assert call_tool(*command) == 1
     assert 'not empty' in capsys.readouterr().err
 
 

@@ -16,7 +16,7 @@ from panoptic_apps.report.segment_errors import (SegmentErrorMetric,
 from panoptic_fpn.labels import LabelSpace
 from panoptic_fpn.metrics import PanopticQualityMetric
 from tests.browser import open_page
-from tests.tiny import run_tool
+from tests.conftest import call_tool
 
 C, THINGS = 6, 4
 SPACE = LabelSpace.from_coco([
@@ -258,9 +258,9 @@ def test_curves(tmp_path, logs, curves):
 
 def test_the_tool(whole, tmp_path, monkeypatch, capsys):
     out = tmp_path / 'out.html'
-    assert run_tool(monkeypatch, 'report', whole, '--out', out) == 0
+    assert call_tool(monkeypatch, 'report', whole, '--out', out) == 0
     assert out.is_file() and str(out) in capsys.readouterr().out
-    assert run_tool(monkeypatch, 'report', tmp_path / 'nothing') == 1
+    assert call_tool(monkeypatch, 'report', tmp_path / 'nothing') == 1
     assert 'error: ' in capsys.readouterr().err
 
 

@@ -15,8 +15,7 @@ from mmengine.registry import DefaultScope
 
 from mmengine_exact.errors import InputError
 from panoptic_apps.submission import require_images, run_submission
-from tests.conftest import REPO_ROOT
-from tests.mmengine_exact.test_tools import call
+from tests.conftest import REPO_ROOT, call_tool
 from tests.tiny import CONFIG, SPACE, picture
 
 from .archives import COCO, coco_results, edit_json, read_all, write_all
@@ -103,10 +102,10 @@ def written(coco):
     root, config, checkpoint = coco
     out = root / 'out'
     with pytest.MonkeyPatch.context() as patch:
-        assert call(patch, 'format_submission', 'coco-test-dev', config,
-                    checkpoint, '--out-dir', out, '--name', 'net', '--tasks',
-                    'panoptic', 'bbox', 'segm', '--work-dir', root / 'log',
-                    '--cfg-options', *OPTIONS) == 0
+        assert call_tool(patch, 'format_submission', 'coco-test-dev', config,
+                         checkpoint, '--out-dir', out, '--name', 'net',
+                         '--tasks', 'panoptic', 'bbox', 'segm', '--work-dir',
+                         root / 'log', '--cfg-options', *OPTIONS) == 0
     return out
 
 
@@ -141,7 +140,7 @@ def test_validate_only(coco, written, tmp_path, monkeypatch, capsys):
     first = ('coco-test-dev', coco[1], '--num-workers', 1, '--validate-only')
 
     def validate(*more):
-        code = call(monkeypatch, 'format_submission', *first, *more)
+        code = call_tool(monkeypatch, 'format_submission', *first, *more)
         return code, ''.join(capsys.readouterr())
 
     for path in written.rglob('*.zip'):
@@ -173,7 +172,7 @@ def test_wrong_arguments(coco, written, monkeypatch, capsys, arguments, text):
     _, config, checkpoint = coco
     start = f'coco-test-dev {config} {checkpoint} --out-dir {written}'
     arguments = arguments.format(start=start, config=config).split()
-    assert call(monkeypatch, 'format_submission', *arguments) == 2
+    assert call_tool(monkeypatch, 'format_submission', *arguments) == 2
     assert text in capsys.readouterr().err
 
 

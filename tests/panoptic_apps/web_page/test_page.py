@@ -10,6 +10,7 @@ from panoptic_apps import web_page
 from panoptic_fpn.inference.inferencer import PanopticInferencer
 from panoptic_fpn.visualization.image_io import write_image
 from tests import tiny
+from tests.conftest import call_tool
 
 
 @pytest.fixture(scope='module')
@@ -72,7 +73,7 @@ def tool(monkeypatch):
     monkeypatch.setitem(sys.modules, 'gradio', SimpleNamespace(__spec__='x'))
     monkeypatch.setattr(web_page, 'build_page', lambda *args: args)
     monkeypatch.setenv('GRADIO_ANALYTICS_ENABLED', 'True')
-    return partial(tiny.run_tool, monkeypatch, 'webdemo')
+    return partial(call_tool, monkeypatch, 'webdemo')
 
 
 def test_what_is_served(tool, files, monkeypatch):

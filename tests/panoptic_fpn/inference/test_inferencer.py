@@ -15,6 +15,7 @@ from panoptic_fpn.labels import rgb_to_id
 from panoptic_fpn.visualization.image_io import write_image
 from panoptic_fpn.visualization.video import VideoFrames, VideoWriter
 from tests import tiny
+from tests.conftest import call_tool
 
 #: Many things on the maps of a model that knows nothing.
 SCORE = 0.3
@@ -301,9 +302,8 @@ def test_demo(files, folder, video, tmp_path, monkeypatch, capsys):
     config, checkpoint = files
     model = ('--config', config, '--checkpoint', checkpoint)
     out = tmp_path / 'out'
-    assert tiny.run_tool(monkeypatch, 'demo', folder, video, *model,
-                         '--out-dir', out, '--batch-size', 2, '--score-thr',
-                         SCORE) == 0
+    assert call_tool(monkeypatch, 'demo', folder, video, *model, '--out-dir',
+                     out, '--batch-size', 2, '--score-thr', SCORE) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
         f'[{i}/5] {source} -> {out / overlay}'
@@ -326,8 +326,8 @@ def test_demo(files, folder, video, tmp_path, monkeypatch, capsys):
     ]
 
     (folder / 'bad.png').write_bytes(b'')
-    assert tiny.run_tool(monkeypatch, 'demo', folder / 'bad.png',
-                         folder / 'a.png', *model, '--out-dir', out) == 1
+    assert call_tool(monkeypatch, 'demo', folder / 'bad.png', folder / 'a.png',
+                     *model, '--out-dir', out) == 1
     said = capsys.readouterr().err
     assert 'bad.png: 0 bytes' in said and '1 of 2 images' in said
 
@@ -337,7 +337,7 @@ def test_demo(files, folder, video, tmp_path, monkeypatch, capsys):
 def test_demo_with_wrong_arguments(files, folder, tmp_path, monkeypatch, wrong,
                                    capsys):
     config, checkpoint = files
-    assert tiny.run_tool(monkeypatch, 'demo', folder, '--config', config,
-                         '--checkpoint', checkpoint, '--out-dir',
-                         tmp_path / 'out', *wrong) == 2
+    assert call_tool(monkeypatch, 'demo', folder, '--config', config,
+                     '--checkpoint', checkpoint, '--out-dir', tmp_path / 'out',
+                     *wrong) == 2
     assert wrong[1] in capsys.readouterr().err

@@ -10,7 +10,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine_exact import RunError
 from panoptic_apps.toy_data.synthetic_shapes import write_dataset
 from panoptic_fpn.training.test_options import enable_tta
-from tests.mmengine_exact.test_tools import call
+from tests.conftest import call_tool
 from tests.mmengine_exact.toy import REPO_ROOT
 
 SIZE = 64
@@ -132,9 +132,9 @@ def metrics_of(folder):
 def test_the_tool_gives_pq_ap_and_miou(run, tmp_path, monkeypatch):
     config, checkpoint = run
     test = [config, checkpoint, '--work-dir']
-    assert call(monkeypatch, 'test', *test, tmp_path / 'plain') == 0
-    assert call(monkeypatch, 'test', *test, tmp_path / 'tta', '--tta',
-                '--show-dir', tmp_path / 'pictures') == 0
+    assert call_tool(monkeypatch, 'test', *test, tmp_path / 'plain') == 0
+    assert call_tool(monkeypatch, 'test', *test, tmp_path / 'tta', '--tta',
+                     '--show-dir', tmp_path / 'pictures') == 0
     assert len(list((tmp_path / 'pictures').rglob('*.png'))) == 2
     plain, averaged = metrics_of(tmp_path / 'plain'), metrics_of(tmp_path /
                                                                  'tta')
@@ -144,8 +144,8 @@ def test_the_tool_gives_pq_ap_and_miou(run, tmp_path, monkeypatch):
         assert averaged[key] == pytest.approx(wanted[key], rel=1e-3)
     assert averaged['mIoU'] != plain['mIoU']
     # without instances that cannot reach the map: the same map
-    assert call(monkeypatch, 'test', *test, tmp_path / 'only', '--tta',
-                '--panoptic-only') == 0
+    assert call_tool(monkeypatch, 'test', *test, tmp_path / 'only', '--tta',
+                     '--panoptic-only') == 0
     only = metrics_of(tmp_path / 'only')
     assert only['coco_panoptic/PQ'] == averaged['coco_panoptic/PQ']
     assert 'coco/segm_mAP' not in only
