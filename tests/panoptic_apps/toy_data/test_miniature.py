@@ -16,7 +16,7 @@ from mmengine_exact.errors import InputError
 from panoptic_apps.toy_data import miniature as module
 from panoptic_apps.toy_data.miniature import make_miniature
 from panoptic_fpn.cityscapes import image_id, label_space
-from tests.conftest import REPO_ROOT
+from tests.conftest import REPO_ROOT, call_tool
 
 TOOL = REPO_ROOT / 'tools/dataset_converters/miniature_cityscapes.py'
 SPLITS = dict(train=8, val=4, test=2)
@@ -53,13 +53,6 @@ def _data(tmp_path_factory):
     root = tmp_path_factory.mktemp('miniature') / 'data'
     make_miniature(str(root), SPLITS)
     return root
-
-
-def run_tool(*args, **env):
-    return subprocess.run([sys.executable, TOOL, *map(str, args)],
-                          env=dict(os.environ, **env),
-                          capture_output=True,
-                          text=True)
 
 
 def test_folders_and_names_are_those_of_cityscapes(data):
@@ -152,8 +145,10 @@ def test_the_seed_decides(data, tmp_path):
     """In another process too, where sets have another order."""
     again = tmp_path / 'again'
     counts = [f'--num-{split}={count}' for split, count in SPLITS.items()]
-    run = run_tool(again, '--size', 128, 256, *counts, PYTHONHASHSEED='5')
-    assert run.returncode == 0, run.stderr
+    subprocess.run(
+        [sys.executable, TOOL, again, '--size', '128', '256', *counts],
+        env=dict(os.environ, PYTHONHASHSEED='5'),
+        check=True)
     assert contents(again) == contents(data)
     make_miniature(str(tmp_path / 'other'), dict(val=4), seed=1)
     images = {p.read_bytes() for p in tmp_path.glob('*/leftImg8bit/*/*/*')}
@@ -166,7 +161,8 @@ def test_a_size_without_room_for_all_classes(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_tool_names_what_is_wrong(data, tmp_path):
-    run = run_tool(data, '--seed', 3)
-    assert run.returncode == 1 and 'Delete the folder' in run.stderr
-    assert run_tool(tmp_path / 'x', '--num-val', -2).returncode == 2
+def test_the_tool_names_what_is_wrong(data, tmp_path, monkeypatch, capsys):
+    name = 'dataset_converters/miniature_cityscapes'
+    assert call_tool(monkeypatch, name, data, '--seed', 3) == 1
+    assert 'Delete the folder' in capsys.readouterr().err
+    assert call_tool(monkeypatch, name, tmp_path / 'x', '--num-val', -2) == 2
