@@ -1,12 +1,11 @@
 """README and docs/performance.md say what docs/benchmark says."""
-import json
 
 import pytest
 
 from benchmarks import figures, memory, page, performance, run, two_processes
 from benchmarks.page import BEGIN, END, PageError, with_table
 
-from .fakes import report, row
+from .fakes import row
 
 
 def test_readme_and_performance_are_current():
@@ -28,30 +27,6 @@ def test_table_goes_between_the_markers():
     text = with_table(readme, '| new |')
     assert text == f'# A\n\n{BEGIN}\n| new |\n{END}\n\nmore\n'
     assert with_table(text, '| new |') == text
-
-
-@pytest.mark.parametrize(
-    'readme', ['', f'{BEGIN}', f'{END}\n{BEGIN}', f'{BEGIN}{BEGIN}{END}{END}'])
-def test_readme_without_markers(readme):
-    with pytest.raises(PageError, match='once each'):
-        with_table(readme, '| new |')
-
-
-def test_missing_figures_name_their_command(tmp_path):
-    with pytest.raises(PageError, match='memory.py --out docs/benchmark'):
-        figures.figures('memory', tmp_path)
-    with pytest.raises(PageError, match='run.py --write-docs'):
-        figures.figures('benchmark', tmp_path)
-
-
-def test_stale_page_is_told(tmp_path, monkeypatch, capsys):
-    path = tmp_path / 'README.md'
-    monkeypatch.setattr(page, 'ROOT', tmp_path)
-    monkeypatch.setattr(page, 'pages', lambda: {path: 'new\n'})
-    assert page.main(['--check']) == 1
-    assert 'README.md is not what' in capsys.readouterr().err
-    assert page.main([]) == 0 and path.read_text() == 'new\n'
-    assert page.main(['--check']) == 0
 
 
 def test_cores_of_a_gpu_by_hand():
@@ -98,13 +73,3 @@ def test_bytes_of_an_image():
         compute_peak=0)
     assert memory.row_bytes(line) == 2000.
     assert memory.held_bytes(line) == 5000.
-
-
-def test_page_without_a_row_is_not_written(tmp_path, monkeypatch):
-    for name in ('benchmark', 'scaling', 'memory', 'two_processes',
-                 'endurance'):
-        (tmp_path / f'{name}.json').write_text(json.dumps(report(row())))
-    monkeypatch.setattr(performance, 'figures',
-                        lambda name: figures.figures(name, tmp_path))
-    with pytest.raises(PageError, match='800x'):
-        performance.page()
