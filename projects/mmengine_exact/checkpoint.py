@@ -19,7 +19,7 @@ import pickle
 import re
 import zipfile
 from collections import Counter, OrderedDict
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Iterator, List, Mapping, Optional, Sequence, Tuple
 from urllib.error import URLError
 
@@ -145,9 +145,14 @@ def read_checkpoint(filename: str,
         CheckpointError: Missing, damaged, unsafe, or without weights.
     """
     try:
-        with torch.serialization.safe_globals(_foreign_globals()):
+        # torch before 2.5 has a list of its own
+        allow = getattr(torch.serialization, 'safe_globals', nullcontext)
+        with allow(_foreign_globals()):
             checkpoint = _load(filename, map_location)
         checkpoint = _with_state_dict(checkpoint, keys)
+        for key in ('meta', 'message_hub'):  # of a file from elsewhere
+            if not isinstance(checkpoint.get(key, {}), dict):
+                del checkpoint[key]
         _restore_history(checkpoint)
         return checkpoint
     except Exception as error:  # torch raises anything for odd bytes

@@ -65,12 +65,21 @@ class WatchedBatches:
 
 def start_loader_at(dataloader: DataLoader, iteration: int, max_iters: int,
                     seed: int) -> None:
-    """Make the next iterator of a loader begin at an iteration."""
+    """Make the next iterator of a loader begin at an iteration.
+
+    Raises:
+        RunError: Its sampler cannot be advanced without loading data.
+    """
     sampler: Any = dataloader.batch_sampler
     if not hasattr(sampler, 'start_at'):  # torch's own, of draws
         size = sampler.batch_size
         iteration, max_iters = iteration * size, max_iters * size
         sampler = sampler.sampler
+    if not hasattr(sampler, 'start_at'):
+        raise RunError(
+            f'train_dataloader.sampler {type(sampler).__name__} cannot be '
+            'advanced without loading data. Set train_dataloader.sampler='
+            "dict(type='ResumableInfiniteSampler').")
     sampler.start_at(iteration, max_iters, seed)
 
 

@@ -1,5 +1,4 @@
 """README and docs/performance.md say what docs/benchmark says."""
-
 import pytest
 
 from benchmarks import figures, memory, page, performance, run, two_processes

@@ -4,9 +4,12 @@ import time
 
 import numpy as np
 import pytest
+from torch.utils.data import DataLoader
 
 from mmengine_exact import (ResumableAspectRatioBatchSampler,
                             ResumableInfiniteSampler)
+from mmengine_exact.errors import RunError
+from mmengine_exact.loop import start_loader_at
 
 
 class Images:
@@ -129,6 +132,12 @@ def test_length_is_one_pass_of_a_rank():
     assert len(make()) == 17
     assert len(make(world=4)) == 5
     assert len(ResumableAspectRatioBatchSampler(make(world=4), 2)) == 3
+
+
+def test_a_sampler_that_would_load_all_data_is_refused():
+    loader = DataLoader(Images([True] * 3), batch_size=2)
+    with pytest.raises(RunError, match='SequentialSampler.*Resumable'):
+        start_loader_at(loader, 1, 2, seed=0)
 
 
 def test_an_empty_dataset_is_named():

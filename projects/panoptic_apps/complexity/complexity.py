@@ -21,7 +21,8 @@ from tabulate import tabulate
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from .meta_model import features, networks_of, padded_shape, run_regions
+from .meta_model import (features, networks_of, padded_shape, run_regions,
+                         shapes_alone)
 
 _ATEN = torch.ops.aten
 _PRODUCTS = (_ATEN.mm, _ATEN.addmm, _ATEN.bmm, _ATEN.baddbmm)
@@ -68,7 +69,8 @@ def measure(run: Callable[[], Any], *modules: nn.Module) -> Tuple[Any, Cost]:
     formulas = dict.fromkeys(_PRODUCTS, product)
     formulas[_ATEN.convolution] = convolution
     with torch.no_grad(), FlopCounterMode(display=False) as flops, \
-            FlopCounterMode(display=False, custom_mapping=formulas):
+            FlopCounterMode(display=False, custom_mapping=formulas), \
+            shapes_alone(type(modules[0]).__name__):
         result = run()
     parameters = {p for module in modules for p in module.parameters()}
     # torch counts a multiplication and an addition as two

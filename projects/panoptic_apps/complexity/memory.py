@@ -20,7 +20,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from mmengine_exact.errors import InputError
 from panoptic_fpn.models import TwoStagePanopticFPN
 
-from .meta_model import features, networks_of, padded_shape, run_regions
+from .meta_model import (features, networks_of, padded_shape, run_regions,
+                         shapes_alone)
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ def training_memory(model: BaseDetector, shape: Tuple[int, int],
 
     was_training = model.training
     model.train()
-    with torch.enable_grad(), saved_tensors_hooks(keep, lambda kept: kept):
+    with torch.enable_grad(), saved_tensors_hooks(keep, lambda kept: kept), \
+            shapes_alone(type(model).__name__):
         size = (batch, 3, *padded_shape(model, shape))
         logits = _forward(model, torch.empty(size, device='meta'))
     model.train(was_training)

@@ -1,6 +1,7 @@
 """A detector as shapes: its parts, and how they are run without values."""
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple, Union
+from typing import Dict, Iterator, List, Optional, Tuple, Union
 
 import torch
 from mmdet.models.detectors import BaseDetector
@@ -37,6 +38,18 @@ def build_on_meta(config: Union[str, Path, Config],
             'mmdet. Give the config of one, such as those of '
             'configs/cityscapes and configs/coco.')
     return model.eval()
+
+
+@contextmanager
+def shapes_alone(part: str) -> Iterator[None]:
+    """Name the part with an operator that needs values, as mmcv's do."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise InputError(
+            f'{part}: cannot run on shapes alone ({str(error).splitlines()[0]}'
+            '). Operators of mmcv, such as deformable convolution, are not '
+            'counted: give a config without them.') from error
 
 
 def networks_of(model: BaseDetector) -> Dict[str, BaseDetector]:

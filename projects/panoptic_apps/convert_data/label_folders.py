@@ -105,7 +105,7 @@ def paint(table: ClassTable, offset: int, job: Job) -> Painted:
     for i, value in enumerate(found.tolist()):
         single = value >= offset
         category = table.category(value // offset if single else value,
-                                  job.label, single)
+                                  job.label, value if single else None)
         if category is not None:
             ids[i] = value or _ID_OF_ZERO
             crowd = int(category in table.things and not single)

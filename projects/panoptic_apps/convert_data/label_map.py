@@ -53,19 +53,22 @@ class ClassTable(NamedTuple):
     def category(self,
                  value: int,
                  path: str,
-                 instance: bool = False) -> Optional[int]:
+                 instance: Optional[int] = None) -> Optional[int]:
         """Category id of a class's value in the label map ``path``, None:
-        void; ``instance`` says whether it stands for one instance."""
+        void; ``instance`` is the map's own value where it stands for one
+        instance."""
         category, fault = self.category_of.get(value), None
+        single = instance is not None
         if value not in self.category_of:
-            fault = ('no class has it. Add it to the class list (as id or '
-                     'among values, with ignore=1 where it means nothing) or '
-                     'to --void-values.')
-        elif instance and category is not None and category not in self.things:
+            fault = (f'no class has {value if single else "it"}. Add it to the'
+                     ' class list (as id or among values, with ignore=1 where '
+                     'it means nothing) or to --void-values.')
+        elif single and category is not None and category not in self.things:
             fault = (f'an instance of class {category}, which is stuff. Set '
                      'isthing=1 in the class list, or correct --offset.')
         if fault:
-            raise InputError(f'{path}: value {value}: {fault}')
+            found = instance if single else value
+            raise InputError(f'{path}: value {found}: {fault}')
         return category
 
 

@@ -116,6 +116,8 @@ def _find_unsupported_regions(
     if not isinstance(rpn.prior_generator, AnchorGenerator):
         yield ('model.rpn_head.anchor_generator', rpn.prior_generator,
                'AnchorGenerator')
+    if not rpn.use_sigmoid_cls:
+        yield 'model.rpn_head.loss_cls', 'softmax', 'use_sigmoid'
     box, mask, cfg = roi_head.bbox_head, roi_head.mask_head, roi_head.test_cfg
     if box.custom_cls_channels or not (box.with_cls and box.with_reg):
         yield ('model.roi_head.bbox_head', box,

@@ -25,7 +25,8 @@ class AlternateLossesHook(Hook):
 
     def before_train(self, runner: Any) -> None:
         """Raises:
-            InputError: The model cannot train a branch alone, or lacks one.
+            InputError: The model cannot train a branch alone or lacks one, or
+                DDP would wait for the gradients of the idle one.
         """
         model = bare_model(runner.model)
         weights = getattr(model, 'loss_weights', {})
@@ -36,6 +37,10 @@ class AlternateLossesHook(Hook):
                 f'loss_weights={dict(weights)} has not two branches to train '
                 'in turns. Leave the hook out, or set both weights of '
                 'model.loss_weights above 0.')
+        if getattr(runner.model, 'find_unused_parameters', True) is False:
+            raise InputError(
+                'AlternateLossesHook: DDP waits for gradients of the idle '
+                'branch. Set find_unused_parameters=True in the config.')
 
     def before_train_iter(self,
                           runner: Any,

@@ -39,15 +39,17 @@ def require_panoptic(cfg: Config, option: str) -> None:
 
 def draw_test_pictures(cfg: Config, folder: str) -> None:
     """``--show-dir``: draw pictures of a test into ``folder``."""
-    hook = cfg.setdefault('default_hooks', {}).setdefault(
-        'visualization', dict(type='PanopticVisualizationHook'))
-    hook['draw'] = True
+    hooks = cfg.get('default_hooks') or {}
+    hook = dict(
+        hooks.get('visualization') or dict(type='PanopticVisualizationHook'),
+        draw=True)
     if hook['type'].endswith('SegVisualizationHook'):
         # mmseg's draws each 50th image and writes where the visualizer does
         hook['interval'] = 1
         cfg.visualizer['save_dir'] = folder
     else:
         hook['test_out_dir'] = folder
+    cfg.default_hooks = dict(hooks, visualization=hook)
 
 
 def enable_panoptic_only(cfg: Config) -> None:
@@ -66,7 +68,9 @@ def enable_panoptic_only(cfg: Config) -> None:
     evaluator = cfg.test_evaluator
     metrics = evaluator
     if isinstance(evaluator, Mapping):
-        metrics = evaluator.get('metrics', [evaluator])
+        metrics = evaluator.get('metrics', evaluator)
+    if isinstance(metrics, Mapping):
+        metrics = [metrics]
     kept = [m for m in metrics if m['type'] in _MAP_METRICS]
     dropped = [m['type'] for m in metrics if m['type'] not in _MAP_METRICS]
     if not kept:

@@ -182,6 +182,8 @@ RETINA = dict(
     (CONFIGS / '_base_/default_runtime.py', 'default_runtime.py: its model'),
     (CONFIGS / 'mmseg/semantic-fpn_r50_fpn_65k_cityscapes.py', 'no detector'),
     (Config(dict(model=dict(type='ResNet', depth=18))), 'no detector'),
+    (CONFIGS / 'options/panoptic-fpn_r50-mdconv-c3-c5_fpn_1x_coco.py',
+     'ResNet: cannot run on shapes alone'),
     (Config(dict(model=RETINA)), 'RetinaNet has parameters in its bbox_head'),
 ])
 def test_what_cannot_be_counted(config, words):

@@ -189,6 +189,8 @@ def spoil(folders, change):
 @pytest.mark.parametrize('change,why', [
     (lambda v: np.where(v == 26, 99, v).astype(np.uint16),
      'value 99: no class has it'),
+    (lambda v: np.where(v == 26, 60001, v).astype(np.uint16),
+     'value 60001: no class has 60.'),
     (lambda v: np.where(v == 26, 7001, v).astype(np.uint16), 'which is stuff'),
     (lambda v: np.stack([v % 255] * 3, -1).astype(np.uint8), '3 channels'),
     (lambda v: v[:20], 'but its image is (24, 32)'),

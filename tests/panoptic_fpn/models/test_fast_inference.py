@@ -15,7 +15,8 @@ from panoptic_apps.sweep_merge import save_branches
 from panoptic_fpn.metrics import (CityscapesInstanceAPMetric,
                                   PanopticInstanceAPMetric)
 from panoptic_fpn.training.runner import PanopticRunner
-from panoptic_fpn.training.test_options import enable_panoptic_only
+from panoptic_fpn.training.test_options import (draw_test_pictures,
+                                                enable_panoptic_only)
 
 from .test_panoptic_fpn import ROOT, batch, build, config, losses_of
 
@@ -80,6 +81,7 @@ def test_panoptic_only_leaves_ap_out():
                      'PanopticInstanceAP')
     ]
     for evaluator in (dict(type='PanopticEvaluator', metrics=metrics),
+                      dict(type='PanopticEvaluator', metrics=metrics[0]),
                       [*metrics, dict(type='CocoMetric')]):
         cfg = Config(
             dict(
@@ -91,6 +93,18 @@ def test_panoptic_only_leaves_ap_out():
     cfg.test_evaluator = dict(type='PanopticInstanceAPMetric')
     with pytest.raises(RunError, match='InstanceAPMetric.*alone'):
         enable_panoptic_only(cfg)
+
+
+def test_pictures_of_a_config_without_their_hook():
+    for hooks in ({}, dict(visualization=None), dict(timer=dict(type='T'))):
+        cfg = Config(dict(default_hooks=hooks))
+        draw_test_pictures(cfg, 'out')
+        assert cfg.default_hooks == dict(
+            hooks,
+            visualization=dict(
+                type='PanopticVisualizationHook',
+                draw=True,
+                test_out_dir='out'))
 
 
 @pytest.mark.parametrize('kind',

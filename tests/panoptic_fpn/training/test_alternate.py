@@ -120,6 +120,10 @@ def test_a_model_without_two_branches_is_refused():
     with pytest.raises(InputError, match='semantic'):
         AlternateLossesHook().before_train(SimpleNamespace(model=model))
     model.loss_weights = dict(instance=1.0, semantic=0.5)
+    model.find_unused_parameters = False  # as DDP is by default
+    with pytest.raises(InputError, match='find_unused_parameters=True'):
+        AlternateLossesHook().before_train(SimpleNamespace(model=model))
+    del model.find_unused_parameters
     runner = SimpleNamespace(model=model, iter=1, cfg={})
     hook = AlternateLossesHook()
     hook.before_train(runner)
