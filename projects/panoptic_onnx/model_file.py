@@ -1,7 +1,7 @@
 """``model.json``: everything about an exported model but its weights.
 
 It holds the SHA-256 of its graphs, so a graph of another export beside it is
-an error and no wrong result. Unknown keys are ignored; no number is NaN or
+an error, not a wrong result. Unknown keys are ignored; no number is NaN or
 beyond 32 bits.
 """
 import hashlib

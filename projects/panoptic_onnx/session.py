@@ -56,12 +56,12 @@ def prepare(image: np.ndarray,
         of the image on it; the rest is padding.
 
     Raises:
-        DeployError: It is no image, or too long for the scale.
+        DeployError: It is not an image, or too long for the scale.
     """
     if (image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3
             or not image.size):
-        raise DeployError(f'{image.dtype} of shape {image.shape} is no image. '
-                          'Give BGR uint8 of shape (h, w, 3).')
+        raise DeployError(f'{image.dtype} of shape {image.shape} is not an '
+                          'image. Give BGR uint8 of shape (h, w, 3).')
     shape = settings.scale[1], settings.scale[0]
     if settings.keep_ratio:  # the longer and the shorter side, in any order
         factor = min(
@@ -127,7 +127,7 @@ class PanopticSession:
         """Segment an image, BGR uint8 (h, w, 3) of any size.
 
         Raises:
-            DeployError: It is no image, or too long for the scale.
+            DeployError: It is not an image, or too long for the scale.
         """
         model = self.model
         inputs, shape = prepare(image, model.preprocessing)
