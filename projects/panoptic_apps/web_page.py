@@ -1,7 +1,7 @@
 """A web page for one model: drop an image, see both branches, their merge and
 a table of the segments. Made with gradio.
 
-Nothing is asked of other machines: usage statistics are off and fonts are the
+Other machines are not contacted: usage statistics are off and fonts are the
 browser's. Uploaded images are removed after an hour.
 """
 import os
@@ -62,7 +62,7 @@ class Segmenter:
             self.inferencer.amp,
             pred_score_thr=score)
         if result.error:
-            # without the folder, which says nothing to who sent the file
+            # without the folder, which means nothing to the user
             return _complain(result.error.replace(path, name))
         space = self.inferencer.model.label_space
         panoptic = panoptic_map(result.sample)

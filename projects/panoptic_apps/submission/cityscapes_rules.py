@@ -52,7 +52,7 @@ def _one_for_each_image(archive: Archive,
 def pixel_rules(archive: Archive) -> Iterator[Fault]:
     """All faults of an archive of semantic maps."""
     for name in sorted(set(archive.members) - set(archive.ending('.png'))):
-        yield Fault('layout', name, 'is no .png')
+        yield Fault('layout', name, 'is not a .png')
     chosen = yield from _one_for_each_image(archive, '.png')
     jobs = [
         PngJob(archive.members[name], name, archive.expected.sizes[image_id])
@@ -90,7 +90,7 @@ def instance_rules(archive: Archive) -> Iterator[Fault]:
         try:
             lines = members[name].read_text('ascii').splitlines()
         except UnicodeDecodeError:
-            yield Fault('line', name, 'is no plain text')
+            yield Fault('line', name, 'is not plain text')
             continue
         for i, line in enumerate(lines, 1):
             where, parts = f'{name}, line {i}', line.split(' ')
