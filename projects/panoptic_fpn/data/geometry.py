@@ -129,11 +129,11 @@ class PanopticRandomResizeCrop(PanopticRandomCrop):
 
     Args:
         scale (tuple | Sequence[tuple]): (w, h), or two of them to draw
-            between, as of ``RandomResize``.
+            between, as in ``RandomResize``.
         ratio_range (tuple[float, float], optional): What ``scale`` is
             multiplied by.
         keep_ratio (bool): Whether ``scale`` only limits the sides.
-        crop_size, bootstrap: As of ``PanopticRandomCrop``.
+        crop_size, bootstrap: Same as ``PanopticRandomCrop``.
     """
 
     def __init__(self,

@@ -137,7 +137,7 @@ class SemanticFPNHead(SemanticBranch):
         self.num_things_classes = num_things_classes
         self.num_stuff_classes = num_stuff_classes
         self.predict_things = predict_things
-        # one entry more for void: IGNORE_LABEL = -1 reads the last one
+        # one more entry for void: IGNORE_LABEL = -1 reads the last one
         self.register_buffer(
             'label_channels',
             torch.from_numpy(np.append(semantic_channels(*classes), -1)),

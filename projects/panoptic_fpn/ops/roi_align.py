@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from . import use_fast
 
-#: Of a box: image, window y1, x1, y2, x2 (half open) in pixels of the features
+#: Image and window y1, x1, y2, x2 (half open) of a box, in feature pixels.
 Window = Tuple[int, int, int, int, int]
 
 
@@ -58,7 +58,7 @@ def align_levels(layers: Sequence[RoIAlign], feats: Sequence[Tensor],
                  rois: Tensor, picks: Sequence) -> Tensor:
     """Bins (n, C, P, P) of boxes ``rois`` (n, 5) from several levels
     (N, C, h, w); ``picks`` index the boxes of each level, on the CPU."""
-    # windows are numbers of Python, so what leads to them is on the CPU
+    # windows are Python integers, so what leads to them is on the CPU
     rois, device = rois.float().cpu(), feats[0].device
     # autocast would take positions within a pixel to 8 bits
     with torch.autocast(device.type, enabled=False):

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 #: Part of a name's width that must lie in its segment.
 _INSIDE = 0.6
 
-#: Names are searched for on maps of at most this many pixels a side.
+#: Places for names are searched on maps of at most this many pixels a side.
 _SEARCH_SIZE = 640
 
 #: RGB and opacity of the box behind a name.
