@@ -3,8 +3,8 @@
 Example:
     python tools/class_frequencies.py CONFIG --out data/frequencies.json
 
-What ``class_balance`` of a config reads. Exit code: 0 done, 1 the data cannot
-be used, 2 wrong arguments.
+``class_balance`` of a config reads the file. Exit code: 0 done, 1 the data
+cannot be used, 2 wrong arguments.
 """
 import argparse
 import json

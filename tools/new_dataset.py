@@ -37,7 +37,7 @@ def parse_args():
         metavar='FILE.py',
         help='file to write (default: configs/custom/NAME.py)')
     parser.add_argument(
-        '--overwrite', action='store_true', help='also where --out exists')
+        '--overwrite', action='store_true', help='replace an existing --out')
     parser.add_argument(
         '--batch-size',
         type=int,
@@ -117,7 +117,7 @@ def check_args(parser, args):
 
 
 def write_config(args):
-    """Write the config and say what to do with it."""
+    """Write the config and print what to do with it."""
     from mmengine_exact.files import write_bytes
     from panoptic_apps.new_dataset import Split, new_dataset_config
     val = None

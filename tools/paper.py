@@ -134,7 +134,7 @@ def _check(parser, args):
     if args.command == 'list' and args.table and args.markdown:
         parser.error('--table: the map has all tables')
     if args.command == 'report' and args.miniature and args.save:
-        parser.error('--save: results of the miniature are none')
+        parser.error('--save: results of the miniature are not saved')
     if args.command != 'run':
         return
     if not args.rows and not args.miniature:
@@ -223,7 +223,7 @@ COMMANDS = dict(
 
 def main():
     args = parse_args()
-    # what is printed may be a script, and a package may talk when imported
+    # what is printed may be a script, and a package may print when imported
     with redirect_stdout(sys.stderr):
         from mmengine_exact import run_to_exit_code
         from panoptic_paper.tables import read_tables

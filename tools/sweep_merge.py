@@ -72,7 +72,7 @@ def main():
                                   args.overlap_thr, args.stuff_area,
                                   args.num_workers, args.metric)
         print(format_sweep(rows[:args.top], start))
-        print('The best of many settings on these images is no score for '
+        print('The best of many settings on these images is not a score for '
               'them; report what other images give.')
         text = json.dumps(
             dict(

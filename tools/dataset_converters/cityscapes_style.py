@@ -25,7 +25,7 @@ def parse_args():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('images', help='folder of images')
     parser.add_argument(
-        'labels', help='folder of label maps, with the same folders in it')
+        'labels', help='folder of label maps, with the same subfolders')
     parser.add_argument('classes', help='class list, .csv or .json')
     parser.add_argument('--out-dir', required=True, help='folder to write to')
     parser.add_argument(

@@ -20,7 +20,7 @@ def parse_args():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('instances', help='COCO instances JSON')
     parser.add_argument(
-        'semantic', help='folder of label maps, called as the images are')
+        'semantic', help='folder of label maps, named like the images')
     parser.add_argument('classes', help='class list, .csv or .json')
     parser.add_argument('--out-dir', required=True, help='folder to write to')
     parser.add_argument(
