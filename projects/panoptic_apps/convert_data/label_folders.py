@@ -84,7 +84,7 @@ def find_pairs(images: str, labels: str, image_suffix: Optional[str],
         content = read_bytes(path, 'image', None)
         fault, size = find_fault(content), claimed_size(content)
         if fault is not None or size is None:
-            failures.append(f'{path}: no readable image ({fault}). Copy it '
+            failures.append(f'{path}: not a readable image ({fault}). Copy it '
                             'again or remove it.')
             continue
         image = dict(id=stem, file_name=name, height=size[0], width=size[1])

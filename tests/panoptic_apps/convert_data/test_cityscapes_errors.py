@@ -104,7 +104,7 @@ def flipped(content):
 @pytest.mark.parametrize('damage, why', [
     (lambda b: b[:-6], 'cut off'),
     (lambda b: b'', 'an empty file'),
-    (lambda b: b'\xff\xd8' + b[2:], 'no label map'),
+    (lambda b: b'\xff\xd8' + b[2:], 'not a label map'),
     (flipped, 'damaged PNG'),
 ])
 def test_damaged_files(root, damage, why):

@@ -99,7 +99,7 @@ def find_split(root: str, split: str, warn: Callable[[str],
         label = osp.join(root, 'gtFine', split, city, id_ + INSTANCE_SUFFIX)
         size, annotated = png_size(path), split != 'test'
         if size is None:
-            failures.append(f'{path}: no whole PNG. Restore the image.')
+            failures.append(f'{path}: not a whole PNG. Restore the image.')
         elif annotated and not osp.isfile(label):
             failures.append(
                 f'{label}: no such file, but its image is there. Unpack '
