@@ -24,18 +24,18 @@ def parse_args():
         nargs=2,
         default=(1024, 2048),
         metavar=('H', 'W'),
-        help='of the image in pixels, by default 1024 2048 as in the paper')
+        help='size of the image in pixels (default: 1024 2048, the paper\'s)')
     parser.add_argument(
         '--rois',
         type=int,
         metavar='N',
-        help="of the box head, by default the config's "
+        help="RoIs of the box head, by default the config's "
         'test_cfg.rpn.max_per_img')
     parser.add_argument(
         '--detections',
         type=int,
         metavar='M',
-        help="of the mask head, by default the config's "
+        help="RoIs of the mask head, by default the config's "
         'test_cfg.rcnn.max_per_img')
     parser.add_argument(
         '--out', metavar='FILE.json', help='write the counts to this file')

@@ -36,7 +36,7 @@ def parse_args():
     parser.add_argument(
         '--name',
         default='panoptic-fpn',
-        help='of the algorithm, in file names (default: panoptic-fpn)')
+        help='name of the algorithm in files (default: panoptic-fpn)')
     parser.add_argument(
         '--tasks',
         nargs='+',

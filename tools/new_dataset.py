@@ -24,7 +24,7 @@ BASE = 'configs/coco/panoptic-fpn_r50_fpn_1x_coco.py'
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('name', help='of the data set and of the config')
+    parser.add_argument('name', help='name of the data set and of the config')
     add_data_arguments(parser)
     parser.add_argument(
         '--base',

@@ -38,11 +38,11 @@ def parse_args():
     work.add_argument(
         '--miniature',
         action='store_true',
-        help='the rows in small: synthetic data, tiny model')
+        help='the rows in miniature: synthetic data, tiny model')
 
     part = commands.add_parser(
         'list', parents=[work], help='rows, numbers, configs and states')
-    part.add_argument('--table', help='only this one, as table2a')
+    part.add_argument('--table', help='only this one, such as table2a')
     part.add_argument(
         '--markdown',
         action='store_true',
@@ -50,7 +50,7 @@ def parse_args():
 
     part = commands.add_parser(
         'show', parents=[work], help='one row: config, commands, state')
-    part.add_argument('row', help='as table2a/lambda-s-0.25')
+    part.add_argument('row', help='such as table2a/lambda-s-0.25')
     part.add_argument('--gpus', type=int, help='processes of a run')
 
     part = commands.add_parser(
@@ -60,7 +60,7 @@ def parse_args():
         '--seeds',
         type=_number,
         help='trainings of each run; by default 5 on Cityscapes as in the '
-        'paper, 3 in miniature, 1 else')
+        'paper, 3 in miniature, otherwise 1')
     part.add_argument(
         '--gpus',
         type=int,
@@ -94,16 +94,16 @@ def _add_pages(commands):
         type=Path,
         nargs='+',
         metavar='WORK_DIR',
-        help='what --work-dir of run was')
+        help='the --work-dir of run')
     part.add_argument(
         '--out', type=Path, help='folder of report.md; by default WORK_DIR')
     part.add_argument(
-        '--miniature', action='store_true', help='of the miniature')
+        '--miniature', action='store_true', help='runs of the miniature')
     part.add_argument(
         '--save',
         type=Path,
         metavar='FILE.yml',
-        help='also put the results into this file, as docs/results.yml')
+        help='also put the results into this file, such as docs/results.yml')
 
     part = commands.add_parser(
         'zoo', help='the model zoo page, from recorded results')

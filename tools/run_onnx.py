@@ -25,12 +25,12 @@ def parse_args():
         '--providers',
         nargs='+',
         default=['CPUExecutionProvider'],
-        help='of onnxruntime, the preferred first')
+        help="onnxruntime's, the preferred first")
     parser.add_argument(
         '--threads',
         type=int,
         default=0,
-        help='of an operator; 0 for one a core')
+        help='threads of an operator; 0 for one per core')
     args = parser.parse_args()
     if not Path(args.model).is_dir():
         parser.error(f'{args.model}: no such folder')

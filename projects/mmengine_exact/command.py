@@ -65,7 +65,7 @@ def tool_config(path: str, launcher: str, cfg_options: Optional[dict],
     cfg = read_config(path, cfg_options)
     cfg.launcher = launcher
     for loader in filter(None, map(cfg.get, _LOADERS)):
-        if loader.get('num_workers') == 0:  # as for a debugger
+        if loader.get('num_workers') == 0:  # for a debugger, say
             # torch refuses what only workers have
             loader['persistent_workers'] = False
             loader.pop('prefetch_factor', None)

@@ -230,7 +230,7 @@ def resume_faults(checkpoint: dict, schedules: Any, averaged: bool,
                'custom_hooks has none')
     saved = checkpoint['param_schedulers'] if schedules is not None else []
     pairs = [(saved, schedules or [])]
-    if isinstance(schedules, dict):  # of several optimizers
+    if isinstance(schedules, dict):  # one for each of several optimizers
         pairs = [(saved[name], schedules[name]) for name in schedules]
     for states, own in pairs:
         if list(map(set, states)) != [set(one.state_dict()) for one in own]:

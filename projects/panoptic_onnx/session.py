@@ -21,7 +21,7 @@ from .boxes import batched_nms, decode, grid_anchors, roi_levels
 from .maps import fill_stuff, paste_instances, paste_masks, upsampled_argmax
 from .model_file import DeployError, Preprocessing, read_model
 
-#: By name.
+#: Arrays by name.
 Arrays = Dict[str, np.ndarray]
 Shape = Tuple[int, int]
 
@@ -93,8 +93,8 @@ class PanopticSession:
 
     Args:
         folder (str): Written by ``tools/export_onnx.py``.
-        providers (Sequence[str]): Of onnxruntime, the preferred first.
-        threads (int): Of an operator; 0 for one a core.
+        providers (Sequence[str]): onnxruntime's, the preferred first.
+        threads (int): Threads of an operator; 0 for one per core.
 
     Raises:
         DeployError: The folder cannot be used, or there is no such provider.

@@ -41,7 +41,7 @@ NOT_RUN = 'not run'
 VERDICTS = (AGREES, CONTRADICTS, NO_EFFECT, NOT_JUDGED, NOT_RUN)
 
 Metrics = Dict[str, Optional[float]]
-#: by metric: values of several trainings, one for each seed, at least one
+#: values of several trainings by metric, one for each seed, at least one
 Spreads = Dict[str, List[float]]
 
 

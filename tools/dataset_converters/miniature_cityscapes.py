@@ -23,7 +23,7 @@ def parse_args():
         nargs=2,
         default=[256, 512],
         metavar=('HEIGHT', 'WIDTH'),
-        help='of the images in pixels')
+        help='size of the images in pixels')
     parser.add_argument('--num-train', type=int, default=24)
     parser.add_argument('--num-val', type=int, default=6)
     parser.add_argument('--num-test', type=int, default=2)

@@ -122,8 +122,8 @@ def _read_rows(path: str) -> List[_Class]:
             list(map(_plain, given)), List[_Class], strict=False)
     except (UnicodeError, csv.Error, msgspec.ValidationError) as error:
         raise InputError(
-            f'{path}: not a class list ({error}). Write a JSON list of objects '
-            'with id, name and isthing, or a .csv with these '
+            f'{path}: not a class list ({error}). Write a JSON list of '
+            'objects with id, name and isthing, or a .csv with these '
             'columns.') from None
 
 

@@ -152,7 +152,7 @@ def read_weights(path: str) -> Tuple[Dict[str, Tensor], dict]:
             k: torch.from_numpy(v)
             for k, v in arrays.items()
         })
-    else:  # of OpenMMLab, of Detectron2
+    else:  # keys of OpenMMLab, of Detectron2
         content = read_checkpoint(path, keys=('state_dict', 'model'))
     weights = {
         key.removeprefix('module.'): value

@@ -104,11 +104,11 @@ _NAMES: Dict[str, Any] = {
     'numpy.core.multiarray._reconstruct': _Builder(lambda *_: _Array()),
     'numpy.core.multiarray.scalar': _Builder(
         lambda dtype, raw: _to_array(raw, dtype, (), 'C').item()),
-    # of pickle's protocol 5
+    # in pickle's protocol 5
     'numpy.core.numeric._frombuffer': _Builder(
         lambda *args: _Array(_to_array(*args))),
     '_codecs.encode': _Builder(_encode),
-    # of an empty array, written for Python 2
+    # in an empty array, written for Python 2
     '__builtin__.bytes': _Builder(lambda: b''),
 }  # yapf: disable
 

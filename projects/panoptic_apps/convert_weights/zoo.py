@@ -127,7 +127,7 @@ def convert_zoo_file(path: str, layout: Layout, to: str, model: Mapping,
     Args:
         path, layout, to: See :func:`read_weights`, :func:`convert_weights`.
         model (Mapping): ``model`` of the config.
-        shapes (Mapping[str, tuple]): Of the weights of that model.
+        shapes (Mapping[str, tuple]): Shapes of the weights of that model.
     """
     weights, stored = read_weights(path)
     result = convert_zoo_weights(weights, layout, to, shapes, path)

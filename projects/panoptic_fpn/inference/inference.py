@@ -58,7 +58,7 @@ class PanopticResult:
         error (str | None): Why there is neither: one sentence that names the
             file and the fix.
         stem (str): First part of the names of its files.
-        frame (int | None): Of a video, counted from 0.
+        frame (int | None): Number in a video, counted from 0.
         last_frame (bool): Whether it is the last one of its video.
         video (VideoResult | None): Its video.
     """
@@ -223,7 +223,7 @@ class ImageLoader:
         except CorruptFileError as error:
             result.error = str(error)
             return result, None
-        except cv2.error as error:  # as of 500 x 1 pixels, made smaller
+        except cv2.error as error:  # such as 500 x 1 pixels, made smaller
             height, width = pixels.shape[:2]
             result.error = (
                 f'{result.source}: {width} x {height} pixels cannot be '

@@ -100,7 +100,7 @@ class PanopticInferencer:
         self.made_with: dict = {}
         if record:
             self.made_with = dict(model=model_record(self.cfg, checkpoint))
-        self.num_arrays = 0  # of all calls: each has a name of its own
+        self.num_arrays = 0  # over all calls: each has a name of its own
 
     def __call__(self,
                  inputs: Inputs,

@@ -27,7 +27,7 @@ class TwoNetworkPanopticFPN(BaseDetector):
     Training it trains both side by side, each with its own loss alone.
 
     Args:
-        data_preprocessor (dict): Of both networks.
+        data_preprocessor (dict): Preprocessor of both networks.
         loss_weights (dict, optional): Same as ``TwoStagePanopticFPN``;
             neither may be 0.
         **network: Further arguments of ``TwoStagePanopticFPN``.

@@ -131,7 +131,7 @@ def claimed_size(content: bytes) -> Optional[Tuple[int, int]]:
 def _open(content: bytes) -> ImageFile.ImageFile:
     """Pillow's reader of a file, which has read the header."""
     stream = io.BytesIO(content)
-    with warnings.catch_warnings():  # of odd metadata, and below the limit
+    with warnings.catch_warnings():  # odd metadata, and sizes below the limit
         warnings.simplefilter('ignore')
         # not by Image.open: its limit cannot be raised for one image
         if content.startswith(SIGNATURE):
@@ -175,7 +175,7 @@ def _header_faults(header: ImageFile.ImageFile,
     if width * height > _PIXELS_PER_BYTE[header.format] * len(content):
         yield (f'{len(content)} bytes cannot fill the {width} x {height} '
                '(w x h) of its header')
-    # of a JPEG behind any thumbnail; anything may follow
+    # in a JPEG behind any thumbnail; anything may follow
     begin = _first_scan(header) if header.format == 'JPEG' else 0
     end = _ENDS[header.format]
     if not content.endswith(end) and content.find(end, begin) < 0:

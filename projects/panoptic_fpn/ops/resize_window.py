@@ -27,7 +27,7 @@ def resize_window(image: np.ndarray, size: Tuple[int, int],
 
     Args:
         image (np.ndarray): (h, w) or (h, w, channels).
-        size (tuple[int, int]): Of the whole resized image.
+        size (tuple[int, int]): Size of the whole resized image.
         window (tuple[int, int, int, int]): y, x, h, w, inside it.
 
     Returns:

@@ -77,8 +77,8 @@ class _Boxes(NamedTuple):
     """Boxes of one level.
 
     Args:
-        indices (list[int]): Among all boxes.
-        windows (list[Window]): Of the features.
+        indices (list[int]): Indices among all boxes.
+        windows (list[Window]): Windows of the features.
         rows, columns (Tensor): Weights, (n, P, h) and (n, P, w), h and w of
             the largest window.
     """
@@ -180,7 +180,7 @@ def _axis_weights(start: Tensor, extent: Tensor, length: int, bins: int,
 
     Args:
         start, extent (Tensor): (n, ), of the boxes in pixels of the features.
-        length (int): Of the axis.
+        length (int): Length of the axis.
         bins (int): P.
         samples (int): For each bin; 0 for one a pixel.
 

@@ -70,7 +70,7 @@ def upsampled_argmax(logits: Tensor,
     Args:
         logits (Tensor): (K, h, w), float32, contiguous.
         steps (Sequence[Step]): See :func:`resize`.
-        align_corners (bool): Of the interpolation.
+        align_corners (bool): Setting of the interpolation.
 
     Returns:
         Tensor: int64 (H, W).
@@ -206,7 +206,7 @@ def _sure_channels(logits: Tensor, axes: Axes) -> Tensor:
     sure = _first(near).masked_fill_(near.sum(0, dtype=torch.int16) > 1, num)
     for rows, columns in axes:
         for dim, axis in ((1, columns), (0, rows)):
-            # of a pixel and the next one
+            # for a pixel and the next one
             length = sure.shape[dim] - 1
             pair = sure.clone()
             pair.narrow(dim, 0, length).masked_fill_(
@@ -245,7 +245,7 @@ def _best_of_few(logits: Tensor, axes: Axes, y: Tensor, x: Tensor) -> Tensor:
     used = torch.zeros(logits[0].numel(), dtype=torch.bool)
     starts = _nonzero(used.index_fill_(0, start, True))
     listed, counts = _list_candidates(logits, starts, sizes)
-    # of each pixel: how many, and where the last one stands
+    # for each pixel: how many, and where the last one stands
     index = torch.searchsorted(starts, start)
     counts, ends = _take(counts, index), _take(counts.cumsum(0) - 1, index)
     channels = torch.empty_like(start)

@@ -154,7 +154,7 @@ class LabelSpaceCheckHook(Hook):
             check_class_counts(model, space)
         for leaf in (leaf for one in datasets for leaf in leaf_datasets(one)):
             classes = leaf.metainfo.get('classes')
-            if classes:  # of mmseg's segmentors, which have no label space
+            if classes:  # mmseg's segmentors have no label space
                 _check_counts(model, ['decode_head.num_classes'], len(classes),
                               'classes',
                               type(leaf).__name__)

@@ -180,7 +180,7 @@ def _largest_boxes(index: np.ndarray, edges: np.ndarray, squeeze: int,
     mean_x = np.bincount(owner, xs, num)[owner] / count[owner]
     away = np.hypot(ys - mean_y, (xs - mean_x) * squeeze)
     value = np.minimum(half, 2.6 * wanted) - 0.02 * away
-    # Of duplicate indices the last assignment stays: the best pixel.
+    # With duplicate indices the last assignment stays: the best pixel.
     best = np.argsort(value, kind='stable')
     spots = np.zeros((num, 3))
     spots[owner[best]] = np.stack([middle[xs[best]], ys[best], half[best]],
