@@ -202,7 +202,7 @@ def weights_only() -> Iterator[None]:
 
 
 def _with_state_dict(checkpoint: Any, keys: Sequence[str]) -> dict:
-    """The checkpoint, its tensors below ``state_dict``."""
+    """The checkpoint with its tensors below ``state_dict``."""
     found = checkpoint if isinstance(checkpoint, dict) else {}
     key = next((key for key in keys if key in found), None)
     weights = found if key is None else found[key]

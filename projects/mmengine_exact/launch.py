@@ -101,7 +101,7 @@ def cpu_wrapper_cfg(cfg: Mapping,
 
 
 def without_sync_bn(model: nn.Module) -> nn.Module:
-    """SyncBatchNorm refuses CPU tensors; use plain BatchNorm instead."""
+    """Replace SyncBatchNorm, which refuses CPU tensors, by BatchNorm."""
     if any(isinstance(m, nn.SyncBatchNorm) for m in model.modules()):
         print_log('SyncBatchNorm needs GPUs: each process normalises alone.')
     return revert_sync_batchnorm(model)

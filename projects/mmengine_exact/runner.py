@@ -68,7 +68,7 @@ class ExactRunner(Runner):
     """
 
     _policy = FINETUNE
-    # of MMEngine's runner
+    # attributes of MMEngine's runner
     _has_loaded: bool
     _load_from: Any
     optim_wrapper: Any

@@ -87,7 +87,7 @@ def _begin_worker() -> None:
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for jobs forever."""
+    """End with the parent: a worker would wait for its jobs forever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     multiprocessing.connection.wait([parent.sentinel])

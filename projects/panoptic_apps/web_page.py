@@ -41,7 +41,7 @@ Shown = Tuple[Any, ...]
 
 
 class Segmenter:
-    """What the page calls: a file in, what is shown out."""
+    """What the page calls: takes a file, returns what is shown."""
 
     def __init__(self, inferencer: PanopticInferencer) -> None:
         self.inferencer = inferencer

@@ -37,7 +37,7 @@ class Category(Struct):
 
 
 class Preprocessing(Struct):
-    """From an image to the input; ``scale`` (w, h) as that of mmdet's
+    """How an image becomes the input; ``scale`` (w, h) is that of mmdet's
     ``Resize``."""
 
     scale: Tuple[Length, Length]

@@ -64,7 +64,7 @@ class LaunchOptions:
 
     def command(self, tool: str, inputs: Sequence[object], *args:
                 object) -> Tuple[str, ...]:
-        """A tool; 'train' and 'test' with so many processes."""
+        """Command of a tool; 'train' and 'test' start all processes."""
         words = [sys.executable, self.tools / f'{tool}.py', *inputs]
         if self.gpus and tool in ('train', 'test'):
             words = [self.tools / f'dist_{tool}.sh', *inputs, self.gpus]

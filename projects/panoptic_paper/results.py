@@ -248,7 +248,7 @@ def judge_rows(claims: Iterable[Claim], rows: Sequence[Row],
         tolerance = None
         if claim.kind == 'comparable' and {claim.left[0], claim.right
                                            } <= printed.keys():
-            # of numbers with one digit
+            # printed numbers have one digit
             tolerance = round(
                 abs(printed[claim.left[0]] - printed[claim.right]), 1)
         verdicts.append(judge(claim, values, data, fixed, tolerance))

@@ -45,7 +45,7 @@ def write_panoptic_folder(out: str,
         paint (Callable): Paints one image; runs in worker processes.
         recipe (Any): Whatever the result depends on besides label maps, as
             JSON; with another one every image is converted again.
-        num_workers (int, optional): By default one a core, at most 8.
+        num_workers (int, optional): By default one per core, at most 8.
         report (Callable): Called with lines about the progress.
 
     Returns:

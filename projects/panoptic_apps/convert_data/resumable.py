@@ -42,7 +42,7 @@ class Job(NamedTuple):
 
     @property
     def size(self) -> Tuple[int, int]:
-        """(h, w)"""
+        """Size (h, w) of the image."""
         return self.image['height'], self.image['width']
 
 

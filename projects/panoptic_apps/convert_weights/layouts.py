@@ -7,7 +7,7 @@ backbone   The same blocks; ``res2`` is ``layer1``. ``FrozenBatchNorm2d`` is
            tensors are copied. The stride is in the first 1x1 (``caffe``).
 FPN        Nearest upsampling, P6 is P5 subsampled; the same.
 RPN        Anchor a has delta channels 4a..4a+3 (dx, dy, dw, dh); ratios are
-           h / w, one size a level. With several sizes Detectron2 has all
+           h / w, one size per level. With several sizes Detectron2 has all
            ratios of a size together, mmdet with ``scale_major=False``.
 box head   Features are flattened (C, h, w); background is the last class;
            deltas by class, divided by (10, 10, 5, 5) = stds .1 and .2.

@@ -85,7 +85,7 @@ def _json_of(archive: Archive) -> Found[Tuple[str, Any]]:
 
 
 def _result_faults(pairs: List[Pair], name: str) -> Iterator[Fault]:
-    """Rules of results alone: each image has one, and none has a crowd."""
+    """Whether each image has one result, and none has a crowd."""
     for image, note, segments in pairs:
         where = f'{name}: image_id={image["id"]!r}'
         if note is None:
@@ -99,7 +99,7 @@ def _result_faults(pairs: List[Pair], name: str) -> Iterator[Fault]:
 
 def _file_faults(notes: Any, archive: Archive, name: str,
                  folder: str) -> Iterator[Fault]:
-    """The folder beside the JSON holds each PNG, once, and nothing else."""
+    """Whether the folder beside the JSON holds each PNG once, and no more."""
     notes = notes if isinstance(notes, list) else []
     counts = Counter(
         str(note.get('file_name')) for note in notes if isinstance(note, dict))
@@ -210,7 +210,7 @@ def _mask_faults(rle: Any, size: Tuple[int, int],
 
 
 def _rank_faults(scores: Dict[Any, List[float]]) -> Iterator[Fault]:
-    """Order and number of each image's detections: oddities alone."""
+    """Warnings about order and number of each image's detections."""
     for image_id, values in scores.items():
         where = f'image {image_id!r}'
         if len(values) > MAX_DETECTIONS:

@@ -106,7 +106,7 @@ def run_submission(runner: Any,
         tasks (dict[str, Task]): By name.
         out_dir (str): Folder of the archives.
         name (str): Name of the algorithm.
-        num_workers (int, optional): Processes that check; by default one a
+        num_workers (int, optional): Processes that check; by default one per
             core, at most 8.
         progress (Callable): See :data:`Progress`.
         report (Callable): Called with lines for the user.

@@ -173,7 +173,7 @@ class PanopticRandomResizeCrop(PanopticRandomCrop):
 
     @cache_randomness
     def _draw_scale(self) -> Tuple[int, int]:
-        """(w, h)."""
+        """A drawn scale (w, h)."""
         return self._resize._random_scale()
 
     def __repr__(self) -> str:

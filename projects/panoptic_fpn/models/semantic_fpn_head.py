@@ -214,7 +214,7 @@ class SemanticFPNHead(SemanticBranch):
 
 
 def _steps(meta: dict, rescale: bool) -> List[Step]:
-    """From the semantic branch's output to the image, its padding cut off."""
+    """Steps from the branch's output to the image without padding."""
     shape = tuple(meta['img_shape'][:2])
     steps = [(tuple(meta['batch_input_shape']), shape)]
     if rescale:

@@ -53,17 +53,17 @@ class TwoNetworkPanopticFPN(BaseDetector):
 
     @property
     def rpn_head(self) -> nn.Module:
-        """nn.Module: Of the instance network."""
+        """nn.Module: The instance network's."""
         return self.instance_network.rpn_head
 
     @property
     def roi_head(self) -> nn.Module:
-        """nn.Module: Of the instance network."""
+        """nn.Module: The instance network's."""
         return self.instance_network.roi_head
 
     @property
     def semantic_head(self) -> nn.Module:
-        """nn.Module: Of the semantic network."""
+        """nn.Module: The semantic network's."""
         return self.semantic_network.semantic_head
 
     @property

@@ -140,8 +140,8 @@ class _SeparableRoIAlign(torch.autograd.Function):
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Thousands of products of microseconds: threads wait for one another
-    longer than they compute, a hundred times so on a busy machine."""
+    """Use one thread: for thousands of products of microseconds each, threads
+    wait longer than they compute, a hundred times so on a busy machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -182,7 +182,7 @@ def _axis_weights(start: Tensor, extent: Tensor, length: int, bins: int,
         start, extent (Tensor): (n, ), of the boxes in pixels of the features.
         length (int): Length of the axis.
         bins (int): P.
-        samples (int): For each bin; 0 for one a pixel.
+        samples (int): For each bin; 0 for one per pixel.
 
     Returns:
         tuple[Tensor, Tensor, Tensor]: First pixel and one past the last of

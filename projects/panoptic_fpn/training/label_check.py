@@ -108,7 +108,7 @@ def check_same_categories(spaces: Sequence[LabelSpace]) -> None:
 
 
 def check_annotated(dataset: Any) -> None:
-    """Validation needs the ground truth of every image.
+    """Require the ground truth of every image, which validation needs.
 
     Raises:
         InputError: Names the file and an image without annotation.

@@ -106,10 +106,10 @@ def load_networks(
 
 def require_all_networks(model: nn.Module, state_dict: dict,
                          path: str) -> None:
-    """One file must hold all networks of a model.
+    """Require that one file holds all networks of a model.
 
     Raises:
-        CheckpointError: It is that of a single network.
+        CheckpointError: The file holds a single network.
     """
     networks = getattr(bare_model(model), 'networks', ())
     if networks and not {key.split('.')[0]

@@ -180,8 +180,9 @@ RETINA = dict(
 
 @pytest.mark.parametrize('config, words', [
     (CONFIGS / '_base_/default_runtime.py', 'default_runtime.py: its model'),
-    (CONFIGS / 'mmseg/semantic-fpn_r50_fpn_65k_cityscapes.py', 'no detector'),
-    (Config(dict(model=dict(type='ResNet', depth=18))), 'no detector'),
+    (CONFIGS / 'mmseg/semantic-fpn_r50_fpn_65k_cityscapes.py',
+     'not a detector'),
+    (Config(dict(model=dict(type='ResNet', depth=18))), 'not a detector'),
     (Config(dict(model=RETINA)), 'RetinaNet has parameters in its bbox_head'),
 ])
 def test_what_cannot_be_counted(config, words):

@@ -54,7 +54,7 @@ def prepare(root: str,
     Args:
         root (str): The folder.
         splits (Sequence[str]): Of 'train', 'val' and 'test'.
-        num_workers (int, optional): By default one a core, at most 8.
+        num_workers (int, optional): By default one per core, at most 8.
         report, warn (Callable): Called with lines about the progress, and
             with oddities that are not errors.
         out (str, optional): Another folder to write to, where ``root`` is
