@@ -32,7 +32,7 @@ def parse_args():
     if not osp.isfile(args.config):
         parser.error(f'config {args.config}: no such file')
     if args.num_workers is not None and args.num_workers < 1:
-        parser.error(f'--num-workers {args.num_workers}: at least 1')
+        parser.error(f'--num-workers {args.num_workers}: must be at least 1')
     if osp.isdir(args.out) or not args.out.endswith('.json'):
         parser.error(f'--out {args.out}: must be a file that ends with .json')
     return args

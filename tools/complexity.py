@@ -48,11 +48,11 @@ def parse_args():
     if not osp.isfile(args.config):
         parser.error(f'config {args.config}: no such file')
     if min(args.shape) < 1:
-        parser.error('--shape {} {}: at least 1'.format(*args.shape))
+        parser.error('--shape {} {}: must be at least 1'.format(*args.shape))
     for name in ('rois', 'detections'):
         number = getattr(args, name)
         if number is not None and number < 0:
-            parser.error(f'--{name} {number}: at least 0')
+            parser.error(f'--{name} {number}: must be at least 0')
     return args
 
 

@@ -96,7 +96,8 @@ def existing_folder(path):
 def check_args(parser, args):
     """Exit with code 2 where arguments exclude one another."""
     if not re.fullmatch(r'[\w.-]+', args.name):
-        parser.error(f'name {args.name!r}: letters, digits, "_", "-" and "."')
+        parser.error(
+            f'name {args.name!r}: use letters, digits, "_", "-" and "."')
     given = [args.val, args.val_images, args.val_panoptic]
     if any(given) and not all(given):
         parser.error('--val, --val-images and --val-panoptic go together')
@@ -105,7 +106,8 @@ def check_args(parser, args):
     for option in ('batch_size', 'epochs', 'max_iters'):
         value = getattr(args, option)
         if value is not None and value <= 0:
-            parser.error(f'--{option.replace("_", "-")} {value}: above 0')
+            parser.error(
+                f'--{option.replace("_", "-")} {value}: must be above 0')
     args.out = args.out or osp.join(ROOT, 'configs', 'custom',
                                     f'{args.name}.py')
     if not args.out.endswith('.py') or osp.isdir(args.out):

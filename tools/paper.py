@@ -123,14 +123,14 @@ def _add_pages(commands):
 
 def _number(text):
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'{text}: not 1 or more')
+        raise argparse.ArgumentTypeError(f'{text}: must be 1 or more')
     return int(text)
 
 
 def _check(parser, args):
     gpus = getattr(args, 'gpus', None)
     if gpus is not None and gpus < 0:
-        parser.error(f'--gpus {gpus}: at least 0')
+        parser.error(f'--gpus {gpus}: must be at least 0')
     if args.command == 'list' and args.table and args.markdown:
         parser.error('--table: the map has all tables')
     if args.command == 'report' and args.miniature and args.save:

@@ -35,7 +35,7 @@ def parse_args():
     if not Path(args.model).is_dir():
         parser.error(f'{args.model}: no such folder')
     if args.threads < 0:
-        parser.error(f'--threads {args.threads}: 0 or more')
+        parser.error(f'--threads {args.threads}: must be 0 or more')
     return args, parser
 
 

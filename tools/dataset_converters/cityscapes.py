@@ -34,7 +34,7 @@ def parse_args():
         'read-only; give its panoptic_fpn_*.json as ann_file of the data sets')
     args = parser.parse_args()
     if args.num_workers is not None and args.num_workers < 1:
-        parser.error(f'--num-workers {args.num_workers}: at least 1')
+        parser.error(f'--num-workers {args.num_workers}: must be at least 1')
     return args
 
 

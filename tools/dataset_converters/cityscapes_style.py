@@ -56,9 +56,9 @@ def parse_args():
         help='processes; by default one for each core, at most 8')
     args = parser.parse_args()
     if args.num_workers is not None and args.num_workers < 1:
-        parser.error(f'--num-workers {args.num_workers}: at least 1')
+        parser.error(f'--num-workers {args.num_workers}: must be at least 1')
     if args.offset < 2:
-        parser.error(f'--offset {args.offset}: at least 2')
+        parser.error(f'--offset {args.offset}: must be at least 2')
     target = osp.realpath(osp.join(args.out_dir, args.name))
     if not args.name or '/' in args.name or target in (osp.realpath(
             args.images), osp.realpath(args.labels)):

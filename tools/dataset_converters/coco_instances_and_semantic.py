@@ -55,7 +55,7 @@ def parse_args():
         help='processes; by default one for each core, at most 8')
     args = parser.parse_args()
     if args.num_workers is not None and args.num_workers < 1:
-        parser.error(f'--num-workers {args.num_workers}: at least 1')
+        parser.error(f'--num-workers {args.num_workers}: must be at least 1')
     target = osp.realpath(osp.join(args.out_dir, args.name))
     if not args.name or '/' in args.name or target in (osp.realpath(
             args.semantic), osp.splitext(osp.realpath(args.instances))[0]):

@@ -32,7 +32,8 @@ def parse_args():
     for name in ('num_train', 'num_val', 'num_test', 'seed'):
         if getattr(args, name) < 0:
             option = name.replace('_', '-')
-            parser.error(f'--{option} {getattr(args, name)}: at least 0')
+            parser.error(
+                f'--{option} {getattr(args, name)}: must be at least 0')
     return args
 
 
