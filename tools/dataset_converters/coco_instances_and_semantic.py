@@ -59,8 +59,8 @@ def parse_args():
     target = osp.realpath(osp.join(args.out_dir, args.name))
     if not args.name or '/' in args.name or target in (osp.realpath(
             args.semantic), osp.splitext(osp.realpath(args.instances))[0]):
-        parser.error(f'--name {args.name!r}: a name without folders, and '
-                     'none that is read')
+        parser.error(f'--name {args.name!r}: must not contain folders or be '
+                     'one of the inputs')
     return args
 
 
