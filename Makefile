@@ -6,7 +6,7 @@
 # ONEDL=1      `make test ONEDL=1`: the maintained forks, in .venv-onedl
 # TORCH_INDEX  where .venv takes torch from, e.g. the CPU wheels of pytorch.org
 # COVERAGE=1   `make test COVERAGE=1`: and report what the tests have not run
-# JOBS         `make test JOBS=8`: tests side by side; default: one a core
+# JOBS         `make test JOBS=8`: tests side by side; default: one per core
 # DEMO_CONFIG, DEMO_DIR, PYTEST_ARGS, BENCHMARK_ARGS
 #
 # Why so little here: tools/setup_env.sh keeps one stamp per finished step and
@@ -18,7 +18,7 @@ PYTEST_ARGS ?=
 JOBS        ?= logical
 BENCHMARK_ARGS ?=
 
-# Only from the command line: a PYTHON that some shell exports is no choice.
+# Only from the command line: a PYTHON that a shell exports does not count.
 ifneq ($(origin PYTHON),command line)
   PYTHON  := .venv$(if $(ONEDL),-onedl)/bin/python
   runtime := tools/setup_env.sh runtime

@@ -7,10 +7,10 @@ Example:
         --images data/my/images --panoptic data/my/val \
         --against data/my/train.json --against-images data/my/images
 
-Errors stop training or make a score wrong; warnings are odd and may be meant.
-``--fix`` writes another JSON with what can be computed from the PNGs; the
-exit code speaks of the JSON that was checked. Exit code: 0 no errors, 1
-errors were found, or interrupted, 2 wrong arguments.
+Errors stop training or make a score wrong; warnings are odd and may be
+intended. ``--fix`` writes another JSON with what can be computed from the
+PNGs; the exit code is about the JSON that was checked. Exit code: 0 no errors,
+1 errors were found, or interrupted, 2 wrong arguments.
 """
 import argparse
 import json

@@ -3,8 +3,8 @@
 Example:
     python tools/class_frequencies.py CONFIG --out data/frequencies.json
 
-What ``class_balance`` of a config reads. Exit code: 0 done, 1 the data cannot
-be used, 2 wrong arguments.
+``class_balance`` of a config reads the file. Exit code: 0 done, 1 the data
+cannot be used, 2 wrong arguments.
 """
 import argparse
 import json
@@ -32,7 +32,7 @@ def parse_args():
     if not osp.isfile(args.config):
         parser.error(f'config {args.config}: no such file')
     if args.num_workers is not None and args.num_workers < 1:
-        parser.error(f'--num-workers {args.num_workers}: at least 1')
+        parser.error(f'--num-workers {args.num_workers}: must be at least 1')
     if osp.isdir(args.out) or not args.out.endswith('.json'):
         parser.error(f'--out {args.out}: must be a file that ends with .json')
     return args

@@ -24,18 +24,18 @@ def parse_args():
         nargs=2,
         default=(1024, 2048),
         metavar=('H', 'W'),
-        help='of the image in pixels, by default 1024 2048 as in the paper')
+        help='size of the image in pixels (default: 1024 2048, the paper\'s)')
     parser.add_argument(
         '--rois',
         type=int,
         metavar='N',
-        help="of the box head, by default the config's "
+        help="RoIs of the box head, by default the config's "
         'test_cfg.rpn.max_per_img')
     parser.add_argument(
         '--detections',
         type=int,
         metavar='M',
-        help="of the mask head, by default the config's "
+        help="RoIs of the mask head, by default the config's "
         'test_cfg.rcnn.max_per_img')
     parser.add_argument(
         '--out', metavar='FILE.json', help='write the counts to this file')
@@ -48,11 +48,11 @@ def parse_args():
     if not osp.isfile(args.config):
         parser.error(f'config {args.config}: no such file')
     if min(args.shape) < 1:
-        parser.error('--shape {} {}: at least 1'.format(*args.shape))
+        parser.error('--shape {} {}: must be at least 1'.format(*args.shape))
     for name in ('rois', 'detections'):
         number = getattr(args, name)
         if number is not None and number < 0:
-            parser.error(f'--{name} {number}: at least 0')
+            parser.error(f'--{name} {number}: must be at least 0')
     return args
 
 

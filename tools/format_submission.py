@@ -36,7 +36,7 @@ def parse_args():
     parser.add_argument(
         '--name',
         default='panoptic-fpn',
-        help='of the algorithm, in file names (default: panoptic-fpn)')
+        help='name of the algorithm in files (default: panoptic-fpn)')
     parser.add_argument(
         '--tasks',
         nargs='+',
@@ -53,7 +53,8 @@ def parse_args():
         '--ann-file',
         help='JSON of the images, below data_root (default: the test set\'s)')
     parser.add_argument(
-        '--image-dir', help='their folder, below data_root (default: alike)')
+        '--image-dir',
+        help='their folder, below data_root (default: the test set\'s)')
     parser.add_argument(
         '--categories-file',
         help='JSON whose categories have isthing, where --ann-file has none '
@@ -90,7 +91,7 @@ def parse_args():
 
 
 def check_args(parser, args):
-    """Exit with code 2 where the arguments cannot be meant."""
+    """Exit with code 2 where the arguments contradict one another."""
     if not osp.isfile(args.config):
         parser.error(f'config {args.config}: no such file')
     if args.validate_only is not None:
@@ -174,7 +175,7 @@ def write(args, server, tasks):
 
 
 def validate(args, server):
-    """Check an archive; the number of errors."""
+    """Check an archive; return the number of errors."""
     from panoptic_apps.submission import (build_expected, check_archive,
                                           report_faults)
     path = args.validate_only

@@ -24,7 +24,7 @@ BASE = 'configs/coco/panoptic-fpn_r50_fpn_1x_coco.py'
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('name', help='of the data set and of the config')
+    parser.add_argument('name', help='name of the data set and of the config')
     add_data_arguments(parser)
     parser.add_argument(
         '--base',
@@ -37,7 +37,7 @@ def parse_args():
         metavar='FILE.py',
         help='file to write (default: configs/custom/NAME.py)')
     parser.add_argument(
-        '--overwrite', action='store_true', help='also where --out exists')
+        '--overwrite', action='store_true', help='replace an existing --out')
     parser.add_argument(
         '--batch-size',
         type=int,
@@ -96,7 +96,8 @@ def existing_folder(path):
 def check_args(parser, args):
     """Exit with code 2 where arguments exclude one another."""
     if not re.fullmatch(r'[\w.-]+', args.name):
-        parser.error(f'name {args.name!r}: letters, digits, "_", "-" and "."')
+        parser.error(
+            f'name {args.name!r}: use letters, digits, "_", "-" and "."')
     given = [args.val, args.val_images, args.val_panoptic]
     if any(given) and not all(given):
         parser.error('--val, --val-images and --val-panoptic go together')
@@ -105,7 +106,8 @@ def check_args(parser, args):
     for option in ('batch_size', 'epochs', 'max_iters'):
         value = getattr(args, option)
         if value is not None and value <= 0:
-            parser.error(f'--{option.replace("_", "-")} {value}: above 0')
+            parser.error(
+                f'--{option.replace("_", "-")} {value}: must be above 0')
     args.out = args.out or osp.join(ROOT, 'configs', 'custom',
                                     f'{args.name}.py')
     if not args.out.endswith('.py') or osp.isdir(args.out):
@@ -117,7 +119,7 @@ def check_args(parser, args):
 
 
 def write_config(args):
-    """Write the config and say what to do with it."""
+    """Write the config and print what to do with it."""
     from mmengine_exact.files import write_bytes
     from panoptic_apps.new_dataset import Split, new_dataset_config
     val = None

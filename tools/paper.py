@@ -38,11 +38,11 @@ def parse_args():
     work.add_argument(
         '--miniature',
         action='store_true',
-        help='the rows in small: synthetic data, tiny model')
+        help='the rows in miniature: synthetic data, tiny model')
 
     part = commands.add_parser(
         'list', parents=[work], help='rows, numbers, configs and states')
-    part.add_argument('--table', help='only this one, as table2a')
+    part.add_argument('--table', help='only this one, such as table2a')
     part.add_argument(
         '--markdown',
         action='store_true',
@@ -50,7 +50,7 @@ def parse_args():
 
     part = commands.add_parser(
         'show', parents=[work], help='one row: config, commands, state')
-    part.add_argument('row', help='as table2a/lambda-s-0.25')
+    part.add_argument('row', help='such as table2a/lambda-s-0.25')
     part.add_argument('--gpus', type=int, help='processes of a run')
 
     part = commands.add_parser(
@@ -60,7 +60,7 @@ def parse_args():
         '--seeds',
         type=_number,
         help='trainings of each run; by default 5 on Cityscapes as in the '
-        'paper, 3 in miniature, 1 else')
+        'paper, 3 in miniature, otherwise 1')
     part.add_argument(
         '--gpus',
         type=int,
@@ -94,16 +94,16 @@ def _add_pages(commands):
         type=Path,
         nargs='+',
         metavar='WORK_DIR',
-        help='what --work-dir of run was')
+        help='the --work-dir of run')
     part.add_argument(
         '--out', type=Path, help='folder of report.md; by default WORK_DIR')
     part.add_argument(
-        '--miniature', action='store_true', help='of the miniature')
+        '--miniature', action='store_true', help='runs of the miniature')
     part.add_argument(
         '--save',
         type=Path,
         metavar='FILE.yml',
-        help='also put the results into this file, as docs/results.yml')
+        help='also put the results into this file, such as docs/results.yml')
 
     part = commands.add_parser(
         'zoo', help='the model zoo page, from recorded results')
@@ -123,18 +123,18 @@ def _add_pages(commands):
 
 def _number(text):
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'{text}: not 1 or more')
+        raise argparse.ArgumentTypeError(f'{text}: must be 1 or more')
     return int(text)
 
 
 def _check(parser, args):
     gpus = getattr(args, 'gpus', None)
     if gpus is not None and gpus < 0:
-        parser.error(f'--gpus {gpus}: at least 0')
+        parser.error(f'--gpus {gpus}: must be at least 0')
     if args.command == 'list' and args.table and args.markdown:
         parser.error('--table: the map has all tables')
     if args.command == 'report' and args.miniature and args.save:
-        parser.error('--save: results of the miniature are none')
+        parser.error('--save: results of the miniature are not saved')
     if args.command != 'run':
         return
     if not args.rows and not args.miniature:
@@ -223,7 +223,7 @@ COMMANDS = dict(
 
 def main():
     args = parse_args()
-    # what is printed may be a script, and a package may talk when imported
+    # what is printed may be a script, and a package may print when imported
     with redirect_stdout(sys.stderr):
         from mmengine_exact import run_to_exit_code
         from panoptic_paper.tables import read_tables

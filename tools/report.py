@@ -18,7 +18,7 @@ def parse_args():
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('work_dir', type=Path, help='of a training or a test')
+    parser.add_argument('work_dir', type=Path, help='work directory of a run')
     parser.add_argument(
         'other', type=Path, nargs='?', help='work directory to compare with')
     parser.add_argument(

@@ -25,17 +25,17 @@ def parse_args():
         '--providers',
         nargs='+',
         default=['CPUExecutionProvider'],
-        help='of onnxruntime, the preferred first')
+        help="onnxruntime's, the preferred first")
     parser.add_argument(
         '--threads',
         type=int,
         default=0,
-        help='of an operator; 0 for one a core')
+        help='threads of an operator; 0 for one per core')
     args = parser.parse_args()
     if not Path(args.model).is_dir():
         parser.error(f'{args.model}: no such folder')
     if args.threads < 0:
-        parser.error(f'--threads {args.threads}: 0 or more')
+        parser.error(f'--threads {args.threads}: must be 0 or more')
     return args, parser
 
 

@@ -46,7 +46,7 @@ check_machine() {  # PYTHON
 }
 
 make_venv() {
-  # The marker tells a folder that was interrupted here from one that the
+  # The marker distinguishes a folder interrupted here from one that the
   # user made: only the first is removed.
   if [ -e "$STAMPS/unfinished" ]; then
     say "$VENV was left half made: starting it again"

@@ -45,17 +45,17 @@ def parse_args():
         help='processes; by default one for each core, at most 8')
     args = parser.parse_args()
     if args.num_workers is not None and args.num_workers < 1:
-        parser.error(f'--num-workers {args.num_workers}: at least 1')
+        parser.error(f'--num-workers {args.num_workers}: must be at least 1')
     for value in args.stuff_area:
         if value < 0:
-            parser.error(f'--stuff-area {value}: at least 0')
+            parser.error(f'--stuff-area {value}: must be at least 0')
     if args.top < 1:
-        parser.error(f'--top {args.top}: at least 1')
+        parser.error(f'--top {args.top}: must be at least 1')
     for name in ('score_thr', 'overlap_thr'):
         for value in getattr(args, name):
             if not 0 <= value <= 1:
-                parser.error(f'--{name.replace("_", "-")} {value}: between 0 '
-                             'and 1')
+                parser.error(f'--{name.replace("_", "-")} {value}: must be '
+                             'between 0 and 1')
     return args
 
 
@@ -72,7 +72,7 @@ def main():
                                   args.overlap_thr, args.stuff_area,
                                   args.num_workers, args.metric)
         print(format_sweep(rows[:args.top], start))
-        print('The best of many settings on these images is no score for '
+        print('The best of many settings on these images is not a score for '
               'them; report what other images give.')
         text = json.dumps(
             dict(

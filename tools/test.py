@@ -39,7 +39,7 @@ def parse_args():
     parser.add_argument(
         '--save-branches',
         metavar='DIR',
-        help='also write what both branches say of each image, for '
+        help='also write what both branches predict for each image, for '
         'tools/sweep_merge.py')
     parser.add_argument(
         '--tta',

@@ -1,4 +1,4 @@
-"""Web page of a trained model: drop an image, see what it says.
+"""Web page of a trained model: drop an image, see the result.
 
 Example:
     python tools/webdemo.py CONFIG.py CHECKPOINT.pth --port 7860

@@ -21,14 +21,14 @@ _MMAP_THRESHOLD = -3
 _MMAP_MAX = -4
 # glibc's own
 _DEFAULT_MMAP_MAX = 65536
-#: For training, which keeps blocks of many sizes: with all of them in one
-#: heap, holes between them took 14 % more memory than without; with those
-#: above this size (bytes) left to the system 2 %, for a tenth of the speed.
+#: Largest block (bytes) kept in training, where sizes vary: with all of them
+#: in one heap, holes between them took 14 % more memory; with larger ones left
+#: to the system, 2 %, at a tenth of the speed.
 LARGEST_IN_TRAINING = 48 << 20
 #: Growth of the process, over what it holds after a batch, at which memory is
 #: given back.
 GROWTH = 1.5
-#: Batches after which the usual memory of one is known: they differ in size.
+#: Batches until the usual memory of one is known, since they differ in size.
 SETTLED = 10
 
 
@@ -45,7 +45,7 @@ def keep_freed_memory(largest: Optional[int] = None) -> bool:
             default all are.
 
     Returns:
-        bool: Whether the C library can, and addresses are not limited.
+        bool: Whether the C library can do so, and addresses are not limited.
     """
     libc = ctypes.CDLL(None)
     mallopt = getattr(libc, 'mallopt', None)  # not on macOS, not in musl
@@ -73,10 +73,10 @@ class KeptMemory:
     _usual = _batches = 0
 
     def after_batch(self) -> bool:
-        """Give the system all that is free once the process has grown.
+        """Return free memory to the system once the process has grown.
 
         Returns:
-            bool: Whether it was given.
+            bool: Whether memory was returned.
         """
         if self.trim is None:
             return False
@@ -98,8 +98,8 @@ bound_kept_memory = _kept.after_batch
 
 
 def limits_addresses() -> bool:
-    """Whether memory that was given back still counts: by ``ulimit -v``, or
-    where the system promises no more than it has (vm.overcommit_memory=2)."""
+    """Whether returned memory still counts towards a limit: ``ulimit -v``, or
+    a system that promises no more than it has (vm.overcommit_memory=2)."""
     if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
         return True
     with open('/proc/sys/vm/overcommit_memory') as file:
@@ -107,7 +107,7 @@ def limits_addresses() -> bool:
 
 
 def resident_bytes() -> int:
-    """Memory of this process."""
+    """Resident memory of this process."""
     with open('/proc/self/statm') as file:
         return int(file.read().split()[1]) * os.sysconf('SC_PAGE_SIZE')
 
@@ -124,7 +124,7 @@ def keep_freed_megabytes() -> None:
 
 
 def lazy_zeros(shape: Tuple[int, ...]) -> np.ndarray:
-    """False everywhere, at no cost for pages that are never touched.
+    """Array of False; pages that are never touched cost nothing.
 
     ``np.zeros`` does the same where malloc asks the system, and writes zeros
     where memory is kept.

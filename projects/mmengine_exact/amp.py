@@ -31,7 +31,7 @@ class CpuAmpOptimWrapper(OptimWrapper):
             yield
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Load the state; of a run on a GPU, but for its loss scale."""
+        """Load the state, without the loss scale of a run on a GPU."""
         super().load_state_dict({
             key: value
             for key, value in state_dict.items() if key != 'loss_scaler'
@@ -61,7 +61,7 @@ def build_amp_optim_wrapper(loss_scale: Union[str, float, dict] = 'dynamic',
 
 
 def half_precision(device: torch.device) -> ContextManager:
-    """Autocast in which a model predicts: bfloat16 on a CPU, else float16."""
+    """Autocast for inference: bfloat16 on a CPU, else float16."""
     dtype = torch.bfloat16 if device.type == 'cpu' else torch.float16
     return torch.autocast(device.type, dtype=dtype)
 
@@ -76,7 +76,7 @@ def enable_amp(cfg: Config) -> None:
     """``--amp`` of a training: mixed precision for ``cfg.optim_wrapper``.
 
     Raises:
-        RunError: The optimizer wrapper is one of another kind.
+        RunError: The optimizer wrapper is of another kind.
     """
     wrapper = cfg.optim_wrapper
     known = ('OptimWrapper', 'AmpOptimWrapper', AMP_WRAPPER)

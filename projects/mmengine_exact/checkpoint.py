@@ -104,7 +104,7 @@ def _restore_history(checkpoint: dict) -> None:
 
 
 def _history_statistic(owner: Any, name: str) -> str:
-    """The only ``getattr`` there is while reading; see the module's top."""
+    """Stand-in for ``getattr`` while reading; see the top of the module."""
     if owner is not _HistoryStandIn or name not in ('min', 'max', 'current',
                                                     'mean'):
         raise pickle.UnpicklingError(
@@ -113,7 +113,7 @@ def _history_statistic(owner: Any, name: str) -> str:
 
 
 def _foreign_globals() -> List[Any]:
-    """What MMEngine's own checkpoints hold beside tensors."""
+    """What MMEngine's own checkpoints hold besides tensors."""
     allowed: List[Any] = [(_HistoryStandIn,
                            'mmengine.logging.history_buffer.HistoryBuffer'),
                           (_history_statistic, 'builtins.getattr'),
@@ -166,7 +166,7 @@ def describe_fault(filename: str, error: Exception) -> str:
     if isinstance(error, URLError):
         return (f'Checkpoint {filename} cannot be downloaded ({error.reason}).'
                 ' Check address and connection, or give a file.')
-    # a name that no module has is a damaged one
+    # a name that no module has is damaged
     code = re.search(r'GLOBAL ([\w.]{1,200})(?=\s|$)', str(error))
     if isinstance(error, pickle.UnpicklingError) and code:
         return (f'Checkpoint {filename} holds the python object {code[1]}, '
@@ -191,7 +191,7 @@ def _load(filename: str, map_location: Any) -> Any:
 
 @contextmanager
 def weights_only() -> Iterator[None]:
-    """torch's protection on, also where others switch it off.
+    """Keep torch's protection on, even where others switch it off.
 
     ``torch.hub``, through which MMEngine reads ``http://`` and
     ``open-mmlab://``, loads with ``weights_only=False``.
@@ -207,7 +207,7 @@ def weights_only() -> Iterator[None]:
 
 
 def _with_state_dict(checkpoint: Any, keys: Sequence[str]) -> dict:
-    """The checkpoint, its tensors below ``state_dict``."""
+    """The checkpoint with its tensors below ``state_dict``."""
     found = checkpoint if isinstance(checkpoint, dict) else {}
     key = next((key for key in keys if key in found), None)
     weights = found if key is None else found[key]
@@ -231,7 +231,7 @@ def _compare_checksums(path: str) -> None:
         broken = archive.testzip()
         # with torch.serialization.set_crc32_options(False) all are 0
         if broken and any(part.CRC for part in archive.infolist()):
-            raise ValueError(f'the checksum of {broken} is another')
+            raise ValueError(f'the checksum of {broken} differs')
 
 
 def is_local(path: str, backend_args: Optional[dict] = None) -> bool:
@@ -275,8 +275,8 @@ def _candidates(work_dir: str) -> List[str]:
 
 
 def usable_checkpoint(work_dir: str) -> Tuple[Optional[str], List[str]]:
-    """The checkpoint to resume from, as :func:`latest_checkpoint`; where it
-    is damaged, as after a power failure, the highest one that is not.
+    """Same as :func:`latest_checkpoint`, but where that file is damaged (by a
+    power failure, say), the highest one that is not.
 
     Returns:
         tuple[str or None, list[str]]: Path, or None where there is none; what

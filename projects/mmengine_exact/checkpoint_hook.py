@@ -22,8 +22,8 @@ from .allocator import bound_kept_memory
 from .checkpoint import is_local, make_plain
 from .files import remove_partial
 
-#: Values of a scalar that are kept at least, for hooks that average over more
-#: than the log does.
+#: Least number of values kept of a scalar, for hooks that average over more of
+#: them than the log does.
 KEPT = 1000
 
 
@@ -108,7 +108,7 @@ class SafeCheckpointHook(CheckpointHook):
 
 
 def saving_hook(runner: Any) -> Optional[SafeCheckpointHook]:
-    """The hook that can save after any iteration of a run; None without."""
+    """Hook that can save after any iteration of a run, or None."""
     return next(
         (hook for hook in runner.hooks
          if isinstance(hook, SafeCheckpointHook) and not hook.by_epoch), None)
@@ -151,7 +151,7 @@ class TidyHook(Hook):
         self._bound(runner, 'test', len(runner.test_dataloader))
 
     def _bound(self, runner: Any, mode: str, batches: int = 0) -> None:
-        """Each history of a mode is cut when it gets its next value."""
+        """Cut each history of a mode when it gets its next value."""
         log = runner.log_processor
         windows = [custom.get('window_size') for custom in log.custom_cfg]
         if not all(isinstance(window, int) for window in windows):

@@ -13,7 +13,7 @@ from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 from .errors import RunError
 from .launch import explain
 
-#: Keys at the top of a config that a run reads beside the runner's arguments.
+#: Keys at the top of a config that a run reads besides the runner's arguments.
 _MORE_KEYS = {
     'activation_checkpointing', 'auto_scale_lr', 'channels_last', 'compile',
     'custom_imports', 'efficient_conv_bn_eval', 'find_unused_parameters',
@@ -30,7 +30,7 @@ def read_config(path: str, cfg_options: Optional[dict] = None) -> Config:
         cfg_options (dict, optional): Dotted keys and values.
 
     Raises:
-        RunError: Nothing reads an option.
+        RunError: An option has no effect, because nothing reads it.
     """
     cfg = Config.fromfile(path)
     known = {*cfg, *inspect.signature(Runner).parameters, *_MORE_KEYS}
@@ -65,7 +65,7 @@ def tool_config(path: str, launcher: str, cfg_options: Optional[dict],
     cfg = read_config(path, cfg_options)
     cfg.launcher = launcher
     for loader in filter(None, map(cfg.get, _LOADERS)):
-        if loader.get('num_workers') == 0:  # as for a debugger
+        if loader.get('num_workers') == 0:  # for a debugger, say
             # torch refuses what only workers have
             loader['persistent_workers'] = False
             loader.pop('prefetch_factor', None)
@@ -80,14 +80,14 @@ def tool_config(path: str, launcher: str, cfg_options: Optional[dict],
 
 
 def run_to_exit_code(run: Callable[[], None]) -> int:
-    """Call a function; turn the project's own errors into one line, and those
-    of the system, of loader workers and of lost processes (:func:`explain`).
+    """Call a function and report known errors in one line.
 
-    Other exceptions are programming errors and keep their traceback. torchrun
-    shows either in its report and ends the other processes.
+    These are the project's own, and those of the system, of loader workers and
+    of lost processes (:func:`explain`). Others are programming errors and keep
+    their traceback. torchrun reports either and ends the other processes.
 
     Returns:
-        int: 0, 1 after an error, 75 for a run that a signal has ended.
+        int: 0, 1 after an error, 75 for a run that a signal ended.
     """
     try:
         run()

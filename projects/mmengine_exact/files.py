@@ -72,15 +72,14 @@ def _object(pairs: List[Tuple[str, Any]]) -> dict:
 
 
 def find_name_fault(name: Any) -> Optional[str]:
-    """Why a ``file_name`` of an annotation may not be followed; None for one
-    relative to its folder that does not lead out of it (symbolic links may).
-    """
+    """Why a ``file_name`` of an annotation is not allowed, or None: it must be
+    relative to its folder and not lead out of it (symbolic links may)."""
     if not isinstance(name, str) or not name or '\0' in name:
-        return 'it is no string, is empty or holds a zero'
+        return 'it is not a string, is empty or has a null character'
     if '\\' in name:
         return 'folders are separated by /'
     if name.startswith('/') or _SCHEME.match(name):
-        return ('it must be relative; name its folder in data_prefix (of '
+        return ('it must be relative; name its folder in data_prefix (for '
                 'tools, in the option for that folder)')
     if '..' in name.split('/'):
         return 'it must not lead out of its folder'

@@ -101,16 +101,16 @@ def cpu_wrapper_cfg(cfg: Mapping,
 
 
 def without_sync_bn(model: nn.Module) -> nn.Module:
-    """SyncBatchNorm refuses CPU tensors; use plain BatchNorm instead."""
+    """Replace SyncBatchNorm, which refuses CPU tensors, by BatchNorm."""
     if any(isinstance(m, nn.SyncBatchNorm) for m in model.modules()):
         print_log('SyncBatchNorm needs GPUs: each process normalises alone.')
     return revert_sync_batchnorm(model)
 
 
 def unequal_kernels(model: nn.Module) -> Optional[str]:
-    """A warning of operators of mmcv that the switch does not reach.
+    """Warning about operators of mmcv that the switch does not reach.
 
-    Modules of ``mmcv.ops`` count, and those derived from them, but for those
+    Modules of ``mmcv.ops`` count, and those derived from them, except those
     with ``equal_bits = True``.
     """
     first: Dict[str, str] = {}
@@ -129,7 +129,7 @@ def unequal_kernels(model: nn.Module) -> Optional[str]:
 
 
 def explain(error: BaseException) -> Optional[str]:
-    """One line about an error that is no fault of the program.
+    """One line about an error that is not a fault of the program.
 
     Returns:
         str or None: What happened, to which file or process, and the fix.
@@ -150,14 +150,14 @@ def explain(error: BaseException) -> Optional[str]:
     if isinstance(error, torch_dist.DistBackendError) or _LOST.search(
             str(error)):
         return ('Another process of this run ended, or did not answer in time '
-                f'({cause}). Look at its output; one that is killed (for want '
-                "of memory, perhaps) is in the system's log. The time is "
-                'env_cfg.dist_cfg.timeout, in seconds.')
+                f'({cause}). Look at its output; one that was killed (for '
+                "want of memory, perhaps) is in the system's log. The limit "
+                'is env_cfg.dist_cfg.timeout, in seconds.')
     return None
 
 
 def one_line(error: BaseException) -> str:
-    """The message; of an error in a loader worker, without its traceback."""
+    """Message of an error, without the traceback of a loader worker."""
     text = str(error).strip()
     if 'Original Traceback' not in text:
         return text
@@ -176,12 +176,12 @@ def _explain_os_error(error: OSError) -> Optional[str]:
     if error.errno in FULL:
         return (f'{name} cannot be written: the disk is full '
                 f'({error.strerror}). Make room and continue.')
-    return (f'{name}: {error.strerror}. Check the path, who may read and '
-            'write there, and the room on the disk.')
+    return (f'{name}: {error.strerror}. Check the path, its permissions and '
+            'the free space on the disk.')
 
 
 def _open_file(error: BaseException) -> Optional[str]:
-    """File that was open where an error arose: that of write() has no name."""
+    """File that was open where an error arose: write() does not name it."""
     for frame, _ in reversed(list(walk_tb(error.__traceback__))):
         for value in frame.f_locals.values():
             name = getattr(value, 'name', None)

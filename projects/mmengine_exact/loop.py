@@ -28,8 +28,8 @@ VAL_ITER = 'last_val_iter'
 
 
 class WatchedBatches:
-    """Iterator over a loader; the death of a worker is an error of its own
-    :meth:`__next__`.
+    """Iterator over a loader that reports the death of a worker as an error
+    of :meth:`__next__`.
 
     torch raises it from a signal handler, wherever the training is: in the
     middle of an optimizer step, while a checkpoint is being written, or while
@@ -71,7 +71,7 @@ def start_loader_at(dataloader: DataLoader, iteration: int, max_iters: int,
         RunError: Its sampler cannot be advanced without loading data.
     """
     sampler: Any = dataloader.batch_sampler
-    if not hasattr(sampler, 'start_at'):  # torch's own, of draws
+    if not hasattr(sampler, 'start_at'):  # torch's own, over draws
         size = sampler.batch_size
         iteration, max_iters = iteration * size, max_iters * size
         sampler = sampler.sampler
@@ -190,7 +190,7 @@ class ResumableIterTrainLoop(IterBasedTrainLoop):
                                 f'{"; ".join(filter(None, found))}')
 
     def _save(self) -> None:
-        """Save after the last iteration, as far as that can be resumed."""
+        """Save the last iteration where it can be resumed."""
         runner, hook = self.runner, saving_hook(self.runner)
         if hook is None or not self._iter or collects_gradients(
                 runner, self._iter):
@@ -239,7 +239,7 @@ class ResumableIterTrainLoop(IterBasedTrainLoop):
         # rewrites (new best) already carries it.
         self.runner.message_hub.update_info(VAL_ITER, self._iter)
         if is_distributed():
-            # Statistics of BatchNorm differ between ranks; 0 saves its own.
+            # Statistics of BatchNorm differ between ranks; rank 0's are saved.
             for buffer in bare_model(self.runner.model).buffers():
                 broadcast(buffer, src=0)
         self.runner.val_loop.run()

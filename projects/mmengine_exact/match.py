@@ -1,4 +1,4 @@
-"""Does a checkpoint fit model and run? What each purpose demands.
+"""Whether a checkpoint fits model and run, by what each purpose demands.
 
 resume    every tensor of model and file, and the state of the run
 exact     (evaluation) every tensor of the model; more in the file is reported
@@ -151,7 +151,7 @@ def weights_fault(report: MatchReport, policy: str) -> str:
     text = report.describe(['mismatched', 'missing', 'unexpected'])
     wrong = report.describe(['mismatched', 'missing'])
     if report.broken:
-        return ('has NaN, infinity or another kind of numbers in '
+        return ('has NaN, infinity or numbers of another type in '
                 f'{_first(report.broken)}. Use an earlier checkpoint, or copy '
                 'or download it again.')
     if policy == RESUME and text:
@@ -205,7 +205,7 @@ class CheckedPretrainedInit(PretrainedInit):
 
 def resume_faults(checkpoint: dict, schedules: Any, averaged: bool,
                   stream: dict, scaled: bool) -> Iterator[str]:
-    """What else than its weights keeps a checkpoint from being resumed.
+    """Faults, other than of weights, that keep a checkpoint from resuming.
 
     Args:
         checkpoint (dict): As it was read.
@@ -213,7 +213,7 @@ def resume_faults(checkpoint: dict, schedules: Any, averaged: bool,
             those of the file in order and ignores what is left over.
         averaged (bool): Whether the run has an ``EMAHook``, which swaps the
             averages in a checkpoint for the weights of the run.
-        stream (dict): What batches depend on beside the seed.
+        stream (dict): What batches depend on besides the seed.
         scaled (bool): Whether the schedule is scaled to the batch.
     """
     needed = dict(
@@ -230,7 +230,7 @@ def resume_faults(checkpoint: dict, schedules: Any, averaged: bool,
                'custom_hooks has none')
     saved = checkpoint['param_schedulers'] if schedules is not None else []
     pairs = [(saved, schedules or [])]
-    if isinstance(schedules, dict):  # of several optimizers
+    if isinstance(schedules, dict):  # one for each of several optimizers
         pairs = [(saved[name], schedules[name]) for name in schedules]
     for states, own in pairs:
         if list(map(set, states)) != [set(one.state_dict()) for one in own]:
@@ -246,8 +246,8 @@ def resume_faults(checkpoint: dict, schedules: Any, averaged: bool,
 
 def stream_warning(former: Optional[dict], current: dict,
                    filename: str) -> str:
-    """Compare what else than the seed decides which images a batch holds;
-    empty where both are equal, or the first not known."""
+    """Compare what, besides the seed, decides which images a batch holds;
+    empty where both are equal, or the first is not known."""
     if former is None or former == current:
         return ''
     return (f'{filename} was written with {former}, this run has {current}: '

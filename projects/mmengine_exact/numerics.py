@@ -80,7 +80,7 @@ def image_names(data_batch: Any) -> List[str]:
 
 def require_finite_weights(model: nn.Module, iteration: int,
                            filename: str) -> None:
-    """Weights that are about to be saved are finite numbers.
+    """Require that the weights about to be saved are finite.
 
     Raises:
         NonFiniteLossError: A weight is NaN or infinite.

@@ -1,8 +1,8 @@
 """Record of a result: config, code, versions, data, weights and seed.
 
-``record`` in ``metrics.json``, ``record.json`` beside it and beside whatever
-else an evaluation writes, and ``meta['record']`` of a checkpoint (without the
-config, which MMEngine keeps there).
+``record`` in ``metrics.json``, ``record.json`` beside it and beside everything
+else that an evaluation writes, and ``meta['record']`` of a checkpoint (without
+the config, which MMEngine keeps there).
 """
 import hashlib
 import importlib.metadata
@@ -27,7 +27,7 @@ from mmengine.registry import HOOKS
 from .files import write_bytes
 
 _FOLDER = osp.dirname(osp.abspath(__file__))
-#: Distributions by import name; the maintained forks have others.
+#: Distributions by import name; the maintained forks have other names.
 _PACKAGES = dict(
     mmengine=('mmengine', 'onedl-mmengine'),
     mmcv=('mmcv', 'onedl-mmcv'),

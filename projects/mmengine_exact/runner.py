@@ -68,7 +68,7 @@ class ExactRunner(Runner):
     """
 
     _policy = FINETUNE
-    # of MMEngine's runner
+    # attributes of MMEngine's runner
     _has_loaded: bool
     _load_from: Any
     optim_wrapper: Any
@@ -139,7 +139,7 @@ class ExactRunner(Runner):
         """Build the training loop.
 
         Raises:
-            RunError: It is an epoch over an endless sampler.
+            RunError: It counts epochs of an endless sampler.
         """
         built = super().build_train_loop(loop)
         sampler = getattr(built.dataloader.batch_sampler, 'sampler', None)
@@ -182,7 +182,7 @@ class ExactRunner(Runner):
 
     @contextmanager
     def _loading(self, policy: str) -> Iterator[None]:
-        """What a checkpoint that is loaded inside has to match."""
+        """Set what a checkpoint loaded inside the block has to match."""
         former, self._policy = self._policy, policy
         try:
             yield
@@ -204,7 +204,7 @@ class ExactRunner(Runner):
         super().load_or_resume()
 
     def _find_checkpoint(self) -> Optional[str]:
-        """Rank 0's answer, on all ranks."""
+        """The checkpoint that rank 0 finds, on all ranks."""
         found: list = [None, []]
         if is_main_process():
             found[:] = usable_checkpoint(self.work_dir)
@@ -213,7 +213,7 @@ class ExactRunner(Runner):
         if problems and path is None:
             raise CheckpointError(
                 f'{self.work_dir}: none of {len(problems)} checkpoints can be '
-                f'resumed, so nothing is trained over them. {problems[0]} To '
+                f'resumed, so training does not start. {problems[0]} To '
                 'begin anew, choose another --work-dir.')
         for problem in problems:
             self.logger.error(f'PASSED OVER: {problem} Training continues '
@@ -228,7 +228,7 @@ class ExactRunner(Runner):
             revise_keys: List[Tuple[str, str]] = [(r'^module\.', '')]) -> dict:
         """Load weights with protection on and check that they fit.
 
-        Args and return value are those of ``Runner.load_checkpoint``.
+        Arguments and result are those of ``Runner.load_checkpoint``.
 
         Raises:
             CheckpointError: Names the file, what is wrong and the fix.
@@ -315,7 +315,7 @@ class ExactRunner(Runner):
                         **kwargs: Any) -> None:
         """Save finite weights only, atomically on local disks.
 
-        Args are those of ``Runner.save_checkpoint``, most by keyword.
+        Arguments are those of ``Runner.save_checkpoint``, most by keyword.
 
         Raises:
             NonFiniteLossError: A weight is NaN or infinite (on all ranks).
@@ -339,7 +339,7 @@ class ExactRunner(Runner):
                 durable=True)
 
     def _stream(self) -> Dict[str, int]:
-        """What else than the seed decides which images batch i holds."""
+        """What, besides the seed, decides which images batch i holds."""
         per_iteration = self.world_size
         if self.cfg.get('train_dataloader') is not None:
             per_iteration, _ = effective_batch(self.cfg, self.world_size)
@@ -348,7 +348,7 @@ class ExactRunner(Runner):
 
 
 def apply_memory_format(model: nn.Module, cfg: Config) -> None:
-    """Follow ``cfg.channels_last``, in all networks that offer it."""
+    """Apply ``cfg.channels_last`` to all networks that support it."""
     if not cfg.get('channels_last', False):
         return
     for module in model.modules():

@@ -59,8 +59,8 @@ def seed_generators(seed: int, gpus: bool = True) -> None:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed the CPU generators inside, restore their former state after; a
-    worker of a loader must not touch a GPU."""
+    """Seed the CPU generators inside the block and restore them afterwards;
+    a worker of a loader must not touch a GPU."""
     state = (random.getstate(), np.random.get_state(), torch.get_rng_state())
     seed_generators(seed, gpus=False)
     try:
@@ -132,7 +132,7 @@ class SeededDatasetMixin:
 
 @DATA_SAMPLERS.register_module()
 class ResumableInfiniteSampler(Sampler):
-    """Endless stream of :class:`SeededIndex`, cut between ranks.
+    """Endless stream of :class:`SeededIndex`, split between ranks.
 
     Args:
         dataset (Sized): The dataset.
@@ -217,13 +217,13 @@ class ResumableInfiniteSampler(Sampler):
 
 @DATA_SAMPLERS.register_module()
 class ResumableAspectRatioBatchSampler(BatchSampler):
-    """Batches of images that are all at least as wide as high, or none is.
+    """Batches in which all images are at least as wide as high, or none is.
 
     The same batches as mmdet's ``AspectRatioBatchSampler`` would make from
     the same stream. Sizes are read once, so reaching a late iteration is
     arithmetic on one boolean array. A dataset may have a method
     ``aspect_flags()`` that returns that array (n, bool, True where width >=
-    height); otherwise ``get_data_info`` of every image is asked.
+    height); otherwise ``get_data_info`` is called for every image.
 
     Args:
         sampler (ResumableInfiniteSampler): The stream of draws.

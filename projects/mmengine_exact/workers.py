@@ -1,4 +1,4 @@
-"""Jobs on several processes that end with whoever started them."""
+"""Jobs in several processes, which end with the process that started them."""
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -16,7 +16,7 @@ from .errors import InputError
 
 
 def default_workers() -> int:
-    """As many as this process has cores, at most 8: the disk is next."""
+    """Number of cores of this process, at most 8: then the disk limits."""
     return min(8, len(os.sched_getaffinity(0)))
 
 
@@ -27,7 +27,7 @@ def run_jobs(function: Callable[[Any], Any],
     """Results of ``function`` on each job, in the order they are finished.
 
     Args:
-        function (Callable): Of a module, so that any process can find it.
+        function (Callable): Defined in a module, so any process can find it.
         jobs (Sequence): Its arguments, one for each call.
         num_workers (int): Processes; with 1 all is done in this one.
         in_order (bool): In the order of the jobs instead.
@@ -48,7 +48,7 @@ def run_jobs(function: Callable[[Any], Any],
             if not in_order:
                 for future in as_completed(futures):
                     yield future.result()
-            while in_order and futures:  # not held any longer: may be large
+            while in_order and futures:  # released at once: may be large
                 yield futures.popleft().result()
         except BrokenProcessPool:
             raise InputError(
@@ -61,8 +61,8 @@ def run_jobs(function: Callable[[Any], Any],
 
 @contextmanager
 def _without_opencv_threads() -> Iterator[None]:
-    """A forked child waits forever for threads that its parent had. One
-    thread for each process is also what many processes want."""
+    """Use one thread: a forked child would wait forever for threads of its
+    parent, and many processes should have no more than one each."""
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
@@ -73,8 +73,8 @@ def _without_opencv_threads() -> Iterator[None]:
 
 def _submit(pool: ProcessPoolExecutor, function: Callable,
             jobs: Sequence) -> Deque[Future]:
-    # Ctrl-C goes to the whole group of processes; it is for this one alone
-    # to end the others. They inherit that the signal is held back.
+    # Ctrl-C goes to the whole group of processes, but only this one may end
+    # the others. They inherit that the signal is blocked.
     old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         return deque(pool.submit(function, job) for job in jobs)
@@ -87,7 +87,7 @@ def _begin_worker() -> None:
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for jobs forever."""
+    """End with the parent: a worker would wait for its jobs forever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     multiprocessing.connection.wait([parent.sentinel])

@@ -1,4 +1,4 @@
-"""Panoptic ground truth after a dataset's pipeline, drawn.
+"""Pictures of panoptic ground truth after a dataset's pipeline.
 
 ``inputs`` of a packed sample is (3, h, w), BGR, uint8 or float; a training
 map has its size, a test map the size of the original image.
@@ -111,7 +111,7 @@ def draw_sample(inputs: Tensor, sample: DetDataSample,
 
 def _draw_objects(image: np.ndarray, sample: DetDataSample, space: LabelSpace,
                   scale: int) -> np.ndarray:
-    """Boxes, masks and names of the instances; crowd is said to be so."""
+    """Draw boxes, masks and names of the instances; crowd is marked."""
     groups, notes = [sample.gt_instances], [''] * len(sample.gt_instances)
     if 'bboxes' in sample.get('ignored_instances', ()):
         groups.append(sample.ignored_instances)

@@ -77,7 +77,7 @@ def class_frequencies(config: Config,
 
 def _data_infos(dataset: Any) -> Iterator[dict]:
     """``get_data_info`` of all images; where each lists all classes, they
-    share one list: those of COCO-Stuff's would take gigabytes."""
+    share one list: COCO-Stuff's would take gigabytes."""
     classes = None
     for i in range(len(dataset)):
         info = dataset.get_data_info(i)

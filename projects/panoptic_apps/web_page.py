@@ -1,7 +1,7 @@
 """A web page for one model: drop an image, see both branches, their merge and
 a table of the segments. Made with gradio.
 
-Nothing is asked of other machines: usage statistics are off and fonts are the
+Other machines are not contacted: usage statistics are off and fonts are the
 browser's. Uploaded images are removed after an hour.
 """
 import os
@@ -41,7 +41,7 @@ Shown = Tuple[Any, ...]
 
 
 class Segmenter:
-    """What the page calls: a file in, what is shown out."""
+    """What the page calls: takes a file, returns what is shown."""
 
     def __init__(self, inferencer: PanopticInferencer) -> None:
         self.inferencer = inferencer
@@ -62,7 +62,7 @@ class Segmenter:
             self.inferencer.amp,
             pred_score_thr=score)
         if result.error:
-            # without the folder, which says nothing to who sent the file
+            # without the folder, which means nothing to the user
             return _complain(result.error.replace(path, name))
         space = self.inferencer.model.label_space
         panoptic = panoptic_map(result.sample)

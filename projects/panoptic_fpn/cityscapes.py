@@ -85,7 +85,7 @@ def pixel_value(value: int) -> PixelValue:
     label = id2label.get(value // FIRST_INSTANCE if instance else value)
     if label is None or label.id < 0 or instance and not label.hasInstances:
         raise InputError(
-            f'{value} is no value of a Cityscapes instance image (an id of '
+            f'{value} is not a value of a Cityscapes instance image (an id of '
             'the label table, or id * 1000 + number of a class with '
             'instances). Use *_gtFine_instanceIds.png, not labelIds, '
             'labelTrainIds or color.')
@@ -96,7 +96,7 @@ def pixel_value(value: int) -> PixelValue:
 
 def split_values(
         values: List[int]) -> Tuple[Dict[int, PixelValue], List, List]:
-    """Sort the different values of one instance image.
+    """Sort the distinct values of one instance image.
 
     Returns:
         tuple: Segments (value -> meaning); values that are void for every

@@ -34,6 +34,6 @@ def find_config(name: str) -> str:
         found[path.relative_to(FOLDER).with_suffix('').as_posix()] = path
     if stem in found:
         return str(found[stem])
-    near = ', '.join(get_close_matches(stem, found)) or 'none like it'
+    near = ', '.join(get_close_matches(stem, found)) or 'nothing similar'
     raise InputError(f'{name}: neither a file nor a config of panoptic_fpn '
                      f'({near}). Correct the name or the path.')

@@ -158,7 +158,7 @@ class LabelSpace:
         return [(c.id, c.name, c.isthing) for c in self.categories]
 
     def difference(self, other: 'LabelSpace') -> List[Tuple]:
-        """(id, name, isthing) of categories that one of two alone has."""
+        """(id, name, isthing) of categories that only one of the two has."""
         return sorted({*self._described()} ^ {*other._described()}, key=str)
 
     def __eq__(self, other: Any) -> bool:

@@ -30,7 +30,7 @@ def grid_anchors(base: np.ndarray, stride: Sequence[int],
 
 def decode(boxes: np.ndarray, deltas: np.ndarray, means: Sequence[float],
            stds: Sequence[float], shape: Tuple[int, int]) -> np.ndarray:
-    """Boxes (n, 4) that deltas make of anchors or proposals.
+    """Boxes (n, 4) from anchors or proposals and their deltas.
 
     ``deltas`` (n, 4) are of x, y, log w and log h, normalized with four
     ``means`` and ``stds``; boxes are clipped to an image of ``shape``.
@@ -73,8 +73,8 @@ def batched_nms(boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray,
 
 
 def class_agnostic_nms(boxes: np.ndarray, iou_thr: float) -> List[int]:
-    """Indices, ascending, of boxes that greedy non-maximum suppression leaves
-    of all classes; ``boxes`` come the most confident first."""
+    """Indices, ascending, of boxes that greedy non-maximum suppression over
+    all classes keeps; ``boxes`` come the most confident first."""
     kept = []
     rest = np.arange(len(boxes))
     while len(rest):

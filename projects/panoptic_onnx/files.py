@@ -22,7 +22,7 @@ from .session import Result
 
 #: Suffixes of the images of a folder.
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
-#: Ends of the names of results, which are no images.
+#: Ends of the names of results, which are not images.
 RESULTS = ('_overlay.png', '_panoptic.png')
 #: Share of the colours in an overlay.
 _OPACITY = 0.5
@@ -32,12 +32,12 @@ def read_image(path: str) -> np.ndarray:
     """An image, its orientation tag applied.
 
     Raises:
-        DeployError: The file is missing, cut off or no image.
+        DeployError: The file is missing, cut off or not an image.
     """
     image = None
     try:
         content = Path(path).read_bytes()
-        fault = f'{len(content)} bytes that are no whole image'
+        fault = f'{len(content)} bytes that are not a whole image'
         if content and not _is_cut_off(content):
             image = cv2.imdecode(
                 np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
@@ -59,7 +59,7 @@ def _is_cut_off(content: bytes) -> bool:
 
 def find_images(paths: Sequence[str]) -> List[str]:
     """Files as they are given, and the images below folders, sorted; each
-    once. Results of an earlier run in a folder are no images."""
+    once. Results of an earlier run in a folder are not images."""
     found = {}
     for path in map(Path, paths):
         below = [path]
@@ -146,7 +146,7 @@ def draw_overlay(image: np.ndarray, ids: np.ndarray, segments: List[dict],
 def write_result(image: np.ndarray, result: Result, classes: List[Category],
                  out_dir: str, stem: str, source: str) -> Dict[str, str]:
     """Write the three files of an image, whose name in the JSON is ``source``,
-    to a folder, which is made; their paths by kind."""
+    to a folder, which is created; return their paths by kind."""
     ids, segments = list_segments(result, classes)
     paths = dict(
         overlay=osp.join(out_dir, f'{stem}_overlay.png'),

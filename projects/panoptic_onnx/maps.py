@@ -64,7 +64,7 @@ def _weights(begin: int, end: int, low: float, high: float,
     centres = np.arange(begin, end, dtype=np.float32) + np.float32(0.5)
     with np.errstate(divide='ignore', invalid='ignore'):
         positions = (centres - low) / (high - low)
-    # of a box without extent: its middle
+    # the middle of a box without extent
     positions[np.isinf(positions)] = 0.5
     positions = positions * size - np.float32(0.5)
     distance = np.abs(positions[:, None] - np.arange(size, dtype=np.float32))

@@ -1,7 +1,7 @@
 """``model.json``: everything about an exported model but its weights.
 
 It holds the SHA-256 of its graphs, so a graph of another export beside it is
-an error and no wrong result. Unknown keys are ignored; no number is NaN or
+an error, not a wrong result. Unknown keys are ignored; no number is NaN or
 beyond 32 bits.
 """
 import hashlib
@@ -37,7 +37,7 @@ class Category(Struct):
 
 
 class Preprocessing(Struct):
-    """From an image to the input; ``scale`` (w, h) as that of mmdet's
+    """How an image becomes the input; ``scale`` (w, h) is that of mmdet's
     ``Resize``."""
 
     scale: Tuple[Length, Length]

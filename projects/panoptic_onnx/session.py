@@ -21,7 +21,7 @@ from .boxes import batched_nms, decode, grid_anchors, roi_levels
 from .maps import fill_stuff, paste_instances, paste_masks, upsampled_argmax
 from .model_file import DeployError, Preprocessing, read_model
 
-#: By name.
+#: Arrays by name.
 Arrays = Dict[str, np.ndarray]
 Shape = Tuple[int, int]
 
@@ -56,12 +56,12 @@ def prepare(image: np.ndarray,
         of the image on it; the rest is padding.
 
     Raises:
-        DeployError: It is no image, or too long for the scale.
+        DeployError: It is not an image, or too long for the scale.
     """
     if (image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3
             or not image.size):
-        raise DeployError(f'{image.dtype} of shape {image.shape} is no image. '
-                          'Give BGR uint8 of shape (h, w, 3).')
+        raise DeployError(f'{image.dtype} of shape {image.shape} is not an '
+                          'image. Give BGR uint8 of shape (h, w, 3).')
     shape = settings.scale[1], settings.scale[0]
     if settings.keep_ratio:  # the longer and the shorter side, in any order
         factor = min(
@@ -93,8 +93,8 @@ class PanopticSession:
 
     Args:
         folder (str): Written by ``tools/export_onnx.py``.
-        providers (Sequence[str]): Of onnxruntime, the preferred first.
-        threads (int): Of an operator; 0 for one a core.
+        providers (Sequence[str]): onnxruntime's, the preferred first.
+        threads (int): Threads of an operator; 0 for one per core.
 
     Raises:
         DeployError: The folder cannot be used, or there is no such provider.
@@ -127,7 +127,7 @@ class PanopticSession:
         """Segment an image, BGR uint8 (h, w, 3) of any size.
 
         Raises:
-            DeployError: It is no image, or too long for the scale.
+            DeployError: It is not an image, or too long for the scale.
         """
         model = self.model
         inputs, shape = prepare(image, model.preprocessing)

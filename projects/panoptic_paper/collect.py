@@ -39,9 +39,9 @@ class Result:
     paper: Mapping[str, Mapping[str, Optional[float]]]
     #: below ``configs/``; for test-dev the one that exports
     config: Optional[str] = None
-    #: by seed
+    #: states by seed
     states: Mapping[int, State] = field(default_factory=dict)
-    #: of the seeds that are done
+    #: values of the seeds that are done
     found: Spreads = field(default_factory=dict)
     #: where section 4.4's weights were run
     grid: Optional[Grid] = None

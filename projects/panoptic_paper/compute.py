@@ -1,7 +1,7 @@
 """The page ``docs/complexity.md``: compute in the paper, and ours.
 
 Figure 4 (backbones and decoders), Table 1a, Tables 3a and 3b (one network
-against two), and the memory of training beside what others published. Rows,
+against two), and the memory of training next to what others published. Rows,
 numbers and claims are those of ``configs/paper/tables.yml``.
 """
 import json
@@ -97,7 +97,7 @@ def _ratios(tables: PaperTables, rows: _Counted) -> List[Dict]:
 
 
 def write_compute(tables: PaperTables, folder: Path) -> List[Path]:
-    """Count all and write ``complexity.md`` and ``images/figure4.png`` and
+    """Count everything; write ``complexity.md``, ``images/figure4.png`` and
     ``.json``."""
     compute = paper_compute(tables)
     models = {

@@ -64,7 +64,7 @@ class LaunchOptions:
 
     def command(self, tool: str, inputs: Sequence[object], *args:
                 object) -> Tuple[str, ...]:
-        """A tool; 'train' and 'test' with so many processes."""
+        """Command of a tool; 'train' and 'test' start all processes."""
         words = [sys.executable, self.tools / f'{tool}.py', *inputs]
         if self.gpus and tool in ('train', 'test'):
             words = [self.tools / f'dist_{tool}.sh', *inputs, self.gpus]
@@ -116,8 +116,8 @@ def plan_steps(tables: PaperTables,
 
 def _grid_runs(tables: PaperTables, row: Row,
                launch: LaunchOptions) -> List[Run]:
-    """All nine of a row of section 4.4; the best is exported (Table 4a), when
-    all are evaluated."""
+    """All nine weights of a row of section 4.4; the best is exported (Table
+    4a) when all are evaluated."""
     runs = grid_of(tables, row)
     best, done = best_of({
         w: states_of(run, [launch.work_dir])
@@ -190,7 +190,7 @@ def _compute_step(config: Path, launch: LaunchOptions) -> Step:
 
 def _origin(run: Run, seed: int, launch: LaunchOptions,
             **more: object) -> Dict:
-    """What a folder is made from, and whether another run is in it."""
+    """What a folder is made from, and the error if another run is in it."""
     folder = run.folder(launch.work_dir, seed)
     key = run.changed_key(folder)
     refused = (f'{folder} was run with another config ({key} differs): remove '
@@ -222,8 +222,8 @@ def start_snakemake(steps: Sequence[Step],
                     device_count: int,
                     dry_run: bool = False,
                     profile: Optional[Path] = None) -> None:
-    """Carry out so many steps at a time: Snakemake takes the place of this
-    process. A ``profile`` says how and where jobs start.
+    """Carry out ``jobs`` steps at a time: Snakemake replaces this process. A
+    ``profile`` says how and where jobs start.
 
     Raises:
         InputError: There are no steps, a folder holds another config's run,

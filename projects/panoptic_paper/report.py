@@ -14,7 +14,7 @@ from .collect import Report, Result, Section
 from .results import MIN_SEEDS, NO_EFFECT, NOT_RUN, VERDICTS, Spreads, Verdict
 from .runs import SEEDS
 
-#: By data set or 'ours', and by label: one value, or one for each seed.
+#: Values by data set or 'ours', and by label: one, or one for each seed.
 Series = Dict[str, Dict[str, List[float]]]
 #: Data sets as they are written.
 DATA = {

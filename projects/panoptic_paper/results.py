@@ -5,8 +5,8 @@ n/a.
 
 A verdict on a claim is never stronger than the data: a difference counts where
 the ranges from lowest to highest seed do not overlap, and where each side has
-at least three seeds. Two rows are as good as each other where no two trainings
-differ by more than the paper's own rows; ranges that overlap show nothing.
+at least three seeds. Two rows are equally good where no two trainings differ
+by more than the paper's own rows; ranges that overlap show nothing.
 Of two settings without any difference, the ranges of three seeds each come
 apart in 1 of 10 cases, those of two seeds in 1 of 3.
 """
@@ -41,7 +41,7 @@ NOT_RUN = 'not run'
 VERDICTS = (AGREES, CONTRADICTS, NO_EFFECT, NOT_JUDGED, NOT_RUN)
 
 Metrics = Dict[str, Optional[float]]
-#: by metric: values of several trainings, one for each seed, at least one
+#: values of several trainings by metric, one for each seed, at least one
 Spreads = Dict[str, List[float]]
 
 
@@ -173,7 +173,7 @@ def judge(claim: Claim,
           data: str,
           fixed: Mapping[str, float] = {},
           tolerance: Optional[float] = None) -> Verdict:
-    """Hold a claim against our values of its metric by label.
+    """Compare a claim with our values of its metric by label.
 
     ``fixed`` are printed values of other systems, which have no range;
     ``tolerance`` is the largest difference of two trainings that is
@@ -229,8 +229,8 @@ def judge_rows(claims: Iterable[Claim], rows: Sequence[Row],
                ours: Mapping[str, Spreads], data: str) -> List[Verdict]:
     """One verdict for each claim, on our metrics by label.
 
-    ``rows`` are those of the data set; none for the miniature, whose numbers
-    have no printed ones beside them.
+    ``rows`` are those of the data set; none for the miniature, for which the
+    paper prints no numbers.
     """
     verdicts = []
     for claim in claims:
@@ -248,7 +248,7 @@ def judge_rows(claims: Iterable[Claim], rows: Sequence[Row],
         tolerance = None
         if claim.kind == 'comparable' and {claim.left[0], claim.right
                                            } <= printed.keys():
-            # of numbers with one digit
+            # printed numbers have one digit
             tolerance = round(
                 abs(printed[claim.left[0]] - printed[claim.right]), 1)
         verdicts.append(judge(claim, values, data, fixed, tolerance))

@@ -37,13 +37,13 @@ class Run:
     """One training with its evaluation, or the evaluation of two networks."""
 
     config: Path
-    #: of its folder
+    #: name of its folder
     name: str
-    #: of the losses, where they are not the config's
+    #: weights of the losses, where they are not the config's
     weights: Optional[Weights] = None
-    #: whose checkpoints are merged
+    #: runs whose checkpoints are merged
     networks: Tuple['Run', ...] = ()
-    #: exports results for a server
+    #: config that exports results for a server
     test_config: Optional[Path] = None
     #: whether it is evaluated at several scales
     tta: bool = False

@@ -105,11 +105,11 @@ class PaperTables:
         return iter(self.tables.values())
 
     def table(self, name: str) -> Table:
-        """The table 'table2a'. InputError: there is none; the nearest."""
+        """The table of a name such as 'table2a', or an InputError."""
         return _find('table', name, self.tables)
 
     def row(self, name: str) -> Row:
-        """The row 'table3a/coco-r50'. InputError: there is none."""
+        """The row of a name such as 'table3a/coco-r50', or an InputError."""
         return _find('row', name, self.rows)
 
     def select(self, names: Iterable[str]) -> List[Row]:
@@ -133,7 +133,7 @@ class PaperTables:
 def _find(what: str, name: str, known: Mapping[str, _T]) -> _T:
     if name in known:
         return known[name]
-    # a table in the place of a row: its rows
+    # a table instead of a row: its rows
     near = [other for other in known if other.startswith(f'{name}/')]
     # cutoff 0: also far ones show what names look like
     near = near or get_close_matches(name.lower(), known, n=3, cutoff=0.)

@@ -128,7 +128,7 @@ def zoo_page(tables: PaperTables, saved: Mapping[str, Saved]) -> str:
 
 
 def _groups(tables: PaperTables) -> Dict[str, List[str]]:
-    """Configs by their heading; without miniatures, which are no results,
+    """Configs by their heading; without miniatures, which are not results,
     and weights of other zoos (docs/weights.md)."""
     folders = {'COCO': 'coco', 'Cityscapes': 'cityscapes'}
     folders.update((f'Table {table.id.removeprefix("table")}: {table.title}',

@@ -333,7 +333,7 @@ def test_the_converter_refuses_bombs(tmp_path):
     for name, content in BOMBS.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / 'a.png').write_bytes(content)
-        with pytest.raises(InputError, match='a.png: no readable image'):
+        with pytest.raises(InputError, match='a.png: not a readable image'):
             find_pairs(
                 str(tmp_path / name), str(tmp_path / name), '.png', '.png')
 

@@ -54,7 +54,7 @@ def test_images_are_prepared_as_in_training(size, to_rgb, keep_ratio):
     np.zeros((4, 4, 3), np.float32)
 ])
 def test_what_is_no_image_is_named(image):
-    with pytest.raises(DeployError, match='is no image'):
+    with pytest.raises(DeployError, match='is not an image'):
         prepare(image, SETTINGS)
     with pytest.raises(DeployError, match='too long'):
         prepare(np.zeros((1, 300, 3), np.uint8), SETTINGS)

@@ -30,11 +30,11 @@ def parse_args():
         help='processes; by default one for each core, at most 8')
     parser.add_argument(
         '--out-dir',
-        help='write below this folder instead, as where DATA_ROOT is '
+        help='write below this folder instead, such as where DATA_ROOT is '
         'read-only; give its panoptic_fpn_*.json as ann_file of the data sets')
     args = parser.parse_args()
     if args.num_workers is not None and args.num_workers < 1:
-        parser.error(f'--num-workers {args.num_workers}: at least 1')
+        parser.error(f'--num-workers {args.num_workers}: must be at least 1')
     return args
 
 

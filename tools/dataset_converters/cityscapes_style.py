@@ -25,7 +25,7 @@ def parse_args():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('images', help='folder of images')
     parser.add_argument(
-        'labels', help='folder of label maps, with the same folders in it')
+        'labels', help='folder of label maps, with the same subfolders')
     parser.add_argument('classes', help='class list, .csv or .json')
     parser.add_argument('--out-dir', required=True, help='folder to write to')
     parser.add_argument(
@@ -56,14 +56,14 @@ def parse_args():
         help='processes; by default one for each core, at most 8')
     args = parser.parse_args()
     if args.num_workers is not None and args.num_workers < 1:
-        parser.error(f'--num-workers {args.num_workers}: at least 1')
+        parser.error(f'--num-workers {args.num_workers}: must be at least 1')
     if args.offset < 2:
-        parser.error(f'--offset {args.offset}: at least 2')
+        parser.error(f'--offset {args.offset}: must be at least 2')
     target = osp.realpath(osp.join(args.out_dir, args.name))
     if not args.name or '/' in args.name or target in (osp.realpath(
             args.images), osp.realpath(args.labels)):
-        parser.error(f'--name {args.name!r}: a name without folders, and '
-                     'none that is read')
+        parser.error(f'--name {args.name!r}: must not contain folders or be '
+                     'one of the inputs')
     return args
 
 

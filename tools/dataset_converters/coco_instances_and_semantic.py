@@ -20,7 +20,7 @@ def parse_args():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('instances', help='COCO instances JSON')
     parser.add_argument(
-        'semantic', help='folder of label maps, called as the images are')
+        'semantic', help='folder of label maps, named like the images')
     parser.add_argument('classes', help='class list, .csv or .json')
     parser.add_argument('--out-dir', required=True, help='folder to write to')
     parser.add_argument(
@@ -55,12 +55,12 @@ def parse_args():
         help='processes; by default one for each core, at most 8')
     args = parser.parse_args()
     if args.num_workers is not None and args.num_workers < 1:
-        parser.error(f'--num-workers {args.num_workers}: at least 1')
+        parser.error(f'--num-workers {args.num_workers}: must be at least 1')
     target = osp.realpath(osp.join(args.out_dir, args.name))
     if not args.name or '/' in args.name or target in (osp.realpath(
             args.semantic), osp.splitext(osp.realpath(args.instances))[0]):
-        parser.error(f'--name {args.name!r}: a name without folders, and '
-                     'none that is read')
+        parser.error(f'--name {args.name!r}: must not contain folders or be '
+                     'one of the inputs')
     return args
 
 

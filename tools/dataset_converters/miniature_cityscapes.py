@@ -23,7 +23,7 @@ def parse_args():
         nargs=2,
         default=[256, 512],
         metavar=('HEIGHT', 'WIDTH'),
-        help='of the images in pixels')
+        help='size of the images in pixels')
     parser.add_argument('--num-train', type=int, default=24)
     parser.add_argument('--num-val', type=int, default=6)
     parser.add_argument('--num-test', type=int, default=2)
@@ -32,7 +32,8 @@ def parse_args():
     for name in ('num_train', 'num_val', 'num_test', 'seed'):
         if getattr(args, name) < 0:
             option = name.replace('_', '-')
-            parser.error(f'--{option} {getattr(args, name)}: at least 0')
+            parser.error(
+                f'--{option} {getattr(args, name)}: must be at least 0')
     return args
 
 

@@ -29,8 +29,8 @@ PROVIDERS = {
     'mmseg': r'mmsegmentation|onedl-mmsegmentation',
 }
 
-#: Probes in the order in which they run -> the probes each one stands on. A
-#: failure below explains a failure above.
+#: Probes in the order in which they run -> the probes each one depends on,
+#: whose failure explains its own.
 PROBES = {
     'numpy': (),
     'cv2': ('numpy', ),
@@ -73,7 +73,7 @@ class Facts:
     """What was found in one Python environment.
 
     Attributes:
-        executable (str): The Python that was asked.
+        executable (str): The Python that was examined.
         python (str): Its version.
         platform (str): Operating system and processor.
         distributions (dict): Installed distributions, normalised name ->
@@ -125,7 +125,7 @@ class MachineFacts:
     """What a machine has before any package is installed.
 
     Attributes:
-        executable (str): The Python that was asked.
+        executable (str): The Python that was examined.
         python (tuple[int]): Its version, (major, minor).
         system_python (bool): Whether it is Debian's own ``python3``.
         venv (bool): Whether it can make a virtual environment with pip.

@@ -18,8 +18,8 @@ from .image_files import ImageJob, ImageResult, check_image
 from .repair import Repair
 from .statistics import Statistics
 
-#: Called with the number of images of a step; gives what is called with the
-#: number of those that are done.
+#: Called with the name of a step and its number of images; returns a function
+#: to call with the number of those that are done.
 Progress = Callable[[str, int], Callable[[int], None]]
 #: Results of the jobs of a step.
 _Run = Callable[[str, Sequence[ImageJob]], Iterable[ImageResult]]
@@ -58,8 +58,8 @@ def check_dataset(
         progress (Callable): See :data:`Progress`.
 
     Returns:
-        CheckResult: Nothing is written, and nothing raised for what is wrong
-        with the data.
+        CheckResult: Nothing is written, and faults of the data are not
+        raised.
     """
     faults = Faults()
 
@@ -130,14 +130,14 @@ def _list(content: dict, key: str, kind: type) -> List[Any]:
 
 
 def _file(folder: str, entry: dict) -> Optional[str]:
-    """Path of what an entry names; None where it may not be followed."""
+    """Path of the file that an entry names; None where it is not allowed."""
     name = entry.get('file_name')
     return None if find_name_fault(name) else osp.join(folder, str(name))
 
 
 def _extra_files(content: dict, panoptic: str) -> Iterator[Fault]:
-    """PNGs below a folder that no annotation names; not where label maps are
-    read as they are: Cityscapes' folders hold other PNGs, too."""
+    """PNGs below a folder that no annotation names; none where label maps are
+    read as they are, since Cityscapes' folders hold other PNGs, too."""
     notes = _list(content, 'annotations', dict)
     if any('void_ids' in note for note in notes):
         return
@@ -153,7 +153,7 @@ def _extra_files(content: dict, panoptic: str) -> Iterator[Fault]:
 def _against_faults(path: str, images: str, structure: Structure,
                     pictures: Dict[bytes,
                                    List[str]], run: _Run) -> Iterator[Fault]:
-    """Other categories than in another data set, or pictures of it."""
+    """Categories that differ from another data set's, or shared pictures."""
     content = yield from _read_json(path)
     if content is None:
         return
@@ -162,7 +162,7 @@ def _against_faults(path: str, images: str, structure: Structure,
         differ = _described(structure.categories) ^ _described(theirs)
         if differ:
             yield Fault(
-                'other_categories', path, '(id, name, isthing) of one only: '
+                'other_categories', path, '(id, name, isthing) in only one: '
                 f'{sorted(differ, key=str)[:6]}')
     names = [_file(images, entry) for entry in _list(content, 'images', dict)]
     jobs = [ImageJob(name, name) for name in names if name is not None]

@@ -22,7 +22,7 @@ class ImageJob(NamedTuple):
 
     ``where`` names it in the JSON; ``segments`` are as listed; ``other_ids``
     are values of a label map with one channel that are void (None: the PNG is
-    COCO's, in RGB); ``ignored`` are ids that are no segment and must occur.
+    COCO's, in RGB); ``ignored`` are ids that are not segments and must occur.
     """
 
     where: str
@@ -35,7 +35,7 @@ class ImageJob(NamedTuple):
 
 
 class ImageResult(NamedTuple):
-    """What its files say: ``digest`` of the image's pixels, the image's
+    """What the files say: ``digest`` of the image's pixels, the image's
     ``size``, and what was ``measured`` in the PNG by segment id (None: it
     cannot be used)."""
 

@@ -1,7 +1,7 @@
-"""What of a JSON can be computed anew from its PNGs.
+"""Repair of what can be computed anew in a JSON from its PNGs.
 
 Areas, boxes, ``iscrowd`` (0 where missing), height and width where image and
-PNG agree; segments without a pixel are removed; ids that the PNG alone has
+PNG agree; segments without a pixel are removed; ids that only the PNG has
 become segments where their category is known by a rule that all listed
 segments follow.
 """
@@ -30,8 +30,8 @@ class Repair:
 
     Attributes:
         counts (dict[str, int]): Areas, boxes, added, removed, iscrowd, sizes.
-        left (list[tuple]): (image, ids) of pixels whose category nobody can
-            know.
+        left (list[tuple]): (image, ids) of pixels whose category cannot be
+            known.
     """
 
     def __init__(self, content: dict, structure: Structure) -> None:
@@ -114,10 +114,10 @@ class Repair:
 
 
 def find_rule(structure: Structure) -> Rule:
-    """How the category of a segment follows from its id, if it does: as
-    ``category id * 1000 + number`` (the bare id of a thing is crowd) or as
-    colour. :data:`MIN_SUPPORT` listed segments must follow it, and all that
-    it speaks of."""
+    """How the category of a segment follows from its id, if it does: by
+    ``category id * 1000 + number`` (the bare id of a thing is crowd) or by
+    colour. All listed segments that the rule covers must follow it, at least
+    :data:`MIN_SUPPORT`."""
     segments = [s for pair in structure.pairs for s in pair.segments]
     for rule in (_thousands(structure), _colors(structure)):
         follows = [
@@ -148,6 +148,6 @@ def _colors(structure: Structure) -> Rule:
         if isinstance(color, list) and len(color) == 3 and all(
                 isinstance(part, int) for part in color):
             value = color[0] + 256 * color[1] + 65536 * color[2]
-            # two categories of one colour: nobody knows
+            # two categories of one colour: ambiguous
             known[value] = None if value in known else (id_, 0)
     return known.get

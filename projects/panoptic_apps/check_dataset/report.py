@@ -7,12 +7,12 @@ from .check import CheckResult
 from .repair import Repair
 from .statistics import format_statistics
 
-#: Images that are listed of those with pixels whose category is unknown.
+#: Images to list among those with pixels whose category is unknown.
 _SHOWN = 5
 
 
 def report_content(path: str, result: CheckResult) -> Dict:
-    """The check for machines.
+    """The check in plain types, for JSON.
 
     Returns:
         dict: ``file``, ``errors`` and ``warnings`` (counts), ``summary``,

@@ -51,8 +51,8 @@ class Cost:
 
 
 def measure(run: Callable[[], Any], *modules: nn.Module) -> Tuple[Any, Cost]:
-    """What a function without arguments returns, called once without
-    gradients, and its cost; of ``modules`` the parameters count."""
+    """Call a function once without gradients; its result and its cost, with
+    the parameters of ``modules``."""
     outputs: Dict[str, int] = Counter()
 
     # Formulas in torch's form: shapes of the arguments and of the output.
@@ -85,8 +85,8 @@ class Complexity:
     """Result of :func:`complexity`: padded (H, W); stride of the finest map of
     backbone and neck; RoIs of the box and the mask head, None without region
     branch; costs of 'backbone', 'neck', 'region branch' and 'semantic branch',
-    as far as the model has them, of two networks of 'instance_network
-    backbone', ..."""
+    as far as the model has them, or of 'instance_network backbone', ... for
+    two networks."""
 
     shape: Tuple[int, int]
     stride: int
@@ -101,7 +101,7 @@ class Complexity:
 
     @property
     def trunk(self) -> Cost:
-        """Cost of backbones and necks alone, what Figure 4 counts."""
+        """Cost of backbones and necks alone, which Figure 4 counts."""
         return sum((cost for name, cost in self.parts.items()
                     if name.split()[-1] in ('backbone', 'neck')), Cost())
 
@@ -120,7 +120,7 @@ def complexity(model: BaseDetector,
             ``test_cfg.rcnn``.
 
     Raises:
-        InputError: A part is not known here; names it.
+        InputError: The model has an unknown part, which the error names.
     """
     shape = padded_shape(model, shape)
     parts: Dict[str, Cost] = {}
@@ -194,7 +194,7 @@ def complexity_table(name: str, result: Complexity) -> str:
 
 
 def complexity_json(name: str, result: Complexity) -> Dict:
-    """The same for JSON, not rounded: a :class:`Cost` as ``total``, of the
+    """Counts for JSON, not rounded: a :class:`Cost` as ``total``, of the
     whole model as in Table 1a, one as ``trunk``, of backbone and neck as in
     Figure 4, and one of each of ``parts``."""
     return dict(

@@ -37,7 +37,7 @@ class TrainingMemory:
 
     @property
     def total(self) -> int:
-        """Bytes of all."""
+        """Sum of all bytes."""
         return sum(astuple(self))
 
 
@@ -57,13 +57,13 @@ def training_memory(model: BaseDetector, shape: Tuple[int, int],
         batch (int): Images on one GPU.
 
     Raises:
-        InputError: Another model than one ``TwoStagePanopticFPN``.
+        InputError: The model is not a single ``TwoStagePanopticFPN``.
     """
     if not isinstance(model, TwoStagePanopticFPN):
         raise InputError(
-            f'{type(model).__name__}: memory is estimated of one '
-            'TwoStagePanopticFPN. Two networks are trained one at a time: ask '
-            'for the configs that train them.')
+            f'{type(model).__name__}: memory is estimated for one '
+            'TwoStagePanopticFPN. Two networks are trained one at a time: '
+            'give the configs that train them.')
     networks_of(model)
     trained = _bytes(p for p in model.parameters() if p.requires_grad)
     weights = [*model.parameters(), *model.buffers()]

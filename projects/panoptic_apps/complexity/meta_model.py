@@ -34,7 +34,7 @@ def build_on_meta(config: Union[str, Path, Config],
             model = revert_sync_batchnorm(MODELS.build(config.model))
     if not isinstance(model, BaseDetector):
         raise InputError(
-            f'{config.filename or "config"}: its model is no detector of '
+            f'{config.filename or "config"}: its model is not a detector of '
             'mmdet. Give the config of one, such as those of '
             'configs/cityscapes and configs/coco.')
     return model.eval()
@@ -68,8 +68,8 @@ def networks_of(model: BaseDetector) -> Dict[str, BaseDetector]:
         ]
         if unknown:
             raise InputError(
-                f'{type(network).__name__} has parameters in its {unknown[0]};'
-                f' counted are {", ".join(sorted(_KNOWN | _KNOWN_HEADS))}. '
+                f'{type(network).__name__} has parameters in its {unknown[0]},'
+                f' not only in {", ".join(sorted(_KNOWN | _KNOWN_HEADS))}. '
                 'Give the config of a panoptic detector of this project or of '
                 'a two-stage detector of mmdet.')
     return networks
@@ -84,8 +84,8 @@ def padded_shape(model: BaseDetector, shape: Tuple[int,
 
 
 def features(network: BaseDetector, feats: tuple, branch: str) -> tuple:
-    """FPN levels as 'instance' or 'semantic' sees them: of a grouped FPN the
-    branch's channels."""
+    """FPN levels as 'instance' or 'semantic' sees them: in a grouped FPN only
+    the branch's channels."""
     if hasattr(network, 'branch_features'):
         return network.branch_features(feats, branch)
     return feats
@@ -93,7 +93,7 @@ def features(network: BaseDetector, feats: tuple, branch: str) -> tuple:
 
 def run_regions(network: BaseDetector, feats: tuple, rois: Optional[int],
                 detections: Optional[int]) -> None:
-    """Run RPN on all levels, each box head (of a cascade several) on features
+    """Run RPN on all levels, each box head (several in a cascade) on features
     of ``rois`` RoIs and each mask head on those of ``detections``."""
     if network.with_rpn:
         network.rpn_head(features(network, feats, 'instance'))

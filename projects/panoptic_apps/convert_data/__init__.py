@@ -1,4 +1,4 @@
-"""Data sets as others publish them, brought to what the package reads."""
+"""Conversion of published data sets to the format that the package reads."""
 from .cityscapes.conversion import prepare
 from .cityscapes.prepared import format_summary
 from .instances_and_semantic import convert_instances_and_semantic

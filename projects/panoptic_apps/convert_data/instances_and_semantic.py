@@ -39,8 +39,8 @@ def convert_instances_and_semantic(instances: str,
 
     Args:
         instances (str): COCO instances JSON.
-        semantic (str): Folder of label maps, called as the images are, with
-            ``suffix`` in the place of what follows the last dot.
+        semantic (str): Folder of label maps, named like the images, with
+            ``suffix`` instead of what follows the last dot.
         classes (str): The class list, see ``label_map.py``.
         out, name, num_workers, report: See :func:`write_panoptic_folder`.
         order (str): Which instance lies on top: 'area', the smaller, or

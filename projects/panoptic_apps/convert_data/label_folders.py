@@ -1,8 +1,8 @@
 """Folders in the style of Cityscapes: images, and label maps that hold
 ``class * 1000 + number`` for single instances and the bare class elsewhere.
 
-The bare value of a thing class is a group of which instances are not known,
-and becomes crowd. Segment ids are the values themselves.
+The bare value of a thing class is a group whose instances are not known, and
+becomes crowd. Segment ids are the values themselves.
 """
 import os
 import os.path as osp
@@ -38,12 +38,12 @@ def convert_label_folders(images: str,
     """Write a data set in COCO panoptic format.
 
     Args:
-        images, labels (str): Folders with the same folders in them.
+        images, labels (str): Folders with the same subfolders.
         classes (str): The class list, see ``label_map.py``.
         out, name, num_workers, report: See :func:`write_panoptic_folder`.
         image_suffix, label_suffix (str): What names end with, such as
             ``_leftImg8bit.png``; images have the usual suffixes by default.
-        offset (int): Values from it on are single instances.
+        offset (int): Values from this one on are single instances.
         void_values (Sequence[int]): Values that mean nothing, unless the
             class list has them.
 
@@ -84,7 +84,7 @@ def find_pairs(images: str, labels: str, image_suffix: Optional[str],
         content = read_bytes(path, 'image', None)
         fault, size = find_fault(content), claimed_size(content)
         if fault is not None or size is None:
-            failures.append(f'{path}: no readable image ({fault}). Copy it '
+            failures.append(f'{path}: not a readable image ({fault}). Copy it '
                             'again or remove it.')
             continue
         image = dict(id=stem, file_name=name, height=size[0], width=size[1])

@@ -8,8 +8,8 @@ or CSV that a user writes for a converter:
     id,name,isthing,ignore,values
     7,road,0,0,7 107
 
-``id``, ``name`` and ``isthing`` are required. ``values`` are the class's in
-label maps, by default its id; classes with ``ignore`` become void.
+``id``, ``name`` and ``isthing`` are required. ``values`` are the values of the
+class in label maps, by default its id; classes with ``ignore`` become void.
 """
 import csv
 import io
@@ -125,8 +125,8 @@ def _read_rows(path: str) -> List[_Class]:
             list(map(_plain, given)), List[_Class], strict=False)
     except (UnicodeError, csv.Error, msgspec.ValidationError) as error:
         raise InputError(
-            f'{path}: no class list ({error}). Write a JSON list of objects '
-            'with id, name and isthing, or a .csv with these '
+            f'{path}: not a class list ({error}). Write a JSON list of '
+            'objects with id, name and isthing, or a .csv with these '
             'columns.') from None
 
 
@@ -145,12 +145,12 @@ def _plain(row: Dict[str, Any]) -> Dict[str, Any]:
 def read_label_map(path: str,
                    size: Optional[Tuple[int, int]] = None,
                    bits: Optional[int] = None) -> np.ndarray:
-    """Values (h, w) uint8 or uint16 of a label map, of a palette the indices;
+    """Values (h, w) uint8 or uint16 of a label map, or its palette indices;
     refuses another size (h, w) or number of bits."""
     content = read_bytes(path, 'label map', None)
     values, fault = try_decode(decode_indices, content)
     if values is None:
-        fault = (f'{len(content)} bytes that are no label map ({fault}). '
+        fault = (f'{len(content)} bytes that are not a label map ({fault}). '
                  'Restore the PNG.')
     elif values.ndim != 2:
         fault = (f'{values.shape[2]} channels. A label map has one, of 8 or '

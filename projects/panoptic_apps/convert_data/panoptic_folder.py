@@ -1,7 +1,7 @@
 """Writing a data set in COCO panoptic format, image by image.
 
     OUT/NAME.json
-    OUT/NAME/*.png    as the images are called, in the same folders
+    OUT/NAME/*.png    named like the images, in the same folders
 
 Finished images are noted in OUT/.NAME.jsonl, so a run that was stopped
 continues; the JSON is written last, the note is removed then.
@@ -43,9 +43,9 @@ def write_panoptic_folder(out: str,
         out (str), name (str): See the module.
         jobs (list[Job]): Without ``png`` and ``stamp``.
         paint (Callable): Paints one image; runs in worker processes.
-        recipe (Any): Whatever the result depends on beside the label maps, as
+        recipe (Any): Whatever the result depends on besides label maps, as
             JSON; with another one every image is converted again.
-        num_workers (int, optional): By default one a core, at most 8.
+        num_workers (int, optional): By default one per core, at most 8.
         report (Callable): Called with lines about the progress.
 
     Returns:

@@ -23,7 +23,7 @@ from mmengine_exact.files import PARTIAL_SUFFIX, write_bytes
 from mmengine_exact.workers import run_jobs
 from panoptic_fpn.ops.run_length import segment_boxes
 
-#: After so many unusable files a conversion stops.
+#: Number of unusable files after which a conversion stops.
 MAX_FAILURES = 5
 #: The last chunk of a PNG.
 _PNG_END = b'\0\0\0\0IEND\xaeB\x60\x82'
@@ -32,7 +32,7 @@ _PNG_END = b'\0\0\0\0IEND\xaeB\x60\x82'
 class Job(NamedTuple):
     """An image to convert: its entry of ``images`` (id, file_name, height,
     width), its label map, where the panoptic PNG goes (None: nowhere), what
-    the result depends on, as JSON, and its annotations of COCO."""
+    the result depends on, as JSON, and its COCO annotations."""
 
     image: dict
     label: str
@@ -42,7 +42,7 @@ class Job(NamedTuple):
 
     @property
     def size(self) -> Tuple[int, int]:
-        """(h, w)"""
+        """Size (h, w) of the image."""
         return self.image['height'], self.image['width']
 
 
@@ -118,13 +118,13 @@ def convert_images(convert: Callable[[Job], Tuple[Dict, Optional[bytes]]],
             failures.append(failure)
             if len(failures) == MAX_FAILURES:
                 break
-    # the order in which processes finish is no order for a message
+    # sorted, since processes finish in any order
     raise_failures(sorted(failures))
     return entries
 
 
 def _convert(convert: Callable, job: Job) -> Tuple[Optional[Dict], str]:
-    """Entry of one image, its PNG written; or None and what is wrong."""
+    """Write the PNG of one image; its entry, or None and what is wrong."""
     try:
         described, png = convert(job)
     except InputError as error:
@@ -137,10 +137,10 @@ def _convert(convert: Callable, job: Job) -> Tuple[Optional[Dict], str]:
 
 
 def raise_failures(failures: Sequence[str]) -> None:
-    """Raise one error of all messages, which begin with 'PATH: '."""
+    """Raise one error for all messages, which begin with 'PATH: '."""
     if failures:
         others = [failure.split(': ')[0] for failure in failures[1:]]
-        more = f' Neither can be used: {some(others)}.' if others else ''
+        more = f' Also unusable: {some(others)}.' if others else ''
         raise InputError(failures[0] + more)
 
 
@@ -157,8 +157,8 @@ def file_stamp(path: str) -> List[int]:
 
 
 def png_size(path: str) -> Optional[Tuple[int, int]]:
-    """(h, w) in the header of a PNG that has its end, None for others; the
-    pixels are not read: a folder of photographs has gigabytes of them."""
+    """(h, w) in the header of a PNG that is not cut off, else None; pixels are
+    not read: a folder of photographs has gigabytes of them."""
     with suppress(OSError, ValueError, Image.DecompressionBombError):
         with open(path, 'rb') as file, Image.open(file) as image:
             file.seek(-len(_PNG_END), os.SEEK_END)
@@ -175,8 +175,8 @@ def measure(ids: np.ndarray) -> Dict[int, Dict]:
 
 
 def write_if_changed(path: str, content: bytes) -> None:
-    """Write a file, but leave it alone where it is as it should be: a
-    finished data set may be checked by those who cannot write to it."""
+    """Write a file unless it has this content already: those who cannot write
+    to a finished data set may still check it."""
     with suppress(OSError), open(path, 'rb') as file:
         if file.read() == content:
             return
@@ -185,15 +185,15 @@ def write_if_changed(path: str, content: bytes) -> None:
 
 
 def remove_leftovers(pattern: str) -> None:
-    """Delete what a killed process has left of files that ``write_bytes``
-    writes; the name may have wildcards."""
+    """Delete partial files that a killed process left of ``write_bytes``; the
+    name may have wildcards."""
     folder, name = osp.split(pattern)
     for path in glob(osp.join(escape(folder), f'.{name}.*{PARTIAL_SUFFIX}')):
         os.unlink(path)
 
 
 def run_resumable(run: Callable[[], None]) -> int:
-    """Same as ``run_to_exit_code``; a run that Ctrl-C ends gives 1, too."""
+    """Same as ``run_to_exit_code``, but Ctrl-C gives 1, too."""
     try:
         return run_to_exit_code(run)
     except KeyboardInterrupt:

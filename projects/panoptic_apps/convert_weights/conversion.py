@@ -34,9 +34,9 @@ class Conversion:
         source (str): The file they come from.
         to (str): 'ours' or 'theirs'.
         converted (dict[str, int]): Tensors of each part of our model.
-        ignored, unmatched (list[str]): Keys of the file that are no weights,
-            that have no counterpart.
-        report (MatchReport): Our side beside a model.
+        ignored, unmatched (list[str]): Keys of the file that are not weights;
+            those that have no counterpart.
+        report (MatchReport): Our side compared with a model.
         faults (list[str]): Settings that give the weights another meaning.
         meta (dict): For the written file.
         advice (list[str]): What to set in the config.
@@ -54,7 +54,7 @@ class Conversion:
     advice: List[str] = field(default_factory=list)
 
     def describe(self) -> str:
-        """All that was done and not done, one line for each key."""
+        """What was converted and what was not, one line for each key."""
         lines = [
             f'{count:5d} tensors of the {part}'
             for part, count in self.converted.items()
@@ -131,7 +131,7 @@ def _require_layout(weights: Mapping[str, Tensor], layout: Layout,
         raise CheckpointError(
             f'Checkpoint {source}: no {signs[wanted]}* among its keys '
             f'({next(iter(weights), "none")}, ...), as {wanted} has them; it '
-            f'is of {" or ".join(found) or "no layout that is known"}. Give '
+            f'is of {" or ".join(found) or "no known layout"}. Give '
             'another project, another --to, or another checkpoint.')
 
 
@@ -152,7 +152,7 @@ def read_weights(path: str) -> Tuple[Dict[str, Tensor], dict]:
             k: torch.from_numpy(v)
             for k, v in arrays.items()
         })
-    else:  # of OpenMMLab, of Detectron2
+    else:  # keys of OpenMMLab, of Detectron2
         content = read_checkpoint(path, keys=('state_dict', 'model'))
     weights = {
         key.removeprefix('module.'): value
@@ -175,7 +175,7 @@ def write_weights(out_path: str, content: dict, source: str) -> None:
 
 
 def source_record(path: str) -> Dict[str, Any]:
-    """What a converted file says of its source, and of the conversion."""
+    """What a converted file says about its source and the conversion."""
     return dict(
         converted_from=osp.basename(path),
         sha256=fingerprint(path),

@@ -1,13 +1,13 @@
 """How Detectron2, mmdet and mmseg name and order the weights.
 
-What was compared, Detectron2's model zoo and this project:
+Detectron2's model zoo, compared with this project:
 
 backbone   The same blocks; ``res2`` is ``layer1``. ``FrozenBatchNorm2d`` is
            batch norm with eps 1e-5 in the variance, as ours: the four
            tensors are copied. The stride is in the first 1x1 (``caffe``).
 FPN        Nearest upsampling, P6 is P5 subsampled; the same.
 RPN        Anchor a has delta channels 4a..4a+3 (dx, dy, dw, dh); ratios are
-           h / w, one size a level. With several sizes Detectron2 has all
+           h / w, one size per level. With several sizes Detectron2 has all
            ratios of a size together, mmdet with ``scale_major=False``.
 box head   Features are flattened (C, h, w); background is the last class;
            deltas by class, divided by (10, 10, 5, 5) = stds .1 and .2.
@@ -121,7 +121,7 @@ class Layout:
     """Where and in which order a project keeps the weights.
 
     Attributes:
-        sign (str): Beginning of keys that no other layout has.
+        sign (str): Prefix of keys that no other layout has.
         table (NameTable): Their names and ours.
         ignored (tuple[str]): Patterns of keys that are not weights.
         order (Callable, optional): From the number of channels of the
@@ -222,7 +222,7 @@ LAYOUTS: Dict[str, Layout] = {
     )
 }
 
-#: Ids from 1 to 90 that COCO gave away and did not annotate.
+#: Ids from 1 to 90 that COCO assigned and did not annotate.
 _NO_THINGS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
 _COCO_THINGS = tuple(id_ for id_ in range(1, 91) if id_ not in _NO_THINGS)
 _COCO_STUFF = (92, 93, 95, 100, 107, 109, 112, 118, 119, 122, 125, 128, 130,

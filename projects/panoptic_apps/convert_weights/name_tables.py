@@ -2,8 +2,8 @@
 
 A row has two templates, 'theirs' and 'ours'. Braces hold what both share:
 
-{i}, {i+2}, {2i}   a number; the value i, where 2 more or twice of it is
-                   written. So a table has no depths in it.
+{i}, {i+2}, {2i}   a number that is written as i, i + 2 or 2 i, so that no
+                   table depends on the depth of a network
 {leaf}             the last part: weight, bias, running_mean, ...
 {norm}             bn or gn, as mmcv names a normalization
 {rest}             anything

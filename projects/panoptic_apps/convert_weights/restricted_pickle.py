@@ -19,7 +19,7 @@ from mmengine_exact.errors import CheckpointError
 
 #: Types of an array's elements: numbers and truth values.
 _NUMBERS = re.compile(r'[<>|=]?(b1|[iu][1248]|f[248])')
-#: What a python object can be called.
+#: Names that a python object can have.
 _NAME = re.compile(r'[\w.]{1,200}')
 
 
@@ -90,7 +90,7 @@ def _to_array(raw: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
 
 
 def _encode(text: str, encoding: str = '') -> bytes:
-    """Bytes, as pickles that Python 2 can read write them."""
+    """Bytes as they are written in pickles that Python 2 can read."""
     _require(encoding in ('latin1', 'latin-1'), f'encoding {encoding!r}')
     return text.encode('latin1')
 
@@ -104,11 +104,11 @@ _NAMES: Dict[str, Any] = {
     'numpy.core.multiarray._reconstruct': _Builder(lambda *_: _Array()),
     'numpy.core.multiarray.scalar': _Builder(
         lambda dtype, raw: _to_array(raw, dtype, (), 'C').item()),
-    # of pickle's protocol 5
+    # in pickle's protocol 5
     'numpy.core.numeric._frombuffer': _Builder(
         lambda *args: _Array(_to_array(*args))),
     '_codecs.encode': _Builder(_encode),
-    # of an empty array, written for Python 2
+    # in an empty array, written for Python 2
     '__builtin__.bytes': _Builder(lambda: b''),
 }  # yapf: disable
 
@@ -123,22 +123,25 @@ class _ArrayUnpickler(pickle.Unpickler):
         known = _NAMES.get(full.replace('numpy._core.', 'numpy.core.'))
         if known is None and _NAME.fullmatch(full):
             self.refused = full
-        # a name that no module has is a damaged one
+        # a name that no module has is damaged
         _require(known is not None, f'the name {name[:40]!r}')
         return known
 
 
 def read_arrays(path: str) -> Dict[str, np.ndarray]:
-    """Weights of a pickle: its 'model', or all that it holds. CheckpointError
-    if it names a python object, which is not loaded, is damaged or has no
-    arrays."""
+    """Weights of a pickle: its 'model', or all that it holds.
+
+    Raises:
+        CheckpointError: It names a python object (which is not loaded), is
+            damaged or has no arrays.
+    """
     fault, weights = '', {}
     with open(path, 'rb') as file:
         # as Detectron2 reads what Python 2 wrote
         unpickler = _ArrayUnpickler(file, encoding='latin1')
         try:
             weights = unpickler.load()
-        except Exception as error:  # what it makes of any bytes
+        except Exception as error:  # arbitrary bytes raise anything
             fault = describe_fault(path, error)
     if unpickler.refused:
         fault = (f'Checkpoint {path} holds the python object '

@@ -1,7 +1,7 @@
 """Panoptic FPN of Detectron2's and of mmdet's model zoo, and back.
 
-Our side is compared with a model: a result that does not fill it, or has
-more, is not written.
+Our side is compared with a model, and a result that does not fill it exactly
+is not written.
 """
 import re
 from typing import Any, Dict, List, Mapping, Tuple
@@ -46,8 +46,8 @@ def convert_zoo_weights(weights: Mapping[str, Tensor],
 
 
 def _compare(weights: Shapes, shapes: Shapes) -> MatchReport:
-    """Weights in our names beside those of a model; counters of training
-    steps may be missing."""
+    """Compare weights in our names with those of a model; counters of
+    training steps may be missing."""
     weights, shapes = ({
         key: shape
         for key, shape in side.items()
@@ -72,11 +72,11 @@ def _blocks(keys: Any) -> List[int]:
 
 
 def network_faults(model: Mapping, layout: Layout) -> List[str]:
-    """What shapes do not show: settings of ``model`` of a config with which
-    it computes something else than the zoo's do."""
+    """Settings of a config's ``model`` that make it compute something other
+    than the zoo's models, although all shapes agree."""
     head = model.get('semantic_head') or {}
     faults = [
-        f'model.semantic_head.{name}={head[name]!r}: there it is {value!r}'
+        f'model.semantic_head.{name}={head[name]!r}: the zoo has {value!r}'
         for name, value in _PLAIN_HEAD.items()
         if head.get(name, value) != value
     ]
@@ -84,8 +84,8 @@ def network_faults(model: Mapping, layout: Layout) -> List[str]:
     if (layout.name == 'detectron2' and len(anchors.get('scales', [8])) > 1
             and anchors.get('scale_major', True)):
         faults.append(
-            'model.rpn_head.anchor_generator has several scales, and there '
-            'the ratios of a size stand together: scale_major=False')
+            'model.rpn_head.anchor_generator has several scales, and the zoo '
+            'has the ratios of a size together: scale_major=False')
     return faults
 
 
@@ -127,7 +127,7 @@ def convert_zoo_file(path: str, layout: Layout, to: str, model: Mapping,
     Args:
         path, layout, to: See :func:`read_weights`, :func:`convert_weights`.
         model (Mapping): ``model`` of the config.
-        shapes (Mapping[str, tuple]): Of the weights of that model.
+        shapes (Mapping[str, tuple]): Shapes of the weights of that model.
     """
     weights, stored = read_weights(path)
     result = convert_zoo_weights(weights, layout, to, shapes, path)

@@ -82,7 +82,7 @@ def compare(sample: DetDataSample, result: Result) -> Agreement:
 def _match(boxes: np.ndarray, labels: np.ndarray,
            result: Result) -> Tuple[np.ndarray, float]:
     """For each detection the index of its counterpart, -1 where there is
-    none, and the largest distance of two, infinite for none."""
+    none; and the largest distance of a pair, infinite without any."""
     distances = np.abs(boxes[:, None] - result.boxes).max(axis=2, initial=0)
     distances[labels[:, None] != result.labels] = np.inf
     partners = np.full(len(boxes), -1)

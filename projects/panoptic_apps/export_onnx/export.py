@@ -1,7 +1,7 @@
 """A trained model to a folder of ONNX graphs and ``model.json``.
 
 The graphs are compared with the model at sizes that they were not traced at
-before the folder appears: a size that tracing froze is an error here and no
+before the folder appears: a size that tracing froze is an error here, not a
 wrong result on a device.
 """
 import os
@@ -51,11 +51,11 @@ def export_model(model: nn.Module,
         out_dir (str): Folder that does not exist or is empty. It appears
             complete or not at all.
         opset (int): Version of ONNX's operators, 16 or more.
-        checkpoint (str, optional): What is written down as the source.
+        checkpoint (str, optional): What is recorded as the source.
 
     Raises:
         InputError: The folder is in use, the model has parts that are not
-            exported, or a graph computes something else than the model.
+            exported, or a graph does not compute what the model does.
     """
     out = Path(out_dir)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -80,7 +80,7 @@ def export_model(model: nn.Module,
 
 
 def _find_unsupported(model: nn.Module) -> Iterator[Tuple[str, Any, str]]:
-    """Key, value and what would do of parts that are not exported."""
+    """Key, value and supported alternative of parts that are not exported."""
     if type(model) is not TwoStagePanopticFPN:
         yield 'model.type', model, 'TwoStagePanopticFPN'
         return

@@ -77,13 +77,13 @@ class RegionHead(nn.Module):
 
 
 def _of_any_size(trunk: Trunk) -> Trunk:
-    """A copy that a trace does not tie to the size of its example.
+    """A copy whose trace is not bound to the size of the example.
 
     mmseg's ``Upsample`` turns sizes into Python's integers, which a trace
     keeps; torch's has factors.
     """
     trunk = copy.deepcopy(trunk)
-    # the only one of ONNX
+    # the only memory format of ONNX
     trunk.model.set_memory_format(torch.contiguous_format)
     for module in list(trunk.modules()):
         for name, child in module.named_children():
@@ -159,12 +159,12 @@ def _export(module: nn.Module, example: Tensor, path: Path, input_name: str,
     """Trace a module and write its graph.
 
     Raises:
-        InputError: It has operators that are no standard of ONNX.
+        InputError: It has operators outside the ONNX standard.
     """
     fault = None
     try:
         with warnings.catch_warnings(), torch.no_grad():
-            # the exporter's on itself and on mmdet's assertions
+            # the exporter warns about itself and about mmdet's assertions
             warnings.simplefilter('ignore')
             torch.onnx.export(
                 module.eval(), (example, ),

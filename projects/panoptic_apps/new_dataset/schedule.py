@@ -103,7 +103,7 @@ def _count_iters(cfg: Config, images: int, batch: int, base_batch: int,
 def _scaled_schedulers(cfg: Config, max_iters: int, factor: float,
                        ratio: float) -> List[dict]:
     """``param_scheduler``, whose warm-up is shortened where it would use too
-    much of the run; what begins at its end still does."""
+    much of the run; schedulers that begin at its end still do."""
     scaled: List[Dict] = []
     ends: Dict[int, int] = {}
     for item in schedulers(cfg):

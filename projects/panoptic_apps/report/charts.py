@@ -1,4 +1,4 @@
-"""Curves, bars and heat maps as SVG that stands inside a page.
+"""Curves, bars and heat maps as SVG to embed in a page.
 
 Lines and texts are in a grey that is readable on white and on black.
 """
@@ -61,7 +61,7 @@ def draw_curves(title: str, curves: Dict[str, Curve]) -> Markup:
 
 @rc_context(_STYLE)
 def draw_bars(values: Dict[str, float], label: str) -> Markup:
-    """A bar for each class, to both sides of 0; ``label`` is the axis's."""
+    """A bar for each class, to both sides of 0; ``label`` names the axis."""
     figure, panel = _panel(7, 0.8 + 0.2 * len(values))
     ticks = np.arange(len(values))[::-1]
     colors = [COLORS[value < 0] for value in values.values()]

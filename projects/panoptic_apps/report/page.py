@@ -46,8 +46,8 @@ _WIDTH, _MOST_BARS = 1500, 40
 
 
 def write_report(path: str, run: Run, other: Optional[Run] = None) -> None:
-    """Write the page, an HTML file that is complete or not there, of a run,
-    compared with another one.
+    """Write the HTML page of a run, compared with another one; the file is
+    complete or not there.
 
     Raises:
         OSError: It cannot be written.
@@ -99,7 +99,7 @@ def _curves(run: Run, other: Optional[Run]) -> List[Markup]:
     if 'lr' in run.curves:
         names['lr'] = 'learning rate'
     for key, title in _SCORES.items():
-        # a single score is no curve; it stands above
+        # a single score is not a curve; it stands above
         if any(len(one.curves.get(key, ((), ))[0]) > 1 for one in runs):
             names[key] = title
     return [
@@ -172,7 +172,7 @@ def _errors(content: Dict) -> Dict:
 
 def _pictures(run: Run, which: str) -> Iterator[Dict]:
     """Id, PQ and picture (a data URI) of the 'best' or the 'worst' images of a
-    run, or ``problem``: why there is none."""
+    run, or ``problem``: why there is no picture."""
     images = {str(entry['id']): entry for entry in run.segments['images']}
     for image_id in run.segments.get(which, ()):
         entry = images.get(str(image_id), {})

@@ -8,7 +8,7 @@ from mmengine_exact.errors import InputError
 
 from .segment_errors import FILE_NAME, panoptic_quality
 
-#: No score or loss is as large; NaN and infinity are not below it, either.
+#: No score or loss is as large; NaN and infinity are not below it either.
 _LARGEST = 1e30
 #: (x, y) of a curve.
 Curve = Tuple[List[float], List[float]]
@@ -63,7 +63,7 @@ def read_run(folder: Path) -> Run:
 
 
 def _object(run: Run, name: str) -> Dict[str, Any]:
-    """Content of a JSON of a run; nothing where it is missing or no object."""
+    """Content of a JSON of a run; empty where missing or not an object."""
     path = run.folder / name
     if not path.is_file():
         return {}
@@ -76,7 +76,7 @@ def _object(run: Run, name: str) -> Dict[str, Any]:
 
 
 def _segments(run: Run) -> Dict[str, Any]:
-    """Outcomes of segments; nothing where the file is of another kind."""
+    """Outcomes of segments; empty where the file is of another kind."""
     content = _object(run, FILE_NAME)
     if not content:
         return {}

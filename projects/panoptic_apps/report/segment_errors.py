@@ -117,7 +117,7 @@ class SegmentErrorMetric(PerImageMetric):
     """Writes the outcome of each segment, for a report; no scores.
 
     Args:
-        folder (str): Where to; several machines must share it.
+        folder (str): Folder to write to; several machines must share it.
         keep (int): Images to keep the maps of, best and worst each.
     """
     default_prefix = ''
@@ -174,7 +174,7 @@ class SegmentErrorMetric(PerImageMetric):
             # the other processes wait; without a map there is no picture
             print_log(
                 f'{error.filename}: cannot be written ({error.strerror}), so '
-                'the report has not all pictures. Make room there.', 'current',
+                'the report lacks some pictures. Make room there.', 'current',
                 logging.WARNING)
         self._kept = []
         return super().evaluate(size)
@@ -273,8 +273,8 @@ def confusion(content: Dict) -> np.ndarray:
     """Segments by true class (row) and predicted class (column), int64
     (C + 1, C + 1), from the content of ``segments.json``.
 
-    The last row is nothing (what was seen where nothing is) and the last
-    column nothing (what was not found); pairs with a poor mask are in both.
+    The last row is 'nothing' (predictions that match nothing) and the last
+    column 'nothing' (what was not found); pairs with a poor mask are in both.
     """
     kind, label, predicted = _columns(content)
     size = len(content['classes'])

@@ -1,7 +1,7 @@
 """Rules of Cityscapes' pixel and instance tasks.
 
-``ID*.png``   (pixels) grey of 8 bits, ids of the label table; one an image
-``ID*.txt``   (instances) one an image, a line for each instance: relative
+``ID*.png``   (pixels) grey of 8 bits, ids of the label table; one per image
+``ID*.txt``   (instances) one per image, a line for each instance: relative
               path of its mask, id of the label table, confidence
 ``masks``     grey of 8 bits, not 0 where the instance is
 
@@ -52,7 +52,7 @@ def _one_for_each_image(archive: Archive,
 def pixel_rules(archive: Archive) -> Iterator[Fault]:
     """All faults of an archive of semantic maps."""
     for name in sorted(set(archive.members) - set(archive.ending('.png'))):
-        yield Fault('layout', name, 'is no .png')
+        yield Fault('layout', name, 'is not a .png')
     chosen = yield from _one_for_each_image(archive, '.png')
     jobs = [
         PngJob(archive.members[name], name, archive.expected.sizes[image_id])
@@ -90,7 +90,7 @@ def instance_rules(archive: Archive) -> Iterator[Fault]:
         try:
             lines = members[name].read_text('ascii').splitlines()
         except UnicodeDecodeError:
-            yield Fault('line', name, 'is no plain text')
+            yield Fault('line', name, 'is not plain text')
             continue
         for i, line in enumerate(lines, 1):
             where, parts = f'{name}, line {i}', line.split(' ')
@@ -119,7 +119,7 @@ def instance_rules(archive: Archive) -> Iterator[Fault]:
 
 def _value_faults(parts: List[str], things: Sequence[int],
                   where: str) -> Iterator[Fault]:
-    """Id and confidence of a line."""
+    """Faults of id and confidence of a line."""
     if not parts[1].isdigit() or int(parts[1]) not in things:
         yield Fault(
             'label_id', where, f'{parts[1]!r} is not the id of a class with '
@@ -134,7 +134,7 @@ def _value_faults(parts: List[str], things: Sequence[int],
 
 
 def _mask_faults(job: PngJob) -> Iterator[Fault]:
-    """A mask has pixels, and they have one value."""
+    """Whether a mask has pixels, all of one value."""
     pixels = yield from png_pixels(job.member.read_bytes(), job.name, job.size,
                                    1)
     if pixels is None:

@@ -80,12 +80,12 @@ def _json_of(archive: Archive) -> Found[Tuple[str, Any]]:
         content = archive.members[name].read_bytes()
         return name, json.loads(content, parse_constant=int)  # int('NaN')
     except (ValueError, RecursionError) as error:  # also what is not UTF-8
-        yield Fault('json_unreadable', name, f'is no JSON ({error})')
+        yield Fault('json_unreadable', name, f'is not JSON ({error})')
         return name, None
 
 
 def _result_faults(pairs: List[Pair], name: str) -> Iterator[Fault]:
-    """Rules of results alone: each image has one, and none has a crowd."""
+    """Whether each image has one result, and none has a crowd."""
     for image, note, segments in pairs:
         where = f'{name}: image_id={image["id"]!r}'
         if note is None:
@@ -99,7 +99,7 @@ def _result_faults(pairs: List[Pair], name: str) -> Iterator[Fault]:
 
 def _file_faults(notes: Any, archive: Archive, name: str,
                  folder: str) -> Iterator[Fault]:
-    """The folder beside the JSON holds each PNG, once, and nothing else."""
+    """Whether the folder beside the JSON holds each PNG once, and no more."""
     notes = notes if isinstance(notes, list) else []
     counts = Counter(
         str(note.get('file_name')) for note in notes if isinstance(note, dict))
@@ -142,7 +142,7 @@ def detection_rules(archive: Archive, key: str) -> Iterator[Fault]:
             yield Fault('layout', other, 'nothing but the JSON belongs here')
     if not isinstance(content, list):
         if content is not None:
-            yield Fault('wrong_value', name, 'is no list of detections')
+            yield Fault('wrong_value', name, 'is not a list of detections')
         return
     update = archive.progress('check detections', len(content))
     scores: Dict[Any, List[float]] = {}
@@ -159,7 +159,7 @@ def detection_rules(archive: Archive, key: str) -> Iterator[Fault]:
 def _entry_faults(entry: Any, expected: Expected, key: str,
                   where: str) -> Iterator[Fault]:
     if not isinstance(entry, dict):
-        yield Fault('wrong_value', where, f'{short(entry)} is no object')
+        yield Fault('wrong_value', where, f'{short(entry)} is not an object')
         return
     image_id, category = entry.get('image_id'), entry.get('category_id')
     if not is_id(image_id) or image_id not in expected.sizes:
@@ -170,7 +170,7 @@ def _entry_faults(entry: Any, expected: Expected, key: str,
     things = space.category_ids[:space.num_things]
     if not is_whole(category) or category not in things:
         yield Fault('unknown_category', where,
-                    f'category_id={short(category)} is no thing class')
+                    f'category_id={short(category)} is not a thing class')
     score = entry.get('score')
     if not _is_number(score) or not 0 <= score <= 1:
         yield Fault('score', where, f'{short(score)} is not within 0 .. 1')
@@ -210,7 +210,7 @@ def _mask_faults(rle: Any, size: Tuple[int, int],
 
 
 def _rank_faults(scores: Dict[Any, List[float]]) -> Iterator[Fault]:
-    """Order and number of each image's detections: oddities alone."""
+    """Warnings about order and number of each image's detections."""
     for image_id, values in scores.items():
         where = f'image {image_id!r}'
         if len(values) > MAX_DETECTIONS:

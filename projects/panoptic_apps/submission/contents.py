@@ -19,19 +19,19 @@ from panoptic_fpn.coco_format import Fault
 from panoptic_fpn.coco_format.faults import Found
 from panoptic_fpn.labels import LabelSpace
 
-#: A zip file cannot say that a file is older.
+#: Oldest time of a file that a zip file can hold.
 _DATE = (1980, 1, 1, 0, 0, 0)
-#: What is compressed already.
+#: Suffixes of files that are compressed already.
 _STORED = ('.png', '.jpg')
 #: What archive tools and file managers leave behind.
 _JUNK = ('__MACOSX', 'Thumbs.db', 'desktop.ini')
-#: What zipfile raises for a damaged file.
+#: Errors that zipfile raises for a damaged file.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
 
 #: Name in the archive -> local file.
 Members = Mapping[str, Path]
-#: Called with the name of a step and its size; gives what is called with the
-#: number of those that are done.
+#: Called with the name of a step and its size; returns a function to call with
+#: the number of items that are done.
 Progress = Callable[[str, int], Callable[[int], None]]
 
 
@@ -63,8 +63,8 @@ class Archive(NamedTuple):
 
     def find_in_files(self, step: str, rules: Callable[[Any], Iterable[Fault]],
                       jobs: Sequence) -> Iterator[Fault]:
-        """Faults of many files, by a function of a module, in several
-        processes."""
+        """Faults of many files that ``rules``, a function of a module, finds
+        in several processes."""
         update = self.progress(step, len(jobs))
         for faults in run_jobs(
                 partial(_listed, rules), jobs, self.num_workers,
@@ -87,8 +87,8 @@ def _listed(rules: Callable[[Any], Iterable[Fault]], job: Any) -> List[Fault]:
 
 
 def unzip(path: str, folder: str) -> Found[Members]:
-    """Faults of a zip file by itself; returns its files, unpacked. An
-    InputError where it is no zip file."""
+    """Faults of a zip file by itself; returns its files, unpacked. Raises an
+    InputError if it is not a zip file."""
     members: Dict[str, Path] = {}
     try:
         archive = zipfile.ZipFile(path)
@@ -121,7 +121,8 @@ def name_faults(names: Iterable[str]) -> Iterator[Fault]:
 
 
 def files_below(folder: str, prefix: str = '') -> Dict[str, Path]:
-    """Files of a folder, but hidden ones, by ``prefix`` and relative name."""
+    """Files of a folder, except hidden ones, by ``prefix`` and relative
+    name."""
     return {
         prefix + path.relative_to(folder).as_posix(): path
         for path in sorted(Path(folder).rglob('*'))

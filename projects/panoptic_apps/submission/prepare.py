@@ -1,7 +1,7 @@
 """From a config to archives: inference, rules, zip.
 
-Results go to a hidden folder beside the archives first. An archive is written
-when every rule holds for every file of it, and then at once.
+Results first go to a hidden folder beside the archives. An archive is written
+in one step, once every rule holds for every file of it.
 """
 import os
 import os.path as osp
@@ -106,7 +106,7 @@ def run_submission(runner: Any,
         tasks (dict[str, Task]): By name.
         out_dir (str): Folder of the archives.
         name (str): Name of the algorithm.
-        num_workers (int, optional): Processes that check; by default one a
+        num_workers (int, optional): Processes that check; by default one per
             core, at most 8.
         progress (Callable): See :data:`Progress`.
         report (Callable): Called with lines for the user.
@@ -140,7 +140,7 @@ def run_submission(runner: Any,
 
 
 def _on_main(work: Callable[[], Any]) -> None:
-    """Work of the first process; what fails there stops all processes."""
+    """Do ``work`` in the first process; a failure there stops all others."""
     outcome: List[Optional[str]] = [None]
     own: Optional[Exception] = None
     if is_main_process():
@@ -165,7 +165,7 @@ def _pack_all(tasks: Dict[str, Task], expected: Expected, folder: str,
         if not files or not all(file.is_file() for file in files.values()):
             raise InputError(
                 f'{key}: the model has written no such results. Leave the '
-                'task out, or take a model with that branch.')
+                'task out, or use a model with that branch.')
         faults = Faults()
         faults.extend(task.check(files, expected, path, num_workers, progress))
         errors += report_faults(key, faults, report)
@@ -185,7 +185,7 @@ def report_faults(key: str,
                   faults: Faults,
                   report: Callable[[str], None],
                   examples: int = 5) -> int:
-    """Report some faults of each kind; the number of errors."""
+    """Report some faults of each kind; return the number of errors."""
     for severity in (ERROR, WARNING):
         for kind in faults.kinds(severity):
             for fault in faults.examples[kind][:examples]:
@@ -204,12 +204,12 @@ def check_archive(path: str,
                   expected: Expected,
                   num_workers: Optional[int] = None,
                   progress: Progress = silent) -> Faults:
-    """Faults of an archive by a server's rules, whoever has written it.
+    """Faults of an archive by a server's rules, whoever wrote it.
 
     Its ``task`` is guessed from the name and the files where it is None.
 
     Raises:
-        InputError: It is no zip file, or no task is like it.
+        InputError: It is not a zip file, or no task fits it.
     """
     faults, stem = Faults(), Path(path).stem
     with TemporaryDirectory(prefix='submission') as folder:
@@ -222,8 +222,8 @@ def check_archive(path: str,
             faults.add(
                 Fault(
                     'file_name',
-                    Path(path).name, 'not like TYPE_TESTSET_'
-                    'ALGORITHM_results.zip, which the server asks for'))
+                    Path(path).name, 'not named TYPE_TESTSET_'
+                    'ALGORITHM_results.zip, as the server asks for'))
         faults.extend(
             chosen.check(members, expected, path, num_workers
                          or default_workers(), progress))

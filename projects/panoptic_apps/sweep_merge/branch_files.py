@@ -78,8 +78,8 @@ class BranchFile:
 
     @classmethod
     def read(cls, path: str) -> 'BranchFile':
-        """Read one file; CorruptFileError if it is missing, torn or no such
-        file."""
+        """Read one file; CorruptFileError if it is missing, torn or of another
+        kind."""
         content = read_bytes(path, 'branch file', None)
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
@@ -103,9 +103,9 @@ class PanopticBranchWriter(PerImageMetric):
     """Writes both branches' results and the ground truth; no scores.
 
     Args:
-        folder (str): Where to; several machines must share it.
+        folder (str): Folder to write to; several machines must share it.
         thresholds (dict, optional): The merge's in the config, which a sweep
-            lists beside its own.
+            lists besides its own.
     """
     default_prefix = ''
     prediction = 'pred_panoptic_seg'
@@ -120,7 +120,7 @@ class PanopticBranchWriter(PerImageMetric):
         self.thresholds = dict(thresholds or {})
 
     def image_row(self, sample: Dict) -> Dict:
-        """Write one image; whether its semantic branch predicts things."""
+        """Write one image; return whether its branch predicts things."""
         truth, codes, crowd = self.ground_truth(
             sample, 'A sweep needs annotated images.')
         pred = sample.get('pred_instances')
@@ -167,7 +167,7 @@ def save_branches(runner: Any, folder: str) -> None:
     ``TwoStagePanopticFPN`` write both branches to a folder, too.
 
     Raises:
-        InputError: The model has no merge of ours, or the folder holds
+        InputError: The model does not merge branches, or the folder holds
             files of another run.
     """
     model = bare_model(runner.model)
@@ -180,7 +180,7 @@ def save_branches(runner: Any, folder: str) -> None:
     if leaves_instances_out(model):
         fault = ('--save-branches with --panoptic-only: instances below the '
                  'threshold of the merge are missing, and a sweep would not '
-                 'know. Leave --panoptic-only out.')
+                 'see that. Leave --panoptic-only out.')
     elif thresholds is None:
         fault = (f'{type(model).__name__} merges no branches, so there is '
                  'nothing to sweep. Leave --save-branches out.')

@@ -113,7 +113,7 @@ def sweep_merge(folder: str,
         folder (str): Written by ``tools/test.py --save-branches``.
         score_thrs, overlap_thrs (Sequence[float]), stuff_areas
             (Sequence[int]): Thresholds of the merge.
-        num_workers (int, optional): By default one a core, at most 8.
+        num_workers (int, optional): By default one per core, at most 8.
         metric (str): What the settings are ordered by, best first.
 
     Returns:

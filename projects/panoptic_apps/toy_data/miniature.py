@@ -38,9 +38,9 @@ MIN_SIZE = (96, 160)
 #: Labels of the camera's frame: all that test images are annotated with.
 FRAME_LABELS = ('ego vehicle', 'rectification border', 'out of roi')
 
-#: Every how many images a label is wanted, its shape, height and width, and
-#: where its centre may be from the top, all in image heights; of things, which
-#: stand on the ground, the largest height, and the width in heights.
+#: For each label: every how many images it occurs, shape, height and width,
+#: and where its centre may be from the top, all in image heights; for things,
+#: which stand on the ground, the largest height, and the width in heights.
 _LABELS: Dict[str, Tuple] = {
     'building': (1, 'box', .35, .5, .2, .25),
     'bridge': (4, 'box', .08, .6, .1, .4),
@@ -77,7 +77,7 @@ _LABELS: Dict[str, Tuple] = {
 #: Things that fill images with room for them.
 _MORE = ('car', 'car', 'person', 'person', 'rider', 'bicycle', 'motorcycle',
          'truck', 'bus', 'train')
-#: By id modulo 5: the sky has 'sky', and the road 'sand'.
+#: By id modulo 5, so that the sky has 'sky' and the road 'sand'.
 _TEXTURES = ('bricks', 'grass', 'sand', 'sky', 'water')
 
 #: An annotated object: its label and outline (n, 2) of x, y in pixels.
@@ -237,7 +237,7 @@ class _Street(Canvas):
         return h * (points * (width / 2, height / 2) + (x, y))
 
     def add_ground(self) -> None:
-        """Sky, sidewalk and road; unlabelled is the strip between them."""
+        """Sky, sidewalk and road; the strip between them is unlabelled."""
         h, w = self.h, self.w
         self._box('sky', -1, -1, w, .4 * h)
         self._box('sidewalk', -1, .43 * h, w, h)
@@ -253,8 +253,8 @@ class _Street(Canvas):
                  True)
 
     def add_frame(self) -> None:
-        """What the camera brings along: hood, borders of the rectified image
-        and of the region of interest."""
+        """The camera's frame: hood, borders of the rectified image and of the
+        region of interest."""
         h, w = self.h, self.w
         edge = max(1, round(h / 160))
         hood = corners('disk') * (.4 * w, self.rng.uniform(.05, .08) * h)

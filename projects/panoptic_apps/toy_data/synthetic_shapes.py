@@ -103,7 +103,7 @@ class Canvas:
         self.image[rim] *= 0.55
 
     def hides_too_much(self, mask: np.ndarray) -> bool:
-        """Whether it covers over 40% of what is left to see of a segment."""
+        """Whether it covers over 40% of the visible part of a segment."""
         hidden, counts = np.unique(self.ids[mask], return_counts=True)
         return any(count > 0.4 * (self.ids == segment_id).sum()
                    for segment_id, count in zip(hidden, counts) if segment_id)
@@ -224,7 +224,7 @@ class _Scene(Canvas):
             self.ids[patch] = 0
 
     def segments_info(self) -> List[dict]:
-        """What is left to see of each segment, in order of painting."""
+        """The visible part of each segment, in order of painting."""
         result = []
         for segment_id, info in self.info.items():
             y, x = np.nonzero(self.ids == segment_id)
@@ -295,8 +295,8 @@ def write_once(root: str, stamp: str, recipe: Dict,
                draw: Callable[[str], None]) -> None:
     """Write a folder that is complete or not there at all, and not again.
 
-    ``draw`` writes into another folder, which is renamed when complete, and of
-    runs side by side the first to be done renames its own. The file ``stamp``
+    ``draw`` writes into another folder, which is renamed when complete; of
+    concurrent runs, the first to finish renames its own. The file ``stamp``
     holds the ``recipe``.
 
     Raises:

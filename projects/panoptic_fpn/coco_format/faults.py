@@ -1,7 +1,7 @@
 """Faults of files in COCO's formats, and what mends them.
 
 An error stops training or evaluation, or makes a score wrong, ours or that of
-an official script; a warning is odd, and may be meant.
+an official script; a warning is odd, and may be intended.
 """
 from collections import Counter
 from dataclasses import dataclass
@@ -79,11 +79,11 @@ KINDS: Dict[str, Kind] = {
     'too_many_categories':
     Kind('more categories than a panoptic map can hold', 'Merge classes.'),
     'category_id':
-    Kind('a category id that is no whole number',
+    Kind('a category id that is not a whole number',
          'Write whole numbers, also in category_id of the segments.'),
     'negative_category':
     Kind('a negative category id',
-         'COCO\'s evaluation takes such ids for no class: count from 1.'),
+         'COCO\'s evaluation reads such ids as "no class": count from 1.'),
     'category_id_twice':
     Kind('several categories have one id', 'Give each its own id.'),
     'category_name_twice':
@@ -107,7 +107,7 @@ KINDS: Dict[str, Kind] = {
     Kind('an image is missing',
          'Restore it, or correct file_name or --images.'),
     'image_corrupt':
-    Kind('an image that is damaged or none',
+    Kind('an image that is damaged or not an image',
          'Copy it again or remove it from the JSON.'),
     'image_size':
     Kind('height and width in the JSON are not those of the image',
@@ -118,7 +118,7 @@ KINDS: Dict[str, Kind] = {
     Kind('a panoptic PNG is missing',
          'Restore it, or correct file_name or --panoptic.'),
     'png_corrupt':
-    Kind('a panoptic PNG that is damaged or none',
+    Kind('a panoptic PNG that is damaged or not a PNG',
          'Export it again or remove its annotation.'),
     'png_single_channel':
     Kind(
@@ -227,7 +227,7 @@ def parse_object(content: bytes, path: str) -> dict:
 
 
 def collect(found: Found[_T], add: Callable[[Fault], Any]) -> _T:
-    """Call ``add`` with every fault of a generator; what it returns."""
+    """Call ``add`` with every fault of a generator; its return value."""
     while True:
         try:
             add(next(found))
@@ -236,7 +236,7 @@ def collect(found: Found[_T], add: Callable[[Fault], Any]) -> _T:
 
 
 def raise_first(found: Found[_T]) -> _T:
-    """What a generator returns; an InputError of its first fault."""
+    """Return value of a generator; its first fault is raised as InputError."""
     try:
         fault = next(found)
     except StopIteration as end:
@@ -245,7 +245,7 @@ def raise_first(found: Found[_T]) -> _T:
 
 
 def is_whole(value: Any) -> TypeGuard[int]:
-    """Whether a value of a JSON is a whole number (``true`` is none)."""
+    """Whether a value of a JSON is a whole number (``true`` is not)."""
     return type(value) is int
 
 

@@ -35,12 +35,12 @@ def instances_faults(content: dict,
                 n is None and not masks or is_whole(n) and n > 0
                 for n in sides):
             yield Fault('wrong_value', f'{path}: image id={image_id!r}',
-                        f'(height, width)={short(sides)} are no pixels')
+                        f'(height, width)={short(sides)} is not a size')
     for id_, category in known['categories'].items():
         if not isinstance(category.get('name'), str):
             yield Fault('wrong_value', f'{path}: category id={id_!r}',
-                        f'name={short(category.get("name"))} is no string')
-    # of ids of annotations nothing needs to be unique
+                        f'name={short(category.get("name"))} is not a string')
+    # ids of annotations need not be unique
     notes = content.get('annotations')
     if not isinstance(notes, list):
         yield Fault('wrong_value', path,
@@ -75,17 +75,17 @@ def _annotation_faults(note: dict, known: Dict[str, dict],
 def _score_faults(note: dict, where: str) -> Iterator[Fault]:
     if not is_whole(note['id']):
         yield Fault('wrong_value', where,
-                    'the id is no whole number, as pycocotools needs it')
+                    'the id is not a whole number, which pycocotools needs')
     if 'iscrowd' not in note:
         yield Fault('iscrowd', where, 'no iscrowd')
     area, box = note.get('area'), note.get('bbox')
     if not _is_number(area) or area < 0:
         yield Fault('wrong_value', where,
-                    f'area={short(area)} is no number of pixels')
+                    f'area={short(area)} is not a number of pixels')
     if not isinstance(box, list) or len(box) != 4 or not all(
             map(_is_number, box)) or min(box[2:]) < 0:
         yield Fault('wrong_value', where,
-                    f'bbox={short(box)} is no [x, y, width, height]')
+                    f'bbox={short(box)} is not [x, y, width, height]')
 
 
 def _mask_faults(note: dict, images: Dict[Any, dict],

@@ -6,7 +6,7 @@ with image_id, file_name of its PNG and ``segments_info``, each with id,
 category_id and iscrowd. Ids of images are whole numbers or strings.
 
 Two more lists of an annotation are ours: ``void_ids`` and ``ignored_ids``,
-values of a label map with one channel that are no segments.
+values of a label map with one channel that are not segments.
 """
 from collections import Counter
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional
@@ -39,8 +39,8 @@ class Structure(NamedTuple):
 def panoptic_faults(content: dict,
                     path: str,
                     categories_path: Optional[str] = None) -> Found[Structure]:
-    """Errors of a COCO panoptic JSON, and of its categories where these are
-    of another file."""
+    """Errors of a COCO panoptic JSON, and of its categories where these come
+    from another file."""
     categories = yield from category_faults(content, categories_path or path)
     images = yield from image_faults(content, path)
     notes = yield from entries_by_id(content, 'annotations', 'image_id',
@@ -71,7 +71,8 @@ def entries_by_id(content: dict, key: str, id_key: str, twice: str,
     for i, entry in enumerate(entries if isinstance(entries, list) else []):
         where = f'{path}: {key}[{i}]'
         if not isinstance(entry, dict):
-            yield Fault('wrong_value', where, f'{short(entry)} is no object')
+            yield Fault('wrong_value', where,
+                        f'{short(entry)} is not an object')
         elif id_key not in entry:
             yield Fault('key_missing', where,
                         f'{short(entry)} has no "{id_key}"')
@@ -116,7 +117,8 @@ def _category_faults(entry: dict, where: str) -> Iterator[Fault]:
     if not is_whole(id_) or abs(id_) >= 2**63:
         yield Fault('category_id', where, f'{short(name)} has id={id_!r}')
     if not is_id(name):
-        yield Fault('wrong_value', where, f'name={short(name)} is no string')
+        yield Fault('wrong_value', where,
+                    f'name={short(name)} is not a string')
     if 'isthing' not in entry:
         yield Fault('isthing', where, f'{short(name)} has no isthing')
     elif entry['isthing'] not in (0, 1):
@@ -151,7 +153,7 @@ def image_faults(content: dict, path: str) -> Found[Dict[Any, dict]]:
             elif not is_whole(image[key]) or image[key] < 1:
                 yield Fault(
                     'wrong_value', where,
-                    f'{key}={short(image[key])} is no number of pixels')
+                    f'{key}={short(image[key])} is not a number of pixels')
     return images
 
 
@@ -191,7 +193,7 @@ def _segment_faults(note: dict, categories: Dict[int, dict],
     for segment in segments:
         if not isinstance(segment, dict):
             yield Fault('wrong_value', where,
-                        f'segment {short(segment)} is no object')
+                        f'segment {short(segment)} is not an object')
             continue
         id_, category = segment.get('id'), segment.get('category_id')
         if not is_whole(category) or category not in categories:
@@ -224,7 +226,7 @@ def _segment_faults(note: dict, categories: Dict[int, dict],
 
 def _other_id_faults(note: dict, usable: Dict[int, dict],
                      where: str) -> Iterator[Fault]:
-    """Faults of ids in the PNG that are no segments."""
+    """Faults of ids in the PNG that are not segments."""
     count, known = len(note['segments_info']), set(usable)
     for key in ('ignored_ids', 'void_ids'):
         if key not in note:
@@ -233,7 +235,7 @@ def _other_id_faults(note: dict, usable: Dict[int, dict],
         if not isinstance(ids, list) or not all(
                 is_whole(i) and 0 <= i <= MAX_SEGMENT_ID for i in ids):
             yield Fault(
-                'wrong_value', where, f'{key}={short(ids)} is no list of '
+                'wrong_value', where, f'{key}={short(ids)} is not a list of '
                 f'numbers from 0 to {MAX_SEGMENT_ID}')
             continue
         again = known & set(ids)

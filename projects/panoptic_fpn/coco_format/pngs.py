@@ -64,7 +64,7 @@ def png_pixels(
 def measure_segments(pixels: np.ndarray,
                      other_ids: Sequence[int]) -> Dict[int, Measured]:
     """Pixels and box of every id of a PNG, RGB (h, w, 3) or ids (h, w);
-    ``other_ids`` are no segments."""
+    ``other_ids`` are not segments."""
     ids = rgb_to_id(pixels) if pixels.ndim == 3 else pixels
     found, areas, boxes = segment_boxes(ids)
     return {
@@ -91,7 +91,7 @@ def png_faults(measured: Dict[int, Measured],
         segments (Sequence[dict]): With an ``id``.
         where (str): The annotation.
         png (str): The PNG.
-        ignored (Sequence[int]): Ids of the PNG that are no segments and must
+        ignored (Sequence[int]): Ids of the PNG that are not segments and must
             occur.
     """
     listed = {segment['id'] for segment in segments} | set(ignored)

@@ -48,14 +48,14 @@ def write_image(path: Union[str, Path], image: np.ndarray) -> None:
 
 
 def file_part(image_id: Any) -> ImageId:
-    """Image id as it stands in the names of files, which it must not lead into
-    another folder."""
+    """Image id as part of file names, which must not lead into another
+    folder."""
     image_id = plain_id(image_id)
     if set(str(image_id)) & set('/\\\0'):
         raise InputError(
             f'image id {image_id!r}: files of results are named after it, so '
-            'it must not hold a slash, a backslash or a zero. Rename it in '
-            'the annotation.')
+            'it must not contain a slash, a backslash or a null character. '
+            'Rename it in the annotation.')
     return image_id
 
 
@@ -107,7 +107,7 @@ def write_png(sample: Dict,
               category_ids: Sequence[int],
               prefix: str,
               template: Optional[str] = None) -> Dict:
-    """Write the PNG of one image; the entry of the JSON, without ``image_id``.
+    """Write the PNG of one image; return its JSON entry, less ``image_id``.
 
     Args:
         sample (dict): Data sample, for the names.
@@ -122,7 +122,7 @@ def write_png(sample: Dict,
 
 
 def write_json(annotations: List[Dict], prefix: str) -> str:
-    """Write the JSON of all images; its path.
+    """Write the JSON of all images; return its path.
 
     Raises:
         InputError: Two images share the name of a PNG.

@@ -1,5 +1,5 @@
-"""Segmentations of COCO's instances, looked at before pycocotools is: it
-counts what does not fill the image, and draws polygons of any length.
+"""Checks of COCO's segmentations before pycocotools reads them: it accepts
+counts that do not fill the image, and draws polygons of any length.
 """
 from typing import Any, Optional, Sequence, Tuple
 
@@ -7,7 +7,7 @@ import numpy as np
 
 from .faults import is_whole, short
 
-#: No image is so long, see ``cv2.resize``; polygons may lie outside of it.
+#: No image is as long, see ``cv2.resize``; polygons may lie outside of it.
 _FARTHEST = 2**20
 #: First character of a compressed RLE, and the bit that says that a number
 #: goes on.
@@ -28,7 +28,7 @@ def find_segmentation_fault(segmentation: Any, size: Size) -> Optional[str]:
     if isinstance(segmentation, list):
         for polygon in segmentation:
             if not _is_polygon(polygon):
-                return (f'{short(polygon)} is no polygon [x1, y1, x2, y2, '
+                return (f'{short(polygon)} is not a polygon [x1, y1, x2, y2, '
                         '...] in pixels')
         return None
     found = segmentation.get('size') if isinstance(segmentation,

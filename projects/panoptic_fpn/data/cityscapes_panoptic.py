@@ -55,7 +55,7 @@ class CityscapesPanopticDataset(CocoPanopticFPNDataset):
         self._repair_image_names(content['images'])
 
     def _repair_category_ids(self, content: dict) -> None:
-        """Train ids, as of ``createPanopticImgs --use-train-id``, to ids."""
+        """Turn train ids (``createPanopticImgs --use-train-id``) into ids."""
         space, train_ids = cityscapes.label_space(), cityscapes.train_ids()
         named = {c['name']: c['id'] for c in content['categories']}
         if named != dict(zip(space.names, train_ids)):
@@ -72,8 +72,8 @@ class CityscapesPanopticDataset(CocoPanopticFPNDataset):
             logger='current')
 
     def _repair_image_names(self, images: List[dict]) -> None:
-        """``X_gtFine_leftImg8bit.png``, which does not exist, to the image
-        in the folder of its city."""
+        """Replace ``X_gtFine_leftImg8bit.png``, which does not exist, by the
+        image in the folder of its city."""
         wrong = '_gtFine' + cityscapes.IMAGE_SUFFIX
         misnamed = [i for i in images if i['file_name'].endswith(wrong)]
         for image in misnamed:

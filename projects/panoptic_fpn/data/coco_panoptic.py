@@ -178,7 +178,7 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
             drawn_label=self.drawn_label)
 
     def filter_data(self) -> List[dict]:
-        """Drop, in training, what cannot be trained on, and say how much."""
+        """Drop, in training, what cannot be trained on, and log how much."""
         if self.test_mode:
             return self.data_list
         cfg = self.filter_cfg or {}
@@ -216,13 +216,13 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
             return data
         except CorruptFileError as error:
             self.num_skipped += 1
-            # Different ones: of few images the same may be drawn twice.
+            # Distinct ones: with few images the same may be drawn twice.
             self._failed_in_a_row.add(idx)
             failed = len(self._failed_in_a_row)
             if failed == min(MOST_CORRUPT, len(self)):
                 raise InputError(
-                    f'{failed} corrupt images in a row, so this is not about '
-                    f'single files. The last: {error}') from None
+                    f'{failed} corrupt images in a row, so the cause is not a '
+                    f'single file. The last: {error}') from None
             print_log(
                 f'Skipped a corrupt image, {self.num_skipped} so far in this '
                 f'loader: {error}',

@@ -41,11 +41,11 @@ class DerivePanopticTargets(BaseTransform):
       gt_masks (BitmapMasks), gt_ignore_flags (crowd)
     - with ``panoptic``: gt_panoptic_map int32 (h, w), label + 1000 * number;
       gt_codes, the value of each entry of segments_info in it; crowd_codes.
-      The n-th of ``ignored_ids`` is void + 1000 * n: void for whoever looks
-      at the label, one instance for who looks at the code.
+      The n-th of ``ignored_ids`` is void + 1000 * n: void by its label, one
+      instance by its code.
 
     Args:
-        instances (bool): Derive instances; needless for Semantic FPN.
+        instances (bool): Derive instances; not needed for Semantic FPN.
         semantic (bool): Derive the semantic map.
         panoptic (bool): Derive the panoptic map, which evaluation reads.
         min_area (int): Instances with fewer pixels left are dropped; their
@@ -143,7 +143,7 @@ class PackPanopticInputs(PackDetInputs):
     Required Keys: as ``PackDetInputs``; gt_panoptic_map (optional)
 
     The sample gets ``gt_panoptic_seg.sem_seg`` (1, h, w), and the metainfo
-    ``gt_codes`` and ``crowd_codes`` beside the keys below.
+    ``gt_codes`` and ``crowd_codes`` besides the keys below.
 
     Raises:
         InputError: Targets and image differ in size.
@@ -179,9 +179,9 @@ class PackPanopticInputs(PackDetInputs):
     @staticmethod
     def _pack_masks(sample: DetDataSample, masks: BitmapMasks,
                     ignored: Optional[np.ndarray]) -> None:
-        """Put the bitmaps of crowd apart; the others stay where they are, or
-        move up inside their array: a megabyte each, they are not copied to
-        another one."""
+        """Separate the bitmaps of crowd; the others stay where they are or
+        move up inside their array, since copies of a megabyte each take
+        time."""
         if ignored is None:
             sample.gt_instances.masks = _as_masks(masks.masks)
             return
@@ -195,7 +195,7 @@ class PackPanopticInputs(PackDetInputs):
 
     @staticmethod
     def _check_sizes(results: dict) -> None:
-        """Targets that belong to another part of the scene train silently.
+        """Refuse targets of another part of the scene, which train silently.
 
         Raises:
             InputError: Targets and image differ in size.
@@ -228,7 +228,7 @@ def _of_tensor(bitmaps: torch.Tensor) -> SharedBitmapMasks:
 
 
 def _as_masks(bitmaps: np.ndarray) -> SharedBitmapMasks:
-    """Of bitmaps (n, h, w), which its constructor would copy."""
+    """Masks of bitmaps (n, h, w), which the constructor would copy."""
     masks = SharedBitmapMasks(bitmaps[:0], *bitmaps.shape[1:])
     masks.masks = bitmaps
     return masks

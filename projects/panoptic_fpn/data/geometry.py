@@ -129,11 +129,11 @@ class PanopticRandomResizeCrop(PanopticRandomCrop):
 
     Args:
         scale (tuple | Sequence[tuple]): (w, h), or two of them to draw
-            between, as of ``RandomResize``.
+            between, as in ``RandomResize``.
         ratio_range (tuple[float, float], optional): What ``scale`` is
             multiplied by.
         keep_ratio (bool): Whether ``scale`` only limits the sides.
-        crop_size, bootstrap: As of ``PanopticRandomCrop``.
+        crop_size, bootstrap: Same as ``PanopticRandomCrop``.
     """
 
     def __init__(self,
@@ -173,7 +173,7 @@ class PanopticRandomResizeCrop(PanopticRandomCrop):
 
     @cache_randomness
     def _draw_scale(self) -> Tuple[int, int]:
-        """(w, h)."""
+        """A drawn scale (w, h)."""
         return self._resize._random_scale()
 
     def __repr__(self) -> str:

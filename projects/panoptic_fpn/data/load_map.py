@@ -123,7 +123,7 @@ class LoadPanopticMap(BaseTransform):
     Added Keys: gt_seg_map
 
     Args:
-        backend_args (dict, optional): Of mmengine's fileio.
+        backend_args (dict, optional): Arguments of mmengine's fileio.
 
     Raises:
         CorruptFileError: The PNG is missing, cannot be decoded, has another

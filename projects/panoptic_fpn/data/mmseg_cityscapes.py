@@ -28,7 +28,7 @@ class SeededCityscapesDataset(SeededDatasetMixin, CityscapesDataset):
 
     Raises:
         InputError: No image, an image without the label image that the
-            pipeline loads, or a value in a training image that is no train
+            pipeline loads, or a value in a training image that is not a train
             id; names file and fix.
     """
 
@@ -64,8 +64,8 @@ class SeededCityscapesDataset(SeededDatasetMixin, CityscapesDataset):
                 f'label images are missing. {_MAKE}')
 
     def prepare_data(self, idx: int) -> dict:
-        """Same as mmseg's, but a label that is no class stops training here
-        and not in an assert of the GPU."""
+        """Same as mmseg's, but a label that is not a class raises here, not
+        in an assert on the GPU."""
         data = super().prepare_data(idx)
         sample = (data or {}).get('data_samples')
         if not self.test_mode and sample is not None \
@@ -75,6 +75,6 @@ class SeededCityscapesDataset(SeededDatasetMixin, CityscapesDataset):
             wrong = labels[(labels >= count) & (labels != self.ignore_index)]
             if len(wrong):
                 raise InputError(
-                    f'{sample.seg_map_path}: {int(wrong[0])} is no train id '
+                    f'{sample.seg_map_path}: {int(wrong[0])} is not a train id '
                     f'(0 .. {count - 1}, {self.ignore_index} = void). {_MAKE}')
         return data

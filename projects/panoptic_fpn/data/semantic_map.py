@@ -101,8 +101,8 @@ class SemanticMapDataset(CocoPanopticFPNDataset):
             set(self.void_ids) & set(categories))
         if wrong:
             raise InputError(
-                f'{path}: category id {wrong[0]} is in thing_ids of the data '
-                'set and no category, or in void_ids and one. Correct '
+                f'{path}: category id {wrong[0]} is in thing_ids but not a '
+                'category, or in void_ids although it is a category. Correct '
                 'thing_ids or void_ids, or the categories.')
         for id_, category in categories.items():
             category.setdefault('isthing', int(id_ in self.thing_ids))

@@ -58,7 +58,7 @@ class PanopticResult:
         error (str | None): Why there is neither: one sentence that names the
             file and the fix.
         stem (str): First part of the names of its files.
-        frame (int | None): Of a video, counted from 0.
+        frame (int | None): Number in a video, counted from 0.
         last_frame (bool): Whether it is the last one of its video.
         video (VideoResult | None): Its video.
     """
@@ -79,8 +79,8 @@ Loaded = Tuple[PanopticResult, Optional[dict]]
 
 def load_config(config: Union[str, Path, Config],
                 cfg_options: Optional[dict] = None) -> Config:
-    """A config of its own for a model, from a file, the name of a packaged
-    config (see :func:`find_config`), or a config that stays as it is.
+    """Config of a model, from a file, the name of a packaged config (see
+    :func:`find_config`), or a copy of a config.
 
     Raises:
         RunError: The file or an option cannot be used.
@@ -180,7 +180,7 @@ def _dataset_meta(config: Config, meta: dict,
 
 
 class ImageLoader:
-    """Reads images and prepares them for a model, as its test data are."""
+    """Reads images and prepares them for a model like its test data."""
 
     def __init__(self, model: nn.Module) -> None:
         first, *rest = get_test_pipeline_cfg(model.cfg)
@@ -211,7 +211,7 @@ class ImageLoader:
                     or not pixels.size):
                 raise CorruptFileError(
                     f'{result.source}: an array of {pixels.dtype} of shape '
-                    f'{pixels.shape} is no image. Give BGR uint8 of shape '
+                    f'{pixels.shape} is not an image. Give BGR uint8 of shape '
                     '(h, w, 3).')
             packed = self.pipeline(
                 dict(
@@ -223,7 +223,7 @@ class ImageLoader:
         except CorruptFileError as error:
             result.error = str(error)
             return result, None
-        except cv2.error as error:  # as of 500 x 1 pixels, made smaller
+        except cv2.error as error:  # such as 500 x 1 pixels, made smaller
             height, width = pixels.shape[:2]
             result.error = (
                 f'{result.source}: {width} x {height} pixels cannot be '
@@ -321,7 +321,7 @@ def segment_batch(
 @contextmanager
 def _score_threshold(model: nn.Module,
                      score: Optional[float]) -> Iterator[None]:
-    """Let the merge keep instances from another score on."""
+    """Let the merge keep instances from another score threshold on."""
     if score is None:
         yield
         return

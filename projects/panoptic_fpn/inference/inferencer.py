@@ -3,8 +3,8 @@
 ``PanopticInferencer`` is to panoptic maps what mmdet's ``DetInferencer`` is
 to boxes, with its arguments as far as they make sense here. It differs where
 files are many or bad: one that cannot be read is reported and the others go
-on, results can be had one by one (:meth:`PanopticInferencer.stream`), and no
-image changes the result of another one in its batch.
+on, results are available one by one (:meth:`PanopticInferencer.stream`), and
+no image changes the result of another one in its batch.
 
 Images given as arrays are BGR uint8 (h, w, 3); pictures are RGB.
 """
@@ -48,7 +48,7 @@ class VideoResult:
         self.writer: Optional[VideoWriter] = None
 
     def write(self, picture: np.ndarray, folder: str, is_last: bool) -> str:
-        """Append an overlay, RGB uint8 (h, w, 3); the path of the video."""
+        """Append an overlay, RGB uint8 (h, w, 3); return the video's path."""
         if self.writer is None:
             path = osp.join(folder, f'{self.stem}_overlay.mp4')
             self.writer = VideoWriter(path, self.fps)
@@ -100,7 +100,7 @@ class PanopticInferencer:
         self.made_with: dict = {}
         if record:
             self.made_with = dict(model=model_record(self.cfg, checkpoint))
-        self.num_arrays = 0  # of all calls: each has a name of its own
+        self.num_arrays = 0  # over all calls: each has a name of its own
 
     def __call__(self,
                  inputs: Inputs,

@@ -22,7 +22,7 @@ from ..visualization.colors import compact
 from ..visualization.image_io import write_bytes, write_image
 from ..visualization.samples import panoptic_map, thing_scores
 
-#: Suffixes of the files that a folder's images have.
+#: Suffixes of the images of a folder.
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 
 
@@ -39,7 +39,7 @@ def describe_result(sample: DetDataSample,
 
     Returns:
         tuple[np.ndarray, dict]: Ids 1 .. K of shape (h, w), 0 = void; and,
-        fit for JSON, ``image``, ``height``, ``width`` and ``segments``: of
+        fit for JSON, ``image``, ``height``, ``width`` and ``segments``: for
         each ``id``, ``category_id``, ``category_name``, ``isthing``, ``area``
         (pixels), ``bbox`` and, for things, ``score`` (None where the model
         gave none).
@@ -75,7 +75,7 @@ def write_segments(ids: np.ndarray, description: Dict, out_dir: str,
 
     Args:
         ids, description: See :func:`describe_result`.
-        out_dir (str): Folder; it is made.
+        out_dir (str): Folder; created where missing.
         stem (str): First part of the names.
 
     Returns:
@@ -96,7 +96,7 @@ def find_images(paths: Sequence[str]) -> List[str]:
     """Files as they are given, and the images below folders, sorted.
 
     Results of an earlier run (``*_overlay.png``, ``*_panoptic.png``) in a
-    folder are no images. A file that does not exist stays in the list: it
+    folder are not images. A file that does not exist stays in the list: it
     becomes an error of its own, and the other images are still segmented.
     Each file occurs once.
     """

@@ -34,15 +34,15 @@ Row = Tuple[ImageId, Any]
 ByClass = Dict[str, Dict[str, float]]
 
 #: Rows that a process sends at once: the pickled rows of all processes need
-#: not fit into memory beside what is gathered.
+#: not fit into memory together with what is gathered.
 SENT = 256
 
-#: What helps where an image has no annotation.
+#: The fix where an image has no annotation.
 NO_TRUTH = ('Give the dataset its annotation file, take this metric out of '
             'the evaluator, or write results without scores (tools/test.py '
             '--format-only PREFIX).')
 
-#: Lies in a folder as long as its files are being written.
+#: Marker in a folder whose files are still being written.
 INCOMPLETE = '.incomplete'
 
 
@@ -115,7 +115,7 @@ def check_labels(labels: np.ndarray, count: int, kind: str = 'label') -> None:
 
 def check_same_shape(sample: Dict, name: str, shape: Tuple[int, ...],
                      truth: Tuple[int, ...]) -> None:
-    """Raise where a prediction has not the size (h, w) of its ground truth."""
+    """Raise unless a prediction has the size (h, w) of its ground truth."""
     if tuple(shape) != tuple(truth):
         raise InputError(
             f'{image_name(sample)}: {name} is {tuple(shape)} (h, w) but the '
@@ -351,7 +351,7 @@ class WritingMetric(PerImageMetric):
         super().__init__(prefix=prefix)
         if format_only and outfile_prefix is None:
             raise InputError(f'{type(self).__name__}: format_only=True writes '
-                             'files; say where with outfile_prefix.')
+                             'files; set where with outfile_prefix.')
         self.classwise = classwise
         self.format_only = format_only
         self.outfile_prefix = outfile_prefix
@@ -368,7 +368,7 @@ class WritingMetric(PerImageMetric):
 
     @abstractmethod
     def write(self, sample: Dict, pred: Any) -> Any:
-        """Write one image; the names of its files in the folder."""
+        """Write one image; return the names of its files in the folder."""
 
     @abstractmethod
     def score(self, counts: List[Any]) -> Dict[str, float]:
@@ -379,7 +379,7 @@ class WritingMetric(PerImageMetric):
         return Path(f'{self.outfile_prefix}.{self.task}')
 
     def image_row(self, sample: Dict) -> Tuple[Any, Any]:
-        """What is judged and what was written, None where it is not asked."""
+        """What is judged and what was written, None where not asked for."""
         pred, counts, written = self.predicted(sample), None, None
         if not self.format_only:
             counts = self.judge(sample, pred)

@@ -7,8 +7,8 @@ The numbers are those of ``evalInstanceLevelSemanticLabeling`` without depth,
 its peculiarities included (U is the overlap, from 0.5 to 0.95):
 
 - instances below 100 pixels and groups need not be found;
-- a prediction with a larger share than U of its pixels on void, on groups and
-  on small instances of its class is no false positive; what lies on a small
+- a prediction with more than the share U of its pixels on void, on groups and
+  on small instances of its class is not a false positive; what lies on a small
   group counts twice;
 - of several predictions that match one instance the best is right, the
   others are false positives;
@@ -91,7 +91,7 @@ def image_overlaps(gt: np.ndarray, groups: Union[np.ndarray, Sequence[int]],
 
 
 def join_overlaps(images: Sequence[InstanceOverlaps]) -> InstanceOverlaps:
-    """Overlaps of several images as one, rows numbered through."""
+    """Overlaps of several images as one, with rows renumbered."""
     preds, gts, pairs = (np.concatenate(part) for part in zip(*images))
     lengths = np.array([[len(part) for part in image] for image in images])
     firsts = np.cumsum(lengths, axis=0) - lengths
@@ -121,7 +121,7 @@ def class_ap(found: InstanceOverlaps, label: int) -> np.ndarray:
     if not wanted.any():
         return np.full(len(OVERLAPS), np.nan)
     iou = common / (preds['pixels'][pred] + gts['pixels'][gt] - common)
-    # Once for being a group and once for being small, as the official sum.
+    # Once for being a group and once for being small, as in the official sum.
     times = small[gt].astype(np.int64) + gts['group'][gt]
     ignored = preds['void'] + np.bincount(
         pred, weights=times * common, minlength=len(preds))

@@ -13,7 +13,7 @@ fIoU; see ``semantic_iou``):
   that is neither is left out of the means;
 - for iIoU, the pixels of an instance weigh as much as if it had the average
   size of its class; groups have no weight, false positives have weight 1;
-- a category's iIoU takes any class of the category for right.
+- a category's iIoU counts any class of the category as right.
 """
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
@@ -153,8 +153,8 @@ class CityscapesSemanticIoUMetric(WritingMetric):
         without channels for things."""
         if self.space != label_space():
             raise InputError(
-                f'{type(self).__name__}: the data set has not the 19 classes '
-                'of Cityscapes, for which alone there are categories and '
+                f'{type(self).__name__}: the data set does not have the 19 '
+                'classes of Cityscapes, the only ones with categories and '
                 'average sizes. Use SemanticIoUMetric.')
         head = getattr(model, 'semantic_head', None)
         self._check_things(head is None or head.predict_things)
@@ -165,7 +165,7 @@ class CityscapesSemanticIoUMetric(WritingMetric):
                 f'{type(self).__name__}: the semantic head has one channel '
                 "'other' for all things, and Cityscapes' pixel task asks for "
                 'each class. Set model.semantic_head.predict_things=True, or '
-                'take SemanticIoUMetric in its place in val_evaluator and '
+                'use SemanticIoUMetric instead in val_evaluator and '
                 'test_evaluator.')
 
     def predicted(self, sample: Dict) -> np.ndarray:

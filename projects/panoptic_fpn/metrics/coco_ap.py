@@ -6,8 +6,8 @@ Out   ``stats`` (12, ) and ``eval`` of ``pycocotools.cocoeval.COCOeval``
 
 'hotcoco' matches each image as it comes, in compiled code, and keeps the
 matches alone; 'pycocotools' takes all images at once and goes through them in
-Python. Precision and recall are the same to the last bit, which the tests
-hold. The scores are pycocotools' means of them in both cases.
+Python. Precision and recall are the same to the last bit, as the tests check.
+The scores are pycocotools' means of them in both cases.
 """
 from importlib.util import find_spec
 from typing import Any, Dict, Iterable, List, Optional, Tuple
@@ -73,7 +73,7 @@ def _by_hotcoco(images: Iterable[CocoImage], judged: COCOeval) -> None:
         len(axis) for axis in (asked.iouThrs, asked.recThrs, asked.catIds,
                                asked.areaRng, asked.maxDets)
     ]
-    assert found.eval is not None  # it was accumulated
+    assert found.eval is not None  # accumulate() sets it
     judged.eval = dict(
         precision=np.array(found.eval['precision']).reshape(shape),
         recall=np.array(found.eval['recall']).reshape(shape[:1] + shape[2:]))

@@ -57,7 +57,7 @@ def choose_blocks(metrics: Mapping) -> Sequence[Sequence[Sequence[str]]]:
     return found or [_PANOPTIC, _COCO_AP, _COCO_IOU]
 
 
-def cell(metrics: Mapping, key: str) -> str:
+def percent_text(metrics: Mapping, key: str) -> str:
     """A score in percent; empty without a key."""
     if not key:
         return ''
@@ -80,7 +80,7 @@ def format_table(metrics: Mapping, notes: Sequence[str] = ()) -> str:
     lines = [[
         text for head, row in zip(heads, rows)
         for name, *keys in [row or [''] * len(head)]
-        for text in (name, *(cell(metrics, key) for key in keys))
+        for text in (name, *(percent_text(metrics, key) for key in keys))
     ] for rows in zip_longest(*(block[1:] for block in blocks))]
     table = tabulate(
         lines,

@@ -136,7 +136,7 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
 
     @property
     def note(self) -> Optional[str]:
-        """What a table must say beside these scores."""
+        """Note for a table of these scores."""
         return DERIVED if self.instances is None else None
 
     def image_row(self, sample: Dict) -> ImageRow:
@@ -151,8 +151,8 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
 
     def _detections(self, sample: Dict, shape: Tuple[int, int],
                     num_things: int) -> Instances:
-        """Detections of one image of (h, w) pixels; copies, as views would
-        keep what they are taken from."""
+        """Detections of one image of (h, w) pixels; copies, since views would
+        keep the whole arrays alive."""
         pred = sample[self.prediction]
         labels = to_array(pred['labels'])
         check_labels(labels, num_things, 'thing label')
@@ -284,7 +284,7 @@ def entries(instances: Optional[Instances], shape: Tuple[int, int],
             boxes[:, 2:] -= boxes[:, :2]
             columns['bbox'] = boxes.tolist()
     if kind == 'segm':
-        assert masks is not None  # no image lacks them
+        assert masks is not None  # every image has them
         columns['segmentation'] = split_rles(masks, shape)
     return [dict(zip(columns, row)) for row in zip(*columns.values())]
 

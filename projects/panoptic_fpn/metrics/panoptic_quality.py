@@ -9,8 +9,8 @@ The numbers are those of panopticapi, its peculiarities included:
 
 - the union of an IoU leaves out the part of the predicted segment on void;
 - a prediction with more than half of its pixels on void or on crowd of its
-  class is no fp, but of several crowd segments of a class only the LAST one in
-  the order of the annotation counts for that;
+  class is not an fp, but of several crowd segments of a class only the LAST
+  one in the order of the annotation counts for that;
 - a class without tp, fp and fn is left out of the means, a class without tp
   has SQ = 0.
 
@@ -209,7 +209,7 @@ class PanopticQualityMetric(WritingMetric):
         self.png_name = png_name
 
     def check_model(self, model: nn.Module) -> None:
-        """See whether the model has one branch alone."""
+        """Note whether the model has only one branch."""
         branches = dict(
             things=getattr(model, 'roi_head', None),
             stuff=getattr(model, 'semantic_head', None))
@@ -219,7 +219,7 @@ class PanopticQualityMetric(WritingMetric):
 
     @property
     def note(self) -> Optional[str]:
-        """What a table must say beside these scores."""
+        """Note for a table of these scores."""
         if self._lacking is None:
             return None
         return f'no branch for {self._lacking}: their PQ is not judged'
@@ -235,7 +235,7 @@ class PanopticQualityMetric(WritingMetric):
         return labels, counts[labels]
 
     def write(self, sample: Dict, pred: np.ndarray) -> Dict:
-        """Write the PNG; the entry of the JSON, without ``image_id``."""
+        """Write the PNG; return its JSON entry, without ``image_id``."""
         return write_png(sample, pred,
                          self.space.void, self.space.category_ids,
                          str(self.outfile_prefix), self.png_name)

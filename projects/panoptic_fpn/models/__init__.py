@@ -1,4 +1,4 @@
-"""Panoptic FPN, Figure by Figure; what is fast rather than plain is in
+"""Panoptic FPN, figure by figure; what is fast rather than plain is in
 ``ops``."""
 from .mmseg_head import SemanticFPNDecodeHead
 from .panoptic_fpn import TwoStagePanopticFPN

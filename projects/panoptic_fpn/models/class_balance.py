@@ -32,8 +32,8 @@ def log_prior(file: str, power: float, num_channels: int,
         Tensor: Float32 (K, ).
 
     Raises:
-        InputError: The file is missing, is no such file or belongs to
-            other classes.
+        InputError: The file is missing, malformed or belongs to other
+            classes.
     """
     expected = f'{num_channels} classes with predict_things={predict_things}'
     try:

@@ -6,7 +6,7 @@ K     num_classes, in the order of mmseg's data set (train ids on Cityscapes)
 H, W  padded batch size in pixels; of a window in slide mode
 
 Parameters, their names and the mathematics are those of
-:class:`SemanticFPNHead`; ``tools/model_converters/semantic_fpn.py`` moves
+:class:`SemanticFPNHead`; ``tools/model_converters/semantic_fpn.py`` converts
 weights between the two and their class orders.
 """
 from typing import Any, Dict, List
@@ -24,8 +24,8 @@ from .semantic_loss import semantic_cross_entropy
 class SemanticFPNDecodeHead(SemanticBranch):
     """``SemanticFPNHead`` for mmseg's ``EncoderDecoder``.
 
-    Other than mmseg's ``FPNHead`` it has group norm, no dropout, and a loss
-    that is averaged over the labelled pixels alone (section 3.2).
+    Unlike mmseg's ``FPNHead`` it has group norm, no dropout, and a loss that
+    is averaged over the labelled pixels alone (section 3.2).
 
     Args:
         num_classes (int): K, at least 2.

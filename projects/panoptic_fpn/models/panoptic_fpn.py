@@ -50,7 +50,7 @@ class TwoStagePanopticFPN(TwoStagePanopticSegmentor):
         loss_weights (dict): ``instance`` (lambda_i) and ``semantic``
             (lambda_s); 1 where not given.
         fpn_groups (dict, optional): ``instance`` and ``semantic``: channels
-            of each FPN level that the branch alone sees, the instance
+            of each FPN level that only that branch sees, the instance
             branch's first. By default both see all. Table 3d.
         **kwargs: Same as mmdet's ``TwoStagePanopticSegmentor``.
 
@@ -99,7 +99,7 @@ class TwoStagePanopticFPN(TwoStagePanopticSegmentor):
         self.memory_format = torch.contiguous_format
 
     def set_memory_format(self, memory_format: torch.memory_format) -> None:
-        """Lay weights, images and features out in memory, such as
+        """Set the memory format of weights, images and features, such as
         ``torch.channels_last``; results are the same up to rounding."""
         self.memory_format = memory_format
         lay_out(self, memory_format)
@@ -276,8 +276,8 @@ def _without_faint_detections(test_cfg: ConfigDict) -> ConfigDict:
     """Settings with the merge's score threshold for the region branch, too.
 
     NMS takes detections from the most confident on, so those above the
-    threshold are the same ones, but for IoUs that differ from NMS's threshold
-    by rounding.
+    threshold are the same ones, except where rounding decides whether an IoU
+    exceeds NMS's threshold.
     """
     test_cfg = copy.deepcopy(test_cfg)
     kind = test_cfg.rcnn.get('nms', {}).get('type', 'nms')

@@ -34,8 +34,8 @@ class PanopticFusionHead(BaseModule):
             instance that more confident ones may cover, default 0.5),
             ``stuff_area`` (least pixels of a stuff class in an image,
             default 4096, COCO's) and ``nms_iou_thr`` (largest IoU with the
-            box of a more confident instance of any class; not looked at by
-            default. mmdet's zoo sets 0.5).
+            box of a more confident instance of any class; off by default,
+            0.5 in mmdet's zoo).
 
     Raises:
         InputError: Another key in ``test_cfg``.
@@ -54,7 +54,7 @@ class PanopticFusionHead(BaseModule):
         unknown = sorted(set(self.thresholds) - set(DEFAULTS))
         if unknown:
             raise InputError(
-                f'model.test_cfg.panoptic has {unknown}; known are '
+                f'model.test_cfg.panoptic has {unknown}; known keys are '
                 f'{sorted(DEFAULTS)}. Correct the name.')
 
     def predict(self, instances: Optional[InstanceData],
@@ -80,7 +80,7 @@ class PanopticFusionHead(BaseModule):
         if instances is not None and len(instances):
             pasted = (instances.masks, instances.bboxes, instances.scores,
                       instances.labels)
-        else:  # mmdet's empty masks have the original size, always
+        else:  # mmdet's empty masks always have the original size
             known = channels if instances is None else instances.bboxes
             assert known is not None
             none = torch.zeros(0, device=known.device)

@@ -17,8 +17,8 @@ from ..ops.roi_align import SeparableRoIAlign, align_levels, uses_products
 
 @MODELS.register_module()
 class SeparableRoIExtractor(SingleRoIExtractor):
-    """mmdet's ``SingleRoIExtractor`` on :class:`SeparableRoIAlign`; builds
-    layers of other types than ``RoIAlign`` as there."""
+    """mmdet's ``SingleRoIExtractor`` on :class:`SeparableRoIAlign`; layers of
+    types other than ``RoIAlign`` are mmdet's."""
 
     def build_roi_layers(self, layer_cfg: ConfigType,
                          featmap_strides: List[int]) -> nn.ModuleList:
@@ -30,8 +30,9 @@ class SeparableRoIExtractor(SingleRoIExtractor):
                 feats: Tuple[Tensor, ...],
                 rois: Tensor,
                 roi_scale_factor: Optional[float] = None) -> Tensor:
-        """Bins (n, C, P, P) of each box from the level of its size; of levels
-        (N, C, h, w) and ``rois`` (n, 5): image, x1, y1, x2, y2 in pixels."""
+        """Bins (n, C, P, P) of each box from the level of its size, given
+        levels (N, C, h, w) and ``rois`` (n, 5): image, x1, y1, x2, y2 in
+        pixels."""
         if len(feats) == 1 or not uses_products(self.roi_layers[0], feats[0]):
             return super().forward(feats, rois, roi_scale_factor)
         levels = self.map_roi_levels(rois, len(feats)).cpu()

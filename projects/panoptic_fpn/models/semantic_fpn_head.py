@@ -137,7 +137,7 @@ class SemanticFPNHead(SemanticBranch):
         self.num_things_classes = num_things_classes
         self.num_stuff_classes = num_stuff_classes
         self.predict_things = predict_things
-        # one entry more for void: IGNORE_LABEL = -1 reads the last one
+        # one more entry for void: IGNORE_LABEL = -1 reads the last one
         self.register_buffer(
             'label_channels',
             torch.from_numpy(np.append(semantic_channels(*classes), -1)),
@@ -214,7 +214,7 @@ class SemanticFPNHead(SemanticBranch):
 
 
 def _steps(meta: dict, rescale: bool) -> List[Step]:
-    """From the semantic branch's output to the image, its padding cut off."""
+    """Steps from the branch's output to the image without padding."""
     shape = tuple(meta['img_shape'][:2])
     steps = [(tuple(meta['batch_input_shape']), shape)]
     if rescale:

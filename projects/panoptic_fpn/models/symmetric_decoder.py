@@ -36,8 +36,8 @@ class SymmetricDecoder(BaseModule):
     - group norm, as in the other parts that are trained from scratch.
 
     Args:
-        depth (int): Of the encoder: 18, 34, 50, 101 or 152.
-        base_channels (int): Of the encoder.
+        depth (int): Depth of the encoder: 18, 34, 50, 101 or 152.
+        base_channels (int): Base channels of the encoder.
         norm_cfg (dict): Normalization of the convolutions.
         init_cfg (dict | list[dict], optional): By default that of ResNet.
     """

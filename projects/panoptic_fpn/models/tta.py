@@ -43,15 +43,15 @@ class View(NamedTuple):
 class PanopticTTAModel(BaseTTAModel):
     """Instances, semantic and panoptic map over test-time augmentations.
 
-    ``tools/test.py --tta`` puts it around the model of a config, and
-    ``tta_pipeline`` in the place of the test pipeline. A model with one
-    branch is averaged over what it has.
+    ``tools/test.py --tta`` puts it around the model of a config and replaces
+    the test pipeline by ``tta_pipeline``. For a model with one branch it
+    averages what there is.
 
     Args:
         module (dict | nn.Module): A ``TwoStagePanopticFPN`` or a
             ``TwoNetworkPanopticFPN``.
         tta_cfg (dict, optional): ``nms`` and ``max_per_img`` of the boxes of
-            all augmentations; what is not given is that of
+            all augmentations; by default those of
             ``model.test_cfg.rcnn``.
         class_balance (dict, optional): ``file`` and ``power`` of
             ``SemanticFPNHead.balance_classes``: each augmentation's
@@ -148,7 +148,7 @@ class PanopticTTAModel(BaseTTAModel):
             dict(ori_shape=meta['ori_shape'], scale_factor=(1.0, 1.0))
             for meta in views[0].metas
         ]
-        # of a cascade the last stage pastes
+        # in a cascade the last stage pastes
         return _stages(head.mask_head)[-1].predict_by_feat(
             masks,
             merged,
@@ -241,7 +241,7 @@ def average_masks(roi_head: nn.Module, views: List[View],
 
 
 def _stages(heads: nn.Module) -> Sequence[nn.Module]:
-    """Heads of a ``CascadeRoIHead``; of a ``StandardRoIHead`` the one."""
+    """Heads of a ``CascadeRoIHead``, or the one of a ``StandardRoIHead``."""
     return heads if isinstance(heads, nn.ModuleList) else [heads]
 
 
@@ -263,7 +263,7 @@ def add_scores(head: nn.Module, feats: Tuple[Tensor, ...], metas: List[dict],
 
 
 def flip_back(maps: Tensor, meta: dict) -> Tensor:
-    """Maps (..., h, w) of an image as they are without its flip."""
+    """Maps (..., h, w) of an image with its flip undone."""
     if not meta.get('flip'):
         return maps
     return maps.flip(_FLIPPED[meta['flip_direction']])

@@ -27,7 +27,7 @@ class TwoNetworkPanopticFPN(BaseDetector):
     Training it trains both side by side, each with its own loss alone.
 
     Args:
-        data_preprocessor (dict): Of both networks.
+        data_preprocessor (dict): Preprocessor of both networks.
         loss_weights (dict, optional): Same as ``TwoStagePanopticFPN``;
             neither may be 0.
         **network: Further arguments of ``TwoStagePanopticFPN``.
@@ -53,17 +53,17 @@ class TwoNetworkPanopticFPN(BaseDetector):
 
     @property
     def rpn_head(self) -> nn.Module:
-        """nn.Module: Of the instance network."""
+        """nn.Module: The instance network's."""
         return self.instance_network.rpn_head
 
     @property
     def roi_head(self) -> nn.Module:
-        """nn.Module: Of the instance network."""
+        """nn.Module: The instance network's."""
         return self.instance_network.roi_head
 
     @property
     def semantic_head(self) -> nn.Module:
-        """nn.Module: Of the semantic network."""
+        """nn.Module: The semantic network's."""
         return self.semantic_network.semantic_head
 
     @property

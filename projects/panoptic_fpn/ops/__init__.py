@@ -12,7 +12,7 @@ decode               OpenCV, Pillow                   bit by bit
 run_length           pixel by pixel, pycocotools      bit by bit
 ===================  ===============================  =======================
 
-The twins of run lengths stand in ``tests/oracles/runs.py``.
+The plain twins of ``run_length`` are in ``tests/oracles/runs.py``.
 ``operator_inputs`` gives operators the precision and memory that they need.
 """
 import os
@@ -27,7 +27,7 @@ FAST_OPS = 'PANOPTIC_FAST_OPS'
 def use_fast(device: Union[str, torch.device] = 'cpu') -> bool:
     """Whether the fast operators run on a device.
 
-    Elsewhere than on a CPU the plain ones do: nothing was measured there.
+    On devices other than a CPU the plain ones do: nothing was measured there.
     """
     return (torch.device(device).type == 'cpu'
             and os.environ.get(FAST_OPS) != '0')

@@ -1,11 +1,11 @@
 """Images and label PNGs from bytes.
 
 kornia-rs decodes PNGs of 8-bit RGB, 8- and 16-bit grey and 8-bit palettes: the
-pixels of OpenCV in half of its time. OpenCV decodes everything else, palettes
-of fewer bits are Pillow's. Headers are read by Pillow.
+pixels of OpenCV in half its time. OpenCV decodes everything else except
+palettes of fewer bits, which Pillow decodes. Pillow reads headers.
 
-Decoders are not given files without their end, which some fill with grey, nor
-headers that claim gigabytes.
+Decoders get no files that are cut off, which some fill with grey, and none
+whose header claims gigabytes.
 
 The system zeroes pages that were freed just before, which would take half of
 the time; see ``allocator.py``.
@@ -43,7 +43,7 @@ _MODES = {'RGB': 'rgb', 'L': 'mono', 'P': 'mono', 'I;16B': 'mono'}
 
 class DecodeError(ValueError):
     """An image file that must not or cannot be decoded; says why: it is empty,
-    damaged, not whole or too large."""
+    damaged, incomplete or too large."""
 
 
 def decode_image(content: bytes) -> np.ndarray:
@@ -131,7 +131,7 @@ def claimed_size(content: bytes) -> Optional[Tuple[int, int]]:
 def _open(content: bytes) -> ImageFile.ImageFile:
     """Pillow's reader of a file, which has read the header."""
     stream = io.BytesIO(content)
-    with warnings.catch_warnings():  # of odd metadata, and below the limit
+    with warnings.catch_warnings():  # odd metadata, and sizes below the limit
         warnings.simplefilter('ignore')
         # not by Image.open: its limit cannot be raised for one image
         if content.startswith(SIGNATURE):
@@ -159,11 +159,12 @@ def _read_header(content: bytes) -> ImageFile.ImageFile:
 
 def _header_faults(header: ImageFile.ImageFile,
                    content: bytes) -> Iterator[str]:
-    """More pixels than the limit or than the file can hold; no end."""
+    """Faults of the size (above the limit, or more than the file can hold),
+    and a missing end."""
     width, height = header.size
     limit = os.environ.get(LIMIT) or str(DEFAULT_LIMIT)
     if not limit.isdecimal():
-        yield (f'{LIMIT}={limit} in the environment is no whole number of '
+        yield (f'{LIMIT}={limit} in the environment is not a whole number of '
                'pixels')
     elif width * height > int(limit):
         yield (f'its header claims {width * height} pixels, the limit is '
@@ -174,7 +175,7 @@ def _header_faults(header: ImageFile.ImageFile,
     if width * height > _PIXELS_PER_BYTE[header.format] * len(content):
         yield (f'{len(content)} bytes cannot fill the {width} x {height} '
                '(w x h) of its header')
-    # of a JPEG behind any thumbnail; anything may follow
+    # in a JPEG behind any thumbnail; anything may follow
     begin = _first_scan(header) if header.format == 'JPEG' else 0
     end = _ENDS[header.format]
     if not content.endswith(end) and content.find(end, begin) < 0:
@@ -182,14 +183,14 @@ def _header_faults(header: ImageFile.ImageFile,
 
 
 def _first_scan(header: ImageFile.ImageFile) -> int:
-    """Where the pixels of a JPEG begin: so far Pillow has read."""
+    """Where the pixels of a JPEG begin: Pillow has read up to there."""
     assert header.fp is not None
     return header.fp.tell()
 
 
 def _check_data(header: ImageFile.ImageFile, content: bytes) -> None:
-    """What OpenCV would fill with grey, or would decode for hours: a PNG with
-    a wrong checksum, a JPEG of too many scans."""
+    """Refuse what OpenCV would fill with grey or decode for hours: a PNG with
+    a wrong checksum, a JPEG with too many scans."""
     if header.format == 'PNG':
         try:
             header.verify()

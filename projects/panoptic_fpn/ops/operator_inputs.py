@@ -37,7 +37,7 @@ def guard_operators(model: nn.Module) -> None:
 
 
 def lay_out(model: nn.Module, memory_format: torch.memory_format) -> None:
-    """Bring the weights to a memory format, but for deformable layers."""
+    """Bring the weights to a memory format, except in deformable layers."""
     model.to(memory_format=memory_format)
     for module in model.modules():
         if isinstance(module, _DEFORMABLE):

@@ -3,8 +3,8 @@
 In    probabilities  (n, 1, 28, 28), float32, on a CPU; boxes (n, 4)
 Out   masks          (n, h, w) bool
 
-The plain twin is ``_do_paste_mask`` of mmdet, whose bits these are. Memory of
-(n, h, w) is touched inside the boxes only.
+The plain twin is ``_do_paste_mask`` of mmdet, which gives the same bits. The
+memory of (n, h, w) is touched inside the boxes only.
 """
 import numpy as np
 import torch
@@ -47,7 +47,7 @@ def paste_masks(probabilities: Tensor, boxes: Tensor, height: int, width: int,
 
 def _coordinates(size: int, low: Tensor, high: Tensor) -> Tensor:
     """Pixel centres of an axis in boxes that reach from -1 to 1: (n, size);
-    of a box without extent its middle."""
+    the middle of a box without extent."""
     centres = torch.arange(size, dtype=torch.float32) + 0.5
     low, high = low[:, None], high[:, None]
     inside = (centres - low) / (high - low) * 2 - 1

@@ -27,7 +27,7 @@ def resize_window(image: np.ndarray, size: Tuple[int, int],
 
     Args:
         image (np.ndarray): (h, w) or (h, w, channels).
-        size (tuple[int, int]): Of the whole resized image.
+        size (tuple[int, int]): Size of the whole resized image.
         window (tuple[int, int, int, int]): y, x, h, w, inside it.
 
     Returns:
@@ -50,7 +50,7 @@ def resize_window(image: np.ndarray, size: Tuple[int, int],
         fy=size[0] / image.shape[0],
         interpolation=cv2.INTER_LINEAR)
     if resized.shape[:2] == part.shape[:2] and size != image.shape[:2]:
-        # of a scale so near to 1 OpenCV makes a copy
+        # at a scale so near to 1 OpenCV makes a copy
         resized, y, x = cv2.resize(image, size[::-1]), 0, 0
     y, x = window[0] - y, window[1] - x
     return resized[y:y + height, x:x + width].copy()

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from . import use_fast
 
-#: Of a box: image, window y1, x1, y2, x2 (half open) in pixels of the features
+#: Image and window y1, x1, y2, x2 (half open) of a box, in feature pixels.
 Window = Tuple[int, int, int, int, int]
 
 
@@ -58,7 +58,7 @@ def align_levels(layers: Sequence[RoIAlign], feats: Sequence[Tensor],
                  rois: Tensor, picks: Sequence) -> Tensor:
     """Bins (n, C, P, P) of boxes ``rois`` (n, 5) from several levels
     (N, C, h, w); ``picks`` index the boxes of each level, on the CPU."""
-    # windows are numbers of Python, so what leads to them is on the CPU
+    # windows are Python integers, so what leads to them is on the CPU
     rois, device = rois.float().cpu(), feats[0].device
     # autocast would take positions within a pixel to 8 bits
     with torch.autocast(device.type, enabled=False):
@@ -77,8 +77,8 @@ class _Boxes(NamedTuple):
     """Boxes of one level.
 
     Args:
-        indices (list[int]): Among all boxes.
-        windows (list[Window]): Of the features.
+        indices (list[int]): Indices among all boxes.
+        windows (list[Window]): Windows of the features.
         rows, columns (Tensor): Weights, (n, P, h) and (n, P, w), h and w of
             the largest window.
     """
@@ -140,8 +140,8 @@ class _SeparableRoIAlign(torch.autograd.Function):
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Thousands of products of microseconds: threads wait for one another
-    longer than they compute, a hundred times so on a busy machine."""
+    """Use one thread: for thousands of products of microseconds each, threads
+    wait longer than they compute, a hundred times so on a busy machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -180,9 +180,9 @@ def _axis_weights(start: Tensor, extent: Tensor, length: int, bins: int,
 
     Args:
         start, extent (Tensor): (n, ), of the boxes in pixels of the features.
-        length (int): Of the axis.
+        length (int): Length of the axis.
         bins (int): P.
-        samples (int): For each bin; 0 for one a pixel.
+        samples (int): For each bin; 0 for one per pixel.
 
     Returns:
         tuple[Tensor, Tensor, Tensor]: First pixel and one past the last of

@@ -1,8 +1,8 @@
 """Maps by their runs: stretches of pixels that hold one value.
 
 A map of segments has some ten thousand runs in two megapixels. So areas, joint
-histograms, boxes and COCO's run-length encoding (RLE) ask every run instead of
-every pixel. A map of pure noise costs more than pixel by pixel, but stays
+histograms, boxes and COCO's run-length encoding (RLE) take time per run, not
+per pixel. A map of pure noise costs more than pixel by pixel, but stays
 correct.
 
 Maps are (h, w) integers and are never written to. Boxes are

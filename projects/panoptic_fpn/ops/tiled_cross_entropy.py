@@ -26,8 +26,8 @@ CPU_TILE_ELEMENTS = 2**18
 # float32; a guess, no GPU was at hand.
 GPU_TILE_ELEMENTS = 2**22
 
-# Pixels of the output and of the input along an axis, and the matrix from
-# these to those.
+# Pixels of the output and of the input along an axis, and the matrix from the
+# latter to the former.
 Piece = Tuple[slice, slice, Tensor]
 
 
@@ -101,7 +101,7 @@ def _pieces(inputs: int, size: int, align_corners: bool, length: int,
     """Linear interpolation of ``inputs`` to ``size`` pixels along an axis as
     matrices, in pieces of ``length`` pixels of the output."""
     # interpolated unit vectors have torch's own rule for borders and rounding;
-    # on the CPU: the bounds below are numbers of Python
+    # on the CPU: the bounds below are Python integers
     units = torch.eye(inputs, dtype=dtype, device='cpu')
     matrix = F.interpolate(
         units[None], size, mode='linear', align_corners=align_corners)[0].T

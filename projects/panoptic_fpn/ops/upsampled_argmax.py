@@ -26,12 +26,12 @@ from torch import Tensor
 
 from . import use_fast
 
-#: Resized to this (h, w), then cropped to that (h, w).
+#: The size (h, w) to resize to, and the size to crop the result to.
 Step = Tuple[Tuple[int, int], Tuple[int, int]]
 
-# Of height + width of a step: up to it torch interpolates in another order.
+# Height + width of a step up to which torch interpolates in another order.
 SMALL = 128
-# Logits that are interpolated at once. Up to so many torch leaves to one
+# Logits that are interpolated at once. Torch leaves up to this many to one
 # thread, and they stay in its cache: waiting for a second one costs more where
 # cores are busy, and gathering is done by one anyway.
 ELEMENTS = 2**15
@@ -39,8 +39,8 @@ ELEMENTS = 2**15
 # 2**-24 at most. And absolute, for logits so small that it is not relative.
 SLACK, TINY = 2.0**-17, 2.0**-100
 # Share of undecided pixels from which on all are interpolated, the resized
-# logits that exist at once (32 MB, which malloc keeps), and how many channels
-# torch's kernel for several needs at least: that for fewer rounds otherwise.
+# logits that exist at once (32 MB, which malloc keeps), and the least number
+# of channels for torch's kernel for many: that for fewer rounds otherwise.
 MANY = 0.5
 DENSE_ELEMENTS = 2**23
 MIN_CHANNELS = 4
@@ -70,7 +70,7 @@ def upsampled_argmax(logits: Tensor,
     Args:
         logits (Tensor): (K, h, w), float32, contiguous.
         steps (Sequence[Step]): See :func:`resize`.
-        align_corners (bool): Of the interpolation.
+        align_corners (bool): Setting of the interpolation.
 
     Returns:
         Tensor: int64 (H, W).
@@ -95,8 +95,8 @@ def upsampled_argmax(logits: Tensor,
 
 
 def _is_special(logits: Tensor, steps: Sequence[Step]) -> bool:
-    """Whether torch's kernel is another one, as for three channels, small
-    images and one pixel, or a logit is not finite."""
+    """Whether torch uses another kernel, as for three channels, small images
+    and one pixel, or a logit is not finite."""
     if (len(logits) < 4 or logits[0].numel() == 1
             or any(sum(size) <= SMALL for size, _ in steps)):
         return True
@@ -107,8 +107,8 @@ def _is_special(logits: Tensor, steps: Sequence[Step]) -> bool:
 
 def _dense_channels(logits: Tensor, steps: Sequence[Step],
                     align_corners: bool) -> Tensor:
-    """By way of the resized logits of few channels at a time, for maps that
-    are noise."""
+    """Channels by way of the resized logits, a few channels at a time, for
+    maps that are noise."""
     pixels = max(height * width for (height, width), _ in steps)
     groups = min(-(-len(logits) * pixels // DENSE_ELEMENTS),
                  len(logits) // MIN_CHANNELS)
@@ -206,7 +206,7 @@ def _sure_channels(logits: Tensor, axes: Axes) -> Tensor:
     sure = _first(near).masked_fill_(near.sum(0, dtype=torch.int16) > 1, num)
     for rows, columns in axes:
         for dim, axis in ((1, columns), (0, rows)):
-            # of a pixel and the next one
+            # for a pixel and the next one
             length = sure.shape[dim] - 1
             pair = sure.clone()
             pair.narrow(dim, 0, length).masked_fill_(
@@ -217,7 +217,7 @@ def _sure_channels(logits: Tensor, axes: Axes) -> Tensor:
 
 
 def _below(values: Tensor) -> Tensor:
-    """What is less than ``values`` whatever rounding does to both."""
+    """Bound that stays below ``values`` however both are rounded."""
     return values - (values.abs() * SLACK + TINY)
 
 
@@ -231,7 +231,7 @@ def _best_of_all(logits: Tensor, axes: Axes, y: Tensor, x: Tensor) -> Tensor:
 
 
 def _best_of_few(logits: Tensor, axes: Axes, y: Tensor, x: Tensor) -> Tensor:
-    """As :func:`_best_of_all`, from the channels that can lead alone."""
+    """Same as :func:`_best_of_all`, from only the channels that can lead."""
     # windows that hold every logit that a pixel is made of: where they start,
     # by row and column of the pixel, and their (h, w)
     begins, sizes = [], []
@@ -245,7 +245,7 @@ def _best_of_few(logits: Tensor, axes: Axes, y: Tensor, x: Tensor) -> Tensor:
     used = torch.zeros(logits[0].numel(), dtype=torch.bool)
     starts = _nonzero(used.index_fill_(0, start, True))
     listed, counts = _list_candidates(logits, starts, sizes)
-    # of each pixel: how many, and where the last one stands
+    # for each pixel: how many, and where the last one stands
     index = torch.searchsorted(starts, start)
     counts, ends = _take(counts, index), _take(counts.cumsum(0) - 1, index)
     channels = torch.empty_like(start)

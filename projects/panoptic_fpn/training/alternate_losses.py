@@ -10,12 +10,12 @@ from mmengine_exact.match import bare_model
 
 @HOOKS.register_module()
 class AlternateLossesHook(Hook):
-    """Trains one branch in each iteration, in turns (Table 3c, 'alternate').
+    """Trains one branch in each iteration, in turn (Table 3c, 'alternate').
 
     Even iterations have the losses of the instance branch and of RPN, odd
     ones those of the semantic branch, on all processes alike and also after
-    a resume. The idle branch gets no gradient, so the optimizer passes it
-    over: neither weight decay nor momentum changes it. Where gradients of
+    a resume. The idle branch gets no gradient, so the optimizer skips it:
+    neither weight decay nor momentum changes it. Where gradients of
     several iterations are accumulated, these have the same branch.
 
     Under DDP the config needs ``find_unused_parameters=True``.
@@ -34,8 +34,8 @@ class AlternateLossesHook(Hook):
                 and all(weights.get(branch) for branch in self.branches)):
             raise InputError(
                 f'AlternateLossesHook: {type(model).__name__} with '
-                f'loss_weights={dict(weights)} has not two branches to train '
-                'in turns. Leave the hook out, or set both weights of '
+                f'loss_weights={dict(weights)} lacks a branch to train in '
+                'turn. Leave the hook out, or set both weights of '
                 'model.loss_weights above 0.')
         if getattr(runner.model, 'find_unused_parameters', True) is False:
             raise InputError(

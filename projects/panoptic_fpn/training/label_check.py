@@ -1,7 +1,7 @@
 """Checks of class counts, model against data, before anything is computed.
 
-A count set one off is otherwise found by a device assert hours later, or
-never: a model whose classes are not the data's trains well and scores 0.
+A count that is off by one is otherwise found by a device assert hours later,
+or never: a model whose classes are not the data's trains well and scores 0.
 """
 from typing import Any, Iterator, List, Sequence, Tuple
 
@@ -95,20 +95,20 @@ def check_same_categories(spaces: Sequence[LabelSpace]) -> None:
     """Compare the categories of data sets, or of networks.
 
     Raises:
-        InputError: Two files list different ones; names both and what is
-            in one only.
+        InputError: Two files list different ones; names both files and what
+            only one of them has.
     """
     for other in spaces[1:]:
         if other != spaces[0]:
             raise InputError(
                 f'{spaces[0].source} and {other.source} list different '
-                f'categories; (id, name, isthing) of one only: '
+                f'categories; (id, name, isthing) in only one: '
                 f'{other.difference(spaces[0])[:6]}. Data sets and networks '
                 'of one run must have the same.')
 
 
 def check_annotated(dataset: Any) -> None:
-    """Validation needs the ground truth of every image.
+    """Require the ground truth of every image, which validation needs.
 
     Raises:
         InputError: Names the file and an image without annotation.
@@ -154,7 +154,7 @@ class LabelSpaceCheckHook(Hook):
             check_class_counts(model, space)
         for leaf in (leaf for one in datasets for leaf in leaf_datasets(one)):
             classes = leaf.metainfo.get('classes')
-            if classes:  # of mmseg's segmentors, which have no label space
+            if classes:  # mmseg's segmentors have no label space
                 _check_counts(model, ['decode_head.num_classes'], len(classes),
                               'classes',
                               type(leaf).__name__)

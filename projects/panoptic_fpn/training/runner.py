@@ -89,8 +89,8 @@ def load_networks(
         if 'thing_classes' in meta:
             spaces.append(LabelSpace.from_metainfo(meta, path))
         else:
-            warnings.append(f'{path} does not name its classes: that all '
-                            'networks have the same was not checked.')
+            warnings.append(f'{path} does not name its classes, so it is not '
+                            'checked that all networks have the same.')
     # label 3 of one network must be label 3 of the other
     check_same_categories(spaces)
     for name, path, file in zip(networks, paths, files):
@@ -106,10 +106,10 @@ def load_networks(
 
 def require_all_networks(model: nn.Module, state_dict: dict,
                          path: str) -> None:
-    """One file must hold all networks of a model.
+    """Require that one file holds all networks of a model.
 
     Raises:
-        CheckpointError: It is that of a single network.
+        CheckpointError: The file holds a single network.
     """
     networks = getattr(bare_model(model), 'networks', ())
     if networks and not {key.split('.')[0]

@@ -17,7 +17,7 @@ _PANOPTIC = ('TwoStagePanopticFPN', 'TwoNetworkPanopticFPN')
 #: Sizes, as multiples of the test pipeline's, where the config gives no
 #: ``tta_pipeline``: mmdet's. The first is the plain one.
 _SCALES = (1.0, 0.5, 1.5)
-#: What mmseg has in the place of our options.
+#: What mmseg has instead of our options.
 _MMSEG_OPTIONS = (
     'There, label images are written with --cfg-options '
     'test_evaluator.format_only=True test_evaluator.output_dir=DIR, and '
@@ -57,8 +57,8 @@ def enable_panoptic_only(cfg: Config) -> None:
     panoptic map.
 
     Args:
-        cfg (Config): Is changed: ``model.test_cfg.panoptic_only`` is set, and
-            metrics of instances are taken out, which is logged.
+        cfg (Config): Changed in place: ``model.test_cfg.panoptic_only`` is set
+            and metrics of instances are taken out, which is logged.
 
     Raises:
         RunError: The evaluator has no metric of maps.
@@ -94,8 +94,8 @@ def enable_tta(cfg: Config) -> None:
 
     Args:
         cfg (Config): With ``tta_model`` (what goes around the model) and
-            ``tta_pipeline`` (the test pipeline with ``TestTimeAug``); is
-            changed. With neither of them, a ``TwoStagePanopticFPN`` or
+            ``tta_pipeline`` (the test pipeline with ``TestTimeAug``); changed
+            in place. With neither of them, a ``TwoStagePanopticFPN`` or
             ``TwoNetworkPanopticFPN`` is averaged by ``PanopticTTAModel``
             over three sizes and their mirror images.
 
@@ -127,7 +127,7 @@ def augmented_pipeline(pipeline: List[dict]) -> Optional[List[dict]]:
             sizes part, once.
 
     Returns:
-        list[dict] or None: None where the pipeline is another.
+        list[dict] or None: None where the pipeline has another form.
     """
     sizes = [
         step for step in pipeline
@@ -159,7 +159,7 @@ def _pipeline(dataset: dict) -> List[dict]:
 
 
 def _set_pipeline(dataset: dict, pipeline: list) -> None:
-    """Set it for a data set, or for those inside a wrapper."""
+    """Set the pipeline of a data set, or of those inside a wrapper."""
     inner = dataset.get('datasets') or [dataset.get('dataset')]
     for part in filter(None, inner):
         _set_pipeline(part, pipeline)

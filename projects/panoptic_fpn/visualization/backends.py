@@ -15,8 +15,8 @@ from mmengine.visualization.vis_backend import force_init_env
 
 from mmengine_exact.errors import InputError
 
-#: Backends by the name that ``visualizer.log_to`` takes; it is also the name
-#: of the package.
+#: Backends by the name that ``visualizer.log_to`` takes, which is also the
+#: package's.
 BACKENDS = dict(tensorboard='TensorboardVisBackend', wandb='WandbBackend')
 
 #: Axis of everything that W&B draws.

@@ -99,7 +99,7 @@ def draw_semantic(image: np.ndarray,
                   semantic: np.ndarray,
                   space: LabelSpace,
                   scale: Optional[int] = None) -> np.ndarray:
-    """Draw a semantic map: as :func:`draw_panoptic`, one colour a class."""
+    """Draw a semantic map like :func:`draw_panoptic`, one colour per class."""
     inside = (semantic >= 0) & (semantic < space.num_classes)
     only_stuff = LabelSpace([
         replace(category, id=label, isthing=False)

@@ -88,7 +88,7 @@ class PanopticVisualizationHook(Hook):
 
     def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: dict,
                         outputs: Samples) -> None:
-        """Draw the images of a test, where someone asked for pictures."""
+        """Draw the images of a test, where pictures are asked for."""
         if self.test_out_dir is None and not self.show:
             return
         for sample, stem in self._chosen(outputs, self.test_num_images):

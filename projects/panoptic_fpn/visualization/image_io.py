@@ -32,13 +32,13 @@ def read_image(path: str, backend_args: Optional[dict] = None) -> np.ndarray:
     image, why = try_decode(decode_image, content)
     if image is None:
         raise CorruptFileError(
-            f'{path}: {len(content)} bytes that are no image OpenCV can '
-            f'decode ({why}). Replace the file or convert it to JPEG or PNG.')
+            f'{path}: {len(content)} bytes that OpenCV cannot decode ({why}). '
+            'Replace the file or convert it to JPEG or PNG.')
     return image
 
 
 def write_image(path: str, image: np.ndarray) -> None:
-    """Write a picture to a local file, whose folder is made; the suffix of
+    """Write a picture to a local file, whose folder is created; the suffix of
     ``path`` chooses the format."""
     _, content = cv2.imencode(osp.splitext(path)[1], image[..., ::-1])
     write_bytes(path, content.tobytes())

@@ -140,7 +140,7 @@ def draw_branches(image: np.ndarray,
                   space: LabelSpace,
                   score_thr: float = 0.5,
                   scale: Optional[int] = None) -> Dict[str, np.ndarray]:
-    """Pictures ``instances`` (of this score at least), ``semantic`` and
+    """Pictures ``instances`` (of at least this score), ``semantic`` and
     ``panoptic``, without those of a branch that the model lacks."""
     pictures = {}
     if 'pred_instances' in sample:

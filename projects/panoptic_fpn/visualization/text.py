@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 #: Part of a name's width that must lie in its segment.
 _INSIDE = 0.6
 
-#: Names are searched for on maps of at most this many pixels a side.
+#: Places for names are searched on maps of at most this many pixels a side.
 _SEARCH_SIZE = 640
 
 #: RGB and opacity of the box behind a name.
@@ -180,7 +180,7 @@ def _largest_boxes(index: np.ndarray, edges: np.ndarray, squeeze: int,
     mean_x = np.bincount(owner, xs, num)[owner] / count[owner]
     away = np.hypot(ys - mean_y, (xs - mean_x) * squeeze)
     value = np.minimum(half, 2.6 * wanted) - 0.02 * away
-    # Of duplicate indices the last assignment stays: the best pixel.
+    # With duplicate indices the last assignment stays: the best pixel.
     best = np.argsort(value, kind='stable')
     spots = np.zeros((num, 3))
     spots[owner[best]] = np.stack([middle[xs[best]], ys[best], half[best]],

@@ -35,7 +35,7 @@ class VideoFrames:
 
     Attributes:
         fps (float): Frames a second.
-        at_end (bool): Whether the frame that was last given is the last one.
+        at_end (bool): Whether the frame just returned is the last one.
 
     Raises:
         CorruptFileError: It is missing, or OpenCV cannot read any frame.
@@ -71,12 +71,12 @@ class VideoWriter:
     odd size is left out.
 
     Args:
-        path (str): Local file ``*.mp4``; its folder is made.
+        path (str): Local file ``*.mp4``; its folder is created.
         fps (float): Frames a second.
 
     Raises:
-        OSError: The folder cannot be written to, or the disk is full; of all
-            methods.
+        OSError: From any method: the folder cannot be written to, or the disk
+            is full.
     """
 
     def __init__(self, path: str, fps: float) -> None:

@@ -31,7 +31,7 @@ class PanopticVisualizer(DetLocalVisualizer):
         alpha (float): Opacity of the colours.
         min_size (int): Images with a longer side below this many pixels are
             enlarged, by a whole number of times.
-        log_to (str | Sequence[str]): Backends beside ``vis_backends``:
+        log_to (str | Sequence[str]): Backends besides ``vis_backends``:
             'tensorboard', 'wandb' or both.
         **kwargs: As mmdet's ``DetLocalVisualizer``.
 
@@ -73,9 +73,9 @@ class PanopticVisualizer(DetLocalVisualizer):
 
         Arguments are those of ``DetLocalVisualizer``; ``image`` is RGB
         (h, w, 3), ``data_sample`` has ``pred_panoptic_seg``,
-        ``gt_panoptic_seg``, both or none, ``out_file`` is instead of the
-        backends, and ``pred_score_thr`` is the least score of instances where
-        there is no panoptic map.
+        ``gt_panoptic_seg``, both or none, ``out_file`` replaces the backends,
+        and ``pred_score_thr`` is the least score of instances where there is
+        no panoptic map.
         """
         self._picture = self.draw(image, data_sample, draw_gt, draw_pred,
                                   pred_score_thr)
@@ -93,8 +93,8 @@ class PanopticVisualizer(DetLocalVisualizer):
              draw_pred: bool = True,
              pred_score_thr: float = 0.3) -> np.ndarray:
         """The picture of :meth:`add_datasample`, RGB uint8: 'Prediction |
-        Ground truth' where there are both, the one there is without a caption,
-        or the image."""
+        Ground truth' where there are both, a single one without a caption, or
+        the image."""
         image = np.ascontiguousarray(image.clip(0, 255).astype(np.uint8))
         scale = display_scale(image.shape, self.min_size)
         panels: Dict[str, Optional[np.ndarray]] = {}

@@ -180,8 +180,9 @@ RETINA = dict(
 
 @pytest.mark.parametrize('config, words', [
     (CONFIGS / '_base_/default_runtime.py', 'default_runtime.py: its model'),
-    (CONFIGS / 'mmseg/semantic-fpn_r50_fpn_65k_cityscapes.py', 'no detector'),
-    (Config(dict(model=dict(type='ResNet', depth=18))), 'no detector'),
+    (CONFIGS / 'mmseg/semantic-fpn_r50_fpn_65k_cityscapes.py',
+     'not a detector'),
+    (Config(dict(model=dict(type='ResNet', depth=18))), 'not a detector'),
     (CONFIGS / 'options/panoptic-fpn_r50-mdconv-c3-c5_fpn_1x_coco.py',
      'ResNet: cannot run on shapes alone'),
     (Config(dict(model=RETINA)), 'RetinaNet has parameters in its bbox_head'),

@@ -56,7 +56,7 @@ NONE = 'leftImg8bit/train/CITY/*_leftImg8bit.png. Give the folder'
      ('(64, 128) (h, w)', '(128, 256)')),
     (with_kind('labelIds'), LABEL, ('8 bit, but 16 bit', )),
     (with_kind('color'), LABEL, ('4 channels', '16 bit')),
-    *((with_value(value), LABEL, (f'{value} is no value', ))
+    *((with_value(value), LABEL, (f'{value} is not a value', ))
       for value in (255, 34, 11000, 65535, 40001)),
     (lambda root: shutil.copy(root / IMAGE, (root / IMAGE).with_name(
         'mine_leftImg8bit.png')), 'leftImg8bit/train/bochum/mine_leftImg8bit',
@@ -89,7 +89,7 @@ def test_several_bad_files_in_one_error(root):
         rewrite(path, lambda v: v[::2])
     text = failure(root)
     assert text.startswith(f'{paths[0]}: (64, 256)')
-    assert f'Neither can be used: {paths[1]}, {paths[2]}.' in text
+    assert f'Also unusable: {paths[1]}, {paths[2]}.' in text
     # the others were not in vain
     cache = root / 'gtFine/.panoptic_fpn_cache_train_v1.jsonl'
     assert cache.read_text().count('\n') == 5
@@ -104,11 +104,11 @@ def flipped(content):
 @pytest.mark.parametrize('damage, why', [
     (lambda b: b[:-6], 'cut off'),
     (lambda b: b'', 'an empty file'),
-    (lambda b: b'\xff\xd8' + b[2:], 'no label map'),
+    (lambda b: b'\xff\xd8' + b[2:], 'not a label map'),
     (flipped, 'damaged PNG'),
 ])
 def test_damaged_files(root, damage, why):
-    for name, message in ((LABEL, why), (IMAGE, 'no whole PNG')):
+    for name, message in ((LABEL, why), (IMAGE, 'not a whole PNG')):
         if damage is flipped and name == IMAGE:
             continue  # pixels of images are not read
         path = root / name

@@ -214,7 +214,7 @@ def test_label_maps_that_cannot_be_used(folders, change, why):
       dict(id=2, name='a', isthing=1)], "name 'a'"),
     ([dict(id=1, name='a', isthing=1, values=[1000])], 'not below the offset'),
     ([], 'length >= 1'),
-    ({}, 'no class list'),
+    ({}, 'not a class list'),
 ])
 def test_class_lists_that_cannot_be_used(folders, rows, why):
     (folders / 'classes.json').write_text(json.dumps(rows))

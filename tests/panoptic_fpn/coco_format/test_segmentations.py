@@ -46,9 +46,9 @@ def test_sound_segmentations(segmentation):
     (dict(RLE, counts=[20, 5]), 'do not fill 24 pixels'),
     (dict(RLE, counts=[-4, 28]), 'do not fill'),
     (dict(RLE, counts=RLE['counts'][:-1]), 'do not fill'),
-    ([[0, 0, 3]], 'no polygon'),
-    ([[0, 0, 3, 'x']], 'no polygon'),
-    ([[0, 0, 3, 2**21]], 'no polygon'),
+    ([[0, 0, 3]], 'not a polygon'),
+    ([[0, 0, 3, 'x']], 'not a polygon'),
+    ([[0, 0, 3, 2**21]], 'not a polygon'),
 ])
 def test_faults_of_segmentations(segmentation, words):
     assert words in find_segmentation_fault(segmentation, (4, 6))

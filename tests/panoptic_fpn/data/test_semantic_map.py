@@ -192,7 +192,7 @@ def test_wrong_categories(written):
     root, _ = written
     with pytest.raises(InputError, match='category id 4 is in thing_ids'):
         build(root, thing_ids=(183, 4))
-    with pytest.raises(InputError, match='id 183.* in void_ids and one'):
+    with pytest.raises(InputError, match='id 183.* in void_ids although'):
         build(root, void_ids=(0, 183))
 
 

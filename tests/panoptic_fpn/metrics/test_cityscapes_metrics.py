@@ -224,7 +224,7 @@ def test_a_head_without_things_is_refused_before_training():
     model.semantic_head.predict_things = True
     metric.check_model(model)
     model.semantic_head.predict_things = False
-    with pytest.raises(InputError, match='take SemanticIoUMetric'):
+    with pytest.raises(InputError, match='use SemanticIoUMetric'):
         metric.check_model(model)
     sample = unannotated()[0]
     sample['pred_sem_seg']['predict_things'] = False

@@ -174,7 +174,7 @@ def test_files_and_labels_that_cannot_be_used(root):
     first = root / ('gtFine/train/aachen/'
                     'aachen_000000_000019_gtFine_labelTrainIds.png')
     write(first, np.full(SIZE, 26, np.uint8))  # an id, not a train id
-    with pytest.raises(InputError, match='000000_.*: 26 is no train id'):
+    with pytest.raises(InputError, match='000000_.*: 26 is not a train id'):
         dataset(root)[0]
     first.unlink()
     with pytest.raises(InputError, match='1 of 4.*csCreateTrainIdLabelImg'):

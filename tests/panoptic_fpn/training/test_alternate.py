@@ -113,7 +113,7 @@ def test_all_ranks_train_the_same_branch(tmp_path):
 
 def test_a_model_without_two_branches_is_refused():
     model = nn.Module()
-    with pytest.raises(InputError, match='two branches'):
+    with pytest.raises(InputError, match='lacks a branch'):
         AlternateLossesHook().before_train(SimpleNamespace(model=model))
     model.trained_branch = None
     model.loss_weights = dict(instance=1.0, semantic=0.0)

@@ -3,10 +3,10 @@
     ROOT/leftImg8bit/{split}/{city}/{id}_leftImg8bit.png
     ROOT/gtFine/{split}/{city}/{id}_gtFine_instanceIds.png
 
-Nothing that was there before is changed. Written are, below ROOT/gtFine or
-OUT/gtFine,
+No file of the download is changed. These are written below ROOT/gtFine or
+OUT/gtFine:
 
-panoptic_fpn_{split}.json   images; of train and val also the segments of
+panoptic_fpn_{split}.json   images; for train and val also the segments of
                             *_gtFine_instanceIds.png, which training and
                             evaluation read themselves
 cityscapes_panoptic_val.json, cityscapes_panoptic_val/
@@ -48,21 +48,21 @@ def prepare(root: str,
             out: Optional[str] = None) -> Dict[str, Dict]:
     """Prepare the folder that leftImg8bit and gtFine were unpacked to.
 
-    Only what is missing or older than its label image is done; a run that
-    was stopped, however it was, is continued by the next.
+    Only what is missing or older than its label image is done; a run
+    continues one that was stopped in any way.
 
     Args:
         root (str): The folder.
         splits (Sequence[str]): Of 'train', 'val' and 'test'.
-        num_workers (int, optional): By default one a core, at most 8.
+        num_workers (int, optional): By default one per core, at most 8.
         report, warn (Callable): Called with lines about the progress, and
-            with what is odd but no obstacle.
-        out (str, optional): Another folder to write to, as where ``root``
-            is read-only; ``ann_file`` then needs its whole path.
+            with oddities that are not errors.
+        out (str, optional): Another folder to write to, where ``root`` is
+            read-only, say; ``ann_file`` then needs its whole path.
 
     Returns:
         dict[str, dict]: For each split that is there, what ``summarize``
-        counts; of 'test' only ``images`` and ``pixels``.
+        counts; for 'test' only ``images`` and ``pixels``.
 
     Raises:
         InputError: Names the file or value that cannot be used, and the fix.
@@ -92,14 +92,14 @@ def prepare(root: str,
 
 def find_split(root: str, split: str, warn: Callable[[str],
                                                      None]) -> List[Job]:
-    """Images of a split, sorted by city and name; of 'test' without labels."""
+    """Images of a split, sorted by city and name; 'test' has no labels."""
     jobs, failures = [], []
     for path in _paths(root, 'leftImg8bit', split, IMAGE_SUFFIX):
         id_, city = image_id(path), osp.basename(osp.dirname(path))
         label = osp.join(root, 'gtFine', split, city, id_ + INSTANCE_SUFFIX)
         size, annotated = png_size(path), split != 'test'
         if size is None:
-            failures.append(f'{path}: no whole PNG. Restore the image.')
+            failures.append(f'{path}: not a whole PNG. Restore the image.')
         elif annotated and not osp.isfile(label):
             failures.append(
                 f'{label}: no such file, but its image is there. Unpack '
@@ -183,7 +183,7 @@ def describe_segments(values: np.ndarray, path: str) -> Dict:
 
 def panoptic_png(values: np.ndarray, keep: List[int]) -> bytes:
     """COCO panoptic PNG, ids R + 256 G, of a label image uint16 (h, w);
-    values that are not to ``keep`` become black."""
+    values that are not in ``keep`` become black."""
     kept = np.zeros(1 << 16, np.uint16)
     kept[keep] = keep
     ids = kept[values]

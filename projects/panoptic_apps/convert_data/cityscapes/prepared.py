@@ -21,7 +21,7 @@ OFFICIAL_SPLIT = 'val'
 OFFICIAL_FILES = 'gtFine/cityscapes_panoptic_val'
 PANOPTIC_SUFFIX = '_gtFine_panoptic.png'
 
-#: What an entry holds beside image and stamp.
+#: What an entry holds besides image and stamp.
 _KEYS = ('segments_info', 'void_ids', 'ignored_ids')
 #: What is counted of each class.
 _COUNTS = ('segments', 'groups', 'images', 'pixels')
@@ -54,7 +54,7 @@ def prepared_entries(out: str, split: str) -> List[Dict]:
 def write_results(out: str, split: str, jobs: List[Job],
                   entries: Dict[str, Dict]) -> Dict:
     """Write the JSON files of 'train' or 'val', in the order of ``jobs``;
-    gives what :func:`summarize` counts."""
+    return what :func:`summarize` counts."""
     ordered = [entries[job.image['id']] for job in jobs]
     summary = summarize(ordered)
     if split == OFFICIAL_SPLIT:
@@ -87,7 +87,7 @@ def write_prepared(out: str, split: str, jobs: List[Job],
 
 
 def _write_official(out: str, jobs: List[Job], entries: List[Dict]) -> None:
-    """COCO panoptic JSON; its PNGs are there already."""
+    """Write the COCO panoptic JSON; its PNGs are there already."""
     folder = osp.join(out, OFFICIAL_FILES)
     remove_leftovers(osp.join(folder, f'*{PANOPTIC_SUFFIX}'))
     content = dict(
@@ -108,7 +108,7 @@ def summarize(entries: List[Dict]) -> Dict:
 
     Returns:
         dict: ``images``; ``pixels``; ``classes``, in the order of the labels,
-        each with name, isthing, segments (of things: single instances),
+        each with name, isthing, segments (for things: single instances),
         groups, images (that show the class) and pixels; ``void_pixels``; and
         ``ignored``, the instances of classes outside the evaluation.
     """
