@@ -11,49 +11,18 @@ from panoptic_apps.browse_dataset import browse_dataset
 from panoptic_fpn.inference import init_model
 from tests.conftest import REPO_ROOT
 
-TRAIN = [
-    dict(type='LoadPanopticImage'),
-    dict(type='LoadPanopticMap'),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='DerivePanopticTargets'),
-    dict(type='PackPanopticInputs'),
-]
-TEST = [
-    dict(type='LoadPanopticImage'),
-    dict(type='Resize', scale=(96, 96), keep_ratio=True),
-    dict(type='LoadPanopticMap'),
-    dict(
-        type='DerivePanopticTargets',
-        instances=False,
-        semantic=False,
-        panoptic=True),
-    dict(type='PackPanopticInputs'),
-]
-
-
-@pytest.fixture(scope='module')
-def root(tmp_path_factory):
-    return tmp_path_factory.mktemp('root')
+DATA = REPO_ROOT / 'configs/_base_/datasets/synthetic_panoptic.py'
 
 
 @pytest.fixture
-def config(root):
-
-    def dataset(split, pipeline):
-        return dict(
-            type='SyntheticShapesDataset',
-            data_root=f'{root}/shapes/',
-            generate=dict(num_train=3, num_val=2, size=64, seed=0),
-            ann_file=f'annotations/panoptic_{split}.json',
-            data_prefix=dict(
-                img=f'{split}/', seg=f'annotations/panoptic_{split}/'),
-            test_mode=split == 'val',
-            pipeline=pipeline)
-
-    return Config(
-        dict(
-            train_dataloader=dict(dataset=dataset('train', TRAIN)),
-            val_dataloader=dict(dataset=dataset('val', TEST))))
+def config(tmp_path_factory):
+    cfg = Config.fromfile(DATA)
+    cfg.pop('test_dataloader')
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        loader.dataset.update(
+            data_root=f'{tmp_path_factory.getbasetemp()}/browsed/',
+            generate=dict(num_train=3, num_val=2, size=64, seed=0))
+    return cfg
 
 
 @pytest.mark.parametrize('split,num,expected,panels', [('train', 1, 1, 3),

@@ -44,7 +44,7 @@ def case(tmp_path_factory):
     return data, samples, folder
 
 
-def expected_quality(data, samples, score_thr, overlap_thr, stuff_area):
+def expected_quality(data, samples, score_thr, **thresholds):
     space = space_of(data)
     merged = copy.deepcopy(samples)
     for sample in merged:
@@ -56,9 +56,9 @@ def expected_quality(data, samples, score_thr, overlap_thr, stuff_area):
             sample['pred_sem_seg']['sem_seg'][0].numpy(),
             count_things(data.categories),
             space.num_stuff,
+            boxes=pred['bboxes'].numpy(),
             score_thr=np.float32(score_thr),
-            overlap_thr=overlap_thr,
-            stuff_area=stuff_area)
+            **thresholds)
         sample['pred_panoptic_seg'] = dict(
             sem_seg=torch.from_numpy(panoptic.astype(np.int32))[None])
     scores = run_metric(PanopticQualityMetric(), merged, space.metainfo())
@@ -73,7 +73,8 @@ def test_every_setting_is_what_an_evaluation_gives(case, num_workers):
     assert {key: start[key] for key in START} == START
     for row in [*rows, start]:
         thresholds = [row[key] for key in START]
-        expected = expected_quality(data, samples, *thresholds)
+        expected = expected_quality(data, samples,
+                                    **dict(zip(START, thresholds)))
         for key, value in expected.items():
             assert row[key] == value or (math.isnan(row[key])
                                          and math.isnan(value))

@@ -1,6 +1,4 @@
 """``test_cfg.panoptic.nms_iou_thr``: repeated boxes leave the map alone."""
-import copy
-
 import numpy as np
 import pytest
 import torch
@@ -10,9 +8,8 @@ import panoptic_fpn  # noqa: F401  registers
 from panoptic_apps.sweep_merge.branch_files import PanopticBranchWriter
 from panoptic_apps.sweep_merge.sweep import sweep_merge
 from panoptic_fpn.fusion import class_agnostic_nms
-from panoptic_fpn.metrics import PanopticQualityMetric
-from tests.oracles.derive import count_things
 from tests.oracles.merge import merge_by_sets
+from tests.panoptic_apps.test_sweep import expected_quality
 from tests.panoptic_fpn.metrics.data import make_case, run_metric, space_of
 
 from .test_fast_inference import predict, spread
@@ -106,22 +103,8 @@ def test_a_sweep_keeps_it(tmp_path):
             PanopticBranchWriter(folder, thresholds=thresholds), samples,
             space.metainfo())
         rows, own = sweep_merge(folder, [0.3], [0.5], [20], num_workers=1)
-        merged = copy.deepcopy(samples)
-        for sample in merged:
-            pred = sample['pred_instances']
-            panoptic = merge_by_sets(
-                pred['masks'].numpy(),
-                pred['scores'].numpy(),
-                pred['labels'].numpy(),
-                sample['pred_sem_seg']['sem_seg'][0].numpy(),
-                count_things(data.categories),
-                space.num_stuff,
-                boxes=pred['bboxes'].numpy(),
-                **dict(thresholds, score_thr=np.float32(0.3)))
-            sample['pred_panoptic_seg'] = dict(
-                sem_seg=torch.from_numpy(panoptic.astype(np.int32))[None])
-        scores = run_metric(PanopticQualityMetric(), merged, space.metainfo())
-        assert own['PQ'] == rows[0]['PQ'] == scores['coco_panoptic/PQ']
+        wanted = expected_quality(data, samples, **thresholds)['PQ']
+        assert own['PQ'] == rows[0]['PQ'] == wanted
         qualities.append(own['PQ'])
     assert qualities[0] != qualities[1]
 
