@@ -106,7 +106,8 @@ def test_train_count_and_test(run, tmp_path, monkeypatch, capfd):
     assert call_tool(monkeypatch, 'test', *test, tmp_path / 'tta',
                      '--tta') == 1
     error = capfd.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith(f'error: {root}/frequencies.json: no class freq')
+    assert error.startswith(f'error: {root}/frequencies.json: no class '
+                            'frequencies (FileNotFoundError: ')
     assert 'tools/class_frequencies.py CONFIG' in error
     assert call_tool(monkeypatch, 'class_frequencies', config, '--out',
                      root / 'frequencies.json') == 0

@@ -1,7 +1,7 @@
 """README and docs/performance.md say what docs/benchmark says."""
 import pytest
 
-from benchmarks import figures, memory, page, performance, run
+from benchmarks import figures, memory, page, performance, run, two_processes
 from benchmarks.page import BEGIN, END, PageError, with_table
 
 from .fakes import row
@@ -56,6 +56,11 @@ def test_parameters_are_those_of_the_models():
     # R101 has 17 blocks more in its third stage; BatchNorm is not trained
     block = 1024 * 256 + 9 * 256 * 256 + 256 * 1024
     assert found['R101'] - found['R50'] == 17 * block
+
+
+def test_efficiency_of_two_processes():
+    rates = {'1': [10., 12., 11.], '2': [19., 11., 16.5]}
+    assert two_processes.efficiency(rates) == 0.75
 
 
 def test_bytes_of_an_image():

@@ -270,7 +270,8 @@ def test_settings_that_the_zoos_do_not_have(layout):
         cfg = config(layout.name)
         cfg.semantic_head[key] = value
         fault, = network_faults(cfg, layout)
-        assert fault.startswith(f'model.semantic_head.{key}={value!r}: the')
+        start = f'model.semantic_head.{key}={value!r}: the zoo has '
+        assert fault.startswith(start)
     cfg = config(layout.name)
     cfg.rpn_head.anchor_generator.scales = [4, 8]
     faults = network_faults(cfg, layout)
