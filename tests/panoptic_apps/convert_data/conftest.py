@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from panoptic_apps.check_dataset import check_dataset
 from panoptic_apps.toy_data.miniature import make_miniature
 from tests.conftest import call_tool
 
@@ -32,3 +33,10 @@ def run_tool(monkeypatch):
         return call_tool(monkeypatch, f'dataset_converters/{name}', *args)
 
     return run
+
+
+def faults_of(root):
+    """How often the checker finds each fault in what was converted."""
+    out, images = str(root / 'out/set'), str(root / 'images')
+    result = check_dataset(f'{out}.json', images, out, num_workers=1)
+    return dict(result.faults.counts)

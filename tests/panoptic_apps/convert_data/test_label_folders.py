@@ -7,10 +7,11 @@ from PIL import Image
 
 from mmengine_exact.errors import InputError
 from mmengine_exact.files import write_bytes
-from panoptic_apps.check_dataset import check_dataset
 from panoptic_apps.convert_data import (convert_label_folders, panoptic_folder,
                                         resumable)
 from panoptic_apps.convert_data.label_map import read_class_table
+
+from .conftest import faults_of
 
 CLASSES = [
     dict(id=40, name='sky', isthing=0, values=[0, 9], color=[1, 2, 3]),
@@ -112,12 +113,7 @@ def test_the_result_passes_the_check(folders):
         values[values == 9] = 0
         Image.fromarray(values).save(path)
     convert(folders)
-    result = check_dataset(
-        str(folders / 'out/set.json'),
-        str(folders / 'images'),
-        str(folders / 'out/set'),
-        num_workers=1)
-    assert dict(result.faults.counts) == {}
+    assert faults_of(folders) == {}
 
 
 def test_a_csv_says_the_same(folders):
