@@ -196,7 +196,7 @@ def test_scores_of_a_run_are_panopticapis(shapes, trained, tmp_path):
         for name in ('PQ', 'SQ', 'RQ'):
             assert ours[f'coco_panoptic/{name}{suffix}'] == pytest.approx(
                 100 * mean[name.lower()], abs=1e-7)
-    assert ours['coco_panoptic/PQ'] > 30
+    assert ours['coco_panoptic/PQ'] > 25
 
 
 def test_results_for_images_without_annotation(shapes, trained, tmp_path):

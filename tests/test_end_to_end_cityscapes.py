@@ -147,16 +147,15 @@ def test_scores_are_those_of_the_official_scripts(data, trained, tmp_path):
 
 
 def test_two_processes_give_the_same_scores_and_files(data, trained, tmp_path):
-    one = evaluate(data, trained, tmp_path / 'one', '--save-branches',
-                   tmp_path / 'branches1')
-    two = evaluate(
+    one, two = (evaluate(
         data,
         trained,
-        tmp_path / 'two',
+        tmp_path / f'run{n}',
         '--save-branches',
-        tmp_path / 'branches2',
-        tool='dist_test.sh')
-    assert one == two
+        tmp_path / f'branches{n}',
+        tool=tool) for n, tool in ((1, 'test.py'), (2, 'dist_test.sh')))
+    processes = [s.pop('record')['processes'] for s in (one, two)]
+    assert processes == [1, 2] and one == two
     files = [sorted((tmp_path / f'branches{n}').glob('*.npz')) for n in (1, 2)]
     assert len(files[0]) == 4
     for first, second in zip(*files, strict=True):
@@ -172,6 +171,7 @@ def test_two_processes_give_the_same_scores_and_files(data, trained, tmp_path):
         assert '<- config' in log
         assert cv2.imread(str(folder / 'sweep.png')) is not None
         sweeps.append(json.loads((folder / 'sweep.json').read_text()))
+        assert sweeps[-1].pop('record')['processes'] == number
     assert sweeps[0] == sweeps[1]
     assert sweeps[0]['config']['PQ'] == one['coco_panoptic/PQ']
     settings = {
