@@ -67,7 +67,8 @@ def find_images(paths: Sequence[str]) -> List[str]:
             below = sorted(
                 file for file in path.rglob('*')
                 if file.name.lower().endswith(SUFFIXES)
-                and not file.name.lower().endswith(RESULTS))
+                and not file.name.lower().endswith(RESULTS)
+                and file.name[0] != '.')
         found.update(dict.fromkeys(map(str, below)))
     return list(found)
 

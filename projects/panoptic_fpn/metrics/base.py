@@ -177,6 +177,11 @@ class PerImageMetric(BaseMetric):
     space: LabelSpace
 
     @property
+    def needs_truth(self) -> bool:
+        """Whether each image must have a panoptic annotation."""
+        return not getattr(self, 'format_only', False)
+
+    @property
     def dataset_meta(self) -> Optional[dict]:
         """dict: Metainfo of the data set, which the evaluator sets."""
         return self._dataset_meta
@@ -198,6 +203,10 @@ class PerImageMetric(BaseMetric):
                 'model.test_cfg.panoptic_only leaves out instances that AP '
                 'counts. Take the metrics of instances out of the evaluator, '
                 'or panoptic_only out of the model.')
+
+    def check_images(self, images: Sequence[Dict]) -> None:
+        """Refuse images, ``get_data_info`` of all, that cannot be judged or
+        written, before the first iteration."""
 
     @abstractmethod
     def image_row(self, sample: Dict) -> Any:
