@@ -100,8 +100,7 @@ def draw_sample(inputs: Tensor, sample: DetDataSample,
         image = cv2.resize(
             image, (room, max(1, round(height * room / width))),
             interpolation=cv2.INTER_AREA)
-    scale = min(
-        display_scale(image.shape, PANEL_SIZE), room // image.shape[1])
+    scale = min(display_scale(image.shape, PANEL_SIZE), room // image.shape[1])
     panels: Dict[str, Any] = {}
     if 'bboxes' in sample.get('gt_instances', ()):
         factors = np.divide(image.shape[1::-1], (width, height))

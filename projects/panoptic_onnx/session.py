@@ -67,8 +67,8 @@ def prepare(image: np.ndarray,
         factor = min(
             max(shape) / max(image.shape[:2]),
             min(shape) / min(image.shape[:2]))
-        height, width = (max(1, int(s * factor + 0.5))
-                         for s in image.shape[:2])
+        height, width = (
+            max(1, int(s * factor + 0.5)) for s in image.shape[:2])
         shape = height, width
     pixels = cv2.resize(image, shape[::-1], interpolation=cv2.INTER_LINEAR)
     if settings.to_rgb:

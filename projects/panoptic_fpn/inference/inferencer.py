@@ -292,8 +292,8 @@ class PanopticInferencer:
 
 
 def _is_video(value: Value) -> bool:
-    return isinstance(value, str) and (
-        value.lower().endswith(VIDEO_SUFFIXES) or is_stream(value))
+    return isinstance(value, str) and (value.lower().endswith(VIDEO_SUFFIXES)
+                                       or is_stream(value))
 
 
 def _list_inputs(inputs: Inputs) -> List[Value]:

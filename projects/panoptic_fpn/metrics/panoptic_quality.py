@@ -244,9 +244,9 @@ class PanopticQualityMetric(WritingMetric):
     def write(self, sample: Dict, pred: np.ndarray) -> Dict:
         """Write the PNG; return its JSON entry, without ``image_id``."""
         name = self._names.get(sample['img_id'])
-        return write_png(name or png_name(sample, self.png_name), pred,
-                         self.space.void, self.space.category_ids,
-                         str(self.outfile_prefix))
+        return write_png(
+            name or png_name(sample, self.png_name), pred, self.space.void,
+            self.space.category_ids, str(self.outfile_prefix))
 
     def finish(self, written: Dict[ImageId, Any]) -> None:
         """List the PNGs of all images in the JSON."""

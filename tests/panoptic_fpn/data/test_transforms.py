@@ -160,9 +160,7 @@ def test_thin_images_keep_a_pixel(size, resized, kind):
         options['ratio_range'] = (1., 1.)
     transform = TRANSFORMS.build(
         dict(
-            type=f'Panoptic{kind}',
-            scale=(64, 64),
-            keep_ratio=True,
+            type=f'Panoptic{kind}', scale=(64, 64), keep_ratio=True,
             **options))
     image = np.full((*size, 3), 77, np.uint8)
     results = transform(

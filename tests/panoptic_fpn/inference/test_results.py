@@ -93,9 +93,8 @@ def test_find_images(tmp_path):
     found = ('D.MP4', 'a.png', 'b.JPG', 'd.mkv', 'folder.jpg/c.png')
     listed = [str(tmp_path / name) for name in found]
     assert find_images([str(tmp_path)]) == listed
-    assert find_images([listed[1], str(tmp_path),
-                        'missing.jpg']) == [*listed[1::-1], *listed[2:],
-                                            'missing.jpg']
+    assert find_images([listed[1], str(tmp_path), 'missing.jpg'
+                        ]) == [*listed[1::-1], *listed[2:], 'missing.jpg']
 
 
 def test_unique_stems():

@@ -50,8 +50,8 @@ def test_a_single_channel_has_no_score(num_stuff, judged):
         sample['pred_sem_seg'] = as_map(np.zeros((40, 56)))
     metric = SemanticIoUMetric()
     scores = run_metric(metric, samples, space_of(data).metainfo())
-    assert [math.isnan(scores[key]) for key in ('mIoU', 'fIoU')
-            ] == [not judged] * 2
+    assert [math.isnan(scores[key])
+            for key in ('mIoU', 'fIoU')] == [not judged] * 2
     assert bool(metric.by_class) == judged
 
 
