@@ -29,7 +29,7 @@ def read_image(path: str, backend_args: Optional[dict] = None) -> np.ndarray:
             image, or claims too many pixels.
     """
     path = os.fspath(path)
-    content = read_bytes(path, 'image', backend_args)
+    content = read_bytes(path, 'image', backend_args, 'Correct the path.')
     image, why = try_decode(decode_image, content)
     if image is None:
         raise CorruptFileError(
