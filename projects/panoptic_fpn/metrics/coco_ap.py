@@ -151,10 +151,10 @@ class InstancesFile:
         wrong = [i for i, count in counts.items() if count > 1 or i == 0]
         if wrong:
             print_log(
-                f'{path}: {len(wrong)} annotation ids are 0 or occur several '
-                f'times, such as {wrong[0]!r}. Annotations are numbered anew '
-                'here; pycocotools would take 0 for "no match" and compute '
-                'another AP: count from 1 in the file, too.',
+                f'{path}: annotation ids are 0 or occur several times, such '
+                f'as {wrong[0]!r}. Annotations are numbered anew here; '
+                'pycocotools would take 0 for "no match" and compute another '
+                'AP: count from 1 in the file, too.',
                 logger='current',
                 level=logging.WARNING)
 

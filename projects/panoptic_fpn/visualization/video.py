@@ -80,11 +80,12 @@ class VideoFrames:
         self._capture = cv2.VideoCapture(camera)
         self._next = self._read()
         if self.at_end:
-            what = 'a stream' if self.is_live else f'{osp.getsize(path)} bytes'
+            what, fix = 'a stream', 'Correct its address or the camera number'
+            if not self.is_live:
+                what = f'{osp.getsize(path)} bytes'
+                fix = 'Replace the file or convert it to MP4 (H.264)'
             raise CorruptFileError(
-                f'{path}: {what} of which OpenCV can read no frame. Correct '
-                'address or camera, or replace the file or convert it to MP4 '
-                '(H.264).')
+                f'{path}: {what} of which OpenCV can read no frame. {fix}.')
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = fps if 0 < fps < 1000 else _DEFAULT_FPS
 
