@@ -1,12 +1,12 @@
-"""Panoptic segmentation of photographs and videos with a trained model.
+"""Panoptic segmentation of photographs, videos and streams by a model.
 
 Example:
     python tools/demo.py photo.jpg folder/ --config CONFIG.py \
         --checkpoint CHECKPOINT.pth --out-dir work_dirs/demo
 
 Writes for each image an overlay, a COCO panoptic PNG and a JSON of segments,
-for each video an overlay video. Exit code: 0 all done, 1 some image or file
-could not be used, 2 wrong arguments.
+for each video or stream an overlay video. Exit code: 0 all done, 1 some image
+or file could not be used, or interrupted, 2 wrong arguments.
 """
 import argparse
 import os.path as osp
@@ -22,7 +22,8 @@ def parse_args():
     parser.add_argument(
         'images',
         nargs='+',
-        help='image files, folders of images, video files')
+        help='images, videos, folders of both; streams: rtsp://..., '
+        'http://...m3u8, the number of a camera (0), until they end or Ctrl-C')
     parser.add_argument('--config', required=True, help='config of the model')
     parser.add_argument(
         '--checkpoint',
@@ -40,6 +41,10 @@ def parse_args():
         '--save-frames',
         action='store_true',
         help='PNG and JSON of each frame of a video, too')
+    parser.add_argument(
+        '--max-frames',
+        type=int,
+        help='frames of each video or stream to read at most')
     parser.add_argument(
         '--amp',
         action='store_true',
@@ -61,6 +66,8 @@ def parse_args():
     if args.batch_size < 1:
         parser.error(f'--batch-size {args.batch_size}: read at least one '
                      'image at a time')
+    if args.max_frames is not None and args.max_frames < 1:
+        parser.error(f'--max-frames {args.max_frames}: read at least one')
     for name in ('config', 'checkpoint'):
         paths = getattr(args, name)
         for path in [paths] if name == 'config' else paths:
@@ -105,7 +112,7 @@ def main():
     from panoptic_fpn.inference.inferencer import PanopticInferencer
     images = find_images(args.images)
     if not images:
-        parser.error(f'no image in {", ".join(args.images)}')
+        parser.error(f'no image and no video in {", ".join(args.images)}')
     progress = Progress(len(images))
     try:
         inferencer = PanopticInferencer(
@@ -120,10 +127,16 @@ def main():
                 args.batch_size,
                 pred_score_thr=args.score_thr,
                 out_dir=args.out_dir,
-                save_frames=args.save_frames):
+                save_frames=args.save_frames,
+                max_frames=args.max_frames):
             progress.add(prediction)
     except InputError as error:
         print(f'error: {error}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(
+            f'interrupted; what is done, streams too, is in {args.out_dir}',
+            file=sys.stderr)
         return 1
     if progress.failed:
         print(

@@ -23,12 +23,18 @@ _GZIP = b'\x1f\x8b'
 _SCHEME = re.compile(r'[A-Za-z][A-Za-z0-9+.-]*:')
 
 
-def read_bytes(path: str, what: str, backend_args: Optional[dict]) -> bytes:
+def read_bytes(
+    path: str,
+    what: str,
+    backend_args: Optional[dict],
+    fix: str = 'Restore the file, or correct data_root, data_prefix or '
+    'file_name.'
+) -> bytes:
     """Content of a file, or of anything mmengine's fileio reads.
 
     Raises:
         CorruptFileError: It does not exist or cannot be read; says ``what``
-            it is.
+            it is, and the ``fix``.
     """
     content, cause = None, 'no such key'
     try:
@@ -37,8 +43,7 @@ def read_bytes(path: str, what: str, backend_args: Optional[dict]) -> bytes:
         cause = str(error)
     if content is None:
         raise CorruptFileError(
-            f'{path}: cannot read the {what} ({cause}). Restore the file, or '
-            'correct data_root, data_prefix or file_name.')
+            f'{path}: cannot read the {what} ({cause}). {fix}')
     return content
 
 

@@ -23,11 +23,14 @@ from panoptic_fpn.training.test_options import require_panoptic
 from panoptic_fpn.visualization.drawing import (display_scale, draw_instances,
                                                 draw_semantic, side_by_side)
 from panoptic_fpn.visualization.image_io import write_image
-from panoptic_fpn.visualization.samples import (draw_ground_truth,
-                                                panoptic_map, to_array)
+from panoptic_fpn.visualization.samples import (draw_ground_truth, resize_map,
+                                                to_array)
 
 #: Panels of smaller samples are enlarged, so that names can be read.
 PANEL_SIZE = 640
+#: Pixels of a picture's width, at most: larger samples are made smaller before
+#: anything is drawn on them. And what each gap between panels may take of it.
+MAX_WIDTH, _GAP = 2000, 20
 
 
 def browse_dataset(config: Union[str, Config],
@@ -90,28 +93,35 @@ def draw_sample(inputs: Tensor, sample: DetDataSample,
     annotated with: panels beside one another, RGB uint8."""
     image = to_array(inputs)[::-1].transpose(1, 2, 0)
     image = np.ascontiguousarray(image.clip(0, 255).astype(np.uint8))
-    scale = display_scale(image.shape, PANEL_SIZE)
+    count = 1 + ('gt_sem_seg' in sample) + ('gt_panoptic_seg' in sample)
+    room = (MAX_WIDTH - _GAP * (count + 1)) // count
+    height, width = image.shape[:2]
+    if width > room:
+        image = cv2.resize(
+            image, (room, max(1, round(height * room / width))),
+            interpolation=cv2.INTER_AREA)
+    scale = min(display_scale(image.shape, PANEL_SIZE), room // image.shape[1])
     panels: Dict[str, Any] = {}
     if 'bboxes' in sample.get('gt_instances', ()):
-        panels['Image and boxes'] = _draw_objects(image, sample, space, scale)
+        factors = np.divide(image.shape[1::-1], (width, height))
+        panels['Image and boxes'] = _draw_objects(image, sample, space, scale,
+                                                  np.tile(factors, 2))
     else:
         panels['Image'] = cv2.resize(image, None, fx=scale, fy=scale)
     if 'gt_sem_seg' in sample:
         semantic = to_array(sample.gt_sem_seg.sem_seg)[0]
-        panels['Semantic'] = draw_semantic(image, semantic, space, scale=scale)
-    panoptic = panoptic_map(sample, 'gt_panoptic_seg')
-    if panoptic is not None:
-        if panoptic.shape != image.shape[:2]:
-            image = cv2.resize(image, panoptic.shape[::-1])
-        scale = display_scale(image.shape, PANEL_SIZE)
+        panels['Semantic'] = draw_semantic(
+            image, resize_map(semantic, image.shape), space, scale=scale)
+    if 'gt_panoptic_seg' in sample:
         panels['Panoptic'] = draw_ground_truth(
             image, sample, space, scale=scale)
     return side_by_side(panels)
 
 
 def _draw_objects(image: np.ndarray, sample: DetDataSample, space: LabelSpace,
-                  scale: int) -> np.ndarray:
-    """Draw boxes, masks and names of the instances; crowd is marked."""
+                  scale: int, factors: np.ndarray) -> np.ndarray:
+    """Draw boxes, masks and names of the instances; crowd is marked. Boxes
+    are multiplied by ``factors`` (4, )."""
     groups, notes = [sample.gt_instances], [''] * len(sample.gt_instances)
     if 'bboxes' in sample.get('ignored_instances', ()):
         groups.append(sample.ignored_instances)
@@ -121,9 +131,11 @@ def _draw_objects(image: np.ndarray, sample: DetDataSample, space: LabelSpace,
         for name in ('bboxes', 'labels', 'masks')
         if all(name in group for group in groups)
     }
+    if 'masks' in found:
+        found['masks'] = resize_map(found['masks'], image.shape)
     return draw_instances(
         image,
-        found['bboxes'],
+        found['bboxes'] * factors,
         found['labels'],
         space,
         found.get('masks'),

@@ -66,8 +66,8 @@ def find_images(paths: Sequence[str]) -> List[str]:
         if path.is_dir():
             below = sorted(
                 file for file in path.rglob('*')
-                if file.name.lower().endswith(SUFFIXES)
-                and not file.name.lower().endswith(RESULTS))
+                if file.name.lower().endswith(SUFFIXES) and not file.name.
+                lower().endswith(RESULTS) and file.name[0] != '.')
         found.update(dict.fromkeys(map(str, below)))
     return list(found)
 

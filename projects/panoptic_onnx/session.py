@@ -56,7 +56,7 @@ def prepare(image: np.ndarray,
         of the image on it; the rest is padding.
 
     Raises:
-        DeployError: It is not an image, or too long for the scale.
+        DeployError: It is not an image.
     """
     if (image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3
             or not image.size):
@@ -67,13 +67,9 @@ def prepare(image: np.ndarray,
         factor = min(
             max(shape) / max(image.shape[:2]),
             min(shape) / min(image.shape[:2]))
-        height, width = (int(s * factor + 0.5) for s in image.shape[:2])
+        height, width = (
+            max(1, int(s * factor + 0.5)) for s in image.shape[:2])
         shape = height, width
-    if min(shape) < 1:
-        raise DeployError(
-            f'an image of {image.shape[:2]} (h, w) is too long: at the scale '
-            f'{settings.scale} of the model its shorter side has no pixel. '
-            'Cut it into pieces.')
     pixels = cv2.resize(image, shape[::-1], interpolation=cv2.INTER_LINEAR)
     if settings.to_rgb:
         pixels = pixels[..., ::-1]
@@ -127,7 +123,7 @@ class PanopticSession:
         """Segment an image, BGR uint8 (h, w, 3) of any size.
 
         Raises:
-            DeployError: It is not an image, or too long for the scale.
+            DeployError: It is not an image.
         """
         model = self.model
         inputs, shape = prepare(image, model.preprocessing)

@@ -249,7 +249,10 @@ class Instances:
             Image.fromarray(void).save(folder / f'semantic/{name}.png')
 
     def plain(self, content):
-        """AP of boxes and masks by pycocotools alone, -1 for none."""
+        """AP of boxes and masks by pycocotools alone, -1 for none; it needs
+        ids of annotations from 1, each once."""
+        for id_, annotation in enumerate(content['annotations'], 1):
+            annotation['id'] = id_
         sizes = {s['img_id']: s['ori_shape'] for s in self.samples}
         for image in content['images']:
             height, width = sizes.get(image['id'], (1, 1))

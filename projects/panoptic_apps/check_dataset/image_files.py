@@ -2,7 +2,9 @@
 
 Sizes are (h, w). Runs in worker processes.
 """
+import os.path as osp
 import struct
+from glob import escape, glob
 from hashlib import blake2b
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -35,9 +37,9 @@ class ImageJob(NamedTuple):
 
 
 class ImageResult(NamedTuple):
-    """What the files say: ``digest`` of the image's pixels, the image's
-    ``size``, and what was ``measured`` in the PNG by segment id (None: it
-    cannot be used)."""
+    """What the files say: ``digest`` of the image's pixels, the ``size`` of
+    the image or, where it cannot be read, of the PNG, and what was
+    ``measured`` in the PNG by segment id (None: it cannot be used)."""
 
     faults: List[Fault]
     digest: Optional[bytes]
@@ -76,7 +78,7 @@ def _image_faults(job: ImageJob) -> Found[Tuple]:
                           job.ignored)
     for id_ in job.ignored:
         measured.pop(id_, None)
-    return digest, size, measured
+    return digest, size or pixels.shape[:2], measured
 
 
 def _read(path: str, what: str, kind: str) -> Found[Optional[bytes]]:
@@ -84,8 +86,11 @@ def _read(path: str, what: str, kind: str) -> Found[Optional[bytes]]:
         return read_bytes(path, what, None)
     except CorruptFileError as error:
         # what the system said, without the path
-        cause = str(error).partition('(')[2].partition(': ')[0]
-        yield Fault(kind, path, cause or str(error))
+        cause = str(error).partition('(')[2].partition(': ')[0] or str(error)
+        near = sorted(glob(f'{escape(osp.splitext(path)[0])}.*'))
+        if near:  # such as .png for .jpg
+            cause += f'; there is {", ".join(map(osp.basename, near[:3]))}'
+        yield Fault(kind, path, cause)
         return None
 
 

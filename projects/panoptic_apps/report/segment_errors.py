@@ -134,8 +134,7 @@ class SegmentErrorMetric(PerImageMetric):
     def image_row(self, sample: Dict) -> Dict:
         """Outcomes of the segments and the image's PQ."""
         space = self.space
-        gt, codes, crowd = self.ground_truth(
-            sample, 'A report needs annotated images.')
+        gt, codes, crowd = self.ground_truth(sample)
         pred = to_plane(sample[self.prediction]['sem_seg'])
         check_same_shape(sample, self.prediction, pred.shape, gt.shape)
         labels = labels_of_codes(codes)

@@ -4,7 +4,8 @@ Panoptic, for COCO and for Cityscapes (part 4), both directly in the archive:
 
 ``NAME.json``   dict(annotations=[dict(image_id, file_name, segments_info=
                 [dict(id, category_id)])]), one entry for each image
-``NAME/*.png``  RGB of 8 bits, id = R + 256 * G + 256**2 * B, void = 0
+``NAME/*.png``  RGB of 8 bits, id = R + 256 * G + 256**2 * B, void = 0;
+                panopticapi finds them in folders below NAME, too
 
 Boxes and masks (part 1): a JSON, alone in the archive, a list of
 dict(image_id, category_id, score) and ``bbox`` (x, y, width, height in pixels)
@@ -106,8 +107,8 @@ def _file_faults(notes: Any, archive: Archive, name: str,
     for file_name, count in counts.items():
         if count > 1:
             yield Fault('file_named_twice', file_name, f'of {count} images')
-        if not file_name.endswith('.png') or '/' in file_name:
-            yield Fault('file_name', file_name, 'not the plain name of a .png')
+        if not file_name.endswith('.png'):
+            yield Fault('file_name', file_name, 'not the name of a .png')
         if f'{folder}/{file_name}' not in archive.members:
             yield Fault('png_missing', file_name,
                         f'not in the folder {folder}')

@@ -121,8 +121,7 @@ class PanopticBranchWriter(PerImageMetric):
 
     def image_row(self, sample: Dict) -> Dict:
         """Write one image; return whether its branch predicts things."""
-        truth, codes, crowd = self.ground_truth(
-            sample, 'A sweep needs annotated images.')
+        truth, codes, crowd = self.ground_truth(sample)
         pred = sample.get('pred_instances')
         if pred is None:
             pred = dict(

@@ -20,8 +20,8 @@ def instances_faults(content: dict,
     Args:
         content (dict): The JSON.
         path (str): Its file.
-        scored (bool): Whether AP is computed with it: pycocotools needs whole
-            numbers as ids of annotations, areas and boxes.
+        scored (bool): Whether AP is computed with it, which needs areas and
+            boxes.
         masks (bool): Whether to look at segmentations, too; they need the
             sizes of images.
     """
@@ -73,9 +73,6 @@ def _annotation_faults(note: dict, known: Dict[str, dict],
 
 
 def _score_faults(note: dict, where: str) -> Iterator[Fault]:
-    if not is_whole(note['id']):
-        yield Fault('wrong_value', where,
-                    'the id is not a whole number, which pycocotools needs')
     if 'iscrowd' not in note:
         yield Fault('iscrowd', where, 'no iscrowd')
     area, box = note.get('area'), note.get('bbox')

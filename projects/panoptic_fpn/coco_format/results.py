@@ -9,9 +9,10 @@ Ids count the segments of an image from 1, so three bytes hold them.
 Boxes are (x, y, width, height) in pixels. Every file is complete or not there.
 """
 import json
+import os.path as osp
 from operator import index
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
@@ -75,6 +76,39 @@ def png_name(sample: Dict, template: Optional[str] = None) -> str:
     return Path(sample['img_path']).stem + '.png'
 
 
+def png_names(samples: Sequence[Dict],
+              template: Optional[str] = None) -> Dict[ImageId, str]:
+    """Name of each image's PNG, see :func:`png_name`; where two are alike, all
+    follow their folders below the one that holds all.
+
+    Raises:
+        InputError: Two images share a name all the same.
+    """
+    ids = [plain_id(sample['img_id']) for sample in samples]
+    names = [png_name(sample, template) for sample in samples]
+    if len(set(names)) < len(names):
+        folders = [
+            osp.dirname(osp.abspath(s.get('seg_map_path') or s['img_path']))
+            for s in samples
+        ]
+        root = osp.commonpath(folders)
+        names = [(Path(folder).relative_to(root) / name).as_posix()
+                 for folder, name in zip(folders, names)]
+    require_different(zip(ids, names))
+    return dict(zip(ids, names))
+
+
+def require_different(names: Iterable[Tuple[ImageId, str]]) -> None:
+    """Raise an InputError where two images share the name of a PNG."""
+    image_of: Dict[str, ImageId] = {}
+    for image_id, name in names:
+        other = image_of.setdefault(name, image_id)
+        if other != image_id:
+            raise InputError(
+                f'Results of the images {other!r} and {image_id!r} would '
+                f'share the name {name}. Give them different file names.')
+
+
 def number_segments(pred: np.ndarray, void: int,
                     category_ids: Sequence[int]) -> Tuple[np.ndarray, List]:
     """Segment ids (h, w), 0 = void, and ``segments_info`` of a panoptic map.
@@ -101,22 +135,16 @@ def number_segments(pred: np.ndarray, void: int,
     return id_map.reshape(pred.shape), segments
 
 
-def write_png(sample: Dict,
-              pred: np.ndarray,
-              void: int,
-              category_ids: Sequence[int],
-              prefix: str,
-              template: Optional[str] = None) -> Dict:
+def write_png(name: str, pred: np.ndarray, void: int,
+              category_ids: Sequence[int], prefix: str) -> Dict:
     """Write the PNG of one image; return its JSON entry, less ``image_id``.
 
     Args:
-        sample (dict): Data sample, for the names.
+        name (str): See :func:`png_name`.
         pred, void, category_ids: See :func:`number_segments`.
         prefix (str): Folder and first part of the names of all files.
-        template (str, optional): See :func:`png_name`.
     """
     ids, segments = number_segments(pred, void, category_ids)
-    name = png_name(sample, template)
     write_image(Path(f'{prefix}.panoptic') / name, id_to_rgb(ids))
     return dict(file_name=name, segments_info=segments)
 
@@ -127,15 +155,7 @@ def write_json(annotations: List[Dict], prefix: str) -> str:
     Raises:
         InputError: Two images share the name of a PNG.
     """
-    image_of: Dict[str, Any] = {}
-    for entry in annotations:
-        name = entry['file_name']
-        other = image_of.setdefault(name, entry['image_id'])
-        if other != entry['image_id']:
-            raise InputError(
-                f'{prefix}.panoptic/{name}: images {other!r} and '
-                f'{entry["image_id"]!r} share this name, so one PNG replaced '
-                'the other. Give images in different folders different names.')
+    require_different((e['image_id'], e['file_name']) for e in annotations)
     path = f'{prefix}.panoptic.json'
     write_result(path, json.dumps(dict(annotations=annotations)).encode())
     return path

@@ -34,6 +34,20 @@ class PanopticResize(Resize):
     Modified Keys: as ``Resize``
     """
 
+    def _resize_img(self, results: dict) -> None:
+        size = results['scale']
+        if self.keep_ratio:
+            size = rescaled_size(results['img'], size)
+        results['img'], *factors = mmcv.imresize(
+            results['img'],
+            size,
+            return_scale=True,
+            interpolation=self.interpolation,
+            backend=self.backend)
+        results['img_shape'] = results['img'].shape[:2]
+        results['scale_factor'] = tuple(factors)
+        results['keep_ratio'] = self.keep_ratio
+
     def _resize_seg(self, results: dict) -> None:
         index_map = results.get('gt_seg_map')
         if index_map is not None:
@@ -151,7 +165,7 @@ class PanopticRandomResizeCrop(PanopticRandomCrop):
         height, width = image.shape[:2]
         scale = new_w, new_h = self._draw_scale()
         if self.keep_ratio:
-            new_w, new_h = mmcv.rescale_size((width, height), scale)
+            new_w, new_h = rescaled_size(image, scale)
         rows, cols = nearest_pixels(height,
                                     new_h), nearest_pixels(width, new_w)
         y, x = self._draw_corner(results, rows, cols)
@@ -179,6 +193,14 @@ class PanopticRandomResizeCrop(PanopticRandomCrop):
     def __repr__(self) -> str:
         return (f'{super().__repr__()[:-1]}, keep_ratio={self.keep_ratio}, '
                 f'resize={self._resize})')
+
+
+def rescaled_size(image: np.ndarray, scale: Tuple[int,
+                                                  int]) -> Tuple[int, int]:
+    """``mmcv.rescale_size`` (w, h) of an image; each side at least 1, however
+    long and thin the image is."""
+    width, height = mmcv.rescale_size(image.shape[1::-1], scale)
+    return max(1, width), max(1, height)
 
 
 def _record(results: dict, matrix: Any) -> None:

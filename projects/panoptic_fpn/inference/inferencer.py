@@ -1,4 +1,4 @@
-"""Images, folders and videos in; results, pictures and files out.
+"""Images, folders, videos and streams in; results, pictures, files out.
 
 ``PanopticInferencer`` is to panoptic maps what mmdet's ``DetInferencer`` is
 to boxes, with its arguments as far as they make sense here. It differs where
@@ -28,7 +28,7 @@ from mmengine_exact.errors import CorruptFileError, InputError
 
 from ..visualization.image_io import write_image
 from ..visualization.video import (VIDEO_SUFFIXES, SteadyOverlay, VideoFrames,
-                                   VideoWriter)
+                                   VideoWriter, is_stream, stream_name)
 from .inference import (Checkpoints, ImageInput, ImageLoader, Loaded,
                         PanopticResult, batches, init_model, segment_batch)
 from .results import describe_result, find_images, unique_stems, write_segments
@@ -43,23 +43,32 @@ class VideoResult:
     """What the frames of one video share: how they are drawn, and the overlay
     video ``STEM_overlay.mp4``."""
 
-    def __init__(self, overlay: SteadyOverlay, fps: float, stem: str) -> None:
-        self.overlay, self.fps, self.stem = overlay, fps, stem
+    def __init__(self, overlay: SteadyOverlay, frames: VideoFrames,
+                 stem: str) -> None:
+        self.overlay, self.frames, self.stem = overlay, frames, stem
         self.writer: Optional[VideoWriter] = None
 
     def write(self, picture: np.ndarray, folder: str, is_last: bool) -> str:
         """Append an overlay, RGB uint8 (h, w, 3); return the video's path."""
         if self.writer is None:
             path = osp.join(folder, f'{self.stem}_overlay.mp4')
-            self.writer = VideoWriter(path, self.fps)
+            self.writer = VideoWriter(path, self.frames.fps)
         self.writer.write(picture)
         if is_last:
             self.writer.close()
         return self.writer.path
 
+    def stop(self) -> None:
+        """Finish the overlay of a stream that is interrupted; remove that of
+        a file, which is not complete."""
+        if self.writer is not None:
+            if self.frames.is_live:
+                self.writer.close()
+            self.writer.discard()
+
 
 class PanopticInferencer:
-    """Panoptic segmentation of images, folders and videos.
+    """Panoptic segmentation of images, folders, videos and streams.
 
     Example:
         >>> inferencer = PanopticInferencer('CONFIG.py', 'CHECKPOINT.pth')
@@ -141,7 +150,8 @@ class PanopticInferencer:
                return_datasamples: bool = False,
                no_save_pred: bool = False,
                out_dir: str = '',
-               save_frames: bool = False) -> Iterator[Found]:
+               save_frames: bool = False,
+               max_frames: Optional[int] = None) -> Iterator[Found]:
         """Segment inputs; results come as they are computed.
 
         With ``out_dir`` an image gets ``STEM_overlay.png``,
@@ -150,7 +160,9 @@ class PanopticInferencer:
 
         Args:
             inputs (str | Path | np.ndarray | Sequence): Images (files or BGR
-                arrays), folders of images, videos, or a list of those.
+                arrays), videos, folders of both, streams (addresses such as
+                'rtsp://...', numbers of cameras such as '0'), or a list of
+                those.
             batch_size (int): How many images are read at a time; those of
                 one padded size go through the network together.
             return_vis (bool): Whether to return the overlays.
@@ -163,6 +175,9 @@ class PanopticInferencer:
             out_dir (str): Folder of the files; without it none is written.
             save_frames (bool): Whether frames of a video get PNG and JSON,
                 too, as ``STEM_frames/NUMBER_*``.
+            max_frames (int, optional): How many frames of each video or
+                stream to read at most. A stream is read until it ends or the
+                caller stops, and its overlay is kept then.
 
         Yields:
             tuple[dict, np.ndarray | None]: For each image or frame, in
@@ -184,7 +199,7 @@ class PanopticInferencer:
                 mkdir_or_exist(out_dir)
         videos: List[VideoResult] = []
         try:
-            for batch in batches(self._load(values), batch_size):
+            for batch in batches(self._load(values, max_frames), batch_size):
                 results = segment_batch(self.model, batch, self.amp,
                                         pred_score_thr)
                 videos = [each.video for each in results if each.video]
@@ -198,33 +213,34 @@ class PanopticInferencer:
                 yield from found
         finally:
             for video in videos:
-                if video.writer is not None:
-                    video.writer.discard()
+                video.stop()
 
-    def _load(self, values: List[Value]) -> Iterator[Loaded]:
+    def _load(self, values: List[Value],
+              max_frames: Optional[int]) -> Iterator[Loaded]:
         sources, names = [], []
         for value in values:
             if isinstance(value, str):
                 sources.append(value)
-                names.append(value)
+                names.append(stream_name(value) if is_stream(value) else value)
             else:
                 self.num_arrays += 1
                 sources.append(f'image {self.num_arrays}')
                 names.append(f'image_{self.num_arrays}')
         for value, source, stem in zip(values, sources, unique_stems(names)):
             if _is_video(value):
-                yield from self._load_video(source, stem)
+                yield from self._load_video(source, stem, max_frames)
             else:
                 yield self.load(value, PanopticResult(source, stem=stem))
 
-    def _load_video(self, path: str, stem: str) -> Iterator[Loaded]:
+    def _load_video(self, path: str, stem: str,
+                    max_frames: Optional[int]) -> Iterator[Loaded]:
         try:
-            frames = VideoFrames(path)
+            frames = VideoFrames(path, max_frames)
         except CorruptFileError as error:
             yield PanopticResult(path, error=str(error), stem=stem), None
             return
         video = VideoResult(
-            SteadyOverlay(self.model.label_space), frames.fps, stem)
+            SteadyOverlay(self.model.label_space), frames, stem)
         for number, frame in enumerate(frames):
             yield self.load(
                 frame,
@@ -276,11 +292,12 @@ class PanopticInferencer:
 
 
 def _is_video(value: Value) -> bool:
-    return isinstance(value, str) and value.lower().endswith(VIDEO_SUFFIXES)
+    return isinstance(value, str) and (value.lower().endswith(VIDEO_SUFFIXES)
+                                       or is_stream(value))
 
 
 def _list_inputs(inputs: Inputs) -> List[Value]:
-    """Arrays, and each file once; folders become their images."""
+    """Arrays, and each file once; folders become their images and videos."""
     if isinstance(inputs, (str, Path, np.ndarray)):
         inputs = [inputs]
     found: Dict[Any, Value] = {}
@@ -290,8 +307,8 @@ def _list_inputs(inputs: Inputs) -> List[Value]:
         else:
             found.update((f, f) for f in find_images([os.fspath(entry)]))
     if not found:
-        raise InputError(f'{inputs}: no image. Give image files, folders of '
-                         'images, arrays or videos.')
+        raise InputError(f'{inputs}: no image. Give images, videos, folders '
+                         'of them, streams or arrays.')
     return list(found.values())
 
 

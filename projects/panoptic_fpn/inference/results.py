@@ -10,8 +10,7 @@ pixels. A file is complete or not there at all.
 import json
 import os
 import os.path as osp
-from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 from mmdet.structures import DetDataSample
@@ -19,11 +18,13 @@ from mmdet.structures import DetDataSample
 from ..coco_format.results import number_segments
 from ..labels import LabelSpace, id_to_rgb
 from ..visualization.colors import compact
-from ..visualization.image_io import write_bytes, write_image
+from ..visualization.image_io import free_stem, write_bytes, write_image
 from ..visualization.samples import panoptic_map, thing_scores
+from ..visualization.video import VIDEO_SUFFIXES
 
 #: Suffixes of the images of a folder.
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
+_RESULTS = ('_overlay.png', '_overlay.mp4', '_panoptic.png')
 
 
 def describe_result(sample: DetDataSample,
@@ -93,11 +94,11 @@ def write_segments(ids: np.ndarray, description: Dict, out_dir: str,
 
 
 def find_images(paths: Sequence[str]) -> List[str]:
-    """Files as they are given, and the images below folders, sorted.
+    """Files as they are given, and images and videos below folders, sorted.
 
-    Results of an earlier run (``*_overlay.png``, ``*_panoptic.png``) in a
-    folder are not images. A file that does not exist stays in the list: it
-    becomes an error of its own, and the other images are still segmented.
+    Results of an earlier run in a folder (``*_overlay.*``, ``*_panoptic.png``)
+    and hidden files are neither. A file that does not exist stays in the list:
+    it becomes an error of its own, and the other images are still segmented.
     Each file occurs once.
     """
     found: Dict[str, None] = {}
@@ -106,20 +107,14 @@ def find_images(paths: Sequence[str]) -> List[str]:
         if osp.isdir(path):
             names = sorted(
                 osp.join(folder, name) for folder, _, files in os.walk(path)
-                for name in files if name.lower().endswith(IMAGE_SUFFIXES) and
-                not name.lower().endswith(('_overlay.png', '_panoptic.png')))
+                for name in files
+                if name.lower().endswith(IMAGE_SUFFIXES + VIDEO_SUFFIXES)
+                and not name.lower().endswith(_RESULTS) and name[0] != '.')
         found.update(dict.fromkeys(names))
     return list(found)
 
 
 def unique_stems(paths: Sequence[str]) -> List[str]:
     """Stems of files, made different by a number where they are equal."""
-    taken, stems = set(), []
-    for path in paths:
-        stem = candidate = Path(path).stem
-        number = 2
-        while candidate.lower() in taken:
-            candidate, number = f'{stem}_{number}', number + 1
-        taken.add(candidate.lower())
-        stems.append(candidate)
-    return stems
+    taken: Set[str] = set()
+    return [free_stem(path, taken) for path in paths]

@@ -37,11 +37,6 @@ ByClass = Dict[str, Dict[str, float]]
 #: not fit into memory together with what is gathered.
 SENT = 256
 
-#: The fix where an image has no annotation.
-NO_TRUTH = ('Give the dataset its annotation file, take this metric out of '
-            'the evaluator, or write results without scores (tools/test.py '
-            '--format-only PREFIX).')
-
 #: Marker in a folder whose files are still being written.
 INCOMPLETE = '.incomplete'
 
@@ -177,6 +172,11 @@ class PerImageMetric(BaseMetric):
     space: LabelSpace
 
     @property
+    def needs_truth(self) -> bool:
+        """Whether each image must have a panoptic annotation."""
+        return not getattr(self, 'format_only', False)
+
+    @property
     def dataset_meta(self) -> Optional[dict]:
         """dict: Metainfo of the data set, which the evaluator sets."""
         return self._dataset_meta
@@ -198,6 +198,10 @@ class PerImageMetric(BaseMetric):
                 'model.test_cfg.panoptic_only leaves out instances that AP '
                 'counts. Take the metrics of instances out of the evaluator, '
                 'or panoptic_only out of the model.')
+
+    def check_images(self, images: Sequence[Dict]) -> None:
+        """Refuse images, ``get_data_info`` of all, that cannot be judged or
+        written, before the first iteration."""
 
     @abstractmethod
     def image_row(self, sample: Dict) -> Any:
@@ -262,14 +266,12 @@ class PerImageMetric(BaseMetric):
     def ground_truth(
         self,
         sample: Dict,
-        remedy: str = NO_TRUTH,
         shape: Optional[Tuple[int, ...]] = None
     ) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Panoptic ground truth of a data sample.
 
         Args:
             sample (dict): Data sample.
-            remedy (str): End of the error without ground truth.
             shape (tuple[int, int], optional): (h, w) of the prediction.
 
         Returns:
@@ -284,8 +286,10 @@ class PerImageMetric(BaseMetric):
         if truth is None:
             raise InputError(
                 f'{image_name(sample)} has no panoptic annotation '
-                f'(gt_panoptic_seg), which {type(self).__name__} compares '
-                f'with. {remedy}')
+                f'(gt_panoptic_seg), which {type(self).__name__} needs. Give '
+                'the dataset its annotation file, take this metric out of the '
+                'evaluator, or write results without scores (tools/test.py '
+                '--format-only PREFIX).')
         plane = to_plane(truth['sem_seg'])
         if shape is not None:
             check_same_shape(sample, self.prediction, shape, plane.shape)

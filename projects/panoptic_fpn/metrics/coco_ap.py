@@ -9,11 +9,14 @@ matches alone; 'pycocotools' takes all images at once and goes through them in
 Python. Precision and recall are the same to the last bit, as the tests check.
 The scores are pycocotools' means of them in both cases.
 """
+import logging
+from collections import Counter
 from importlib.util import find_spec
 from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 import numpy as np
 from mmdet.datasets.api_wrappers import COCO
+from mmengine.logging import print_log
 from pycocotools import mask as mask_util
 from pycocotools.cocoeval import COCOeval
 
@@ -116,6 +119,9 @@ def _numbered(number: int, shape: Tuple[int, int], annotations: List[Dict],
 class InstancesFile:
     """Ground truth of an instances JSON.
 
+    It is logged where pycocotools would misread the ids of annotations, which
+    do not matter here.
+
     Args:
         path (str): The file.
         backend_args (dict, optional): Arguments of mmengine's fileio.
@@ -139,13 +145,18 @@ class InstancesFile:
         self._categories = content['categories']
         self._images = {image['id']: image for image in content['images']}
         self._annotations: Dict[Any, List[Dict]] = {}
-        # pycocotools takes the last annotation with an id for all with that id
-        last = {entry['id']: entry for entry in content['annotations']}
         for entry in content['annotations']:
-            entry = last[entry['id']]
             self._annotations.setdefault(entry['image_id'], []).append(entry)
-        # which pycocotools takes for 'unmatched'
-        self.has_zero_id = 0 in last
+        counts = Counter(entry['id'] for entry in content['annotations'])
+        wrong = [i for i, count in counts.items() if count > 1 or i == 0]
+        if wrong:
+            print_log(
+                f'{path}: annotation ids are 0 or occur several times, such '
+                f'as {wrong[0]!r}. Annotations are numbered anew here; '
+                'pycocotools would take 0 for "no match" and compute another '
+                'AP: count from 1 in the file, too.',
+                logger='current',
+                level=logging.WARNING)
 
     def category_ids(self, names: Iterable[str]) -> List:
         """Category id of each class, found by its name."""
@@ -160,23 +171,25 @@ class InstancesFile:
                 'classes, or leave ann_file out to derive the ground truth.')
         return [ids[name][0] for name in names]
 
-    def check_image(self, image_id: Any, shape: Tuple[int, int]) -> None:
-        """Raise where an evaluated image is missing here or has another size.
-        """
-        image = self._images.get(image_id)
-        stated = image and tuple(
-            image.get(k) or n for k, n in zip(('height', 'width'), shape))
-        if stated != shape:
-            raise InputError(
-                f'{self.path}: the size of image {image_id!r} there is '
-                f'{stated} (h, w), in the data set {shape}; the first id '
-                f'there is {next(iter(self._images), None)!r}. Use the '
-                'instances file of the same images, or leave ann_file out to '
-                'derive the ground truth.')
+    def check_images(self, sizes: Dict[Any, Tuple[int, int]]) -> None:
+        """Raise where images (id -> (h, w)) that are evaluated are missing
+        here or have another size."""
+        for image_id, size in sizes.items():
+            image = self._images.get(image_id)
+            stated = image and tuple(
+                image.get(k) or n for k, n in zip(('height', 'width'), size))
+            if stated != size:
+                raise InputError(
+                    f'{self.path}: image {image_id!r} is {size} (h, w) in the '
+                    f'data set and {stated or "not listed"} there; the first '
+                    f'id there is {next(iter(self._images), None)!r}. Use the '
+                    'instances file of the same images, or leave ann_file '
+                    'out to derive the ground truth.')
 
     def annotations(self, image_id: Any, shape: Tuple[int, int],
                     numbers: Dict[Any, int], masks: bool) -> List[Dict]:
-        """Annotations of an image as :func:`evaluate_images` takes them.
+        """Annotations of an image as :func:`evaluate_images` takes them, but
+        for their ids.
 
         Args:
             image_id (int | str): The image.
@@ -188,7 +201,7 @@ class InstancesFile:
         for entry in self._annotations.get(image_id, ()):
             if entry['category_id'] not in numbers:
                 continue
-            kept = {key: entry[key] for key in ('id', 'area', 'bbox')}
+            kept = {key: entry[key] for key in ('area', 'bbox')}
             kept.update(
                 category_id=numbers[entry['category_id']],
                 iscrowd=int(entry['iscrowd']))

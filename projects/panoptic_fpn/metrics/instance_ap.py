@@ -132,20 +132,38 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
         if ann_file is not None:
             self.instances = InstancesFile(ann_file, self.backend_args, 'segm'
                                            in metric)
-            if self.instances.has_zero_id:
-                self.backend = 'pycocotools'
 
     @property
     def note(self) -> Optional[str]:
         """Note for a table of these scores."""
         return DERIVED if self.instances is None else None
 
+    @property
+    def needs_truth(self) -> bool:
+        return self.instances is None and super().needs_truth
+
+    def check_images(self, images: Sequence[Dict]) -> None:
+        """Refuse an instances JSON of other images or classes."""
+        self._category_ids({
+            image['img_id']: (image['height'], image['width'])
+            for image in images
+        })
+
+    def _category_ids(self, sizes: Dict[Any, Tuple[int, int]]) -> List:
+        """Category id of each thing in the ground truth of images of these
+        sizes (h, w)."""
+        names = self.space.thing_names
+        if self.instances is None or not names:
+            return list(self.space.category_ids[:len(names)])
+        self.instances.check_images(sizes)
+        return self.instances.category_ids(names)
+
     def image_row(self, sample: Dict) -> ImageRow:
         """Detections with RLEs, the size of the image and its instances."""
         num_things, truth = self.space.num_things, None
         height, width = map(int, sample['ori_shape'][:2])
         found = self._detections(sample, (height, width), num_things)
-        if self.instances is None and not self.format_only:
+        if self.needs_truth:
             truth = instance_truth(
                 *self.ground_truth(sample, shape=(height, width)), num_things)
         return ImageRow((height, width), found, truth)
@@ -174,15 +192,10 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
     def compute(self, rows: List[Row]) -> Dict[str, float]:
         """CocoMetric's scores, NaN instead of its -1."""
         scores = {key: float('nan') for key in self.keys}
-        names = self.space.thing_names
-        if not names:
+        if not self.space.thing_names:
             return {} if self.format_only else scores
-        category_ids: List = list(self.space.category_ids[:len(names)])
-        if self.instances is not None:
-            category_ids = self.instances.category_ids(names)
-            for image_id, row in rows:
-                self.instances.check_image(image_id, row.shape)
-        elif not self.format_only:
+        category_ids = self._category_ids({i: row.shape for i, row in rows})
+        if self.needs_truth:
             print_log(f'{DERIVED}.', logger='current')
         if self.outfile_prefix is not None:
             self._write(rows, category_ids)
@@ -253,9 +266,8 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
             else:
                 annotations = self.instances.annotations(
                     image_id, shape, known, kind == 'segm')
-            if self.instances is None or not self.instances.has_zero_id:
-                for entry in annotations:
-                    entry['id'] = next(ids)
+            for entry in annotations:
+                entry['id'] = next(ids)
             yield shape, annotations, entries(found, shape, number_of, kind)
 
 

@@ -16,14 +16,15 @@ The numbers are those of panopticapi, its peculiarities included:
 
 Areas are counted in the map, never read from the JSON.
 """
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 from mmdet.registry import METRICS
 from mmengine.logging import print_log
 from torch import nn
 
-from ..coco_format.results import ImageId, write_json, write_png
+from ..coco_format.results import (ImageId, png_name, png_names, write_json,
+                                   write_png)
 from ..ops.run_length import index_values, joint_histogram, joint_runs
 from .base import WritingMetric, check_labels, labels_of_codes, mean_of_known
 
@@ -189,7 +190,7 @@ class PanopticQualityMetric(WritingMetric):
             ``PREFIX.panoptic/*.png``, in COCO's format.
         png_name (str, optional): Names of the PNGs, such as
             '{img_id}_panoptic.png'. By default those of the annotation, or
-            else of the images.
+            else of the images; with their folders where two are alike.
         **kwargs: See :class:`WritingMetric`.
     """
     default_prefix = 'coco_panoptic'
@@ -207,6 +208,12 @@ class PanopticQualityMetric(WritingMetric):
                  **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.png_name = png_name
+        self._names: Dict[ImageId, str] = {}
+
+    def check_images(self, images: Sequence[Dict]) -> None:
+        """Name the PNGs; refuse images that would share one."""
+        if self.outfile_prefix is not None:
+            self._names = png_names(images, self.png_name)
 
     def check_model(self, model: nn.Module) -> None:
         """Note whether the model has only one branch."""
@@ -236,9 +243,10 @@ class PanopticQualityMetric(WritingMetric):
 
     def write(self, sample: Dict, pred: np.ndarray) -> Dict:
         """Write the PNG; return its JSON entry, without ``image_id``."""
-        return write_png(sample, pred,
-                         self.space.void, self.space.category_ids,
-                         str(self.outfile_prefix), self.png_name)
+        name = self._names.get(sample['img_id'])
+        return write_png(
+            name or png_name(sample, self.png_name), pred, self.space.void,
+            self.space.category_ids, str(self.outfile_prefix))
 
     def finish(self, written: Dict[ImageId, Any]) -> None:
         """List the PNGs of all images in the JSON."""

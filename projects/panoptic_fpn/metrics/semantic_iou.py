@@ -10,7 +10,8 @@ On COCO C = S + 1: the stuff classes, then 'other', which is the ground truth
 of every thing, crowd too. Where the head predicts things as well (Cityscapes)
 C = T + S. Void pixels are excluded. mIoU is the mean over the channels that
 occur in the ground truth, fIoU weights them by their share of its pixels,
-mIoU_stuff is the mean over those of them that are stuff classes.
+mIoU_stuff is the mean over those of them that are stuff classes. With a single
+channel (things alone on COCO) every prediction is right: there is no score.
 """
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
@@ -154,6 +155,8 @@ class SemanticIoUMetric(PerImageMetric):
         space = self.space
         predict_things = rows[0][1][0]
         areas = sum(areas.astype(np.int64) for _, (_, areas) in rows)
+        if areas.shape[1] < 2:
+            return dict.fromkeys(self.keys, float('nan'))
         first = space.num_things if predict_things else 0
         scores = semantic_scores(areas, range(first, first + space.num_stuff))
         other = 'other' if 'other' not in space.names else 'other (things)'

@@ -108,7 +108,7 @@ def check_same_categories(spaces: Sequence[LabelSpace]) -> None:
 
 
 def check_annotated(dataset: Any) -> None:
-    """Require the ground truth of every image, which validation needs.
+    """Require the ground truth of every image, which scores need.
 
     Raises:
         InputError: Names the file and an image without annotation.
@@ -118,9 +118,9 @@ def check_annotated(dataset: Any) -> None:
         if missing:
             raise InputError(
                 f'{leaf.ann_file}: {len(missing)} images have no annotation, '
-                f'the first is id={missing[0]!r}, so validation cannot score '
-                'them. Remove them from "images", or keep them for a test '
-                'that only writes results.')
+                f'the first is id={missing[0]!r}, so they cannot be scored. '
+                'Remove them from "images", or keep them for a test that only '
+                'writes results (tools/test.py --format-only PREFIX).')
 
 
 @HOOKS.register_module()
@@ -146,10 +146,18 @@ class LabelSpaceCheckHook(Hook):
         spaces = [s for dataset in datasets for s in label_spaces(dataset)]
         check_same_categories(spaces)
         model = bare_model(runner.model)
-        # a metric that cannot judge the model would fail after hours
-        for metric in getattr(getattr(loop, 'evaluator', None), 'metrics', ()):
+        # a metric that cannot judge model or images would fail after hours
+        metrics = getattr(getattr(loop, 'evaluator', None), 'metrics', ())
+        images: List[dict] = []
+        for leaf in leaf_datasets(datasets[-1]) if metrics else ():
+            images += map(leaf.get_data_info, range(len(leaf)))
+        for metric in metrics:
             if hasattr(metric, 'check_model'):
                 metric.check_model(model)
+            if hasattr(metric, 'check_images'):
+                metric.check_images(images)
+            if getattr(metric, 'needs_truth', False):
+                check_annotated(datasets[-1])
         for space in spaces:
             check_class_counts(model, space)
         for leaf in (leaf for one in datasets for leaf in leaf_datasets(one)):

@@ -1,8 +1,7 @@
 """Hook that draws what the model sees during validation and testing."""
 import logging
 import os.path as osp
-from collections import Counter
-from typing import Any, Iterator, Optional, Sequence, Tuple
+from typing import Any, Iterator, Optional, Sequence, Set, Tuple
 
 from mmdet.registry import HOOKS
 from mmdet.structures import DetDataSample
@@ -13,7 +12,7 @@ from mmengine.runner import Runner
 
 from mmengine_exact.errors import CorruptFileError
 
-from .image_io import read_image
+from .image_io import free_stem, read_image
 
 Samples = Sequence[DetDataSample]
 
@@ -70,7 +69,7 @@ class PanopticVisualizationHook(Hook):
     def before_val_epoch(self, runner: Any = None) -> None:
         """Count from the first image again."""
         self._seen = self._drawn = 0
-        self._stems: Counter = Counter()
+        self._stems: Set[str] = set()
 
     def before_test_epoch(self, runner: Runner) -> None:
         """Count from the first image again; warn about several processes."""
@@ -107,10 +106,7 @@ class PanopticVisualizationHook(Hook):
             room = limit is None or self._drawn < limit
             if room and self._seen % self.interval == 0:
                 self._drawn += 1
-                stem = osp.splitext(osp.basename(sample.img_path))[0]
-                self._stems[stem] += 1
-                count = self._stems[stem]
-                yield sample, stem if count == 1 else f'{stem}_{count}'
+                yield sample, free_stem(sample.img_path, self._stems)
             self._seen += 1
 
     def _add(self,

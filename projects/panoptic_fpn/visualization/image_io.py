@@ -5,7 +5,8 @@ when written (as the drawing functions return them).
 """
 import os
 import os.path as osp
-from typing import Optional
+from pathlib import Path
+from typing import Optional, Set
 
 import cv2
 import numpy as np
@@ -28,13 +29,24 @@ def read_image(path: str, backend_args: Optional[dict] = None) -> np.ndarray:
             image, or claims too many pixels.
     """
     path = os.fspath(path)
-    content = read_bytes(path, 'image', backend_args)
+    content = read_bytes(path, 'image', backend_args, 'Correct the path.')
     image, why = try_decode(decode_image, content)
     if image is None:
         raise CorruptFileError(
             f'{path}: {len(content)} bytes that OpenCV cannot decode ({why}). '
             'Replace the file or convert it to JPEG or PNG.')
     return image
+
+
+def free_stem(path: str, taken: Set[str]) -> str:
+    """Stem of a file, with a number where it is one of ``taken`` (in lower
+    case), to which it is added."""
+    stem = candidate = Path(path).stem
+    number = 2
+    while candidate.lower() in taken:
+        candidate, number = f'{stem}_{number}', number + 1
+    taken.add(candidate.lower())
+    return candidate
 
 
 def write_image(path: str, image: np.ndarray) -> None:

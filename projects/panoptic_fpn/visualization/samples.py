@@ -4,7 +4,7 @@ Images are RGB uint8 (h, w, 3) at the size of the maps drawn on them; a
 picture is ``scale`` times as large. ``drawing.py`` says what ``alpha`` and
 ``scale`` are.
 """
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
 from ..labels import IGNORE_LABEL, INSTANCE_OFFSET, LabelSpace
+from ..ops.resize_window import nearest_pixels
 from .colors import match_numbers
 from .drawing import draw_instances, draw_panoptic, draw_semantic
 
@@ -28,6 +29,15 @@ def panoptic_map(sample: DetDataSample, key: str = 'pred_panoptic_seg') -> Any:
     """The (h, w) map of ``pred_panoptic_seg`` or ``gt_panoptic_seg``; None
     without it."""
     return to_array(sample.get(key).sem_seg)[0] if key in sample else None
+
+
+def resize_map(maps: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Maps (..., h, w) at the size of an image (H, W, ...), by the nearest
+    pixel."""
+    if maps.shape[-2:] == tuple(shape[:2]):
+        return maps
+    rows, cols = map(nearest_pixels, maps.shape[-2:], shape)
+    return maps[..., rows[:, None], cols]
 
 
 def semantic_labels(sample: DetDataSample,
@@ -110,8 +120,8 @@ def draw_ground_truth(image: np.ndarray,
                       space: LabelSpace,
                       alpha: float = 0.6,
                       scale: Optional[int] = None) -> Optional[np.ndarray]:
-    """Draw ``gt_panoptic_seg``, or ``gt_instances`` without it; None without
-    both."""
+    """Draw ``gt_panoptic_seg``, of any size, or ``gt_instances`` without it;
+    None without both."""
     panoptic = panoptic_map(sample, 'gt_panoptic_seg')
     if panoptic is None:
         if 'bboxes' not in sample.get('gt_instances', ()):
@@ -119,6 +129,7 @@ def draw_ground_truth(image: np.ndarray,
         return draw_boxes(image, sample.gt_instances, space, alpha, scale)
     crowds = sample.metainfo.get('crowd_codes', ())
     notes = {int(code): '(crowd)' for code in crowds}
+    panoptic = resize_map(panoptic, image.shape)
     return draw_panoptic(image, panoptic, space, notes, alpha, scale=scale)
 
 

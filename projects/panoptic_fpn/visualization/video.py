@@ -1,18 +1,23 @@
-"""Video files: frames in, overlays out.
+"""Video files and streams: frames in, overlays out.
 
 Frames are uint8 (h, w, 3), BGR when read and RGB when written, as images are.
 """
+import logging
 import os
 import os.path as osp
+import re
 from contextlib import suppress
 from fractions import Fraction
+from pathlib import Path
 from secrets import token_hex
 from typing import Any, Iterator, Optional
+from urllib.parse import urlsplit
 
 import av
 import cv2
 import numpy as np
 from mmdet.structures import DetDataSample
+from mmengine.logging import print_log
 
 from mmengine_exact.errors import CorruptFileError
 
@@ -23,6 +28,11 @@ from .samples import draw_numbered
 #: Suffixes of files that are read as videos.
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v')
 
+#: Numbers of cameras and addresses; what http serves may be an image.
+_STREAM = re.compile(
+    r'\d+$|/dev/video\d+$|(rtsps?|rtmps?|rtp|udp|tcp|srt|mms)://|'
+    r'https?://(?!.*\.(jpe?g|png|bmp|webp|tiff?)($|\?))', re.IGNORECASE)
+
 #: Frames a second where a file does not say.
 _DEFAULT_FPS = 25.
 
@@ -30,28 +40,73 @@ _DEFAULT_FPS = 25.
 _MAX_CODE = 10_000 * INSTANCE_OFFSET
 
 
+def is_stream(path: str) -> bool:
+    """Whether a path is the number of a camera ('0') or the address of a
+    stream (rtsp://, http://...m3u8), and no file."""
+    return bool(_STREAM.match(path)) and not osp.isfile(path)
+
+
+def stream_name(address: str) -> str:
+    """Name of a stream for files, without user, password and options."""
+    parts = urlsplit(address)
+    name = Path(parts.path).stem or parts.hostname or 'stream'
+    return re.sub(r'\W+', '_', name)
+
+
 class VideoFrames:
-    """Frames of a local video file, one after another, once.
+    """Frames of a local video file or a stream, one after another, once.
+
+    A file with fewer frames than it says is logged.
+
+    Args:
+        path (str): The file, or see :func:`is_stream`.
+        max_frames (int, optional): How many frames to read at most.
 
     Attributes:
         fps (float): Frames a second.
+        is_live (bool): Whether it is a stream, which may have no end.
         at_end (bool): Whether the frame just returned is the last one.
 
     Raises:
         CorruptFileError: It is missing, or OpenCV cannot read any frame.
     """
 
-    def __init__(self, path: str) -> None:
-        if not osp.isfile(path):
+    def __init__(self, path: str, max_frames: Optional[int] = None) -> None:
+        self.path, self.is_live = path, is_stream(path)
+        self.max_frames, self._count = max_frames, 0
+        if not self.is_live and not osp.isfile(path):
             raise CorruptFileError(f'{path}: no such video. Correct the path.')
-        self._capture = cv2.VideoCapture(path)
-        _, self._next = self._capture.read()
+        camera = int(path) if path.isdecimal() else path
+        self._capture = cv2.VideoCapture(camera)
+        self._next = self._read()
         if self.at_end:
+            what, fix = 'a stream', 'Correct its address or the camera number'
+            if not self.is_live:
+                what = f'{osp.getsize(path)} bytes'
+                fix = 'Replace the file or convert it to MP4 (H.264)'
             raise CorruptFileError(
-                f'{path}: {osp.getsize(path)} bytes of which OpenCV can read '
-                'no frame. Replace the file or convert it to MP4 (H.264).')
+                f'{path}: {what} of which OpenCV can read no frame. {fix}.')
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = fps if 0 < fps < 1000 else _DEFAULT_FPS
+
+    def _read(self) -> Any:
+        """The next frame; None at the end."""
+        if self._count == self.max_frames:
+            return None
+        frame = self._capture.read()[1]
+        if frame is not None:
+            self._count += 1
+            return frame
+        stated = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        # some files count by the clock
+        if self._count and stated - self._count > max(1, stated // 50):
+            print_log(
+                f'{self.path}: {self._count} frames could be read of {stated} '
+                'that it claims to have: it is cut off or damaged. The '
+                'results are those of the frames before.',
+                logger='current',
+                level=logging.WARNING)
+        return None
 
     @property
     def at_end(self) -> bool:
@@ -59,8 +114,7 @@ class VideoFrames:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         while self._next is not None:
-            frame = self._next
-            _, self._next = self._capture.read()
+            frame, self._next = self._next, self._read()
             yield frame
 
 

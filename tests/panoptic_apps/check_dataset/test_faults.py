@@ -359,6 +359,22 @@ def test_label_maps_with_void_ids(path):
     assert 'ids_only_in_png' in data.kinds(data.run(path))
 
 
+def test_shares_without_images_and_the_file_of_the_same_stem(path):
+    """Counted in the PNGs alone: as with the images."""
+    expected = data.run(path).summary
+    for index in range(3):
+        image = data.image_of(path, index)
+        image.rename(image.with_suffix('.tiff'))
+    result = data.run(path)
+    assert result.summary['void_share'] == expected['void_share']
+    assert result.summary['classes'] == expected['classes']
+    faults = result.faults.examples['image_missing']
+    for index, fault in enumerate(faults):
+        near = data.image_of(path, index).with_suffix('.tiff').name
+        assert fault.value.endswith(f'; there is {near}')
+    assert len(faults) == 3
+
+
 def test_statistics_are_those_of_plain_counting(path):
     content = json.loads(path.read_text())
     summary = data.run(path).summary

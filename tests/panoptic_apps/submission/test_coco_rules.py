@@ -131,7 +131,6 @@ PANOPTIC_FAULTS = [
     ('file_named_twice', by_json(lambda c: first(c).update(
         file_name=c['annotations'][1]['file_name']))),
     ('png_missing', by_json(lambda c: first(c).update(file_name='o.png'))),
-    ('file_name', by_json(lambda c: first(c).update(file_name='a/b.png'))),
     ('file_name', by_json(lambda c: first(c).update(file_name='1.jpg'))),
     ('segment_id_range', by_json(lambda c: segment(c).update(id=256**3))),
     ('segment_id_twice', by_json(lambda c: two_segments(c)[0].update(
@@ -172,6 +171,20 @@ def test_faults_of_maps_are_named(check, number):
     rule, change = PANOPTIC_FAULTS[number]
     found = check('panoptic', change)
     assert rule in found.kinds(ERROR), found.examples
+
+
+def test_maps_may_lie_in_folders(check):
+    """As panopticapi reads them."""
+
+    def move(files):
+        edit_json(files, lambda c: first(c).update(file_name='a/b.png'))
+        files[f'{STEM}/a/b.png'] = files.pop(f'{STEM}/{name}')
+
+    files = {}
+    check('panoptic', files.update)
+    edit_json(dict(files), lambda c: files.update(first=first(c)))
+    name = files['first']['file_name']
+    assert not check('panoptic', move).counts
 
 
 @pytest.mark.parametrize(

@@ -146,6 +146,32 @@ def test_resized_boxes_have_no_bias(dtype):
     assert np.abs(np.mean(offsets, axis=0)).max() < 0.12
 
 
+@pytest.mark.parametrize('size, resized', [
+    ((2, 900), (1, 64)),
+    ((900, 2), (64, 1)),
+    ((4, 3000), (1, 64)),
+    ((1, 1), (64, 64)),
+    ((45, 61), (47, 64)),
+])
+@pytest.mark.parametrize('kind', ['Resize', 'RandomResizeCrop'])
+def test_thin_images_keep_a_pixel(size, resized, kind):
+    options = dict(crop_size=(64, 64)) if 'Crop' in kind else {}
+    if options:
+        options['ratio_range'] = (1., 1.)
+    transform = TRANSFORMS.build(
+        dict(
+            type=f'Panoptic{kind}', scale=(64, 64), keep_ratio=True,
+            **options))
+    image = np.full((*size, 3), 77, np.uint8)
+    results = transform(
+        dict(img=image, img_shape=size, gt_seg_map=np.full(size, 3, 'u1')))
+    assert results['img'].shape == (*resized, 3)
+    assert results['img_shape'] == results['gt_seg_map'].shape == resized
+    assert (results['img'] == 77).all() and (results['gt_seg_map'] == 3).all()
+    assert results['scale_factor'] == pytest.approx(
+        np.divide(resized, size)[::-1])
+
+
 def test_random_choice_resize_keeps_image_and_map_together(written):
     data, path = written
     resize = TRANSFORMS.build(

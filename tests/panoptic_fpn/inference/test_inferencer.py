@@ -2,6 +2,8 @@
 import hashlib
 import json
 import re
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import cv2
 import numpy as np
@@ -190,30 +192,28 @@ def test_score_threshold_of_one_call(inferencer):
 
 
 def test_folder_with_bad_files(inferencer, folder, tmp_path):
-    """In order, without earlier results; 500 x 1 pixels, made 128 wide, would
-    have no height."""
+    """In order, without earlier results."""
     (folder / 'aa.jpg').write_bytes(b'\xff\xd8 cut off')
     (folder / 'cc.mp4').write_bytes(b'no video')
     for kind in ('overlay', 'panoptic'):
         (folder / f'a_{kind}.png').write_bytes(b'of an earlier run')
     inputs = [
-        folder, folder / 'missing.png', folder / 'cc.mp4',
+        folder, folder / 'missing.png',
         np.zeros((4, 4), np.uint8),
-        tiny.picture(),
-        tiny.picture(1, 500)
+        tiny.picture()
     ]
     found = inferencer(
         inputs, 3, return_vis=True, out_dir=str(tmp_path / 'out'))
     bad = [p for p in found['predictions'] if 'error' in p]
-    assert len(found['predictions']) == 10 and len(bad) == 5
+    assert len(found['predictions']) == 9 and len(bad) == 4
     for prediction, words in zip(
-            bad, ('aa.jpg.*10 bytes', 'missing.png', 'cc.mp4.*no frame',
-                  r'image \d+: an array of uint8 of shape \(4, 4\).*BGR',
-                  '500 x 1 pixels')):
+            bad, ('aa.jpg.*10 bytes', 'cc.mp4.*no frame', 'missing.png',
+                  r'image \d+: an array of uint8 of shape \(4, 4\).*BGR')):
         assert set(prediction) == {'image', 'error'}
         assert re.search(words, prediction['error'])
+        assert 'data_prefix' not in prediction['error']
     assert [
-        p['panoptic_seg_path'] for p in found['predictions'][:5]
+        p['panoptic_seg_path'] for p in found['predictions'][:6]
         if 'error' not in p
     ] == [
         str(tmp_path / 'out' / f'{stem}_panoptic.png')
@@ -221,6 +221,17 @@ def test_folder_with_bad_files(inferencer, folder, tmp_path):
     ]
     drawn = [picture is not None for picture in found['visualization']]
     assert drawn == ['error' not in p for p in found['predictions']]
+
+
+@pytest.mark.parametrize('size', [(2, 900), (900, 2), (1, 1), (4, 3000)])
+def test_thin_images(inferencer, tmp_path, size):
+    """At 128 pixels the shorter side would have none."""
+    found = inferencer(tiny.picture(*size), out_dir=str(tmp_path))
+    prediction, = found['predictions']
+    assert (prediction['height'], prediction['width']) == size
+    png = cv2.imread(prediction['panoptic_seg_path'])
+    assert png.shape[:2] == size
+    assert cv2.imread(prediction['overlay_path']) is not None
 
 
 def test_no_input_and_no_folder(inferencer, tmp_path, monkeypatch):
@@ -298,6 +309,81 @@ def test_an_interrupted_video_leaves_nothing(inferencer, video, tmp_path):
     assert names(out) == []
 
 
+@pytest.fixture
+def address(video):
+    """Where a server sends the video, as a camera does."""
+
+    class Handler(BaseHTTPRequestHandler):
+
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header('Content-Type', 'video/mp4')
+            self.end_headers()
+            self.wfile.write(video.read_bytes())
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(('127.0.0.1', 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f'http://127.0.0.1:{server.server_port}/live'
+        server.shutdown()
+
+
+def test_a_stream_until_it_ends_or_is_interrupted(inferencer, video, address,
+                                                  tmp_path):
+    """The same results as of the file; what there is of it is kept."""
+    expected, found = (
+        inferencer(source, pred_score_thr=SCORE)['predictions']
+        for source in (str(video), address))
+    assert [p['segments'] for p in found] == [p['segments'] for p in expected]
+    assert [p['last_frame'] for p in found] == [False, False, True]
+    for name, options in (('all', {}), ('two', dict(max_frames=2))):
+        out = tmp_path / name
+        for count, _ in enumerate(
+                inferencer.stream(address, out_dir=str(out), **options), 1):
+            if name == 'all' and count == 2:
+                break  # also closes the generator
+        assert names(out) == ['live_overlay.mp4']
+        assert len(list(VideoFrames(str(out / 'live_overlay.mp4')))) == 2
+
+
+def test_demo_of_a_folder_of_videos_and_streams(files, folder, video, address,
+                                                tmp_path, monkeypatch, capsys):
+    config, checkpoint = files
+    for name in ('x.mp4', 'deep/y.MOV'):
+        (folder / name).write_bytes(video.read_bytes())
+    out = tmp_path / 'out'
+    options = ('--config', config, '--checkpoint', checkpoint, '--out-dir',
+               out, '--max-frames', 2)
+    assert call_tool(monkeypatch, 'demo', folder, address, *options) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if 'frames)' in line] == [
+        f'[{i}/7] {source} -> {out / stem}_overlay.mp4 (2 frames)'
+        for i, source, stem in ((5, folder / 'deep/y.MOV', 'y'),
+                                (6, folder / 'x.mp4', 'x'), (7, address,
+                                                             'live'))
+    ]
+    for source in ('rtsp://127.0.0.1:1/none', 'http://127.0.0.1:1/x.m3u8',
+                   '97'):
+        assert call_tool(monkeypatch, 'demo', source, *options) == 1
+        said = capsys.readouterr().err
+        assert f'error: {source}: a stream' in said
+        assert 'data_prefix' not in said
+
+
+def test_an_interrupted_demo(files, folder, tmp_path, monkeypatch, capsys):
+
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PanopticInferencer, 'stream', interrupt)
+    config, checkpoint = files
+    assert call_tool(monkeypatch, 'demo', folder, '--config', config,
+                     '--checkpoint', checkpoint, '--out-dir', tmp_path) == 1
+    assert f'is in {tmp_path}' in capsys.readouterr().err
+
+
 def test_demo(files, folder, video, tmp_path, monkeypatch, capsys):
     config, checkpoint = files
     model = ('--config', config, '--checkpoint', checkpoint)
@@ -333,6 +419,7 @@ def test_demo(files, folder, video, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize('wrong', [('--batch-size', '0'), ('--score-thr', '2'),
+                                   ('--max-frames', '0'),
                                    ('--config', 'none.py')])
 def test_demo_with_wrong_arguments(files, folder, tmp_path, monkeypatch, wrong,
                                    capsys):

@@ -83,17 +83,18 @@ def test_map_of_void_has_no_segment():
 
 
 def test_find_images(tmp_path):
-    for name in ('b.JPG', 'a.png', 'notes.txt', 'a_overlay.png',
-                 'a_panoptic.png'):
+    """Also videos; neither results nor hidden files."""
+    for name in ('b.JPG', 'a.png', 'notes.txt', 'a_overlay.png', 'd.mkv',
+                 'D.MP4', 'd_overlay.mp4', '._b.JPG', 'a_panoptic.png'):
         (tmp_path / name).touch()
     # as Cityscapes has its images, in folders of cities
     (tmp_path / 'folder.jpg').mkdir()
     (tmp_path / 'folder.jpg' / 'c.png').touch()
-    found = ('a.png', 'b.JPG', 'folder.jpg/c.png')
+    found = ('D.MP4', 'a.png', 'b.JPG', 'd.mkv', 'folder.jpg/c.png')
     listed = [str(tmp_path / name) for name in found]
     assert find_images([str(tmp_path)]) == listed
     assert find_images([listed[1], str(tmp_path), 'missing.jpg'
-                        ]) == [listed[1], listed[0], listed[2], 'missing.jpg']
+                        ]) == [*listed[1::-1], *listed[2:], 'missing.jpg']
 
 
 def test_unique_stems():

@@ -29,17 +29,30 @@ def as_polygons(annotations):
         ann['iscrowd'] = 0
 
 
-@pytest.mark.parametrize(
-    'change', [with_ids(0, 1), with_ids(1, 1), as_polygons])
-def test_what_pycocotools_treats_in_its_own_way(tmp_path, change):
-    """The id 0 means 'unmatched', of equal ids the last counts."""
+@pytest.mark.parametrize('backend', ['pycocotools', 'hotcoco'])
+@pytest.mark.parametrize('change, warned', [
+    (with_ids(*range(99)), True),
+    (with_ids(*[0] * 99), True),
+    (with_ids(7, 7, 8, 8, 8), True),
+    (with_ids(*range(-98, 0)), False),
+    (with_ids(*map(str, range(99))), False),
+    (as_polygons, False),
+])
+def test_scores_do_not_depend_on_ids_of_annotations(tmp_path, change, warned,
+                                                    backend, log):
+    """They are pycocotools' of ids from 1; the file is named once."""
+    if backend == 'hotcoco':
+        pytest.importorskip('hotcoco')
     data, _, samples = make_case(0, string_ids=True)
     space, path = space_of(data), tmp_path / 'instances.json'
     content = instances_json(data, path)
     change(content['annotations'])
     path.write_text(json.dumps(content))
-    metric = PanopticInstanceAPMetric(ann_file=str(path))
+    metric = PanopticInstanceAPMetric(ann_file=str(path), backend=backend)
     scores = run_metric(metric, samples, space.metainfo())
+    assert log.getvalue().count(f'{path}: ') == warned
+    assert ('annotation ids are 0' in log.getvalue()) == warned
+    with_ids(*range(1, 999))(content['annotations'])
     id_of = {c['name']: c['id'] for c in content['categories']}
     ids = [id_of[name] for name in space.thing_names]
     for kind in ('bbox', 'segm'):

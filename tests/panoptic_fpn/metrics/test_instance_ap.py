@@ -189,8 +189,32 @@ def test_errors(tmp_path):
         with pytest.raises(ValueError, match=r'\(41, 56\)'):
             run(samples, ann_file=str(path), metric=kind)
     instances_json(data, path)
-    with pytest.raises(ValueError, match="'b' there is None.*first id"):
+    with pytest.raises(ValueError, match="'b' is .* not listed .*first id"):
         run([{**samples[1], 'img_id': 'b'}], ann_file=str(path))
+
+
+@pytest.mark.parametrize('change, words', [
+    (dict(img_id=10**6), '1000000 is .* not listed there; the first id there'),
+    (dict(width=57), r'is \(40, 57\) .* in the data set and \(40, 56\) there'),
+    (dict(), None),
+])
+def test_truth_of_other_images_is_found_before_anything_is_predicted(
+        tmp_path, change, words):
+    data, _, samples = make_case(12)
+    path = tmp_path / 'instances.json'
+    instances_json(data, path)
+    metric = PanopticInstanceAPMetric(ann_file=str(path))
+    metric.dataset_meta = space_of(data).metainfo()
+    images = [
+        dict(img_id=sample['img_id'], height=40, width=56)
+        for sample in samples
+    ]
+    images[-1].update(change)
+    if words is None:
+        metric.check_images(images)
+        return
+    with pytest.raises(InputError, match=f'instances.json: image .*{words}'):
+        metric.check_images(images)
 
 
 @pytest.mark.parametrize('content', [None, '{', '{}'])

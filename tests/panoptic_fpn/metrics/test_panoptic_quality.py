@@ -10,6 +10,8 @@ from mmdet.evaluation import CocoPanopticMetric
 from PIL import Image
 from torch import nn
 
+from mmengine_exact.errors import InputError
+from panoptic_fpn.coco_format.results import png_names
 from panoptic_fpn.metrics import PanopticQualityMetric, panoptic_counts
 from tests.oracles.perturb import (PanopticData, PanopticImage, perturbed_data,
                                    random_data, things_first_copy,
@@ -207,6 +209,55 @@ def test_two_images_of_one_png_name_are_an_error(tmp_path):
     metric = PanopticQualityMetric(outfile_prefix=str(tmp_path / 'r'))
     with pytest.raises(ValueError, match='same.png'):
         run_metric(metric, samples, space_of(data).metainfo())
+
+
+NAMES = ['a/0001.png', 'b/0001.png', 'b/c d/ü.png', '100%d#?&.png']
+
+
+@pytest.mark.parametrize('annotated', [True, False])
+def test_images_of_one_name_keep_their_folders(tmp_path, annotated):
+    """As in panopticapi, which reads ``folder/file_name``; of the same counts
+    as flat names."""
+    data, _, samples = make_case(11)
+    meta, flat = space_of(data).metainfo(), str(tmp_path / 'flat')
+    run_metric(PanopticQualityMetric(outfile_prefix=flat), samples, meta)
+    for sample, name in zip(samples, NAMES):
+        sample['seg_map_path'] = f'x/panoptic/{name}' if annotated else None
+        sample['img_path'] = f'x/images/{name[:-4]}.jpg'
+    metric = PanopticQualityMetric(outfile_prefix=str(tmp_path / 'r'))
+    metric.check_images(samples)
+    run_metric(metric, samples, meta)
+    found, expected = (
+        json.loads((tmp_path / f'{name}.panoptic.json').read_text())
+        for name in ('r', 'flat'))
+    name_of = {sample['img_id']: name for sample, name in zip(samples, NAMES)}
+    for entry, other in zip(found['annotations'], expected['annotations']):
+        assert entry['file_name'] == name_of[entry['image_id']]
+        assert entry['segments_info'] == other['segments_info']
+        assert (tmp_path / 'r.panoptic' / entry['file_name']).read_bytes() == (
+            tmp_path / 'flat.panoptic' / other['file_name']).read_bytes()
+
+
+def test_different_names_stay_flat():
+    """As Cityscapes' server wants them, whose images lie by city."""
+    samples = [
+        dict(img_id=i, img_path='', seg_map_path=f'val/{name}')
+        for i, name in enumerate(['aachen/a_1.png', 'ulm/u_1.png'])
+    ]
+    assert png_names(samples) == {0: 'a_1.png', 1: 'u_1.png'}
+    assert png_names(samples, 'x{img_id}.png') == {0: 'x0.png', 1: 'x1.png'}
+
+
+@pytest.mark.parametrize('ids, paths, template', [
+    ((1, 2), ('a/1.jpg', 'a/1.png'), None),
+    ((1, '1'), ('a/1.jpg', 'a/2.jpg'), '{img_id}.png'),
+])
+def test_one_name_for_two_images_is_found_before_they_are_predicted(
+        ids, paths, template):
+    metric = PanopticQualityMetric(outfile_prefix='x', png_name=template)
+    with pytest.raises(InputError, match=f'{ids[0]} and {ids[1]!r}.*1.png'):
+        metric.check_images(
+            [dict(img_id=i, img_path=p) for i, p in zip(ids, paths)])
 
 
 def test_classes_must_be_things_first():

@@ -42,6 +42,19 @@ def test_counts_are_those_of_mmseg(seed):
     assert (areas[1] + areas[2] - areas[0] == union.numpy()).all()
 
 
+@pytest.mark.parametrize('num_stuff, judged', [(0, False), (1, True)])
+def test_a_single_channel_has_no_score(num_stuff, judged):
+    """Things alone: whatever is predicted is 'other', and right."""
+    data, _, samples = make_case(2, num_things=2, num_stuff=num_stuff)
+    for sample in samples:
+        sample['pred_sem_seg'] = as_map(np.zeros((40, 56)))
+    metric = SemanticIoUMetric()
+    scores = run_metric(metric, samples, space_of(data).metainfo())
+    assert [math.isnan(scores[key])
+            for key in ('mIoU', 'fIoU')] == [not judged] * 2
+    assert bool(metric.by_class) == judged
+
+
 def test_numbers_by_hand():
     """10 pixels; channel 2 is predicted, but never in the ground truth."""
     areas = np.array([[4, 1, 0], [5, 3, 2], [8, 2, 0]])

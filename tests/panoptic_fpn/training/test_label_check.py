@@ -107,6 +107,20 @@ def test_validation_needs_every_annotation():
         check_annotated(dataset(space(), unannotated=['x', 'y']))
 
 
+class Images(SimpleNamespace):
+    """A data set of one image."""
+
+    def __init__(self, space, img_id, unannotated=()):
+        super().__init__(**vars(dataset(space, unannotated=unannotated)))
+        self.img_id = img_id
+
+    def __len__(self):
+        return 1
+
+    def get_data_info(self, index):
+        return dict(img_id=self.img_id)
+
+
 def test_the_hook_stops_a_run_before_it_starts():
     loader = SimpleNamespace(dataset=dataset(space()))
     runner = SimpleNamespace(
@@ -124,14 +138,29 @@ def test_the_hook_stops_a_run_before_it_starts():
 
     class Metric:
 
-        def check_model(self, model):
-            raise InputError('cannot judge it')
+        needs_truth = True
 
-    runner.val_loop = SimpleNamespace(
+        def check_model(self, model):
+            pass
+
+        def check_images(self, images):
+            if images[0]['img_id'] == 7:
+                raise InputError('cannot judge it')
+
+    runner.val_loop = runner.test_loop = SimpleNamespace(
         evaluator=SimpleNamespace(metrics=[object(), Metric()]))
-    with pytest.raises(InputError, match='cannot judge'):
-        hook.before_train(runner)
-    runner.val_loop = object()
+    loader.dataset = Images(space(), img_id=3)
+    hook.before_train(runner)
+    hook.before_test(runner)
+    loader.dataset = Images(space(), img_id=7)
+    for start in (hook.before_train, hook.before_val, hook.before_test):
+        with pytest.raises(InputError, match='cannot judge'):
+            start(runner)
+    loader.dataset = Images(space(), img_id=3, unannotated=[7])
+    for start in (hook.before_train, hook.before_val, hook.before_test):
+        with pytest.raises(InputError, match='no annotation.*--format-only'):
+            start(runner)
+    runner.val_loop = runner.test_loop = object()
     loader.dataset.unannotated = [7]
     with pytest.raises(InputError, match='no annotation'):
         hook.before_train(runner)

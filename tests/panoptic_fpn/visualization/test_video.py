@@ -7,7 +7,8 @@ import pytest
 from mmengine_exact.errors import CorruptFileError
 from panoptic_fpn.visualization.drawing import draw_panoptic
 from panoptic_fpn.visualization.video import (SteadyOverlay, VideoFrames,
-                                              VideoWriter)
+                                              VideoWriter, is_stream,
+                                              stream_name)
 
 from .scenes import BOX, SPACE, sample, scene
 
@@ -69,6 +70,83 @@ def test_files_that_are_no_videos(tmp_path):
     broken.write_bytes(b'\0\0\0\x18ftypmp42 cut off')
     with pytest.raises(CorruptFileError, match='broken.mp4: 20 bytes .*MP4'):
         VideoFrames(str(broken))
+
+
+def encode(path, codec, count=60):
+    """A video of noise, which does not compress well."""
+    rng = np.random.default_rng(0)
+    with av.open(str(path), 'w', options=dict(movflags='faststart')) as file:
+        stream = file.add_stream(codec, rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, 'yuv420p'
+        for _ in range(count):
+            picture = rng.integers(0, 256, (48, 64, 3)).astype(np.uint8)
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+        file.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize('name, codec', [('a.mp4', 'libx264'),
+                                         ('a.mkv', 'libx264'),
+                                         ('a.avi', 'mpeg4')])
+@pytest.mark.parametrize('harm', ['none', 'cut off', 'a hole'])
+def test_a_video_that_ends_early_is_named(tmp_path, log, name, codec, harm):
+    """With how many frames were read; those are there."""
+    path = encode(tmp_path / name, codec)
+    content = bytearray(path.read_bytes())
+    size = len(content)
+    if harm == 'cut off':
+        content = content[:size * 6 // 10]
+    elif harm == 'a hole':
+        content[size // 2:size * 7 // 10] = bytes(size * 7 // 10 - size // 2)
+    path.write_bytes(content)
+    count = len(list(VideoFrames(str(path))))
+    if harm == 'none':
+        assert count == 60 and not log.getvalue()
+    else:
+        assert 20 < count < 59
+        assert f'{path}: {count} frames could be read of 60' in log.getvalue()
+
+
+def test_no_more_frames_than_asked_for(tmp_path, log):
+    path = tmp_path / 'clip.mp4'
+    write(path).close()
+    frames = VideoFrames(str(path), max_frames=2)
+    assert [frames.at_end for _ in frames] == [False, True]
+    assert not log.getvalue()
+
+
+@pytest.mark.parametrize('address, name', [
+    ('rtsp://me:secret@10.0.0.1:554/ch1?x=2', 'ch1'),
+    ('RTSP://10.0.0.1', '10_0_0_1'),
+    ('http://host/live/index.m3u8?token=a.b', 'index'),
+    ('https://host:8080/video', 'video'),
+    ('http://host/clip.mp4', 'clip'),
+    ('udp://@:1234', 'stream'),
+    ('0', '0'),
+    ('/dev/video0', 'video0'),
+    ('http://host/photo.JPG', None),
+    ('https://host/get?file=photo.png', None),
+    ('s3://bucket/clip.mp4', None),
+    ('clip.mp4', None),
+    ('2024/photo.jpg', None),
+])
+def test_addresses_of_streams(address, name):
+    assert is_stream(address) == (name is not None)
+    if name is not None:
+        assert stream_name(address) == name
+
+
+def test_a_file_is_no_camera(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert is_stream('7')
+    (tmp_path / '7').touch()
+    assert not is_stream('7')
+
+
+@pytest.mark.parametrize('address', ['rtsp://127.0.0.1:1/x', '97'])
+def test_a_stream_that_does_not_send(address):
+    with pytest.raises(CorruptFileError, match=f'{address}: a stream.*camera'):
+        VideoFrames(address)
 
 
 def color_of(picture, panoptic, code):

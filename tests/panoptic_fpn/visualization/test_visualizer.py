@@ -132,10 +132,10 @@ def test_hook_draws_the_same_images_in_every_validation(
 
 def test_hook_writes_all_pictures_of_a_test(visualizer, tmp_path):
     """But none unless asked to."""
-    samples = make_samples(tmp_path, ['a/0.png', 'b/0.png', 'b/1.png'])
+    samples = make_samples(tmp_path, ['a/0_2.png', 'a/0.png', 'b/0.png'])
     run(tmp_path, 'test', [samples], visualizer, test_out_dir='pictures')
     written = sorted(p.name for p in (tmp_path / 'now/pictures').iterdir())
-    assert written == ['0.png', '0_2.png', '1.png']
+    assert written == ['0.png', '0_2.png', '0_3.png']
     assert backend_files(tmp_path) == []
     assert run(tmp_path, 'test', [samples]) == []
 
