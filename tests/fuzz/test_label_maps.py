@@ -96,10 +96,13 @@ class Kind:
         try:
             with Image.open(io.BytesIO(content)) as image:
                 modes = (('RGB', ) if self.void is None else
-                         ('L', 'P', 'I;16', 'I', 'I;16B'))
+                         ('1', 'L', 'P', 'I;16', 'I', 'I;16B'))
                 if image.mode not in modes or image.size != SIZE[::-1]:
                     return None
                 pixels = np.asarray(image).astype(np.int64)
+                if image.format == 'PNG' and image.mode == 'L':
+                    # grey of 2 and 4 bits fills the range
+                    pixels //= 255 // (2**content[24] - 1)
         except Exception:
             return None
         if self.void is None:

@@ -15,7 +15,7 @@ from panoptic_fpn.labels import (LabelSpace, channel_labels, encode_panoptic,
                                  id_to_rgb, rgb_to_id, semantic_channels)
 from panoptic_fpn.metrics.base import to_plane
 from panoptic_fpn.ops import run_length as runs
-from panoptic_fpn.ops.decode import decode_image, decode_indices, decode_map
+from panoptic_fpn.ops.decode import decode_image, decode_map
 from panoptic_fpn.ops.run_length import contiguous, row_runs
 from tests.oracles import runs as plain
 from tests.oracles.derive import labels_of
@@ -140,7 +140,6 @@ def test_a_png_of_ids_comes_back(rgb, write, level):
 def test_a_png_of_one_channel_comes_back(values, write, level):
     content = write(values, level)
     assert same(decode_map(content), values)
-    assert same(decode_indices(content), values)
 
 
 @st.composite

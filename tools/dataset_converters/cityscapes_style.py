@@ -1,4 +1,4 @@
-"""Bring folders in the style of Cityscapes to COCO panoptic format.
+"""Bring folders of images and label maps to COCO panoptic format.
 
 Example:
     python tools/dataset_converters/cityscapes_style.py \
@@ -7,14 +7,17 @@ Example:
         leftImg8bit/train gtFine/train classes.csv --out-dir data/my \
         --name train --image-suffix _leftImg8bit.png \
         --label-suffix _gtFine_instanceIds.png
+    python tools/dataset_converters/cityscapes_style.py \
+        JPEGImages SegmentationClass labelmap.txt --things person car \
+        --instances SegmentationObject --out-dir data/my --name train
 
 writes data/my/train.json and data/my/train/*.png. Label maps hold
 ``class * 1000 + number`` for single instances and the class elsewhere (of a
-thing class: a crowd). ``classes.csv`` has the columns id, name, isthing and,
-optionally, ignore and values (by default the id); JSON works too. Running
-again continues after an interruption. Cityscapes itself has
-cityscapes.py. Exit code: 0 converted, 1 the data cannot be used, or
-interrupted, 2 wrong arguments.
+thing class: a crowd); or, in RGB, the colours of classes. ``classes.csv`` has
+the columns id, name, isthing and, optionally, ignore, values (by default the
+id) and color; JSON and CVAT's labelmap.txt work too. Running again continues
+after an interruption. Cityscapes itself has cityscapes.py. Exit code: 0
+converted, 1 the data cannot be used, or interrupted, 2 wrong arguments.
 """
 import argparse
 import os.path as osp
@@ -26,7 +29,8 @@ def parse_args():
     parser.add_argument('images', help='folder of images')
     parser.add_argument(
         'labels', help='folder of label maps, with the same subfolders')
-    parser.add_argument('classes', help='class list, .csv or .json')
+    parser.add_argument(
+        'classes', help='class list: .csv, .json or labelmap.txt')
     parser.add_argument('--out-dir', required=True, help='folder to write to')
     parser.add_argument(
         '--name',
@@ -43,13 +47,36 @@ def parse_args():
         '--offset',
         type=int,
         default=1000,
-        help='first value of single instances (default: 1000)')
+        help='first value of single instances (default: 1000; KITTI and '
+        'Mapillary: 256)')
+    parser.add_argument(
+        '--numbered',
+        action='store_true',
+        help='no value is a class alone; those below --offset are instances '
+        'of class 0 (Mapillary)')
+    parser.add_argument(
+        '--instances',
+        metavar='DIR',
+        default='',
+        help='folder of maps, named like the label maps, in which each value '
+        'or colour but 0 is an instance; label maps then hold classes alone')
     parser.add_argument(
         '--void-values',
         type=int,
         nargs='*',
         default=[0],
         help='values that mean nothing (default: 0)')
+    parser.add_argument(
+        '--things',
+        nargs='+',
+        metavar='NAME',
+        help='the thing classes, all others are stuff (default: isthing of '
+        'the class list)')
+    parser.add_argument(
+        '--orientation',
+        choices=['shown', 'stored'],
+        help='what labels fit of photographs that an EXIF tag turns, where '
+        'both is possible')
     parser.add_argument(
         '--num-workers',
         type=int,
@@ -60,8 +87,9 @@ def parse_args():
     if args.offset < 2:
         parser.error(f'--offset {args.offset}: must be at least 2')
     target = osp.realpath(osp.join(args.out_dir, args.name))
-    if not args.name or '/' in args.name or target in (osp.realpath(
-            args.images), osp.realpath(args.labels)):
+    inputs = [args.images, args.labels, *filter(None, [args.instances])]
+    if not args.name or '/' in args.name or target in map(
+            osp.realpath, inputs):
         parser.error(f'--name {args.name!r}: must not contain folders or be '
                      'one of the inputs')
     return args
@@ -81,7 +109,11 @@ def main():
             image_suffix=args.image_suffix,
             label_suffix=args.label_suffix,
             offset=args.offset,
+            numbered=args.numbered,
             void_values=args.void_values,
+            things=args.things,
+            instances=args.instances,
+            orientation=args.orientation,
             num_workers=args.num_workers,
             report=lambda line: print(line, flush=True))
         print(f'{osp.join(args.out_dir, args.name)}.json: '

@@ -1,15 +1,18 @@
-"""Bring COCO instances and semantic label maps to COCO panoptic format.
+"""Bring COCO instances, alone or with label maps, to COCO panoptic format.
 
 Example:
     python tools/dataset_converters/coco_instances_and_semantic.py \
+        instances.json --things person car --out-dir data/my --name train
+    python tools/dataset_converters/coco_instances_and_semantic.py \
         instances.json semantic/ classes.csv --out-dir data/my --name train
 
-writes data/my/train.json and data/my/train/*.png. ``classes.csv`` has the
+writes data/my/train.json and data/my/train/*.png. The JSON has polygons or
+RLEs of things and, without label maps, of stuff. ``classes.csv`` has the
 columns id, name, isthing and, optionally, ignore and values (those of label
-maps, by default the id); JSON works too. Instances are matched by the name
-of their category. Running again continues after an interruption.
-Exit code: 0 converted, 1 the data cannot be used, or interrupted, 2 wrong
-arguments.
+maps, by default the id); JSON works too. Without it, classes are the
+categories of the JSON. Annotations are matched by the name of their category.
+Running again continues after an interruption. Exit code: 0 converted, 1 the
+data cannot be used, or interrupted, 2 wrong arguments.
 """
 import argparse
 import os.path as osp
@@ -20,8 +23,13 @@ def parse_args():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('instances', help='COCO instances JSON')
     parser.add_argument(
-        'semantic', help='folder of label maps, named like the images')
-    parser.add_argument('classes', help='class list, .csv or .json')
+        'semantic',
+        nargs='?',
+        help='folder of label maps, named like the images (default: none)')
+    parser.add_argument(
+        'classes',
+        nargs='?',
+        help='class list, .csv or .json (default: categories of the JSON)')
     parser.add_argument('--out-dir', required=True, help='folder to write to')
     parser.add_argument(
         '--name',
@@ -32,7 +40,23 @@ def parse_args():
         choices=['area', 'annotation'],
         default='area',
         help='which instance lies on top: the smaller (default) or the '
-        'later in the JSON; crowds lie below all others')
+        'later in the JSON; crowds lie below all others, stuff below them')
+    parser.add_argument(
+        '--things',
+        nargs='+',
+        metavar='NAME',
+        help='the thing classes, all others are stuff (default: isthing of '
+        'the class list, or of the categories)')
+    parser.add_argument(
+        '--background',
+        metavar='NAME',
+        help='without label maps: the stuff class, maybe a new one, of pixels '
+        'that nothing covers (default: void)')
+    parser.add_argument(
+        '--no-crowd',
+        action='store_true',
+        help='take annotations with iscrowd=1 for single objects; CVAT marks '
+        'what is drawn with its brush so')
     parser.add_argument(
         '--uncovered',
         choices=['void', 'crowd'],
@@ -53,12 +77,20 @@ def parse_args():
         '--num-workers',
         type=int,
         help='processes; by default one for each core, at most 8')
-    args = parser.parse_args()
+    # the second may be given without the first, and behind options
+    args = parser.parse_intermixed_args()
+    if args.classes is None and args.semantic and osp.isfile(args.semantic):
+        args.semantic, args.classes = None, args.semantic
+    if args.semantic and not osp.isdir(args.semantic):
+        parser.error(f'{args.semantic}: no such folder, or class list')
+    if args.semantic and args.background:
+        parser.error('--background: label maps say what the background is')
     if args.num_workers is not None and args.num_workers < 1:
         parser.error(f'--num-workers {args.num_workers}: must be at least 1')
     target = osp.realpath(osp.join(args.out_dir, args.name))
-    if not args.name or '/' in args.name or target in (osp.realpath(
-            args.semantic), osp.splitext(osp.realpath(args.instances))[0]):
+    inputs = [args.semantic, osp.splitext(args.instances)[0]]
+    if not args.name or '/' in args.name or target in map(
+            osp.realpath, filter(None, inputs)):
         parser.error(f'--name {args.name!r}: must not contain folders or be '
                      'one of the inputs')
     return args
@@ -80,13 +112,13 @@ def main():
             uncovered=args.uncovered,
             void_values=args.void_values,
             suffix=args.semantic_suffix,
+            things=args.things,
+            background=args.background,
+            single=args.no_crowd,
             num_workers=args.num_workers,
             report=lambda line: print(line, flush=True))
         print(f'{osp.join(args.out_dir, args.name)}.json: '
-              f'{summary["images"]} images, {summary["segments"]} segments; '
-              f'{summary["hidden"]} instances were hidden altogether, '
-              f'{summary["uncovered"]} pixels of things that no instance '
-              f'covers became {args.uncovered}')
+              f'{summary["images"]} images, {summary["segments"]} segments')
 
     return run_resumable(run)
 

@@ -1,9 +1,10 @@
-"""COCO instances and semantic label maps, brought to one panoptic map.
+"""COCO instances and semantic label maps, or polygons alone, brought to one
+panoptic map.
 
-From back to front: the semantic map (stuff alone), crowds, other instances.
-Instances are matched to the class list by the name of their category. The
-last painter wins a pixel; an instance that is hidden altogether is left out
-and counted.
+From back to front: the semantic map (or the background), stuff, crowds, other
+instances. Annotations are matched to the class list by the name of their
+category. The last painter wins a pixel; an instance that is hidden altogether
+is left out, and so is an annotation without a mask.
 """
 import os.path as osp
 from collections import defaultdict
@@ -14,116 +15,204 @@ import numpy as np
 from pycocotools import mask as mask_util
 
 from mmengine_exact.errors import InputError
-from mmengine_exact.files import read_bytes
+from mmengine_exact.files import find_name_fault, read_bytes
 from panoptic_fpn.coco_format import (image_faults, instances_faults,
                                       parse_object, raise_first)
 from panoptic_fpn.coco_format.segmentations import find_segmentation_fault
 
-from .label_map import ClassTable, read_class_table, read_label_map
+from .label_map import (ClassTable, Rows, class_table, plain_rows,
+                        read_label_map, read_rows)
 from .panoptic_folder import Painted, write_panoptic_folder
-from .resumable import Job
+from .resumable import Job, some
 
 
 def convert_instances_and_semantic(instances: str,
-                                   semantic: str,
-                                   classes: str,
+                                   semantic: Optional[str],
+                                   classes: Optional[str],
                                    out: str,
                                    name: str,
                                    order: str = 'area',
                                    uncovered: str = 'void',
                                    void_values: Sequence[int] = (0, 255),
                                    suffix: str = '.png',
+                                   things: Optional[Sequence[str]] = None,
+                                   background: Optional[str] = None,
+                                   single: bool = False,
                                    num_workers: Optional[int] = None,
                                    report: Any = print) -> Dict:
     """Write a data set in COCO panoptic format.
 
     Args:
-        instances (str): COCO instances JSON.
-        semantic (str): Folder of label maps, named like the images, with
-            ``suffix`` instead of what follows the last dot.
-        classes (str): The class list, see ``label_map.py``.
+        instances (str): COCO instances JSON, of things and stuff.
+        semantic (str, optional): Folder of label maps, named like the images,
+            with ``suffix`` instead of what follows the last dot.
+        classes (str, optional): The class list, see ``label_map.py``; without
+            one it is the categories of the JSON.
         out, name, num_workers, report: See :func:`write_panoptic_folder`.
         order (str): Which instance lies on top: 'area', the smaller, or
             'annotation', the later in the JSON.
-        uncovered (str): 'void' or 'crowd': what pixels of a thing class
-            become that no instance covers.
-        void_values (Sequence[int]): Values that mean nothing, unless the
-            class list has them.
+        uncovered (str): 'void' or 'crowd': what pixels of a thing class in a
+            label map become that no instance covers.
+        void_values, things: See :func:`class_table`.
+        background (str, optional): Without ``semantic``: the stuff class of
+            pixels that nothing covers; by default they are void.
+        single (bool): Whether to take crowds for single instances.
 
     Returns:
-        dict: ``images``, ``segments``, ``hidden`` (instances without a
-        pixel left), ``uncovered`` (pixels of things that no instance has).
+        dict: ``images``, ``segments``, ``uncovered`` (pixels of things that no
+        instance has); ids of annotations: ``unmasked`` (without a pixel),
+        ``hidden`` (of which others leave no pixel), ``crowds``.
 
     Raises:
         InputError: Names the file that cannot be used, and the fix.
     """
-    table = read_class_table(classes, void_values)
     content = parse_object(
         read_bytes(instances, 'instances JSON', None), instances)
+    _cut_names(content)
     raise_first(image_faults(content, instances))
     raise_first(instances_faults(content, instances))
-    grouped = _group(content, table, instances, classes)
-    keys = ('id', 'file_name', 'height', 'width')
-    jobs = [
-        Job({key: image[key]
-             for key in keys},
-            osp.join(semantic,
-                     osp.splitext(image['file_name'])[0] + suffix),
-            instances=grouped[image['id']]) for image in content['images']
-    ]
+    jobs = [_job(image, semantic, suffix) for image in content['images']]
+    table = class_table(
+        read_rows(classes) if classes else _category_rows(content),
+        classes or instances,
+        void_values,
+        things=things,
+        label=jobs[0].label)
+    if semantic is None:
+        table = _with_background(table, background)
+    grouped = _group(content, table, instances, classes or instances, single)
+    jobs = [job._replace(instances=grouped[job.image['id']]) for job in jobs]
     recipe = [
         sorted(table.category_of.items()),
-        sorted(table.things), order, uncovered, content['annotations']
+        sorted(table.things), table.colors, order, uncovered,
+        [*grouped.values()]
     ]
-    return write_panoptic_folder(
+    summary = write_panoptic_folder(
         out, name, jobs, partial(paint, table, order, uncovered, instances),
         recipe, table.categories, num_workers, report)
+    _report_lost(summary, uncovered, report)
+    return summary
 
 
-def _group(content: Dict, table: ClassTable, path: str,
-           classes: str) -> Dict[object, List[dict]]:
+def _cut_names(content: Dict) -> None:
+    """Write names of images with /; of paths of another machine only the last
+    part is kept."""
+    entries = content.get('images')
+    for image in entries if isinstance(entries, list) else []:
+        name = image.get('file_name') if isinstance(image, dict) else None
+        if isinstance(name, str):  # else a fault, found later
+            name = name.replace('\\', '/')
+            image['file_name'] = osp.basename(name) if find_name_fault(
+                name) else name
+
+
+def _job(image: Dict, semantic: Optional[str], suffix: str) -> Job:
+    keys = ('id', 'file_name', 'height', 'width')
+    label = osp.splitext(image['file_name'])[0] + suffix
+    return Job({key: image[key]
+                for key in keys},
+               '' if semantic is None else osp.join(semantic, label))
+
+
+def _category_rows(content: Dict) -> Rows:
+    """Rows of a class list; a category that no annotation uses and that is the
+    supercategory of others, as Roboflow writes, is ignored."""
+    categories = content['categories']
+    used = {note['category_id'] for note in content['annotations']}
+    for category in categories:
+        above = any(
+            other.get('supercategory') == category['name']
+            for other in categories if other is not category)
+        if above and category['id'] not in used:
+            category['ignore'] = True
+    return plain_rows(categories)
+
+
+def _with_background(table: ClassTable, name: Optional[str]) -> ClassTable:
+    """The table for label maps of zeros, which are the stuff class ``name``,
+    added unless it is listed; None: void."""
+    ids = {c['name']: c['id'] for c in table.categories}
+    if name is not None and name not in ids:
+        ids[name] = max(ids.values(), default=0) + 1
+        table.categories.append(dict(id=ids[name], name=name, isthing=0))
+    return table._replace(category_of={0: ids.get(name)})
+
+
+def _group(content: Dict, table: ClassTable, path: str, classes: str,
+           single: bool) -> Dict[object, List[dict]]:
     """Annotations by image id, with their category ids in the class list;
     those of ignored classes are left out."""
-    by_name = {c['name']: c for c in table.categories}
-    category_of = {}
-    for category in content['categories']:
-        found = by_name.get(category['name'])
-        if found is not None and found['isthing']:
-            category_of[category['id']] = found['id']
-        elif category['name'] not in table.ignored_names:
-            problem = 'is stuff' if found else 'is missing'
-            raise InputError(
-                f'{classes}: {category["name"]!r}, a category of {path}, '
-                f'{problem}. List it with isthing=1, or with ignore=1 to '
-                'leave it out.')
+    ids = {c['name']: c['id'] for c in table.categories}
+    names = {c['id']: c['name'].strip() for c in content['categories']}
     grouped: Dict[object, List[dict]] = defaultdict(list)
     for note in content['annotations']:
-        if note['category_id'] in category_of:
+        name = names[note['category_id']]
+        if name in ids:
+            crowd = note.get('iscrowd') and not single
             grouped[note['image_id']].append(
-                dict(note, category_id=category_of[note['category_id']]))
+                dict(
+                    note,
+                    category_id=ids[name],
+                    iscrowd=int(bool(crowd and ids[name] in table.things))))
+        elif name not in table.ignored_names:
+            raise InputError(
+                f'{classes}: {name!r}, the category of annotation '
+                f'{note["id"]!r} of {path}, is missing. List it with '
+                'isthing=1 (a thing) or 0 (stuff), or with ignore=1 to leave '
+                'it out.')
     return grouped
+
+
+def _report_lost(summary: Dict, uncovered: str, report: Any) -> None:
+    for key, what in (
+        ('unmasked', 'have no mask, or none in the image'),
+        ('hidden', 'are hidden altogether by others'),
+        ('crowds', 'are crowds, from which no instance is learnt (CVAT marks '
+         'so what its brush draws; --no-crowd takes each for one object)')):
+        if summary[key]:
+            report(f'{len(summary[key])} annotations {what}: id '
+                   f'{some([*map(str, summary[key])])}')
+    if summary['uncovered']:
+        report(f'{summary["uncovered"]} pixels of things that no instance '
+               f'covers became {uncovered}')
 
 
 def paint(table: ClassTable, order: str, uncovered: str, path: str,
           job: Job) -> Painted:
     """Segments of one image; ``path`` is the instances JSON, for errors."""
-    values = read_label_map(job.label, job.size)
+    values = np.zeros(job.label_size, np.uint8)
+    if job.label:
+        values = read_label_map(job.label, job.label_size, colors=table.colors)
     ids, segments = _paint_semantic(values, table, uncovered, job.label)
-    masks = [(note, bool(note.get('iscrowd')), _mask(note, job.size, path))
+    stuff = {s['category_id']: s['id'] for s in segments if not s['iscrowd']}
+    covered = np.zeros(job.label_size, bool)
+    # from back to front: 0 stuff, 1 crowds, 2 instances
+    masks = [((note['category_id'] in table.things) * (2 - note['iscrowd']),
+              note, _mask(note, job.label_size, path))
              for note in job.instances]
-    # crowds first: they lie below
-    masks.sort(key=lambda item: (not item[1], -int(item[2].sum())
+    masks.sort(key=lambda item: (item[0], -int(item[2].sum())
                                  if order == 'area' else 0))
-    first, covered = len(segments), np.zeros(job.size, bool)
-    for id_, (note, crowd, mask) in enumerate(masks, first + 1):
-        segments.append(
-            dict(id=id_, category_id=note['category_id'], iscrowd=int(crowd)))
+    unmasked, owners = [], {}
+    for level, note, mask in masks:
+        category, id_ = note['category_id'], len(segments) + 1
+        if not mask.any():
+            unmasked.append(note['id'])
+            continue
+        if level == 0:
+            id_ = stuff.setdefault(category, id_)
+        else:
+            owners[id_] = note
+        if id_ > len(segments):
+            segments.append(
+                dict(id=id_, category_id=category, iscrowd=note['iscrowd']))
         ids[mask] = id_
         covered |= mask
     left = set(np.unique(ids).tolist())
     things = [v for v, c in table.category_of.items() if c in table.things]
     return ids, segments, dict(
-        hidden=sum(s['id'] not in left for s in segments[first:]),
+        unmasked=unmasked,
+        hidden=[n['id'] for id_, n in owners.items() if id_ not in left],
+        crowds=[note['id'] for note in owners.values() if note['iscrowd']],
         uncovered=int((np.isin(values, things) & ~covered).sum()))
 
 
@@ -132,7 +221,7 @@ def _paint_semantic(values: np.ndarray, table: ClassTable, uncovered: str,
     """Ids and one segment for each class of the label map."""
     values_of: Dict[int, List[int]] = {}
     for value in np.unique(values).tolist():
-        category = table.category(value, path)
+        category, _ = table.meaning(value, path)
         if category is not None:
             values_of.setdefault(category, []).append(value)
     ids = np.zeros(values.shape, np.int32)
@@ -147,8 +236,9 @@ def _paint_semantic(values: np.ndarray, table: ClassTable, uncovered: str,
 
 
 def _mask(note: dict, size: Tuple[int, int], path: str) -> np.ndarray:
-    """Pixels (h, w) bool of a polygon list or an RLE."""
-    given = note.get('segmentation')
+    """Pixels (h, w) bool of a polygon list or an RLE; none where there is no
+    mask, but a box."""
+    given = note.get('segmentation') or []
     fault = find_segmentation_fault(given, size)
     if fault is not None:
         raise InputError(f'{path}: annotation {note["id"]!r}: its '

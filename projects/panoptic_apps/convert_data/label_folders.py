@@ -1,27 +1,36 @@
-"""Folders in the style of Cityscapes: images, and label maps that hold
-``class * 1000 + number`` for single instances and the bare class elsewhere.
+"""Folders of images and label maps. Label maps have one of these codings:
 
-The bare value of a thing class is a group whose instances are not known, and
-becomes crowd. Segment ids are the values themselves.
+    class * 1000 + number for single instances and the bare class elsewhere,
+        as in Cityscapes; class * 256 + number, as in KITTI and Mapillary
+    classes or colours alone, beside which other maps may tell instances
+        apart, as SegmentationClass and SegmentationObject of Pascal VOC do
+
+A pixel of a thing class without an instance is of a group whose instances are
+not known, and becomes crowd. Segment ids are the values themselves where they
+have 16 bits.
 """
 import os
 import os.path as osp
 from functools import partial
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from mmengine_exact.errors import InputError
 from mmengine_exact.files import read_bytes
-from panoptic_fpn.ops.decode import claimed_size, find_fault
+from panoptic_fpn.ops.decode import claimed_size, find_fault, orientation_tag
 
-from .label_map import ClassTable, read_class_table, read_label_map
+from .label_map import ClassTable, class_table, read_label_map, read_rows
 from .panoptic_folder import Painted, write_panoptic_folder
 from .resumable import Job, raise_failures
 
 #: Suffixes of images where none is given.
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
-#: Id of a segment whose value is 0, which means void in a panoptic PNG.
-_ID_OF_ZERO = 1 << 16
+#: Folders of thumbnails, recycle bins and archives that systems leave; other
+#: hidden names begin with a dot.
+_HIDDEN = ('@eaDir', '#recycle', '$RECYCLE.BIN', '__MACOSX')
+#: Ids of segments whose values are 0, which means void, or too large.
+_FREE_IDS = 1 << 16
 
 
 def convert_label_folders(images: str,
@@ -32,20 +41,26 @@ def convert_label_folders(images: str,
                           image_suffix: Optional[str] = None,
                           label_suffix: str = '.png',
                           offset: int = 1000,
+                          numbered: bool = False,
                           void_values: Sequence[int] = (0, ),
+                          things: Optional[Sequence[str]] = None,
+                          instances: str = '',
+                          orientation: Optional[str] = None,
                           num_workers: Optional[int] = None,
                           report: Any = print) -> Dict:
     """Write a data set in COCO panoptic format.
 
     Args:
         images, labels (str): Folders with the same subfolders.
-        classes (str): The class list, see ``label_map.py``.
+        classes, void_values, numbered, things: See :func:`class_table`.
         out, name, num_workers, report: See :func:`write_panoptic_folder`.
         image_suffix, label_suffix (str): What names end with, such as
             ``_leftImg8bit.png``; images have the usual suffixes by default.
         offset (int): Values from this one on are single instances.
-        void_values (Sequence[int]): Values that mean nothing, unless the
-            class list has them.
+        instances (str): Folder of maps, named like the label maps, in which
+            each value or colour but 0 is an instance of its class; values of
+            label maps are then classes alone.
+        orientation (str, optional): See :func:`find_orientation`.
 
     Returns:
         dict: ``images``, ``segments``, ``crowd``, ``void_pixels``.
@@ -53,18 +68,25 @@ def convert_label_folders(images: str,
     Raises:
         InputError: Names the file that cannot be used, and the fix.
     """
-    table = read_class_table(classes, void_values, offset)
-    recipe = [sorted(table.category_of.items()), sorted(table.things), offset]
-    return write_panoptic_folder(
-        out, name, find_pairs(images, labels, image_suffix, label_suffix),
-        partial(paint, table, offset), recipe, table.categories, num_workers,
-        report)
+    jobs = find_pairs(images, labels, image_suffix, label_suffix, instances,
+                      orientation)
+    table = class_table(
+        read_rows(classes), classes, void_values,
+        None if instances else offset, numbered, things, jobs[0].label)
+    recipe = [sorted(table.category_of.items()), sorted(table.things)]
+    recipe += [table.offset, table.first, table.colors]
+    return write_panoptic_folder(out, name, jobs, partial(paint, table),
+                                 recipe, table.categories, num_workers, report)
 
 
-def find_pairs(images: str, labels: str, image_suffix: Optional[str],
-               label_suffix: str) -> List[Job]:
+def find_pairs(images: str,
+               labels: str,
+               image_suffix: Optional[str],
+               label_suffix: str,
+               instances: str = '',
+               orientation: Optional[str] = None) -> List[Job]:
     """Images and their label maps, sorted by name; ids are names without
-    suffix."""
+    suffix. Hidden files are left out."""
     suffixes = (image_suffix, ) if image_suffix else IMAGE_SUFFIXES
     jobs, failures = [], []
     for name in sorted(
@@ -72,23 +94,26 @@ def find_pairs(images: str, labels: str, image_suffix: Optional[str],
             for folder, _, files in os.walk(images, followlinks=True)
             for name in files):
         ends = [s for s in suffixes if name.lower().endswith(s.lower())]
-        if not ends:
+        if not ends or any(
+                part.startswith('.') or part in _HIDDEN
+                for part in name.split(os.sep)):
             continue
-        stem, path = name[:-len(ends[0])], osp.join(images, name)
+        stem = name[:-len(ends[0])]
         label = osp.join(labels, stem + label_suffix)
         if not osp.isfile(label):
             failures.append(
                 f'{label}: no such file, the label map of {name}. Correct '
                 '--label-suffix and --image-suffix, or remove the image.')
             continue
-        content = read_bytes(path, 'image', None)
-        fault, size = find_fault(content), claimed_size(content)
-        if fault is not None or size is None:
-            failures.append(f'{path}: not a readable image ({fault}). Copy it '
-                            'again or remove it.')
+        try:
+            size, turn = find_orientation(
+                osp.join(images, name), label, orientation)
+        except InputError as error:
+            failures.append(str(error))
             continue
         image = dict(id=stem, file_name=name, height=size[0], width=size[1])
-        jobs.append(Job(image, label))
+        numbers = osp.join(instances, stem + label_suffix) if instances else ''
+        jobs.append(Job(image, label, numbers=numbers, turn=turn))
     raise_failures(failures if jobs or failures else [
         f'{images}: no image that ends with {" or ".join(suffixes)}. Correct '
         'the folder or --image-suffix.'
@@ -96,22 +121,64 @@ def find_pairs(images: str, labels: str, image_suffix: Optional[str],
     return jobs
 
 
-def paint(table: ClassTable, offset: int, job: Job) -> Painted:
-    """Segments of one image."""
-    values = read_label_map(job.label, job.size)
+def find_orientation(path: str, label: str,
+                     labels_are: Optional[str]) -> Tuple[Tuple[int, int], int]:
+    """Size (h, w) of a photograph as it is shown, which training reads, and
+    the EXIF tag by which its label map is to be turned, 1: not at all.
+
+    ``labels_are`` says what the label map fits where both are possible: what
+    is 'shown', or what is 'stored', turned by the tag.
+    """
+    content = read_bytes(path, 'image', None)
+    fault, stored = find_fault(content), claimed_size(content)
+    if fault is not None or stored is None:
+        raise InputError(f'{path}: not a readable image ({fault}). Copy it '
+                         'again or remove it.')
+    tag = orientation_tag(content)
+    if tag == 1:
+        return stored, 1
+    shown = stored[::-1] if tag > 4 else stored
+    found = claimed_size(read_bytes(label, 'label map', None))
+    if shown != stored:
+        labels_are = 'stored' if found == stored else 'shown'
+    if labels_are is None:
+        raise InputError(f'{path}: its orientation tag ({tag}) turns it. Does '
+                         'its label map fit what is shown or what is stored? '
+                         'Give --orientation shown or --orientation stored.')
+    return shown, tag if labels_are == 'stored' else 1
+
+
+def paint(table: ClassTable, job: Job) -> Painted:
+    """Segments of one image: one for each instance, and of each class one for
+    all pixels without an instance."""
+    values = read_label_map(job.label, job.label_size, colors=table.colors)
+    if job.numbers:
+        numbers = read_label_map(job.numbers, job.label_size, colors=None)
+        values = values.astype(np.int64) << 32 | numbers.astype(np.uint32)
     found, index, counts = np.unique(
         values, return_inverse=True, return_counts=True)
-    ids, segments = np.zeros(len(found), np.int32), []
+    ids = np.zeros(len(found), np.int32)
+    segments: Dict[Tuple, dict] = {}
     for i, value in enumerate(found.tolist()):
-        single = value >= offset
-        category = table.category(value // offset if single else value,
-                                  job.label, value if single else None)
-        if category is not None:
-            ids[i] = value or _ID_OF_ZERO
-            crowd = int(category in table.things and not single)
-            segments.append(
-                dict(id=int(ids[i]), category_id=category, iscrowd=crowd))
+        category, number = _meaning(table, job, value)
+        if category is None:
+            continue
+        id_ = value if 0 < value < _FREE_IDS else _FREE_IDS + i
+        crowd = int(category in table.things and number is None)
+        segment = dict(id=id_, category_id=category, iscrowd=crowd)
+        ids[i] = segments.setdefault((category, number), segment)['id']
     summary = dict(
-        crowd=sum(s['iscrowd'] for s in segments),
+        crowd=sum(s['iscrowd'] for s in segments.values()),
         void_pixels=int(counts[ids == 0].sum()))
-    return ids[index].reshape(values.shape), segments, summary
+    return ids[index].reshape(values.shape), [*segments.values()], summary
+
+
+def _meaning(table: ClassTable, job: Job,
+             value: int) -> Tuple[Optional[int], Optional[int]]:
+    """See ``ClassTable.meaning``; with a map of instances the value is
+    ``class << 32 | number``."""
+    if not job.numbers:
+        return table.meaning(value, job.label)
+    category, _ = table.meaning(value >> 32, job.label)
+    number = value & 0xffffffff
+    return category, number if number and category in table.things else None

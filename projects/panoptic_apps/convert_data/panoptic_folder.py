@@ -25,8 +25,8 @@ from .resumable import (Job, Journal, convert_images, file_stamp, measure,
                         raise_failures, remove_leftovers, write_if_changed)
 
 #: Segment ids (h, w), 0 = void; ``segments_info`` without area and bbox, of
-#: which those without a pixel are left out; counts for the summary.
-Painted = Tuple[np.ndarray, List[dict], Dict[str, int]]
+#: which those without a pixel are left out; counts and lists for the summary.
+Painted = Tuple[np.ndarray, List[dict], Dict[str, Any]]
 
 
 def write_panoptic_folder(out: str,
@@ -49,7 +49,8 @@ def write_panoptic_folder(out: str,
         report (Callable): Called with lines about the progress.
 
     Returns:
-        dict: ``images``, ``segments``, and the painter's counts, summed.
+        dict: ``images``, ``segments``, and what the painter counts and lists,
+        of all images together.
     """
     folder = osp.join(out, name)
     text = json.dumps(recipe, sort_keys=True).encode()
@@ -63,8 +64,12 @@ def write_panoptic_folder(out: str,
     ])
     jobs = [
         job._replace(
-            png=osp.join(folder, name), stamp=[digest, *file_stamp(job.label)])
-        for job, name in zip(jobs, names)
+            png=osp.join(folder, name),
+            stamp=[
+                digest, job.turn,
+                *(number for path in (job.label, job.numbers) if path
+                  for number in file_stamp(path))
+            ]) for job, name in zip(jobs, names)
     ]
     with Journal(osp.join(out, f'.{name}.jsonl')) as journal:
         # PNGs are about to change: no JSON until all of them have
@@ -87,16 +92,18 @@ def write_panoptic_folder(out: str,
             ],
             categories=categories)
         write_if_changed(f'{folder}.json', json.dumps(content).encode())
-    summary = Counter(
+    summary: Dict[str, Any] = dict(
         images=len(entries),
         segments=sum(len(entry['segments_info']) for entry in entries))
     for entry in entries:
-        summary.update(entry['counts'])
-    return dict(summary)
+        for key, found in entry['counts'].items():
+            summary[key] = summary.get(key, type(found)()) + found
+    return summary
 
 
 def _convert(paint: Callable[[Job], Painted], job: Job) -> Tuple[Dict, bytes]:
     ids, painted, counts = paint(job)
+    ids = as_shown(ids, job.turn)
     found = measure(ids)
     segments = [
         dict(segment, **found[segment['id']]) for segment in painted
@@ -104,3 +111,10 @@ def _convert(paint: Callable[[Job], Painted], job: Job) -> Tuple[Dict, bytes]:
     ]
     png = cv2.imencode('.png', id_to_rgb(ids)[..., ::-1])[1]
     return dict(segments_info=segments, counts=counts), png.tobytes()
+
+
+def as_shown(pixels: np.ndarray, tag: int) -> np.ndarray:
+    """A map (h, w) as it is stored, turned by an orientation tag, 1 to 8."""
+    pixels = pixels.T if tag > 4 else pixels
+    down, right = tag in (3, 4, 7, 8), tag in (2, 3, 6, 7)
+    return np.ascontiguousarray(pixels[::1 - 2 * down, ::1 - 2 * right])

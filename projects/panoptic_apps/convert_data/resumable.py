@@ -31,19 +31,27 @@ _PNG_END = b'\0\0\0\0IEND\xaeB\x60\x82'
 
 class Job(NamedTuple):
     """An image to convert: its entry of ``images`` (id, file_name, height,
-    width), its label map, where the panoptic PNG goes (None: nowhere), what
-    the result depends on, as JSON, and its COCO annotations."""
+    width), its label map ('': none), where the panoptic PNG goes (None:
+    nowhere), what the result depends on, as JSON, its COCO annotations, its
+    map of instances, and the orientation tag by which labels are turned."""
 
     image: dict
     label: str
     png: Optional[str] = None
     stamp: Sequence = ()
     instances: Sequence[dict] = ()
+    numbers: str = ''
+    turn: int = 1
 
     @property
     def size(self) -> Tuple[int, int]:
-        """Size (h, w) of the image."""
+        """Size (h, w) of the image as it is shown."""
         return self.image['height'], self.image['width']
+
+    @property
+    def label_size(self) -> Tuple[int, int]:
+        """Size (h, w) of its labels, before they are turned."""
+        return self.size[::-1] if self.turn > 4 else self.size
 
 
 class Journal:

@@ -45,11 +45,10 @@ def png_pixels(
         yield Fault('png_corrupt', where, f'{len(content)} bytes: {fault}')
         return None
     depth, color = 8 * pixels.itemsize, 2 if pixels.ndim == 3 else 0
-    if content[:4] == b'\x89PNG':  # decoders widen bits and apply palettes
+    if content[:4] == b'\x89PNG':  # decoders widen bits
         depth, color = content[24], content[25]
-    # a transparent colour (tRNS) adds a channel that the header does not name
-    wanted = ((), 0) if channels == 1 else ((3, ), 2)
-    if (pixels.shape[2:], color) != wanted or depth not in depths:
+    wanted = () if channels == 1 else (3, )
+    if pixels.shape[2:] != wanted or depth not in depths:
         single = channels == 3 and color in (0, 3, 4)
         yield Fault('png_single_channel' if single else 'png_format', where,
                     f'{depth} bit {_COLORS.get(color, "unknown")}')

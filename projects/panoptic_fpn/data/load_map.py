@@ -18,8 +18,8 @@ from mmengine_exact.errors import CorruptFileError, InputError
 from mmengine_exact.files import read_bytes
 
 from ..labels import MAX_SEGMENT_ID
-from ..ops.decode import (DecodeError, claimed_size, decode_image,
-                          decode_indices, decode_map, find_fault, try_decode)
+from ..ops.decode import (DecodeError, claimed_size, decode_image, decode_map,
+                          find_fault, try_decode)
 from ..ops.run_length import run_starts
 
 #: What mmcv and mmdet pad a segmentation map with; never a segment.
@@ -150,8 +150,7 @@ class LoadPanopticMap(BaseTransform):
         size = tuple(results['ori_shape'][:2])
         pixels = np.ascontiguousarray(
             read_pixels(
-                results['seg_map_path'], 'panoptic PNG',
-                decode_indices if results.get('class_map') else decode_map,
+                results['seg_map_path'], 'panoptic PNG', decode_map,
                 self.backend_args, size,
                 f'its image {results["img_path"]} is {size}. Export the PNG '
                 'at the size of the image.'))

@@ -1,8 +1,8 @@
-"""Images and label PNGs from bytes.
+"""Images and label maps from bytes.
 
 kornia-rs decodes PNGs of 8-bit RGB, 8- and 16-bit grey and 8-bit palettes: the
-pixels of OpenCV in half its time. OpenCV decodes everything else except
-palettes of fewer bits, which Pillow decodes. Pillow reads headers.
+pixels of OpenCV in half its time. OpenCV decodes everything else except other
+maps of one channel, which Pillow decodes. Pillow reads headers.
 
 Decoders get no files that are cut off, which some fill with grey, and none
 whose header claims gigabytes.
@@ -18,7 +18,7 @@ from typing import Any, Callable, Iterator, Optional, Tuple
 import cv2
 import kornia_rs
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import ExifTags, Image, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
@@ -37,6 +37,10 @@ _PIXELS_PER_BYTE = dict(PNG=8 * 1032, JPEG=512)
 _ENDS = dict(PNG=b'IEND\xaeB`\x82', JPEG=b'\xff\xd9')
 #: More scans than any encoder writes; each takes time for the whole image.
 _MOST_SCANS = 100
+#: Formats that keep values.
+_LOSSLESS = ('PNG', 'TIFF', 'BMP', 'GIF')
+#: What Pillow multiplies grey values of 2 and 4 bits by.
+_FACTORS = {'L;2': 85, 'L;4': 17}
 #: Pillow's raw modes of the PNGs that kornia-rs decodes, and its own modes.
 _MODES = {'RGB': 'rgb', 'L': 'mono', 'P': 'mono', 'I;16B': 'mono'}
 
@@ -63,42 +67,28 @@ def decode_image(content: bytes) -> np.ndarray:
 
 
 def decode_map(content: bytes) -> np.ndarray:
-    """A PNG that holds ids, as it is stored.
+    """A map of ids or classes as it is stored: PNG, TIFF, BMP or GIF.
 
     Returns:
-        np.ndarray: C-contiguous. One channel: (h, w) uint8 or uint16; three:
-        RGB (h, w, 3) uint8. Other kinds of images as OpenCV reads them
-        unchanged, but RGB or RGBA.
+        np.ndarray: C-contiguous. Values of one channel, or indices into a
+        palette: (h, w), uint8 where they have 1 to 8 bits, uint16, or int32;
+        RGB (h, w, 3), RGBA (h, w, 4).
 
     Raises:
-        DecodeError: See there.
+        DecodeError: See there; or the format may change values, or they are
+            not whole numbers.
     """
     header = _read_header(content)
-    if _raw_mode(header) in ('RGB', 'L', 'I;16B'):
+    for fault in _map_faults(header):
+        raise DecodeError(fault)
+    if _raw_mode(header):
         return _decode_png(header, content)
+    if len(header.getbands()) == 1:
+        _check_data(header, content)
+        return _single_channel(_open(content))
     pixels = _decode_by_opencv(header, content, cv2.IMREAD_UNCHANGED)
-    if pixels.ndim == 3 and pixels.shape[2] >= 3:
-        code = (
-            cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
-        pixels = cv2.cvtColor(pixels, code)
-    return pixels
-
-
-def decode_indices(content: bytes) -> np.ndarray:
-    """Values of an image of one channel, or indices into its palette.
-
-    Returns:
-        np.ndarray: (h, w), uint8 or uint16 where they have 8 or 16 bits; of
-        an image with several channels (h, w, channels).
-
-    Raises:
-        DecodeError: See there.
-    """
-    header = _read_header(content)
-    if _raw_mode(header) in ('L', 'P', 'I;16B'):
-        return _decode_png(header, content)
-    _check_data(header, content)
-    return np.array(_open(content))
+    code = cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
+    return cv2.cvtColor(pixels, code)
 
 
 def try_decode(decode: Callable[[bytes], Any],
@@ -126,6 +116,21 @@ def claimed_size(content: bytes) -> Optional[Tuple[int, int]]:
     applied; None where there is no readable header."""
     header, _ = try_decode(_open, content)
     return header and header.size[::-1]
+
+
+def orientation_tag(content: bytes) -> int:
+    """EXIF orientation, 1 to 8, by which :func:`decode_image` turns an image;
+    1: it does not."""
+
+    def read(content: bytes) -> int:
+        header, exif = _open(content), Image.Exif()
+        if b'eXIf' in content[content.rfind(b'IDAT'):]:  # behind the pixels
+            header.load()
+        exif.load(header.info.get('exif', b''))
+        return exif.get(ExifTags.Base.Orientation, 1)
+
+    tag, _ = try_decode(read, content)
+    return tag if tag in range(1, 9) else 1
 
 
 def _open(content: bytes) -> ImageFile.ImageFile:
@@ -180,6 +185,36 @@ def _header_faults(header: ImageFile.ImageFile,
     end = _ENDS[header.format]
     if not content.endswith(end) and content.find(end, begin) < 0:
         yield f'the {header.format} is cut off after {len(content)} bytes'
+
+
+def _map_faults(header: ImageFile.ImageFile) -> Iterator[str]:
+    """Why the values of an image are not those that were written to it."""
+    if header.format not in _LOSSLESS or (header.info.get('compression')
+                                          == 'jpeg'):
+        yield (f'its format, {header.format}, may change values; export a PNG '
+               'from the original annotation')
+    if getattr(header, 'is_animated', False):
+        yield 'it holds several images'
+    if getattr(header, 'tag_v2', {}).get(262) == 0:  # as scans of text
+        yield 'a TIFF in which 0 stands for white; convert it to PNG'
+
+
+def _single_channel(image: ImageFile.ImageFile) -> np.ndarray:
+    """Values (h, w) or indices of an image of one channel, by Pillow."""
+    args = image.tile[0].args
+    raw_mode = str(args[0] if isinstance(args, tuple) else args)
+    values = np.array(image)
+    if values.dtype.kind == 'f':
+        # float32 holds all whole numbers up to there
+        odd = (values != np.rint(values)) | ~(np.abs(values) <= 2**24)
+        if odd.any():
+            raise DecodeError(f'its value {values[odd][0]} is not a whole '
+                              'number up to 2^24')
+        return values.astype(np.int32)
+    if values.dtype == bool:
+        return values.astype(np.uint8)
+    values //= _FACTORS.get(raw_mode[:3], 1)
+    return values.astype(values.dtype.newbyteorder('='), copy=False)
 
 
 def _first_scan(header: ImageFile.ImageFile) -> int:

@@ -9,7 +9,7 @@ from pycocotools import mask as mask_util
 from mmengine_exact.errors import InputError
 from panoptic_apps.convert_data import convert_instances_and_semantic
 
-from .conftest import faults_of
+from .conftest import box, faults_of, names_of, written
 
 SIZE = (20, 30)
 CLASSES = [
@@ -25,11 +25,6 @@ INSTANCE_CATEGORIES = [
     dict(id=2, name='dog'),
     dict(id=3, name='caption')
 ]
-
-
-def box(y1, x1, y2, x2):
-    """A polygon that covers rows y1..y2 - 1 and columns x1..x2 - 1."""
-    return [[x1, y1, x2, y1, x2, y2, x1, y2]]
 
 
 def rle(y1, x1, y2, x2, compressed):
@@ -106,9 +101,7 @@ def convert(root, **kwargs):
         str(root / 'instances.json'), str(root / 'semantic'),
         str(root / 'classes.json'), str(root / 'out'), 'set',
         **dict(dict(num_workers=1, report=str), **kwargs))
-    content = json.loads((root / 'out/set.json').read_text())
-    rgb = np.asarray(Image.open(root / 'out/set/x.png')).astype(int)
-    return summary, content, rgb @ [1, 256, 65536]
+    return (summary, *written(root / 'out/set'))
 
 
 def expected(order):
@@ -126,20 +119,12 @@ def expected(order):
     return names
 
 
-def names_of(content, ids):
-    by_id = {c['id']: c['name'] for c in content['categories']}
-    result = np.full(ids.shape, '', object)
-    for segment in content['annotations'][0]['segments_info']:
-        crowd = ' crowd' * segment['iscrowd']
-        result[ids == segment['id']] = by_id[segment['category_id']] + crowd
-    return result
-
-
 def test_smaller_instances_lie_on_larger_ones(root):
     summary, content, ids = convert(root)
     assert (names_of(content, ids) == expected('area')).all()
     # two cats of one shape: the later hides the earlier
-    assert summary == dict(images=1, segments=5, hidden=1, uncovered=6)
+    assert summary == dict(
+        images=1, segments=5, hidden=[1], unmasked=[], crowds=[3], uncovered=6)
     segments = content['annotations'][0]['segments_info']
     assert {s['id'] for s in segments} == set(np.unique(ids).tolist()) - {0}
     names = [c['name'] for c in content['categories']]
@@ -155,7 +140,7 @@ def test_the_order_of_the_json(root):
     summary, content, ids = convert(root, order='annotation')
     want = expected('annotation')
     assert (names_of(content, ids) == want).all()
-    assert summary['hidden'] == 1 and 'cat' not in set(want.ravel())
+    assert summary['hidden'] == [1] and 'cat' not in set(want.ravel())
 
 
 def test_things_that_no_instance_covers_may_be_crowd(root):
@@ -174,7 +159,7 @@ def change(notes, index, **values):
 @pytest.mark.parametrize('notes,why', [
     (change(annotations(), 0, segmentation=dict(
         size=[1, 1], counts=[1])), 'annotation 1: its segmentation'),
-    (change(annotations(), 0, segmentation=None), 'annotation 1'),
+    (change(annotations(), 0, segmentation='x'), 'annotation 1'),
     (change(annotations(), 0, segmentation=[['a'] * 6]), 'annotation 1'),
     (change(annotations(), 0, category_id=9), 'category_id=9'),
     (change(annotations(), 0, image_id='y'), "image_id='y'"),
@@ -189,11 +174,20 @@ def test_annotations_that_cannot_be_used(root, notes, why):
     assert not (root / 'out/set.json').exists()
 
 
-def test_a_polygon_of_too_few_points_is_hidden(root):
-    write(root, change(annotations()[:1], 0, segmentation=[[1, 1, 2, 2]]))
-    summary, content, _ = convert(root)
-    assert summary['hidden'] == 1
-    assert len(content['annotations'][0]['segments_info']) == 2
+def test_annotations_without_a_mask_are_not_called_hidden(root, capsys):
+    """Boxes, polygons of two points or outside; one more is hidden."""
+    masks = [None, None, [], [[1, 1, 2, 2]], box(40, 40, 50, 50)]
+    notes = annotations()[1:] + [note('a', 1, 0, box(8, 8, 10, 10))]
+    notes += [note(i, 2, 0, mask) for i, mask in enumerate(masks, 6)]
+    del notes[5]['segmentation']
+    write(root, notes)
+    summary, _, _ = convert(root, report=print)
+    assert summary['unmasked'] == [6, 7, 8, 9, 10]
+    assert summary['hidden'] == [4]
+    lines = capsys.readouterr().out.splitlines()
+    assert ('5 annotations have no mask, or none in the image: id 6, 7, 8, '
+            '... (5 in all)') in lines
+    assert '1 annotations are hidden altogether by others: id 4' in lines
 
 
 def test_values_and_categories_without_a_class(root):
@@ -203,12 +197,46 @@ def test_values_and_categories_without_a_class(root):
     with pytest.raises(InputError, match='value 77: no class has it'):
         convert(root)
     convert(root, void_values=(0, 77))
-    write(root, [], categories=[dict(id=1, name='horse')])
-    with pytest.raises(InputError, match="'horse'.*is missing"):
-        convert(root)
-    write(root, [], categories=[dict(id=1, name='sky')])
-    with pytest.raises(InputError, match="'sky'.*is stuff"):
-        convert(root)
+    horse = dict(id=4, name='horse')
+    write(root, annotations(), categories=INSTANCE_CATEGORIES + [horse])
+    convert(root, void_values=(0, 77))  # no annotation uses it
+    write(
+        root, [note(1, 4, 0, box(0, 0, 9, 9))],
+        categories=INSTANCE_CATEGORIES + [horse])
+    with pytest.raises(InputError, match="'horse', .* 1 .*is missing"):
+        convert(root, void_values=(0, 77))
+
+
+def test_stuff_of_the_json_lies_on_the_semantic_map_below_things(root):
+    """It joins the segment that the map has of its class."""
+    sky = dict(id=4, name='sky')
+    write(
+        root,
+        annotations() + [
+            note(6, 4, 1, box(0, 20, 12, 30)),
+            note(7, 4, 0, box(2, 22, 14, 24)),
+            note(8, 4, 0, box(6, 6, 9, 9))
+        ],
+        categories=INSTANCE_CATEGORIES + [sky])
+    summary, content, ids = convert(root)
+    want = expected('area')
+    want[:12, 20:] = 'sky'
+    want[:14, 22:24] = 'sky'
+    assert (names_of(content, ids) == want).all()
+    assert len(set(ids[want == 'sky'])) == 1
+    assert summary['hidden'] == [1] and summary['uncovered'] == 0
+
+
+def test_a_background_that_is_listed_and_not_annotated(root):
+    """It neither stops the converter nor becomes void."""
+    background = dict(id=0, name='_background_')
+    (root / 'classes.json').write_text(
+        json.dumps(CLASSES + [dict(background, isthing=0)]))
+    values = semantic()
+    Image.fromarray(values).save(root / 'semantic/x.png')
+    write(root, annotations(), categories=[background] + INSTANCE_CATEGORIES)
+    _, content, ids = convert(root)
+    assert (names_of(content, ids)[19] == '_background_').all()
 
 
 def test_the_tool(root, run_tool, capfd):
@@ -219,13 +247,14 @@ def test_the_tool(root, run_tool, capfd):
     tool = 'coco_instances_and_semantic'
     assert run_tool(tool, *args, '--out-dir', root / 'out') == 0
     assert (root / 'out/panoptic.json').is_file()
-    assert '1 images, 5 segments; 1 instances were hidden' in \
-        capfd.readouterr().out
+    out = capfd.readouterr().out
+    assert '1 images, 5 segments' in out and 'hidden altogether' in out
     for wrong in (['--out-dir', root, '--name',
                    'semantic'], ['--out-dir', root, '--name', 'instances'],
                   ['--out-dir', root, '--num-workers', 0]):
         assert run_tool(tool, *args, *wrong) == 2
     (root / 'semantic/x.png').unlink()
     assert run_tool(tool, *args, '--out-dir', root / 'out') == 1
-    error = f'error: {root}/semantic/x.png: No such file'
+    error = f'error: {root}/semantic/x.png: cannot read the label map'
     assert error in capfd.readouterr().err
+    assert run_tool(tool, args[0], root / 'none', '--out-dir', root) == 2

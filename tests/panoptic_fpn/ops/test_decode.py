@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from panoptic_fpn.ops import FAST_OPS, decode
-from panoptic_fpn.ops.decode import (DecodeError, decode_image, decode_indices,
-                                     decode_map, try_decode)
+from panoptic_fpn.ops.decode import (DecodeError, decode_image, decode_map,
+                                     try_decode)
 
 RNG = np.random.default_rng(0)
 
@@ -158,7 +158,10 @@ def test_images_have_opencvs_pixels(name, monkeypatch):
     assert image.flags.c_contiguous and image.flags.writeable
 
 
-@pytest.mark.parametrize('name', [*MAPS, *OTHERS])
+@pytest.mark.parametrize('name', [
+    *MAPS, 'rgb16', 'rgba', 'transparent', 'interlaced', 'turned_png',
+    'turned_png_at_the_end', 'bmp'
+])
 def test_maps_are_as_they_are_stored(name, monkeypatch):
     """In RGB order."""
     content = {**MAPS, **OTHERS}[name]
@@ -172,18 +175,83 @@ def test_maps_are_as_they_are_stored(name, monkeypatch):
     assert pixels.flags.c_contiguous and pixels.dtype.isnative
 
 
-def test_indices_of_a_palette():
-    values = blocks((40, 50))
-    image = Image.fromarray(values).convert('P')
-    for bits in (8, 4):
-        image.putdata((values >> 8 - bits).ravel().tolist())
-        buffer = io.BytesIO()
-        image.save(buffer, 'PNG', bits=bits)
-        assert same(decode_indices(buffer.getvalue()), values >> 8 - bits)
-    assert same(decode_indices(write_png(values)), values)
-    for name in ('rgba', 'rgb16', 'jpeg'):
-        assert decode_indices(OTHERS[name]).ndim == 3
-    assert decode_indices(IMAGES['pillow']).ndim == 3
+def few_bits(values, bits, palette=b''):
+    """A PNG of grey values or indices of 1, 2 or 4 bits, by the
+    specification."""
+    rows = values[..., None] >> np.arange(bits)[::-1] & 1
+    rows = np.packbits(rows.reshape(len(values), -1).astype(np.uint8), axis=1)
+    head = struct.pack('>IIBBBBB', values.shape[1], len(values), bits,
+                       3 if palette else 0, 0, 0, 0)
+    data = zlib.compress(b''.join(b'\0' + row.tobytes() for row in rows))
+    return (decode.SIGNATURE + chunk(b'IHDR', head) +
+            (chunk(b'PLTE', palette) if palette else b'') +
+            chunk(b'IDAT', data) + chunk(b'IEND', b''))
+
+
+@pytest.mark.parametrize('bits', [1, 2, 4, 8])
+@pytest.mark.parametrize('extra', ['', 'palette', 'transparent colour'])
+def test_values_of_few_bits_are_the_files_own(bits, extra):
+    """Not multiplied by 255, 85 or 17, and not the colours of a palette."""
+    values = RNG.integers(0, 2**bits, (13, 21)).astype(np.uint8)
+    values[0, :2] = 0, 2**bits - 1
+    content = few_bits(values, bits,
+                       bytes(range(256)) * 3 if extra == 'palette' else b'')
+    if extra == 'transparent colour':
+        content = content[:33] + chunk(b'tRNS', bytes(2)) + content[33:]
+    for switch in ('1', '0'):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(FAST_OPS, switch)
+            assert same(decode_map(content), values)
+
+
+@pytest.mark.parametrize('dtype, mode', [(np.uint8, 'L'), ('<u2', 'I;16'),
+                                         ('>u2', 'I;16B'), (np.int32, 'I'),
+                                         (np.float32, 'F')])
+def test_values_of_tiffs_are_the_files_own(dtype, mode):
+    values = RNG.integers(0, 256, (13, 21)) * (1 if mode == 'L' else 255)
+    stored = values.astype(dtype)
+    image = Image.frombytes(mode, (21, 13), stored.tobytes())
+    buffer = io.BytesIO()
+    image.save(buffer, 'TIFF')
+    pixels = decode_map(buffer.getvalue())
+    assert (pixels == values).all() and pixels.dtype.isnative
+    assert pixels.dtype == (
+        np.int32 if mode == 'F' else stored.dtype.newbyteorder('='))
+
+
+def tiff_of(value):
+    return saved(np.full((3, 4), value, np.float32), 'TIFF')
+
+
+def inverted():
+    """A TIFF whose tag 262 says that 0 is white."""
+    tag = struct.pack('<HHI', 262, 3, 1)
+    content = saved(smooth((9, 8)), 'TIFF')
+    assert content.count(tag + b'\1') == 1
+    return content.replace(tag + b'\1', tag + b'\0')
+
+
+def several():
+    pages = [Image.fromarray(smooth((9, 8))) for _ in range(2)]
+    buffer = io.BytesIO()
+    pages[0].save(buffer, 'TIFF', save_all=True, append_images=pages[1:])
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize('content, why', [
+    (OTHERS['jpeg'], 'its format, JPEG, may change values'),
+    (OTHERS['jpeg_gray'], 'its format, JPEG, may change values'),
+    (saved(smooth((31, 17)), 'TIFF', compression='jpeg'), 'may change values'),
+    (saved(smooth((31, 17, 3)), 'WEBP'), 'may change values'),
+    (tiff_of(.5), 'its value 0.5 is not a whole number'),
+    (tiff_of(np.nan), 'its value nan is not a whole number'),
+    (tiff_of(2**25), 'not a whole number up to 2^24'),
+    (inverted(), '0 stands for white'),
+    (several(), 'several images'),
+])
+def test_maps_whose_values_are_lost(content, why):
+    pixels, fault = try_decode(decode_map, content)
+    assert pixels is None and why in fault
 
 
 @pytest.mark.parametrize('content',
@@ -216,7 +284,7 @@ def test_damage_behind_intact_checksums():
             decode_image(png)
 
 
-def test_opencv_decodes_all_under_the_switch(monkeypatch):
+def test_no_kornia_under_the_switch(monkeypatch):
     expected = [decode_map(content) for content in MAPS.values()]
     monkeypatch.setenv(FAST_OPS, '0')
     monkeypatch.setattr(decode, 'kornia_rs', None)
