@@ -14,13 +14,6 @@ def num_cores() -> int:
     return len(psutil.Process().cpu_affinity())
 
 
-def computes_bfloat16() -> bool:
-    """Whether the CPU computes in bfloat16. One that does not takes minutes
-    for an image, in a kernel of one thread."""
-    import torch
-    return torch.backends.cpu.get_cpu_capability() not in ('DEFAULT', 'AVX2')
-
-
 def describe_machine() -> dict:
     """CPU, memory in bytes, system and versions.
 

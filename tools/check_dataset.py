@@ -8,9 +8,10 @@ Example:
         --against data/my/train.json --against-images data/my/images
 
 Errors stop training or make a score wrong; warnings are odd and may be
-intended. ``--fix`` writes another JSON with what can be computed from the
-PNGs; the exit code is about the JSON that was checked. Exit code: 0 no errors,
-1 errors were found, or interrupted, 2 wrong arguments.
+intended. ``--fix OUT.json`` writes another JSON with what can be computed from
+the PNGs and, where PNGs have to change, all of them to the folder OUT; the
+exit code is about the JSON that was checked. Exit code: 0 no errors, 1 errors
+were found, or interrupted, 2 wrong arguments.
 """
 import argparse
 import json
@@ -49,9 +50,16 @@ def parse_args():
     parser.add_argument(
         '--fix',
         metavar='OUT.json',
-        help='write the JSON with areas, boxes and sizes computed anew, '
-        'segments without pixels removed, and segments added whose category '
-        'follows from their id')
+        help='write the JSON with areas, boxes and sizes computed anew, names '
+        'of files made relative, segments of a stuff class merged, those '
+        'without pixels removed, and those added whose category follows from '
+        'their id')
+    parser.add_argument(
+        '--things',
+        nargs='*',
+        metavar='NAME',
+        help='the thing classes, all others are stuff: for files whose '
+        'isthing is missing or wrong (--fix writes it)')
     args = parser.parse_args()
     check_args(parser, args)
     return args
@@ -81,6 +89,9 @@ def check_args(parser, args):
             parser.error(f'--{option} {path}: would overwrite another file '
                          'of this command. Name a new one')
         taken.append(osp.realpath(path))
+    if args.fix and osp.lexists(args.fix[:-len('.json')]):
+        parser.error(f'--fix {args.fix}: {args.fix[:-len(".json")]} exists, '
+                     'where changed PNGs would go. Name a new one')
 
 
 def show_progress(step, size):
@@ -128,6 +139,7 @@ def check(args):
             against,
             args.num_workers,
             repair=args.fix is not None,
+            things=args.things,
             progress=show_progress)
         errors = result.faults.total(ERROR)
         print(format_report(path, result, args.examples))
@@ -135,8 +147,8 @@ def check(args):
             content = report_content(path, result)
             write_bytes(args.json, json.dumps(content, indent=1).encode())
         if args.fix and result.repair is not None:
-            write_bytes(args.fix, json.dumps(result.repair.content).encode())
-            print(format_repair(args.fix, result.repair))
+            folder = result.repair.write(args.fix)
+            print(format_repair(args.fix, result.repair, folder))
 
     return run_to_exit_code(run) or int(errors > 0)
 

@@ -5,7 +5,6 @@ import errno
 import json
 import os
 import os.path as osp
-import re
 from contextlib import suppress
 from secrets import token_hex
 from typing import Any, Callable, List, Optional, Tuple
@@ -19,8 +18,6 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 #: Suffix of a file that is being written.
 PARTIAL_SUFFIX = '.part'
 _GZIP = b'\x1f\x8b'
-#: Drives and schemes: 'C:', 's3:', 'https:'.
-_SCHEME = re.compile(r'[A-Za-z][A-Za-z0-9+.-]*:')
 
 
 def read_bytes(
@@ -83,7 +80,8 @@ def find_name_fault(name: Any) -> Optional[str]:
         return 'it is not a string, is empty or has a null character'
     if '\\' in name:
         return 'folders are separated by /'
-    if name.startswith('/') or _SCHEME.match(name):
+    drive = name[0].isalpha() and name[1:2] == ':'
+    if name.startswith('/') or '://' in name or drive:
         return ('it must be relative; name its folder in data_prefix (for '
                 'tools, in the option for that folder)')
     if '..' in name.split('/'):

@@ -6,15 +6,15 @@ from typing import (Any, Callable, Dict, Iterable, Iterator, List, NamedTuple,
                     Optional, Sequence, Set, Tuple)
 
 from mmengine_exact.errors import InputError
-from mmengine_exact.files import find_name_fault, read_bytes
+from mmengine_exact.files import read_bytes
 from mmengine_exact.workers import default_workers, run_jobs
-from panoptic_fpn.coco_format import (WARNING, Fault, Faults, Pair, Structure,
-                                      category_faults, collect,
+from panoptic_fpn.coco_format import (ERROR, WARNING, Fault, Faults, Pair,
+                                      Structure, category_faults, collect,
                                       panoptic_faults, panoptic_warnings,
                                       parse_object)
-from panoptic_fpn.coco_format.faults import Found, is_whole
+from panoptic_fpn.coco_format.faults import Found, is_whole, short
 
-from .image_files import ImageJob, ImageResult, check_image
+from .image_files import ImageJob, ImageResult, check_image, find_name
 from .repair import Repair
 from .statistics import Statistics
 
@@ -41,6 +41,7 @@ def check_dataset(
         against: Optional[Tuple[str, str]] = None,
         num_workers: Optional[int] = None,
         repair: bool = False,
+        things: Optional[Sequence[str]] = None,
         progress: Progress = lambda step, size: lambda done: None
 ) -> CheckResult:
     """Read everything and say what is wrong.
@@ -55,11 +56,16 @@ def check_dataset(
         num_workers (int, optional): Processes; by default one for each core,
             at most 8.
         repair (bool): Whether to compute anew what can be.
+        things (Sequence[str], optional): Names of the thing classes, whatever
+            ``isthing`` says; all others are stuff.
         progress (Callable): See :data:`Progress`.
 
     Returns:
         CheckResult: Nothing is written, and faults of the data are not
         raised.
+
+    Raises:
+        InputError: No category has one of the names of ``things``.
     """
     faults = Faults()
 
@@ -74,10 +80,14 @@ def check_dataset(
     content = collect(_read_json(path), faults.add)
     if content is None:
         return CheckResult(faults)
+    if things is not None:
+        faults.extend(_set_things(content, things, path))
     structure = collect(panoptic_faults(content, path), faults.add)
+    if faults.counts['instances_json']:
+        return CheckResult(faults)
     faults.extend(panoptic_warnings(structure, path))
     statistics = Statistics(structure.categories)
-    repaired = Repair(content, structure) if repair else None
+    repaired = Repair(content, structure, images, panoptic) if repair else None
     # Paths by the digest of pixels. A copy that was resized or compressed
     # again is another picture.
     pictures: Dict[bytes, List[str]] = defaultdict(list)
@@ -97,7 +107,12 @@ def check_dataset(
     faults.extend(_extra_files(content, panoptic))
     if against is not None:
         faults.extend(_against_faults(*against, structure, pictures, run))
-    return CheckResult(faults, statistics.summary(), repaired)
+    summary = statistics.summary()
+    if (summary['void_share'] or 0) > 0.5:
+        faults.add(
+            Fault('mostly_void', path, f'{summary["void_share"]:.1%}',
+                  WARNING))
+    return CheckResult(faults, summary, repaired)
 
 
 def _read_json(path: str) -> Found[Optional[dict]]:
@@ -106,6 +121,23 @@ def _read_json(path: str) -> Found[Optional[dict]]:
     except InputError as error:
         yield Fault('json_unreadable', path, str(error))
         return None
+
+
+def _set_things(content: dict, things: Sequence[str],
+                path: str) -> Iterator[Fault]:
+    """Set ``isthing`` by names; each that was not so is a fault."""
+    categories = _list(content, 'categories', dict)
+    names = [short(category.get('name')) for category in categories]
+    unknown = set(map(short, things)) - set(names)
+    if unknown:
+        raise InputError(f'{path}: --things names {min(unknown)}, but the '
+                         f'categories are {", ".join(names)}. Correct it.')
+    for name, category in zip(names, categories):
+        was, isthing = category.get('isthing'), int(name in map(short, things))
+        category['isthing'] = isthing
+        if was != isthing:
+            yield Fault('isthing', f'{path}: category {name}',
+                        f'isthing is {short(was)}, by --things {isthing}')
 
 
 def _job(pair: Pair, path: str, images: str, panoptic: str) -> ImageJob:
@@ -130,9 +162,9 @@ def _list(content: dict, key: str, kind: type) -> List[Any]:
 
 
 def _file(folder: str, entry: dict) -> Optional[str]:
-    """Path of the file that an entry names; None where it is not allowed."""
-    name = entry.get('file_name')
-    return None if find_name_fault(name) else osp.join(folder, str(name))
+    """Path of the file that an entry means; None where it means none."""
+    name = find_name(folder, entry)
+    return name and osp.join(folder, name)
 
 
 def _extra_files(content: dict, panoptic: str) -> Iterator[Fault]:
@@ -168,7 +200,7 @@ def _against_faults(path: str, images: str, structure: Structure,
     jobs = [ImageJob(name, name) for name in names if name is not None]
     others: Dict[Optional[bytes], str] = {}
     for job, result in zip(jobs, run(path, jobs)):
-        yield from result.faults
+        yield from (f for f in result.faults if f.severity == ERROR)
         others.setdefault(result.digest, job.where)
     for digest, copies in pictures.items():
         for name in copies if digest in others else ():

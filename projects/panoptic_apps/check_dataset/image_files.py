@@ -2,21 +2,29 @@
 
 Sizes are (h, w). Runs in worker processes.
 """
+import io
 import os.path as osp
 import struct
 from glob import escape, glob
 from hashlib import blake2b
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+import cv2
+import numpy as np
+from PIL import ExifTags, Image
 
 from mmengine_exact.errors import CorruptFileError
-from mmengine_exact.files import read_bytes
-from panoptic_fpn.coco_format import (Fault, collect, measure_segments,
-                                      png_faults, png_pixels)
+from mmengine_exact.files import find_name_fault, read_bytes
+from panoptic_fpn.coco_format import (WARNING, Fault, collect,
+                                      measure_segments, png_faults, png_pixels)
 from panoptic_fpn.coco_format.faults import Found
 from panoptic_fpn.coco_format.pngs import Measured
-from panoptic_fpn.ops.decode import decode_image, try_decode
+from panoptic_fpn.ops.decode import (SIGNATURE, claimed_size, decode_image,
+                                     try_decode)
 
 Size = Tuple[int, int]
+#: Before an orientation tag in a JPEG or WebP, and in a PNG.
+_EXIF = (b'Exif', b'EXIF', b'eXIf')
 
 
 class ImageJob(NamedTuple):
@@ -47,6 +55,20 @@ class ImageResult(NamedTuple):
     measured: Optional[Dict[int, Measured]]
 
 
+def find_name(folder: str, entry: dict) -> Optional[str]:
+    """The ``file_name`` of an entry; where that is not allowed, the longest
+    end of it that names a file below the folder, or None."""
+    name = entry.get('file_name')
+    if find_name_fault(name) is None:
+        return name
+    parts = name.replace('\\', '/').split('/') if isinstance(name, str) else []
+    ends = ('/'.join(parts[first:]) for first in range(len(parts)))
+    return next((
+        end for end in ends
+        if find_name_fault(end) is None and osp.isfile(osp.join(folder, end))),
+                None)
+
+
 def check_image(job: ImageJob) -> ImageResult:
     """Read both files of an image and compare them with the JSON."""
     faults: List[Fault] = []
@@ -75,7 +97,7 @@ def _image_faults(job: ImageJob) -> Found[Tuple]:
         return digest, size, None
     measured = measure_segments(pixels, job.other_ids or (0, ))
     yield from png_faults(measured, job.segments, job.where, job.png,
-                          job.ignored)
+                          job.ignored, pixels)
     for id_ in job.ignored:
         measured.pop(id_, None)
     return digest, size or pixels.shape[:2], measured
@@ -104,6 +126,28 @@ def picture_faults(path: str) -> Found[Tuple[Optional[Size], Optional[bytes]]]:
     if pixels is None:
         yield Fault('image_corrupt', path, f'{len(content)} bytes: {fault}')
         return None, None
+    yield from _picture_warnings(path, content, pixels)
     salt = struct.pack('<II', *pixels.shape[:2])
     digest = blake2b(pixels.tobytes(), digest_size=16, salt=salt).digest()
     return pixels.shape[:2], digest
+
+
+def _picture_warnings(path: str, content: bytes,
+                      pixels: np.ndarray) -> Iterator[Fault]:
+    """Whether values are cut to 8 bits, or a tag turns or mirrors an image
+    without a change of its size."""
+    jpeg, png = content[:2] == b'\xff\xd8', content.startswith(SIGNATURE)
+    if not jpeg and not (png and content[24] <= 8):
+        stored = cv2.imdecode(
+            np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+        if stored is not None and stored.itemsize > 1:
+            yield Fault(
+                'image_bits', path, f'{8 * stored.itemsize} bits, values up '
+                f'to {stored.max()}: models see 0 to {pixels.max()}', WARNING)
+    if any(mark in content
+           for mark in _EXIF) and claimed_size(content) == pixels.shape[:2]:
+        exif, _ = try_decode(lambda c: Image.open(io.BytesIO(c)).getexif(),
+                             content)
+        tag = exif and exif.get(ExifTags.Base.Orientation)
+        if tag in range(2, 9):
+            yield Fault('image_turned', path, f'orientation {tag}', WARNING)

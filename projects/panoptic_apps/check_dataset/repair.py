@@ -3,19 +3,31 @@
 Areas, boxes, ``iscrowd`` (0 where missing), height and width where image and
 PNG agree; segments without a pixel are removed; ids that only the PNG has
 become segments where their category is known by a rule that all listed
-segments follow.
+segments follow. Segments of one stuff class in an image are merged, also in
+copies of the PNGs. Names of files become relative to their folder.
 """
+import json
+import os.path as osp
+from collections import Counter
 from typing import Callable, Dict, List, Optional, Tuple
 
-from panoptic_fpn.coco_format import Pair, Structure
-from panoptic_fpn.coco_format.pngs import Measured, is_other_image
+import cv2
 
-from .image_files import ImageJob, ImageResult
+from mmengine_exact.files import read_bytes, write_bytes
+from panoptic_fpn.coco_format import Pair, Structure
+from panoptic_fpn.coco_format.panoptic import category_of
+from panoptic_fpn.coco_format.pngs import Measured
+from panoptic_fpn.labels import id_to_rgb, rgb_to_id
+from panoptic_fpn.ops.decode import decode_map
+
+from .image_files import ImageJob, ImageResult, find_name
 
 #: Segments that have to follow a rule before it is believed.
 MIN_SUPPORT = 3
 #: Kinds of faults that change an annotation.
 _OF_SEGMENTS = {'ids_only_in_png', 'ids_only_in_json', 'area', 'bbox'}
+#: Those of PNGs from which nothing can be computed.
+_OF_ANOTHER_PNG = {'png_of_another_image', 'png_swapped', 'png_blended'}
 
 #: From a segment id to its category id and iscrowd, or None.
 Rule = Callable[[int], Optional[Tuple[int, int]]]
@@ -27,21 +39,32 @@ class Repair:
     Args:
         content (dict): The JSON; it is not changed.
         structure (Structure): What can be used of it.
+        images, panoptic (str): Folders of its images and PNGs.
 
     Attributes:
-        counts (dict[str, int]): Areas, boxes, added, removed, iscrowd, sizes.
+        counts (dict[str, int]): Areas, boxes, added, removed, merged,
+            iscrowd, sizes, names.
         left (list[tuple]): (image, ids) of pixels whose category cannot be
             known.
     """
 
-    def __init__(self, content: dict, structure: Structure) -> None:
-        self._content = content
+    def __init__(self, content: dict, structure: Structure, images: str,
+                 panoptic: str) -> None:
+        self._content, self._panoptic = content, panoptic
+        self._categories = structure.categories
         self._rule = find_rule(structure)
         # entries by the id() of those they replace
         self._new: Dict[int, dict] = {}
-        self.counts = dict.fromkeys(
-            ('areas', 'boxes', 'added', 'removed', 'iscrowd', 'sizes'), 0)
+        # by their names in the JSON: paths of PNGs, and ids to replace there
+        self._pngs: Dict[str, Tuple[str, Dict[int, int]]] = {}
+        self.counts = dict.fromkeys(('areas', 'boxes', 'added', 'removed',
+                                     'merged', 'iscrowd', 'sizes', 'names'), 0)
         self.left: List[Tuple[str, List[int]]] = []
+        pairs = structure.pairs
+        self._mend_names(images, [pair.image for pair in pairs])
+        self._mend_names(
+            panoptic,
+            [p.annotation for p in pairs if p.annotation is not None])
 
     @property
     def content(self) -> dict:
@@ -54,32 +77,86 @@ class Repair:
                 ]
         return content
 
+    def write(self, path: str) -> Optional[str]:
+        """Write the mended JSON and, where segments were merged, all PNGs to
+        a folder beside it; its path."""
+        folder, changed = osp.splitext(path)[0], self.counts['merged'] > 0
+        for name, (png, merged) in self._pngs.items() if changed else ():
+            if osp.isfile(png):
+                content = read_bytes(png, 'panoptic PNG', None)
+                write_bytes(
+                    osp.join(folder, name),
+                    _merge_in_png(content, merged) if merged else content)
+        write_bytes(path, json.dumps(self.content).encode())
+        return folder if changed else None
+
+    def _mend_names(self, folder: str, entries: List[dict]) -> None:
+        """Set names that mean a file which no other entry means."""
+        names = [find_name(folder, entry) for entry in entries]
+        counts = Counter(names)
+        for name, entry in zip(names, entries):
+            if counts[name] == 1 and name not in (None,
+                                                  entry.get('file_name')):
+                self._change(entry, file_name=name)
+                self.counts['names'] += 1
+
+    def _change(self, entry: dict, **values: object) -> None:
+        self._new[id(entry)] = dict(self._new.get(id(entry), entry), **values)
+
     def add(self, pair: Pair, job: ImageJob, result: ImageResult) -> None:
         """Note what an image's files say of its entries."""
         kinds = {fault.kind for fault in result.faults}
+        if job.png is not None:
+            name = osp.relpath(job.png, self._panoptic)
+            self._pngs.setdefault(name, (job.png, {}))
         if result.measured is None or pair.annotation is None:
             return
         if 'image_size' in kinds and result.size is not None:
             height, width = result.size
-            self._new[id(pair.image)] = dict(
-                pair.image, height=height, width=width)
+            self._change(pair.image, height=height, width=width)
             self.counts['sizes'] += 1
         listed = {segment['id'] for segment in pair.segments}
-        if is_other_image(listed, result.measured) or len(
-                pair.segments) != len(pair.annotation['segments_info']):
+        if kinds & _OF_ANOTHER_PNG or len(pair.segments) != len(
+                pair.annotation['segments_info']):
             return  # to be mended by hand: whatever is done may be wrong
-        if kinds & _OF_SEGMENTS or any('iscrowd' not in segment
-                                       for segment in pair.segments):
-            self._new[id(pair.annotation)] = dict(
+        measured = dict(result.measured)
+        merged = {}
+        if job.other_ids is None:
+            merged = self._merge_stuff(pair, measured)
+        if merged or kinds & _OF_SEGMENTS or any('iscrowd' not in segment
+                                                 for segment in pair.segments):
+            segments = [s for s in pair.segments if s['id'] not in merged]
+            self._change(
                 pair.annotation,
                 segments_info=[
-                    *self._listed(pair, result.measured),
-                    *self._unlisted(job, listed, result.measured)
+                    *self._listed(segments, measured),
+                    *self._unlisted(job, listed, measured)
                 ])
+        self._pngs[name][1].update(merged)
 
-    def _listed(self, pair: Pair, measured: Dict[int, Measured]) -> List[dict]:
-        segments = []
+    def _merge_stuff(self, pair: Pair,
+                     measured: Dict[int, Measured]) -> Dict[int, int]:
+        """Ids of stuff segments to that of the first one of their class; they
+        are united in ``measured``."""
+        first: Dict[Tuple[int, bool], int] = {}
+        merged = {}
         for segment in pair.segments:
+            id_, category = segment['id'], category_of(segment,
+                                                       self._categories)
+            if id_ not in measured or category.get('isthing') != 0:
+                continue
+            key = category['id'], segment.get('iscrowd') == 1
+            into = first.setdefault(key, id_)
+            if into != id_:
+                measured[into] = _unite(measured[into], measured.pop(id_))
+                merged[id_] = into
+        self.counts['merged'] += len(merged)
+        return merged
+
+    def _listed(self, listed: List[dict],
+                measured: Dict[int, Measured]) -> List[dict]:
+        segments = []
+        for segment in listed:
             if segment['id'] not in measured:
                 self.counts['removed'] += 1
                 continue
@@ -111,6 +188,20 @@ class Repair:
         if unknown:
             self.left.append((job.where, unknown))
         return segments
+
+
+def _merge_in_png(content: bytes, merged: Dict[int, int]) -> bytes:
+    ids = rgb_to_id(decode_map(content))
+    for id_, into in merged.items():
+        ids[ids == id_] = into
+    return cv2.imencode('.png', id_to_rgb(ids)[..., ::-1])[1].tobytes()
+
+
+def _unite(one: Measured, other: Measured) -> Measured:
+    (area, (x1, y1, w1, h1)), (more, (x2, y2, w2, h2)) = one, other
+    x, y = min(x1, x2), min(y1, y2)
+    right, bottom = max(x1 + w1, x2 + w2), max(y1 + h1, y2 + h2)
+    return area + more, [x, y, right - x, bottom - y]
 
 
 def find_rule(structure: Structure) -> Rule:

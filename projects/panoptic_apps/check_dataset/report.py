@@ -1,5 +1,5 @@
 """A check as JSON, and as text for a terminal."""
-from typing import Dict
+from typing import Dict, Optional
 
 from panoptic_fpn.coco_format import ERROR, KINDS, WARNING
 
@@ -82,14 +82,21 @@ def _verdict(path: str, content: Dict) -> str:
     return f'{path}: {", ".join(parts)}{tail}'
 
 
-def format_repair(path: str, repair: Repair) -> str:
-    """What was mended, and what is left to do by hand."""
+def format_repair(path: str,
+                  repair: Repair,
+                  folder: Optional[str] = None) -> str:
+    """What was mended, and what is left to do by hand; ``folder`` holds the
+    PNGs where they changed."""
     counts = repair.counts
     lines = [
         f'{path}: {counts["areas"]} areas, {counts["boxes"]} boxes, '
-        f'{counts["sizes"]} image sizes and {counts["iscrowd"]} iscrowd set, '
-        f'{counts["added"]} segments added, {counts["removed"]} removed'
+        f'{counts["sizes"]} image sizes, {counts["iscrowd"]} iscrowd and '
+        f'{counts["names"]} file names set, {counts["added"]} segments added, '
+        f'{counts["removed"]} removed, {counts["merged"]} merged'
     ]
+    if folder is not None:
+        lines.append(f'  its PNGs are in {folder}: name this folder as '
+                     '--panoptic')
     for where, ids in repair.left[:_SHOWN]:
         lines.append(f'  not added, their category is unknown: {where}: ids '
                      f'{ids[:_SHOWN]}')

@@ -6,7 +6,7 @@ import numpy as np
 from tabulate import tabulate
 
 from panoptic_fpn.coco_format import Pair
-from panoptic_fpn.coco_format.faults import is_whole
+from panoptic_fpn.coco_format.panoptic import category_of, count_objects
 
 from .image_files import ImageResult
 
@@ -26,22 +26,26 @@ class Statistics:
         # (image, iscrowd, area) of each segment, by category
         self._segments = {id_: array('q') for id_ in categories}
         self._sizes: List[Tuple[int, int]] = []
-        self._num_images = self._annotated = self._pixels = 0
+        self._num_images = self._annotated = self._most_objects = 0
+        self._pixels = self._void = 0
 
     def add(self, pair: Pair, result: ImageResult) -> None:
         """Count an image."""
         self._num_images += 1
         self._annotated += pair.annotation is not None
+        self._most_objects = max(self._most_objects,
+                                 count_objects(pair, self._categories))
         if result.size is not None:
             self._sizes.append(result.size)
         if result.measured is None:
             return
-        self._pixels += int(np.prod(result.size or (0, 0)))
+        self._pixels += (pixels := int(np.prod(result.size or (0, 0))))
+        self._void += max(
+            0, pixels - sum(area for area, _ in result.measured.values()))
         for segment in pair.segments:
-            category = segment.get('category_id')
-            if segment['id'] in result.measured and is_whole(
-                    category) and category in self._segments:
-                self._segments[category].extend(
+            category = category_of(segment, self._categories)
+            if segment['id'] in result.measured and category:
+                self._segments[category['id']].extend(
                     (self._num_images, segment.get('iscrowd') == 1,
                      result.measured[segment['id']][0]))
 
@@ -49,7 +53,8 @@ class Statistics:
         """All counts.
 
         Returns:
-            dict: ``images``, ``annotated``, ``segments``, ``pixels`` and
+            dict: ``images``, ``annotated``, ``segments``, ``most_objects``
+            (things of an image that are not crowd), ``pixels`` and
             ``void_share`` (of images that can be read), ``size`` (dict of
             smallest, median, largest (h, w) by area) and ``classes``, each
             with id, name, isthing, images, segments, crowd, pixel_share,
@@ -57,14 +62,14 @@ class Statistics:
         """
         rows = [self._row(id_) for id_ in self._categories]
         rows.sort(key=lambda row: (not row['isthing'], row['id']))
-        labelled = sum(sum(found[2::3]) for found in self._segments.values())
         sizes = sorted(self._sizes, key=lambda size: size[0] * size[1])
         return dict(
             images=self._num_images,
             annotated=self._annotated,
             segments=sum(row['segments'] for row in rows),
+            most_objects=self._most_objects,
             pixels=self._pixels,
-            void_share=1 - labelled / self._pixels if self._pixels else None,
+            void_share=self._void / self._pixels if self._pixels else None,
             size=dict(
                 smallest=list(sizes[0]),
                 median=list(sizes[len(sizes) // 2]),
@@ -95,7 +100,8 @@ def format_statistics(path: str, summary: Dict) -> str:
     lines = [
         f'{path}: {summary["images"]} images ({summary["annotated"]} '
         f'annotated), {summary["segments"]} segments, {things} thing and '
-        f'{len(classes) - things} stuff classes'
+        f'{len(classes) - things} stuff classes, at most '
+        f'{summary["most_objects"]} objects in an image'
     ]
     if summary['size']:
         sizes = ', '.join(f'{name} {h} x {w}'

@@ -33,8 +33,17 @@ KINDS: Dict[str, Kind] = {
     Kind('the JSON cannot be read', 'Copy or export it again.'),
     'key_missing':
     Kind('a key is missing', 'Add it.'),
+    'instances_json':
+    Kind('an instances JSON (for detection), not a panoptic one',
+         'Use tools/dataset_converters/coco_instances_and_semantic.py.'),
     'wrong_value':
     Kind('a value cannot be used', 'Correct it.'),
+    'bad_file_name':
+    Kind('a file_name that cannot be used',
+         'Write it relative to its folder, with / between folders.', True),
+    'mixed_image_ids':
+    Kind('ids of images are numbers and strings',
+         'Write all as numbers or all as strings, in image_id, too.'),
     'image_id_twice':
     Kind('several images have one id', 'Keep one of them.'),
     'annotation_twice':
@@ -72,7 +81,10 @@ KINDS: Dict[str, Kind] = {
     Kind(
         'a stuff class in several segments of one image',
         'A prediction has one segment for each stuff class, so it matches '
-        'one of them at most: merge them in JSON and PNG.'),
+        'one of them at most: merge them in JSON and PNG.', True),
+    'many_objects':
+    Kind('an image with more objects than a model keeps by default',
+         'Raise model.test_cfg.rcnn.max_per_img; new_dataset.py does so.'),
     # its categories
     'no_category':
     Kind('"categories" is empty', 'List at least one category.'),
@@ -89,16 +101,29 @@ KINDS: Dict[str, Kind] = {
     'category_name_twice':
     Kind('several categories have one name', 'Give each its own name.'),
     'isthing':
-    Kind('a category whose isthing is missing or not 0 or 1',
-         'Write 1 for things, 0 for stuff.'),
+    Kind(
+        'a category whose isthing is missing or wrong',
+        'Write 1 for things, 0 for stuff: check_dataset.py --things and --fix '
+        'do so.'),
     'unused_category':
     Kind('a category without any segment',
          'It cannot be learnt or scored here: remove it if it never occurs.'),
-    'one_kind_of_class':
+    'only_crowd':
+    Kind('a thing class whose segments are all crowd',
+         'It cannot be learnt or scored: write iscrowd=0 for single objects.'),
+    'no_things':
     Kind(
-        'things or stuff are missing altogether',
-        'See whether isthing is right; without things train Semantic FPN '
-        '(loss_weights.instance=0).'),
+        'there is no thing class',
+        'See whether isthing is right (--things sets it); without things '
+        'train Semantic FPN (loss_weights.instance=0).'),
+    'no_stuff':
+    Kind(
+        'there is no stuff class',
+        'See whether isthing is right; label the background as a stuff class, '
+        'or train a panoptic model without stuff, which leaves it void.'),
+    'mostly_void':
+    Kind('more than half of all pixels are void',
+         'They are not learnt: label the background as a stuff class.'),
     'other_categories':
     Kind('the two JSON files list different categories',
          'Train and validate with the same categories.'),
@@ -113,6 +138,16 @@ KINDS: Dict[str, Kind] = {
     Kind('height and width in the JSON are not those of the image',
          'Correct the JSON, or strip the orientation tag of the photograph.',
          True),
+    'image_bits':
+    Kind(
+        'an image of more than 8 bits',
+        'Models see the upper 8 of them: save 8-bit images, scaled by the '
+        'largest value of the data (4095 for 12 bits).'),
+    'image_turned':
+    Kind(
+        'an image that its orientation tag turns or mirrors to its own size',
+        'It is read so: see whether its PNG fits (tools/browse_dataset.py), '
+        'else strip the tag.'),
     # PNGs
     'png_missing':
     Kind('a panoptic PNG is missing',
@@ -127,6 +162,13 @@ KINDS: Dict[str, Kind] = {
         'label maps of id * 1000 + number.'),
     'png_format':
     Kind('a panoptic PNG of another format', _RGB),
+    'png_blended':
+    Kind(
+        'a panoptic PNG resized with interpolation or compressed with loss',
+        'Its ids are lost: export it again, and resize by nearest neighbour.'),
+    'png_swapped':
+    Kind('a panoptic PNG with R and B swapped (BGR)',
+         'Swap the channels back: cv2.imwrite takes rgb[..., ::-1].'),
     'png_size':
     Kind('a panoptic PNG that is not of its image\'s size',
          'Export the PNG at the size of the image.'),

@@ -18,6 +18,8 @@ from .faults import WARNING, Fault, Found, is_id, is_whole, raise_first, short
 
 #: Segments and ignored ids of one image: their values in the map are 16 bit.
 MAX_SEGMENTS = 2**16 - 2
+#: Objects of an image that configs keep (``test_cfg.rcnn.max_per_img``).
+MAX_OBJECTS = 100
 
 
 class Pair(NamedTuple):
@@ -41,6 +43,11 @@ def panoptic_faults(content: dict,
                     categories_path: Optional[str] = None) -> Found[Structure]:
     """Errors of a COCO panoptic JSON, and of its categories where these come
     from another file."""
+    if _is_of_instances(content.get('annotations')):
+        yield Fault(
+            'instances_json', path, 'its annotations are single '
+            'objects, with category_id and without segments_info')
+        return Structure({}, [])
     categories = yield from category_faults(content, categories_path or path)
     images = yield from image_faults(content, path)
     notes = yield from entries_by_id(content, 'annotations', 'image_id',
@@ -55,6 +62,13 @@ def panoptic_faults(content: dict,
             segments = yield from _segment_faults(note, categories, where)
         pairs.append(Pair(image, note, segments))
     return Structure(categories, pairs)
+
+
+def _is_of_instances(notes: Any) -> bool:
+    """Whether all of a list of annotations are single objects."""
+    return isinstance(notes, list) and bool(notes) and all(
+        isinstance(note, dict) and 'category_id' in note
+        and 'segments_info' not in note for note in notes)
 
 
 def entries_by_id(content: dict, key: str, id_key: str, twice: str,
@@ -144,6 +158,10 @@ def image_faults(content: dict, path: str) -> Found[Dict[Any, dict]]:
                                       'image_id_twice', path)
     if content.get('images') == []:
         yield Fault('wrong_value', path, '"images" is empty')
+    first = {type(image_id): image_id for image_id in reversed(images)}
+    if len(first) > 1:
+        yield Fault('mixed_image_ids', path,
+                    f'such as {short(first[int])} and {short(first[str])}')
     for image_id, image in images.items():
         where = f'{path}: image_id={image_id!r}'
         yield from _name_faults(image, where, 'the image')
@@ -163,7 +181,7 @@ def _name_faults(entry: dict, where: str, what: str) -> Iterator[Fault]:
         return
     fault = find_name_fault(entry['file_name'])
     if fault is not None:
-        yield Fault('wrong_value', where,
+        yield Fault('bad_file_name', where,
                     f'file_name={short(entry["file_name"])}: {fault}')
 
 
@@ -262,44 +280,69 @@ def panoptic_warnings(structure: Structure, path: str) -> Iterator[Fault]:
             if count > 1:
                 yield Fault('file_named_twice', path,
                             f'{name} is named by {count} {what}', WARNING)
-    for image, note, segments in pairs:
-        where = f'{path}: image_id={image["id"]!r}'
-        if note is None:
-            yield Fault('no_annotation', where, short(image.get('file_name')),
-                        WARNING)
-        stuff: Counter[int] = Counter()
-        for segment in segments:
-            name = f'segment {segment["id"]}'
-            if 'iscrowd' not in segment:
-                yield Fault('no_iscrowd', where, name, WARNING)
-            id_ = segment.get('category_id')
-            category = categories.get(id_) if is_whole(id_) else None
-            if category is None or category.get('isthing') != 0:
-                continue
-            stuff[category['id']] += 1
-            if segment.get('iscrowd') == 1:
-                yield Fault('stuff_crowd', where,
-                            f'{name}, {short(category.get("name"))}', WARNING)
-        for id_, count in stuff.items():
-            if count > 1:
-                yield Fault(
-                    'stuff_twice', where, f'{count} segments of '
-                    f'{short(categories[id_].get("name"))}', WARNING)
+    for pair in pairs:
+        yield from _image_warnings(pair, categories,
+                                   f'{path}: image_id={pair.image["id"]!r}')
+
+
+def _image_warnings(pair: Pair, categories: Dict[int, dict],
+                    where: str) -> Iterator[Fault]:
+    if pair.annotation is None:
+        yield Fault('no_annotation', where, short(pair.image.get('file_name')),
+                    WARNING)
+    stuff: Counter[int] = Counter()
+    for segment in pair.segments:
+        name = f'segment {segment["id"]}'
+        if 'iscrowd' not in segment:
+            yield Fault('no_iscrowd', where, name, WARNING)
+        category = category_of(segment, categories)
+        if category.get('isthing') != 0:
+            continue
+        stuff[category['id']] += 1
+        if segment.get('iscrowd') == 1:
+            yield Fault('stuff_crowd', where,
+                        f'{name}, {short(category.get("name"))}', WARNING)
+    for id_, count in stuff.items():
+        if count > 1:
+            yield Fault(
+                'stuff_twice', where, f'{count} segments of '
+                f'{short(categories[id_].get("name"))}', WARNING)
+    objects = count_objects(pair, categories)
+    if objects > MAX_OBJECTS:
+        yield Fault('many_objects', where,
+                    f'{objects} objects, more than {MAX_OBJECTS}', WARNING)
+
+
+def category_of(segment: dict, categories: Dict[int, dict]) -> dict:
+    """Category of a segment, empty where it is unknown."""
+    id_ = segment.get('category_id')
+    return categories.get(id_, {}) if is_whole(id_) else {}
+
+
+def count_objects(pair: Pair, categories: Dict[int, dict]) -> int:
+    """Things of an image that are not crowd."""
+    return sum(
+        category_of(segment, categories).get('isthing') == 1
+        and segment.get('iscrowd') != 1 for segment in pair.segments)
 
 
 def _category_warnings(structure: Structure, path: str) -> Iterator[Fault]:
     categories = structure.categories
-    used = {
-        segment['category_id']
-        for pair in structure.pairs
-        for segment in pair.segments if is_whole(segment.get('category_id'))
-    }
+    used: Counter[Any] = Counter()
+    crowd: Counter[Any] = Counter()
+    for segment in (s for pair in structure.pairs for s in pair.segments):
+        id_ = category_of(segment, categories).get('id')
+        used[id_] += 1
+        crowd[id_] += segment.get('iscrowd') == 1
     for id_, category in categories.items():
         name = f'{short(category.get("name"))} (id={id_})'
         if id_ < 0:
             yield Fault('negative_category', path, name, WARNING)
-        if used and id_ not in used:
+        if used and not used[id_]:
             yield Fault('unused_category', path, name, WARNING)
+        if 0 < used[id_] == crowd[id_] and category.get('isthing') == 1:
+            yield Fault('only_crowd', path, f'{name}, {used[id_]} segments',
+                        WARNING)
     kinds = {
         bool(category['isthing'])
         for category in categories.values()
@@ -307,5 +350,5 @@ def _category_warnings(structure: Structure, path: str) -> Iterator[Fault]:
     }
     if len(kinds) == 1:
         missing = 'stuff' if kinds.pop() else 'things'
-        yield Fault('one_kind_of_class', path,
+        yield Fault(f'no_{missing}', path,
                     f'{len(categories)} categories, no {missing}', WARNING)

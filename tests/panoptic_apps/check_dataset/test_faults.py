@@ -9,7 +9,8 @@ from PIL import Image
 
 from mmengine_exact.errors import InputError
 from panoptic_apps.check_dataset import check_dataset, format_report
-from panoptic_fpn.coco_format import ERROR, KINDS
+from panoptic_apps.check_dataset.image_files import picture_faults
+from panoptic_fpn.coco_format import ERROR, KINDS, collect
 from panoptic_fpn.data import CocoPanopticFPNDataset
 
 from . import data
@@ -95,11 +96,6 @@ def split_stuff(path):
     data.write_ids(data.png_of(path), ids)
 
 
-def all_things(content):
-    for category in content['categories']:
-        category['isthing'] = 1
-
-
 def many_segments(content):
     segments(content).extend(
         dict(first(content), id=2**23 + i) for i in range(2**16))
@@ -107,6 +103,109 @@ def many_segments(content):
 
 def category(content):
     return content['categories'][0]
+
+
+def crowded(path):
+    """140 things of 4 x 4 pixels."""
+    y, x = np.mgrid[:40, :56] // 4
+    ids = y * 14 + x + 1
+    data.write_ids(data.png_of(path), ids)
+
+    def change(content):
+        thing = of_kind(content, 1)['category_id']
+        segments(content)[:] = [
+            dict(
+                id=i + 1,
+                category_id=thing,
+                iscrowd=0,
+                area=16,
+                bbox=[4 * (i % 14), 4 * (i // 14), 4, 4]) for i in range(140)
+        ]
+
+    data.edit(path, change)
+
+
+def to_instances(content):
+    content['annotations'] = [
+        dict(
+            id=7,
+            image_id=content['images'][0]['id'],
+            category_id=category(content)['id'],
+            bbox=[0, 0, 9, 9],
+            segmentation=[[0, 0, 9, 0, 9, 9]])
+    ]
+
+
+def mix_ids(content):
+    for entry, key in ((content['images'][0], 'id'),
+                       (content['annotations'][0], 'image_id')):
+        entry[key] = 7
+
+
+def away(content):
+    """Where the image was on the machine of the exporter."""
+    image = content['images'][0]
+    image['file_name'] = f'D:\\export\\{image["file_name"]}'
+
+
+def set_all(isthing):
+
+    def change(content):
+        for category in content['categories']:
+            category['isthing'] = isthing
+
+    return change
+
+
+def only_crowd(content):
+    thing = of_kind(content, 1)['category_id']
+    for note in content['annotations']:
+        for segment in note['segments_info']:
+            if segment['category_id'] == thing:
+                segment['iscrowd'] = 1
+
+
+def blacken_all(path):
+    for index in range(3):
+        data.write_ids(data.png_of(path, index), np.zeros((40, 56), int))
+    data.edit(path,
+              lambda c: [n['segments_info'].clear() for n in c['annotations']])
+
+
+def twelve_bits(path):
+    pixels = np.arange(40 * 56, dtype=np.uint16).reshape(40, 56)
+    content = cv2.imencode('.png', pixels)[1].tobytes()
+    data.image_of(path).write_bytes(content)
+
+
+def turn(tag):
+
+    def plant(path):
+        exif = Image.Exif()
+        exif[0x0112] = tag
+        with Image.open(data.image_of(path)) as image:
+            image.save(data.image_of(path), exif=exif)
+
+    return plant
+
+
+def interpolated(image):
+    return image.resize((73, 51), Image.BILINEAR).resize((56, 40),
+                                                         Image.BILINEAR)
+
+
+def as_jpeg(path):
+    with Image.open(data.png_of(path)) as image:
+        image.save(data.png_of(path), 'JPEG', quality=100)
+
+
+def as_jpeg_and_png(path):
+    as_jpeg(path)
+    resave(data.png_of, Image.Image.copy)(path)
+
+
+def as_bgr(image):
+    return Image.fromarray(np.asarray(image)[..., ::-1])
 
 
 def more_categories(content, *entries):
@@ -128,6 +227,10 @@ FAULTS = [
     ('png_single_channel', resave(data.png_of, lambda i: i.convert('P'))),
     ('png_single_channel', resave(data.png_of, as_16_bit)),
     ('png_format', resave(data.png_of, lambda i: i.convert('RGBA'))),
+    ('png_blended', resave(data.png_of, interpolated)),
+    ('png_blended', as_jpeg),
+    ('png_blended', as_jpeg_and_png),
+    ('png_swapped', resave(data.png_of, as_bgr)),
     ('png_size',
      resave(data.png_of, lambda i: i.resize((28, 20), Image.NEAREST))),
     ('png_of_another_image',
@@ -135,6 +238,11 @@ FAULTS = [
     ('png_extra', lambda p: shutil.copy(
         data.png_of(p), data.png_of(p).with_name('extra.png'))),
     ('all_void', blacken),
+    ('all_void mostly_void', blacken_all),
+    ('image_bits', twelve_bits),
+    ('image_turned', turn(3)),
+    ('image_turned', turn(2)),
+    ('many_objects', crowded),
     ('stuff_twice', split_stuff),
     ('image_size', by_json(lambda c: c['images'][0].update(height=41))),
     ('ids_only_in_png', by_json(lambda c: segments(c).pop())),
@@ -169,7 +277,12 @@ FAULTS = [
         category_id=str(first(c)['category_id'])))),
     ('isthing', by_json(lambda c: category(c).pop('isthing'))),
     ('isthing', by_json(lambda c: category(c).update(isthing=2))),
-    ('one_kind_of_class', by_json(all_things)),
+    ('no_stuff', by_json(set_all(1))),
+    ('no_things stuff_crowd stuff_twice', by_json(set_all(0))),
+    ('only_crowd', by_json(only_crowd)),
+    ('instances_json', by_json(to_instances)),
+    ('mixed_image_ids', by_json(mix_ids)),
+    ('bad_file_name', by_json(away)),
     ('no_category', by_json(lambda c: c.update(categories=[]))),
     ('category_id_twice', by_json(
         lambda c: more_categories(c, dict(category(c), name='other')))),
@@ -282,6 +395,51 @@ def test_an_id_of_another_type_is_explained(path):
     example = examples(result, 'unknown_image')[0]
     assert "image_id='0'" in example
     assert 'in "images" it is a number' in example
+
+
+def test_what_is_wrong_with_the_whole_file_comes_first(path):
+    """Its other faults follow from that: they are not reported."""
+    data.edit(path, to_instances)
+    data.edit(path, lambda c: category(c).pop('isthing'))
+    result = data.run(path)
+    assert data.kinds(result) == dict(instances_json=1)
+    assert 'coco_instances_and_semantic.py' in format_report('x', result)
+    with pytest.raises(InputError, match='coco_instances_and_semantic.py'):
+        load(path)
+
+
+def test_values_of_twelve_bits_are_said(path):
+    twelve_bits(path)
+    assert examples(data.run(path), 'image_bits') == [
+        f'{data.image_of(path)}: 16 bits, values up to 2239: models see 0 to '
+        '8'
+    ]
+
+
+@pytest.mark.parametrize('tag', range(1, 9))
+@pytest.mark.parametrize('size', [(20, 30), (30, 30)])
+def test_turned_images_whose_size_does_not_tell(tmp_path, size, tag):
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    path = str(tmp_path / 'a.jpg')
+    Image.new('RGB', size).save(path, exif=exif)
+    found = []
+    collect(picture_faults(path), found.append)
+    unseen = tag > 1 and (tag < 5 or size[0] == size[1])
+    assert [fault.kind for fault in found] == ['image_turned'] * unseen
+
+
+def test_things_by_name(path):
+    """They are those of the original, whatever isthing says."""
+    original = json.loads(path.read_text())['categories']
+    things = [c['name'] for c in original if c['isthing']]
+    data.edit(path, set_all(0))
+    result = data.run(path, things=things, repair=True)
+    assert data.kinds(result) == dict(isthing=len(things))
+    assert 'isthing is 0, by --things 1' in examples(result, 'isthing')[0]
+    assert result.repair.content['categories'] == original
+    with pytest.raises(InputError, match="--things names 'x', but the"):
+        data.run(path, things=['x'])
 
 
 @pytest.mark.parametrize('text,why', [('{', 'not a JSON file'),

@@ -2,6 +2,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -46,7 +47,14 @@ def test_what_was_changed_comes_back(path):
     before['annotations'][2]['segments_info'][1]['iscrowd'] = 0
     assert read(new) == before
     assert repair.counts == dict(
-        areas=2, boxes=2, added=0, removed=1, iscrowd=1, sizes=1)
+        areas=2,
+        boxes=2,
+        added=0,
+        removed=1,
+        merged=0,
+        iscrowd=1,
+        sizes=1,
+        names=0)
     assert '2 areas, 2 boxes, 1 image sizes' in format_repair('x', repair)
 
 
@@ -81,9 +89,29 @@ def size_that_image_and_png_dispute(path):
         image.resize((28, 20)).save(data.image_of(path))
 
 
-@pytest.mark.parametrize(
-    'plant',
-    [png_of_another_image, unusable_segment, size_that_image_and_png_dispute])
+def blended_png(path):
+    """By the rule of their ids some of its values look like segments."""
+    renumber(path, lambda c, crowd, n: 1000 * c['id'] + n)
+    with Image.open(data.png_of(path)) as image:
+        small = image.resize((28, 20), Image.BILINEAR)
+    small.resize((56, 40), Image.BILINEAR).save(data.png_of(path))
+
+
+def jpeg(path):
+    with Image.open(data.png_of(path)) as image:
+        image.save(data.png_of(path), 'JPEG')
+
+
+def swapped_png(path):
+    with Image.open(data.png_of(path)) as image:
+        pixels = np.asarray(image)[..., ::-1]
+    Image.fromarray(pixels).save(data.png_of(path))
+
+
+@pytest.mark.parametrize('plant', [
+    png_of_another_image, unusable_segment, size_that_image_and_png_dispute,
+    blended_png, jpeg, swapped_png
+])
 def test_what_is_to_be_mended_by_hand_is_left(path, plant):
     plant(path)
     new, _ = repaired(path)
@@ -105,6 +133,91 @@ def renumber(path, number_of):
             segment['id'] = id_
         data.write_ids(data.png_of(path, index), new)
     path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    'prefix', ['D:\\export\\', '/home/me/export/', 'file:///x/', '../export/'])
+def test_names_become_relative(path, prefix):
+    """Where they end in a file below the folder, its folders too."""
+    content = read(path)
+    for key, folder in (('images', 'images'), ('annotations', 'panoptic')):
+        for entry in content[key]:
+            old = path.parent / folder / entry['file_name']
+            entry['file_name'] = f'part/{old.name}'
+            (old.parent / 'part').mkdir(exist_ok=True)
+            old.rename(old.parent / 'part' / old.name)
+    path.write_text(json.dumps(content))
+    assert data.kinds(data.run(path)) == {}
+
+    def change(content):
+        for entry in content['images'] + content['annotations']:
+            name = entry['file_name']
+            if '\\' in prefix:
+                name = name.replace('/', '\\')
+            entry['file_name'] = prefix + name
+
+    data.edit(path, change)
+    assert data.kinds(data.run(path)) == dict(bad_file_name=6)
+    new, repair = repaired(path)
+    assert read(new) == content and repair.counts['names'] == 6
+
+
+def test_names_that_mean_one_file_are_left(path):
+
+    def change(content):
+        name = content['images'][0]['file_name']
+        content['images'][0]['file_name'] = f'/a/{name}'
+        content['images'][1]['file_name'] = f'/b/{name}'
+        content['images'][2]['file_name'] = '/b/none.jpg'
+
+    data.edit(path, change)
+    new, repair = repaired(path)
+    assert read(new) == read(path) and repair.counts['names'] == 0
+
+
+def test_stuff_of_one_class_is_merged(path):
+    """In the JSON and in copies of all PNGs; originals stay."""
+    before = read(path)
+    things = {c['id'] for c in before['categories'] if c['isthing']}
+    ids = data.read_ids(data.png_of(path))
+    segment = next(s for s in first(before) if s['category_id'] not in things)
+    x, y, width, _ = segment['bbox']
+    inside, lower = ids == segment['id'], np.arange(40)[:, None] > y + 3
+    parts = dict(
+        zip((segment['id'], 70001), (inside & ~lower, inside & lower)))
+    ids[parts[70001]] = 70001
+    data.write_ids(data.png_of(path), ids)
+
+    def change(content):
+        found = next(s for s in first(content) if s['id'] == segment['id'])
+        first(content).append(dict(found, id=70001))
+        for part in (found, first(content)[-1]):
+            ys, xs = np.nonzero(parts[part['id']])
+            box = min(xs), min(ys), np.ptp(xs) + 1, np.ptp(ys) + 1
+            part.update(area=len(ys), bbox=[int(n) for n in box])
+
+    data.edit(path, change)
+    pngs = {p.name: p.read_bytes() for p in data.png_of(path).parent.iterdir()}
+    result = data.run(path, repair=True)
+    assert data.kinds(result) == dict(stuff_twice=1)
+    folder = result.repair.write(str(path.with_name('mended.json')))
+    assert read(path.with_name('mended.json')) == before
+    assert folder == str(path.with_name('mended'))
+    assert folder in format_repair('x', result.repair, folder)
+    ids[parts[70001]] = segment['id']
+    for name, content in pngs.items():
+        assert (path.parent / 'panoptic' / name).read_bytes() == content
+        if name == data.png_of(path).name:
+            assert (data.read_ids(f'{folder}/{name}') == ids).all()
+        else:
+            assert (path.parent / 'mended' / name).read_bytes() == content
+
+
+def test_no_folder_where_no_png_changes(path):
+    data.edit(path, lambda content: first(content)[0].update(area=1))
+    repair = data.run(path, repair=True).repair
+    assert repair.write(str(path.with_name('mended.json'))) is None
+    assert not path.with_name('mended').exists()
 
 
 def test_ids_that_say_their_category_are_added(path):

@@ -55,10 +55,33 @@ def test_errors_report_and_fix(path, monkeypatch, capfd):
     assert call_tool(monkeypatch, 'check_dataset', *arguments(fixed)) == 0
 
 
+def test_things_are_written(path, monkeypatch, capfd):
+    before = json.loads(path.read_text())
+    data.edit(path,
+              lambda c: [entry.pop('isthing') for entry in c['categories']])
+    fixed = path.with_name('fixed.json')
+    things = [c['name'] for c in before['categories'] if c['isthing']]
+    more = '--things', *things, '--fix', fixed
+    assert call_tool(monkeypatch, 'check_dataset', *arguments(path,
+                                                              *more)) == 1
+    count = len(before['categories'])
+    assert f'[isthing], {count} times' in capfd.readouterr().out
+    found = json.loads(fixed.read_text())['categories']
+    assert {
+        c['name']: c['isthing']
+        for c in found
+    } == {
+        c['name']: c['isthing']
+        for c in before['categories']
+    }
+    assert call_tool(monkeypatch, 'check_dataset', *arguments(fixed)) == 0
+
+
 @pytest.mark.parametrize('more,why', [
     (['--fix', '{path}'], 'would overwrite'),
     (['--json', '{dir}/link.json'], 'would overwrite'),
     (['--fix', '{dir}/a.json', '--json', '{dir}/a.json'], 'would overwrite'),
+    (['--fix', '{dir}/images.json'], 'where changed PNGs would go'),
     (['--fix', '{dir}/a.txt'], 'must be a file that ends with .json'),
     (['--against', '{path}'], '--against and --against-images go together'),
     (['--images', '{dir}/none'], 'no such folder'),
