@@ -83,6 +83,8 @@ def make_runner(folder: Path, seed: int, options: dict, **data):
         dataset = f'{split}_dataloader.dataset'
         options[f'{dataset}.data_root'] = f'{folder}/data/'
         options[f'{dataset}.generate'] = dict(data, size=SIZE, seed=seed)
+        resize = f'{dataset}.pipeline.{2 if split == "train" else 1}'
+        options[f'{resize}.scale'] = (SIZE, SIZE)
         options[f'{split}_dataloader.num_workers'] = 2
     cfg = tool_config(
         str(harness.ROOT / CONFIG), 'none', options, str(folder / 'run'))

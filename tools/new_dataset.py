@@ -8,9 +8,9 @@ Example:
         --val-panoptic data/my/val
     python tools/train.py configs/custom/my_data.py
 
-It inherits ``--base``; classes, counts, paths, schedule and learning rate
-follow from the data. Exit code: 0 written, 1 data or base cannot be used, 2
-wrong arguments.
+It inherits ``--base``; classes, counts, paths, schedule, learning rate and
+what the objects need follow from the data. Exit code: 0 written, 1 data or
+base cannot be used, 2 wrong arguments.
 """
 import argparse
 import os
@@ -127,7 +127,7 @@ def write_config(args):
         val = Split(args.val, args.val_images, args.val_panoptic)
     # relative paths of configs are meant from the repository
     here = osp.realpath(os.getcwd()) == osp.realpath(ROOT)
-    new = new_dataset_config(
+    text, notes = new_dataset_config(
         args.name,
         Split(args.train, args.train_images, args.train_panoptic),
         val,
@@ -138,14 +138,16 @@ def write_config(args):
         max_iters=args.max_iters,
         val_instances=args.val_instances,
         start=ROOT if here else None)
-    write_bytes(args.out, new.text.encode())
-    for note in new.notes:
+    write_bytes(args.out, text.encode())
+    for note in notes:
         print(note)
     shown = osp.relpath(args.out)
     shown = args.out if shown.startswith('..') else shown
     stem = osp.splitext(osp.basename(args.out))[0]
+    # an earlier training may have left its best there, too
+    best = f'"$(ls -t work_dirs/{stem}/best_*.pth | head -n 1)"'
     print(f'{shown}\n\nNow:\n  python tools/train.py {shown}\n'
-          f'  python tools/test.py {shown} work_dirs/{stem}/best_*.pth')
+          f'  python tools/test.py {shown} {best}')
 
 
 def main():

@@ -20,6 +20,7 @@ default_hooks = dict(
     visualization=dict(type='PanopticVisualizationHook'))
 custom_hooks = [
     dict(type='LabelSpaceCheckHook'),
+    dict(type='ScaleCheckHook'),
     dict(type='NonFiniteLossHook'),
     dict(type='MetricsJsonHook', record=True),
     dict(type='RunRecordHook'),

@@ -133,6 +133,7 @@ default_hooks = dict(
     visualization=dict(type='SegVisualizationHook'))
 custom_hooks = [
     dict(type='mmdet.LabelSpaceCheckHook'),
+    dict(type='mmdet.ScaleCheckHook'),
     dict(type='mmdet.NonFiniteLossHook'),
     dict(type='mmdet.MetricsJsonHook'),
     dict(type='mmdet.RunRecordHook'),

@@ -86,6 +86,13 @@ class SafeCheckpointHook(CheckpointHook):
         if isinstance(getattr(self, 'file_backend', None), _DeferredRemoval):
             super().after_val_epoch(runner, metrics)
             self._delete_old()
+            for key in self.save_best or ():
+                score = metrics.get(key)
+                if score != score:
+                    runner.logger.warning(
+                        f'save_best={key!r} is NaN, so no best checkpoint is '
+                        'saved. Set default_hooks.checkpoint.save_best to a '
+                        f'score that there is, of {list(metrics)}.')
 
     def save_now(self, runner: Any, iteration: int) -> None:
         """Save after this iteration, whatever the interval, unless that is

@@ -438,3 +438,14 @@ def test_evaluation_through_the_runner(trained, tmp_path):
     }
     with pytest.raises(CheckpointError, match='5 in the model'):
         build(tmp_path, load_from=path, model=dict(rows=5), **options).test()
+
+
+def test_a_best_score_that_is_nan_is_named(tmp_path):
+    hooks = toy.toy_config(tmp_path).default_hooks
+    hooks.checkpoint.update(save_best='toy/empty', rule='greater')
+    folder = tmp_path / 'run'
+    assert toy.run(
+        folder, validate=True, max_iters=5, default_hooks=hooks) == [0]
+    log = (folder / 'out_0.txt').read_text()
+    assert "save_best='toy/empty' is NaN" in log and "'toy/PQ'" in log
+    assert not list(folder.glob('best_*'))

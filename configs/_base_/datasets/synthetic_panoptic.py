@@ -2,16 +2,19 @@
 data_root = 'data/synthetic_shapes/'
 generate = dict(num_train=1200, num_val=100, size=128, seed=0)
 
+# for images of another size: training and evaluation see one scale
+resize = dict(type='PanopticResize', scale=(128, 128), keep_ratio=True)
 train_pipeline = [
     dict(type='LoadPanopticImage'),
     dict(type='LoadPanopticMap'),
+    resize,
     dict(type='RandomFlip', prob=0.5),
     dict(type='DerivePanopticTargets'),
     dict(type='PackPanopticInputs'),
 ]
 test_pipeline = [
     dict(type='LoadPanopticImage'),
-    dict(type='PanopticResize', scale=(128, 128), keep_ratio=True),
+    resize,
     dict(type='LoadPanopticMap'),
     dict(
         type='DerivePanopticTargets',

@@ -6,12 +6,19 @@ data_root = 'data/synthetic_shapes_96/'
 data = dict(
     data_root=data_root,
     generate=dict(num_train=1000, num_val=200, size=96, seed=0))
+resize = dict(type='PanopticResize', scale=(96, 96), keep_ratio=True)
+train_pipeline = [
+    *_base_.train_pipeline[:2],
+    resize,
+    *_base_.train_pipeline[3:],
+]
 test_pipeline = [
     _base_.test_pipeline[0],
-    dict(type='PanopticResize', scale=(96, 96), keep_ratio=True),
+    resize,
     *_base_.test_pipeline[2:],
 ]
-train_dataloader = dict(batch_size=4, dataset=data)
+train_dataloader = dict(
+    batch_size=4, dataset=dict(**data, pipeline=train_pipeline))
 test_dataloader = dict(dataset=dict(**data, pipeline=test_pipeline))
 val_cfg, val_dataloader, val_evaluator = None, None, None
 

@@ -1,14 +1,14 @@
 """A config for a data set of one's own, inheriting one of this project.
 
-Classes, counts, paths, schedule, learning rate and the merge's area limit
-follow from the data; everything else is the base's.
+Classes, counts, paths, schedule, learning rate and what ``fit.py`` says follow
+from the data; everything else is the base's.
 """
 import os.path as osp
 from textwrap import wrap
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-import numpy as np
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from yapf.yapflib.yapf_api import FormatCode
 
 from mmengine_exact.errors import InputError
@@ -19,7 +19,8 @@ from panoptic_fpn.training.label_check import (STUFF_KEYS, THING_KEYS,
                                                check_same_categories)
 from panoptic_fpn.training.test_options import require_panoptic
 
-from .schedule import Schedule, base_data, scaled_schedule
+from .fit import Scale, fit_objects, with_scale
+from .schedule import Schedule, scaled_schedule
 
 #: How this project lays out its configs.
 _STYLE = dict(
@@ -40,11 +41,10 @@ model = {model}
 train_dataloader = dict(
     _base_.train_dataloader, _delete_=True, batch_size={batch},
     dataset=dict({train}, filter_cfg={filter_cfg},
-                 pipeline=_base_.train_dataloader.dataset.pipeline))
+                 pipeline={train_pipeline}))
 val_dataloader = dict(
     _base_.val_dataloader, _delete_=True,
-    dataset=dict({val}, test_mode=True,
-                 pipeline=_base_.val_dataloader.dataset.pipeline))
+    dataset=dict({val}, test_mode=True, pipeline={val_pipeline}))
 test_dataloader = dict(val_dataloader)
 val_evaluator = {evaluator}
 test_evaluator = dict(val_evaluator)
@@ -57,7 +57,8 @@ optim_wrapper = dict(optimizer=dict(lr={schedule.lr}))
 auto_scale_lr = dict(base_batch_size={batch})
 default_hooks = dict(
     logger=dict(interval={log_interval}),
-    checkpoint=dict(interval={schedule.val_interval}))
+    checkpoint=dict(interval={schedule.val_interval},
+                    save_best={save_best!r}, rule='greater'))
 """
 
 
@@ -67,13 +68,6 @@ class Split(NamedTuple):
     json: str
     images: str
     panoptic: str
-
-
-class NewConfig(NamedTuple):
-    """``text`` of a config, and ``notes`` on what it was made of."""
-
-    text: str
-    notes: List[str]
 
 
 class Code(str):
@@ -91,8 +85,8 @@ def new_dataset_config(name: str,
                        epochs: Optional[float] = None,
                        max_iters: Optional[int] = None,
                        val_instances: Optional[str] = None,
-                       start: Optional[str] = None) -> NewConfig:
-    """Text of a config for a data set.
+                       start: Optional[str] = None) -> Tuple[str, List[str]]:
+    """Text of a config for a data set, and notes on what it was made of.
 
     Args:
         name (str): Name of the data set, for the first line.
@@ -129,7 +123,9 @@ def new_dataset_config(name: str,
     batch = batch_size or cfg.train_dataloader.batch_size
     schedule = scaled_schedule(cfg, len(trained), batch, epochs, max_iters)
     root, paths = place_paths([train, val or train], val_instances, start)
-    area = _stuff_area(cfg, trained)
+    weights = cfg.model.get('loss_weights') or {}
+    regions = bool(space.num_things and weights.get('instance', 1.0))
+    fitted, scale, notes = fit_objects(cfg, trained, validated, regions)
     text = _TEXT.format(
         name=name,
         num_train=len(trained),
@@ -137,19 +133,24 @@ def new_dataset_config(name: str,
         base=_relative(base, osp.dirname(osp.abspath(out))),
         root=root,
         space=space,
-        model=_source(_model(cfg, space, area)),
+        model=_source({
+            **_model(cfg, space),
+            **fitted
+        }),
         batch=batch,
         train=_dataset(paths['train']),
+        train_pipeline=_pipeline(cfg, 'train_dataloader', scale),
         filter_cfg=_source(dict(filter_cfg)),
         val=_dataset(paths['val']),
-        evaluator=_source(_evaluator(cfg, space, paths['instances'])),
+        val_pipeline=_pipeline(cfg, 'val_dataloader', scale),
+        evaluator=_source(_evaluator(regions, paths['instances'])),
         why='\n'.join(f'# {line}' for line in wrap(schedule.why, 77)),
         schedule=schedule,
         param_scheduler=_source(schedule.param_scheduler),
+        save_best=_save_best(regions, weights),
         log_interval=max(1, min(50, schedule.max_iters // 20)))
-    return NewConfig(
-        FormatCode(text, style_config=_STYLE)[0],
-        _notes(space, len(trained), len(validated), val, schedule, area))
+    notes = _notes(space, len(trained), len(validated), val, schedule) + notes
+    return FormatCode(text, style_config=_STYLE)[0], notes
 
 
 def _source(value: Any) -> str:
@@ -168,6 +169,12 @@ def _dataset(split: Split) -> str:
             f'data_prefix=dict(img={split.images!r}, seg={split.panoptic!r})')
 
 
+def _pipeline(cfg: Config, loader: str, scale: Scale) -> str:
+    if scale is None:
+        return f'_base_.{loader}.dataset.pipeline'
+    return _source(with_scale(cfg[loader].dataset.pipeline, scale))
+
+
 def _relative(path: str, folder: str) -> str:
     """A path relative to a folder, unless only the root is above both."""
     path = osp.abspath(path)
@@ -179,6 +186,7 @@ def _relative(path: str, folder: str) -> str:
 def _read_base(path: str) -> Config:
     cfg = Config.fromfile(path)
     require_panoptic(cfg, '--base')
+    init_default_scope('mmdet')
     for loader in ('train_dataloader', 'val_dataloader'):
         dataset = (cfg.get(loader) or {}).get('dataset') or {}
         if 'pipeline' not in dataset or not cfg.get('model'):
@@ -219,7 +227,14 @@ def place_paths(splits: List[Split],
         train=train, val=val, instances=instances and below(instances))
 
 
-def _model(cfg: Config, space: LabelSpace, area: Optional[int]) -> Dict:
+def _save_best(regions: bool, weights: Dict) -> str:
+    """A score that the model's branches have."""
+    if not regions:
+        return 'mIoU'
+    return 'coco_panoptic/PQ' + ('' if weights.get('semantic', 1.0) else '_th')
+
+
+def _model(cfg: Config, space: LabelSpace) -> Dict:
     """Class counts wherever the base's model states them."""
     model: Dict[str, Any] = {}
     for keys, count in ((THING_KEYS, 'num_things'), (STUFF_KEYS, 'num_stuff')):
@@ -229,8 +244,6 @@ def _model(cfg: Config, space: LabelSpace, area: Optional[int]) -> Dict:
     if space.num_things == 0:
         # nothing to detect: Semantic FPN
         model['loss_weights'] = dict(instance=0.0, semantic=1.0)
-    if area is not None:
-        model['test_cfg'] = dict(panoptic=dict(stuff_area=area))
     return model
 
 
@@ -250,24 +263,9 @@ def _set_count(base: Dict, model: Dict, path: List[str], name: str,
     model[name] = Code(count)
 
 
-def _stuff_area(cfg: Config, dataset: Any) -> Optional[int]:
-    """The merge's least stuff area for images smaller than the base's."""
-    known = base_data(cfg)
-    settings = (cfg.model.get('test_cfg') or {}).get('panoptic') or {}
-    if known is None or 'stuff_area' not in settings:
-        return None
-    infos = map(dataset.get_data_info, range(len(dataset)))
-    pixels = np.median([info['height'] * info['width'] for info in infos])
-    if pixels >= 0.75 * known[1]:
-        return None
-    return max(1, round(settings['stuff_area'] * pixels / known[1]))
-
-
-def _evaluator(cfg: Config, space: LabelSpace,
-               instances: Optional[str]) -> Dict:
+def _evaluator(regions: bool, instances: Optional[str]) -> Dict:
     metrics: List[Dict] = [dict(type='PanopticQualityMetric', classwise=True)]
-    weights = cfg.model.get('loss_weights') or {}
-    if space.num_things and weights.get('instance', 1.0):
+    if regions:
         metric: Dict[str, Any] = dict(type='PanopticInstanceAPMetric')
         if instances:
             metric['ann_file'] = Code(f'data_root + {instances!r}')
@@ -277,17 +275,13 @@ def _evaluator(cfg: Config, space: LabelSpace,
 
 
 def _notes(space: LabelSpace, num_train: int, num_val: int,
-           val: Optional[Split], schedule: Schedule,
-           area: Optional[int]) -> List[str]:
+           val: Optional[Split], schedule: Schedule) -> List[str]:
     notes = [
         f'{space.num_things} thing and {space.num_stuff} stuff classes, '
         f'{num_train} images to train on, {num_val} to validate on',
         f'{schedule.max_iters} iterations: {schedule.why}; learning rate '
         f'{schedule.lr:g}'
     ]
-    if area is not None:
-        notes.append(f'stuff below {area} pixels is dropped by the merge, '
-                     'for images of this size')
     if val is None:
         notes.append('no --val: scores will be those of training images')
     if space.num_things == 0:

@@ -103,7 +103,8 @@ def _count_iters(cfg: Config, images: int, batch: int, base_batch: int,
 def _scaled_schedulers(cfg: Config, max_iters: int, factor: float,
                        ratio: float) -> List[dict]:
     """``param_scheduler``, whose warm-up is shortened where it would use too
-    much of the run; schedulers that begin at its end still do."""
+    much of the run, and left out where one iteration would remain, after which
+    the rate would stay low; schedulers that begin at its end still do."""
     scaled: List[Dict] = []
     ends: Dict[int, int] = {}
     for item in schedulers(cfg):
@@ -111,9 +112,11 @@ def _scaled_schedulers(cfg: Config, max_iters: int, factor: float,
         scale_scheduler(new, factor, ratio)
         if item['type'] == 'LinearLR' and not item.get('begin') and not (
                 item.get('by_epoch', True)):
-            most = max(1, int(max_iters * _MOST_WARM_UP))
-            new['end'] = ends[item['end']] = min(item['end'], most)
+            most = int(max_iters * _MOST_WARM_UP)
+            new['end'] = min(item['end'], most) if most > 1 else 0
+            ends[item['end']] = new['end']
         elif item.get('begin') in ends:
             new['begin'] = ends[item['begin']]
-        scaled.append(new)
+        if new.get('end', math.inf) > new.get('begin', 0):
+            scaled.append(new)
     return scaled

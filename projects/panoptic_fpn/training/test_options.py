@@ -106,7 +106,7 @@ def enable_tta(cfg: Config) -> None:
     if not any(map(cfg.get, _KEYS)) and cfg.model.get('type') in _PANOPTIC:
         cfg.tta_model = dict(type='PanopticTTAModel')
         cfg.tta_pipeline = augmented_pipeline(
-            _pipeline(cfg.test_dataloader.dataset))
+            pipeline_of(cfg.test_dataloader.dataset))
     missing = [key for key in _KEYS if cfg.get(key) is None]
     if missing:
         raise RunError(
@@ -150,12 +150,12 @@ def augmented_pipeline(pipeline: List[dict]) -> Optional[List[dict]]:
     return [*once, dict(type='TestTimeAug', transforms=views)]
 
 
-def _pipeline(dataset: dict) -> List[dict]:
-    """Pipeline of a data set, or of the first of those inside a wrapper."""
-    while 'pipeline' not in dataset:
-        inner = dataset.get('datasets') or [dataset['dataset']]
-        dataset = inner[0]
-    return dataset['pipeline']
+def pipeline_of(dataset: dict) -> List[dict]:
+    """Pipeline of a data set, or of the first of those inside a wrapper;
+    empty without one."""
+    while dataset and 'pipeline' not in dataset:
+        dataset = (dataset.get('datasets') or [dataset.get('dataset')])[0]
+    return dataset['pipeline'] if dataset else []
 
 
 def _set_pipeline(dataset: dict, pipeline: list) -> None:
