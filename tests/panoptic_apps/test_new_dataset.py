@@ -6,6 +6,7 @@ import torch
 from mmdet.registry import DATASETS, EVALUATOR, MODELS
 from mmengine.config import Config
 
+from mmengine_exact import read_config
 from mmengine_exact.errors import InputError
 from panoptic_apps.new_dataset.new_dataset import Split, place_paths
 from panoptic_apps.new_dataset.schedule import scaled_schedule
@@ -44,7 +45,7 @@ def arguments(root, out, *more, val=True):
 
 def written(monkeypatch, *args):
     assert call_tool(monkeypatch, 'new_dataset', *args) == 0
-    return Config.fromfile(args[2])
+    return read_config(args[2])
 
 
 @pytest.mark.parametrize('base', BASES, ids=lambda path: path.stem)
