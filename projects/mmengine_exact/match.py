@@ -281,10 +281,10 @@ def settings_warning(checkpoint: dict, optimizer: Any, schedules: Sequence,
             if key in now and key in then:
                 a, b = to_plain(then[key]), to_plain(now[key])
                 if a != b:
-                    a, b = (list(v) if isinstance(v, dict) else v
-                            for v in (a, b))
-                    found.setdefault(
-                        prefix + name, f'{prefix}{name} {a} (config: {b})')
+                    a, b = (
+                        list(v) if isinstance(v, dict) else v for v in (a, b))
+                    found.setdefault(prefix + name,
+                                     f'{prefix}{name} {a} (config: {b})')
     if not found:
         return ''
     return (

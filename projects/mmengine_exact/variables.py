@@ -152,22 +152,22 @@ def computed_from(files: ConfigFiles, options: dict) -> Dict[KeyPath, Any]:
 
 def assigned_names(statement: ast.stmt) -> Set[str]:
     """Names that a statement at the top level of a file assigns."""
-    targets = getattr(statement, 'targets', None) or [
-        getattr(statement, 'target', ast.Pass())
-    ]
+    targets = getattr(statement, 'targets',
+                      None) or [getattr(statement, 'target', ast.Pass())]
     return {
         node.id
-        for target in targets for node in ast.walk(target)
+        for target in targets
+        for node in ast.walk(target)
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
     }
 
 
-def differences(old: Any,
-                new: Any,
+def differences(old: Any, new: Any,
                 path: KeyPath = ()) -> Iterator[Tuple[KeyPath, Any]]:
     """Paths of what is other in ``new``, and its values there."""
-    if isinstance(old, list) and isinstance(new, list) and len(old) == len(
-            new) and all(isinstance(v, (dict, list)) for v in old + new):
+    if isinstance(old, list) and isinstance(
+            new, list) and len(old) == len(new) and all(
+                isinstance(v, (dict, list)) for v in old + new):
         old, new = dict(enumerate(old)), dict(enumerate(new))
     if isinstance(old, dict) and isinstance(new, dict):
         for key, value in new.items():

@@ -164,32 +164,40 @@ def adamw(lr=0.1, betas=(0.9, 0.99), end=20, factor=0.5):
         ])
 
 
-@pytest.mark.parametrize('first, second, expected', [
-    (adamw(), adamw(), None),
-    (adamw(), adamw(lr=0.3), 'lr 0.1 (config: 0.3)'),
-    (adamw(), adamw(betas=(0.8, 0.99)), 'betas 0.9 (config: 0.8)'),
-    (adamw(), adamw(end=40, factor=0.25), 'param_scheduler.0.end 20 '
-     '(config: 40), param_scheduler.1.start_factor 0.5 (config: 0.25)'),
-    (dict(),
-     dict(optim_wrapper=dict(optimizer=dict(type='SGD', lr=1., momentum=0.))),
-     'lr 0.1 (config: 1.0), momentum 0.9 (config: 0.0)'),
-    (dict(),
-     dict(param_scheduler=[
-         dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=7),
+@pytest.mark.parametrize(
+    'first, second, expected',
+    [
+        (adamw(), adamw(), None),
+        (adamw(), adamw(lr=0.3), 'lr 0.1 (config: 0.3)'),
+        (adamw(), adamw(betas=(0.8, 0.99)), 'betas 0.9 (config: 0.8)'),
+        (adamw(), adamw(end=40, factor=0.25), 'param_scheduler.0.end 20 '
+         '(config: 40), param_scheduler.1.start_factor 0.5 (config: 0.25)'),
+        (dict(),
          dict(
-             type='MultiStepLR', by_epoch=False, milestones=[12, 18],
-             gamma=0.5)
-     ]), 'param_scheduler.1.gamma 0.1 (config: 0.5), '
-     'param_scheduler.1.milestones [9, 12] (config: [12, 18])'),
-    (dict(param_scheduler=None), dict(param_scheduler=None), None),
-])
+             optim_wrapper=dict(
+                 optimizer=dict(type='SGD', lr=1., momentum=0.))),
+         'lr 0.1 (config: 1.0), momentum 0.9 (config: 0.0)'),
+        (dict(),
+         dict(param_scheduler=[
+             dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=7),
+             dict(
+                 type='MultiStepLR',
+                 by_epoch=False,
+                 milestones=[12, 18],
+                 gamma=0.5)
+         ]), 'param_scheduler.1.gamma 0.1 (config: 0.5), '
+         'param_scheduler.1.milestones [9, 12] (config: [12, 18])'),
+        # without an end of its own a schedule ends with the run
+        (dict(), dict(max_iters=11), 'param_scheduler.1.end 10 (config: 11)'),
+        (dict(param_scheduler=None), dict(param_scheduler=None), None),
+    ])
 def test_another_schedule_is_not_dropped_without_a_word(
         tmp_path, first, second, expected):
     assert toy.run(tmp_path, max_iters=10, **first) == [0]
     out = tmp_path / 'resumed'
     out.mkdir()
-    resumed = toy.Run(
-        tmp_path, out=out, max_iters=12, interval=10, resume=True, **second)
+    second = dict(dict(max_iters=10, resume=True), **second)
+    resumed = toy.Run(tmp_path, out=out, **second)
     assert resumed.end() == [0], resumed.output()
     lines = [li for li in resumed.output().splitlines() if RESUMED in li]
     assert len(lines) == (expected is not None)

@@ -42,41 +42,43 @@ def _files(tmp_path):
     return write
 
 
-@pytest.mark.parametrize('options, expected', [
-    (dict(max_iters=100), {
-        'train_cfg.max_iters': 100,
-        'param_scheduler.0.end': 10,
-        'param_scheduler.1.end': 100,
-        'param_scheduler.1.milestones': [50, 90],
-        'param_scheduler.1.type': 'MultiStepLR',
-        'train_cfg.val_interval': 200
-    }),
-    (dict(num_things=3), {
-        'model.num_classes': 3
-    }),
-    (dict(data_root='/x/'), {
-        'train_dataloader.dataset.data_root': '/x/',
-        'val_evaluator.ann_file': '/x/b.json'
-    }),
-    ({
-        'train_pipeline.1.prob': 0,
-        'loader.num_workers': 2
-    }, {
-        'train_dataloader.dataset.pipeline.1.prob': 0,
-        'train_dataloader.dataset.pipeline.0.type': 'Load',
-        'val_dataloader.dataset.pipeline.1.prob': 0,
-        'train_dataloader.num_workers': 2,
-        'train_dataloader.batch_size': 2
-    }),
-    # what is said of the key itself counts
-    ({
-        'max_iters': 100,
-        'train_cfg.max_iters': 7
-    }, {
-        'train_cfg.max_iters': 7,
-        'param_scheduler.1.end': 100
-    }),
-])
+@pytest.mark.parametrize(
+    'options, expected',
+    [
+        (dict(max_iters=100), {
+            'train_cfg.max_iters': 100,
+            'param_scheduler.0.end': 10,
+            'param_scheduler.1.end': 100,
+            'param_scheduler.1.milestones': [50, 90],
+            'param_scheduler.1.type': 'MultiStepLR',
+            'train_cfg.val_interval': 200
+        }),
+        (dict(num_things=3), {
+            'model.num_classes': 3
+        }),
+        (dict(data_root='/x/'), {
+            'train_dataloader.dataset.data_root': '/x/',
+            'val_evaluator.ann_file': '/x/b.json'
+        }),
+        ({
+            'train_pipeline.1.prob': 0,
+            'loader.num_workers': 2
+        }, {
+            'train_dataloader.dataset.pipeline.1.prob': 0,
+            'train_dataloader.dataset.pipeline.0.type': 'Load',
+            'val_dataloader.dataset.pipeline.1.prob': 0,
+            'train_dataloader.num_workers': 2,
+            'train_dataloader.batch_size': 2
+        }),
+        # what is said of the key itself counts
+        ({
+            'max_iters': 100,
+            'train_cfg.max_iters': 7
+        }, {
+            'train_cfg.max_iters': 7,
+            'param_scheduler.1.end': 100
+        }),
+    ])
 def test_an_option_for_a_variable_sets_what_is_computed_from_it(
         files, capfd, options, expected):
     cfg = read_config(files(''), options)
@@ -93,16 +95,18 @@ def test_an_option_for_a_variable_sets_what_is_computed_from_it(
     assert set(cfg) == set(plain)
 
 
-@pytest.mark.parametrize('options, text', [
-    (dict(unused=4, max_iters=5), 'unused: no run .* there are: none'),
-    # the model has its own
-    ({
-        'data_preprocessor.size': 32
-    }, 'data_preprocessor: no run'),
-    # as MMEngine writes a config: with values alone
-    (dict(max_iters=5),
-     'there are: param_scheduler.1.end=5 train_cfg.max_iters=5'),
-])
+@pytest.mark.parametrize(
+    'options, text',
+    [
+        (dict(unused=4, max_iters=5), 'unused: no run .* there are: none'),
+        # the model has its own
+        ({
+            'data_preprocessor.size': 32
+        }, 'data_preprocessor: no run'),
+        # as MMEngine writes a config: with values alone
+        (dict(max_iters=5),
+         'there are: param_scheduler.1.end=5 train_cfg.max_iters=5'),
+    ])
 def test_a_variable_that_nothing_is_computed_from(files, options, text):
     path = files('data_preprocessor = dict(size=3)')
     if 'unused' not in options:
@@ -123,9 +127,8 @@ def test_a_variable_that_nothing_is_computed_from(files, options, text):
     ("data_root = '/x/'\n"
      'train_dataloader = dict(dataset=dict(data_root=data_root))', 'data_root',
      ['val_evaluator.ann_file=/x/b.json']),
-    ("train_pipeline = [dict(type='Load')]", 'train_pipeline', [
-        'train_dataloader.dataset.pipeline', 'val_dataloader.dataset.pipeline'
-    ]),
+    ("train_pipeline = [dict(type='Load')]", 'train_pipeline',
+     ['train_dataloader.dataset.pipeline', 'val_dataloader.dataset.pipeline']),
     ('num_things = 3\nnum_stuff = 7\nmax_iters = 600', 'num_things',
      ['model.num_classes=3']),
 ])
@@ -139,20 +142,22 @@ def test_a_variable_that_a_file_sets_in_vain_is_refused(
     assert 'train_cfg.val_interval' not in message
 
 
-@pytest.mark.parametrize('text', [
-    "data_root = '/x/'\n"
-    'train_dataloader = dict(dataset=dict(data_root=data_root))\n'
-    "val_evaluator = dict(ann_file=data_root + 'b.json')",
-    'max_iters = 600',
-    'unused = 8',
-    'mine = 8',
-    "num_things = 3\nmodel = dict(_delete_=True, type='X', n=num_things)",
-    # part of a dict, which is merged with the base's
-    'loader = dict(num_workers=0)\nval_dataloader = dict(**loader)',
-    # the base cannot compute with it, and need not
-    'max_iters = None\ntrain_cfg = dict(_delete_=True, max_epochs=3)\n'
-    'param_scheduler = []',
-])
+@pytest.mark.parametrize(
+    'text',
+    [
+        "data_root = '/x/'\n"
+        'train_dataloader = dict(dataset=dict(data_root=data_root))\n'
+        "val_evaluator = dict(ann_file=data_root + 'b.json')",
+        'max_iters = 600',
+        'unused = 8',
+        'mine = 8',
+        "num_things = 3\nmodel = dict(_delete_=True, type='X', n=num_things)",
+        # part of a dict, which is merged with the base's
+        'loader = dict(num_workers=0)\nval_dataloader = dict(**loader)',
+        # the base cannot compute with it, and need not
+        'max_iters = None\ntrain_cfg = dict(_delete_=True, max_epochs=3)\n'
+        'param_scheduler = []',
+    ])
 def test_variables_that_a_file_may_set(files, text):
     path = files(text)
     assert read_config(path).to_dict() == Config.fromfile(path).to_dict()

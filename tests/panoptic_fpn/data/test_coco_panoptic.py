@@ -216,8 +216,8 @@ def test_a_subset_of_classes_in_the_order_of_the_config(written):
         info = dataset.get_data_info(i)
         kept = [s for s in image.segments if s['category_id'] in label_of]
         assert len(kept) < len(image.segments)
-        assert [s['id'] for s in info['segments_info']
-                ] == [s['id'] for s in kept]
+        assert [s['id']
+                for s in info['segments_info']] == [s['id'] for s in kept]
         results = dataset[i]
         expected = np.full(image.id_map.shape, -1)
         for segment in kept:

@@ -258,5 +258,6 @@ def test_a_subset_of_classes(written):
     ])
     for a, b in zip(whole, some):
         assert np.array_equal(new[a['gt_seg_map']], b['gt_seg_map'])
-        assert {s['category'] for s in b['segments_info']
+        assert {s['category']
+                for s in b['segments_info']
                 } == set(np.unique(b['gt_seg_map'])) - {-1}

@@ -260,9 +260,9 @@ def test_a_subset_of_classes_scores_as_the_official_scripts_do(tmp_path, seed):
     """Which read files that the other classes were removed from; on their
     pixels something is predicted, too."""
     data = random_data(seed, num_things=4, num_stuff=5)
-    kept = [c for c in data.categories if c['id'] % 5 > 1 or c['isthing']][1:]
+    kept = data.categories[1:4] + data.categories[-3:]  # stuff comes first
     small = without(data, [c['id'] for c in kept])
-    assert 0 < space_of(small).num_stuff < len(kept) < len(data.categories)
+    assert (space_of(small).num_stuff, space_of(small).num_things) == (3, 3)
     preds = perturbed_data(seed + 1, data)
     for image in preds.images:
         for i, segment in enumerate(image.segments):
@@ -319,8 +319,9 @@ def judged_officially(data, samples, folder):
     id_of = {c['name']: c['id'] for c in content['categories']}
     ids = [id_of[name] for name in space.thing_names]
     for kind in ('bbox', 'segm'):
-        stats = evaluate_by_pycocotools(
-            content, detections(samples, ids, kind), kind).stats
+        stats = evaluate_by_pycocotools(content,
+                                        detections(samples, ids,
+                                                   kind), kind).stats
         scores[f'coco/{kind}_mAP'] = round(stats[0], 3)
     for image, sample in zip(data.images, samples):
         labels = derive_semantic(image.id_map, image.segments, data.categories)
