@@ -65,12 +65,8 @@ def override(cfg: Config,
             hint = f' (is it {near[0]}?)' if near else ''
             raise RunError(f'--cfg-options {key}={value}: no run reads it'
                            f'{hint}. Correct the key.')
-    variables = {
-        key: value
-        for key, value in options.items() if key.split('.')[0] not in read
-    }
-    if variables and files is not None:
-        for (*parents, key), value in computed_from(files, variables).items():
+    if files is not None:
+        for (*parents, key), value in computed_from(files, options).items():
             reduce(getitem, parents, cfg)[key] = value
     cfg.merge_from_dict(options)
 

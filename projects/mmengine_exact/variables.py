@@ -118,23 +118,25 @@ def check_inherited(files: ConfigFiles) -> None:
 
 
 def computed_from(files: ConfigFiles, options: dict) -> Dict[KeyPath, Any]:
-    """Keys of a run, and their values, that follow ``options`` (dotted keys
-    and values) for variables.
+    """Keys of a run, and their values, that follow from what ``options``
+    (dotted keys and values) say of variables.
 
     Raises:
-        RunError: No key is computed from a variable.
+        RunError: No key is computed from a variable, or given with its value.
     """
-    changed, names = Config(files.config), {k.split('.')[0] for k in options}
+    changed = Config(files.config)
     changed.merge_from_dict(options)
+    names = {key.split('.')[0] for key in options}
     values = {
         name: value
-        for name, value in changed.to_dict().items()
-        if name in names and value != files.config[name]
+        for name, value in changed.to_dict().items() if name in names
+        and name not in files.read and value != files.config[name]
     }
-    for name in values:
-        if not files.changes({name: values[name]}, everywhere=True):
+    given = [v for k, v in options.items() if k.split('.')[0] in files.read]
+    for name, value in values.items():
+        if value not in given and not files.changes({name: value}, True):
             same = {
-                path: values[name]
+                path: value
                 for path in keys_with(files.config[name], files.config)
                 if path[0] in files.read
             }
@@ -142,7 +144,7 @@ def computed_from(files: ConfigFiles, options: dict) -> Dict[KeyPath, Any]:
                 f'--cfg-options {name}: no run reads it, and no key of this '
                 'config is computed from it. Override the keys themselves; '
                 f'with its value there are: {options_text(same) or "none"}.')
-    found = files.changes(values, everywhere=True)
+    found = files.changes(values, everywhere=True) if values else {}
     if found:
         print_log(
             f'--cfg-options {", ".join(values)}: this also sets '

@@ -114,6 +114,8 @@ def test_a_variable_that_nothing_is_computed_from(files, options, text):
     with pytest.raises(RunError, match=text):
         read_config(path, options)
     assert read_config(path, dict(unused=3)).unused == 3
+    both = dict(unused=7, **{'train_cfg.max_iters': 7})
+    assert read_config(path, both).train_cfg.max_iters == 7
 
 
 @pytest.mark.parametrize('text, variable, keys', [
