@@ -272,7 +272,8 @@ def settings_warning(checkpoint: dict, optimizer: Any, schedules: Sequence,
         names = {
             name
             for kind in type(owner).__mro__
-            for name in inspect.signature(kind.__init__).parameters
+            for name in inspect.signature(
+                kind.__init__).parameters  # type: ignore[misc]
         }
         for name in sorted(names - {'params', 'last_step', 'verbose'}):
             # a scheduler changes it, and keeps what it was at first
