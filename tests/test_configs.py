@@ -5,9 +5,9 @@ import pytest
 import torch
 from mmdet.registry import (DATA_SAMPLERS, DATASETS, EVALUATOR, HOOKS, LOOPS,
                             METRICS, MODELS, RUNNERS, TRANSFORMS)
-from mmengine.config import Config
 
 import panoptic_fpn  # noqa: F401  registers
+from mmengine_exact import read_config
 
 ROOT = Path(__file__).resolve().parents[1] / 'configs'
 CONFIGS = sorted(
@@ -25,7 +25,7 @@ SEMANTIC = [
 
 
 def load(name):
-    return Config.fromfile(ROOT / name)
+    return read_config(ROOT / name)
 
 
 @pytest.mark.parametrize('name', CONFIGS)

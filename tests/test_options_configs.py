@@ -7,6 +7,7 @@ from mmengine.config import Config
 from torch import nn
 
 import panoptic_fpn  # noqa: F401  registers
+from mmengine_exact import read_config
 
 from .test_paper_configs import VARIABLES, flat
 
@@ -52,7 +53,7 @@ CHANGES = {
 
 
 def load(name):
-    return Config.fromfile(ROOT / 'options' / f'{name}.py')
+    return read_config(ROOT / 'options' / f'{name}.py')
 
 
 @pytest.fixture(scope='module')

@@ -2,7 +2,10 @@
 import inspect
 import os.path as osp
 import sys
-from typing import Callable, Optional
+from difflib import get_close_matches
+from functools import reduce
+from operator import getitem
+from typing import Any, Callable, Optional, Set
 
 import torch.distributed as torch_dist
 from mmengine.config import Config
@@ -12,6 +15,7 @@ from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
 from .errors import RunError
 from .launch import explain
+from .variables import ConfigFiles, check_inherited, computed_from
 
 #: Keys at the top of a config that a run reads besides the runner's arguments.
 _MORE_KEYS = {
@@ -30,29 +34,49 @@ def read_config(path: str, cfg_options: Optional[dict] = None) -> Config:
         cfg_options (dict, optional): Dotted keys and values.
 
     Raises:
-        RunError: An option has no effect, because nothing reads it.
+        RunError: A variable of a base or an option has no effect.
     """
     cfg = Config.fromfile(path)
-    known = {*cfg, *inspect.signature(Runner).parameters, *_MORE_KEYS}
-    options = cfg_options or {}
-    cfg.merge_from_dict(options)
-    faults = [
-        f'{key}={value}: no run reads it. Correct the key'
-        for key, value in options.items() if key.split('.')[0] not in known
-    ]
-    # a variable of the config file: the data sets have its old value by then
-    root, loaders = options.get('data_root'), [
-        n for n in _LOADERS if cfg.get(n)
-    ]
-    if root is not None and not any(
-            cfg[name].get('dataset', {}).get('data_root') == root
-            for name in loaders):
-        keys = ' '.join(f'{n}.dataset.data_root={root}' for n in loaders)
-        faults.append(f'data_root={root}: no data set reads it any more. Give '
-                      f'{keys}, or a config that inherits and sets them')
-    if faults:
-        raise RunError(f'--cfg-options {faults[0]}.')
+    files = ConfigFiles(path, _keys_read(cfg))
+    check_inherited(files)
+    override(cfg, cfg_options or {}, files)
     return cfg
+
+
+def override(cfg: Config,
+             options: dict,
+             files: Optional[ConfigFiles] = None) -> None:
+    """Override keys of a config, in place.
+
+    Args:
+        cfg (Config): The config.
+        options (dict): Dotted keys and values. A variable of the files also
+            sets the keys that are computed from it, unless they are given.
+        files (ConfigFiles, optional): The files that it was read from.
+
+    Raises:
+        RunError: An option has no effect.
+    """
+    read = _keys_read(cfg)
+    for key, value in options.items():
+        name = key.split('.')[0]
+        if name not in read and name not in cfg:
+            near = get_close_matches(name, [*read, *cfg], n=1)
+            hint = f' (is it {near[0]}?)' if near else ''
+            raise RunError(f'--cfg-options {key}={value}: no run reads it'
+                           f'{hint}. Correct the key.')
+    if files is not None:
+        for (*parents, key), value in computed_from(files, options).items():
+            reduce(getitem, parents, cfg)[key] = value
+    cfg.merge_from_dict(options)
+
+
+def _keys_read(cfg: Any) -> Set[str]:
+    """Keys at the top of a config that a run reads; others are variables."""
+    keys = {*inspect.signature(Runner).parameters, *_MORE_KEYS}
+    if 'data_preprocessor' in (cfg.get('model') or {}):
+        keys.remove('data_preprocessor')
+    return keys
 
 
 def tool_config(path: str, launcher: str, cfg_options: Optional[dict],

@@ -4,6 +4,7 @@ resume    every tensor of model and file, and the state of the run
 exact     (evaluation) every tensor of the model; more in the file is reported
 finetune  the backbone; the rest (other classes, new branches) is reported
 """
+import inspect
 import re
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from mmengine.model import (BaseTTAModel, PretrainedInit, is_model_wrapper,
                             update_init_info)
 from mmengine.registry import WEIGHT_INITIALIZERS
 
-from .checkpoint import read_checkpoint
+from .checkpoint import read_checkpoint, to_plain
 from .errors import CheckpointError
 
 RESUME, EXACT, FINETUNE = 'resume', 'exact', 'finetune'
@@ -242,6 +243,57 @@ def resume_faults(checkpoint: dict, schedules: Any, averaged: bool,
         yield (f'it was written with {former}, this run has {stream}, and '
                '--auto-scale-lr scales learning rate and milestones to '
                'another batch than its own')
+
+
+def settings_warning(checkpoint: dict, optimizer: Any, schedules: Sequence,
+                     filename: str) -> str:
+    """Compare optimizer and schedule of the config with those that a resumed
+    checkpoint puts in their place: what both were built with.
+
+    Args:
+        checkpoint (dict): As it was read.
+        optimizer (OptimWrapper): The run's.
+        schedules (Sequence): The run's.
+        filename (str): The checkpoint's.
+
+    Returns:
+        str: A warning with both values; empty where all are the same.
+    """
+    saved = checkpoint['optimizer']
+    groups = [*saved['param_groups'], saved.get('base_param_settings') or {}]
+    # the last group has the learning rate of the config itself
+    pairs = [('', optimizer.optimizer, *pair)
+             for pair in zip(groups, optimizer.param_groups)][::-1]
+    states = checkpoint.get('param_schedulers') or []
+    pairs += [(f'param_scheduler.{i}.', one, state, one.state_dict())
+              for i, (one, state) in enumerate(zip(schedules, states))]
+    found: Dict[str, str] = {}
+    for prefix, owner, then, now in pairs:
+        names = {
+            name
+            for kind in type(owner).__mro__
+            for name in inspect.signature(
+                kind.__init__).parameters  # type: ignore[misc]
+        }
+        for name in sorted(names - {'params', 'last_step', 'verbose'}):
+            # a scheduler changes it, and keeps what it was at first
+            initial = f'initial_{"momentum" if name == "betas" else name}'
+            key = initial if initial in now else name
+            if key in now and key in then:
+                a, b = to_plain(then[key]), to_plain(now[key])
+                if a != b:
+                    a, b = (
+                        list(v) if isinstance(v, dict) else v for v in (a, b))
+                    found.setdefault(prefix + name,
+                                     f'{prefix}{name} {a} (config: {b})')
+    if not found:
+        return ''
+    return (
+        f'{filename}: a resumed run keeps the learning rate and schedule of '
+        f'its checkpoint, not those of the config: {", ".join(found.values())}'
+        '. To train with those of the config, begin anew from the weights: '
+        f'--cfg-options load_from={filename} and another --work-dir instead '
+        'of --resume.')
 
 
 def stream_warning(former: Optional[dict], current: dict,

@@ -20,6 +20,7 @@ from mmengine.fileio import join_path
 from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapperDict
 from mmengine.registry import RUNNERS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 
@@ -34,7 +35,7 @@ from .launch import (cpu_wrapper_cfg, init_process_group, launched_world_size,
                      on_cpu, unequal_kernels, without_sync_bn)
 from .match import (EXACT, FINETUNE, RESUME, STREAM, bare_model,
                     classes_warning, load_weights, require, resume_faults,
-                    stream_warning)
+                    settings_warning, stream_warning)
 from .numerics import require_finite_weights
 from .record import run_record
 
@@ -271,6 +272,10 @@ class ExactRunner(Runner):
                 load_weights(self.model, checkpoint['state_dict']), RESUME,
                 filename)
         self._warn(stream_warning(meta.get(STREAM), self._stream(), filename))
+        if not isinstance(self.optim_wrapper, OptimWrapperDict):
+            self._warn(
+                settings_warning(checkpoint, self.optim_wrapper,
+                                 self.param_schedulers or [], filename))
         # MMEngine compares pickles, which differ between equal metainfo.
         metainfo = getattr(self.train_dataloader.dataset, 'metainfo', None)
         if to_plain(metainfo) == meta.get('dataset_meta'):

@@ -46,12 +46,9 @@ class Category:
 class LabelSpace:
     """The classes of one data set: things first, then stuff.
 
-    Within each group labels follow the category ids, whatever the order of
-    the JSON, so two files that list the same categories in another order
-    give the same labels.
-
     Args:
-        categories (Iterable[Category]): The classes, in any order.
+        categories (Iterable[Category]): The classes; things and stuff each
+            in the order of their labels.
         source (str): File or key they come from, for error messages.
     """
 
@@ -59,7 +56,7 @@ class LabelSpace:
                  categories: Iterable[Category],
                  source: str = 'categories') -> None:
         self.categories = tuple(
-            sorted(categories, key=lambda c: (not c.isthing, c.id)))
+            sorted(categories, key=lambda c: not c.isthing))
         self.source = source
         self.num_things = sum(c.isthing for c in self.categories)
         self._label_of_id = {c.id: i for i, c in enumerate(self.categories)}
@@ -70,13 +67,23 @@ class LabelSpace:
                   source: str = 'categories') -> 'LabelSpace':
         """Build from the ``categories`` of a COCO panoptic JSON.
 
-        Nothing is checked: ``coco_format.read_label_space`` is for files.
+        Labels follow the category ids, whatever the order of the JSON, so two
+        files that list the same categories in another order give the same
+        labels. Nothing is checked: ``coco_format.read_label_space`` is for
+        files.
         """
-        return cls([
+        found = [
             Category(c['id'], str(c['name']), bool(c['isthing']),
                      tuple(c.get('color') or default_color(i)))
             for i, c in enumerate(categories)
-        ], source)
+        ]
+        return cls(sorted(found, key=lambda c: c.id), source)
+
+    def choose(self, names: Sequence[str], source: str) -> 'LabelSpace':
+        """Some of the classes; things and stuff each in the order of
+        ``names``."""
+        by_name = dict(zip(self.names, self.categories))
+        return LabelSpace([by_name[name] for name in names], source)
 
     @classmethod
     def from_metainfo(cls,

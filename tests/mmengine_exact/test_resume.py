@@ -140,6 +140,74 @@ def test_validation_that_a_kill_prevented_is_made_up(tmp_path):
     assert (tmp_path / 'best_toy_PQ_iter_10.pth').is_file()
 
 
+RESUMED = 'keeps the learning rate and schedule of its checkpoint'
+
+
+def adamw(lr=0.1, betas=(0.9, 0.99), end=20, factor=0.5):
+    """Settings that schedulers change, each in several groups."""
+    return dict(
+        optim_wrapper=dict(
+            optimizer=dict(type='AdamW', lr=lr, betas=betas),
+            paramwise_cfg=dict(bias_lr_mult=2.0)),
+        param_scheduler=[
+            dict(
+                type='CosineAnnealingLR',
+                by_epoch=False,
+                T_max=20,
+                begin=0,
+                end=end),
+            dict(
+                type='LinearMomentum',
+                by_epoch=False,
+                start_factor=factor,
+                end=15)
+        ])
+
+
+@pytest.mark.parametrize(
+    'first, second, expected',
+    [
+        (adamw(), adamw(), None),
+        (adamw(), adamw(lr=0.3), 'lr 0.1 (config: 0.3)'),
+        (adamw(), adamw(betas=(0.8, 0.99)), 'betas 0.9 (config: 0.8)'),
+        (adamw(), adamw(end=40, factor=0.25), 'param_scheduler.0.end 20 '
+         '(config: 40), param_scheduler.1.start_factor 0.5 (config: 0.25)'),
+        (dict(),
+         dict(
+             optim_wrapper=dict(
+                 optimizer=dict(type='SGD', lr=1., momentum=0.))),
+         'lr 0.1 (config: 1.0), momentum 0.9 (config: 0.0)'),
+        (dict(),
+         dict(param_scheduler=[
+             dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=7),
+             dict(
+                 type='MultiStepLR',
+                 by_epoch=False,
+                 milestones=[12, 18],
+                 gamma=0.5)
+         ]), 'param_scheduler.1.gamma 0.1 (config: 0.5), '
+         'param_scheduler.1.milestones [9, 12] (config: [12, 18])'),
+        # without an end of its own a schedule ends with the run
+        (dict(), dict(max_iters=11), 'param_scheduler.1.end 10 (config: 11)'),
+        (dict(param_scheduler=None), dict(param_scheduler=None), None),
+    ])
+def test_another_schedule_is_not_dropped_without_a_word(
+        tmp_path, first, second, expected):
+    assert toy.run(tmp_path, max_iters=10, **first) == [0]
+    out = tmp_path / 'resumed'
+    out.mkdir()
+    second = dict(dict(max_iters=10, resume=True), **second)
+    resumed = toy.Run(tmp_path, out=out, **second)
+    assert resumed.end() == [0], resumed.output()
+    lines = [li for li in resumed.output().splitlines() if RESUMED in li]
+    assert len(lines) == (expected is not None)
+    if expected is not None:
+        path = tmp_path / 'iter_10.pth'
+        assert f'WARNING - {path}: a resumed run {RESUMED}' in lines[0]
+        assert f'not those of the config: {expected}. To train' in lines[0]
+        assert f'--cfg-options load_from={path}' in lines[0]
+
+
 @pytest.mark.slow
 def test_torchrun_gives_the_same_bits(whole, tmp_path):
     options = json.dumps(

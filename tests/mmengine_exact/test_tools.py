@@ -272,17 +272,6 @@ test_dataloader = val_dataloader
 """
 
 
-def test_a_data_root_that_nothing_reads_is_refused(tmp_path):
-    path = tmp_path / 'c.py'
-    path.write_text(LOADERS)
-    with pytest.raises(
-            RunError, match=r'train_dataloader\.dataset\.data_root=/y'):
-        tool_config(str(path), 'none', dict(data_root='/y'), None)
-    keys = {f'{s}_dataloader.dataset.data_root': '/y' for s in ('train', )}
-    cfg = tool_config(str(path), 'none', dict(keys, data_root='/y'), None)
-    assert cfg.train_dataloader.dataset.data_root == '/y'
-
-
 @pytest.mark.parametrize('kind, name', [('None', 'ExactRunner'),
                                         ("'Runner'", 'Runner')])
 def test_runners_that_a_config_may_name(tmp_path, kind, name):
@@ -320,5 +309,6 @@ def test_errors_of_the_system_name_their_file(tmp_path, capsys):
 
 
 def test_an_option_that_nothing_reads(config):
-    with pytest.raises(RunError, match='max_iters=5: no run reads it'):
+    with pytest.raises(
+            RunError, match=r'max_iters=5: no run.*\(is it train_cfg\?\)'):
         tool_config(str(config), 'none', {'train_cg.max_iters': 5}, None)

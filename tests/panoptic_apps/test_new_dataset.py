@@ -11,6 +11,7 @@ from mmdet.structures.bbox import bbox_overlaps
 from mmengine.config import Config
 from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 
+from mmengine_exact import read_config
 from mmengine_exact.errors import InputError
 from panoptic_apps.new_dataset.fit import anchor_scales, raised_limits
 from panoptic_apps.new_dataset.new_dataset import (Split, new_dataset_config,
@@ -54,7 +55,7 @@ def arguments(root, out, *more, val=True):
 
 def written(monkeypatch, *args):
     assert call_tool(monkeypatch, 'new_dataset', *args) == 0
-    return Config.fromfile(args[2])
+    return read_config(args[2])
 
 
 @pytest.mark.parametrize('base', BASES, ids=lambda path: path.stem)

@@ -34,6 +34,9 @@ def test_metainfo_round_trip():
     assert meta['thing_classes'] == ('person', 'car')
     assert meta['stuff_classes'] == ('road', 'sky')
     assert LabelSpace.from_metainfo(meta) == space
+    chosen = space.choose(['sky', 'car', 'road', 'person'], 'a config')
+    assert chosen.category_ids == (7, 3, 92, 11)
+    assert LabelSpace.from_metainfo(chosen.metainfo()) == chosen != space
 
 
 def test_channels_of_both_modes():

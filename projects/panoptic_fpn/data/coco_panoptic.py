@@ -6,6 +6,7 @@ folder of PNGs. Categories may come in any order and ids may be integers or
 strings; see https://cocodataset.org/#format-data, part 4.
 """
 import logging
+from difflib import get_close_matches
 from typing import Any, List, Optional, Set
 
 from mmdet.datasets.base_det_dataset import BaseDetDataset
@@ -29,9 +30,12 @@ MOST_CORRUPT = 50
 class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
     """COCO panoptic data set: things, stuff, crowd and void.
 
-    Classes come from the JSON's ``categories`` alone: things first, then
-    stuff, each in the order of their ids (:class:`LabelSpace`). The PNG of
-    an image is the one its annotation names.
+    Classes are the JSON's ``categories``: things first, then stuff, each in
+    the order of their ids (:class:`LabelSpace`); or those of them that
+    ``metainfo=dict(classes=...)`` names, in its order. Segments of the others
+    are void: no instances to train on or to find, and pixels that neither the
+    semantic loss nor any score counts. The PNG of an image is the one its
+    annotation names.
 
     Args:
         ann_file (str): The panoptic JSON, relative to ``data_root``.
@@ -97,8 +101,12 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
         pairs = raise_first(panoptic_faults(content, self.ann_file,
                                             source)).pairs
         self._adapt(content)
-        self.label_space = LabelSpace.from_coco(content['categories'], source)
-        self._adopt_metainfo()
+        whole = LabelSpace.from_coco(content['categories'], source)
+        self.label_space = self._chosen(whole)
+        self._metainfo.update(self.label_space.metainfo())
+        #: Categories of the JSON that are void here.
+        self.left_out = set(whole.category_ids).difference(
+            self.label_space.category_ids)
         self.unannotated = [
             pair.image['id'] for pair in pairs if pair.annotation is None
         ]
@@ -115,16 +123,27 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
     def _adapt(self, content: dict) -> None:
         """Change a sound JSON by rules of this data set."""
 
-    def _adopt_metainfo(self) -> None:
-        """Classes of the JSON; a config may repeat but not change them."""
+    def _chosen(self, space: LabelSpace) -> LabelSpace:
+        """The classes that ``metainfo.classes`` names; without it, all."""
         named = self._metainfo.get('classes')
-        if named is not None and set(named) != set(self.label_space.names):
+        if named is None:
+            return space
+        names = [named] if isinstance(named, str) else list(map(str, named))
+        fault = '' if names else 'no class'
+        for name in names:
+            if names.count(name) > 1:
+                fault = f'{name!r} twice'
+            elif name not in space.names:
+                near = ', '.join(get_close_matches(name, space.names))
+                fault = (f'{name!r}, which is not a category of the JSON '
+                         f'(similar: {near or "none"})')
+        if fault:
             raise InputError(
-                f'metainfo.classes of the config and {self.ann_file} differ: '
-                f'{sorted(set(named) ^ set(self.label_space.names))} are in '
-                'only one of them. Remove metainfo from the config; classes '
-                'are read from the JSON.')
-        self._metainfo.update(self.label_space.metainfo())
+                f'{space.source}: metainfo.classes of the config has {fault}. '
+                'Correct it, or remove metainfo to use all categories.')
+        if tuple(names) == space.names:
+            return space
+        return space.choose(names, f'metainfo.classes (of {space.source})')
 
     def parse_data_info(self, raw_data_info: Pair) -> dict:
         """One image and its annotation; see :meth:`load_data_list`."""
@@ -146,9 +165,16 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
                     dict(bbox_label=segment['category'], ignore_flag=0)
                     for segment in segments if segment['is_thing']
                 ])
-            for key in ('void_ids', 'ignored_ids'):
-                if key in annotation:
-                    info[key] = annotation[key]
+            left_out = [
+                s['id'] for s in annotation['segments_info']
+                if s['category_id'] in self.left_out
+            ]
+            if 'void_ids' in annotation:
+                info['void_ids'] = annotation['void_ids']
+            if left_out or 'ignored_ids' in annotation:
+                info['ignored_ids'] = [
+                    *annotation.get('ignored_ids', []), *left_out
+                ]
         return info
 
     def _path(self, kind: str, file_name: str) -> str:
@@ -160,6 +186,7 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
             self._segment(s['id'], self.label_space.label(s['category_id']),
                           int(s.get('iscrowd', 0)))
             for s in annotation['segments_info']
+            if s['category_id'] not in self.left_out
         ]
 
     def _segment(self, id_: int, label: int, crowd: int) -> dict:

@@ -150,7 +150,9 @@ class SemanticMapDataset(CocoPanopticFPNDataset):
         """Same as the base class, with ``class_map``, ``void_ids`` and all
         classes as ``segments_info``."""
         info = dict(
-            super().get_data_info(idx), class_map=True, void_ids=self.void_ids)
+            super().get_data_info(idx),
+            class_map=True,
+            void_ids=[*self.void_ids, *self.left_out])
         if info['segments_info'] is not None:
             # each sample owns its segments
             info['segments_info'] = [dict(s) for s in self.class_segments]

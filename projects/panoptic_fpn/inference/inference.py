@@ -28,7 +28,7 @@ from torch import nn
 from mmengine_exact.allocator import bound_kept_memory, keep_freed_memory
 from mmengine_exact.amp import half_precision
 from mmengine_exact.checkpoint import read_checkpoint
-from mmengine_exact.command import read_config
+from mmengine_exact.command import override, read_config
 from mmengine_exact.errors import CorruptFileError, InputError
 from mmengine_exact.match import EXACT, load_weights, require
 from mmengine_exact.runner import apply_memory_format
@@ -91,7 +91,7 @@ def load_config(config: Union[str, Path, Config],
             path = find_config(path)
         return read_config(path, cfg_options)
     config = config.copy()
-    config.merge_from_dict(cfg_options or {})
+    override(config, cfg_options or {})
     return config
 
 

@@ -188,8 +188,8 @@ class PerImageMetric(BaseMetric):
         if self.space.names != tuple(dataset_meta['classes']):
             raise InputError(
                 f'{type(self).__name__}: the classes of dataset_meta are not '
-                'things first, then stuff, each by category id. Build the '
-                'metainfo with LabelSpace.metainfo().')
+                'things first, then stuff. Build the metainfo with '
+                'LabelSpace.metainfo().')
 
     def check_model(self, model: nn.Module) -> None:
         """Refuse a model that cannot be judged, before the first iteration."""

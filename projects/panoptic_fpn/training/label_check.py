@@ -84,10 +84,11 @@ def label_spaces(dataset: Any) -> List[LabelSpace]:
     sets whose metainfo does not separate things from stuff."""
     spaces = []
     for leaf in leaf_datasets(dataset):
-        meta = leaf.metainfo
-        if 'thing_classes' in meta:
+        if hasattr(leaf, 'label_space'):
+            spaces.append(leaf.label_space)
+        elif 'thing_classes' in leaf.metainfo:
             source = getattr(leaf, 'ann_file', None) or type(leaf).__name__
-            spaces.append(LabelSpace.from_metainfo(meta, source))
+            spaces.append(LabelSpace.from_metainfo(leaf.metainfo, source))
     return spaces
 
 
@@ -100,11 +101,11 @@ def check_same_categories(spaces: Sequence[LabelSpace]) -> None:
     """
     for other in spaces[1:]:
         if other != spaces[0]:
+            odd = other.difference(spaces[0])[:6] or 'none, the order differs'
             raise InputError(
                 f'{spaces[0].source} and {other.source} list different '
-                f'categories; (id, name, isthing) in only one: '
-                f'{other.difference(spaces[0])[:6]}. Data sets and networks '
-                'of one run must have the same.')
+                f'categories; (id, name, isthing) in only one: {odd}. Data '
+                'sets and networks of one run must have the same.')
 
 
 def check_annotated(dataset: Any) -> None:

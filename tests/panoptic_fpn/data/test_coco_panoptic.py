@@ -1,6 +1,7 @@
 """The COCO panoptic data set on files with every freedom the format has."""
 import json
 import shutil
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from mmengine_exact.errors import InputError
 from panoptic_fpn.data import CocoPanopticFPNDataset
+from panoptic_fpn.training.label_check import check_class_counts, label_spaces
 from tests.oracles.derive import count_things, labels_of
 from tests.oracles.perturb import random_data, write_coco_panoptic
 
@@ -105,12 +107,16 @@ def test_missing_and_broken_json(tmp_path):
         build(tmp_path / 'bad.json')
 
 
-def test_classes_of_the_config_must_be_those_of_the_file(written):
-    data, path = written
-    names = [c['name'] for c in data.categories]
-    assert len(build(path, metainfo=dict(classes=names[::-1])))
-    with pytest.raises(InputError, match='metainfo.classes'):
-        build(path, metainfo=dict(classes=names[1:]))
+@pytest.mark.parametrize('classes, text', [
+    (['thing_5', 'thing'], "has 'thing', which .*similar: thing_"),
+    (['thing_5', 'zebra'], "has 'zebra', which .*similar: none"),
+    (['thing_5', 'thing_6', 'thing_5'], "has 'thing_5' twice"),
+    ([], 'no class'),
+])
+def test_wrong_classes_of_the_config(written, classes, text):
+    _, path = written
+    with pytest.raises(InputError, match=f'^{path}: metainfo.classes.*{text}'):
+        build(path, metainfo=dict(classes=classes))
 
 
 PIPELINE = [dict(type='LoadPanopticImage'), dict(type='LoadPanopticMap')]
@@ -188,3 +194,57 @@ def test_nothing_but_corrupt_images_ends(written):
         (path.parent / 'images' / image.file_name).write_bytes(b'')
     with pytest.raises(InputError, match='corrupt images in a row'):
         build(path, pipeline=PIPELINE, skip_corrupt=True)[0]
+
+
+def test_a_subset_of_classes_in_the_order_of_the_config(written):
+    """Others are void: no instance, no label; the PNG may have them."""
+    data, path = written
+    by_name = {c['name']: c['id'] for c in data.categories}
+    names = ['stuff_3', 'thing_8', 'stuff_0', 'thing_5', 'thing_6']
+    dataset = build(
+        path,
+        metainfo=dict(classes=names),
+        pipeline=[*PIPELINE, dict(type='DerivePanopticTargets')])
+    space = dataset.label_space
+    assert space.names == ('thing_8', 'thing_5', 'thing_6', 'stuff_3',
+                           'stuff_0')
+    assert (space.num_things, space.void) == (3, 5)
+    assert dataset.metainfo['classes'] == space.names
+    assert label_spaces(dataset) == [space]
+    label_of = {by_name[name]: i for i, name in enumerate(space.names)}
+    for i, image in enumerate(data.images):
+        info = dataset.get_data_info(i)
+        kept = [s for s in image.segments if s['category_id'] in label_of]
+        assert len(kept) < len(image.segments)
+        assert [s['id']
+                for s in info['segments_info']] == [s['id'] for s in kept]
+        results = dataset[i]
+        expected = np.full(image.id_map.shape, -1)
+        for segment in kept:
+            expected[image.id_map == segment['id']] = label_of[
+                segment['category_id']]
+        assert np.array_equal(results['gt_seg_map'], expected)
+        things = [s for s in kept if label_of[s['category_id']] < 3]
+        assert results['gt_bboxes_labels'].tolist() == [
+            label_of[s['category_id']] for s in things
+        ]
+
+
+def test_one_class_by_its_name_and_images_without_it(written):
+    data, path = written
+    wanted = next(c for c in data.categories if c['isthing'])
+    dataset = build(
+        path,
+        metainfo=dict(classes=wanted['name']),
+        filter_cfg=dict(filter_empty_gt=True))
+    assert dataset.label_space.names == (wanted['name'], )
+    assert [info['img_id'] for info in dataset] == [
+        image.image_id for image in data.images
+        if any(s['category_id'] == wanted['id'] for s in image.segments)
+    ]
+    with pytest.raises(InputError, match='=4, but metainfo.classes .*json'):
+        check_class_counts(
+            SimpleNamespace(
+                roi_head=SimpleNamespace(
+                    bbox_head=SimpleNamespace(num_classes=4))),
+            dataset.label_space)

@@ -243,3 +243,20 @@ def test_panoptic_data_keep_their_checks(written):
     info.pop('class_map')
     with pytest.raises(CorruptFileError, match='segments without a pixel'):
         load.transform(info)
+
+
+def test_a_subset_of_classes(written):
+    root, _ = written
+    whole = build(root)
+    names = ['other', *whole.label_space.stuff_names[1::2]]
+    some = build(root, metainfo=dict(classes=names))
+    assert some.label_space.names == tuple(names)
+    new = np.array([
+        names.index(name) if name in names else -1
+        for name in (*whole.label_space.names, None)
+    ])
+    for a, b in zip(whole, some):
+        assert np.array_equal(new[a['gt_seg_map']], b['gt_seg_map'])
+        assert {s['category']
+                for s in b['segments_info']
+                } == set(np.unique(b['gt_seg_map'])) - {-1}

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 
 from mmengine_exact.errors import InputError
 from panoptic_fpn.inference import inferencer as module
@@ -53,6 +54,17 @@ def video(tmp_path):
         writer.write(tiny.picture(96, 128, seed))
     writer.close()
     return path
+
+
+@pytest.mark.parametrize('config', [str, Config.fromfile])
+def test_an_option_that_nothing_reads(files, config):
+    """From a file as from a config."""
+    with pytest.raises(InputError, match=r'no run reads it \(is it model\?\)'):
+        PanopticInferencer(
+            config(files[0]),
+            str(files[1]),
+            'cpu',
+            cfg_options={'modle.test_cfg.panoptic.score_thr': 0.1})
 
 
 def maps(found):

@@ -1,21 +1,32 @@
 """The combined table, the evaluator that prints it, scores by class."""
 import json
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from mmdet.registry import EVALUATOR as MMDET_EVALUATOR
 from mmengine.registry import EVALUATOR, DefaultScope
 
 from mmengine_exact.errors import InputError
 from mmengine_exact.record import record_paths
+from panoptic_fpn.data import CocoPanopticFPNDataset
 from panoptic_fpn.metrics import (PanopticEvaluator, PanopticQualityMetric,
                                   format_table, writing_evaluator)
 from panoptic_fpn.training.metrics_json import MetricsJsonHook
+from tests.oracles import semantic
 from tests.oracles.cityscapes_scenes import random_scenes
+from tests.oracles.coco_ap import evaluate_by_pycocotools
+from tests.oracles.derive import derive_semantic
+from tests.oracles.perturb import (PanopticData, perturbed_data, random_data,
+                                   write_coco_panoptic)
 
 from .cityscapes import META, sample_of
-from .data import clone, make_case, same_samples, space_of
+from .data import (clone, detections, make_case, make_sample, run_metric,
+                   same_samples, space_of)
+from .test_instance_ap import instances_json
+from .test_panoptic_quality import panopticapi_stat
 
 METRICS = [
     dict(type='PanopticQualityMetric'),
@@ -228,3 +239,95 @@ def test_format_only_keeps_the_metrics_that_write():
 
 def test_metrics_that_write_nothing_have_no_record():
     assert record_paths(PanopticEvaluator(METRICS)) == []
+
+
+def without(data, ids):
+    """The data set with these categories alone; the rest is void."""
+    images = []
+    for image in data.images:
+        segments = [s for s in image.segments if s['category_id'] in ids]
+        known = np.isin(image.id_map, [s['id'] for s in segments])
+        images.append(
+            replace(
+                image,
+                id_map=np.where(known, image.id_map, 0),
+                segments=segments))
+    return PanopticData([c for c in data.categories if c['id'] in ids], images)
+
+
+@pytest.mark.parametrize('seed', range(2))
+def test_a_subset_of_classes_scores_as_the_official_scripts_do(tmp_path, seed):
+    """Which read files that the other classes were removed from; on their
+    pixels something is predicted, too."""
+    data = random_data(seed, num_things=4, num_stuff=5)
+    kept = data.categories[1:4] + data.categories[-3:]  # stuff comes first
+    small = without(data, [c['id'] for c in kept])
+    assert (space_of(small).num_stuff, space_of(small).num_things) == (3, 3)
+    preds = perturbed_data(seed + 1, data)
+    for image in preds.images:
+        for i, segment in enumerate(image.segments):
+            if segment['category_id'] not in [c['id'] for c in kept]:
+                segment['category_id'] = kept[i % len(kept)]['id']
+    rng = np.random.default_rng(seed)
+    samples = [
+        make_sample(gt, pred, small.categories, rng)
+        for gt, pred in zip(small.images, preds.images)
+    ]
+    official, meta = judged_officially(small, samples, tmp_path)
+
+    write_coco_panoptic(data, tmp_path, with_images=True, name='whole')
+    dataset = CocoPanopticFPNDataset(
+        ann_file=str(tmp_path / 'whole.json'),
+        data_prefix=dict(
+            img=str(tmp_path / 'images'), seg=str(tmp_path / 'whole')),
+        metainfo=dict(classes=meta['classes']),
+        test_mode=True,
+        pipeline=[
+            dict(type='LoadPanopticImage'),
+            dict(type='LoadPanopticMap'),
+            dict(type='DerivePanopticTargets', panoptic=True),
+            dict(type='PackPanopticInputs')
+        ])
+    predicted = [
+        dict(item['data_samples'].to_dict(), **{
+            k: v
+            for k, v in sample.items() if k.startswith('pred_')
+        }) for item, sample in zip(dataset, samples)
+    ]
+    _, found = evaluate(METRICS, predicted, dataset.metainfo)
+    for key, value in official.items():
+        assert found[key] == pytest.approx(value, abs=1e-9), key
+
+
+def judged_officially(data, samples, folder):
+    """Scores of panopticapi, pycocotools and the confusion matrix from files
+    of the ground truth; and the metainfo."""
+    space, counts = space_of(data), 0
+    truth = write_coco_panoptic(data, folder)
+    run_metric(
+        PanopticQualityMetric(outfile_prefix=str(folder / 'found')), samples,
+        space.metainfo())
+    stat, categories = panopticapi_stat(truth, folder / 'found.panoptic.json',
+                                        folder / 'found.panoptic')
+    scores = {
+        f'coco_panoptic/{key}{group}':
+        100 * stat.pq_average(categories, isthing)[0][key.lower()]
+        for group, isthing in (('', None), ('_th', True), ('_st', False))
+        for key in ('PQ', 'SQ', 'RQ')
+    }
+    content = instances_json(data, folder / 'instances.json')
+    id_of = {c['name']: c['id'] for c in content['categories']}
+    ids = [id_of[name] for name in space.thing_names]
+    for kind in ('bbox', 'segm'):
+        stats = evaluate_by_pycocotools(content,
+                                        detections(samples, ids,
+                                                   kind), kind).stats
+        scores[f'coco/{kind}_mAP'] = round(stats[0], 3)
+    for image, sample in zip(data.images, samples):
+        labels = derive_semantic(image.id_map, image.segments, data.categories)
+        counts += semantic.confusion_matrix(
+            semantic.gt_channels(labels, space.num_things, space.num_stuff),
+            sample['pred_sem_seg']['sem_seg'][0].numpy(), space.num_stuff + 1)
+    ious = semantic.semantic_scores(counts, range(space.num_stuff))
+    scores.update((key, 100 * value) for key, value in ious.items())
+    return scores, space.metainfo()

@@ -1,0 +1,197 @@
+"""Variables of config files: names that other keys are computed from.
+
+MMEngine evaluates a file such as ::
+
+    max_iters = 600
+    train_cfg = dict(max_iters=max_iters)
+
+before a config that inherits it and before ``--cfg-options``: another
+``max_iters`` alone changes nothing there. Here copies of the files are
+evaluated with the other value, and keys that differ are computed from it. On
+the command line they follow. A file means what it means to MMEngine, so one
+that sets the variable without them is refused.
+"""
+import ast
+import os
+import os.path as osp
+import re
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Container, Dict, Iterator, List, Set, Tuple
+
+from mmengine.config import Config
+from mmengine.logging import print_log
+
+from .errors import RunError
+
+#: Names and indices that lead to a value in nested dicts and lists.
+KeyPath = Tuple[Any, ...]
+
+
+class ConfigFiles:
+    """A config file and its bases, to be evaluated with other values.
+
+    Args:
+        path (str): The file. Values can be replaced in Python files, but not
+            in those that inherit by MMEngine's ``read_base``.
+        read (Container[str]): Top-level keys that a run reads; others are
+            variables.
+    """
+
+    def __init__(self, path: str, read: Container[str]) -> None:
+        self.path, self.read = path, read
+        #: Files that assign each name, in the order of evaluation.
+        self.assigned_in: Dict[str, List[str]] = {}
+        self.config = self._evaluate({}, everywhere=True)
+
+    def changes(self, values: dict, everywhere: bool) -> Dict[KeyPath, Any]:
+        """Keys of a run that change, and their values, if variables have
+        other ``values``: everywhere, or but for the last file that assigns
+        one, which has a value of its own."""
+        found = differences(self.config, self._evaluate(values, everywhere))
+        return {path: new for path, new in found if path[0] in self.read}
+
+    def _evaluate(self, values: dict, everywhere: bool) -> dict:
+        with TemporaryDirectory() as folder:
+            copied = self._copy(self.path, values, everywhere, folder)
+            return Config.fromfile(
+                copied, import_custom_modules=False).to_dict()
+
+    def _copy(self, path: str, values: dict, everywhere: bool,
+              folder: str) -> str:
+        """Write a file and its bases with other values; return the path."""
+        path = osp.abspath(osp.expanduser(path))
+        if not path.endswith('.py'):
+            return path
+        text = Path(path).read_text(encoding='utf-8')
+        # the copy lies elsewhere
+        text = re.sub(r'\{\{\s*fileDirname\s*\}\}', osp.dirname(path), text)
+        statements: List[ast.stmt] = []
+        for statement in ast.parse(text).body:
+            if isinstance(statement, ast.With):  # read_base
+                return path
+            statements.append(statement)
+            names = assigned_names(statement)
+            if '_base_' in names:
+                # no public function resolves 'PACKAGE::PATH'
+                bases = [
+                    self._copy(
+                        Config._get_cfg_path(base, path)[0], values,
+                        everywhere, folder)
+                    for base in Config._get_base_files(path)
+                ]
+                statements[-1:] = ast.parse(f'_base_ = {bases!r}').body
+            for name in names - {'_base_'}:
+                files = self.assigned_in.setdefault(name, [])
+                if path not in files:
+                    files.append(path)
+                if name in values and (everywhere or path != files[-1]):
+                    statements += ast.parse(f'{name} = {values[name]!r}').body
+        copied = Path(folder, str(len(os.listdir(folder))), osp.basename(path))
+        copied.parent.mkdir()
+        copied.write_text(
+            ast.unparse(ast.Module(statements, [])), encoding='utf-8')
+        return str(copied)
+
+
+def check_inherited(files: ConfigFiles) -> None:
+    """Refuse another value of a variable that bases have computed with.
+
+    Raises:
+        RunError: Names the file, the variable and the keys to set as well.
+    """
+    values = {
+        name: files.config[name]
+        for name, paths in files.assigned_in.items()
+        if len(paths) > 1 and name in files.config and name not in files.read
+    }
+    for name in values:
+        try:
+            found = files.changes({name: values[name]}, everywhere=False)
+        except Exception:  # bases need not be able to compute with it
+            continue
+        if found:
+            raise RunError(
+                f'{files.assigned_in[name][-1]}: {name} is set anew, but keys '
+                'that a base computed from its former value keep theirs. Set '
+                f'them, too: {options_text(found)}. Or choose another name.')
+
+
+def computed_from(files: ConfigFiles, options: dict) -> Dict[KeyPath, Any]:
+    """Keys of a run, and their values, that follow from what ``options``
+    (dotted keys and values) say of variables.
+
+    Raises:
+        RunError: No key is computed from a variable, or given with its value.
+    """
+    changed = Config(files.config)
+    changed.merge_from_dict(options)
+    names = {key.split('.')[0] for key in options}
+    values = {
+        name: value
+        for name, value in changed.to_dict().items() if name in names
+        and name not in files.read and value != files.config[name]
+    }
+    given = [v for k, v in options.items() if k.split('.')[0] in files.read]
+    for name, value in values.items():
+        if value not in given and not files.changes({name: value}, True):
+            same = {
+                path: value
+                for path in keys_with(files.config[name], files.config)
+                if path[0] in files.read
+            }
+            raise RunError(
+                f'--cfg-options {name}: no run reads it, and no key of this '
+                'config is computed from it. Override the keys themselves; '
+                f'with its value there are: {options_text(same) or "none"}.')
+    found = files.changes(values, everywhere=True) if values else {}
+    if found:
+        print_log(
+            f'--cfg-options {", ".join(values)}: this also sets '
+            f'{options_text(found)}', 'current')
+    return found
+
+
+def assigned_names(statement: ast.stmt) -> Set[str]:
+    """Names that a statement at the top level of a file assigns."""
+    targets = getattr(statement, 'targets',
+                      None) or [getattr(statement, 'target', ast.Pass())]
+    return {
+        node.id
+        for target in targets
+        for node in ast.walk(target)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+
+
+def differences(old: Any, new: Any,
+                path: KeyPath = ()) -> Iterator[Tuple[KeyPath, Any]]:
+    """Paths of what is other in ``new``, and its values there."""
+    if isinstance(old, list) and isinstance(
+            new, list) and len(old) == len(new) and all(
+                isinstance(v, (dict, list)) for v in old + new):
+        old, new = dict(enumerate(old)), dict(enumerate(new))
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key, value in new.items():
+            yield from differences(old.get(key), value, (*path, key))
+    elif old != new:
+        yield path, new
+
+
+def keys_with(value: Any, node: Any, path: KeyPath = ()) -> Iterator[KeyPath]:
+    """Paths of a value in nested dicts and lists."""
+    if node == value:
+        yield path
+    elif isinstance(node, (dict, list)):
+        items = node.items() if isinstance(node, dict) else enumerate(node)
+        for key, item in items:
+            yield from keys_with(value, item, (*path, key))
+
+
+def options_text(found: Dict[KeyPath, Any]) -> str:
+    """Keys and values as ``--cfg-options`` take them; the key alone where
+    they do not take the value."""
+    texts = [('.'.join(map(str, path)), str(value).replace(' ', ''))
+             for path, value in found.items()]
+    return ' '.join(key if '{' in value else f'{key}={value}'
+                    for key, value in texts)
