@@ -108,11 +108,13 @@ class Progress:
 def main():
     args, parser = parse_args()
     from mmengine_exact.errors import InputError
+    from mmengine_exact.threads import fit_threads
     from panoptic_fpn.inference import find_images
     from panoptic_fpn.inference.inferencer import PanopticInferencer
     images = find_images(args.images)
     if not images:
         parser.error(f'no image and no video in {", ".join(args.images)}')
+    fit_threads()
     progress = Progress(len(images))
     try:
         inferencer = PanopticInferencer(

@@ -62,8 +62,10 @@ def main():
     # before it is imported
     os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'
     from mmengine_exact.errors import InputError
+    from mmengine_exact.threads import fit_threads
     from panoptic_apps.web_page import build_page, serve
     from panoptic_fpn.inference.inferencer import PanopticInferencer
+    fit_threads()
     try:
         inferencer = PanopticInferencer(args.config, args.checkpoint,
                                         args.device, args.amp,

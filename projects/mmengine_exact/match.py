@@ -4,7 +4,6 @@ resume    every tensor of model and file, and the state of the run
 exact     (evaluation) every tensor of the model; more in the file is reported
 finetune  the backbone; the rest (other classes, new branches) is reported
 """
-import inspect
 import re
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -25,6 +24,11 @@ STREAM = 'data_stream'
 _SHOWN = 3
 # Written by newer BatchNorm layers only; of no use in training or testing.
 _OPTIONAL = 'num_batches_tracked'
+#: What optimizers and schedules keep besides settings; names with _, too.
+_PROGRESS = {
+    'params', 'last_step', 'base_values', 'verbose', 'best', 'num_bad_epochs',
+    'cooldown_counter'
+}
 _STATISTICS = ('running_mean', 'running_var')
 
 
@@ -262,30 +266,22 @@ def settings_warning(checkpoint: dict, optimizer: Any, schedules: Sequence,
     saved = checkpoint['optimizer']
     groups = [*saved['param_groups'], saved.get('base_param_settings') or {}]
     # the last group has the learning rate of the config itself
-    pairs = [('', optimizer.optimizer, *pair)
-             for pair in zip(groups, optimizer.param_groups)][::-1]
+    pairs = [('', *pair) for pair in zip(groups, optimizer.param_groups)][::-1]
     states = checkpoint.get('param_schedulers') or []
-    pairs += [(f'param_scheduler.{i}.', one, state, one.state_dict())
+    pairs += [(f'param_scheduler.{i}.', state, one.state_dict())
               for i, (one, state) in enumerate(zip(schedules, states))]
     found: Dict[str, str] = {}
-    for prefix, owner, then, now in pairs:
-        names = {
-            name
-            for kind in type(owner).__mro__
-            for name in inspect.signature(
-                kind.__init__).parameters  # type: ignore[misc]
-        }
-        for name in sorted(names - {'params', 'last_step', 'verbose'}):
-            # a scheduler changes it, and keeps what it was at first
+    for prefix, then, now in pairs:
+        for name in sorted(then.keys() & now.keys() - _PROGRESS):
+            # of what a schedule changes, the first value counts
             initial = f'initial_{"momentum" if name == "betas" else name}'
-            key = initial if initial in now else name
-            if key in now and key in then:
-                a, b = to_plain(then[key]), to_plain(now[key])
-                if a != b:
-                    a, b = (
-                        list(v) if isinstance(v, dict) else v for v in (a, b))
-                    found.setdefault(prefix + name,
-                                     f'{prefix}{name} {a} (config: {b})')
+            a, b = to_plain(then[name]), to_plain(now[name])
+            if a != b and initial not in now and name[0] != '_':
+                a, b = (list(v) if isinstance(v, dict) else v for v in (a, b))
+                if name == 'initial_momentum' and 'betas' in now:
+                    name = 'betas'
+                name = prefix + name.replace('initial_', '')
+                found.setdefault(name, f'{name} {a} (config: {b})')
     if not found:
         return ''
     return (

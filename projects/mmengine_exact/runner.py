@@ -38,7 +38,10 @@ from .match import (EXACT, FINETUNE, RESUME, STREAM, bare_model,
                     settings_warning, stream_warning)
 from .numerics import require_finite_weights
 from .record import run_record
+from .threads import fit_threads
 
+#: Key of ``checkpoint['meta']``: threads of a run on a CPU.
+THREADS = 'threads'
 _FIX = ('Resume from iter_N.pth with the config that wrote it, or use it as '
         'load_from to fine-tune.')
 
@@ -192,10 +195,13 @@ class ExactRunner(Runner):
 
     def load_or_resume(self) -> None:
         """Load or resume; rank 0 finds the last checkpoint that is usable.
+        Unless equal bits are asked for, threads take the cores that are free.
 
         Raises:
             CheckpointError: There are checkpoints, and none can be read.
         """
+        if not (self.distributed or self._randomness_cfg.get('deterministic')):
+            fit_threads()
         if self._resume and self._load_from is None and not self._has_loaded:
             self._load_from = self._find_checkpoint()
             if self._load_from is None:
@@ -258,6 +264,8 @@ class ExactRunner(Runner):
                 self.param_schedulers)
         meta = checkpoint.get('meta') or {}
         meta.pop('config', None)  # MMEngine would run that text
+        if meta.get(THREADS):
+            fit_threads(meta[THREADS])
         for fault in resume_faults(
                 checkpoint,
                 self.param_schedulers,
@@ -327,6 +335,8 @@ class ExactRunner(Runner):
         """
         require_finite_weights(bare_model(self.model), self.iter + 1, filename)
         meta = dict(meta or {}, **{STREAM: self._stream()})
+        if on_cpu():
+            meta[THREADS] = torch.get_num_threads()
         if is_main_process():  # which writes; it reads whole files once
             meta['record'] = run_record(self, self.train_dataloader.dataset)
         write = partial(

@@ -17,7 +17,7 @@ import os.path as osp
 import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Container, Dict, Iterator, List, Set, Tuple
+from typing import Any, Container, Dict, Iterator, List, Tuple
 
 from mmengine.config import Config
 from mmengine.logging import print_log
@@ -41,24 +41,22 @@ class ConfigFiles:
     def __init__(self, path: str, read: Container[str]) -> None:
         self.path, self.read = path, read
         #: Files that assign each name, in the order of evaluation.
-        self.assigned_in: Dict[str, List[str]] = {}
-        self.config = self._evaluate({}, everywhere=True)
+        self.assigned_in: Dict[str, Dict[str, bool]] = {}
+        self.config = self._evaluate({})
 
-    def changes(self, values: dict, everywhere: bool) -> Dict[KeyPath, Any]:
-        """Keys of a run that change, and their values, if variables have
-        other ``values``: everywhere, or but for the last file that assigns
-        one, which has a value of its own."""
-        found = differences(self.config, self._evaluate(values, everywhere))
+    def changes(self, values: dict, but: str = '') -> Dict[KeyPath, Any]:
+        """Keys of a run that change, and their values, if variables have other
+        ``values`` wherever they are assigned, ``but`` in one file."""
+        found = differences(self.config, self._evaluate(values, but))
         return {path: new for path, new in found if path[0] in self.read}
 
-    def _evaluate(self, values: dict, everywhere: bool) -> dict:
+    def _evaluate(self, values: dict, but: str = '') -> dict:
         with TemporaryDirectory() as folder:
-            copied = self._copy(self.path, values, everywhere, folder)
+            copied = self._copy(self.path, values, but, folder)
             return Config.fromfile(
                 copied, import_custom_modules=False).to_dict()
 
-    def _copy(self, path: str, values: dict, everywhere: bool,
-              folder: str) -> str:
+    def _copy(self, path: str, values: dict, but: str, folder: str) -> str:
         """Write a file and its bases with other values; return the path."""
         path = osp.abspath(osp.expanduser(path))
         if not path.endswith('.py'):
@@ -71,21 +69,24 @@ class ConfigFiles:
             if isinstance(statement, ast.With):  # read_base
                 return path
             statements.append(statement)
-            names = assigned_names(statement)
+            names = {
+                node.id
+                for node in ast.walk(statement) if isinstance(node, ast.Name)
+                and isinstance(node.ctx, ast.Store)
+            }
             if '_base_' in names:
                 # no public function resolves 'PACKAGE::PATH'
                 bases = [
                     self._copy(
-                        Config._get_cfg_path(base, path)[0], values,
-                        everywhere, folder)
+                        Config._get_cfg_path(base, path)[0], values, but,
+                        folder)
                     for base in Config._get_base_files(path)
                 ]
                 statements[-1:] = ast.parse(f'_base_ = {bases!r}').body
             for name in names - {'_base_'}:
-                files = self.assigned_in.setdefault(name, [])
-                if path not in files:
-                    files.append(path)
-                if name in values and (everywhere or path != files[-1]):
+                # a dict, for the order
+                self.assigned_in.setdefault(name, {})[path] = True
+                if name in values and path != but:
                     statements += ast.parse(f'{name} = {values[name]!r}').body
         copied = Path(folder, str(len(os.listdir(folder))), osp.basename(path))
         copied.parent.mkdir()
@@ -106,15 +107,16 @@ def check_inherited(files: ConfigFiles) -> None:
         if len(paths) > 1 and name in files.config and name not in files.read
     }
     for name in values:
+        *_, last = files.assigned_in[name]
         try:
-            found = files.changes({name: values[name]}, everywhere=False)
+            found = files.changes({name: values[name]}, but=last)
         except Exception:  # bases need not be able to compute with it
             continue
         if found:
             raise RunError(
-                f'{files.assigned_in[name][-1]}: {name} is set anew, but keys '
-                'that a base computed from its former value keep theirs. Set '
-                f'them, too: {options_text(found)}. Or choose another name.')
+                f'{last}: {name} is set anew, but keys that a base computed '
+                'from its former value keep theirs. Set them, too: '
+                f'{options_text(found)}. Or choose another name.')
 
 
 def computed_from(files: ConfigFiles, options: dict) -> Dict[KeyPath, Any]:
@@ -134,7 +136,7 @@ def computed_from(files: ConfigFiles, options: dict) -> Dict[KeyPath, Any]:
     }
     given = [v for k, v in options.items() if k.split('.')[0] in files.read]
     for name, value in values.items():
-        if value not in given and not files.changes({name: value}, True):
+        if value not in given and not files.changes({name: value}):
             same = {
                 path: value
                 for path in keys_with(files.config[name], files.config)
@@ -144,24 +146,12 @@ def computed_from(files: ConfigFiles, options: dict) -> Dict[KeyPath, Any]:
                 f'--cfg-options {name}: no run reads it, and no key of this '
                 'config is computed from it. Override the keys themselves; '
                 f'with its value there are: {options_text(same) or "none"}.')
-    found = files.changes(values, everywhere=True) if values else {}
+    found = files.changes(values) if values else {}
     if found:
         print_log(
             f'--cfg-options {", ".join(values)}: this also sets '
             f'{options_text(found)}', 'current')
     return found
-
-
-def assigned_names(statement: ast.stmt) -> Set[str]:
-    """Names that a statement at the top level of a file assigns."""
-    targets = getattr(statement, 'targets',
-                      None) or [getattr(statement, 'target', ast.Pass())]
-    return {
-        node.id
-        for target in targets
-        for node in ast.walk(target)
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-    }
 
 
 def differences(old: Any, new: Any,

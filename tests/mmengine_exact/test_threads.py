@@ -1,0 +1,57 @@
+"""Threads of torch beside other processes."""
+import psutil
+import pytest
+import torch
+
+from mmengine_exact.threads import fit_threads
+
+from . import toy
+
+
+@pytest.fixture(name='cores')
+def _cores(monkeypatch):
+    """Four threads; loads of four cores in percent, to be set."""
+    monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
+    threads = torch.get_num_threads()
+    loads = [0.] * 4
+    monkeypatch.setattr(psutil, 'cpu_percent', lambda *_, **__: loads)
+    torch.set_num_threads(4)
+    yield loads
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize('loads, expected', [
+    ([3, 0, 2, 1], 4),
+    ([100, 4, 0, 0], 3),
+    ([70, 60, 80, 10], 2),
+    ([100, 100, 100, 98], 1),
+])
+def test_as_many_threads_as_cores_are_free(cores, capfd, loads, expected):
+    cores[:] = loads
+    fit_threads()
+    assert torch.get_num_threads() == expected
+    said = f'Threads: {expected} instead of 4' in capfd.readouterr().out
+    assert said == (expected < 4)
+
+
+def test_a_number_that_is_given_counts(cores, monkeypatch):
+    cores[:] = [100] * 4
+    fit_threads(3)  # as a run began
+    assert torch.get_num_threads() == 3
+    monkeypatch.setenv('OMP_NUM_THREADS', '3')
+    fit_threads()
+    fit_threads(2)
+    assert torch.get_num_threads() == 3
+
+
+def test_a_resumed_run_keeps_its_threads(tmp_path, monkeypatch):
+    """Its sums have the bits of the run that it continues."""
+    monkeypatch.setenv('OMP_NUM_THREADS', '1')
+    assert toy.run(tmp_path, kill_at=13) != [0]
+    assert toy.final_state(tmp_path, 10)['meta']['threads'] == 1
+    state = toy.final_state(tmp_path, 10)
+    state['meta']['threads'] = 3
+    torch.save(state, tmp_path / 'iter_10.pth')
+    monkeypatch.delenv('OMP_NUM_THREADS')
+    assert toy.run(tmp_path, resume=True) == [0]
+    assert toy.final_state(tmp_path)['meta']['threads'] == 3
