@@ -62,7 +62,8 @@ class ImageRow(NamedTuple):
 
 def join_rles(rles: Sequence[Dict]) -> bytes:
     """Compressed RLEs of one image as one string of bytes."""
-    return b' '.join(rle['counts'] for rle in rles)
+    counts = (rle['counts'] for rle in rles)
+    return b' '.join(c.encode() if isinstance(c, str) else c for c in counts)
 
 
 def split_rles(masks: bytes, shape: Tuple[int, int]) -> List[Dict]:
@@ -175,16 +176,18 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
         labels = to_array(pred['labels'])
         check_labels(labels, num_things, 'thing label')
         masks = pred.get('masks')
-        if masks is not None and len(masks):
-            check_same_shape(sample, 'pred_instances.masks', masks.shape[1:],
+        # a list: RLEs, as mmdet dumps them
+        if masks is not None and not isinstance(masks, list):
+            masks = [encode_mask(mask) for mask in to_array(masks)]
+        for rle in masks or ():
+            check_same_shape(sample, 'pred_instances.masks', rle['size'],
                              shape)
         return Instances(
             labels=labels.astype(np.int16),
             boxes=np.array(to_array(pred['bboxes'])).reshape(-1, 4),
             values=np.array(to_array(pred['scores'])),
             crowd=None,
-            masks=None if masks is None else join_rles(
-                [encode_mask(mask) for mask in to_array(masks)]))
+            masks=None if masks is None else join_rles(masks))
 
     def compute(self, rows: List[Row]) -> Dict[str, float]:
         """CocoMetric's scores, NaN instead of its -1."""
