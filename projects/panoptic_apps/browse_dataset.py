@@ -13,6 +13,7 @@ from mmdet.registry import DATASETS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmengine_exact.errors import InputError
@@ -103,9 +104,8 @@ def draw_sample(inputs: Tensor, sample: DetDataSample,
     scale = min(display_scale(image.shape, PANEL_SIZE), room // image.shape[1])
     panels: Dict[str, Any] = {}
     if 'bboxes' in sample.get('gt_instances', ()):
-        factors = np.divide(image.shape[1::-1], (width, height))
         panels['Image and boxes'] = _draw_objects(image, sample, space, scale,
-                                                  np.tile(factors, 2))
+                                                  image.shape[1] / width)
     else:
         panels['Image'] = cv2.resize(image, None, fx=scale, fy=scale)
     if 'gt_sem_seg' in sample:
@@ -119,25 +119,21 @@ def draw_sample(inputs: Tensor, sample: DetDataSample,
 
 
 def _draw_objects(image: np.ndarray, sample: DetDataSample, space: LabelSpace,
-                  scale: int, factors: np.ndarray) -> np.ndarray:
+                  scale: int, factor: float) -> np.ndarray:
     """Draw boxes, masks and names of the instances; crowd is marked. Boxes
-    are multiplied by ``factors`` (4, )."""
-    groups, notes = [sample.gt_instances], [''] * len(sample.gt_instances)
+    are multiplied by ``factor``."""
+    found, notes = sample.gt_instances, [''] * len(sample.gt_instances)
     if 'bboxes' in sample.get('ignored_instances', ()):
-        groups.append(sample.ignored_instances)
         notes += ['(crowd)'] * len(sample.ignored_instances)
-    found = {
-        name: np.concatenate([to_array(group[name]) for group in groups])
-        for name in ('bboxes', 'labels', 'masks')
-        if all(name in group for group in groups)
-    }
+        found = InstanceData.cat([found, sample.ignored_instances])
+    masks = None
     if 'masks' in found:
-        found['masks'] = resize_map(found['masks'], image.shape)
+        masks = resize_map(to_array(found.masks), image.shape)
     return draw_instances(
         image,
-        found['bboxes'] * factors,
-        found['labels'],
+        to_array(found.bboxes) * factor,
+        to_array(found.labels),
         space,
-        found.get('masks'),
+        masks,
         notes,
         scale=scale)

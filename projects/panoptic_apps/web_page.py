@@ -14,7 +14,8 @@ import numpy as np
 from panoptic_fpn.inference import (PanopticInferencer, describe_result,
                                     inference_panoptic)
 from panoptic_fpn.ops.decode import claimed_size
-from panoptic_fpn.visualization.colors import compact, segment_colors
+from panoptic_fpn.ops.run_length import index_map
+from panoptic_fpn.visualization.colors import segment_colors
 from panoptic_fpn.visualization.drawing import OVERLAY_SIZE, display_scale
 from panoptic_fpn.visualization.samples import draw_branches, panoptic_map
 
@@ -70,7 +71,7 @@ class Segmenter:
         segments = describe_result(result.sample, space)[1]['segments']
         pictures = draw_branches(result.image, result.sample, space, score,
                                  display_scale(panoptic.shape, OVERLAY_SIZE))
-        codes = compact(panoptic)[1]
+        codes = index_map(panoptic)[0]
         colors = segment_colors(codes[codes != space.void], space.palette,
                                 space.num_things)
         message = (f'{name}: {width} x {height} pixels, '

@@ -9,7 +9,6 @@ Images are BGR uint8 (h, w, 3), as OpenCV reads them.
 import json
 import os
 import os.path as osp
-from contextlib import suppress
 from pathlib import Path
 from typing import Dict, List, Sequence, Tuple
 
@@ -61,14 +60,14 @@ def find_images(paths: Sequence[str]) -> List[str]:
     """Files as they are given, and the images below folders, sorted; each
     once. Results of an earlier run in a folder are not images."""
     found = {}
-    for path in map(Path, paths):
-        below = [path]
-        if path.is_dir():
-            below = sorted(
-                file for file in path.rglob('*')
-                if file.name.lower().endswith(SUFFIXES) and not file.name.
-                lower().endswith(RESULTS) and file.name[0] != '.')
-        found.update(dict.fromkeys(map(str, below)))
+    for path in paths:
+        names = [path]
+        if osp.isdir(path):
+            names = sorted(
+                osp.join(folder, name) for folder, _, files in os.walk(path)
+                for name in files if name.lower().endswith(SUFFIXES)
+                and not name.lower().endswith(RESULTS) and name[0] != '.')
+        found.update(dict.fromkeys(names))
     return list(found)
 
 
@@ -94,8 +93,7 @@ def write_bytes(path: str, content: bytes) -> None:
         partial.write_bytes(content)
         os.replace(partial, path)
     finally:
-        with suppress(FileNotFoundError):
-            partial.unlink()
+        partial.unlink(missing_ok=True)
 
 
 def list_segments(result: Result,

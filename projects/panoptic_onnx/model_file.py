@@ -149,10 +149,16 @@ def read_model(folder: str) -> ModelFile:
         DeployError: The file is missing, damaged or of another version, or a
             graph is not the one that it was written with.
     """
-    path = Path(folder) / NAME
+    path, fault = Path(folder) / NAME, None
     try:
         model = msgspec.json.decode(path.read_bytes(), type=ModelFile)
-        fault = _find_fault(model, path.parent)
+        for name in ('trunk', *(('boxes', 'masks') if model.rpn else ())):
+            graph = path.with_name(f'{name}.onnx')
+            if name not in model.graphs or not graph.is_file():
+                fault = f'{graph.name} is missing'
+            elif sha256(graph) != model.graphs[name].sha256:
+                fault = (f'{graph.name} is not the graph that was written '
+                         'with it')
     except (OSError, UnicodeError, msgspec.DecodeError) as error:
         fault = str(error)
     if fault is not None:
@@ -160,14 +166,3 @@ def read_model(folder: str) -> ModelFile:
             f'{path}: {fault}. Give a whole folder that tools/export_onnx.py '
             'wrote, or export the model again.')
     return model
-
-
-def _find_fault(model: ModelFile, folder: Path) -> Optional[str]:
-    """What does not fit together, in words."""
-    for name in ('trunk', *(('boxes', 'masks') if model.rpn else ())):
-        graph = folder / f'{name}.onnx'
-        if name not in model.graphs or not graph.is_file():
-            return f'{graph.name} is missing'
-        if sha256(graph) != model.graphs[name].sha256:
-            return f'{graph.name} is not the graph that was written with it'
-    return None

@@ -72,6 +72,10 @@ def test_scores_are_those_of_the_confusion_matrix(case):
             channels)
     metric = SemanticIoUMetric(predict_things=predict_things)
     scores = run_metric(metric, samples, space_of(data).metainfo())
+    if channels == 1:  # whatever is predicted is right: there is no score
+        assert not metric.by_class and set(map(str,
+                                               scores.values())) == {'nan'}
+        return
     first = things if predict_things else 0
     expected = oracle_scores(total, range(first, first + stuff))
     assert scores.keys() == expected.keys()

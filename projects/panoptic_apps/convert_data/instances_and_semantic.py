@@ -18,7 +18,8 @@ from mmengine_exact.errors import InputError
 from mmengine_exact.files import find_name_fault, read_bytes
 from panoptic_fpn.coco_format import (image_faults, instances_faults,
                                       parse_object, raise_first)
-from panoptic_fpn.coco_format.segmentations import find_segmentation_fault
+from panoptic_fpn.coco_format.segmentations import (find_segmentation_fault,
+                                                    to_rle)
 
 from .label_map import (ClassTable, Rows, class_table, plain_rows,
                         read_label_map, read_rows)
@@ -246,12 +247,7 @@ def _mask(note: dict, size: Tuple[int, int], path: str) -> np.ndarray:
                          'remove it.')
     if isinstance(given, list):
         # pycocotools takes four numbers for a box
-        polygons = [part for part in given if len(part) >= 6]
-        if not polygons:
+        given = [part for part in given if len(part) >= 6]
+        if not given:
             return np.zeros(size, bool)
-        rle = mask_util.merge(mask_util.frPyObjects(polygons, *size))
-    elif isinstance(given['counts'], list):
-        rle = mask_util.frPyObjects(given, *size)
-    else:
-        rle = given
-    return mask_util.decode(rle).astype(bool)
+    return mask_util.decode(to_rle(given, size)).astype(bool)

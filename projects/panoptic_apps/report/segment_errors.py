@@ -30,8 +30,8 @@ from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 
 from mmengine_exact.files import write_bytes
-from panoptic_fpn.metrics.base import (PerImageMetric, Row, check_same_shape,
-                                       labels_of_codes, plain_id, to_plane)
+from panoptic_fpn.metrics.base import (PerImageMetric, Row, labels_of_codes,
+                                       plain_id, to_plane)
 from panoptic_fpn.metrics.panoptic_quality import Matching, match_segments
 
 MATCHED, WRONG_CLASS, POOR_MASK, MISSED, SPURIOUS = range(5)
@@ -122,7 +122,6 @@ class SegmentErrorMetric(PerImageMetric):
     """
     default_prefix = ''
     prediction = 'pred_panoptic_seg'
-    keys = ()
 
     def __init__(self, folder: str, keep: int = 6) -> None:
         super().__init__()
@@ -134,9 +133,8 @@ class SegmentErrorMetric(PerImageMetric):
     def image_row(self, sample: Dict) -> Dict:
         """Outcomes of the segments and the image's PQ."""
         space = self.space
-        gt, codes, crowd = self.ground_truth(sample)
         pred = to_plane(sample[self.prediction]['sem_seg'])
-        check_same_shape(sample, self.prediction, pred.shape, gt.shape)
+        gt, codes, crowd = self.ground_truth(sample, shape=pred.shape)
         labels = labels_of_codes(codes)
         outcomes = explain(
             match_segments(gt, codes, labels, crowd, pred, space.void,
@@ -180,13 +178,14 @@ class SegmentErrorMetric(PerImageMetric):
 
     def compute(self, rows: List[Row]) -> Dict[str, float]:
         """Write the file; remove maps of images that others surpass."""
-        known = [(image_id, row['quality']) for image_id, row in rows
-                 if map_file(self.folder, image_id).is_file()]
-        chosen = {
-            name: [i for i, _ in sorted(known, key=order)][:self.keep]
-            for name, order in (('best', lambda one: -one[1]),
-                                ('worst', lambda one: one[1]))
+        quality = {
+            image_id: row['quality']
+            for image_id, row in rows
+            if map_file(self.folder, image_id).is_file()
         }
+        chosen = dict(
+            best=sorted(quality, key=lambda i: -quality[i])[:self.keep],
+            worst=sorted(quality, key=lambda i: quality[i])[:self.keep])
         numbers = [
             i for i, (_, row) in enumerate(rows) for _ in row['outcomes']
         ]
@@ -210,9 +209,8 @@ class SegmentErrorMetric(PerImageMetric):
             segments=columns,
             **chosen)
         write_bytes(str(self.folder / FILE_NAME), json.dumps(content).encode())
-        for image_id, _ in known:
-            if image_id not in chosen['best'] + chosen['worst']:
-                map_file(self.folder, image_id).unlink()
+        for image_id in {*quality}.difference(*chosen.values()):
+            map_file(self.folder, image_id).unlink()
         print_log(
             f'The outcome of each segment is in {self.folder / FILE_NAME}; '
             'tools/report.py makes a page of it.', 'current')

@@ -109,7 +109,6 @@ class PanopticBranchWriter(PerImageMetric):
     """
     default_prefix = ''
     prediction = 'pred_panoptic_seg'
-    keys = ()
 
     def __init__(self,
                  folder: str,

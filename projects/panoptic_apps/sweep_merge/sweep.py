@@ -17,6 +17,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from mmengine.utils import track_iter_progress
+from mmengine.visualization.utils import img_from_canvas
 from tabulate import tabulate
 
 from mmengine_exact.errors import InputError
@@ -65,36 +66,32 @@ def image_counts(path: str,
         torch.set_num_threads(1)
     image = BranchFile.read(path)
     chosen = np.flatnonzero(image.scores >= min(s[0] for s in settings))
-    masks, boxes, scores, labels = (
-        torch.from_numpy(np.ascontiguousarray(values))
-        for values in (image.masks(chosen), image.boxes[chosen],
-                       image.scores[chosen], image.labels[chosen]))
-    stuff = torch.from_numpy(
-        channel_labels(space.num_things, space.num_stuff, predict_things))
-    semantic = None if image.semantic is None else torch.from_numpy(
-        image.semantic.astype(np.int64))
+    masks, boxes, scores, labels = map(
+        torch.from_numpy, (image.masks(chosen), image.boxes[chosen],
+                           image.scores[chosen], image.labels[chosen]))
+    table = channel_labels(space.num_things, space.num_stuff, predict_things)
+    channels = image.semantic
+    if channels is None:  # one that paints nothing
+        table, channels = np.array([space.void]), np.zeros_like(image.truth)
+    stuff, semantic = map(torch.from_numpy, (table, channels.astype(np.int64)))
     truth = (image.truth, image.codes, labels_of_codes(image.codes),
              np.isin(image.codes, image.crowd_codes))
     pasted: Dict[Tuple[float, float], Any] = {}
-    known: Dict[bytes, np.ndarray] = {}
+    known: Dict[Tuple[bytes, bytes], np.ndarray] = {}
     counts = []
     for score_thr, overlap_thr, stuff_area in settings:
         thresholds = score_thr, overlap_thr
         if thresholds not in pasted:
-            pasted[thresholds] = paste_instances(masks, boxes, scores, labels,
-                                                 *thresholds, space.void,
-                                                 nms_iou_thr)
-        panoptic, kept = pasted[thresholds]
-        areas = np.zeros(space.void + 1, np.int64)
-        if semantic is not None:
-            free = panoptic == space.void
-            areas = torch.bincount(
-                stuff[semantic[free]], minlength=space.void + 1).numpy()
-        key = kept.numpy().tobytes() + b'|' + (areas < stuff_area).tobytes()
+            things, kept = paste_instances(masks, boxes, scores, labels,
+                                           *thresholds, space.void,
+                                           nms_iou_thr)
+            areas = torch.bincount(stuff[semantic[things == space.void]])
+            pasted[thresholds] = things, kept.numpy().tobytes(), areas.numpy()
+        things, kept, areas = pasted[thresholds]
+        key = kept, (areas < stuff_area).tobytes()
         if key not in known:
-            if semantic is not None:
-                panoptic = fill_stuff(panoptic.clone(), semantic, stuff,
-                                      stuff_area, space.void)
+            panoptic = fill_stuff(things.clone(), semantic, stuff, stuff_area,
+                                  space.void)
             known[key] = panoptic_counts(*truth, panoptic.numpy(), space.void,
                                          space.num_classes)
         counts.append(known[key])
@@ -127,10 +124,8 @@ def sweep_merge(folder: str,
             process was killed.
     """
     space, predict_things, thresholds, paths = read_index(folder)
-    settings = list(product(score_thrs, overlap_thrs, stuff_areas))
-    own = [thresholds[key] for key in KEYS if key in thresholds]
-    if len(own) == len(KEYS):
-        settings.append(tuple(own))
+    own = [tuple(thresholds[key] for key in KEYS)] if thresholds else []
+    settings = [*product(score_thrs, overlap_thrs, stuff_areas), *own]
     count = partial(
         image_counts,
         settings=settings,
@@ -149,7 +144,7 @@ def sweep_merge(folder: str,
             **group_quality(class_quality(counts), space.num_things))
         for setting, counts in zip(settings, total)
     ]
-    start = rows.pop() if len(own) == len(KEYS) else None
+    start = rows.pop() if own else None
     # NaN, where there is nothing to judge, last
     rows.sort(key=lambda row: -np.nan_to_num(row[metric], nan=-1.))
     return rows, start
@@ -204,6 +199,4 @@ def draw_sweep(rows: Sequence[Dict], metric: str = 'PQ') -> np.ndarray:
                 fontweight='bold' if best == (i, y, x) else 'normal',
                 color='black' if value > (low + high) / 2 else 'white')
     figure.suptitle(f'{metric} (percent); the best in bold', fontsize=10)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return img_from_canvas(FigureCanvasAgg(figure))

@@ -23,7 +23,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
-from torch import nn
+from torch import Tensor, nn
 
 from mmengine_exact.allocator import bound_kept_memory, keep_freed_memory
 from mmengine_exact.amp import half_precision
@@ -55,6 +55,7 @@ class PanopticResult:
         sample (DetDataSample | None): With ``pred_panoptic_seg`` and, as far
             as the model has the branches, ``pred_instances`` and
             ``pred_sem_seg``, at the size of the image.
+        inputs (Tensor | None): What the network gets, before it is segmented.
         error (str | None): Why there is neither: one sentence that names the
             file and the fix.
         stem (str): First part of the names of its files.
@@ -66,15 +67,12 @@ class PanopticResult:
     source: str
     image: Any = None
     sample: Any = None
+    inputs: Optional[Tensor] = None
     error: Optional[str] = None
     stem: str = ''
     frame: Optional[int] = None
     last_frame: bool = False
     video: Any = None
-
-
-#: A result without image and sample, and what :class:`ImageLoader` read.
-Loaded = Tuple[PanopticResult, Optional[dict]]
 
 
 def load_config(config: Union[str, Path, Config],
@@ -192,17 +190,15 @@ class ImageLoader:
             to_float32=first.get('to_float32', False))
         self.pipeline = Compose([from_array, *rest])
 
-    def __call__(self, image: ImageInput, result: PanopticResult) -> Loaded:
+    def __call__(self, image: ImageInput,
+                 result: PanopticResult) -> PanopticResult:
         """Load a file or a BGR array.
 
         Args:
             image (str | Path | np.ndarray): The image.
-            result (PanopticResult): With ``source``; gets ``image``, or
-                ``error`` where there is none.
-
-        Returns:
-            tuple[PanopticResult, dict | None]: The result, and ``inputs``
-            and ``data_samples``; None after an error.
+            result (PanopticResult): With ``source``; gets ``image``,
+                ``inputs`` and a ``sample`` without prediction, or ``error``
+                where there is no image.
         """
         try:
             pixels = image if isinstance(image, np.ndarray) else read_image(
@@ -222,17 +218,18 @@ class ImageLoader:
                     label_space=self.label_space))
         except CorruptFileError as error:
             result.error = str(error)
-            return result, None
+            return result
         except cv2.error as error:  # such as 500 x 1 pixels, made smaller
             height, width = pixels.shape[:2]
             result.error = (
                 f'{result.source}: {width} x {height} pixels cannot be '
                 f'resized for the network ({error.err}). Crop it to another '
                 'shape.')
-            return result, None
-        packed['data_samples'].set_metainfo(dict(img_path=result.source))
+            return result
+        result.inputs, result.sample = packed['inputs'], packed['data_samples']
+        result.sample.set_metainfo(dict(img_path=result.source))
         result.image = np.ascontiguousarray(pixels[..., ::-1])
-        return result, packed
+        return result
 
 
 def inference_panoptic(
@@ -267,7 +264,8 @@ def inference_panoptic(
              for i, image in enumerate(images, start=1))
     loaded = (load(image, PanopticResult(name)) for image, name in named)
     for batch in batches(loaded, batch_size):
-        yield from segment_batch(model, batch, amp, pred_score_thr)
+        segment_batch(model, batch, amp, pred_score_thr)
+        yield from batch
 
 
 def batches(items: Iterable[T], size: int) -> Iterator[List[T]]:
@@ -284,12 +282,12 @@ def batches(items: Iterable[T], size: int) -> Iterator[List[T]]:
 
 
 @torch.no_grad()
-def segment_batch(
-        model: nn.Module,
-        batch: Sequence[Loaded],
-        amp: bool = False,
-        pred_score_thr: Optional[float] = None) -> List[PanopticResult]:
-    """Segment loaded images; arguments as :func:`inference_panoptic`.
+def segment_batch(model: nn.Module,
+                  batch: Sequence[PanopticResult],
+                  amp: bool = False,
+                  pred_score_thr: Optional[float] = None) -> None:
+    """Segment images of :class:`ImageLoader`, whose ``sample`` then has the
+    predictions; arguments as :func:`inference_panoptic`.
 
     Those that are padded to the same size (a multiple of 32) go through the
     network together. None is padded further, as batches usually are, because
@@ -299,37 +297,33 @@ def segment_batch(
     preprocessor = getattr(model, 'data_preprocessor', None)
     divisor = getattr(preprocessor, 'pad_size_divisor', 1)
     groups = defaultdict(list)
-    for result, packed in batch:
-        if packed is not None:
-            padded = [-(-n // divisor) for n in packed['inputs'].shape[1:]]
-            groups[tuple(padded)].append((result, packed))
+    for result in batch:
+        if result.inputs is not None:
+            padded = [-(-n // divisor) for n in result.inputs.shape[1:]]
+            groups[tuple(padded)].append(result)
     for group in groups.values():
-        data = {
-            key: [packed[key] for _, packed in group]
-            for key in ('inputs', 'data_samples')
-        }
+        data = dict(
+            inputs=[result.inputs for result in group],
+            data_samples=[result.sample for result in group])
         half = half_precision(next(
             model.parameters()).device) if amp else nullcontext()
         with half, _score_threshold(model, pred_score_thr):
             samples = model.test_step(data)
-        for (result, _), sample in zip(group, samples):
-            result.sample = sample.cpu()
+        for result, sample in zip(group, samples):
+            result.inputs, result.sample = None, sample.cpu()
     bound_kept_memory()
-    return [result for result, _ in batch]
 
 
 @contextmanager
 def _score_threshold(model: nn.Module,
                      score: Optional[float]) -> Iterator[None]:
     """Let the merge keep instances from another score threshold on."""
-    if score is None:
-        yield
-        return
-    if not 0 <= score <= 1:
-        raise InputError(f'pred_score_thr={score}: is not within 0 .. 1.')
     merge = model.panoptic_fusion_head
-    own, merge.thresholds = merge.thresholds, dict(
-        merge.thresholds, score_thr=score)
+    own = merge.thresholds
+    if score is not None:
+        if not 0 <= score <= 1:
+            raise InputError(f'pred_score_thr={score}: is not within 0 .. 1.')
+        merge.thresholds = dict(own, score_thr=score)
     try:
         yield
     finally:

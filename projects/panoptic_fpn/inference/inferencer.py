@@ -13,6 +13,7 @@ import os
 import os.path as osp
 import sys
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
@@ -21,7 +22,7 @@ import torch
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.logging import print_log
-from mmengine.utils import ProgressBar, mkdir_or_exist
+from mmengine.utils import mkdir_or_exist, track_iter_progress
 
 from mmengine_exact import model_record
 from mmengine_exact.errors import CorruptFileError, InputError
@@ -29,8 +30,8 @@ from mmengine_exact.errors import CorruptFileError, InputError
 from ..visualization.image_io import write_image
 from ..visualization.video import (VIDEO_SUFFIXES, SteadyOverlay, VideoFrames,
                                    VideoWriter, is_stream, stream_name)
-from .inference import (Checkpoints, ImageInput, ImageLoader, Loaded,
-                        PanopticResult, batches, init_model, segment_batch)
+from .inference import (Checkpoints, ImageInput, ImageLoader, PanopticResult,
+                        batches, init_model, segment_batch)
 from .results import describe_result, find_images, unique_stems, write_segments
 
 Inputs = Union[ImageInput, Sequence[ImageInput]]
@@ -39,32 +40,15 @@ Value = Union[str, np.ndarray]
 Found = Tuple[Union[dict, DetDataSample], Optional[np.ndarray]]
 
 
+@dataclass
 class VideoResult:
     """What the frames of one video share: how they are drawn, and the overlay
-    video ``STEM_overlay.mp4``."""
+    video ``STEM_overlay.mp4``, which is kept where a stream is interrupted.
+    """
 
-    def __init__(self, overlay: SteadyOverlay, frames: VideoFrames,
-                 stem: str) -> None:
-        self.overlay, self.frames, self.stem = overlay, frames, stem
-        self.writer: Optional[VideoWriter] = None
-
-    def write(self, picture: np.ndarray, folder: str, is_last: bool) -> str:
-        """Append an overlay, RGB uint8 (h, w, 3); return the video's path."""
-        if self.writer is None:
-            path = osp.join(folder, f'{self.stem}_overlay.mp4')
-            self.writer = VideoWriter(path, self.frames.fps)
-        self.writer.write(picture)
-        if is_last:
-            self.writer.close()
-        return self.writer.path
-
-    def stop(self) -> None:
-        """Finish the overlay of a stream that is interrupted; remove that of
-        a file, which is not complete."""
-        if self.writer is not None:
-            if self.frames.is_live:
-                self.writer.close()
-            self.writer.discard()
+    overlay: SteadyOverlay
+    writer: VideoWriter
+    is_live: bool
 
 
 class PanopticInferencer:
@@ -123,23 +107,19 @@ class PanopticInferencer:
             cannot be read is logged, too.
         """
         values = _list_inputs(inputs)
-        gathered: Dict[str, list] = dict(predictions=[], visualization=[])
-        bar = None
+        stream = self.stream(values, batch_size, **kwargs)
         if self.show_progress:
             total = 0 if any(map(_is_video, values)) else len(values)
-            bar = ProgressBar(total, file=sys.stdout)
-        for prediction, picture in self.stream(values, batch_size, **kwargs):
-            gathered['predictions'].append(prediction)
-            if kwargs.get('return_vis'):
-                gathered['visualization'].append(picture)
-            if bar is not None:
-                bar.update()
-        if bar is not None:
-            print()  # ends the line of the bar
-        for prediction in gathered['predictions']:
+            stream = track_iter_progress((stream, total), file=sys.stdout)
+        found = list(stream)
+        predictions = [prediction for prediction, _ in found]
+        for prediction in predictions:
             if isinstance(prediction, dict) and 'error' in prediction:
                 print_log(prediction['error'], 'current', logging.WARNING)
-        return gathered
+        pictures = [picture for _, picture in found]
+        return dict(
+            predictions=predictions,
+            visualization=pictures if kwargs.get('return_vis') else [])
 
     def stream(self,
                inputs: Inputs,
@@ -194,29 +174,30 @@ class PanopticInferencer:
                 ``out_dir`` cannot be written to.
         """
         values = _list_inputs(inputs)
-        if out_dir:
-            with _writing_to(out_dir):
-                mkdir_or_exist(out_dir)
+        with _writing_to(out_dir):
+            mkdir_or_exist(out_dir)
         videos: List[VideoResult] = []
         try:
-            for batch in batches(self._load(values, max_frames), batch_size):
-                results = segment_batch(self.model, batch, self.amp,
-                                        pred_score_thr)
-                videos = [each.video for each in results if each.video]
+            loaded = self._load(values, out_dir, max_frames)
+            for batch in batches(loaded, batch_size):
+                segment_batch(self.model, batch, self.amp, pred_score_thr)
+                videos = [each.video for each in batch if each.video]
                 with _writing_to(out_dir):
                     found = [
                         self._finish(result, return_vis, return_datasamples,
                                      '' if no_save_vis else out_dir,
                                      '' if no_save_pred else out_dir,
-                                     save_frames) for result in results
+                                     save_frames) for result in batch
                     ]
                 yield from found
         finally:
             for video in videos:
-                video.stop()
+                if video.is_live:
+                    video.writer.close()
+                video.writer.discard()
 
-    def _load(self, values: List[Value],
-              max_frames: Optional[int]) -> Iterator[Loaded]:
+    def _load(self, values: List[Value], out_dir: str,
+              max_frames: Optional[int]) -> Iterator[PanopticResult]:
         sources, names = [], []
         for value in values:
             if isinstance(value, str):
@@ -228,19 +209,21 @@ class PanopticInferencer:
                 names.append(f'image_{self.num_arrays}')
         for value, source, stem in zip(values, sources, unique_stems(names)):
             if _is_video(value):
-                yield from self._load_video(source, stem, max_frames)
+                path = osp.join(out_dir, f'{stem}_overlay.mp4')
+                yield from self._load_video(source, stem, path, max_frames)
             else:
                 yield self.load(value, PanopticResult(source, stem=stem))
 
-    def _load_video(self, path: str, stem: str,
-                    max_frames: Optional[int]) -> Iterator[Loaded]:
+    def _load_video(self, path: str, stem: str, overlay_path: str,
+                    max_frames: Optional[int]) -> Iterator[PanopticResult]:
         try:
             frames = VideoFrames(path, max_frames)
         except CorruptFileError as error:
-            yield PanopticResult(path, error=str(error), stem=stem), None
+            yield PanopticResult(path, error=str(error))
             return
         video = VideoResult(
-            SteadyOverlay(self.model.label_space), frames, stem)
+            SteadyOverlay(self.model.label_space),
+            VideoWriter(overlay_path, frames.fps), frames.is_live)
         for number, frame in enumerate(frames):
             yield self.load(
                 frame,
@@ -260,29 +243,30 @@ class PanopticInferencer:
         ids, description = describe_result(result.sample,
                                            self.model.label_space,
                                            result.source)
-        of_video = result.frame is not None
-        if of_video:
+        video = result.video
+        if video:
             description['frame'] = result.frame
         found = dict(description)
         if not pred_dir:
             found['panoptic_seg'] = ids
-        elif save_frames or not of_video:
+        elif save_frames or not video:
             paths = write_segments(ids, dict(self.made_with, **description),
                                    pred_dir, result.stem)
             found.update(
                 panoptic_seg_path=paths['panoptic'],
                 segments_path=paths['segments'])
-        if of_video:
+        if video:
             found['last_frame'] = result.last_frame
         picture: Any = None
         if return_vis or vis_dir:
-            overlay = (
-                result.video.overlay
-                if of_video else SteadyOverlay(self.model.label_space))
+            overlay = video.overlay if video else SteadyOverlay(
+                self.model.label_space)
             picture = overlay.draw(result.image, result.sample)
-        if vis_dir and of_video:
-            found['overlay_path'] = result.video.write(picture, vis_dir,
-                                                       result.last_frame)
+        if vis_dir and video:
+            video.writer.write(picture)
+            if result.last_frame:
+                video.writer.close()
+            found['overlay_path'] = video.writer.path
         elif vis_dir:
             path = osp.join(vis_dir, f'{result.stem}_overlay.png')
             write_image(path, picture)
@@ -318,7 +302,5 @@ def _writing_to(folder: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if not folder:
-            raise
         raise InputError(f'{folder}: cannot write ({error}). Choose '
                          'another folder or make room.') from None

@@ -17,7 +17,7 @@ from mmdet.structures import DetDataSample
 
 from ..coco_format.results import number_segments
 from ..labels import LabelSpace, id_to_rgb
-from ..visualization.colors import compact
+from ..ops.run_length import index_map
 from ..visualization.image_io import free_stem, write_bytes, write_image
 from ..visualization.samples import panoptic_map, thing_scores
 from ..visualization.video import VIDEO_SUFFIXES
@@ -47,9 +47,9 @@ def describe_result(sample: DetDataSample,
     """
     panoptic, scores = panoptic_map(sample), thing_scores(sample)
     ids, entries = number_segments(panoptic, space.void, space.category_ids)
-    codes = [code for code in compact(panoptic)[1] if code != space.void]
+    codes = index_map(panoptic)[0]
     segments = []
-    for code, entry in zip(codes, entries):
+    for code, entry in zip(codes[codes != space.void].tolist(), entries):
         category = space.categories[space.label(entry['category_id'])]
         segment = dict(
             id=entry['id'],
@@ -57,9 +57,9 @@ def describe_result(sample: DetDataSample,
             category_name=category.name,
             isthing=int(category.isthing),
             area=entry['area'],
-            bbox=[int(value) for value in entry['bbox']])
+            bbox=entry['bbox'])
         if category.isthing:
-            score = scores.get(int(code))
+            score = scores.get(code)
             segment['score'] = None if score is None else round(score, 4)
         segments.append(segment)
     height, width = panoptic.shape

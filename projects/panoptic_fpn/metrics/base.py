@@ -176,13 +176,9 @@ class PerImageMetric(BaseMetric):
         """Whether each image must have a panoptic annotation."""
         return not getattr(self, 'format_only', False)
 
-    @property
-    def dataset_meta(self) -> Optional[dict]:
-        """dict: Metainfo of the data set, which the evaluator sets."""
-        return self._dataset_meta
-
-    @dataset_meta.setter
+    @BaseMetric.dataset_meta.setter
     def dataset_meta(self, dataset_meta: dict) -> None:
+        """Metainfo of the data set, which the evaluator sets."""
         self._dataset_meta = dataset_meta
         self.space = LabelSpace.from_metainfo(dataset_meta, 'dataset_meta')
         if self.space.names != tuple(dataset_meta['classes']):
@@ -360,7 +356,6 @@ class WritingMetric(PerImageMetric):
         self.format_only = format_only
         self.outfile_prefix = outfile_prefix
         self.keys = () if format_only else self.score_keys
-        self._marked = False
 
     def predicted(self, sample: Dict) -> Any:
         """What is judged of a data sample; by default a map (h, w)."""
@@ -388,9 +383,9 @@ class WritingMetric(PerImageMetric):
         if not self.format_only:
             counts = self.judge(sample, pred)
         if self.outfile_prefix is not None:
-            if not self._marked:
-                write_result(self.task_folder / INCOMPLETE, b'')
-                self._marked = True
+            marker = self.task_folder / INCOMPLETE
+            if not marker.exists():
+                write_result(marker, b'')
             written = self.write(sample, pred)
         return counts, written
 
@@ -413,7 +408,6 @@ class WritingMetric(PerImageMetric):
             written (dict): What :meth:`write` returned for each image.
         """
         (self.task_folder / INCOMPLETE).unlink(missing_ok=True)
-        self._marked = False
         print_log(f'Results are in {self.task_folder}.', logger='current')
         found = {
             path.relative_to(self.task_folder).as_posix()

@@ -17,48 +17,14 @@ The folder is handed in, or named by CITYSCAPES_RESULTS, by itself: the scripts
 search it for names that begin with ID, and would take a mask for a semantic
 map.
 """
-from pathlib import Path
-from typing import Dict, Iterable, List, Sequence, Tuple
+from typing import Dict, List, Tuple
 
 import numpy as np
 from mmdet.registry import METRICS
 
-from ..coco_format.results import ImageId, file_part, write_image, write_result
+from ..coco_format.results import file_part, write_image, write_result
 from .base import WritingMetric, check_labels, mean_of_known, to_array
 from .cityscapes_ap import InstanceOverlaps, image_overlaps, instance_ap
-
-
-def write_instances(folder: Path, image_id: ImageId, ids: Sequence[int],
-                    scores: Iterable[float], masks: np.ndarray) -> List[str]:
-    """Write the instances of one image, also where there are none.
-
-    Masks of an earlier export of the image that are not replaced are
-    removed.
-
-    Args:
-        folder (Path): ``PREFIX.instances``.
-        image_id (int | str): The image.
-        ids (Sequence[int]): n ids of the label table.
-        scores (Iterable[float]): n confidences; they read back exactly.
-        masks (np.ndarray): (n, h, w); those without a pixel are left out.
-
-    Returns:
-        list[str]: Names of the files, relative to the folder.
-    """
-    lines: List[str] = []
-    names: List[str] = []
-    for id_, score, mask in zip(ids, scores, masks):
-        if mask.any():
-            names.append(f'masks/{image_id}_{len(names)}.png')
-            write_image(folder / names[-1], mask.astype(bool) * np.uint8(255))
-            lines.append(f'{names[-1]} {int(id_)} {float(score)!r}\n')
-    text = f'{image_id}_pred.txt'
-    write_result(folder / text, ''.join(lines).encode())
-    old = len(names)
-    while (path := folder / f'masks/{image_id}_{old}.png').exists():
-        path.unlink(missing_ok=True)
-        old += 1
-    return [text, *names]
 
 
 @METRICS.register_module()
@@ -92,11 +58,29 @@ class CityscapesInstanceAPMetric(WritingMetric):
                               self.space.void, labels, scores, masks)
 
     def write(self, sample: Dict, pred: Tuple[np.ndarray, ...]) -> List[str]:
-        """Write the instances of one image."""
-        labels, scores, masks = pred
-        ids = [self.space.category_ids[label] for label in labels]
-        return write_instances(self.task_folder, file_part(sample['img_id']),
-                               ids, scores, masks)
+        """Write the instances of one image, also where there are none.
+
+        Masks without a pixel are left out. Those of an earlier export of the
+        image that are not replaced are removed.
+        """
+        folder, image_id = self.task_folder, file_part(sample['img_id'])
+        lines: List[str] = []
+        names: List[str] = []
+        for label, score, mask in zip(*pred):
+            if mask.any():
+                names.append(f'masks/{image_id}_{len(names)}.png')
+                write_image(folder / names[-1],
+                            mask.astype(bool) * np.uint8(255))
+                # the score reads back exactly
+                lines.append(f'{names[-1]} {self.space.category_ids[label]} '
+                             f'{float(score)!r}\n')
+        text = f'{image_id}_pred.txt'
+        write_result(folder / text, ''.join(lines).encode())
+        old = len(names)
+        while (path := folder / f'masks/{image_id}_{old}.png').exists():
+            path.unlink(missing_ok=True)
+            old += 1
+        return [text, *names]
 
     def score(self, counts: List[InstanceOverlaps]) -> Dict[str, float]:
         """AP of all images; NaN where no class has an instance."""

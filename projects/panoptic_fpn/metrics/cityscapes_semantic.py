@@ -15,7 +15,7 @@ fIoU; see ``semantic_iou``):
   size of its class; groups have no weight, false positives have weight 1;
 - a category's iIoU counts any class of the category as right.
 """
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling
@@ -36,12 +36,6 @@ from .semantic_iou import code_counts, confusion_matrix, frequency_weighted
 RIGHT, WRONG, CATEGORY_RIGHT, CATEGORY_WRONG = range(4)
 
 
-def average_sizes(space: LabelSpace) -> np.ndarray:
-    """Average pixels (T, ) of an instance: the official script's table."""
-    table = evalPixelLevelSemanticLabeling.args.avgClassSize
-    return np.array([table[name] for name in space.thing_names])
-
-
 def category_labels(space: LabelSpace) -> Dict[str, List[int]]:
     """Labels of each category that has any, in the order of the table."""
     groups: Dict[str, List[int]] = {}
@@ -50,17 +44,15 @@ def category_labels(space: LabelSpace) -> Dict[str, List[int]]:
     return {name: groups[name] for name in category2labels if name in groups}
 
 
-def image_counts(codes: np.ndarray, counts: np.ndarray,
-                 crowd: Union[np.ndarray,
-                              Sequence[int]], groups: Mapping[str,
-                                                              Sequence[int]],
+def image_counts(codes: np.ndarray, counts: np.ndarray, crowd: np.ndarray,
+                 groups: Mapping[str, Sequence[int]],
                  sizes: np.ndarray) -> Dict[str, np.ndarray]:
     """Row of one image.
 
     Args:
         codes (np.ndarray): (G, ) codes of the ground truth.
         counts (np.ndarray): int64 (G, C), pixels by predicted label.
-        crowd (Sequence[int]): Codes of groups.
+        crowd (np.ndarray): Codes of groups.
         groups (Mapping): Category -> labels.
         sizes (np.ndarray): (T, ), average pixels of an instance.
 
@@ -145,7 +137,9 @@ class CityscapesSemanticIoUMetric(WritingMetric):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._sizes = average_sizes(label_space())
+        sizes = evalPixelLevelSemanticLabeling.args.avgClassSize
+        self._sizes = np.array(
+            [sizes[name] for name in label_space().thing_names])
         self._groups = category_labels(label_space())
 
     def check_model(self, model: nn.Module) -> None:

@@ -17,13 +17,13 @@ from typing import Any, Dict, Iterable, List, Optional, Tuple
 import numpy as np
 from mmdet.datasets.api_wrappers import COCO
 from mmengine.logging import print_log
-from pycocotools import mask as mask_util
 from pycocotools.cocoeval import COCOeval
 
 from mmengine_exact.errors import InputError
 from mmengine_exact.files import read_bytes
 
 from ..coco_format import instances_faults, parse_object, raise_first
+from ..coco_format.segmentations import to_rle
 
 #: mmdet's names of the entries of ``stats``.
 STATS = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l', 'AR@100',
@@ -36,9 +36,16 @@ STATS = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l', 'AR@100',
 CocoImage = Tuple[Tuple[int, int], List[Dict], List[Dict]]
 
 
-def default_backend() -> str:
-    """'hotcoco' where it is installed, else 'pycocotools'."""
-    return 'hotcoco' if find_spec('hotcoco') else 'pycocotools'
+def choose_backend(name: Optional[str]) -> str:
+    """The backend of this name; by default 'hotcoco' where it is installed,
+    else 'pycocotools'. Another one is an InputError."""
+    installed = ['pycocotools']
+    if find_spec('hotcoco'):
+        installed = ['hotcoco', *installed]
+    if name not in (None, *installed):
+        raise InputError(f'backend={name!r} of PanopticInstanceAPMetric is '
+                         f'not installed. Choose one of {installed}.')
+    return name or installed[0]
 
 
 def evaluate_images(images: Iterable[CocoImage], num_classes: int,
@@ -134,13 +141,9 @@ class InstancesFile:
 
     def __init__(self, path: str, backend_args: Optional[dict],
                  masks: bool) -> None:
-        content = raise_first(
-            instances_faults(
-                parse_object(
-                    read_bytes(path, 'instances JSON', backend_args), path),
-                path,
-                scored=True,
-                masks=masks))
+        content = parse_object(
+            read_bytes(path, 'instances JSON', backend_args), path)
+        raise_first(instances_faults(content, path, scored=True, masks=masks))
         self.path = path
         self._categories = content['categories']
         self._images = {image['id']: image for image in content['images']}
@@ -209,16 +212,3 @@ class InstancesFile:
                 kept['segmentation'] = to_rle(entry['segmentation'], shape)
             found.append(kept)
         return found
-
-
-def to_rle(segmentation: Any, shape: Tuple[int, int]) -> Dict:
-    """Compressed RLE of polygons or an RLE, in an image of (h, w) pixels."""
-    if isinstance(segmentation, list):
-        segmentation = mask_util.merge(
-            mask_util.frPyObjects(segmentation, *shape))
-    elif isinstance(segmentation['counts'], list):
-        segmentation = mask_util.frPyObjects(segmentation, *shape)
-    counts = segmentation['counts']
-    return dict(
-        size=list(segmentation['size']),
-        counts=counts.decode() if isinstance(counts, bytes) else counts)

@@ -29,7 +29,7 @@ from pycocotools.cocoeval import COCOeval
 from ..ops.run_length import encode_mask, encode_segments, segment_boxes
 from .base import (PerImageMetric, Row, check_labels, check_same_shape,
                    labels_of_codes, log_classes, mean_of_known, to_array)
-from .coco_ap import (STATS, CocoImage, InstancesFile, default_backend,
+from .coco_ap import (STATS, CocoImage, InstancesFile, choose_backend,
                       evaluate_images)
 
 #: What the log and the table say of AP without an instances JSON.
@@ -62,7 +62,8 @@ class ImageRow(NamedTuple):
 
 def join_rles(rles: Sequence[Dict]) -> bytes:
     """Compressed RLEs of one image as one string of bytes."""
-    return b' '.join(rle['counts'] for rle in rles)
+    counts = (rle['counts'] for rle in rles)
+    return b' '.join(c.encode() if isinstance(c, str) else c for c in counts)
 
 
 def split_rles(masks: bytes, shape: Tuple[int, int]) -> List[Dict]:
@@ -110,7 +111,7 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
             ``use_mp_eval`` has no effect.
 
     Raises:
-        InputError: ``ann_file`` cannot be read.
+        InputError: ``ann_file`` cannot be read, or there is no such backend.
     """
     default_prefix = 'coco'
     prediction = 'pred_instances'
@@ -122,7 +123,7 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
                  **kwargs: Any) -> None:
         metric = [metric] if isinstance(metric, str) else list(metric)
         super().__init__(metric=metric, **kwargs)
-        self.backend = backend or default_backend()
+        self.backend = choose_backend(backend)
         self.items = self.metric_items or STATS[:6]
         self.keys = [
             f'{kind}_{item}' for kind in metric for item in self.items
@@ -159,32 +160,33 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
 
     def image_row(self, sample: Dict) -> ImageRow:
         """Detections with RLEs, the size of the image and its instances."""
-        num_things, truth = self.space.num_things, None
         height, width = map(int, sample['ori_shape'][:2])
-        found = self._detections(sample, (height, width), num_things)
+        found, truth = self._detections(sample, (height, width)), None
         if self.needs_truth:
             truth = instance_truth(
-                *self.ground_truth(sample, shape=(height, width)), num_things)
+                *self.ground_truth(sample, shape=(height, width)),
+                self.space.num_things)
         return ImageRow((height, width), found, truth)
 
-    def _detections(self, sample: Dict, shape: Tuple[int, int],
-                    num_things: int) -> Instances:
+    def _detections(self, sample: Dict, shape: Tuple[int, int]) -> Instances:
         """Detections of one image of (h, w) pixels; copies, since views would
         keep the whole arrays alive."""
         pred = sample[self.prediction]
         labels = to_array(pred['labels'])
-        check_labels(labels, num_things, 'thing label')
+        check_labels(labels, self.space.num_things, 'thing label')
         masks = pred.get('masks')
-        if masks is not None and len(masks):
-            check_same_shape(sample, 'pred_instances.masks', masks.shape[1:],
+        # a list: RLEs, as mmdet dumps them
+        if masks is not None and not isinstance(masks, list):
+            masks = [encode_mask(mask) for mask in to_array(masks)]
+        for rle in masks or ():
+            check_same_shape(sample, 'pred_instances.masks', rle['size'],
                              shape)
         return Instances(
             labels=labels.astype(np.int16),
             boxes=np.array(to_array(pred['bboxes'])).reshape(-1, 4),
             values=np.array(to_array(pred['scores'])),
             crowd=None,
-            masks=None if masks is None else join_rles(
-                [encode_mask(mask) for mask in to_array(masks)]))
+            masks=None if masks is None else join_rles(masks))
 
     def compute(self, rows: List[Row]) -> Dict[str, float]:
         """CocoMetric's scores, NaN instead of its -1."""

@@ -151,11 +151,8 @@ def class_quality(counts: np.ndarray) -> np.ndarray:
     """
     tp, fp, fn, iou = counts.T
     size = tp + 0.5 * fp + 0.5 * fn
-    quality = np.stack([
-        iou / np.maximum(size, 0.5), iou / np.maximum(tp, 1),
-        tp / np.maximum(size, 0.5)
-    ],
-                       axis=1)
+    some = np.maximum(size, 0.5)
+    quality = np.stack([iou / some, iou / np.maximum(tp, 1), tp / some], 1)
     quality[size == 0] = np.nan
     return quality
 

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from ..labels import INSTANCE_OFFSET
+from ..ops.run_length import index_values, joint_histogram, joint_runs
 
 #: Largest change of an instance's hue (degrees) and lightness (CIE L*).
 HUE_RANGE, LIGHTNESS_RANGE = 60., 22.
@@ -22,23 +23,6 @@ LIGHTNESS_LIMITS, CHROMA_LIMITS = (52., 62.), (18., 56.)
 #: Steps of a two-dimensional low-discrepancy sequence (powers of the plastic
 #: number): neighbours in it are far apart, and no two terms are equal.
 _STEPS = (0.7548776662466927, 0.5698402909980532)
-
-
-def compact(panoptic: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-    """Number the segments of a map 0 .. n-1, in time linear in pixels.
-
-    Returns:
-        tuple[np.ndarray, np.ndarray]: Index of each pixel's segment, uint16
-        or int32 of shape (h, w), and the code of each index, ascending, of
-        shape (n, ).
-    """
-    present = np.zeros(int(panoptic.max(initial=-1)) + 1, dtype=bool)
-    present[panoptic.ravel()] = True
-    codes = np.flatnonzero(present)
-    index_of = np.zeros(
-        len(present), np.uint16 if len(codes) < 2**16 else np.int32)
-    index_of[codes] = np.arange(len(codes))
-    return index_of[panoptic], codes
 
 
 def segment_colors(codes: np.ndarray, palette: Sequence[Sequence[int]],
@@ -82,12 +66,10 @@ def match_numbers(panoptic: np.ndarray, reference: np.ndarray, num_things: int,
         tuple[np.ndarray, dict[int, int]]: ``panoptic`` with things
         renumbered, int64 of shape (h, w), and the new code of each old one.
     """
-    index, codes = compact(panoptic)
-    other, other_codes = compact(reference)
-    shape = len(codes), len(other_codes)
-    joint = np.bincount(
-        index.ravel().astype(np.int64) * shape[1] + other.ravel(),
-        minlength=shape[0] * shape[1]).reshape(shape)
+    values, lengths = joint_runs(panoptic, reference)
+    (codes, index), (other_codes, others) = map(index_values, values)
+    joint = joint_histogram(index, others, lengths,
+                            (len(codes), len(other_codes)))
     union = joint.sum(1)[:, None] + joint.sum(0)[None] - joint
     labels = codes % INSTANCE_OFFSET
     same = labels[:, None] == other_codes % INSTANCE_OFFSET
@@ -101,4 +83,5 @@ def match_numbers(panoptic: np.ndarray, reference: np.ndarray, num_things: int,
     first = 1 + int(other_codes.max(initial=0)) // INSTANCE_OFFSET
     new_codes[unmatched] = labels[unmatched] + INSTANCE_OFFSET * (
         first + np.arange(unmatched.sum()))
-    return new_codes[index], dict(zip(codes.tolist(), new_codes.tolist()))
+    renumbered = np.repeat(new_codes[index], lengths).reshape(panoptic.shape)
+    return renumbered, dict(zip(codes.tolist(), new_codes.tolist()))

@@ -24,7 +24,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ..labels import INSTANCE_OFFSET, LabelSpace
-from .colors import compact, segment_colors
+from ..ops.run_length import index_map
+from .colors import segment_colors
 from .text import (Tag, display_names, draw_tags, find_edges, font_size,
                    get_font, keep_apart, place_names, text_size)
 
@@ -39,7 +40,7 @@ _GREY = 0.6
 _VOID_DARK, _VOID_STRIPE = 0.34, 0.56
 
 #: Background and text of :func:`side_by_side`.
-_PAPER, _INK = 255, (45, 45, 50)
+_PAPER, _INK = 'white', (45, 45, 50)
 
 
 def display_scale(shape: Sequence[int],
@@ -54,9 +55,7 @@ def line_width(shape: Sequence[int]) -> int:
 
 
 def enlarge(image: np.ndarray, scale: int) -> np.ndarray:
-    """Enlarge a photograph ``scale`` times, smoothly."""
-    if scale == 1:
-        return image
+    """A copy of a photograph, enlarged ``scale`` times, smoothly."""
     return cv2.resize(
         image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
 
@@ -71,7 +70,7 @@ def draw_panoptic(image: np.ndarray,
     """Draw a panoptic map: colours, outlines, names."""
     # ground truth may number instances that nobody evaluates: void, too
     void = panoptic % INSTANCE_OFFSET == space.void
-    index, codes = compact(np.where(void, space.void, panoptic))
+    codes, _, index = index_map(np.where(void, space.void, panoptic))
     scale = scale or display_scale(image.shape)
     image = enlarge(image, scale)
     index = index.repeat(scale, 0).repeat(scale, 1) if scale > 1 else index
@@ -119,7 +118,7 @@ def draw_instances(image: np.ndarray,
                    scale: Optional[int] = None) -> np.ndarray:
     """Draw boxes, masks and names; small instances lie on top."""
     scale = scale or display_scale(image.shape)
-    picture = enlarge(image, scale).copy()
+    picture = enlarge(image, scale)
     bboxes = np.asarray(bboxes, np.float32).reshape(-1, 4)
     labels = np.asarray(labels, np.int64)
     codes = labels + INSTANCE_OFFSET * (1 + np.arange(len(labels)))
@@ -141,44 +140,29 @@ def draw_instances(image: np.ndarray,
         width, height = text_size(text, size)
         x, y = bboxes[i, :2] * scale
         tags.append(Tag(text, x + width / 2 + 1, y + height / 2 + 1, size))
-    return draw_tags(
-        picture,
-        keep_apart([
-            tag.inside(picture.shape) for tag in tags
-            if tag.fits(picture.shape)
-        ]))
+    return draw_tags(picture, keep_apart(tags, picture.shape))
 
 
 def side_by_side(panels: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Panels (h_i, w_i, 3) side by side on white, at the height of the first,
-    each below its caption: (h + caption, sum of w_i + gaps, 3)."""
+    """Panels (h, w_i, 3) of one height side by side on white, each below its
+    caption: (h + caption, sum of w_i + gaps, 3)."""
     height, width = next(iter(panels.values())).shape[:2]
     size = font_size((height, width)) + 2
     strip, gap = int(1.9 * size), max(6, round(0.5 * size))
-    columns = [np.full((height, gap, 3), _PAPER, np.uint8)]
-    centers, x = [], gap
-    for panel in panels.values():
-        if len(panel) != height:
-            wide = max(1, round(panel.shape[1] * height / len(panel)))
-            panel = cv2.resize(
-                panel, (wide, height), interpolation=cv2.INTER_AREA)
-        columns += [panel, columns[0]]
-        centers.append((x + panel.shape[1] / 2, panel.shape[1]))
-        x += panel.shape[1] + gap
-    figure = np.pad(
-        np.concatenate(columns, 1), ((strip, gap), (0, 0), (0, 0)),
-        constant_values=_PAPER)
-    canvas = Image.fromarray(figure)
-    draw = ImageDraw.Draw(canvas)
-    for caption, (center, room) in zip(panels, centers):
-        fitted = size
+    total = gap + sum(panel.shape[1] + gap for panel in panels.values())
+    canvas = Image.new('RGB', (total, strip + height + gap), _PAPER)
+    draw, x = ImageDraw.Draw(canvas), gap
+    for caption, panel in panels.items():
+        canvas.paste(Image.fromarray(panel), (x, strip))
+        fitted, room = size, panel.shape[1]
         while fitted > 6 and get_font(fitted).getlength(caption) > room:
             fitted -= 1
-        draw.text((center, strip / 2),
+        draw.text((x + room / 2, strip / 2),
                   caption,
                   font=get_font(fitted),
                   anchor='mm',
                   fill=_INK)
+        x += room + gap
     return np.asarray(canvas).copy()
 
 

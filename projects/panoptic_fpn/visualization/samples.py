@@ -91,8 +91,6 @@ def draw_prediction(image: np.ndarray,
         return None if found is None else draw_boxes(
             image, found[found.scores > score_thr], space, alpha, scale)
     truth = panoptic_map(sample, 'gt_panoptic_seg')
-    if truth is not None and truth.shape != panoptic.shape:
-        truth = None
     return draw_numbered(image, sample, space, truth, alpha, scale)[0]
 
 
@@ -104,10 +102,11 @@ def draw_numbered(
         alpha: float = 0.6,
         scale: Optional[int] = None) -> Tuple[np.ndarray, np.ndarray]:
     """Draw ``pred_panoptic_seg`` with scores, its things numbered as those
-    they match in a reference map (h, w); the picture, and the map as drawn."""
+    they match in a reference map (h, w), if it has the same size; the picture,
+    and the map as drawn."""
     panoptic = panoptic_map(sample)
     notes = {c: f'{score:.2f}' for c, score in thing_scores(sample).items()}
-    if reference is not None:
+    if reference is not None and reference.shape == panoptic.shape:
         panoptic, new = match_numbers(panoptic, reference, space.num_things,
                                       space.void)
         notes = {new[c]: note for c, note in notes.items() if c in new}

@@ -6,7 +6,7 @@ sizes of text are font heights in pixels.
 import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import List, Sequence, Tuple
+from typing import Iterable, List, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -145,15 +145,17 @@ def place_names(index: np.ndarray, texts: Sequence[Sequence[str]],
                 next(item for item in fitting
                      if item[1].size > 0.65 * fitting[-1][1].size))
     tags.sort(key=lambda item: -item[0])
-    return keep_apart([tag.inside(index.shape) for _, tag in tags])
+    return keep_apart([tag for _, tag in tags], index.shape)
 
 
-def keep_apart(tags: Sequence[Tag]) -> List[Tag]:
-    """The tags that overlap none before them."""
+def keep_apart(tags: Iterable[Tag], shape: Sequence[int]) -> List[Tag]:
+    """The tags that fit a picture, moved into it, and overlap none before
+    them."""
     kept: List[Tag] = []
     for tag in tags:
-        if not any(tag.overlaps(other) for other in kept):
-            kept.append(tag)
+        moved = tag.inside(shape)
+        if tag.fits(shape) and not any(map(moved.overlaps, kept)):
+            kept.append(moved)
     return kept
 
 

@@ -21,7 +21,7 @@ from mmengine.logging import print_log
 
 from mmengine_exact.errors import CorruptFileError
 
-from ..labels import INSTANCE_OFFSET, LabelSpace
+from ..labels import LabelSpace
 from .drawing import OVERLAY_SIZE, display_scale
 from .samples import draw_numbered
 
@@ -35,9 +35,6 @@ _STREAM = re.compile(
 
 #: Frames a second where a file does not say.
 _DEFAULT_FPS = 25.
-
-#: Colours start anew before codes of things get too large for a table.
-_MAX_CODE = 10_000 * INSTANCE_OFFSET
 
 
 def is_stream(path: str) -> bool:
@@ -136,7 +133,6 @@ class VideoWriter:
     def __init__(self, path: str, fps: float) -> None:
         self.path = path
         folder, name = osp.split(osp.abspath(path))
-        os.makedirs(folder, exist_ok=True)
         self._partial = osp.join(folder, f'.{token_hex(4)}{name}')
         self._rate = Fraction(fps).limit_denominator(1001)
         self._file: Any = None
@@ -145,6 +141,7 @@ class VideoWriter:
         """Append a frame, RGB uint8 (h, w, 3), all of one size."""
         height, width = (side - side % 2 for side in picture.shape[:2])
         if self._file is None:
+            os.makedirs(osp.dirname(self._partial), exist_ok=True)
             self._file = av.open(
                 self._partial, 'w', options=dict(movflags='faststart'))
             self._stream = self._file.add_stream('libx264', rate=self._rate)
@@ -193,10 +190,7 @@ class SteadyOverlay:
              scale: Optional[int] = None) -> np.ndarray:
         """Draw the next frame, RGB uint8 (h, w, 3), with its
         ``pred_panoptic_seg``: (scale * h, scale * w, 3)."""
-        before = self._before
-        if before is not None and before.max() >= _MAX_CODE:
-            before = None
         scale = scale or display_scale(image.shape, OVERLAY_SIZE)
         picture, self._before = draw_numbered(
-            image, sample, self.space, before, scale=scale)
+            image, sample, self.space, self._before, scale=scale)
         return picture

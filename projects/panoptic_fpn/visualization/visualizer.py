@@ -110,7 +110,7 @@ class PanopticVisualizer(DetLocalVisualizer):
         drawn = {k: panel for k, panel in panels.items() if panel is not None}
         if len(drawn) > 1:
             return side_by_side(drawn)
-        return next(iter(drawn.values()), enlarge(image, scale)).copy()
+        return next(iter(drawn.values()), enlarge(image, scale))
 
     @master_only
     def set_image(self, image: np.ndarray) -> None:

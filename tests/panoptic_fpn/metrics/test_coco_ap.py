@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from mmdet.evaluation import CocoMetric
 
+from mmengine_exact.errors import InputError
 from panoptic_fpn.metrics import PanopticInstanceAPMetric, coco_ap
 from tests.oracles.coco_ap import evaluate_by_pycocotools
 
@@ -112,6 +113,8 @@ def test_scores_are_those_of_mmdet(tmp_path, backend, seed):
 def test_the_default_is_what_is_installed(monkeypatch):
     monkeypatch.setattr(coco_ap, 'find_spec', lambda name: None)
     assert PanopticInstanceAPMetric().backend == 'pycocotools'
+    with pytest.raises(InputError, match='hotcoco.*not installed'):
+        PanopticInstanceAPMetric(backend='hotcoco')
     monkeypatch.setattr(coco_ap, 'find_spec', lambda name: name)
     assert PanopticInstanceAPMetric().backend == 'hotcoco'
     assert PanopticInstanceAPMetric(

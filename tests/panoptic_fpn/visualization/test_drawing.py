@@ -5,8 +5,8 @@ import pytest
 import torch
 from mmengine.structures import InstanceData, PixelData
 
-from panoptic_fpn.visualization.colors import (compact, match_numbers,
-                                               segment_colors)
+from panoptic_fpn.ops.run_length import index_map
+from panoptic_fpn.visualization.colors import match_numbers, segment_colors
 from panoptic_fpn.visualization.drawing import (display_scale, draw_instances,
                                                 draw_panoptic, draw_semantic,
                                                 side_by_side)
@@ -27,14 +27,6 @@ def interior(panoptic):
     """Pixels no outline touches: all of their neighbours are alike."""
     edges = find_edges(panoptic).astype(np.uint8)
     return cv2.dilate(edges, np.ones((7, 7), np.uint8)) == 0
-
-
-def test_compact_numbers_segments_as_unique_does():
-    _, panoptic = scene()
-    index, codes = compact(panoptic)
-    expected, inverse = np.unique(panoptic, return_inverse=True)
-    assert np.array_equal(codes, expected)
-    assert np.array_equal(index, inverse.reshape(panoptic.shape))
 
 
 def test_stuff_has_palette_colors():
@@ -132,7 +124,7 @@ def test_instances_that_leave_the_image():
 @pytest.mark.parametrize('size', [(8, 8), (20, 200), (64, 64), (300, 500)])
 def test_names_stay_in_the_picture_and_apart(size):
     _, panoptic = scene(*size)
-    index, codes = compact(panoptic)
+    codes, _, index = index_map(panoptic)
     texts = [[f'segment {code} with a name', 'short'] for code in codes]
     tags = place_names(index, texts, font_size(size))
     for i, tag in enumerate(tags):
@@ -143,7 +135,7 @@ def test_names_stay_in_the_picture_and_apart(size):
 
 def test_names_lie_in_their_segments():
     _, panoptic = scene(400, 600)
-    index, codes = compact(panoptic)
+    codes, _, index = index_map(panoptic)
     tags = place_names(index, [[str(code)] for code in codes], 16)
     assert {tag.text for tag in tags} == {str(code) for code in codes}
     for tag in tags:

@@ -179,3 +179,10 @@ def test_a_thing_keeps_its_color():
         changed += color_of(alone, swapped, BOX + 1000 * new) != after
     assert changed == 3
     assert not np.array_equal(one, two)
+
+
+def test_a_stream_may_change_its_size():
+    overlay = SteadyOverlay(SPACE)
+    for size in ((60, 90), (120, 160)):
+        image, panoptic = scene(*size)
+        assert overlay.draw(image, sample(panoptic), 1).shape == (*size, 3)
