@@ -9,7 +9,6 @@ import os.path as osp
 import sys
 from contextlib import closing, suppress
 from functools import partial
-from glob import escape, glob
 from typing import (Any, Callable, Dict, List, NamedTuple, Optional, Sequence,
                     Tuple)
 
@@ -19,8 +18,8 @@ from PIL import Image
 
 from mmengine_exact.command import run_to_exit_code
 from mmengine_exact.errors import InputError
-from mmengine_exact.files import PARTIAL_SUFFIX, write_bytes
-from mmengine_exact.workers import run_jobs
+from mmengine_exact.files import remove_partial, write_bytes
+from mmengine_exact.workers import default_workers, run_jobs
 from panoptic_fpn.ops.run_length import segment_boxes
 
 #: Number of unusable files after which a conversion stops.
@@ -47,11 +46,6 @@ class Job(NamedTuple):
     def size(self) -> Tuple[int, int]:
         """Size (h, w) of the image as it is shown."""
         return self.image['height'], self.image['width']
-
-    @property
-    def label_size(self) -> Tuple[int, int]:
-        """Size (h, w) of its labels, before they are turned."""
-        return self.size[::-1] if self.turn > 4 else self.size
 
 
 class Journal:
@@ -103,7 +97,8 @@ def fresh_entries(jobs: Sequence[Job],
 
 
 def convert_images(convert: Callable[[Job], Tuple[Dict, Optional[bytes]]],
-                   jobs: Sequence[Job], journal: Journal, num_workers: int,
+                   jobs: Sequence[Job], journal: Journal,
+                   num_workers: Optional[int],
                    report: Callable[[str], None]) -> Dict[Any, Dict]:
     """Entries of all images by their ids: ``image_id``, ``stamp``, ``height``,
     ``width`` and what ``convert`` gives in a worker process, beside the
@@ -114,6 +109,7 @@ def convert_images(convert: Callable[[Job], Tuple[Dict, Optional[bytes]]],
         report(f'{len(entries)} of {len(jobs)} images are converted already')
     jobs = [job for job in jobs if job.image['id'] not in entries]
     failures = []
+    num_workers = num_workers or default_workers()
     with closing(run_jobs(partial(_convert, convert), jobs,
                           num_workers)) as results:
         for count, (entry, failure) in enumerate(results, 1):
@@ -158,10 +154,11 @@ def some(names: Sequence[str]) -> str:
     return ', '.join(names[:3]) + more
 
 
-def file_stamp(path: str) -> List[int]:
-    """Size in bytes and time of the last change in nanoseconds."""
-    status = os.stat(path)
-    return [status.st_size, status.st_mtime_ns]
+def file_stamp(*paths: str) -> List[int]:
+    """Size in bytes and time of the last change in nanoseconds of each file
+    that is there."""
+    found = map(os.stat, filter(osp.isfile, paths))
+    return [number for s in found for number in (s.st_size, s.st_mtime_ns)]
 
 
 def png_size(path: str) -> Optional[Tuple[int, int]]:
@@ -188,16 +185,8 @@ def write_if_changed(path: str, content: bytes) -> None:
     with suppress(OSError), open(path, 'rb') as file:
         if file.read() == content:
             return
-    remove_leftovers(path)
+    remove_partial(*osp.split(path))
     write_bytes(path, content)
-
-
-def remove_leftovers(pattern: str) -> None:
-    """Delete partial files that a killed process left of ``write_bytes``; the
-    name may have wildcards."""
-    folder, name = osp.split(pattern)
-    for path in glob(osp.join(escape(folder), f'.{name}.*{PARTIAL_SUFFIX}')):
-        os.unlink(path)
 
 
 def run_resumable(run: Callable[[], None]) -> int:

@@ -1,9 +1,10 @@
-"""Checks of COCO's segmentations before pycocotools reads them: it accepts
+"""COCO's segmentations, and checks before pycocotools reads them: it accepts
 counts that do not fill the image, and draws polygons of any length.
 """
-from typing import Any, Optional, Sequence, Tuple
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 import numpy as np
+from pycocotools import mask as mask_util
 
 from .faults import is_whole, short
 
@@ -80,3 +81,16 @@ def rle_counts(counts: Any) -> Optional[Sequence[int]]:
     values[1::2] = np.cumsum(values[1::2])
     values[2::2] = np.cumsum(values[2::2])
     return values.tolist()
+
+
+def to_rle(segmentation: Any, shape: Tuple[int, int]) -> Dict:
+    """Compressed RLE of polygons or an RLE, in an image of (h, w) pixels."""
+    if isinstance(segmentation, list):
+        segmentation = mask_util.merge(
+            mask_util.frPyObjects(segmentation, *shape))
+    elif isinstance(segmentation['counts'], list):
+        segmentation = mask_util.frPyObjects(segmentation, *shape)
+    counts = segmentation['counts']
+    return dict(
+        size=list(segmentation['size']),
+        counts=counts.decode() if isinstance(counts, bytes) else counts)

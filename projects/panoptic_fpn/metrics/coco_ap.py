@@ -17,13 +17,13 @@ from typing import Any, Dict, Iterable, List, Optional, Tuple
 import numpy as np
 from mmdet.datasets.api_wrappers import COCO
 from mmengine.logging import print_log
-from pycocotools import mask as mask_util
 from pycocotools.cocoeval import COCOeval
 
 from mmengine_exact.errors import InputError
 from mmengine_exact.files import read_bytes
 
 from ..coco_format import instances_faults, parse_object, raise_first
+from ..coco_format.segmentations import to_rle
 
 #: mmdet's names of the entries of ``stats``.
 STATS = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l', 'AR@100',
@@ -209,16 +209,3 @@ class InstancesFile:
                 kept['segmentation'] = to_rle(entry['segmentation'], shape)
             found.append(kept)
         return found
-
-
-def to_rle(segmentation: Any, shape: Tuple[int, int]) -> Dict:
-    """Compressed RLE of polygons or an RLE, in an image of (h, w) pixels."""
-    if isinstance(segmentation, list):
-        segmentation = mask_util.merge(
-            mask_util.frPyObjects(segmentation, *shape))
-    elif isinstance(segmentation['counts'], list):
-        segmentation = mask_util.frPyObjects(segmentation, *shape)
-    counts = segmentation['counts']
-    return dict(
-        size=list(segmentation['size']),
-        counts=counts.decode() if isinstance(counts, bytes) else counts)

@@ -21,16 +21,15 @@ import os.path as osp
 from glob import escape, glob
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
-import cv2
 import numpy as np
 
 from mmengine_exact.errors import InputError
-from mmengine_exact.workers import default_workers
 from panoptic_fpn.cityscapes import (IMAGE_SUFFIX, INSTANCE_SUFFIX,
                                      PREPARED_VERSION, SPLIT_SIZES, image_id,
                                      split_values)
 
 from ..label_map import read_label_map
+from ..panoptic_folder import encode_png
 from ..resumable import (Job, Journal, convert_images, file_stamp,
                          fresh_entries, measure, png_size, raise_failures,
                          some)
@@ -83,9 +82,7 @@ def prepare(root: str,
                  'of Cityscapes. Results are not comparable with published '
                  'ones.')
     return {
-        split:
-        _prepare_split(out, split, jobs, num_workers or default_workers(),
-                       report)
+        split: _prepare_split(out, split, jobs, num_workers, report)
         for split, jobs in found.items() if jobs
     }
 
@@ -125,8 +122,9 @@ def _paths(root: str, kind: str, split: str, suffix: str) -> List[str]:
     return sorted(glob(pattern))
 
 
-def _prepare_split(out: str, split: str, jobs: List[Job], num_workers: int,
-                   report: Callable[[str], None]) -> Dict:
+def _prepare_split(out: str, split: str, jobs: List[Job],
+                   num_workers: Optional[int], report: Callable[[str],
+                                                                None]) -> Dict:
     if split == 'test':
         pixels = sum(job.size[0] * job.size[1] for job in jobs)
         summary = dict(images=len(jobs), pixels=pixels)
@@ -161,7 +159,9 @@ def convert_image(job: Job) -> Tuple[Dict, Optional[bytes]]:
     if job.png is None:
         return described, None
     keep = [segment['id'] for segment in described['segments_info']]
-    return described, panoptic_png(values, keep)
+    kept = np.zeros(1 << 16, np.uint16)
+    kept[keep] = keep
+    return described, encode_png(kept[values])
 
 
 def describe_segments(values: np.ndarray, path: str) -> Dict:
@@ -179,15 +179,3 @@ def describe_segments(values: np.ndarray, path: str) -> Dict:
             iscrowd=int(meaning.crowd)) for value, meaning in segments.items()
     ]
     return dict(segments_info=info, void_ids=void, ignored_ids=ignored)
-
-
-def panoptic_png(values: np.ndarray, keep: List[int]) -> bytes:
-    """COCO panoptic PNG, ids R + 256 G, of a label image uint16 (h, w);
-    values that are not in ``keep`` become black."""
-    kept = np.zeros(1 << 16, np.uint16)
-    kept[keep] = keep
-    ids = kept[values]
-    # not id_to_rgb, which is for three bytes and takes twice the time
-    high, low = (ids >> 8).astype(np.uint8), ids.astype(np.uint8)
-    bgr = cv2.merge([np.zeros_like(low), high, low])
-    return cv2.imencode('.png', bgr)[1].tobytes()
