@@ -20,7 +20,7 @@ from mmengine_exact.command import run_to_exit_code
 from mmengine_exact.errors import InputError
 from mmengine_exact.files import remove_partial, write_bytes
 from mmengine_exact.workers import default_workers, run_jobs
-from panoptic_fpn.ops.run_length import segment_boxes
+from panoptic_fpn.coco_format import measure_segments
 
 #: Number of unusable files after which a conversion stops.
 MAX_FAILURES = 5
@@ -115,11 +115,11 @@ def convert_images(convert: Callable[[Job], Tuple[Dict, Optional[bytes]]],
         for count, (entry, failure) in enumerate(results, 1):
             if count % 500 == 0 or count == len(jobs):
                 report(f'{count}/{len(jobs)} images')
-            if entry is not None:
+            if failure:
+                failures.append(failure)
+            else:
                 journal.add(entry)
                 entries[entry['image_id']] = entry
-                continue
-            failures.append(failure)
             if len(failures) == MAX_FAILURES:
                 break
     # sorted, since processes finish in any order
@@ -175,8 +175,8 @@ def png_size(path: str) -> Optional[Tuple[int, int]]:
 def measure(ids: np.ndarray) -> Dict[int, Dict]:
     """``area`` in pixels and ``bbox`` (x, y, w, h) of each value of a map
     (h, w), ascending."""
-    found = zip(*(values.tolist() for values in segment_boxes(ids)))
-    return {id_: dict(area=area, bbox=box) for id_, area, box in found}
+    found = measure_segments(ids, ()).items()
+    return {id_: dict(area=area, bbox=box) for id_, (area, box) in found}
 
 
 def write_if_changed(path: str, content: bytes) -> None:
