@@ -220,7 +220,7 @@ def _mask(note: dict, size: Tuple[int, int], path: str) -> np.ndarray:
                          'remove it.')
     if isinstance(given, list):
         # pycocotools takes four numbers for a box
-        given = [polygon for polygon in given if len(polygon) >= 6]
-    if not given:
-        return np.zeros(size, bool)
+        given = [part for part in given if len(part) >= 6]
+        if not given:
+            return np.zeros(size, bool)
     return mask_util.decode(to_rle(given, size)).astype(bool)

@@ -1,4 +1,4 @@
-"""COCO's segmentations, and checks before pycocotools reads them: it accepts
+"""COCO's segmentations, checked before pycocotools reads them: it accepts
 counts that do not fill the image, and draws polygons of any length.
 """
 from typing import Any, Dict, Optional, Sequence, Tuple
