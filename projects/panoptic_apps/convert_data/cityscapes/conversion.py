@@ -69,7 +69,7 @@ def prepare(root: str,
     root = osp.normpath(str(root))
     out = root if out is None else osp.normpath(str(out))
     warn = warn or (lambda text: report(f'warning: {text}'))
-    found = {split: find_split(root, split, warn) for split in splits}
+    found = {split: find_split(root, out, split, warn) for split in splits}
     if not any(found.values()):
         raise InputError(
             f'{root}: no image of {", ".join(splits)}; they are expected as '
@@ -87,17 +87,19 @@ def prepare(root: str,
     }
 
 
-def find_split(root: str, split: str, warn: Callable[[str],
-                                                     None]) -> List[Job]:
+def find_split(root: str, out: str, split: str,
+               warn: Callable[[str], None]) -> List[Job]:
     """Images of a split, sorted by city and name; 'test' has no labels."""
     jobs, failures = [], []
     for path in _paths(root, 'leftImg8bit', split, IMAGE_SUFFIX):
         id_, city = image_id(path), osp.basename(osp.dirname(path))
         label = osp.join(root, 'gtFine', split, city, id_ + INSTANCE_SUFFIX)
-        size, annotated = png_size(path), split != 'test'
+        size, png = png_size(path), None
+        if split == OFFICIAL_SPLIT:
+            png = osp.join(out, OFFICIAL_FILES, id_ + PANOPTIC_SUFFIX)
         if size is None:
             failures.append(f'{path}: not a whole PNG. Restore the image.')
-        elif annotated and not osp.isfile(label):
+        elif split != 'test' and not osp.isfile(label):
             failures.append(
                 f'{label}: no such file, but its image is there. Unpack '
                 'gtFine_trainvaltest.zip again (not gtCoarse), or remove the '
@@ -105,8 +107,7 @@ def find_split(root: str, split: str, warn: Callable[[str],
         else:
             name = f'{city}/{osp.basename(path)}'
             image = dict(id=id_, file_name=name, height=size[0], width=size[1])
-            stamp = file_stamp(label) if annotated else ()
-            jobs.append(Job(image, label, stamp=stamp))
+            jobs.append(Job(image, label, png, file_stamp(label)))
     raise_failures(failures)
     alone = sorted({*_paths(root, 'gtFine', split, INSTANCE_SUFFIX)} -
                    {job.label
@@ -130,13 +131,6 @@ def _prepare_split(out: str, split: str, jobs: List[Job],
         summary = dict(images=len(jobs), pixels=pixels)
         write_prepared(out, split, jobs, None, summary)
         return summary
-    if split == OFFICIAL_SPLIT:
-        folder = osp.join(out, OFFICIAL_FILES)
-        jobs = [
-            job._replace(
-                png=osp.join(folder, job.image['id'] + PANOPTIC_SUFFIX))
-            for job in jobs
-        ]
     done = fresh_entries(jobs, prepared_entries(out, split))
     if len(done) == len(jobs):
         # without a journal: the folder may be read-only by now
