@@ -6,6 +6,7 @@ import json
 import os
 import os.path as osp
 from contextlib import suppress
+from glob import escape, glob
 from secrets import token_hex
 from typing import Any, Callable, List, Optional, Tuple
 
@@ -156,8 +157,8 @@ def _sync(path: str) -> None:
         os.close(descriptor)
 
 
-def remove_partial(folder: str) -> None:
-    """Delete what interrupted writes have left in a folder."""
-    for name in os.listdir(folder) if osp.isdir(folder) else ():
-        if name.startswith('.') and name.endswith(PARTIAL_SUFFIX):
-            os.remove(osp.join(folder, name))
+def remove_partial(folder: str, name: str = '*') -> None:
+    """Delete what interrupted writes have left in a folder of the files that
+    ``name``, which may have wildcards, matches."""
+    for path in glob(osp.join(escape(folder), f'.{name}.*{PARTIAL_SUFFIX}')):
+        os.remove(path)

@@ -219,9 +219,8 @@ def encode_panoptic(labels: Any, numbers: Any) -> np.ndarray:
 
 def id_to_rgb(ids: np.ndarray) -> np.ndarray:
     """COCO PNG colours, uint8 RGB (..., 3), of ids 0..2**24 - 1 (...)."""
-    ids = np.asarray(ids).astype(np.uint32)
-    return np.stack([ids & 255, ids >> 8 & 255, ids >> 16],
-                    axis=-1).astype(np.uint8)
+    ids = np.asarray(ids).astype('<u4', order='C')
+    return ids[..., None].view(np.uint8)[..., :3]
 
 
 def rgb_to_id(rgb: np.ndarray) -> np.ndarray:

@@ -21,8 +21,8 @@ from panoptic_fpn.coco_format import (image_faults, instances_faults,
 from panoptic_fpn.coco_format.segmentations import (find_segmentation_fault,
                                                     to_rle)
 
-from .label_map import (ClassTable, Rows, class_table, plain_rows,
-                        read_label_map, read_rows)
+from .label_map import (ClassTable, Rows, class_table, paint_values,
+                        plain_rows, read_label_map, read_rows)
 from .panoptic_folder import Painted, write_panoptic_folder
 from .resumable import Job, some
 
@@ -83,11 +83,7 @@ def convert_instances_and_semantic(instances: str,
         table = _with_background(table, background)
     grouped = _group(content, table, instances, classes or instances, single)
     jobs = [job._replace(instances=grouped[job.image['id']]) for job in jobs]
-    recipe = [
-        sorted(table.category_of.items()),
-        sorted(table.things), table.colors, order, uncovered,
-        [*grouped.values()]
-    ]
+    recipe = [table, order, uncovered, [job.instances for job in jobs]]
     summary = write_panoptic_folder(
         out, name, jobs, partial(paint, table, order, uncovered, instances),
         recipe, table.categories, num_workers, report)
@@ -132,35 +128,32 @@ def _category_rows(content: Dict) -> Rows:
 def _with_background(table: ClassTable, name: Optional[str]) -> ClassTable:
     """The table for label maps of zeros, which are the stuff class ``name``,
     added unless it is listed; None: void."""
-    ids = {c['name']: c['id'] for c in table.categories}
-    if name is not None and name not in ids:
-        ids[name] = max(ids.values(), default=0) + 1
-        table.categories.append(dict(id=ids[name], name=name, isthing=0))
-    return table._replace(category_of={0: ids.get(name)})
+    named = table.category_named
+    if name is not None and named.get(name) is None:
+        named[name] = 1 + max((c['id'] for c in table.categories), default=0)
+        table.categories.append(dict(id=named[name], name=name, isthing=0))
+    return table._replace(category_of={0: named.get(name)})
 
 
 def _group(content: Dict, table: ClassTable, path: str, classes: str,
            single: bool) -> Dict[object, List[dict]]:
     """Annotations by image id, with their category ids in the class list;
     those of ignored classes are left out."""
-    ids = {c['name']: c['id'] for c in table.categories}
     names = {c['id']: c['name'].strip() for c in content['categories']}
     grouped: Dict[object, List[dict]] = defaultdict(list)
     for note in content['annotations']:
         name = names[note['category_id']]
-        if name in ids:
-            crowd = note.get('iscrowd') and not single
-            grouped[note['image_id']].append(
-                dict(
-                    note,
-                    category_id=ids[name],
-                    iscrowd=int(bool(crowd and ids[name] in table.things))))
-        elif name not in table.ignored_names:
+        if name not in table.category_named:
             raise InputError(
                 f'{classes}: {name!r}, the category of annotation '
                 f'{note["id"]!r} of {path}, is missing. List it with '
                 'isthing=1 (a thing) or 0 (stuff), or with ignore=1 to leave '
                 'it out.')
+        category = table.category_named[name]
+        crowd = note.get('iscrowd') and not single and category in table.things
+        if category is not None:
+            grouped[note['image_id']].append(
+                dict(note, category_id=category, iscrowd=int(bool(crowd))))
     return grouped
 
 
@@ -181,59 +174,39 @@ def _report_lost(summary: Dict, uncovered: str, report: Any) -> None:
 def paint(table: ClassTable, order: str, uncovered: str, path: str,
           job: Job) -> Painted:
     """Segments of one image; ``path`` is the instances JSON, for errors."""
-    values = np.zeros(job.label_size, np.uint8)
+    values = np.zeros(job.size, np.uint8)
     if job.label:
-        values = read_label_map(job.label, job.label_size, colors=table.colors)
-    ids, segments = _paint_semantic(values, table, uncovered, job.label)
-    stuff = {s['category_id']: s['id'] for s in segments if not s['iscrowd']}
-    covered = np.zeros(job.label_size, bool)
+        values = read_label_map(job.label, job.size, colors=table.colors)
+    ids, segments = paint_values(table, values, job.label)
+    # things of which no instance is known
+    loose = np.isin(ids, [s['id'] for s in segments.values() if s['iscrowd']])
+    if uncovered == 'void':
+        ids[loose] = 0
     # from back to front: 0 stuff, 1 crowds, 2 instances
     masks = [((note['category_id'] in table.things) * (2 - note['iscrowd']),
-              note, _mask(note, job.label_size, path))
-             for note in job.instances]
+              note, _mask(note, job.size, path)) for note in job.instances]
     masks.sort(key=lambda item: (item[0], -int(item[2].sum())
                                  if order == 'area' else 0))
     unmasked, owners = [], {}
-    for level, note, mask in masks:
-        category, id_ = note['category_id'], len(segments) + 1
+    first = 1 + max((s['id'] for s in segments.values()), default=0)
+    for id_, (level, note, mask) in enumerate(masks, first):
         if not mask.any():
             unmasked.append(note['id'])
             continue
-        if level == 0:
-            id_ = stuff.setdefault(category, id_)
-        else:
+        category = note['category_id']
+        segment = dict(id=id_, category_id=category, iscrowd=note['iscrowd'])
+        if level:
             owners[id_] = note
-        if id_ > len(segments):
-            segments.append(
-                dict(id=id_, category_id=category, iscrowd=note['iscrowd']))
-        ids[mask] = id_
-        covered |= mask
+        # stuff joins the segment of its class
+        key = category, id_ if level else None
+        ids[mask] = segments.setdefault(key, segment)['id']
+        loose &= ~mask
     left = set(np.unique(ids).tolist())
-    things = [v for v, c in table.category_of.items() if c in table.things]
-    return ids, segments, dict(
+    return ids, [*segments.values()], dict(
         unmasked=unmasked,
         hidden=[n['id'] for id_, n in owners.items() if id_ not in left],
         crowds=[note['id'] for note in owners.values() if note['iscrowd']],
-        uncovered=int((np.isin(values, things) & ~covered).sum()))
-
-
-def _paint_semantic(values: np.ndarray, table: ClassTable, uncovered: str,
-                    path: str) -> Tuple[np.ndarray, List[dict]]:
-    """Ids and one segment for each class of the label map."""
-    values_of: Dict[int, List[int]] = {}
-    for value in np.unique(values).tolist():
-        category, _ = table.meaning(value, path)
-        if category is not None:
-            values_of.setdefault(category, []).append(value)
-    ids = np.zeros(values.shape, np.int32)
-    segments: List[dict] = []
-    for category, of_class in values_of.items():
-        crowd = int(category in table.things)
-        if not crowd or uncovered == 'crowd':
-            id_ = len(segments) + 1
-            segments.append(dict(id=id_, category_id=category, iscrowd=crowd))
-            ids[np.isin(values, of_class)] = id_
-    return ids, segments
+        uncovered=int(loose.sum()))
 
 
 def _mask(note: dict, size: Tuple[int, int], path: str) -> np.ndarray:

@@ -5,22 +5,20 @@
     classes or colours alone, beside which other maps may tell instances
         apart, as SegmentationClass and SegmentationObject of Pascal VOC do
 
-A pixel of a thing class without an instance is of a group whose instances are
-not known, and becomes crowd. Segment ids are the values themselves where they
-have 16 bits.
+A pixel of a thing class without an instance becomes crowd.
 """
 import os
 import os.path as osp
 from functools import partial
+from glob import glob
 from typing import Any, Dict, List, Optional, Sequence, Tuple
-
-import numpy as np
 
 from mmengine_exact.errors import InputError
 from mmengine_exact.files import read_bytes
 from panoptic_fpn.ops.decode import claimed_size, find_fault, orientation_tag
 
-from .label_map import ClassTable, class_table, read_label_map, read_rows
+from .label_map import (ClassTable, class_table, paint_values, read_label_map,
+                        read_rows)
 from .panoptic_folder import Painted, write_panoptic_folder
 from .resumable import Job, raise_failures
 
@@ -28,9 +26,7 @@ from .resumable import Job, raise_failures
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 #: Folders of thumbnails, recycle bins and archives that systems leave; other
 #: hidden names begin with a dot.
-_HIDDEN = ('@eaDir', '#recycle', '$RECYCLE.BIN', '__MACOSX')
-#: Ids of segments whose values are 0, which means void, or too large.
-_FREE_IDS = 1 << 16
+_HIDDEN = {'@eaDir', '#recycle', '$RECYCLE.BIN', '__MACOSX'}
 
 
 def convert_label_folders(images: str,
@@ -73,10 +69,8 @@ def convert_label_folders(images: str,
     table = class_table(
         read_rows(classes), classes, void_values,
         None if instances else offset, numbered, things, jobs[0].label)
-    recipe = [sorted(table.category_of.items()), sorted(table.things)]
-    recipe += [table.offset, table.first, table.colors]
-    return write_panoptic_folder(out, name, jobs, partial(paint, table),
-                                 recipe, table.categories, num_workers, report)
+    return write_panoptic_folder(out, name, jobs, partial(paint, table), table,
+                                 table.categories, num_workers, report)
 
 
 def find_pairs(images: str,
@@ -89,14 +83,12 @@ def find_pairs(images: str,
     suffix. Hidden files are left out."""
     suffixes = (image_suffix, ) if image_suffix else IMAGE_SUFFIXES
     jobs, failures = [], []
-    for name in sorted(
-            osp.relpath(osp.join(folder, name), images)
-            for folder, _, files in os.walk(images, followlinks=True)
-            for name in files):
+    # without names that begin with a dot
+    for name in sorted(glob('**', root_dir=images, recursive=True)):
+        path = osp.join(images, name)
         ends = [s for s in suffixes if name.lower().endswith(s.lower())]
-        if not ends or any(
-                part.startswith('.') or part in _HIDDEN
-                for part in name.split(os.sep)):
+        if not ends or osp.isdir(path) or _HIDDEN.intersection(
+                name.split(os.sep)):
             continue
         stem = name[:-len(ends[0])]
         label = osp.join(labels, stem + label_suffix)
@@ -106,18 +98,18 @@ def find_pairs(images: str,
                 '--label-suffix and --image-suffix, or remove the image.')
             continue
         try:
-            size, turn = find_orientation(
-                osp.join(images, name), label, orientation)
+            size, turn = find_orientation(path, label, orientation)
         except InputError as error:
             failures.append(str(error))
             continue
         image = dict(id=stem, file_name=name, height=size[0], width=size[1])
         numbers = osp.join(instances, stem + label_suffix) if instances else ''
         jobs.append(Job(image, label, numbers=numbers, turn=turn))
-    raise_failures(failures if jobs or failures else [
-        f'{images}: no image that ends with {" or ".join(suffixes)}. Correct '
-        'the folder or --image-suffix.'
-    ])
+    raise_failures(failures)
+    if not jobs:
+        raise InputError(
+            f'{images}: no image that ends with {" or ".join(suffixes)}. '
+            'Correct the folder or --image-suffix.')
     return jobs
 
 
@@ -131,15 +123,15 @@ def find_orientation(path: str, label: str,
     """
     content = read_bytes(path, 'image', None)
     fault, stored = find_fault(content), claimed_size(content)
-    if fault is not None or stored is None:
+    if fault is not None:
         raise InputError(f'{path}: not a readable image ({fault}). Copy it '
                          'again or remove it.')
     tag = orientation_tag(content)
     if tag == 1:
         return stored, 1
     shown = stored[::-1] if tag > 4 else stored
-    found = claimed_size(read_bytes(label, 'label map', None))
     if shown != stored:
+        found = claimed_size(read_bytes(label, 'label map', None))
         labels_are = 'stored' if found == stored else 'shown'
     if labels_are is None:
         raise InputError(f'{path}: its orientation tag ({tag}) turns it. Does '
@@ -149,36 +141,13 @@ def find_orientation(path: str, label: str,
 
 
 def paint(table: ClassTable, job: Job) -> Painted:
-    """Segments of one image: one for each instance, and of each class one for
-    all pixels without an instance."""
-    values = read_label_map(job.label, job.label_size, colors=table.colors)
+    """Segments of one image."""
+    size = job.size[::-1] if job.turn > 4 else job.size
+    values, numbers = read_label_map(
+        job.label, size, colors=table.colors), None
     if job.numbers:
-        numbers = read_label_map(job.numbers, job.label_size, colors=None)
-        values = values.astype(np.int64) << 32 | numbers.astype(np.uint32)
-    found, index, counts = np.unique(
-        values, return_inverse=True, return_counts=True)
-    ids = np.zeros(len(found), np.int32)
-    segments: Dict[Tuple, dict] = {}
-    for i, value in enumerate(found.tolist()):
-        category, number = _meaning(table, job, value)
-        if category is None:
-            continue
-        id_ = value if 0 < value < _FREE_IDS else _FREE_IDS + i
-        crowd = int(category in table.things and number is None)
-        segment = dict(id=id_, category_id=category, iscrowd=crowd)
-        ids[i] = segments.setdefault((category, number), segment)['id']
-    summary = dict(
+        numbers = read_label_map(job.numbers, size, colors=None)
+    ids, segments = paint_values(table, values, job.label, numbers)
+    return ids, [*segments.values()], dict(
         crowd=sum(s['iscrowd'] for s in segments.values()),
-        void_pixels=int(counts[ids == 0].sum()))
-    return ids[index].reshape(values.shape), [*segments.values()], summary
-
-
-def _meaning(table: ClassTable, job: Job,
-             value: int) -> Tuple[Optional[int], Optional[int]]:
-    """See ``ClassTable.meaning``; with a map of instances the value is
-    ``class << 32 | number``."""
-    if not job.numbers:
-        return table.meaning(value, job.label)
-    category, _ = table.meaning(value >> 32, job.label)
-    number = value & 0xffffffff
-    return category, number if number and category in table.things else None
+        void_pixels=int((ids == 0).sum()))

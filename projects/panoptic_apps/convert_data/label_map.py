@@ -18,6 +18,7 @@ void. Cells of a CSV are separated by commas, semicolons or tabs; a colour is
 ``128 64 128``, ``#804080`` or the columns r, g and b.
 """
 import csv
+import json
 import re
 from typing import (Annotated, Any, Dict, List, NamedTuple, Optional, Sequence,
                     Set, Tuple)
@@ -30,6 +31,7 @@ from mmengine_exact.files import parse_json, read_bytes
 from panoptic_fpn.coco_format import read_label_space
 from panoptic_fpn.labels import default_color, id_to_rgb, rgb_to_id
 from panoptic_fpn.ops.decode import decode_map, try_decode
+from panoptic_fpn.ops.run_length import index_map
 
 
 class _Class(msgspec.Struct):
@@ -45,21 +47,25 @@ class _Class(msgspec.Struct):
 
 Rows = List[Dict[str, Any]]
 _Rows = Annotated[Rows, msgspec.Meta(min_length=1)]
+#: Entries of ``segments_info`` by category id and number of the instance.
+Segments = Dict[Tuple[int, Optional[int]], dict]
 _BLANK = ' ,;\t'
 #: Words for yes and no beside those that msgspec knows.
 _BOOLEANS = dict(yes='1', y='1', no='0', n='0')
+#: Ids of segments whose values are 0, which means void, or too large.
+_FREE_IDS = 1 << 16
 
 
 class ClassTable(NamedTuple):
     """``categories`` of the COCO JSON to write, and the ids of things; the
-    category id of each value of a label map, None: void; names of ignored
-    classes. From ``first`` on values are ``class * offset + number`` (offset
-    None: all are classes); with ``colors`` they are R + 256 G + 256^2 B."""
+    category id of each value of a label map and of each name, None: void.
+    From ``first`` on values are ``class * offset + number`` (offset None: all
+    are classes); with ``colors`` they are R + 256 G + 256^2 B."""
 
     categories: List[dict]
     things: Set[int]
     category_of: Dict[int, Optional[int]]
-    ignored_names: Set[str]
+    category_named: Dict[str, Optional[int]]
     offset: Optional[int] = None
     first: int = 0
     colors: bool = False
@@ -68,13 +74,14 @@ class ClassTable(NamedTuple):
                 path: str) -> Tuple[Optional[int], Optional[int]]:
         """Category id (None: void) of a value in the label map ``path``, and
         the number of the instance that it stands for, if any."""
-        owner, number, fault = value, None, None
+        owner, number = value, None
         # values that mean nothing may be larger than those of classes
         if self.offset and value >= self.first and (
                 value < self.offset or value not in self.category_of):
             owner, number = divmod(value, self.offset)
         category = self.category_of.get(owner)
-        is_stuff = category is not None and category not in self.things
+        if category in self.things:
+            return category, number
         if owner not in self.category_of:
             begin = 'Add it'
             if self.offset and value > 255:
@@ -83,13 +90,13 @@ class ClassTable(NamedTuple):
                      f'{begin} to the class list (as id, among values or as '
                      'color; with ignore=1 where it means nothing), or to '
                      '--void-values.')
-        elif is_stuff and number:  # KITTI writes stuff as class * 256 + 0
+        elif category is not None and number:
             fault = (f'instance {number} of class {category}, which is stuff. '
                      'Correct --offset, or set isthing=1 in the class list if '
                      'it is a thing.')
-        if fault:
-            raise InputError(f'{path}: {_shown(value, self.colors)}: {fault}')
-        return category, None if is_stuff else number
+        else:  # KITTI writes stuff as class * 256 + 0
+            return category, None
+        raise InputError(f'{path}: {_shown(value, self.colors)}: {fault}')
 
 
 def _shown(value: int, colors: bool) -> str:
@@ -117,7 +124,9 @@ def class_table(given: Rows,
         label (str): One of the label maps; colours stand for classes if it is
             RGB.
     """
-    rows = _convert_rows(given, path, things)
+    if things is not None:
+        given = _with_things(given, path, things)
+    rows = _as(List[_Class], given, path)
     colors = bool(label) and _is_colored(label)
     if colors:
         void_values, offset = [0], None
@@ -149,37 +158,34 @@ def class_table(given: Rows,
         for i, row in enumerate(kept)
     ]
     read_label_space(categories, path)
-    category_of = dict.fromkeys(void_values)
+    thing_ids = {row.id for row in kept if row.isthing}
+    category_of, named = dict.fromkeys(void_values), {}
     for value, row in owners.items():
-        category_of[value] = None if row.ignore else row.id
-    return ClassTable(categories, {row.id
-                                   for row in kept if row.isthing},
-                      category_of, {row.name
-                                    for row in rows if row.ignore}, offset,
+        named[row.name] = category_of[value] = None if row.ignore else row.id
+    return ClassTable(categories, thing_ids, category_of, named, offset,
                       0 if numbered else offset or 0, colors)
 
 
 def _values_of(row: _Class, colors: bool, path: str, label: str) -> List[int]:
-    if colors and len(row.color or ()) != 3:
+    if not colors:
+        return row.values or [row.id]
+    if len(row.color or ()) != 3:
         raise InputError(
             f'{label}: 3 channels, which hold colours, but {path} gives class '
             f'{row.name!r} no [R, G, B]. Add the column color, or export '
             'label maps of one channel that hold the classes.')
-    return [int(rgb_to_id(np.array(row.color)))
-            ] if colors else row.values or [row.id]
+    return [int(rgb_to_id(np.array(row.color)))]
 
 
-def _convert_rows(given: Rows, path: str,
-                  things: Optional[Sequence[str]]) -> List[_Class]:
-    if things is not None:
-        names = [row.get('name') for row in given]
-        for name in things:
-            if name not in names:
-                raise InputError(f'{path}: no class is called {name!r}, but '
-                                 f'{", ".join(map(repr, names))}. Correct '
-                                 '--things.')
-        given = [dict(row, isthing=row.get('name') in things) for row in given]
-    return _as(List[_Class], given, path)
+def _with_things(rows: Rows, path: str, things: Sequence[str]) -> Rows:
+    """Rows whose ``isthing`` says whether ``things`` names them."""
+    names = [row.get('name') for row in rows]
+    for name in things:
+        if name not in names:
+            raise InputError(
+                f'{path}: no class is called {name!r}, but '
+                f'{", ".join(map(repr, names))}. Correct --things.')
+    return [dict(row, isthing=row.get('name') in things) for row in rows]
 
 
 def _as(kind: Any, value: Any, path: str) -> Any:
@@ -195,9 +201,8 @@ def _as(kind: Any, value: Any, path: str) -> Any:
 def read_rows(path: str) -> Rows:
     """Rows of a class list, see the module."""
     content = read_bytes(path, 'class list', None)
-    is_utf16 = content[:2] in (b'\xff\xfe', b'\xfe\xff')
     try:
-        text = content.decode('utf-16' if is_utf16 else 'utf-8-sig').strip()
+        text = content.decode(json.detect_encoding(content)).strip()
         is_json = text.startswith(('[', '{'))
         given: Any = parse_json(content, path) if is_json else _read_text(text)
     except (UnicodeError, csv.Error) as error:
@@ -213,10 +218,9 @@ def _read_text(text: str) -> Rows:
     lines = [line for line in text.splitlines() if line.strip(_BLANK)]
     named = [line for line in lines if not line.startswith('#')]
     if named and all(line.count(':') == 3 for line in named):
-        return [
-            dict(zip(('name', 'color'), line.split(':'))) for line in named
-        ]
-    separator = max(',;\t', key=lines[0].count) if lines else ','
+        columns = ('name', 'color', 'parts', 'actions')
+        return [*csv.DictReader(named, columns, delimiter=':')]
+    separator = max(',;\t', key=''.join(lines[:1]).count)
     return [*csv.DictReader(lines, delimiter=separator, skipinitialspace=True)]
 
 
@@ -224,12 +228,11 @@ def plain_rows(given: Rows) -> Rows:
     """Rows without empty cells, with lists as lists, with ids."""
     rows = []
     for cells in given:
-        row = {
-            str(key).strip().lower():
-            value.strip() if isinstance(value, str) else value
-            for key, value in cells.items() if key is not None
-        }
-        row = {key: v for key, v in row.items() if v not in (None, '', [])}
+        row = {}
+        for key, value in cells.items():
+            value = value.strip() if isinstance(value, str) else value
+            if value not in (None, '', []):
+                row[key.strip().lower()] = value
         if {'r', 'g', 'b'} <= row.keys():
             row['color'] = [row[part] for part in 'rgb']
         if re.fullmatch('#[0-9A-Fa-f]{6}', str(row.get('color'))):
@@ -281,6 +284,41 @@ def read_label_map(path: str,
     if fault:
         raise InputError(f'{path}: {fault}')
     return rgb_to_id(values) if is_rgb else values
+
+
+def paint_values(
+        table: ClassTable,
+        values: np.ndarray,
+        path: str,
+        numbers: Optional[np.ndarray] = None) -> Tuple[np.ndarray, Segments]:
+    """Segments of a label map (h, w), which comes from the file ``path``: of
+    each class one for all pixels without an instance, of a thing class a
+    crowd, and one for each instance. ``numbers`` (h, w) are the instances of
+    things (0: none) where the label map holds classes alone.
+
+    Returns:
+        tuple[np.ndarray, dict]: Ids int32 (h, w), 0 = void, which are the
+        values themselves where these have 16 bits; the segments.
+    """
+    if numbers is not None:
+        values = values.astype(np.int64) << 32 | numbers.astype(np.uint32)
+    codes, _, index = index_map(values)
+    ids = np.zeros(len(codes), np.int32)
+    segments: Segments = {}
+    for i, code in enumerate(codes.tolist()):
+        value = code if numbers is None else code >> 32
+        category, number = table.meaning(value, path)
+        if category is None:
+            continue
+        is_thing = category in table.things
+        if is_thing and numbers is not None:
+            number = code & 0xffffffff or None
+        segment = dict(
+            id=code if 0 < code < _FREE_IDS else _FREE_IDS + i,
+            category_id=category,
+            iscrowd=int(is_thing and number is None))
+        ids[i] = segments.setdefault((category, number), segment)['id']
+    return ids[index], segments
 
 
 def _is_colored(path: str) -> bool:

@@ -18,11 +18,10 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 import cv2
 import numpy as np
 
-from mmengine_exact.workers import default_workers
-from panoptic_fpn.labels import id_to_rgb
+from mmengine_exact.files import remove_partial
 
 from .resumable import (Job, Journal, convert_images, file_stamp, measure,
-                        raise_failures, remove_leftovers, write_if_changed)
+                        raise_failures, write_if_changed)
 
 #: Segment ids (h, w), 0 = void; ``segments_info`` without area and bbox, of
 #: which those without a pixel are left out; counts and lists for the summary.
@@ -44,7 +43,7 @@ def write_panoptic_folder(out: str,
         jobs (list[Job]): Without ``png`` and ``stamp``.
         paint (Callable): Paints one image; runs in worker processes.
         recipe (Any): Whatever the result depends on besides label maps, as
-            JSON; with another one every image is converted again.
+            JSON or sets; with another one every image is converted again.
         num_workers (int, optional): By default one per core, at most 8.
         report (Callable): Called with lines about the progress.
 
@@ -53,8 +52,8 @@ def write_panoptic_folder(out: str,
         of all images together.
     """
     folder = osp.join(out, name)
-    text = json.dumps(recipe, sort_keys=True).encode()
-    digest = hashlib.sha256(text).hexdigest()[:16]
+    text = json.dumps(recipe, sort_keys=True, default=sorted)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     names = [osp.splitext(job.image['file_name'])[0] + '.png' for job in jobs]
     counts = Counter(names)
     raise_failures([
@@ -65,33 +64,17 @@ def write_panoptic_folder(out: str,
     jobs = [
         job._replace(
             png=osp.join(folder, name),
-            stamp=[
-                digest, job.turn,
-                *(number for path in (job.label, job.numbers) if path
-                  for number in file_stamp(path))
-            ]) for job, name in zip(jobs, names)
+            stamp=[digest, job.turn, *file_stamp(job.label, job.numbers)])
+        for job, name in zip(jobs, names)
     ]
     with Journal(osp.join(out, f'.{name}.jsonl')) as journal:
         # PNGs are about to change: no JSON until all of them have
         with suppress(OSError):
             os.unlink(f'{folder}.json')
         done = convert_images(
-            partial(_convert, paint), jobs, journal, num_workers
-            or default_workers(), report)
+            partial(_convert, paint), jobs, journal, num_workers, report)
         entries = [done[job.image['id']] for job in jobs]
-        for inner in {osp.dirname(job.png) for job in jobs}:
-            remove_leftovers(osp.join(inner, '*.png'))
-        content = dict(
-            images=[job.image for job in jobs],
-            annotations=[
-                dict(
-                    image_id=entry['image_id'],
-                    file_name=name,
-                    segments_info=entry['segments_info'])
-                for entry, name in zip(entries, names)
-            ],
-            categories=categories)
-        write_if_changed(f'{folder}.json', json.dumps(content).encode())
+        write_panoptic_json(folder, jobs, entries, categories)
     summary: Dict[str, Any] = dict(
         images=len(entries),
         segments=sum(len(entry['segments_info']) for entry in entries))
@@ -109,8 +92,33 @@ def _convert(paint: Callable[[Job], Painted], job: Job) -> Tuple[Dict, bytes]:
         dict(segment, **found[segment['id']]) for segment in painted
         if segment['id'] in found
     ]
-    png = cv2.imencode('.png', id_to_rgb(ids)[..., ::-1])[1]
-    return dict(segments_info=segments, counts=counts), png.tobytes()
+    return dict(segments_info=segments, counts=counts), encode_png(ids)
+
+
+def write_panoptic_json(folder: str, jobs: List[Job], entries: List[Dict],
+                        categories: List[dict], **options: Any) -> None:
+    """Write FOLDER.json with ``options`` of ``json.dumps``; the PNGs of the
+    jobs are in FOLDER already."""
+    for inner in {osp.dirname(job.png) for job in jobs}:
+        remove_partial(inner, '*.png')
+    content = dict(
+        images=[job.image for job in jobs],
+        annotations=[
+            dict(
+                image_id=entry['image_id'],
+                file_name=osp.relpath(job.png, folder),
+                segments_info=entry['segments_info'])
+            for job, entry in zip(jobs, entries)
+        ],
+        categories=categories)
+    write_if_changed(f'{folder}.json', json.dumps(content, **options).encode())
+
+
+def encode_png(ids: np.ndarray) -> bytes:
+    """COCO panoptic PNG of segment ids (h, w)."""
+    rgba = ids.astype('<u4')[..., None].view(np.uint8)
+    bgr = cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGR)
+    return cv2.imencode('.png', bgr)[1].tobytes()
 
 
 def as_shown(pixels: np.ndarray, tag: int) -> np.ndarray:

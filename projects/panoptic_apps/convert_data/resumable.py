@@ -9,7 +9,6 @@ import os.path as osp
 import sys
 from contextlib import closing, suppress
 from functools import partial
-from glob import escape, glob
 from typing import (Any, Callable, Dict, List, NamedTuple, Optional, Sequence,
                     Tuple)
 
@@ -19,9 +18,9 @@ from PIL import Image
 
 from mmengine_exact.command import run_to_exit_code
 from mmengine_exact.errors import InputError
-from mmengine_exact.files import PARTIAL_SUFFIX, write_bytes
-from mmengine_exact.workers import run_jobs
-from panoptic_fpn.ops.run_length import segment_boxes
+from mmengine_exact.files import remove_partial, write_bytes
+from mmengine_exact.workers import default_workers, run_jobs
+from panoptic_fpn.coco_format import measure_segments
 
 #: Number of unusable files after which a conversion stops.
 MAX_FAILURES = 5
@@ -47,11 +46,6 @@ class Job(NamedTuple):
     def size(self) -> Tuple[int, int]:
         """Size (h, w) of the image as it is shown."""
         return self.image['height'], self.image['width']
-
-    @property
-    def label_size(self) -> Tuple[int, int]:
-        """Size (h, w) of its labels, before they are turned."""
-        return self.size[::-1] if self.turn > 4 else self.size
 
 
 class Journal:
@@ -103,7 +97,8 @@ def fresh_entries(jobs: Sequence[Job],
 
 
 def convert_images(convert: Callable[[Job], Tuple[Dict, Optional[bytes]]],
-                   jobs: Sequence[Job], journal: Journal, num_workers: int,
+                   jobs: Sequence[Job], journal: Journal,
+                   num_workers: Optional[int],
                    report: Callable[[str], None]) -> Dict[Any, Dict]:
     """Entries of all images by their ids: ``image_id``, ``stamp``, ``height``,
     ``width`` and what ``convert`` gives in a worker process, beside the
@@ -114,16 +109,17 @@ def convert_images(convert: Callable[[Job], Tuple[Dict, Optional[bytes]]],
         report(f'{len(entries)} of {len(jobs)} images are converted already')
     jobs = [job for job in jobs if job.image['id'] not in entries]
     failures = []
+    num_workers = num_workers or default_workers()
     with closing(run_jobs(partial(_convert, convert), jobs,
                           num_workers)) as results:
         for count, (entry, failure) in enumerate(results, 1):
             if count % 500 == 0 or count == len(jobs):
                 report(f'{count}/{len(jobs)} images')
-            if entry is not None:
+            if failure:
+                failures.append(failure)
+            else:
                 journal.add(entry)
                 entries[entry['image_id']] = entry
-                continue
-            failures.append(failure)
             if len(failures) == MAX_FAILURES:
                 break
     # sorted, since processes finish in any order
@@ -158,10 +154,11 @@ def some(names: Sequence[str]) -> str:
     return ', '.join(names[:3]) + more
 
 
-def file_stamp(path: str) -> List[int]:
-    """Size in bytes and time of the last change in nanoseconds."""
-    status = os.stat(path)
-    return [status.st_size, status.st_mtime_ns]
+def file_stamp(*paths: str) -> List[int]:
+    """Size in bytes and time of the last change in nanoseconds of each file
+    that is there."""
+    found = map(os.stat, filter(osp.isfile, paths))
+    return [number for s in found for number in (s.st_size, s.st_mtime_ns)]
 
 
 def png_size(path: str) -> Optional[Tuple[int, int]]:
@@ -178,8 +175,8 @@ def png_size(path: str) -> Optional[Tuple[int, int]]:
 def measure(ids: np.ndarray) -> Dict[int, Dict]:
     """``area`` in pixels and ``bbox`` (x, y, w, h) of each value of a map
     (h, w), ascending."""
-    found = zip(*(values.tolist() for values in segment_boxes(ids)))
-    return {id_: dict(area=area, bbox=box) for id_, area, box in found}
+    found = measure_segments(ids, ()).items()
+    return {id_: dict(area=area, bbox=box) for id_, (area, box) in found}
 
 
 def write_if_changed(path: str, content: bytes) -> None:
@@ -188,16 +185,8 @@ def write_if_changed(path: str, content: bytes) -> None:
     with suppress(OSError), open(path, 'rb') as file:
         if file.read() == content:
             return
-    remove_leftovers(path)
+    remove_partial(*osp.split(path))
     write_bytes(path, content)
-
-
-def remove_leftovers(pattern: str) -> None:
-    """Delete partial files that a killed process left of ``write_bytes``; the
-    name may have wildcards."""
-    folder, name = osp.split(pattern)
-    for path in glob(osp.join(escape(folder), f'.{name}.*{PARTIAL_SUFFIX}')):
-        os.unlink(path)
 
 
 def run_resumable(run: Callable[[], None]) -> int:

@@ -26,6 +26,7 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.logging import print_log
 
 from mmengine_exact.errors import InputError
+from panoptic_fpn.coco_format import measure_segments
 from panoptic_fpn.data.coco_panoptic import CocoPanopticFPNDataset
 from panoptic_fpn.labels import id_to_rgb
 
@@ -225,14 +226,11 @@ class _Scene(Canvas):
 
     def segments_info(self) -> List[dict]:
         """The visible part of each segment, in order of painting."""
-        result = []
-        for segment_id, info in self.info.items():
-            y, x = np.nonzero(self.ids == segment_id)
-            if len(x):
-                x1, y1 = int(x.min()), int(y.min())
-                box = [x1, y1, int(x.max()) + 1 - x1, int(y.max()) + 1 - y1]
-                result.append(dict(info, area=len(x), bbox=box))
-        return result
+        measured = measure_segments(self.ids, ())
+        return [
+            dict(info, area=measured[id_][0], bbox=measured[id_][1])
+            for id_, info in self.info.items() if id_ in measured
+        ]
 
 
 def _write_split(root: str, split: str, num_images: int, size: int,

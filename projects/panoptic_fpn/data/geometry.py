@@ -15,7 +15,7 @@ from mmdet.registry import TRANSFORMS
 
 from ..ops.resize_window import nearest_pixels, resize_window, take_pixels
 from ..ops.run_length import row_runs
-from .load_map import PADDING, segment_values
+from .load_map import segment_values
 
 
 @TRANSFORMS.register_module()
@@ -205,10 +205,8 @@ def rescaled_size(image: np.ndarray, scale: Tuple[int,
 
 def _record(results: dict, matrix: Any) -> None:
     """Add a step of the geometry to ``homography_matrix``."""
-    matrix = np.array(matrix, np.float32)
-    before = results.get('homography_matrix')
-    results['homography_matrix'] = (
-        matrix if before is None else matrix @ before)
+    before = results.get('homography_matrix', np.eye(3, dtype=np.float32))
+    results['homography_matrix'] = np.array(matrix, np.float32) @ before
 
 
 def draw_pixel(results: dict, rows: np.ndarray,
@@ -240,9 +238,9 @@ def draw_pixel(results: dict, rows: np.ndarray,
     repeats = np.diff(before_y)[runs.rows]
 
     values = segment_values(len(segments))
-    # beyond the segments: instances that nobody evaluates
-    largest = int(runs.values.max())
-    label_of = np.full(max(PADDING, values.max(), largest) + 1, -1)
+    # beyond the segments: instances that nobody evaluates, and padding
+    largest = max(int(values.max()), int(runs.values.max()))
+    label_of = np.full(largest + 1, -1)
     label_of[values] = [s['category'] for s in segments]
     labels = label_of[runs.values]
     # scaling down may have removed small segments
@@ -253,15 +251,12 @@ def draw_pixel(results: dict, rows: np.ndarray,
     if label not in present:
         label = np.random.choice(present)
 
-    chosen = (labels == label) & (lengths > 0)
-    lengths, begins = lengths[chosen], before_x[runs.begins[chosen]]
-    per_row = np.bincount(runs.rows[chosen], weights=lengths, minlength=height)
+    chosen = labels == label
+    per_row = np.bincount(
+        runs.rows[chosen], weights=lengths[chosen], minlength=height)
     until = np.cumsum(per_row[rows].astype(np.int64))
     pixel = np.random.randint(until[-1])
     y = int(np.searchsorted(until, pixel, side='right'))
-    pixel -= until[y] - per_row[rows[y]]
-    in_row = np.flatnonzero(runs.rows[chosen] == rows[y])
-    until = np.cumsum(lengths[in_row])
-    run = int(np.searchsorted(until, pixel, side='right'))
-    pixel -= until[run] - lengths[in_row[run]]
-    return y, int(begins[in_row[run]] + pixel)
+    row = label_of[results['gt_seg_map'][rows[y], cols]]
+    # counted from the end of the row
+    return y, int(np.flatnonzero(row == label)[pixel - until[y]])

@@ -17,6 +17,7 @@ from mmdet.registry import TRANSFORMS
 from mmengine_exact.errors import CorruptFileError, InputError
 from mmengine_exact.files import read_bytes
 
+from ..coco_format import KINDS
 from ..labels import MAX_SEGMENT_ID
 from ..ops.decode import (DecodeError, claimed_size, decode_image, decode_map,
                           find_fault, try_decode)
@@ -148,12 +149,11 @@ class LoadPanopticMap(BaseTransform):
                 f'{results["seg_map_path"]}: its image is flipped already. '
                 'Put LoadPanopticMap before RandomFlip.')
         size = tuple(results['ori_shape'][:2])
-        pixels = np.ascontiguousarray(
-            read_pixels(
-                results['seg_map_path'], 'panoptic PNG', decode_map,
-                self.backend_args, size,
-                f'its image {results["img_path"]} is {size}. Export the PNG '
-                'at the size of the image.'))
+        pixels = read_pixels(
+            results['seg_map_path'], 'panoptic PNG', decode_map,
+            self.backend_args, size,
+            f'its image {results["img_path"]} is {size}. Export the PNG at '
+            'the size of the image.')
         self._check_format(pixels, results)
         id_map = pixels.reshape(-1) if pixels.ndim == 2 else _rgb_to_id(pixels)
         # each run is looked up, not each pixel
@@ -207,9 +207,8 @@ def _check_ids(run_ids: np.ndarray, run_values: np.ndarray,
                lengths: np.ndarray, ids: List[int], results: dict) -> None:
     """Raise where the ids of the PNG are not those of the JSON."""
     path, void_ids = results['seg_map_path'], results.get('void_ids')
-    what, missing_fix = 'segment', 'Remove them from segments_info.'
-    unknown_fix = ('Add the segments to segments_info or make the pixels '
-                   'black (void).')
+    what, missing_fix = 'segment', KINDS['ids_only_in_json'].fix
+    unknown_fix = KINDS['ids_only_in_png'].fix
     if void_ids is not None:  # a converter has read the file
         unknown_fix = missing_fix = (
             'The file has changed since the data set was prepared: run its '
@@ -225,13 +224,11 @@ def _check_ids(run_ids: np.ndarray, run_values: np.ndarray,
             f'{path}: {lengths[unknown].sum()} pixels have {what} ids that '
             'the JSON does not list: '
             f'{np.unique(run_ids[unknown])[:5].tolist()}. {unknown_fix}')
-    values = segment_values(len(ids))
-    counts = np.bincount(run_values, minlength=int(values.max(initial=0)) + 1)
-    missing = [i for i, count in zip(ids, counts[values]) if count == 0]
-    if missing:
+    missing = np.array(ids)[~np.isin(segment_values(len(ids)), run_values)]
+    if missing.size:
         raise CorruptFileError(
             f'{path}: the JSON lists segments without a pixel in the PNG: '
-            f'ids {missing[:5]}. {missing_fix}')
+            f'ids {missing[:5].tolist()}. {missing_fix}')
 
 
 def _rgb_to_id(pixels: np.ndarray) -> np.ndarray:

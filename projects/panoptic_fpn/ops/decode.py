@@ -180,10 +180,8 @@ def _header_faults(header: ImageFile.ImageFile,
     if width * height > _PIXELS_PER_BYTE[header.format] * len(content):
         yield (f'{len(content)} bytes cannot fill the {width} x {height} '
                '(w x h) of its header')
-    # in a JPEG behind any thumbnail; anything may follow
-    begin = _first_scan(header) if header.format == 'JPEG' else 0
-    end = _ENDS[header.format]
-    if not content.endswith(end) and content.find(end, begin) < 0:
+    # behind the thumbnail of a JPEG; anything may follow
+    if content.rfind(_ENDS[header.format], _data_begin(header)) < 0:
         yield f'the {header.format} is cut off after {len(content)} bytes'
 
 
@@ -217,8 +215,8 @@ def _single_channel(image: ImageFile.ImageFile) -> np.ndarray:
     return values.astype(values.dtype.newbyteorder('='), copy=False)
 
 
-def _first_scan(header: ImageFile.ImageFile) -> int:
-    """Where the pixels of a JPEG begin: Pillow has read up to there."""
+def _data_begin(header: ImageFile.ImageFile) -> int:
+    """Where the pixels of a file begin: Pillow has read up to there."""
     assert header.fp is not None
     return header.fp.tell()
 
@@ -232,7 +230,7 @@ def _check_data(header: ImageFile.ImageFile, content: bytes) -> None:
         except Exception as error:
             raise DecodeError(f'a damaged PNG, {error}') from None
     elif header.format == 'JPEG':
-        scans = content.count(b'\xff\xda', _first_scan(header))
+        scans = content.count(b'\xff\xda', _data_begin(header))
         if scans > _MOST_SCANS:
             raise DecodeError(f'{scans} scans; no encoder writes so many')
 

@@ -207,6 +207,20 @@ def test_values_and_categories_without_a_class(root):
         convert(root, void_values=(0, 77))
 
 
+def test_label_maps_that_are_missing(root):
+    """Whichever image they are of; the others are converted."""
+    images = [
+        dict(id=name, file_name=f'{name}.jpg', height=SIZE[0], width=SIZE[1])
+        for name in 'xyz'
+    ]
+    write(root, annotations(), images=images)
+    with pytest.raises(InputError) as error:
+        convert(root)
+    assert 'y.png: cannot read the label map' in str(error.value)
+    assert str(error.value).endswith(f'Also unusable: {root}/semantic/z.png.')
+    assert (root / 'out/set/x.png').is_file()
+
+
 def test_stuff_of_the_json_lies_on_the_semantic_map_below_things(root):
     """It joins the segment that the map has of its class."""
     sky = dict(id=4, name='sky')

@@ -21,16 +21,15 @@ import os.path as osp
 from glob import escape, glob
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
-import cv2
 import numpy as np
 
 from mmengine_exact.errors import InputError
-from mmengine_exact.workers import default_workers
 from panoptic_fpn.cityscapes import (IMAGE_SUFFIX, INSTANCE_SUFFIX,
                                      PREPARED_VERSION, SPLIT_SIZES, image_id,
                                      split_values)
 
 from ..label_map import read_label_map
+from ..panoptic_folder import encode_png
 from ..resumable import (Job, Journal, convert_images, file_stamp,
                          fresh_entries, measure, png_size, raise_failures,
                          some)
@@ -70,7 +69,7 @@ def prepare(root: str,
     root = osp.normpath(str(root))
     out = root if out is None else osp.normpath(str(out))
     warn = warn or (lambda text: report(f'warning: {text}'))
-    found = {split: find_split(root, split, warn) for split in splits}
+    found = {split: find_split(root, out, split, warn) for split in splits}
     if not any(found.values()):
         raise InputError(
             f'{root}: no image of {", ".join(splits)}; they are expected as '
@@ -83,24 +82,24 @@ def prepare(root: str,
                  'of Cityscapes. Results are not comparable with published '
                  'ones.')
     return {
-        split:
-        _prepare_split(out, split, jobs, num_workers or default_workers(),
-                       report)
+        split: _prepare_split(out, split, jobs, num_workers, report)
         for split, jobs in found.items() if jobs
     }
 
 
-def find_split(root: str, split: str, warn: Callable[[str],
-                                                     None]) -> List[Job]:
+def find_split(root: str, out: str, split: str,
+               warn: Callable[[str], None]) -> List[Job]:
     """Images of a split, sorted by city and name; 'test' has no labels."""
     jobs, failures = [], []
     for path in _paths(root, 'leftImg8bit', split, IMAGE_SUFFIX):
         id_, city = image_id(path), osp.basename(osp.dirname(path))
         label = osp.join(root, 'gtFine', split, city, id_ + INSTANCE_SUFFIX)
-        size, annotated = png_size(path), split != 'test'
+        size, png = png_size(path), None
+        if split == OFFICIAL_SPLIT:
+            png = osp.join(out, OFFICIAL_FILES, id_ + PANOPTIC_SUFFIX)
         if size is None:
             failures.append(f'{path}: not a whole PNG. Restore the image.')
-        elif annotated and not osp.isfile(label):
+        elif split != 'test' and not osp.isfile(label):
             failures.append(
                 f'{label}: no such file, but its image is there. Unpack '
                 'gtFine_trainvaltest.zip again (not gtCoarse), or remove the '
@@ -108,8 +107,7 @@ def find_split(root: str, split: str, warn: Callable[[str],
         else:
             name = f'{city}/{osp.basename(path)}'
             image = dict(id=id_, file_name=name, height=size[0], width=size[1])
-            stamp = file_stamp(label) if annotated else ()
-            jobs.append(Job(image, label, stamp=stamp))
+            jobs.append(Job(image, label, png, file_stamp(label)))
     raise_failures(failures)
     alone = sorted({*_paths(root, 'gtFine', split, INSTANCE_SUFFIX)} -
                    {job.label
@@ -125,20 +123,14 @@ def _paths(root: str, kind: str, split: str, suffix: str) -> List[str]:
     return sorted(glob(pattern))
 
 
-def _prepare_split(out: str, split: str, jobs: List[Job], num_workers: int,
-                   report: Callable[[str], None]) -> Dict:
+def _prepare_split(out: str, split: str, jobs: List[Job],
+                   num_workers: Optional[int], report: Callable[[str],
+                                                                None]) -> Dict:
     if split == 'test':
         pixels = sum(job.size[0] * job.size[1] for job in jobs)
         summary = dict(images=len(jobs), pixels=pixels)
         write_prepared(out, split, jobs, None, summary)
         return summary
-    if split == OFFICIAL_SPLIT:
-        folder = osp.join(out, OFFICIAL_FILES)
-        jobs = [
-            job._replace(
-                png=osp.join(folder, job.image['id'] + PANOPTIC_SUFFIX))
-            for job in jobs
-        ]
     done = fresh_entries(jobs, prepared_entries(out, split))
     if len(done) == len(jobs):
         # without a journal: the folder may be read-only by now
@@ -161,7 +153,9 @@ def convert_image(job: Job) -> Tuple[Dict, Optional[bytes]]:
     if job.png is None:
         return described, None
     keep = [segment['id'] for segment in described['segments_info']]
-    return described, panoptic_png(values, keep)
+    kept = np.zeros(1 << 16, np.uint16)
+    kept[keep] = keep
+    return described, encode_png(kept[values])
 
 
 def describe_segments(values: np.ndarray, path: str) -> Dict:
@@ -179,15 +173,3 @@ def describe_segments(values: np.ndarray, path: str) -> Dict:
             iscrowd=int(meaning.crowd)) for value, meaning in segments.items()
     ]
     return dict(segments_info=info, void_ids=void, ignored_ids=ignored)
-
-
-def panoptic_png(values: np.ndarray, keep: List[int]) -> bytes:
-    """COCO panoptic PNG, ids R + 256 G, of a label image uint16 (h, w);
-    values that are not in ``keep`` become black."""
-    kept = np.zeros(1 << 16, np.uint16)
-    kept[keep] = keep
-    ids = kept[values]
-    # not id_to_rgb, which is for three bytes and takes twice the time
-    high, low = (ids >> 8).astype(np.uint8), ids.astype(np.uint8)
-    bgr = cv2.merge([np.zeros_like(low), high, low])
-    return cv2.imencode('.png', bgr)[1].tobytes()

@@ -5,7 +5,6 @@ label file), height, width, segments_info, void_ids, ignored_ids.
 """
 import json
 import os.path as osp
-from collections import Counter
 from typing import Dict, List, Optional
 
 from tabulate import tabulate
@@ -13,7 +12,8 @@ from tabulate import tabulate
 from panoptic_fpn.cityscapes import (PREPARED_FILE, PREPARED_FOR,
                                      PREPARED_VERSION, categories, label_space)
 
-from ..resumable import Job, remove_leftovers, write_if_changed
+from ..panoptic_folder import write_panoptic_json
+from ..resumable import Job, write_if_changed
 
 #: The split whose panoptic PNGs the official scripts compare with.
 OFFICIAL_SPLIT = 'val'
@@ -58,7 +58,14 @@ def write_results(out: str, split: str, jobs: List[Job],
     ordered = [entries[job.image['id']] for job in jobs]
     summary = summarize(ordered)
     if split == OFFICIAL_SPLIT:
-        _write_official(out, jobs, ordered)
+        # laid out as the official converter does
+        write_panoptic_json(
+            osp.join(out, OFFICIAL_FILES),
+            jobs,
+            ordered,
+            categories(),
+            sort_keys=True,
+            indent=4)
     write_prepared(out, split, jobs, ordered, summary)
     return summary
 
@@ -86,23 +93,6 @@ def write_prepared(out: str, split: str, jobs: List[Job],
     write_if_changed(path, json.dumps(content).encode())
 
 
-def _write_official(out: str, jobs: List[Job], entries: List[Dict]) -> None:
-    """Write the COCO panoptic JSON; its PNGs are there already."""
-    folder = osp.join(out, OFFICIAL_FILES)
-    remove_leftovers(osp.join(folder, f'*{PANOPTIC_SUFFIX}'))
-    content = dict(
-        images=[job.image for job in jobs],
-        annotations=[
-            dict(
-                image_id=entry['image_id'],
-                file_name=entry['image_id'] + PANOPTIC_SUFFIX,
-                segments_info=entry['segments_info']) for entry in entries
-        ],
-        categories=categories())
-    write_if_changed(f'{folder}.json',
-                     json.dumps(content, sort_keys=True, indent=4).encode())
-
-
 def summarize(entries: List[Dict]) -> Dict:
     """Count the segments of a split.
 
@@ -113,14 +103,12 @@ def summarize(entries: List[Dict]) -> Dict:
         ``ignored``, the instances of classes outside the evaluation.
     """
     classes = label_space().categories
-    counts: Dict[int, Counter] = {c.id: Counter() for c in classes}
+    counts = {c.id: dict.fromkeys(_COUNTS, 0) for c in classes}
     for entry in entries:
         for segment in entry['segments_info']:
-            kind = 'groups' if segment['iscrowd'] else 'segments'
-            counts[segment['category_id']].update({
-                kind: 1,
-                'pixels': segment['area']
-            })
+            row = counts[segment['category_id']]
+            row['groups' if segment['iscrowd'] else 'segments'] += 1
+            row['pixels'] += segment['area']
         for id_ in {s['category_id'] for s in entry['segments_info']}:
             counts[id_]['images'] += 1
     pixels = sum(entry['height'] * entry['width'] for entry in entries)
@@ -128,11 +116,8 @@ def summarize(entries: List[Dict]) -> Dict:
         images=len(entries),
         pixels=pixels,
         classes=[
-            dict(
-                name=c.name,
-                isthing=int(c.isthing),
-                **{key: counts[c.id][key]
-                   for key in _COUNTS}) for c in classes
+            dict(name=c.name, isthing=int(c.isthing), **counts[c.id])
+            for c in classes
         ],
         void_pixels=pixels - sum(row['pixels'] for row in counts.values()),
         ignored=sum(len(entry['ignored_ids']) for entry in entries))
