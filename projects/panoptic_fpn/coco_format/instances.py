@@ -62,7 +62,8 @@ def _annotation_faults(note: dict, known: Dict[str, dict], scored: bool,
                               ('unknown_category', 'category_id',
                                'categories')):
         if not is_id(note.get(key)) or note[key] not in known[listed]:
-            yield key_fault(note, key, where, f'is not in "{listed}"', kind)
+            yield Fault(kind, where,
+                        f'{key}={short(note.get(key))} is not in "{listed}"')
     if note.get('iscrowd', None if scored else 0) not in (0, 1):
         yield Fault('iscrowd', where, f'iscrowd={short(note.get("iscrowd"))}')
     if not scored:
