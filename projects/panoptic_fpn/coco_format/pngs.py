@@ -114,8 +114,7 @@ def png_faults(measured: Dict[int, Measured],
         return
     if segments and measured and listed.isdisjoint(measured):
         yield Fault('png_of_another_image', where,
-                    f'{png} has {_ids(unknown)}, the '
-                    f'JSON {_ids(missing)}')
+                    f'{png} has {_ids(unknown)}, the JSON {_ids(missing)}')
         return
     if unknown:
         count = sum(measured[id_][0] for id_ in unknown)
