@@ -1,28 +1,25 @@
 """Check a data set in COCO panoptic format: JSON, images and PNGs."""
-import os
-import os.path as osp
 from collections import defaultdict
-from typing import (Any, Callable, Dict, Iterable, Iterator, List, NamedTuple,
-                    Optional, Sequence, Set, Tuple)
+from pathlib import Path
+from typing import (Any, Callable, Dict, Iterator, List, NamedTuple, Optional,
+                    Sequence, Set, Tuple)
 
 from mmengine_exact.errors import InputError
 from mmengine_exact.files import read_bytes
 from mmengine_exact.workers import default_workers, run_jobs
 from panoptic_fpn.coco_format import (ERROR, WARNING, Fault, Faults, Pair,
-                                      Structure, category_faults, collect,
+                                      category_faults, collect,
                                       panoptic_faults, panoptic_warnings,
                                       parse_object)
 from panoptic_fpn.coco_format.faults import Found, is_whole, short
 
-from .image_files import ImageJob, ImageResult, check_image, find_name
+from .image_files import ImageJob, ImageResult, check_image, find_file
 from .repair import Repair
 from .statistics import Statistics
 
 #: Called with the name of a step and its number of images; returns a function
 #: to call with the number of those that are done.
 Progress = Callable[[str, int], Callable[[int], None]]
-#: Results of the jobs of a step.
-_Run = Callable[[str, Sequence[ImageJob]], Iterable[ImageResult]]
 
 
 class CheckResult(NamedTuple):
@@ -106,7 +103,8 @@ def check_dataset(
                       WARNING))
     faults.extend(_extra_files(content, panoptic))
     if against is not None:
-        faults.extend(_against_faults(*against, structure, pictures, run))
+        faults.extend(
+            _against_faults(*against, structure.categories, pictures, run))
     summary = statistics.summary()
     if (summary['void_share'] or 0) > 0.5:
         faults.add(
@@ -146,8 +144,8 @@ def _job(pair: Pair, path: str, images: str, panoptic: str) -> ImageJob:
     size = image.get('height'), image.get('width')
     return ImageJob(
         where=f'{path}: image_id={image["id"]!r}',
-        image=_file(images, image),
-        png=_file(panoptic, note) if listed else None,
+        image=find_file(images, image),
+        png=find_file(panoptic, note) if listed else None,
         size=size if all(map(is_whole, size)) else None,  # type: ignore
         segments=pair.segments,
         other_ids=_list(note, 'void_ids', int) if 'void_ids' in note else None,
@@ -161,43 +159,37 @@ def _list(content: dict, key: str, kind: type) -> List[Any]:
     return [value for value in values if type(value) is kind]
 
 
-def _file(folder: str, entry: dict) -> Optional[str]:
-    """Path of the file that an entry means; None where it means none."""
-    name = find_name(folder, entry)
-    return name and osp.join(folder, name)
-
-
 def _extra_files(content: dict, panoptic: str) -> Iterator[Fault]:
     """PNGs below a folder that no annotation names; none where label maps are
     read as they are, since Cityscapes' folders hold other PNGs, too."""
     notes = _list(content, 'annotations', dict)
     if any('void_ids' in note for note in notes):
         return
-    named = {osp.normpath(_file(panoptic, note) or '') for note in notes}
-    for folder, _, names in sorted(os.walk(panoptic)):
-        for name in sorted(names):
-            path = osp.normpath(osp.join(folder, name))
-            if name.lower().endswith('.png') and path not in named:
-                yield Fault('png_extra', path, f'{osp.getsize(path)} bytes',
-                            WARNING)
+    named = {Path(find_file(panoptic, note) or '') for note in notes}
+    for path in sorted(Path(panoptic).rglob('*')):
+        if (path.suffix.lower() == '.png' and path not in named
+                and path.is_file()):
+            yield Fault('png_extra', str(path), f'{path.stat().st_size} bytes',
+                        WARNING)
 
 
-def _against_faults(path: str, images: str, structure: Structure,
-                    pictures: Dict[bytes,
-                                   List[str]], run: _Run) -> Iterator[Fault]:
+def _against_faults(
+        path: str, images: str, categories: Dict[int, dict],
+        pictures: Dict[bytes, List[str]],
+        run: Callable[..., Iterator[ImageResult]]) -> Iterator[Fault]:
     """Categories that differ from another data set's, or shared pictures."""
     content = yield from _read_json(path)
     if content is None:
         return
-    if 'categories' in content and structure.categories:
+    if 'categories' in content and categories:
         theirs = yield from category_faults(content, path)
-        differ = _described(structure.categories) ^ _described(theirs)
+        differ = _described(categories) ^ _described(theirs)
         if differ:
             yield Fault(
                 'other_categories', path, '(id, name, isthing) in only one: '
                 f'{sorted(differ, key=str)[:6]}')
-    names = [_file(images, entry) for entry in _list(content, 'images', dict)]
-    jobs = [ImageJob(name, name) for name in names if name is not None]
+    files = [find_file(images, e) for e in _list(content, 'images', dict)]
+    jobs = [ImageJob(name, name) for name in files if name is not None]
     others: Dict[Optional[bytes], str] = {}
     for job, result in zip(jobs, run(path, jobs)):
         yield from (f for f in result.faults if f.severity == ERROR)

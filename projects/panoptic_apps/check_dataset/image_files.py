@@ -2,29 +2,26 @@
 
 Sizes are (h, w). Runs in worker processes.
 """
-import io
 import os.path as osp
 import struct
 from glob import escape, glob
 from hashlib import blake2b
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from pathlib import Path
+from typing import (Any, Dict, Iterator, List, NamedTuple, Optional, Sequence,
+                    Tuple)
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image
 
-from mmengine_exact.errors import CorruptFileError
-from mmengine_exact.files import find_name_fault, read_bytes
+from mmengine_exact.files import find_name_fault
 from panoptic_fpn.coco_format import (WARNING, Fault, collect,
                                       measure_segments, png_faults, png_pixels)
 from panoptic_fpn.coco_format.faults import Found
 from panoptic_fpn.coco_format.pngs import Measured
 from panoptic_fpn.ops.decode import (SIGNATURE, claimed_size, decode_image,
-                                     try_decode)
+                                     orientation_tag, try_decode)
 
 Size = Tuple[int, int]
-#: Before an orientation tag in a JPEG or WebP, and in a PNG.
-_EXIF = (b'Exif', b'EXIF', b'eXIf')
 
 
 class ImageJob(NamedTuple):
@@ -55,18 +52,18 @@ class ImageResult(NamedTuple):
     measured: Optional[Dict[int, Measured]]
 
 
-def find_name(folder: str, entry: dict) -> Optional[str]:
-    """The ``file_name`` of an entry; where that is not allowed, the longest
-    end of it that names a file below the folder, or None."""
-    name = entry.get('file_name')
+def find_file(folder: str, entry: dict) -> Optional[str]:
+    """Path of the file that an entry names; where its ``file_name`` is not
+    allowed, that of the longest end of it that is a file, or None."""
+    name: Any = entry.get('file_name')
     if find_name_fault(name) is None:
-        return name
+        return osp.join(folder, name)
     parts = name.replace('\\', '/').split('/') if isinstance(name, str) else []
-    ends = ('/'.join(parts[first:]) for first in range(len(parts)))
-    return next((
-        end for end in ends
-        if find_name_fault(end) is None and osp.isfile(osp.join(folder, end))),
-                None)
+    for first in range(len(parts)):
+        end = '/'.join(parts[first:])
+        if find_name_fault(end) is None and osp.isfile(osp.join(folder, end)):
+            return osp.join(folder, end)
+    return None
 
 
 def check_image(job: ImageJob) -> ImageResult:
@@ -82,20 +79,18 @@ def _image_faults(job: ImageJob) -> Found[Tuple]:
         if size and job.size and size != job.size:
             yield Fault(
                 'image_size', job.where,
-                f'{job.image} is {size} (h, w), the JSON says '
-                f'{job.size}')
+                f'{job.image} is {size} (h, w), the JSON says {job.size}')
     if job.png is None:
         return digest, size, None
-    content = yield from _read(job.png, 'panoptic PNG', 'png_missing')
+    content = yield from _read(job.png, 'png_missing')
     if content is None:
         return digest, size, None
-    form: Tuple = (3, (8, ))
-    if job.other_ids is not None:
-        form = (1, (1, 2, 4, 8, 16))
+    form = (3, (8, )) if job.other_ids is None else (1, (1, 2, 4, 8, 16))
     pixels = yield from png_pixels(content, job.png, size or job.size, *form)
     if pixels is None:
         return digest, size, None
-    measured = measure_segments(pixels, job.other_ids or (0, ))
+    void = (0, ) if job.other_ids is None else job.other_ids
+    measured = measure_segments(pixels, void)
     yield from png_faults(measured, job.segments, job.where, job.png,
                           job.ignored, pixels)
     for id_ in job.ignored:
@@ -103,12 +98,11 @@ def _image_faults(job: ImageJob) -> Found[Tuple]:
     return digest, size or pixels.shape[:2], measured
 
 
-def _read(path: str, what: str, kind: str) -> Found[Optional[bytes]]:
+def _read(path: str, kind: str) -> Found[Optional[bytes]]:
     try:
-        return read_bytes(path, what, None)
-    except CorruptFileError as error:
-        # what the system said, without the path
-        cause = str(error).partition('(')[2].partition(': ')[0] or str(error)
+        return Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        cause = str(error).partition(': ')[0]  # the path follows
         near = sorted(glob(f'{escape(osp.splitext(path)[0])}.*'))
         if near:  # such as .png for .jpg
             cause += f'; there is {", ".join(map(osp.basename, near[:3]))}'
@@ -119,7 +113,7 @@ def _read(path: str, what: str, kind: str) -> Found[Optional[bytes]]:
 def picture_faults(path: str) -> Found[Tuple[Optional[Size], Optional[bytes]]]:
     """Faults of an image; returns (h, w) and a digest of its pixels, both
     None where it cannot be read."""
-    content = yield from _read(path, 'image', 'image_missing')
+    content = yield from _read(path, 'image_missing')
     if content is None:
         return None, None
     pixels, fault = try_decode(decode_image, content)
@@ -136,18 +130,14 @@ def _picture_warnings(path: str, content: bytes,
                       pixels: np.ndarray) -> Iterator[Fault]:
     """Whether values are cut to 8 bits, or a tag turns or mirrors an image
     without a change of its size."""
-    jpeg, png = content[:2] == b'\xff\xd8', content.startswith(SIGNATURE)
-    if not jpeg and not (png and content[24] <= 8):
+    png_depth = content[24] if content.startswith(SIGNATURE) else 16
+    if not content.startswith(b'\xff\xd8') and png_depth > 8:
         stored = cv2.imdecode(
             np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
         if stored is not None and stored.itemsize > 1:
             yield Fault(
                 'image_bits', path, f'{8 * stored.itemsize} bits, values up '
                 f'to {stored.max()}: models see 0 to {pixels.max()}', WARNING)
-    if any(mark in content
-           for mark in _EXIF) and claimed_size(content) == pixels.shape[:2]:
-        exif, _ = try_decode(lambda c: Image.open(io.BytesIO(c)).getexif(),
-                             content)
-        tag = exif and exif.get(ExifTags.Base.Orientation)
-        if tag in range(2, 9):
-            yield Fault('image_turned', path, f'orientation {tag}', WARNING)
+    tag = orientation_tag(content)
+    if tag > 1 and claimed_size(content) == pixels.shape[:2]:
+        yield Fault('image_turned', path, f'orientation {tag}', WARNING)

@@ -9,24 +9,23 @@ copies of the PNGs. Names of files become relative to their folder.
 import json
 import os.path as osp
 from collections import Counter
+from functools import partial
 from typing import Callable, Dict, List, Optional, Tuple
 
 import cv2
 
-from mmengine_exact.files import read_bytes, write_bytes
+from mmengine_exact.files import find_name_fault, read_bytes, write_bytes
 from panoptic_fpn.coco_format import Pair, Structure
-from panoptic_fpn.coco_format.panoptic import category_of
+from panoptic_fpn.coco_format.panoptic import category_of, is_color
 from panoptic_fpn.coco_format.pngs import Measured
 from panoptic_fpn.labels import id_to_rgb, rgb_to_id
 from panoptic_fpn.ops.decode import decode_map
 
-from .image_files import ImageJob, ImageResult, find_name
+from .image_files import ImageJob, ImageResult, find_file
 
 #: Segments that have to follow a rule before it is believed.
 MIN_SUPPORT = 3
-#: Kinds of faults that change an annotation.
-_OF_SEGMENTS = {'ids_only_in_png', 'ids_only_in_json', 'area', 'bbox'}
-#: Those of PNGs from which nothing can be computed.
+#: Kinds of faults of PNGs from which nothing can be computed.
 _OF_ANOTHER_PNG = {'png_of_another_image', 'png_swapped', 'png_blended'}
 
 #: From a segment id to its category id and iscrowd, or None.
@@ -34,14 +33,15 @@ Rule = Callable[[int], Optional[Tuple[int, int]]]
 
 
 class Repair:
-    """A JSON with what could be mended, image by image.
+    """A JSON in which what can be is mended, image by image.
 
     Args:
-        content (dict): The JSON; it is not changed.
+        content (dict): The JSON; it is changed.
         structure (Structure): What can be used of it.
         images, panoptic (str): Folders of its images and PNGs.
 
     Attributes:
+        content (dict): The JSON.
         counts (dict[str, int]): Areas, boxes, added, removed, merged,
             iscrowd, sizes, names.
         left (list[tuple]): (image, ids) of pixels whose category cannot be
@@ -50,13 +50,11 @@ class Repair:
 
     def __init__(self, content: dict, structure: Structure, images: str,
                  panoptic: str) -> None:
-        self._content, self._panoptic = content, panoptic
+        self.content, self._panoptic = content, panoptic
         self._categories = structure.categories
         self._rule = find_rule(structure)
-        # entries by the id() of those they replace
-        self._new: Dict[int, dict] = {}
-        # by their names in the JSON: paths of PNGs, and ids to replace there
-        self._pngs: Dict[str, Tuple[str, Dict[int, int]]] = {}
+        # ids to replace in each PNG, by its path
+        self._merged: Dict[str, Dict[int, int]] = {}
         self.counts = dict.fromkeys(('areas', 'boxes', 'added', 'removed',
                                      'merged', 'iscrowd', 'sizes', 'names'), 0)
         self.left: List[Tuple[str, List[int]]] = []
@@ -66,73 +64,52 @@ class Repair:
             panoptic,
             [p.annotation for p in pairs if p.annotation is not None])
 
-    @property
-    def content(self) -> dict:
-        """The mended JSON."""
-        content = dict(self._content)
-        for key in ('images', 'annotations'):
-            if isinstance(content.get(key), list):
-                content[key] = [
-                    self._new.get(id(entry), entry) for entry in content[key]
-                ]
-        return content
-
     def write(self, path: str) -> Optional[str]:
         """Write the mended JSON and, where segments were merged, all PNGs to
         a folder beside it; its path."""
         folder, changed = osp.splitext(path)[0], self.counts['merged'] > 0
-        for name, (png, merged) in self._pngs.items() if changed else ():
+        for png, merged in self._merged.items() if changed else ():
             if osp.isfile(png):
                 content = read_bytes(png, 'panoptic PNG', None)
                 write_bytes(
-                    osp.join(folder, name),
+                    osp.join(folder, osp.relpath(png, self._panoptic)),
                     _merge_in_png(content, merged) if merged else content)
         write_bytes(path, json.dumps(self.content).encode())
         return folder if changed else None
 
     def _mend_names(self, folder: str, entries: List[dict]) -> None:
-        """Set names that mean a file which no other entry means."""
-        names = [find_name(folder, entry) for entry in entries]
-        counts = Counter(names)
-        for name, entry in zip(names, entries):
-            if counts[name] == 1 and name not in (None,
-                                                  entry.get('file_name')):
-                self._change(entry, file_name=name)
+        """Mend names that mean a file which no other entry means."""
+        paths = [find_file(folder, entry) for entry in entries]
+        counts = Counter(paths)
+        for path, entry in zip(paths, entries):
+            if path and counts[path] == 1 and find_name_fault(
+                    entry.get('file_name')):
+                entry['file_name'] = osp.relpath(path, folder)
                 self.counts['names'] += 1
 
-    def _change(self, entry: dict, **values: object) -> None:
-        self._new[id(entry)] = dict(self._new.get(id(entry), entry), **values)
-
     def add(self, pair: Pair, job: ImageJob, result: ImageResult) -> None:
-        """Note what an image's files say of its entries."""
-        kinds = {fault.kind for fault in result.faults}
-        if job.png is not None:
-            name = osp.relpath(job.png, self._panoptic)
-            self._pngs.setdefault(name, (job.png, {}))
-        if result.measured is None or pair.annotation is None:
+        """Mend the entries of an image by what its files say."""
+        note, kinds = pair.annotation, {fault.kind for fault in result.faults}
+        if note is None or job.png is None:
+            return
+        in_png = self._merged.setdefault(job.png, {})
+        if result.measured is None:
             return
         if 'image_size' in kinds and result.size is not None:
-            height, width = result.size
-            self._change(pair.image, height=height, width=width)
+            pair.image.update(zip(('height', 'width'), result.size))
             self.counts['sizes'] += 1
-        listed = {segment['id'] for segment in pair.segments}
         if kinds & _OF_ANOTHER_PNG or len(pair.segments) != len(
-                pair.annotation['segments_info']):
+                note['segments_info']):
             return  # to be mended by hand: whatever is done may be wrong
         measured = dict(result.measured)
         merged = {}
         if job.other_ids is None:
             merged = self._merge_stuff(pair, measured)
-        if merged or kinds & _OF_SEGMENTS or any('iscrowd' not in segment
-                                                 for segment in pair.segments):
-            segments = [s for s in pair.segments if s['id'] not in merged]
-            self._change(
-                pair.annotation,
-                segments_info=[
-                    *self._listed(segments, measured),
-                    *self._unlisted(job, listed, measured)
-                ])
-        self._pngs[name][1].update(merged)
+        in_png.update(merged)
+        segments = [s for s in pair.segments if s['id'] not in merged]
+        note['segments_info'] = [
+            *self._listed(segments, measured), *self._unlisted(job, measured)
+        ]
 
     def _merge_stuff(self, pair: Pair,
                      measured: Dict[int, Measured]) -> Dict[int, int]:
@@ -141,8 +118,8 @@ class Repair:
         first: Dict[Tuple[int, bool], int] = {}
         merged = {}
         for segment in pair.segments:
-            id_, category = segment['id'], category_of(segment,
-                                                       self._categories)
+            id_ = segment['id']
+            category = category_of(segment, self._categories)
             if id_ not in measured or category.get('isthing') != 0:
                 continue
             key = category['id'], segment.get('iscrowd') == 1
@@ -155,23 +132,21 @@ class Repair:
 
     def _listed(self, listed: List[dict],
                 measured: Dict[int, Measured]) -> List[dict]:
-        segments = []
-        for segment in listed:
-            if segment['id'] not in measured:
-                self.counts['removed'] += 1
-                continue
+        found = [segment for segment in listed if segment['id'] in measured]
+        self.counts['removed'] += len(listed) - len(found)
+        for segment in found:
             area, box = measured[segment['id']]
             self.counts['areas'] += segment.get('area') != area
             self.counts['boxes'] += segment.get('bbox') != box
             self.counts['iscrowd'] += 'iscrowd' not in segment
-            segments.append(
-                dict({'iscrowd': 0} | segment, area=area, bbox=box))
-        return segments
+            segment.update(
+                area=area, bbox=box, iscrowd=segment.get('iscrowd', 0))
+        return found
 
-    def _unlisted(self, job: ImageJob, listed: set,
-                  measured: Dict[int, Measured]) -> List[dict]:
+    def _unlisted(self, job: ImageJob, measured: Dict[int,
+                                                      Measured]) -> List[dict]:
         segments, unknown = [], []
-        for id_ in sorted(set(measured) - listed):
+        for id_ in sorted(set(measured) - {s['id'] for s in job.segments}):
             meant = self._rule(id_) if job.other_ids is None else None
             if meant is None:
                 unknown.append(id_)
@@ -210,7 +185,8 @@ def find_rule(structure: Structure) -> Rule:
     colour. All listed segments that the rule covers must follow it, at least
     :data:`MIN_SUPPORT`."""
     segments = [s for pair in structure.pairs for s in pair.segments]
-    for rule in (_thousands(structure), _colors(structure)):
+    for rule in (partial(_by_thousands, structure.categories),
+                 _by_color(structure.categories).get):
         follows = [
             meant[0] == segment.get('category_id') for segment in segments
             if (meant := rule(segment['id'])) is not None
@@ -220,25 +196,21 @@ def find_rule(structure: Structure) -> Rule:
     return lambda id_: None
 
 
-def _thousands(structure: Structure) -> Rule:
-
-    def rule(id_: int) -> Optional[Tuple[int, int]]:
-        bare = id_ < 1000
-        category = structure.categories.get(id_ if bare else id_ // 1000)
-        if category is None:
-            return None
-        return category['id'], int(bare and category.get('isthing') == 1)
-
-    return rule
+def _by_thousands(categories: Dict[int, dict],
+                  id_: int) -> Optional[Tuple[int, int]]:
+    bare = id_ < 1000
+    category = categories.get(id_ if bare else id_ // 1000)
+    if category is None:
+        return None
+    return category['id'], int(bare and category.get('isthing') == 1)
 
 
-def _colors(structure: Structure) -> Rule:
+def _by_color(
+        categories: Dict[int, dict]) -> Dict[int, Optional[Tuple[int, int]]]:
     known: Dict[int, Optional[Tuple[int, int]]] = {}
-    for id_, category in structure.categories.items():
-        color = category.get('color')
-        if isinstance(color, list) and len(color) == 3 and all(
-                isinstance(part, int) for part in color):
-            value = color[0] + 256 * color[1] + 65536 * color[2]
+    for id_, category in categories.items():
+        if is_color(category.get('color')):
+            value = int(rgb_to_id(category['color']))
             # two categories of one colour: ambiguous
             known[value] = None if value in known else (id_, 0)
-    return known.get
+    return known

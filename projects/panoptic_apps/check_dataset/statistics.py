@@ -27,7 +27,7 @@ class Statistics:
         self._segments = {id_: array('q') for id_ in categories}
         self._sizes: List[Tuple[int, int]] = []
         self._num_images = self._annotated = self._most_objects = 0
-        self._pixels = self._void = 0
+        self._pixels = self._labelled = 0
 
     def add(self, pair: Pair, result: ImageResult) -> None:
         """Count an image."""
@@ -39,9 +39,8 @@ class Statistics:
             self._sizes.append(result.size)
         if result.measured is None:
             return
-        self._pixels += (pixels := int(np.prod(result.size or (0, 0))))
-        self._void += max(
-            0, pixels - sum(area for area, _ in result.measured.values()))
+        self._pixels += int(np.prod(self._sizes[-1]))
+        self._labelled += sum(area for area, _ in result.measured.values())
         for segment in pair.segments:
             category = category_of(segment, self._categories)
             if segment['id'] in result.measured and category:
@@ -69,7 +68,8 @@ class Statistics:
             segments=sum(row['segments'] for row in rows),
             most_objects=self._most_objects,
             pixels=self._pixels,
-            void_share=self._void / self._pixels if self._pixels else None,
+            void_share=1 -
+            self._labelled / self._pixels if self._pixels else None,
             size=dict(
                 smallest=list(sizes[0]),
                 median=list(sizes[len(sizes) // 2]),

@@ -6,7 +6,7 @@ the mask) and bbox (x, y, width, height), all in pixels.
 """
 from typing import Any, Dict, Iterator, TypeGuard
 
-from .faults import Fault, Found, is_id, is_whole, short
+from .faults import Fault, Found, is_id, is_whole, key_fault, short
 from .panoptic import entries_by_id
 from .segmentations import find_segmentation_fault
 
@@ -26,9 +26,8 @@ def instances_faults(content: dict,
             sizes of images.
     """
     known = {}
-    for key, twice in (('images', 'image_id_twice'), ('categories',
-                                                      'category_id_twice')):
-        known[key] = yield from entries_by_id(content, key, 'id', twice, path)
+    for key in ('images', 'categories'):
+        known[key] = yield from entries_by_id(content, key, path)
     for image_id, image in known['images'].items():
         sides = image.get('height'), image.get('width')
         if not all(
@@ -38,13 +37,12 @@ def instances_faults(content: dict,
                         f'(height, width)={short(sides)} is not a size')
     for id_, category in known['categories'].items():
         if not isinstance(category.get('name'), str):
-            yield Fault('wrong_value', f'{path}: category id={id_!r}',
-                        f'name={short(category.get("name"))} is not a string')
+            yield key_fault(category, 'name', f'{path}: category id={id_!r}',
+                            'is not a string')
     # ids of annotations need not be unique
     notes = content.get('annotations')
     if not isinstance(notes, list):
-        yield Fault('wrong_value', path,
-                    f'"annotations" is {short(notes)}, no list')
+        yield key_fault(content, 'annotations', path, 'is not a list')
         return content
     for i, note in enumerate(notes):
         if not isinstance(note, dict) or not is_id(note.get('id')):
@@ -52,15 +50,13 @@ def instances_faults(content: dict,
                         f'{short(note)} has no id')
             continue
         where = f'{path}: annotation id={note["id"]!r}'
-        yield from _annotation_faults(note, known, where)
-        if scored:
-            yield from _score_faults(note, where)
+        yield from _annotation_faults(note, known, scored, where)
         if masks:
             yield from _mask_faults(note, known['images'], where)
     return content
 
 
-def _annotation_faults(note: dict, known: Dict[str, dict],
+def _annotation_faults(note: dict, known: Dict[str, dict], scored: bool,
                        where: str) -> Iterator[Fault]:
     for kind, key, listed in (('unknown_image', 'image_id', 'images'),
                               ('unknown_category', 'category_id',
@@ -68,21 +64,16 @@ def _annotation_faults(note: dict, known: Dict[str, dict],
         if not is_id(note.get(key)) or note[key] not in known[listed]:
             yield Fault(kind, where,
                         f'{key}={short(note.get(key))} is not in "{listed}"')
-    if note.get('iscrowd', 0) not in (0, 1):
-        yield Fault('iscrowd', where, f'iscrowd={short(note["iscrowd"])}')
-
-
-def _score_faults(note: dict, where: str) -> Iterator[Fault]:
-    if 'iscrowd' not in note:
-        yield Fault('iscrowd', where, 'no iscrowd')
+    if note.get('iscrowd', None if scored else 0) not in (0, 1):
+        yield Fault('iscrowd', where, f'iscrowd={short(note.get("iscrowd"))}')
+    if not scored:
+        return
     area, box = note.get('area'), note.get('bbox')
     if not _is_number(area) or area < 0:
-        yield Fault('wrong_value', where,
-                    f'area={short(area)} is not a number of pixels')
+        yield key_fault(note, 'area', where, 'is not a number of pixels')
     if not isinstance(box, list) or len(box) != 4 or not all(
             map(_is_number, box)) or min(box[2:]) < 0:
-        yield Fault('wrong_value', where,
-                    f'bbox={short(box)} is not [x, y, width, height]')
+        yield key_fault(note, 'bbox', where, 'is not [x, y, width, height]')
 
 
 def _mask_faults(note: dict, images: Dict[Any, dict],

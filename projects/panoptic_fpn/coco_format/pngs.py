@@ -12,7 +12,7 @@ import numpy as np
 from ..labels import rgb_to_id
 from ..ops.decode import decode_map, try_decode
 from ..ops.run_length import segment_boxes
-from .faults import WARNING, Fault, Found
+from .faults import WARNING, Fault, Found, short
 
 #: Pixels of a segment, and its box.
 Measured = Tuple[int, Sequence[int]]
@@ -112,10 +112,9 @@ def png_faults(measured: Dict[int, Measured],
         yield Fault('png_blended', where,
                     f'{png}: values between those of neighbours')
         return
-    if listed - set(ignored) and measured and not listed & set(measured):
+    if segments and measured and listed.isdisjoint(measured):
         yield Fault('png_of_another_image', where,
-                    f'{png} has {_ids(unknown)}, the '
-                    f'JSON {_ids(missing)}')
+                    f'{png} has {_ids(unknown)}, the JSON {_ids(missing)}')
         return
     if unknown:
         count = sum(measured[id_][0] for id_ in unknown)
@@ -173,13 +172,11 @@ def _number_faults(segment: dict, measured: Measured,
     name, (pixels, box) = f'segment {segment["id"]}', measured
     area, listed = segment.get('area'), segment.get('bbox')
     if area != pixels:
-        value = 'no area' if area is None else f'area={str(area)[:60]}'
-        yield Fault('area', where, f'{name} has {value}, the PNG {pixels} '
-                    'pixels')
+        yield Fault('area', where,
+                    f'{name} has area={short(area)}, the PNG {pixels} pixels')
     if not _is_same_box(listed, box):
-        value = 'no bbox' if listed is None else f'bbox={str(listed)[:60]}'
-        yield Fault('bbox', where, f'{name} has {value}, the PNG {box}',
-                    WARNING)
+        yield Fault('bbox', where,
+                    f'{name} has bbox={short(listed)}, the PNG {box}', WARNING)
 
 
 def _is_same_box(box: Any, measured: Sequence[int]) -> bool:

@@ -20,7 +20,7 @@ import numpy as np
 from mmengine_exact.errors import InputError
 from mmengine_exact.files import write_bytes
 
-from ..labels import INSTANCE_OFFSET, id_to_rgb
+from ..labels import INSTANCE_OFFSET
 from ..ops.run_length import index_values, joint_runs, segment_boxes
 
 ImageId = Union[int, str]
@@ -70,9 +70,8 @@ def png_name(sample: Dict, template: Optional[str] = None) -> str:
     """
     if template is not None:
         return template.format(img_id=file_part(sample['img_id']))
-    annotated = sample.get('seg_map_path')
-    if annotated:
-        return Path(annotated).name
+    if sample.get('seg_map_path'):
+        return Path(sample['seg_map_path']).name
     return Path(sample['img_path']).stem + '.png'
 
 
@@ -133,20 +132,6 @@ def number_segments(pred: np.ndarray, void: int,
     (values, ), lengths = joint_runs(pred)
     id_map = np.repeat(ids[index_values(values)[1]], lengths)
     return id_map.reshape(pred.shape), segments
-
-
-def write_png(name: str, pred: np.ndarray, void: int,
-              category_ids: Sequence[int], prefix: str) -> Dict:
-    """Write the PNG of one image; return its JSON entry, less ``image_id``.
-
-    Args:
-        name (str): See :func:`png_name`.
-        pred, void, category_ids: See :func:`number_segments`.
-        prefix (str): Folder and first part of the names of all files.
-    """
-    ids, segments = number_segments(pred, void, category_ids)
-    write_image(Path(f'{prefix}.panoptic') / name, id_to_rgb(ids))
-    return dict(file_name=name, segments_info=segments)
 
 
 def write_json(annotations: List[Dict], prefix: str) -> str:

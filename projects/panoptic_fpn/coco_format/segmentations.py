@@ -39,11 +39,10 @@ def find_segmentation_fault(segmentation: Any, size: Size) -> Optional[str]:
             for a, b in zip(found, size)):
         return (f'{short(segmentation)} is neither a list of polygons nor an '
                 f'RLE of {size} (h, w)')
-    counts = rle_counts(segmentation.get('counts'))
-    if counts is None or min(
-            counts, default=0) < 0 or sum(counts) != found[0] * found[1]:
-        return (f'the counts of its RLE do not fill {found[0] * found[1]} '
-                'pixels')
+    pixels, counts = found[0] * found[1], rle_counts(
+        segmentation.get('counts'))
+    if not counts or min(counts) < 0 or sum(counts) != pixels:
+        return f'the counts of its RLE do not fill {pixels} pixels'
     return None
 
 

@@ -79,9 +79,7 @@ class SemanticMapDataset(CocoPanopticFPNDataset):
         """Add what a panoptic JSON says and this one does not."""
         content = super()._read_json(path)
         self._set_isthing(
-            raise_first(
-                entries_by_id(content, 'categories', 'id', 'category_id_twice',
-                              path)), path)
+            raise_first(entries_by_id(content, 'categories', path)), path)
         if path == self.ann_file:
             images = list(raise_first(image_faults(content, path)).values())
             if self.image_list:

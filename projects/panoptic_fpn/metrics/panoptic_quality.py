@@ -23,8 +23,9 @@ from mmdet.registry import METRICS
 from mmengine.logging import print_log
 from torch import nn
 
-from ..coco_format.results import (ImageId, png_name, png_names, write_json,
-                                   write_png)
+from ..coco_format.results import (ImageId, number_segments, png_name,
+                                   png_names, write_image, write_json)
+from ..labels import id_to_rgb
 from ..ops.run_length import index_values, joint_histogram, joint_runs
 from .base import WritingMetric, check_labels, labels_of_codes, mean_of_known
 
@@ -240,10 +241,12 @@ class PanopticQualityMetric(WritingMetric):
 
     def write(self, sample: Dict, pred: np.ndarray) -> Dict:
         """Write the PNG; return its JSON entry, without ``image_id``."""
-        name = self._names.get(sample['img_id'])
-        return write_png(
-            name or png_name(sample, self.png_name), pred, self.space.void,
-            self.space.category_ids, str(self.outfile_prefix))
+        name = self._names.get(sample['img_id']) or png_name(
+            sample, self.png_name)
+        ids, segments = number_segments(pred, self.space.void,
+                                        self.space.category_ids)
+        write_image(self.task_folder / name, id_to_rgb(ids))
+        return dict(file_name=name, segments_info=segments)
 
     def finish(self, written: Dict[ImageId, Any]) -> None:
         """List the PNGs of all images in the JSON."""

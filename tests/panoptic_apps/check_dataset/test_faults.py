@@ -429,6 +429,25 @@ def test_turned_images_whose_size_does_not_tell(tmp_path, size, tag):
     assert [fault.kind for fault in found] == ['image_turned'] * unseen
 
 
+def test_an_orientation_that_turns_nothing(tmp_path):
+    """In XMP alone: decoders leave the image as it is."""
+    exif = Image.Exif()
+    exif[0x010f] = 'maker'
+    path = str(tmp_path / 'a.jpg')
+    Image.new('RGB', (30, 20)).save(
+        path, exif=exif, xmp=b'<x:xmpmeta tiff:Orientation="3"></x:xmpmeta>')
+    with Image.open(path) as image:
+        assert image.getexif()[0x0112] == 3
+    found = []
+    collect(picture_faults(path), found.append)
+    assert found == []
+
+
+def test_links_to_nothing_are_no_png(path):
+    data.png_of(path).with_name('gone.png').symlink_to('nowhere')
+    assert data.kinds(data.run(path)) == {}
+
+
 def test_things_by_name(path):
     """They are those of the original, whatever isthing says."""
     original = json.loads(path.read_text())['categories']
@@ -515,6 +534,13 @@ def test_label_maps_with_void_ids(path):
     ids[0, 0] = 5000
     Image.fromarray(ids).save(data.png_of(path))
     assert 'ids_only_in_png' in data.kinds(data.run(path))
+    # where no value is void, 0 is not either
+    ids[0, 0] = 0
+    Image.fromarray(ids).save(data.png_of(path))
+    data.edit(path, lambda c: c['annotations'][0].update(void_ids=[]))
+    assert 'ids_only_in_png' in data.kinds(data.run(path))
+    with pytest.raises(InputError, match='does not list: .0'):
+        load(path)
 
 
 def test_shares_without_images_and_the_file_of_the_same_stem(path):

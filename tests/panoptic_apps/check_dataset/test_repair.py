@@ -58,6 +58,20 @@ def test_what_was_changed_comes_back(path):
     assert '2 areas, 2 boxes, 1 image sizes' in format_repair('x', repair)
 
 
+def test_boxes_are_those_of_the_pixels_throughout(path):
+    """Also those that end at their last pixel, which are no fault."""
+    before = read(path)
+
+    def change(content):
+        for segment in first(content):
+            segment['bbox'][2] -= 1
+
+    data.edit(path, change)
+    new, repair = repaired(path)
+    assert data.kinds(data.run(path)) == {} and read(new) == before
+    assert repair.counts['boxes'] == len(first(before))
+
+
 def test_segments_of_unknown_category_are_listed_not_added(path):
     lost = []
     data.edit(

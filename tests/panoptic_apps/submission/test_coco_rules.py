@@ -151,7 +151,8 @@ PANOPTIC_FAULTS = [
     ('png_corrupt', lambda files: files.update(
         {n: b'no picture' for n in files if n.endswith('.png')})),
     ('png_size', by_png(lambda p: p[:-1])),
-    ('png_of_another_image', by_png(lambda p: p[..., ::-1])),
+    ('png_swapped', by_png(lambda p: p[..., ::-1])),
+    ('png_of_another_image', by_png(lambda p: p + np.uint8(99) * (p > 0))),
     ('ids_only_in_json', by_png(lambda p: 0 * p)),
     ('area', by_png(lambda p: np.vstack([0 * p[:1], p[1:]]))),
     # all in a folder, as where a folder was zipped and not its content
