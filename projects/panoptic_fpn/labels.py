@@ -151,9 +151,6 @@ class LabelSpace:
         return isinstance(other,
                           LabelSpace) and self.categories == other.categories
 
-    def __hash__(self) -> int:
-        return hash(self.categories)
-
     def __repr__(self) -> str:
         return (f'LabelSpace(things={self.num_things}, '
                 f'stuff={self.num_stuff}, source={self.source!r})')

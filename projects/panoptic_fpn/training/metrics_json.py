@@ -57,8 +57,7 @@ class MetricsJsonHook(Hook):
         if self.record:
             content['record'] = score_record(runner, loop.dataloader.dataset)
         text = json.dumps(content, indent=1, default=str) + '\n'
-        write_bytes(
-            osp.join(runner.work_dir, self.filename), text.encode('utf-8'))
+        write_bytes(osp.join(runner.work_dir, self.filename), text.encode())
 
 
 def flat_metrics(metrics: Mapping, prefix: str = '') -> Dict[str, Any]:
