@@ -105,7 +105,7 @@ def check_args(parser, args):
         parser.error('--val-instances goes with --val')
     for option in ('batch_size', 'epochs', 'max_iters'):
         value = getattr(args, option)
-        if value is not None and value <= 0:
+        if value is not None and not 0 < value < float('inf'):
             parser.error(
                 f'--{option.replace("_", "-")} {value}: must be above 0')
     args.out = args.out or osp.join(ROOT, 'configs', 'custom',

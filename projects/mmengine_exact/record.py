@@ -108,7 +108,7 @@ def _local_fingerprint(path: str, changed: int, size: int) -> str:
 
 
 def leaf_datasets(dataset: Any) -> Iterator[Any]:
-    """The data sets inside wrappers such as ``ConcatDataset``."""
+    """Data sets, or their configs, inside wrappers like ``ConcatDataset``."""
     children = getattr(dataset, 'datasets',
                        None) or [getattr(dataset, 'dataset', None)]
     if children == [None]:

@@ -1,6 +1,6 @@
 """How often each class of the semantic head occurs in the training set."""
 from functools import partial
-from typing import Any, Dict, Iterator, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
 from mmdet.registry import DATASETS
@@ -60,7 +60,7 @@ def class_frequencies(config: Config,
             count_labels,
             num_classes=space.num_classes,
             backend_args=leaf.backend_args)
-        infos = list(_data_infos(leaf))
+        infos = [leaf.get_data_info(i) for i in range(len(leaf))]
         jobs = [infos[i:i + _CHUNK] for i in range(0, len(infos), _CHUNK)]
         results = run_jobs(
             count, jobs, num_workers or default_workers(), in_order=True)
@@ -73,18 +73,6 @@ def class_frequencies(config: Config,
         images=bar.task_num,
         predict_things=predict_things,
         classes=_by_channel(totals, space, predict_things))
-
-
-def _data_infos(dataset: Any) -> Iterator[dict]:
-    """``get_data_info`` of all images; where each lists all classes, they
-    share one list: COCO-Stuff's would take gigabytes."""
-    classes = None
-    for i in range(len(dataset)):
-        info = dataset.get_data_info(i)
-        if info.get('class_map'):
-            classes = classes or info['segments_info']
-            info['segments_info'] = classes
-        yield info
 
 
 def _by_channel(totals: np.ndarray, space: LabelSpace,

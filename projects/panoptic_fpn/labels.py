@@ -16,7 +16,7 @@ COCO PNG      ``R + 256 * G + 256**2 * B``, void = 0
 Needs numpy alone.
 """
 from colorsys import hsv_to_rgb
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
 
 import numpy as np
@@ -35,12 +35,13 @@ MAX_SEGMENT_ID = 256**3 - 1
 
 @dataclass(frozen=True)
 class Category:
-    """One class of a data set: ``id`` of the JSON, name, colour (RGB)."""
+    """One class of a data set: ``id`` of the JSON, name, colour (RGB). Classes
+    that differ in their colour alone are equal."""
 
     id: int
     name: str
     isthing: bool
-    color: Tuple[int, int, int]
+    color: Tuple[int, int, int] = field(compare=False)
 
 
 class LabelSpace:
@@ -50,6 +51,14 @@ class LabelSpace:
         categories (Iterable[Category]): The classes; things and stuff each
             in the order of their labels.
         source (str): File or key they come from, for error messages.
+
+    Attributes:
+        num_things, num_stuff, num_classes (int): How many classes there are.
+        void (int): Value of a void pixel in a panoptic map: the number of
+            classes.
+        names, thing_names, stuff_names (tuple[str]): By label.
+        palette (tuple[tuple[int, int, int]]): RGB colour of each label.
+        category_ids (tuple[int]): Category id of each label.
     """
 
     def __init__(self,
@@ -58,8 +67,15 @@ class LabelSpace:
         self.categories = tuple(
             sorted(categories, key=lambda c: not c.isthing))
         self.source = source
+        self.num_classes = self.void = len(self.categories)
         self.num_things = sum(c.isthing for c in self.categories)
-        self._label_of_id = {c.id: i for i, c in enumerate(self.categories)}
+        self.num_stuff = self.num_classes - self.num_things
+        self.names = tuple(c.name for c in self.categories)
+        self.thing_names = self.names[:self.num_things]
+        self.stuff_names = self.names[self.num_things:]
+        self.palette = tuple(c.color for c in self.categories)
+        self.category_ids = tuple(c.id for c in self.categories)
+        self._label_of_id = {id_: i for i, id_ in enumerate(self.category_ids)}
 
     @classmethod
     def from_coco(cls,
@@ -110,41 +126,6 @@ class LabelSpace:
                 f'({error!r}). Give "classes", "thing_classes" and '
                 '"stuff_classes" as lists of names.') from None
 
-    @property
-    def num_stuff(self) -> int:
-        return len(self.categories) - self.num_things
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.categories)
-
-    @property
-    def void(self) -> int:
-        """Value of a void pixel in a panoptic map: the number of classes."""
-        return len(self.categories)
-
-    @property
-    def names(self) -> Tuple[str, ...]:
-        return tuple(c.name for c in self.categories)
-
-    @property
-    def thing_names(self) -> Tuple[str, ...]:
-        return self.names[:self.num_things]
-
-    @property
-    def stuff_names(self) -> Tuple[str, ...]:
-        return self.names[self.num_things:]
-
-    @property
-    def palette(self) -> Tuple[Tuple[int, int, int], ...]:
-        """RGB colour of each label."""
-        return tuple(c.color for c in self.categories)
-
-    @property
-    def category_ids(self) -> Tuple[int, ...]:
-        """Category id of each label."""
-        return tuple(c.id for c in self.categories)
-
     def label(self, category_id: int) -> int:
         """Label of a category id."""
         return self._label_of_id[category_id]
@@ -161,19 +142,14 @@ class LabelSpace:
             palette=list(self.palette),
             category_ids=self.category_ids)
 
-    def _described(self) -> List[Tuple]:
-        return [(c.id, c.name, c.isthing) for c in self.categories]
-
     def difference(self, other: 'LabelSpace') -> List[Tuple]:
         """(id, name, isthing) of categories that only one of the two has."""
-        return sorted({*self._described()} ^ {*other._described()}, key=str)
+        odd = {*self.categories} ^ {*other.categories}
+        return sorted([(c.id, c.name, c.isthing) for c in odd], key=str)
 
     def __eq__(self, other: Any) -> bool:
-        return isinstance(
-            other, LabelSpace) and self._described() == other._described()
-
-    def __hash__(self) -> int:
-        return hash(self.category_ids)
+        return isinstance(other,
+                          LabelSpace) and self.categories == other.categories
 
     def __repr__(self) -> str:
         return (f'LabelSpace(things={self.num_things}, '

@@ -476,6 +476,21 @@ def test_splits_and_instances_that_are_optional(root, tmp_path, monkeypatch,
     assert len(DATASETS.build(cfg.test_dataloader.dataset)) == 12
 
 
+def test_without_val_all_training_images_are_validated_on(
+        tmp_path, monkeypatch, capfd):
+    """Also one without a segment, which training leaves out."""
+    copy = data.shapes(tmp_path / 'data', num_train=3, num_val=1)
+
+    def empty(content):
+        content['annotations'][0]['segments_info'] = []
+
+    data.edit(copy / 'annotations/panoptic_train.json', empty)
+    cfg = written(monkeypatch, *arguments(copy, tmp_path / 'my.py', val=False))
+    assert '2 images to train on, 3 to validate on' in capfd.readouterr().out
+    assert len(DATASETS.build(cfg.train_dataloader.dataset)) == 2
+    assert len(DATASETS.build(cfg.val_dataloader.dataset)) == 3
+
+
 def test_paths_below_the_folder_of_the_start(tmp_path):
     split = Split(f'{tmp_path}/a/train.json', f'{tmp_path}/a',
                   f'{tmp_path}/a/png')
@@ -493,6 +508,7 @@ def test_paths_below_the_folder_of_the_start(tmp_path):
 @pytest.mark.parametrize('more,why', [
     (['--base', 'none.py'], 'no such file'),
     (['--batch-size', '0'], 'above 0'),
+    (['--epochs', 'nan'], 'above 0'),
     (['--epochs', '1', '--max-iters', '1'], 'not allowed with'),
     (['--out', 'x.txt'], 'must be a file that ends with .py'),
     (['--val-images', 'none'], 'no such folder'),
@@ -525,3 +541,9 @@ def test_data_or_a_base_that_does_not_fit(root, tmp_path, monkeypatch, capfd):
     assert call_tool(monkeypatch, 'new_dataset',
                      *arguments(root, out, '--base', base)) == 1
     assert '--base: ' in capfd.readouterr().err and not out.exists()
+    base = tmp_path / 'base.py'
+    base.write_text(f'_base_ = {str(COCO)!r}\nval_dataloader = None\n')
+    assert call_tool(monkeypatch, 'new_dataset',
+                     *arguments(root, out, '--base', base)) == 1
+    assert 'base.py: no val_dataloader.dataset.pipeline to inherit' in \
+        capfd.readouterr().err

@@ -4,6 +4,7 @@ The size of images, anchors, limits on the number of objects and the merge's
 area threshold. What the base says stays where it fits.
 """
 from collections import defaultdict
+from itertools import chain
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from mmengine.dataset import Compose
 
 from mmengine_exact.stream import seeded
 
-from .schedule import base_data
+from .schedule import base_data, find
 
 #: Images that objects are measured on, at most.
 _SAMPLED = 100
@@ -25,26 +26,27 @@ Scale = Optional[Tuple[int, int]]
 
 
 def fit_objects(cfg: Config, train: Any, val: Any,
-                regions: bool) -> Tuple[Dict[str, Dict], Scale, List[str]]:
+                regions: bool) -> Tuple[Dict[str, Any], Scale, List[str]]:
     """Fit a base to data sets; ``regions``: the model has a region branch.
 
     Returns:
-        tuple: Keys of ``model``; the (w, h) that images are resized to, None
-        as in the base; notes on both.
+        tuple: Dotted keys of ``model`` and their values; the (w, h) that
+        images are resized to, None as in the base; notes on both.
 
     Raises:
         InputError: One of up to 100 training images cannot be read.
     """
-    sizes, most = _read_infos(train)
-    scale, model, notes = own_scale(cfg, sizes), {}, []
+    sizes = np.array([(info['width'], info['height']) for info in train])
+    scale, notes = own_scale(cfg, sizes), []
+    keys: Dict[str, Any] = {}
     if scale:
         notes.append('training and evaluation resize images to '
                      f'{scale[0]} x {scale[1]} pixels')
     if regions and cfg.model.get('rpn_head'):
-        most = max(most, _read_infos(val)[1])
+        most = max(len(info['instances']) for info in chain(train, val))
         limit = cfg.model.test_cfg.rcnn.max_per_img
         if 0 < limit < most:
-            model.update(raised_limits(cfg, -(-most // 100) * 100))
+            keys.update(raised_limits(cfg, -(-most // 100) * 100))
             notes.append(f'up to {most} objects in an image, where the base '
                          f'finds {limit}: max_per_img is raised')
         anchors = cfg.model.rpn_head.anchor_generator
@@ -52,27 +54,22 @@ def fit_objects(cfg: Config, train: Any, val: Any,
             with_scale(cfg.train_dataloader.dataset.pipeline, scale), train)
         scales = anchor_scales(anchors, list(sides.values()))
         if scales and scales != anchors.scales:
-            model['rpn_head'] = dict(anchor_generator=dict(scales=scales))
+            keys['rpn_head.anchor_generator.scales'] = scales
             name = min(sides, key=lambda key: sides[key])
             notes.append(
                 f'anchors from {scales[0] * min(anchors.strides):.0f} pixels '
                 f'on: half of the objects of class {name!r} are below '
                 f'{sides[name]:.0f} pixels as the network sees them')
-    area = _stuff_area(cfg, sizes)
-    if area is not None:
-        model.setdefault('test_cfg', {})['panoptic'] = dict(stuff_area=area)
-        notes.append(f'stuff below {area} pixels is dropped by the merge, '
-                     'for images of this size')
-    return model, scale, notes
-
-
-def _read_infos(dataset: Any) -> Tuple[np.ndarray, int]:
-    """Sizes (n, 2) as (w, h) of all images, and the most objects in one."""
-    sizes, most = [], 0
-    for info in map(dataset.get_data_info, range(len(dataset))):
-        sizes.append((info['width'], info['height']))
-        most = max(most, sum(s['is_thing'] for s in info['segments_info']))
-    return np.array(sizes), most
+    known = base_data(cfg)
+    area = find(cfg.model, 'test_cfg.panoptic.stuff_area')
+    if known and area:
+        share = np.median(sizes.prod(axis=1)) / known[1]
+        if share < 0.75:  # smaller images than the base's
+            area = max(1, round(area * share))
+            keys['test_cfg.panoptic.stuff_area'] = area
+            notes.append(f'stuff below {area} pixels is dropped by the merge, '
+                         'for images of this size')
+    return keys, scale, notes
 
 
 def own_scale(cfg: Config, sizes: np.ndarray) -> Scale:
@@ -122,28 +119,18 @@ def anchor_scales(anchors: Dict, sides: List[float]) -> Optional[List[float]]:
     return [new] if fits else [new, *scales]
 
 
-def raised_limits(cfg: Config, objects: int) -> Dict[str, Dict]:
+def raised_limits(cfg: Config, objects: int) -> Dict[str, int]:
     """Keys of ``model`` that are too low for so many objects in an image and
     twice as many proposals."""
-    model: Dict[str, Dict] = {}
-    for part, name, least in (('test_cfg', 'rcnn',
-                               objects), ('test_cfg', 'rpn', 2 * objects),
-                              ('train_cfg', 'rpn_proposal', 2 * objects)):
-        base = cfg.model[part].get(name) or {}
-        for key in ('nms_pre', 'max_per_img'):
-            if 0 < base.get(key, -1) < least:
-                keys = model.setdefault(part, {}).setdefault(name, {})
-                keys[key] = least
-    return model
-
-
-def _stuff_area(cfg: Config, sizes: np.ndarray) -> Optional[int]:
-    """The merge's least stuff area for images smaller than the base's."""
-    known = base_data(cfg)
-    settings = (cfg.model.get('test_cfg') or {}).get('panoptic') or {}
-    if known is None or 'stuff_area' not in settings:
-        return None
-    pixels = np.median(sizes.prod(axis=1))
-    if pixels >= 0.75 * known[1]:
-        return None
-    return max(1, round(settings['stuff_area'] * pixels / known[1]))
+    needed = {
+        'test_cfg.rcnn.max_per_img': objects,
+        'test_cfg.rpn.nms_pre': 2 * objects,
+        'test_cfg.rpn.max_per_img': 2 * objects,
+        'train_cfg.rpn_proposal.nms_pre': 2 * objects,
+        'train_cfg.rpn_proposal.max_per_img': 2 * objects
+    }
+    return {
+        key: least
+        for key, least in needed.items()
+        if 0 < (find(cfg.model, key) or 0) < least
+    }

@@ -20,7 +20,7 @@ from panoptic_fpn.training.label_check import (STUFF_KEYS, THING_KEYS,
 from panoptic_fpn.training.test_options import require_panoptic
 
 from .fit import Scale, fit_objects, with_scale
-from .schedule import Schedule, scaled_schedule
+from .schedule import Schedule, find, scaled_schedule
 
 #: How this project lays out its configs.
 _STYLE = dict(
@@ -114,8 +114,9 @@ def new_dataset_config(name: str,
             ann_file=split.json,
             data_prefix=dict(img=split.images, seg=split.panoptic),
             filter_cfg=filter_cfg,
-            test_mode=split is val,
-            pipeline=[]) for split in (train, val or train)
+            test_mode=test_mode,
+            pipeline=[])
+        for split, test_mode in ((train, False), (val or train, True))
     ]
     check_same_categories([trained.label_space, validated.label_space])
     check_annotated(validated)
@@ -126,6 +127,8 @@ def new_dataset_config(name: str,
     weights = cfg.model.get('loss_weights') or {}
     regions = bool(space.num_things and weights.get('instance', 1.0))
     fitted, scale, notes = fit_objects(cfg, trained, validated, regions)
+    model = Config()
+    model.merge_from_dict({**_count_keys(cfg, space), **fitted})
     text = _TEXT.format(
         name=name,
         num_train=len(trained),
@@ -133,14 +136,11 @@ def new_dataset_config(name: str,
         base=_relative(base, osp.dirname(osp.abspath(out))),
         root=root,
         space=space,
-        model=_source({
-            **_model(cfg, space),
-            **fitted
-        }),
+        model=_source(model.to_dict()),
         batch=batch,
         train=_dataset(paths['train']),
         train_pipeline=_pipeline(cfg, 'train_dataloader', scale),
-        filter_cfg=_source(dict(filter_cfg)),
+        filter_cfg=_source(filter_cfg),
         val=_dataset(paths['val']),
         val_pipeline=_pipeline(cfg, 'val_dataloader', scale),
         evaluator=_source(_evaluator(regions, paths['instances'])),
@@ -187,12 +187,12 @@ def _read_base(path: str) -> Config:
     cfg = Config.fromfile(path)
     require_panoptic(cfg, '--base')
     init_default_scope('mmdet')
-    for loader in ('train_dataloader', 'val_dataloader'):
-        dataset = (cfg.get(loader) or {}).get('dataset') or {}
-        if 'pipeline' not in dataset or not cfg.get('model'):
+    for key in ('model', 'train_dataloader.dataset.pipeline',
+                'val_dataloader.dataset.pipeline'):
+        if not find(cfg, key):
             raise InputError(
-                f'{path}: no {loader}.dataset.pipeline or no model to '
-                'inherit. Give --base a config that trains one data set.')
+                f'{path}: no {key} to inherit. Give --base a config that '
+                'trains one data set.')
     return cfg
 
 
@@ -212,18 +212,20 @@ def place_paths(splits: List[Split],
     folders += [osp.dirname(instances)] if instances else []
     common = osp.commonpath([osp.abspath(folder) for folder in folders])
 
-    def below(path: str, slash: str = '') -> str:
-        found = osp.relpath(osp.abspath(path), common)
-        return '' if found == '.' else found + slash
+    def below(path: str) -> str:
+        found = osp.relpath(path, common)
+        return '' if found == '.' else found
 
     train, val = [
-        Split(below(s.json), below(s.images, '/'), below(s.panoptic, '/'))
-        for s in splits
+        Split(
+            below(split.json),
+            *(osp.join(below(folder), '') for folder in split[1:]))
+        for split in splits
     ]
     root = osp.relpath(common, start) if start else common
     if root.startswith('..'):
         root = common
-    return root.rstrip('/') + '/', dict(
+    return osp.join(root, ''), dict(
         train=train, val=val, instances=instances and below(instances))
 
 
@@ -234,33 +236,22 @@ def _save_best(regions: bool, weights: Dict) -> str:
     return 'coco_panoptic/PQ' + ('' if weights.get('semantic', 1.0) else '_th')
 
 
-def _model(cfg: Config, space: LabelSpace) -> Dict:
-    """Class counts wherever the base's model states them."""
-    model: Dict[str, Any] = {}
+def _count_keys(cfg: Config, space: LabelSpace) -> Dict[str, Any]:
+    """Dotted keys of class counts wherever the base's model states them."""
+    found: Dict[str, Any] = {}
     for keys, count in ((THING_KEYS, 'num_things'), (STUFF_KEYS, 'num_stuff')):
         for key in keys:
-            *path, name = key.split('.')
-            _set_count(cfg.model, model, path, name, count)
+            head, name = key.rsplit('.', 1)
+            base = find(cfg.model, head)
+            if isinstance(base, (list, tuple)):  # a cascade
+                found[head] = Code(f'[dict(head, {name}={count}) '
+                                   f'for head in _base_.model.{head}]')
+            elif base is not None:
+                found[key] = Code(count)
     if space.num_things == 0:
         # nothing to detect: Semantic FPN
-        model['loss_weights'] = dict(instance=0.0, semantic=1.0)
-    return model
-
-
-def _set_count(base: Dict, model: Dict, path: List[str], name: str,
-               count: str) -> None:
-    found: Any = base
-    for depth, part in enumerate(path, start=1):
-        found = found.get(part) if isinstance(found, dict) else None
-        if found is None:
-            return
-        if isinstance(found, (list, tuple)):  # a cascade
-            heads = '.'.join(['_base_.model', *path[:depth]])
-            model[part] = Code(
-                f'[dict(head, {name}={count}) for head in {heads}]')
-            return
-        model = model.setdefault(part, {})
-    model[name] = Code(count)
+        found['loss_weights'] = dict(instance=0.0, semantic=1.0)
+    return found
 
 
 def _evaluator(regions: bool, instances: Optional[str]) -> Dict:

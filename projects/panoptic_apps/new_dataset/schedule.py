@@ -5,7 +5,8 @@ the learning rate follows the batch (linear scaling rule).
 """
 import copy
 import math
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from functools import reduce
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from mmengine.config import Config
 
@@ -35,6 +36,12 @@ class Schedule(NamedTuple):
     why: str
 
 
+def find(config: Any, key: str) -> Any:
+    """Value of a dotted key; None where any part of the key is missing."""
+    return reduce(lambda part, name: (part or {}).get(name), key.split('.'),
+                  config)
+
+
 def base_data(cfg: Config) -> Optional[Tuple[int, int]]:
     """Images, and pixels of each, that a config's schedule was made for, if
     they are known."""
@@ -60,19 +67,31 @@ def scaled_schedule(cfg: Config,
     Raises:
         InputError: The base has no such schedule.
     """
-    base_iters = cfg.train_cfg.get('max_iters')
+    base_iters = find(cfg, 'train_cfg.max_iters')
     if base_iters is None:
         raise InputError(
             f'{cfg.filename}: train_cfg.max_iters is not set, so there is no '
             'schedule to scale. Give --base a config whose schedule counts '
             'iterations.')
-    auto_scale = cfg.get('auto_scale_lr') or {}
-    base_batch = auto_scale.get(
-        'base_batch_size') or cfg.train_dataloader.batch_size
+    base_batch = find(cfg, 'auto_scale_lr.base_batch_size') or \
+        cfg.train_dataloader.batch_size
+    known, least = base_data(cfg), 0
+    if epochs is None and known is not None:
+        epochs = base_iters * base_batch / known[0]
+        least = min(MIN_ITERS, base_iters)
     if max_iters is not None:
         why = f'as asked for, batch {batch}'
+    elif epochs is None:
+        max_iters = math.ceil(base_iters * base_batch / batch)
+        why = f'as many as the base, batch {batch}'
     else:
-        max_iters, why = _count_iters(cfg, images, batch, base_batch, epochs)
+        max_iters = math.ceil(epochs * images / batch)
+        why = f'{epochs:.3g} epochs of {images} images, batch {batch}'
+        if max_iters < least:
+            why = (f'{least * batch / images:.1f} epochs of {images} images, '
+                   f'batch {batch}: the {epochs:.1f} of the base would be '
+                   f'{max_iters} iterations alone')
+            max_iters = least
     factor, ratio = max_iters / base_iters, batch / base_batch
     return Schedule(
         max_iters=max_iters,
@@ -81,23 +100,6 @@ def scaled_schedule(cfg: Config,
         lr=cfg.optim_wrapper.optimizer.lr * ratio,
         param_scheduler=_scaled_schedulers(cfg, max_iters, factor, ratio),
         why=why)
-
-
-def _count_iters(cfg: Config, images: int, batch: int, base_batch: int,
-                 epochs: Optional[float]) -> Tuple[int, str]:
-    base_iters, known, least = cfg.train_cfg.max_iters, base_data(cfg), 0
-    if epochs is None:
-        if known is None:
-            iters = math.ceil(base_iters * base_batch / batch)
-            return iters, f'as many as the base, batch {batch}'
-        epochs = base_iters * base_batch / known[0]
-        least = min(MIN_ITERS, base_iters)
-    iters = math.ceil(epochs * images / batch)
-    if iters < least:
-        return least, (f'{least * batch / images:.1f} epochs of {images} '
-                       f'images, batch {batch}: the {epochs:.1f} of the base '
-                       f'would be {iters} iterations alone')
-    return iters, f'{epochs:.3g} epochs of {images} images, batch {batch}'
 
 
 def _scaled_schedulers(cfg: Config, max_iters: int, factor: float,

@@ -74,13 +74,6 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
         super().__init__(
             *args, ann_file=ann_file, data_prefix=data_prefix, **kwargs)
 
-    def _join_prefix(self) -> None:
-        super()._join_prefix()
-        if self.categories_file and self.data_root \
-                and not is_abs(self.categories_file):
-            self.categories_file = join_path(self.data_root,
-                                             self.categories_file)
-
     def load_data_list(self) -> List[dict]:
         """Read and check the JSON.
 
@@ -94,7 +87,7 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
         """
         content, source = self._read_json(self.ann_file), self.ann_file
         if self.categories_file:
-            source = self.categories_file
+            source = self._below_root(self.categories_file)
             content['categories'] = self._read_json(source).get('categories')
         if self.test_mode:
             content.setdefault('annotations', [])
@@ -111,6 +104,12 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
             pair.image['id'] for pair in pairs if pair.annotation is None
         ]
         return [self.parse_data_info(pair) for pair in pairs]
+
+    def _below_root(self, path: str) -> str:
+        """A file that is given as ``ann_file`` is."""
+        if is_abs(path) or not self.data_root:
+            return path
+        return join_path(self.data_root, path)
 
     def _read_json(self, path: str) -> dict:
         try:
@@ -150,44 +149,37 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
         image, annotation, _ = raw_data_info
         info = dict(
             img_id=image['id'],
-            img_path=self._path('img', image['file_name']),
+            img_path=self._path('img', image),
             height=image['height'],
             width=image['width'],
             seg_map_path=None,
             segments_info=None,
             instances=[])
-        if annotation is not None:
-            segments = self._segments(annotation)
-            info.update(
-                seg_map_path=self._path('seg', annotation['file_name']),
-                segments_info=segments,
-                instances=[
-                    dict(bbox_label=segment['category'], ignore_flag=0)
-                    for segment in segments if segment['is_thing']
-                ])
-            left_out = [
-                s['id'] for s in annotation['segments_info']
-                if s['category_id'] in self.left_out
-            ]
-            if 'void_ids' in annotation:
-                info['void_ids'] = annotation['void_ids']
-            if left_out or 'ignored_ids' in annotation:
-                info['ignored_ids'] = [
-                    *annotation.get('ignored_ids', []), *left_out
-                ]
+        if annotation is None:
+            return info
+        segments, ignored = [], list(annotation.get('ignored_ids', []))
+        for segment in annotation['segments_info']:
+            category = segment['category_id']
+            if category in self.left_out:
+                ignored.append(segment['id'])
+            else:
+                segments.append(
+                    self._segment(segment['id'],
+                                  self.label_space.label(category),
+                                  int(segment.get('iscrowd', 0))))
+        info.update(
+            seg_map_path=self._path('seg', annotation),
+            segments_info=segments,
+            instances=[
+                dict(bbox_label=segment['category'], ignore_flag=0)
+                for segment in segments if segment['is_thing']
+            ],
+            void_ids=annotation.get('void_ids'),
+            ignored_ids=ignored)
         return info
 
-    def _path(self, kind: str, file_name: str) -> str:
-        folder = self.data_prefix.get(kind)
-        return join_path(folder, file_name) if folder else file_name
-
-    def _segments(self, annotation: dict) -> List[dict]:
-        return [
-            self._segment(s['id'], self.label_space.label(s['category_id']),
-                          int(s.get('iscrowd', 0)))
-            for s in annotation['segments_info']
-            if s['category_id'] not in self.left_out
-        ]
+    def _path(self, kind: str, entry: dict) -> str:
+        return join_path(self.data_prefix.get(kind, ''), entry['file_name'])
 
     def _segment(self, id_: int, label: int, crowd: int) -> dict:
         return dict(
@@ -235,13 +227,11 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
     def prepare_data(self, idx: int) -> Optional[dict]:
         """Pipeline on one image; None, where the user asked for it, if a
         file is corrupt (mmengine then takes another image)."""
-        if self.test_mode or not self.skip_corrupt:
-            return super().prepare_data(idx)
         try:
             data = super().prepare_data(idx)
-            self._failed_in_a_row.clear()
-            return data
         except CorruptFileError as error:
+            if self.test_mode or not self.skip_corrupt:
+                raise
             self.num_skipped += 1
             # Distinct ones: with few images the same may be drawn twice.
             self._failed_in_a_row.add(idx)
@@ -256,3 +246,5 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
                 logger='current',
                 level=logging.WARNING)
             return None
+        self._failed_in_a_row.clear()
+        return data

@@ -18,8 +18,6 @@ from functools import cached_property
 from typing import Any, Dict, List, Optional, Sequence
 
 from mmdet.registry import DATASETS
-from mmengine.fileio import join_path
-from mmengine.utils import is_abs
 
 from mmengine_exact.errors import InputError
 from mmengine_exact.files import read_bytes
@@ -70,11 +68,6 @@ class SemanticMapDataset(CocoPanopticFPNDataset):
         self.image_list = image_list
         super().__init__(*args, **kwargs)
 
-    def _join_prefix(self) -> None:
-        super()._join_prefix()
-        if self.image_list and self.data_root and not is_abs(self.image_list):
-            self.image_list = join_path(self.data_root, self.image_list)
-
     def _read_json(self, path: str) -> dict:
         """Add what a panoptic JSON says and this one does not."""
         content = super()._read_json(path)
@@ -83,7 +76,8 @@ class SemanticMapDataset(CocoPanopticFPNDataset):
         if path == self.ann_file:
             images = list(raise_first(image_faults(content, path)).values())
             if self.image_list:
-                images = content['images'] = self._listed(images)
+                images = content['images'] = self._listed(
+                    images, self._below_root(self.image_list))
             content['annotations'] = [
                 dict(
                     image_id=image['id'],
@@ -105,23 +99,22 @@ class SemanticMapDataset(CocoPanopticFPNDataset):
         for id_, category in categories.items():
             category.setdefault('isthing', int(id_ in self.thing_ids))
 
-    def _listed(self, images: List[dict]) -> List[dict]:
-        """Images that the list names, in the order of the JSON."""
-        text = read_bytes(
-            str(self.image_list), 'image list', self.backend_args).decode()
+    def _listed(self, images: List[dict], path: str) -> List[dict]:
+        """Images that a list names, in the order of the JSON."""
+        text = read_bytes(path, 'image list', self.backend_args).decode()
         wanted = {osp.splitext(line)[0] for line in text.split()}
-        kept = []
-        for image in images:
-            names = {str(image['id']), osp.splitext(image['file_name'])[0]}
-            if names & wanted:
-                kept.append(image)
-                wanted -= names
-        if wanted:
+        ids = {str(image['id']): image['id'] for image in images}
+        # what names a file is not taken for the id of another image
+        ids.update((osp.splitext(image['file_name'])[0], image['id'])
+                   for image in images)
+        unknown = wanted.difference(ids)
+        if unknown:
             raise InputError(
-                f'{self.image_list}: {len(wanted)} lines name no image of '
-                f'{self.ann_file}, one is {min(wanted)!r}. Use the list and '
+                f'{path}: {len(unknown)} lines name no image of '
+                f'{self.ann_file}, one is {min(unknown)!r}. Use the list and '
                 'the JSON of one split.')
-        return kept
+        chosen = {ids[name] for name in wanted}
+        return [image for image in images if image['id'] in chosen]
 
     @cached_property
     def class_segments(self) -> List[dict]:
@@ -133,16 +126,11 @@ class SemanticMapDataset(CocoPanopticFPNDataset):
             for label, id_ in enumerate(space.category_ids)
         ]
 
-    def _segments(self, annotation: dict) -> List[dict]:
-        return self.class_segments
-
     def filter_data(self) -> List[dict]:
-        """Same as the base class; entries keep no list of all classes each."""
-        kept = super().filter_data()
-        for info in kept:
-            if info['segments_info'] is not None:
-                info['segments_info'] = []
-        return kept
+        """Same as the base class; no image is empty before its map is read."""
+        self.filter_cfg: Any = dict(
+            self.filter_cfg or {}, filter_empty_gt=False)
+        return super().filter_data()
 
     def get_data_info(self, idx: int) -> dict:
         """Same as the base class, with ``class_map``, ``void_ids`` and all
@@ -152,8 +140,7 @@ class SemanticMapDataset(CocoPanopticFPNDataset):
             class_map=True,
             void_ids=[*self.void_ids, *self.left_out])
         if info['segments_info'] is not None:
-            # each sample owns its segments
-            info['segments_info'] = [dict(s) for s in self.class_segments]
+            info['segments_info'] = self.class_segments
         return info
 
 

@@ -1,4 +1,5 @@
 """Batch stream in which all classes occur about equally often."""
+from functools import cached_property
 from typing import Any, Dict, List, Optional, Sized, Tuple
 
 import numpy as np
@@ -25,15 +26,12 @@ class ClassUniformInfiniteSampler(ResumableInfiniteSampler):
 
     def __init__(self, dataset: Sized, seed: Optional[int] = None) -> None:
         super().__init__(dataset, seed=seed)
-        self._images: Optional[Dict[int, np.ndarray]] = None
         self._pass: Tuple[Any, Any] = (None, None)
 
-    @property
+    @cached_property
     def images(self) -> Dict[int, np.ndarray]:
         """Indices of the images of each class that occurs, by label."""
-        if self._images is None:
-            self._images = images_of_classes(self.dataset)
-        return self._images
+        return images_of_classes(self.dataset)
 
     def draws(self, epoch: int) -> Tuple[np.ndarray, np.ndarray]:
         """Indices and labels of one pass, of all ranks together."""

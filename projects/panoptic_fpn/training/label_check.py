@@ -3,6 +3,7 @@
 A count that is off by one is otherwise found by a device assert hours later,
 or never: a model whose classes are not the data's trains well and scores 0.
 """
+from itertools import chain
 from typing import Any, Iterator, List, Sequence, Tuple
 
 from mmdet.registry import HOOKS
@@ -25,29 +26,26 @@ STUFF_KEYS = ('semantic_head.num_stuff_classes',
               'panoptic_fusion_head.num_stuff_classes')
 
 
-def stated_counts(model: nn.Module, key: str) -> Iterator[Tuple[str, int]]:
+def stated_counts(module: Any,
+                  key: str,
+                  name: str = 'model') -> Iterator[Tuple[str, int]]:
     """Config keys and values of a count; several where a head is a list.
 
     Args:
-        model (nn.Module): The detector.
+        module (nn.Module): The detector, or the part of it called ``name``.
         key (str): Dotted, such as 'roi_head.bbox_head.num_classes'. A branch
             that the model lacks gives nothing.
     """
-    *path, name = key.split('.')
-    modules = [('model', model)]
-    for part in path:
-        found = []
-        for prefix, module in modules:
-            child = getattr(module, part, None)
-            if isinstance(child, nn.ModuleList):
-                found += [(f'{prefix}.{part}[{i}]', item)
-                          for i, item in enumerate(child)]
-            elif child is not None:
-                found.append((f'{prefix}.{part}', child))
-        modules = found
-    for prefix, module in modules:
-        if hasattr(module, name):
-            yield f'{prefix}.{name}', getattr(module, name)
+    if isinstance(module, nn.ModuleList):
+        for i, item in enumerate(module):
+            yield from stated_counts(item, key, f'{name}[{i}]')
+        return
+    part, _, rest = key.partition('.')
+    found = getattr(module, part, None)
+    if rest:
+        yield from stated_counts(found, rest, f'{name}.{part}')
+    elif found is not None:
+        yield f'{name}.{part}', found
 
 
 def check_class_counts(model: nn.Module, space: LabelSpace) -> None:
@@ -57,26 +55,25 @@ def check_class_counts(model: nn.Module, space: LabelSpace) -> None:
         InputError: They differ; names both numbers, the file of the
             categories and the config key to change.
     """
-    kinds = [(THING_KEYS, 'thing classes', space.num_things),
-             (STUFF_KEYS, 'stuff classes', space.num_stuff)]
-    for keys, kind, expected in kinds:
-        _check_counts(model, keys, expected, kind, space.source)
+    _check_counts(model, THING_KEYS, space.num_things, 'thing classes',
+                  space.source)
+    _check_counts(model, STUFF_KEYS, space.num_stuff, 'stuff classes',
+                  space.source)
 
 
 def _check_counts(model: nn.Module, keys: Sequence[str], expected: int,
                   kind: str, source: str) -> None:
     for key in keys:
-        # nothing to detect
-        idle = not expected and key.startswith('roi_head.')
         for config_key, count in stated_counts(model, key):
             fix = (f'Set {config_key}={expected} in the config (and the same '
                    f'number wherever {kind} are counted).')
-            if idle:
+            if not expected and key.startswith('roi_head.'):
                 fix = ('Set model.loss_weights.instance=0, which leaves the '
                        'region branch out.')
-            if count != expected or idle:
-                raise InputError(f'{config_key}={count}, but {source} has '
-                                 f'{expected} {kind}. {fix}')
+            elif count == expected:
+                continue
+            raise InputError(f'{config_key}={count}, but {source} has '
+                             f'{expected} {kind}. {fix}')
 
 
 def label_spaces(dataset: Any) -> List[LabelSpace]:
@@ -149,9 +146,10 @@ class LabelSpaceCheckHook(Hook):
         model = bare_model(runner.model)
         # a metric that cannot judge model or images would fail after hours
         metrics = getattr(getattr(loop, 'evaluator', None), 'metrics', ())
-        images: List[dict] = []
-        for leaf in leaf_datasets(datasets[-1]) if metrics else ():
-            images += map(leaf.get_data_info, range(len(leaf)))
+        leaves = list(leaf_datasets(datasets[-1])) if metrics else []
+        images = [
+            leaf.get_data_info(i) for leaf in leaves for i in range(len(leaf))
+        ]
         for metric in metrics:
             if hasattr(metric, 'check_model'):
                 metric.check_model(model)
@@ -161,7 +159,7 @@ class LabelSpaceCheckHook(Hook):
                 check_annotated(datasets[-1])
         for space in spaces:
             check_class_counts(model, space)
-        for leaf in (leaf for one in datasets for leaf in leaf_datasets(one)):
+        for leaf in chain(*map(leaf_datasets, datasets)):
             classes = leaf.metainfo.get('classes')
             if classes:  # mmseg's segmentors have no label space
                 _check_counts(model, ['decode_head.num_classes'], len(classes),

@@ -2,10 +2,8 @@
 import json
 import math
 import os.path as osp
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, Mapping
 
-import numpy as np
-import torch
 from mmdet.registry import HOOKS
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
@@ -39,24 +37,18 @@ class MetricsJsonHook(Hook):
         self.filename = filename
         self.record = record
 
-    def after_val_epoch(self,
-                        runner: Any,
-                        metrics: Optional[Dict[str, Any]] = None) -> None:
+    def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
         self._write(runner, metrics, getattr(runner, 'val_loop', None))
 
-    def after_test_epoch(self,
-                         runner: Any,
-                         metrics: Optional[Dict[str, Any]] = None) -> None:
+    def after_test_epoch(self, runner: Any, metrics: Any = None) -> None:
         self._write(runner, metrics, getattr(runner, 'test_loop', None))
 
     @master_only
-    def _write(self, runner: Any, metrics: Optional[Dict[str, Any]],
-               loop: Any) -> None:
+    def _write(self, runner: Any, metrics: Any, loop: Any) -> None:
         if not metrics:  # results were written, nothing was scored
             return
         content = flat_metrics(metrics)
-        evaluator = getattr(loop, 'evaluator', None)
-        by_class = getattr(evaluator, 'by_class', None)
+        by_class = getattr(getattr(loop, 'evaluator', None), 'by_class', None)
         if by_class:
             content['classwise'] = {
                 name: flat_metrics(scores)
@@ -65,8 +57,7 @@ class MetricsJsonHook(Hook):
         if self.record:
             content['record'] = score_record(runner, loop.dataloader.dataset)
         text = json.dumps(content, indent=1, default=str) + '\n'
-        write_bytes(
-            osp.join(runner.work_dir, self.filename), text.encode('utf-8'))
+        write_bytes(osp.join(runner.work_dir, self.filename), text.encode())
 
 
 def flat_metrics(metrics: Mapping, prefix: str = '') -> Dict[str, Any]:
@@ -77,7 +68,7 @@ def flat_metrics(metrics: Mapping, prefix: str = '') -> Dict[str, Any]:
         if isinstance(value, Mapping):
             flat.update(flat_metrics(value, f'{name}/'))
             continue
-        if isinstance(value, (torch.Tensor, np.ndarray, np.generic)):
+        if hasattr(value, 'tolist'):  # of numpy or torch
             value = value.tolist()
         if isinstance(value, float) and not math.isfinite(value):
             value = None

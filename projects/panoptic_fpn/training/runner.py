@@ -41,8 +41,7 @@ class PanopticRunner(ExactRunner):
         checkpoint, report, warnings = load_networks(self.model, filename,
                                                      policy, map_location,
                                                      revise_keys)
-        for warning in warnings:
-            self.logger.warning(warning)
+        self._warn(*warnings)
         # hooks that keep weights of their own, such as EMAHook, take these
         self.call_hook(
             'after_load_checkpoint',
@@ -96,10 +95,10 @@ def load_networks(
     for name, path, file in zip(networks, paths, files):
         report = load_weights(
             getattr(model, name), file['state_dict'], revise_keys)
-        order = ', '.join(networks)
         warnings.append(
-            require(report, policy,
-                    f'{path} (for {name}; the order is {order})'))
+            require(
+                report, policy, f'{path} (for {name}; the order is '
+                f'{", ".join(networks)})'))
         total.loaded += [f'{name}.{key}' for key in report.loaded]
     return files[0], total, list(filter(None, warnings))
 

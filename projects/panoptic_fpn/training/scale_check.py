@@ -91,23 +91,22 @@ class ScaleCheckHook(Hook):
     @master_only
     def before_train(self, runner: Any) -> None:
         dataset = runner.train_dataloader.dataset
-        compared: List[dict] = []
         leaves = list(leaf_datasets(dataset))
         train = [getattr(leaf, 'pipeline', None) for leaf in leaves]
         if None in train or (dataset not in leaves
                              and hasattr(dataset, 'pipeline')):
             return  # a wrapper with a pipeline of its own mixes images
         sizes = sorted(set().union(*map(image_sizes, leaves)))
+        compared: List[dict] = []
         for name in ('val', 'test'):
             loader = runner.cfg.get(f'{name}_dataloader')
-            test = pipeline_of(loader['dataset']) if loader else compared
+            test = pipeline_of(loader) if loader else compared
             if test == compared:
                 continue
             compared = test
             with seeded(0):
-                found = (
-                    scale_warning(train, Compose(test), size, name)
-                    for size in sizes)
-                for text in filter(None, found):
-                    runner.logger.warning(text)
-                    break
+                for size in sizes:
+                    text = scale_warning(train, Compose(test), size, name)
+                    if text:
+                        runner.logger.warning(text)
+                        break

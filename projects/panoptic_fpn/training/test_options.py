@@ -2,10 +2,11 @@
 import logging
 from typing import List, Mapping, Optional
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
 from mmengine_exact.errors import RunError
+from mmengine_exact.record import leaf_datasets
 
 #: Metrics that read maps. Others may need all instances.
 _MAP_METRICS = ('PanopticQualityMetric', 'SemanticIoUMetric',
@@ -17,11 +18,6 @@ _PANOPTIC = ('TwoStagePanopticFPN', 'TwoNetworkPanopticFPN')
 #: Sizes, as multiples of the test pipeline's, where the config gives no
 #: ``tta_pipeline``: mmdet's. The first is the plain one.
 _SCALES = (1.0, 0.5, 1.5)
-#: What mmseg has instead of our options.
-_MMSEG_OPTIONS = (
-    'There, label images are written with --cfg-options '
-    'test_evaluator.format_only=True test_evaluator.output_dir=DIR, and '
-    'pictures are drawn with tools/test.py --show-dir DIR.')
 
 
 def require_panoptic(cfg: Config, option: str) -> None:
@@ -34,7 +30,10 @@ def require_panoptic(cfg: Config, option: str) -> None:
     if scope != 'mmdet':
         raise RunError(
             f'{option}: {cfg.filename} is a config of {scope}, which has no '
-            f'panoptic results. {_MMSEG_OPTIONS}')
+            'panoptic results. There, label images are written with '
+            '--cfg-options test_evaluator.format_only=True '
+            'test_evaluator.output_dir=DIR, and pictures are drawn with '
+            'tools/test.py --show-dir DIR.')
 
 
 def draw_test_pictures(cfg: Config, folder: str) -> None:
@@ -65,10 +64,10 @@ def enable_panoptic_only(cfg: Config) -> None:
     """
     require_panoptic(cfg, '--panoptic-only')
     cfg.model.test_cfg.panoptic_only = True
-    evaluator = cfg.test_evaluator
-    metrics = evaluator
-    if isinstance(evaluator, Mapping):
-        metrics = evaluator.get('metrics', evaluator)
+    if 'metrics' not in cfg.test_evaluator:  # a metric, or a list of them
+        cfg.test_evaluator = dict(
+            type='PanopticEvaluator', metrics=cfg.test_evaluator)
+    metrics = cfg.test_evaluator.metrics
     if isinstance(metrics, Mapping):
         metrics = [metrics]
     kept = [m for m in metrics if m['type'] in _MAP_METRICS]
@@ -83,10 +82,7 @@ def enable_panoptic_only(cfg: Config) -> None:
             'all instances.',
             logger='current',
             level=logging.WARNING)
-    if 'metrics' in evaluator:
-        evaluator['metrics'] = kept
-    else:
-        cfg.test_evaluator = dict(type='PanopticEvaluator', metrics=kept)
+    cfg.test_evaluator.metrics = kept
 
 
 def enable_tta(cfg: Config) -> None:
@@ -105,8 +101,7 @@ def enable_tta(cfg: Config) -> None:
     """
     if not any(map(cfg.get, _KEYS)) and cfg.model.get('type') in _PANOPTIC:
         cfg.tta_model = dict(type='PanopticTTAModel')
-        cfg.tta_pipeline = augmented_pipeline(
-            pipeline_of(cfg.test_dataloader.dataset))
+        cfg.tta_pipeline = augmented_pipeline(pipeline_of(cfg.test_dataloader))
     missing = [key for key in _KEYS if cfg.get(key) is None]
     if missing:
         raise RunError(
@@ -115,7 +110,8 @@ def enable_tta(cfg: Config) -> None:
             'tta_pipeline with TestTimeAug; neither is needed where the test '
             'pipeline has one ...Resize with a scale, and Pack... at its end.')
     cfg.model = dict(cfg.tta_model, module=cfg.model)
-    _set_pipeline(cfg.test_dataloader.dataset, cfg.tta_pipeline)
+    for dataset in leaf_datasets(cfg.test_dataloader.dataset):
+        dataset.pipeline = cfg.tta_pipeline
 
 
 def augmented_pipeline(pipeline: List[dict]) -> Optional[List[dict]]:
@@ -136,32 +132,18 @@ def augmented_pipeline(pipeline: List[dict]) -> Optional[List[dict]]:
     if len(sizes) != 1 or not str(pipeline[-1]['type']).startswith('Pack'):
         return None
     resize, pack = sizes[0], pipeline[-1]
-    views = [
-        [
-            dict(
-                resize,
-                scale=tuple(round(side * factor) for side in resize['scale']))
-            for factor in _SCALES
-        ],
-        [dict(type='RandomFlip', prob=prob) for prob in (0.0, 1.0)],
-        [pack],
+    scales = [
+        tuple(round(side * factor) for side in resize['scale'])
+        for factor in _SCALES
     ]
+    views = [[dict(resize, scale=scale) for scale in scales],
+             [dict(type='RandomFlip', prob=prob) for prob in (0.0, 1.0)],
+             [pack]]
     once = [step for step in pipeline[:-1] if step is not resize]
     return [*once, dict(type='TestTimeAug', transforms=views)]
 
 
-def pipeline_of(dataset: dict) -> List[dict]:
-    """Pipeline of a data set, or of the first of those inside a wrapper;
-    empty without one."""
-    while dataset and 'pipeline' not in dataset:
-        dataset = (dataset.get('datasets') or [dataset.get('dataset')])[0]
-    return dataset['pipeline'] if dataset else []
-
-
-def _set_pipeline(dataset: dict, pipeline: list) -> None:
-    """Set the pipeline of a data set, or of those inside a wrapper."""
-    inner = dataset.get('datasets') or [dataset.get('dataset')]
-    for part in filter(None, inner):
-        _set_pipeline(part, pipeline)
-    if not any(inner):
-        dataset['pipeline'] = pipeline
+def pipeline_of(loader: ConfigDict) -> List[dict]:
+    """Pipeline of a loader's data set, or of the first of those inside a
+    wrapper; empty without one."""
+    return next(leaf_datasets(loader.dataset)).get('pipeline', [])

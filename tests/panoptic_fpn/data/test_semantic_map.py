@@ -153,6 +153,25 @@ def test_wrong_image_list(written, content, match):
         build(root, 'train', image_list='list.txt')
 
 
+def test_an_image_list_names_files_before_ids(tmp_path):
+    """Of two images, each has the id that the other's file is named after."""
+    (tmp_path / 'info.json').write_text(
+        json.dumps(
+            dict(
+                images=[
+                    dict(id=1, file_name='2.png', height=2, width=3),
+                    dict(id=2, file_name='1.png', height=2, width=3)
+                ],
+                categories=[dict(id=1, name='sky')])))
+    (tmp_path / 'list.txt').write_text('1.png')
+    dataset = SemanticMapDataset(
+        data_root=str(tmp_path),
+        ann_file='info.json',
+        image_list='list.txt',
+        data_prefix=dict(img='', seg='maps/'))
+    assert [info['img_id'] for info in dataset] == [2]
+
+
 def plain(ids):
     return Image.fromarray(ids)
 
