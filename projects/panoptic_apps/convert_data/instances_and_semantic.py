@@ -129,6 +129,9 @@ def _with_background(table: ClassTable, name: Optional[str]) -> ClassTable:
     """The table for label maps of zeros, which are the stuff class ``name``,
     added unless it is listed; None: void."""
     named = table.category_named
+    if named.get(name) in table.things:
+        raise InputError(f'--background {name}: it is a thing. Name a stuff '
+                         'class, or a new one.')
     if name is not None and named.get(name) is None:
         named[name] = 1 + max((c['id'] for c in table.categories), default=0)
         table.categories.append(dict(id=named[name], name=name, isthing=0))

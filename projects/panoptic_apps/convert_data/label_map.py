@@ -221,7 +221,11 @@ def _read_text(text: str) -> Rows:
         columns = ('name', 'color', 'parts', 'actions')
         return [*csv.DictReader(named, columns, delimiter=':')]
     separator = max(',;\t', key=''.join(lines[:1]).count)
-    return [*csv.DictReader(lines, delimiter=separator, skipinitialspace=True)]
+    # cells beyond the header, often empty, have no name
+    return [
+        *csv.DictReader(
+            lines, restkey='', delimiter=separator, skipinitialspace=True)
+    ]
 
 
 def plain_rows(given: Rows) -> Rows:

@@ -208,7 +208,9 @@ def _check_ids(run_ids: np.ndarray, run_values: np.ndarray,
     """Raise where the ids of the PNG are not those of the JSON."""
     path, void_ids = results['seg_map_path'], results.get('void_ids')
     what, missing_fix = 'segment', KINDS['ids_only_in_json'].fix
-    unknown_fix = KINDS['ids_only_in_png'].fix
+    unknown_fix = KINDS['ids_only_in_png'].fix + (
+        ' tools/check_dataset.py shows whether R and B are swapped or ids are '
+        'lost.')
     if void_ids is not None:  # a converter has read the file
         unknown_fix = missing_fix = (
             'The file has changed since the data set was prepared: run its '

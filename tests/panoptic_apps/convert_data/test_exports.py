@@ -168,12 +168,18 @@ def test_a_background_of_ones_own_or_a_listed_one(convert, name):
     assert ids[name] == dict(_background_=0, floor=4)[name]
 
 
+def test_a_background_is_stuff(convert):
+    said = convert(
+        labelme(), '--things', 'car', '--background', 'car', code=1)
+    assert '--background car: it is a thing' in said
+
+
 def test_a_class_list_without_label_maps(convert, tmp_path):
     path, rows = tmp_path / 'classes.csv', 'id; name; isthing\n5; car; yes\n'
     path.write_text(rows + '3; road; no\n')
     said = convert(labelme(), path, code=1)
     assert "'sky', the category of annotation 1 of" in said
-    path.write_text(rows + '3; road; no\n8; sky; no\n')
+    path.write_text(rows + '3; road; no;;\n8; sky; no\n')
     names, content, _ = convert(labelme(), '--order', 'annotation', path)
     want = scene()
     want[7:9][want[7:9] == 'sky'] = 'road'
