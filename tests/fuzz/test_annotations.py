@@ -417,7 +417,7 @@ def test_names_that_lead_away(coco, instances, tmp_path, name):
 def image_path(folder, name):
     """As the data set joins folder and name."""
     dataset = SimpleNamespace(data_prefix=dict(img=folder))
-    return CocoPanopticFPNDataset._path(dataset, 'img', name)
+    return CocoPanopticFPNDataset._path(dataset, 'img', dict(file_name=name))
 
 
 @pytest.mark.parametrize('name', [
