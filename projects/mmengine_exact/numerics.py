@@ -65,12 +65,11 @@ class NonFiniteLossHook(Hook):
 
 def image_names(data_batch: Any) -> List[str]:
     """Path and id of each image of a batch, as far as they are known."""
-    samples = (
-        data_batch.get('data_samples')
-        if isinstance(data_batch, Mapping) else None)
+    if not isinstance(data_batch, Mapping):
+        return []
     metas = [
         getattr(sample, 'metainfo', sample)
-        for sample in (() if samples is None else samples)
+        for sample in data_batch.get('data_samples', ())
     ]
     return [
         f'{meta.get("img_path")} (id {meta.get("img_id")})' for meta in metas
