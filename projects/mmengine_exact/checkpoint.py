@@ -32,6 +32,8 @@ from numpy._core import multiarray
 
 from .errors import CheckpointError
 
+#: Where MMEngine keeps weights in a checkpoint.
+WEIGHT_KEYS = ('state_dict', )
 _HISTORY_KEY = '__history_buffer__'
 #: torch's own switch.
 _FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
@@ -124,10 +126,9 @@ def _foreign_globals() -> List[Any]:
     return allowed + [type(np.dtype(code)) for code in '?bBhHiIlLqQefdFDSU']
 
 
-def read_checkpoint(
-    filename: str,
-    map_location: Any = 'cpu',
-    keys: Sequence[str] = ('state_dict', )) -> dict:
+def read_checkpoint(filename: str,
+                    map_location: Any = 'cpu',
+                    keys: Sequence[str] = WEIGHT_KEYS) -> dict:
     """Read a checkpoint with torch's protection on.
 
     Args:

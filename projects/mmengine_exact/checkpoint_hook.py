@@ -141,10 +141,8 @@ class TidyHook(Hook):
 
     def _after_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
         bound_kept_memory()
-
-    def after_train_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
-        bound_kept_memory()
-        self._bound(runner, 'train')
+        if kwargs['mode'] == 'train':
+            self._bound(runner, 'train')
 
     def after_val_epoch(self, runner: Any, *args: Any, **kwargs: Any) -> None:
         self._bound(runner, 'val', len(runner.val_dataloader))
