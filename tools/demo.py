@@ -114,7 +114,8 @@ def main():
     images = find_images(args.images)
     if not images:
         parser.error(f'no image and no video in {", ".join(args.images)}')
-    fit_threads()
+    if args.device.startswith('cpu'):
+        fit_threads()
     progress = Progress(len(images))
     try:
         inferencer = PanopticInferencer(

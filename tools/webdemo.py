@@ -65,7 +65,8 @@ def main():
     from mmengine_exact.threads import fit_threads
     from panoptic_apps.web_page import build_page, serve
     from panoptic_fpn.inference.inferencer import PanopticInferencer
-    fit_threads()
+    if args.device.startswith('cpu'):
+        fit_threads()
     try:
         inferencer = PanopticInferencer(args.config, args.checkpoint,
                                         args.device, args.amp,

@@ -9,13 +9,13 @@ Configured by ``auto_scale_lr = dict(enable=False, base_batch_size=16,
 scale_schedule=True)``; MMEngine's own scaling changes the rate alone.
 """
 import copy
-from typing import List, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 from mmengine.config import Config
 
 from .errors import RunError
 
-_LOOP_KEYS = ('max_iters', 'val_interval', 'val_begin')
+_LOOP_KEYS = ('max_iters', 'val_interval', 'val_begin', 'dynamic_intervals')
 _SCHEDULER_KEYS = ('begin', 'end', 'T_max', 'step_size', 'total_iters',
                    'milestones')
 
@@ -96,11 +96,6 @@ def _scale(cfg: Config, factor: float, ratio: float) -> None:
         scale_scheduler(scheduler, factor, ratio)
     if 'max_iters' in cfg.train_cfg:
         _scale_keys(cfg.train_cfg, _LOOP_KEYS, factor)
-        if cfg.train_cfg.get('dynamic_intervals'):
-            cfg.train_cfg['dynamic_intervals'] = [
-                tuple(scale_count(count, factor) for count in pair)
-                for pair in cfg.train_cfg['dynamic_intervals']
-            ]
     saver = (cfg.get('default_hooks') or {}).get('checkpoint')
     if saver and not saver.get('by_epoch', True):
         _scale_keys(saver, ('interval', 'save_begin'), factor)
@@ -128,13 +123,13 @@ def scale_scheduler(scheduler: dict, factor: float, ratio: float) -> None:
 
 def _scale_keys(owner: dict, keys: Sequence[str], factor: float) -> None:
     for key in keys:
-        value = owner.get(key)
-        if isinstance(value, (list, tuple)):
-            owner[key] = [scale_count(item, factor) for item in value]
-        elif value is not None:
-            owner[key] = scale_count(value, factor)
+        if owner.get(key) is not None:
+            owner[key] = scale_count(owner[key], factor)
 
 
-def scale_count(count: int, factor: float) -> int:
-    """Whole number of iterations; 0 and -1 (never) stay, the rest is >= 1."""
+def scale_count(count: Any, factor: float) -> Any:
+    """Whole number of iterations, or nested lists and tuples of them; 0 and -1
+    (never) stay, the rest is >= 1."""
+    if isinstance(count, (list, tuple)):
+        return type(count)(scale_count(item, factor) for item in count)
     return count if count <= 0 else max(1, int(count * factor + 0.5))

@@ -72,12 +72,8 @@ class SafeCheckpointHook(CheckpointHook):
             remove_partial(self.out_dir)
         self.file_backend = _DeferredRemoval(self.file_backend, self.out_dir)
 
-    def after_train_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
-        super().after_train_iter(runner, *args, **kwargs)
-        self._delete_old()
-
-    def after_train_epoch(self, runner: Any) -> None:
-        super().after_train_epoch(runner)
+    def _save_checkpoint_with_step(self, *args: Any, **kwargs: Any) -> None:
+        super()._save_checkpoint_with_step(*args, **kwargs)
         self._delete_old()
 
     def after_val_epoch(self, runner: Any, metrics: Dict[str, float]) -> None:
@@ -104,7 +100,6 @@ class SafeCheckpointHook(CheckpointHook):
         runner.logger.info(f'Saving checkpoint at {iteration} iterations')
         self._save_checkpoint_with_step(
             runner, iteration, meta=dict(epoch=runner.epoch, iter=iteration))
-        self._delete_old()
 
     def _delete_old(self) -> None:
         best = getattr(self, 'best_ckpt_path_dict', {}).values()
@@ -146,10 +141,8 @@ class TidyHook(Hook):
 
     def _after_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
         bound_kept_memory()
-
-    def after_train_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
-        bound_kept_memory()
-        self._bound(runner, 'train')
+        if kwargs['mode'] == 'train':
+            self._bound(runner, 'train')
 
     def after_val_epoch(self, runner: Any, *args: Any, **kwargs: Any) -> None:
         self._bound(runner, 'val', len(runner.val_dataloader))

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import os.path as osp
+import re
 from contextlib import suppress
 from glob import escape, glob
 from secrets import token_hex
@@ -77,8 +78,10 @@ def _object(pairs: List[Tuple[str, Any]]) -> dict:
 def find_name_fault(name: Any) -> Optional[str]:
     """Why a ``file_name`` of an annotation is not allowed, or None: it must be
     relative to its folder and not lead out of it (symbolic links may)."""
-    if not isinstance(name, str) or not name or '\0' in name:
-        return 'it is not a string, is empty or has a null character'
+    if not isinstance(name, str) or not name:
+        return 'it is not a string, or empty'
+    if re.search('[\0\ud800-\udfff]', name):
+        return 'it has a null character or half of a surrogate pair'
     if '\\' in name:
         return 'folders are separated by /'
     drive = name[0].isalpha() and name[1:2] == ':'

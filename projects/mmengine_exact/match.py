@@ -140,44 +140,34 @@ def require(report: MatchReport, policy: str, filename: str) -> str:
     Raises:
         CheckpointError: Names the file, the first keys and the fix.
     """
-    fault = weights_fault(report, policy)
-    if fault:
-        raise CheckpointError(f'Checkpoint {filename} {fault}')
-    kinds = ['unexpected']
-    if policy == FINETUNE:
-        kinds = ['mismatched', 'missing', 'unexpected']
-    rest = report.describe(kinds)
-    return rest and (f'Checkpoint {filename} was loaded in part: it fills '
-                     f'{len(report.loaded)} tensors of the model; {rest}.')
-
-
-def weights_fault(report: MatchReport, policy: str) -> str:
-    """What the purpose lacks, and the fix; empty without a fault."""
     text = report.describe(['mismatched', 'missing', 'unexpected'])
     wrong = report.describe(['mismatched', 'missing'])
-    if report.broken:
-        return ('has NaN, infinity or numbers of another type in '
-                f'{_first(report.broken)}. Use an earlier checkpoint, or copy '
-                'or download it again.')
-    if policy == RESUME and text:
-        return (f'does not fit the model: {text}. Resume with the config that '
-                'wrote it, or use it as load_from to fine-tune.')
-    if policy == EXACT and wrong:
-        return (f'does not fit the model: {wrong}. Use the config it was '
-                'trained with.')
     lacking = [*report.missing, *report.mismatched]
     loaded = [key for key in report.loaded if not key.endswith(_OPTIONAL)]
     backbone = [key.startswith('backbone.') for key in (*loaded, *lacking)]
+    fault = ''
+    if report.broken:
+        fault = ('has NaN, infinity or numbers of another type in '
+                 f'{_first(report.broken)}. Use an earlier checkpoint, or '
+                 'copy or download it again.')
+    elif policy == RESUME and text:
+        fault = (f'does not fit the model: {text}. Resume with the config '
+                 'that wrote it, or use it as load_from to fine-tune.')
+    elif policy == EXACT and wrong:
+        fault = (f'does not fit the model: {wrong}. Use the config it was '
+                 'trained with.')
     # the whole backbone; of a model without one, half of the tensors
-    if any(backbone[len(loaded):]) or (len(loaded) < len(lacking)
-                                       and not any(backbone)):
-        return (f'fills only {len(loaded)} of {len(backbone)} tensors of the '
-                f'model ({text}). Use a checkpoint of the same architecture; '
-                'weights of a backbone '
-                "alone belong in model.backbone.init_cfg=dict(type='"
-                "Pretrained', checkpoint=...), with prefix= where they are "
-                'part of a whole model.')
-    return ''
+    elif any(backbone[len(loaded):]) or (len(loaded) < len(lacking)
+                                         and not any(backbone)):
+        fault = (f'fills only {len(loaded)} of {len(backbone)} tensors of the '
+                 f'model ({text}). Use a checkpoint of the same architecture; '
+                 'weights of a backbone alone belong in model.backbone.init_'
+                 "cfg=dict(type='Pretrained', checkpoint=...), with prefix= "
+                 'where they are part of a whole model.')
+    if fault:
+        raise CheckpointError(f'Checkpoint {filename} {fault}')
+    return text and (f'Checkpoint {filename} was loaded in part: it fills '
+                     f'{len(report.loaded)} tensors of the model; {text}.')
 
 
 @WEIGHT_INITIALIZERS.register_module(name='Pretrained', force=True)

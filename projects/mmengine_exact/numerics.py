@@ -49,14 +49,13 @@ class NonFiniteLossHook(Hook):
         ]
         if not any_rank(bool(broken)):
             return
-        found = (f'{", ".join(broken)} with the images '
+        rank = f'rank {get_rank()}: ' if is_distributed() else ''
+        found = (f'{rank}{", ".join(broken)} with the images '
                  f'{", ".join(image_names(data_batch)) or "(unknown)"}')
-        if is_distributed():
-            gathered = all_gather_object((get_rank(), broken, found))
-            found = '; '.join(f'rank {rank}: {text}'
-                              for rank, bad, text in gathered if bad)
+        gathered = all_gather_object(found if broken else None)
         raise NonFiniteLossError(
-            f'Iteration {runner.iter + 1}: {found}. Training stopped; the '
+            f'Iteration {runner.iter + 1}: '
+            f'{"; ".join(filter(None, gathered))}. Training stopped; the '
             f'last checkpoint in {runner.work_dir} is from before. Look at '
             'these images; or start a run with a lower '
             'optim_wrapper.optimizer.lr or a longer warm-up, from a good '
@@ -65,12 +64,11 @@ class NonFiniteLossHook(Hook):
 
 def image_names(data_batch: Any) -> List[str]:
     """Path and id of each image of a batch, as far as they are known."""
-    samples = (
-        data_batch.get('data_samples')
-        if isinstance(data_batch, Mapping) else None)
+    if not isinstance(data_batch, Mapping):
+        return []
     metas = [
         getattr(sample, 'metainfo', sample)
-        for sample in (() if samples is None else samples)
+        for sample in data_batch.get('data_samples', ())
     ]
     return [
         f'{meta.get("img_path")} (id {meta.get("img_id")})' for meta in metas

@@ -144,9 +144,7 @@ def data_record(dataset: Any) -> List[dict]:
 
 def weights_record(files: Union[str, Sequence[str], None]) -> List[dict]:
     """File and SHA-256 of each checkpoint of ``load_from``."""
-    if not files:
-        return []
-    files = [files] if isinstance(files, str) else files
+    files = [files] if isinstance(files, str) else files or []
     return [dict(file=file, sha256=fingerprint(file)) for file in files]
 
 

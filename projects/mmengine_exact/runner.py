@@ -75,6 +75,7 @@ class ExactRunner(Runner):
     # attributes of MMEngine's runner
     _has_loaded: bool
     _load_from: Any
+    _resume: bool
     optim_wrapper: Any
     param_schedulers: Any
 
@@ -167,8 +168,7 @@ class ExactRunner(Runner):
         self._warn(batch_size_warning(self.cfg, self.world_size))
         if self._randomness_cfg.get('deterministic') and not on_cpu():
             self._warn(unequal_kernels(bare_model(self.model)))
-        with self._loading(FINETUNE):
-            return super().train()
+        return super().train()
 
     def val(self) -> dict:
         """Validate; the checkpoint has to fill the whole model."""
@@ -195,20 +195,26 @@ class ExactRunner(Runner):
 
     def load_or_resume(self) -> None:
         """Load or resume; rank 0 finds the last checkpoint that is usable.
-        Unless equal bits are asked for, threads take the cores that are free.
 
         Raises:
             CheckpointError: There are checkpoints, and none can be read.
         """
-        if not (self.distributed or self._randomness_cfg.get('deterministic')):
-            fit_threads()
         if self._resume and self._load_from is None and not self._has_loaded:
             self._load_from = self._find_checkpoint()
             if self._load_from is None:
                 self._warn(f'Nothing to resume in {self.work_dir}: training '
                            'starts at iteration 0.')
-                return
+                self._resume = False
+        if not self._resume:
+            self._fit_threads()
         super().load_or_resume()
+
+    def _fit_threads(self, number: Optional[int] = None) -> None:
+        """Take as many threads on a CPU as the run that is continued or,
+        unless equal bits are asked for, as there are free cores."""
+        equal = self.distributed or self._randomness_cfg.get('deterministic')
+        if on_cpu() and (number or not equal):
+            fit_threads(number)
 
     def _find_checkpoint(self) -> Optional[str]:
         """The checkpoint that rank 0 finds, on all ranks."""
@@ -264,8 +270,7 @@ class ExactRunner(Runner):
                 self.param_schedulers)
         meta = checkpoint.get('meta') or {}
         meta.pop('config', None)  # MMEngine would run that text
-        if meta.get(THREADS):
-            fit_threads(meta[THREADS])
+        self._fit_threads(meta.get(THREADS))
         for fault in resume_faults(
                 checkpoint,
                 self.param_schedulers,
@@ -310,11 +315,12 @@ class ExactRunner(Runner):
         with self._loading(RESUME):
             try:
                 super().resume(filename, *args, **kwargs)
+            except InputError:
+                raise
             except (ValueError, LookupError) as error:
-                raise error if isinstance(
-                    error, InputError) else (CheckpointError(
-                        f'Checkpoint {filename}: its optimizer or schedule '
-                        f'does not fit the config ({error}). {_FIX}'))
+                raise CheckpointError(
+                    f'Checkpoint {filename}: its optimizer or schedule does '
+                    f'not fit the config ({error}). {_FIX}') from error
         if self.iter >= self.max_iters:
             self._warn(f'{filename} is from iteration {self.iter} of '
                        f'{self.max_iters}: nothing is left to train.')

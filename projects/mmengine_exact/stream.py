@@ -24,6 +24,7 @@ prefetch cannot spoil a state that does not exist.
 import hashlib
 import random
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, Iterator, List, Optional, Sized, Tuple, Union
 
 import numpy as np
@@ -239,7 +240,6 @@ class ResumableAspectRatioBatchSampler(BatchSampler):
         super().__init__(sampler, batch_size, drop_last)
         self.start = 0
         self.stop: Optional[int] = None
-        self._flags: Optional[np.ndarray] = None
 
     def start_at(self,
                  batch: int,
@@ -250,12 +250,14 @@ class ResumableAspectRatioBatchSampler(BatchSampler):
         if seed is not None:
             self.sampler.seed = int(seed)
 
-    @property
+    @cached_property
     def flags(self) -> np.ndarray:
         """Whether each image is at least as wide as high, (n, ) bool."""
-        if self._flags is None:
-            self._flags = aspect_flags(self.sampler.dataset)
-        return self._flags
+        dataset = self.sampler.dataset
+        if hasattr(dataset, 'aspect_flags'):
+            return np.asarray(dataset.aspect_flags(), dtype=bool)
+        infos = map(dataset.get_data_info, range(len(dataset)))
+        return np.array([info['width'] >= info['height'] for info in infos])
 
     def __iter__(self) -> Iterator[List[SeededIndex]]:
         number, size = 0, self.batch_size
@@ -281,14 +283,3 @@ class ResumableAspectRatioBatchSampler(BatchSampler):
 
     def __len__(self) -> int:
         return -(-len(self.sampler) // self.batch_size)
-
-
-def aspect_flags(dataset: Any) -> np.ndarray:
-    """Whether each image is at least as wide as high, (n, ) bool."""
-    if hasattr(dataset, 'aspect_flags'):
-        return np.asarray(dataset.aspect_flags(), dtype=bool)
-    flags = np.empty(len(dataset), dtype=bool)
-    for index in range(len(dataset)):
-        info = dataset.get_data_info(index)
-        flags[index] = info['width'] >= info['height']
-    return flags

@@ -11,7 +11,6 @@ from typing import Optional
 
 import psutil
 import torch
-from mmengine.device import get_device
 from mmengine.logging import print_log
 
 #: Seconds for which the load is measured.
@@ -19,22 +18,27 @@ _SAMPLE = 0.5
 
 
 def fit_threads(number: Optional[int] = None) -> None:
-    """Set the number of threads, unless ``OMP_NUM_THREADS`` does or torch has
-    an accelerator. Sums depend on it in their last bits.
+    """Set the number of threads, unless ``OMP_NUM_THREADS`` does. Sums depend
+    on it in their last bits.
 
     Args:
-        number (int, optional): That of a run that is continued.
+        number (int, optional): That of a run that is continued. By default
+            the number of free cores, of those that this process may use.
     """
-    if 'OMP_NUM_THREADS' in os.environ or get_device() != 'cpu':
+    if 'OMP_NUM_THREADS' in os.environ:
         return
     threads = torch.get_num_threads()
+    reason = 'as in the run that is continued'
     if number is None:
+        reason = 'for the cores that were free at the start'
         loads = psutil.cpu_percent(_SAMPLE, percpu=True)
+        if hasattr(os, 'sched_getaffinity'):  # not on macOS
+            allowed = os.sched_getaffinity(0)
+            loads = [load for i, load in enumerate(loads) if i in allowed]
         free = round(len(loads) - sum(loads) / 100)
         number = max(1, min(threads, free))
     if number != threads:
         print_log(
-            f'Threads: {number} instead of {threads}, for the cores that were '
-            'free at the start. OMP_NUM_THREADS sets another number.',
-            'current')
+            f'Threads: {number} instead of {threads}, {reason}. '
+            'OMP_NUM_THREADS sets another number.', 'current')
         torch.set_num_threads(number)

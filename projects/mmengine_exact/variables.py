@@ -64,11 +64,11 @@ class ConfigFiles:
         text = Path(path).read_text(encoding='utf-8')
         # the copy lies elsewhere
         text = re.sub(r'\{\{\s*fileDirname\s*\}\}', osp.dirname(path), text)
-        statements: List[ast.stmt] = []
+        lines: List[str] = []
         for statement in ast.parse(text).body:
             if isinstance(statement, ast.With):  # read_base
                 return path
-            statements.append(statement)
+            lines.append(ast.unparse(statement))
             names = {
                 node.id
                 for node in ast.walk(statement) if isinstance(node, ast.Name)
@@ -79,19 +79,17 @@ class ConfigFiles:
                 bases = [
                     self._copy(
                         Config._get_cfg_path(base, path)[0], values, but,
-                        folder)
-                    for base in Config._get_base_files(path)
+                        folder) for base in Config._get_base_files(path)
                 ]
-                statements[-1:] = ast.parse(f'_base_ = {bases!r}').body
+                lines[-1] = f'_base_ = {bases!r}'
             for name in names - {'_base_'}:
                 # a dict, for the order
                 self.assigned_in.setdefault(name, {})[path] = True
                 if name in values and path != but:
-                    statements += ast.parse(f'{name} = {values[name]!r}').body
+                    lines.append(f'{name} = {values[name]!r}')
         copied = Path(folder, str(len(os.listdir(folder))), osp.basename(path))
         copied.parent.mkdir()
-        copied.write_text(
-            ast.unparse(ast.Module(statements, [])), encoding='utf-8')
+        copied.write_text('\n'.join(lines), encoding='utf-8')
         return str(copied)
 
 
@@ -101,15 +99,11 @@ def check_inherited(files: ConfigFiles) -> None:
     Raises:
         RunError: Names the file, the variable and the keys to set as well.
     """
-    values = {
-        name: files.config[name]
-        for name, paths in files.assigned_in.items()
-        if len(paths) > 1 and name in files.config and name not in files.read
-    }
-    for name in values:
-        *_, last = files.assigned_in[name]
+    for name, (*former, last) in list(files.assigned_in.items()):
+        if not former or name in files.read or name not in files.config:
+            continue
         try:
-            found = files.changes({name: values[name]}, but=last)
+            found = files.changes({name: files.config[name]}, but=last)
         except Exception:  # bases need not be able to compute with it
             continue
         if found:

@@ -385,8 +385,8 @@ def test_a_value_that_is_nested(coco, depth):
 
 AWAY = ('/etc/hostname', '../secret.png', 'a/../../secret.png', '..',
         'C:\\x.png', 'C:x.png', 'a\\b.png', '\\\\host\\x.png', 'a\0.png',
-        'https://host/x.png', 's3://bucket/x.png', 'file:///etc/hostname', '',
-        7, None, ['a'])
+        '\ud800.png', 'https://host/x.png', 's3://bucket/x.png',
+        'file:///etc/hostname', '', 7, None, ['a'])
 
 
 @pytest.mark.parametrize('name', AWAY, ids=repr)

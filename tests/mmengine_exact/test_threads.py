@@ -1,4 +1,6 @@
 """Threads of torch beside other processes."""
+import os
+
 import psutil
 import pytest
 import torch
@@ -15,6 +17,7 @@ def _cores(monkeypatch):
     threads = torch.get_num_threads()
     loads = [0.] * 4
     monkeypatch.setattr(psutil, 'cpu_percent', lambda *_, **__: loads)
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda _: {0, 1, 2, 3})
     torch.set_num_threads(4)
     yield loads
     torch.set_num_threads(threads)
@@ -34,6 +37,14 @@ def test_as_many_threads_as_cores_are_free(cores, capfd, loads, expected):
     assert said == (expected < 4)
 
 
+def test_only_cores_that_the_process_may_use_count(cores, monkeypatch):
+    torch.set_num_threads(2)
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda _: {1, 2})
+    cores[:] = [0, 100, 3, 0]
+    fit_threads()
+    assert torch.get_num_threads() == 1
+
+
 def test_a_number_that_is_given_counts(cores, monkeypatch):
     cores[:] = [100] * 4
     fit_threads(3)  # as a run began
@@ -42,6 +53,19 @@ def test_a_number_that_is_given_counts(cores, monkeypatch):
     fit_threads()
     fit_threads(2)
     assert torch.get_num_threads() == 3
+
+
+@pytest.mark.parametrize('randomness, resume, expected', [
+    (dict(seed=5), False, 3),
+    (dict(seed=5), True, 3),
+    (dict(seed=5, deterministic=True), False, 4),
+])
+def test_a_run_that_begins_takes_free_cores(cores, tmp_path, randomness,
+                                            resume, expected):
+    """Also where there is nothing to resume."""
+    cores[:] = [100, 0, 0, 0]
+    assert toy.run(tmp_path, randomness=randomness, resume=resume) == [0]
+    assert toy.final_state(tmp_path)['meta']['threads'] == expected
 
 
 def test_a_resumed_run_keeps_its_threads(tmp_path, monkeypatch):
