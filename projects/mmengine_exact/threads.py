@@ -35,9 +35,8 @@ def fit_threads(number: Optional[int] = None) -> None:
         if hasattr(os, 'sched_getaffinity'):  # not on macOS
             allowed = os.sched_getaffinity(0)
             loads = [load for i, load in enumerate(loads) if i in allowed]
-        free = round(len(loads) - sum(loads) / 100)
-        number = max(1, min(threads, free))
-    if number != threads:
+        number = max(1, round(len(loads) - sum(loads) / 100))
+    if number < threads:
         print_log(
             f'Threads: {number} instead of {threads}, {reason}. '
             'OMP_NUM_THREADS sets another number.', 'current')

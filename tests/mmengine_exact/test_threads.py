@@ -68,14 +68,14 @@ def test_a_run_that_begins_takes_free_cores(cores, tmp_path, randomness,
     assert toy.final_state(tmp_path)['meta']['threads'] == expected
 
 
-def test_a_resumed_run_keeps_its_threads(tmp_path, monkeypatch):
-    """Its sums have the bits of the run that it continues."""
-    monkeypatch.setenv('OMP_NUM_THREADS', '1')
+@pytest.mark.parametrize('saved, expected', [(3, 3), (9, 4)])
+def test_a_resumed_run_keeps_its_threads(cores, tmp_path, saved, expected):
+    """Its sums have the bits of the run that it continues; never more than
+    there are cores."""
     assert toy.run(tmp_path, kill_at=13) != [0]
-    assert toy.final_state(tmp_path, 10)['meta']['threads'] == 1
     state = toy.final_state(tmp_path, 10)
-    state['meta']['threads'] = 3
+    assert state['meta']['threads'] == 4
+    state['meta']['threads'] = saved
     torch.save(state, tmp_path / 'iter_10.pth')
-    monkeypatch.delenv('OMP_NUM_THREADS')
     assert toy.run(tmp_path, resume=True) == [0]
-    assert toy.final_state(tmp_path)['meta']['threads'] == 3
+    assert toy.final_state(tmp_path)['meta']['threads'] == expected
