@@ -81,9 +81,10 @@ def _by_channel(totals: np.ndarray, space: LabelSpace,
     channels = semantic_channels(space.num_things, space.num_stuff,
                                  predict_things)
     names = space.names if predict_things else (*space.stuff_names, 'other')
-    pixels = np.zeros(len(names), np.int64)
-    np.add.at(pixels, channels, totals)
-    return [dict(name=n, pixels=p) for n, p in zip(names, pixels.tolist())]
+    return [
+        dict(name=name, pixels=int(totals[channels == channel].sum()))
+        for channel, name in enumerate(names)
+    ]
 
 
 def count_labels(infos: Sequence[dict], num_classes: int,

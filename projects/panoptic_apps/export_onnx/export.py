@@ -6,6 +6,7 @@ wrong result on a device.
 """
 import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, Dict, Iterator, List, Optional, Tuple
@@ -169,8 +170,7 @@ def describe_model(model: nn.Module, checkpoint: Optional[str],
         version=1,
         classes=[
             dict(
-                id=one.id,
-                name=one.name,
+                asdict(one),
                 isthing=int(one.isthing),
                 color=[int(value) for value in one.color])
             for one in model.label_space.categories
