@@ -151,15 +151,11 @@ def read_weights(path: str) -> Tuple[Dict[str, Tensor], dict]:
         CheckpointError: Missing, damaged, unsafe, or without weights.
     """
     if '://' not in path and osp.isfile(path) and not _is_torchs(path):
-        arrays = read_arrays(path)
-        content = dict(state_dict={
-            k: torch.from_numpy(v)
-            for k, v in arrays.items()
-        })
+        content: dict = dict(state_dict=read_arrays(path))
     else:  # keys of OpenMMLab, of Detectron2
         content = read_checkpoint(path, keys=('state_dict', 'model'))
     weights = {
-        key.removeprefix('module.'): value
+        key.removeprefix('module.'): torch.as_tensor(value)
         for key, value in content['state_dict'].items()
     }
     return weights, content.get('meta', {})
