@@ -16,7 +16,7 @@ import numpy as np
 
 from mmengine_exact.errors import InputError
 from mmengine_exact.files import write_atomically
-from mmengine_exact.workers import default_workers, run_jobs
+from mmengine_exact.workers import run_jobs
 from panoptic_fpn.coco_format import Fault, collect, png_pixels
 from panoptic_fpn.coco_format.faults import Found
 from panoptic_fpn.labels import LabelSpace
@@ -49,6 +49,21 @@ class Expected(NamedTuple):
     space: LabelSpace
 
 
+class PngJob(NamedTuple):
+    """A PNG, its name, size (h, w) and channels, and its segments in the
+    JSON."""
+
+    member: Path
+    name: str
+    size: Tuple[int, int]
+    channels: int = 1
+    segments: Sequence[dict] = ()
+
+
+#: Faults of the pixels of a PNG.
+PngRules = Callable[[np.ndarray, PngJob], Iterable[Fault]]
+
+
 class Archive(NamedTuple):
     """What rules look at: files, the images and classes that they should be
     about, and the stem that a JSON must have (None: any)."""
@@ -63,33 +78,16 @@ class Archive(NamedTuple):
         """Names with a suffix."""
         return [n for n in self.members if n.lower().endswith(suffix)]
 
-    def find_in_pngs(self, step: str, rules: 'PngRules',
-                     jobs: Sequence['PngJob']) -> Iterator[Fault]:
+    def find_in_pngs(self, step: str, rules: PngRules,
+                     jobs: Sequence[PngJob]) -> Iterator[Fault]:
         """Faults of PNGs by themselves and by ``rules``, a function of a
         module, found in several processes."""
         update = self.progress(step, len(jobs))
         for faults in run_jobs(
-                partial(_png_faults, rules),
-                jobs,
-                self.num_workers or default_workers(),
+                partial(_png_faults, rules), jobs, self.num_workers,
                 in_order=True):
             yield from faults
             update(1)
-
-
-class PngJob(NamedTuple):
-    """A PNG, its name, size (h, w) and channels, and its segments in the
-    JSON."""
-
-    member: Path
-    name: str
-    size: Tuple[int, int]
-    channels: int = 1
-    segments: Sequence[dict] = ()
-
-
-#: Faults of the pixels of a PNG.
-PngRules = Callable[[np.ndarray, PngJob], Iterable[Fault]]
 
 
 def _png_faults(rules: PngRules, job: PngJob) -> List[Fault]:
