@@ -8,34 +8,33 @@ from collections import deque
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import Any, Callable, Deque, Generator, Iterator, Sequence
+from typing import (Any, Callable, Deque, Generator, Iterator, Optional,
+                    Sequence)
 
 import cv2
 
 from .errors import InputError
 
 
-def default_workers() -> int:
-    """Number of cores of this process, at most 8: then the disk limits."""
-    return min(8, len(os.sched_getaffinity(0)))
-
-
 def run_jobs(function: Callable[[Any], Any],
              jobs: Sequence,
-             num_workers: int,
+             num_workers: Optional[int],
              in_order: bool = False) -> Generator[Any, None, None]:
     """Results of ``function`` on each job, in the order they are finished.
 
     Args:
         function (Callable): Defined in a module, so any process can find it.
         jobs (Sequence): Its arguments, one for each call.
-        num_workers (int): Processes; with 1 all is done in this one.
+        num_workers (int, optional): Processes; with 1 all is done in this
+            one. By default one for each core, at most 8.
         in_order (bool): In the order of the jobs instead.
 
     Raises:
         InputError: A process was killed. What ``function`` raises passes
             through; jobs that were not begun are dropped.
     """
+    if not num_workers:  # with more than 8 the disk limits
+        num_workers = min(8, len(os.sched_getaffinity(0)))
     if min(num_workers, len(jobs)) < 2:
         for job in jobs:
             yield function(job)

@@ -9,7 +9,7 @@ from mmengine.registry import init_default_scope
 from mmengine.utils import ProgressBar
 
 from mmengine_exact.errors import InputError
-from mmengine_exact.workers import default_workers, run_jobs
+from mmengine_exact.workers import run_jobs
 from panoptic_fpn.data import DerivePanopticTargets, LoadPanopticMap
 from panoptic_fpn.labels import IGNORE_LABEL, LabelSpace, semantic_channels
 from panoptic_fpn.training.label_check import (check_same_categories,
@@ -62,8 +62,7 @@ def class_frequencies(config: Config,
             backend_args=leaf.backend_args)
         infos = [leaf.get_data_info(i) for i in range(len(leaf))]
         jobs = [infos[i:i + _CHUNK] for i in range(0, len(infos), _CHUNK)]
-        results = run_jobs(
-            count, jobs, num_workers or default_workers(), in_order=True)
+        results = run_jobs(count, jobs, num_workers, in_order=True)
         for job, counts in zip(jobs, results):
             totals += counts
             bar.update(len(job))
@@ -81,9 +80,10 @@ def _by_channel(totals: np.ndarray, space: LabelSpace,
     channels = semantic_channels(space.num_things, space.num_stuff,
                                  predict_things)
     names = space.names if predict_things else (*space.stuff_names, 'other')
-    pixels = np.zeros(len(names), np.int64)
-    np.add.at(pixels, channels, totals)
-    return [dict(name=n, pixels=p) for n, p in zip(names, pixels.tolist())]
+    return [
+        dict(name=name, pixels=int(totals[channels == channel].sum()))
+        for channel, name in enumerate(names)
+    ]
 
 
 def count_labels(infos: Sequence[dict], num_classes: int,

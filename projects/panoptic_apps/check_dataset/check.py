@@ -6,7 +6,7 @@ from typing import (Any, Callable, Dict, Iterator, List, NamedTuple, Optional,
 
 from mmengine_exact.errors import InputError
 from mmengine_exact.files import read_bytes
-from mmengine_exact.workers import default_workers, run_jobs
+from mmengine_exact.workers import run_jobs
 from panoptic_fpn.coco_format import (ERROR, WARNING, Fault, Faults, Pair,
                                       category_faults, collect,
                                       panoptic_faults, panoptic_warnings,
@@ -68,9 +68,7 @@ def check_dataset(
 
     def run(step: str, jobs: Sequence[ImageJob]) -> Iterator[ImageResult]:
         update = progress(step, len(jobs))
-        for result in run_jobs(
-                check_image, jobs, num_workers or default_workers(),
-                in_order=True):
+        for result in run_jobs(check_image, jobs, num_workers, in_order=True):
             yield result
             update(1)
 

@@ -197,15 +197,11 @@ def complexity_json(name: str, result: Complexity) -> Dict:
     """Counts for JSON, not rounded: a :class:`Cost` as ``total``, of the
     whole model as in Table 1a, one as ``trunk``, of backbone and neck as in
     Figure 4, and one of each of ``parts``."""
+    counts = asdict(result)
     return dict(
         config=name,
-        shape=list(result.shape),
-        output_stride=result.stride,
-        rois=result.rois,
-        detections=result.detections,
-        parts={
-            part: asdict(cost)
-            for part, cost in result.parts.items()
-        },
+        shape=counts.pop('shape'),
+        output_stride=counts.pop('stride'),
+        **counts,
         total=asdict(result.total),
         trunk=asdict(result.trunk))

@@ -9,7 +9,7 @@ of a GPU's kernels, gradients of activations while backward runs, buckets of
 distributed training, and what the allocator cannot use.
 """
 from dataclasses import astuple, dataclass
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Tuple
 
 import torch
 from mmdet.models.detectors import BaseDetector
@@ -82,12 +82,11 @@ def training_memory(model: BaseDetector, shape: Tuple[int, int],
         size = (batch, 3, *padded_shape(model, shape))
         logits = _forward(model, torch.empty(size, device='meta'))
     model.train(was_training)
-    loss_gradient = _bytes([] if logits is None else [logits])
     return TrainingMemory(
         weights=_bytes(weights),
         gradients=trained,
         momentum=trained,
-        activations=sum(kept.values()) + loss_gradient)
+        activations=sum(kept.values()) + _bytes(logits))
 
 
 def _storage(tensor: Tensor) -> StorageWeakRef:
@@ -100,8 +99,8 @@ def _bytes(tensors: Any) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def _forward(network: TwoStagePanopticFPN, inputs: Tensor) -> Optional[Tensor]:
-    """Run all parts; return the semantic branch's logits if there is one."""
+def _forward(network: TwoStagePanopticFPN, inputs: Tensor) -> List[Tensor]:
+    """Run all parts; return the logits of the semantic branch, if any."""
     feats = network.extract_feat(inputs)
     rois = detections = None
     if network.with_roi_head:
@@ -110,5 +109,5 @@ def _forward(network: TwoStagePanopticFPN, inputs: Tensor) -> Optional[Tensor]:
         detections = int(rois * sampler.pos_fraction)
     run_regions(network, feats, rois, detections)
     if not network.with_semantic_head:
-        return None
-    return network.semantic_head(features(network, feats, 'semantic'))
+        return []
+    return [network.semantic_head(features(network, feats, 'semantic'))]

@@ -14,9 +14,9 @@ from torch import nn
 from mmengine_exact.errors import InputError
 from panoptic_fpn.inference.inference import load_config
 
-#: Children of a network that are run here, and of its region heads.
-_KNOWN = {'backbone', 'neck', 'rpn_head', 'roi_head', 'semantic_head'}
-_KNOWN_HEADS = {'bbox_head', 'mask_head'}
+#: Parts of a network that are run here.
+_KNOWN = ('backbone.', 'neck.', 'rpn_head.', 'semantic_head.',
+          'roi_head.bbox_head.', 'roi_head.mask_head.')
 
 
 def build_on_meta(config: Union[str, Path, Config],
@@ -58,20 +58,18 @@ def networks_of(model: BaseDetector) -> Dict[str, BaseDetector]:
     names = getattr(model, 'networks', ())
     networks = {name: getattr(model, name) for name in names} or {'': model}
     for network in networks.values():
-        parts = dict(network.named_children())
-        heads = parts.get('roi_head', nn.Module()).named_children()
         unknown = [
-            name for name, part in [
-                *((n, p) for n, p in parts.items() if n not in _KNOWN), *(
-                    (n, p) for n, p in heads if n not in _KNOWN_HEADS)
-            ] if any(True for _ in part.parameters())
+            name.removeprefix('roi_head.').split('.')[0]
+            for name, _ in network.named_parameters()
+            if not name.startswith(_KNOWN)
         ]
         if unknown:
             raise InputError(
                 f'{type(network).__name__} has parameters in its {unknown[0]},'
-                f' not only in {", ".join(sorted(_KNOWN | _KNOWN_HEADS))}. '
-                'Give the config of a panoptic detector of this project or of '
-                'a two-stage detector of mmdet.')
+                ' not only in backbone, bbox_head, mask_head, neck, roi_head, '
+                'rpn_head, semantic_head. Give the config of a panoptic '
+                'detector of this project or of a two-stage detector of '
+                'mmdet.')
     return networks
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 from mmengine_exact.command import run_to_exit_code
 from mmengine_exact.errors import InputError
 from mmengine_exact.files import remove_partial, write_bytes
-from mmengine_exact.workers import default_workers, run_jobs
+from mmengine_exact.workers import run_jobs
 from panoptic_fpn.coco_format import measure_segments
 
 #: Number of unusable files after which a conversion stops.
@@ -109,7 +109,6 @@ def convert_images(convert: Callable[[Job], Tuple[Dict, Optional[bytes]]],
         report(f'{len(entries)} of {len(jobs)} images are converted already')
     jobs = [job for job in jobs if job.image['id'] not in entries]
     failures = []
-    num_workers = num_workers or default_workers()
     with closing(run_jobs(partial(_convert, convert), jobs,
                           num_workers)) as results:
         for count, (entry, failure) in enumerate(results, 1):

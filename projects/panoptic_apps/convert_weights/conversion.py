@@ -4,6 +4,7 @@ Names are translated by the tables of ``layouts``; tensors stay as they are,
 but for the order of the semantic classifier's channels.
 """
 import os.path as osp
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Tuple
@@ -100,7 +101,10 @@ def convert_weights(weights: Mapping[str, Tensor],
     """
     to_ours = to == 'ours'
     _require_layout(weights, layout, to_ours, source)
-    ignored = [key for key in weights if layout.is_ignored(key)]
+    ignored = [
+        key for key in weights if any(
+            re.fullmatch(pattern, key) for pattern in layout.ignored)
+    ]
     kept = [key for key in weights if key not in ignored]
     names = layout.table.translate(kept, to_ours)
     pairs = {key: name for key, name in names.items() if name is not None}
@@ -147,15 +151,11 @@ def read_weights(path: str) -> Tuple[Dict[str, Tensor], dict]:
         CheckpointError: Missing, damaged, unsafe, or without weights.
     """
     if '://' not in path and osp.isfile(path) and not _is_torchs(path):
-        arrays = read_arrays(path)
-        content = dict(state_dict={
-            k: torch.from_numpy(v)
-            for k, v in arrays.items()
-        })
+        content: dict = dict(state_dict=read_arrays(path))
     else:  # keys of OpenMMLab, of Detectron2
         content = read_checkpoint(path, keys=('state_dict', 'model'))
     weights = {
-        key.removeprefix('module.'): value
+        key.removeprefix('module.'): torch.as_tensor(value)
         for key, value in content['state_dict'].items()
     }
     return weights, content.get('meta', {})

@@ -21,7 +21,6 @@ last channel, too. mmseg's Semantic FPN (``EncoderDecoder`` with this project's
 ``SemanticFPNHead`` or mmseg's ``FPNHead``) has the classes in the order of its
 data set, on Cityscapes by train id.
 """
-import re
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
@@ -39,6 +38,13 @@ from .name_tables import NameTable
 #: The classifier of the semantic branch, in our names.
 CLASSIFIER = ('semantic_head.conv_seg.weight', 'semantic_head.conv_seg.bias')
 
+
+def _conv_module(theirs: str, ours: str) -> Tuple[Tuple[str, str], ...]:
+    """Rows of a convolution and its normalization, mmcv's ``ConvModule``."""
+    return ((f'{theirs}.{{leaf}}', f'{ours}.conv.{{leaf}}'),
+            (f'{theirs}.norm.{{leaf}}', f'{ours}.{{norm}}.{{leaf}}'))
+
+
 _DETECTRON2 = NameTable((
     ('backbone.bottom_up.stem.conv1.weight', 'backbone.conv1.weight'),
     ('backbone.bottom_up.stem.conv1.norm.{leaf}', 'backbone.{norm}1.{leaf}'),
@@ -50,39 +56,29 @@ _DETECTRON2 = NameTable((
      'backbone.layer{i}.{j}.downsample.0.weight'),
     ('backbone.bottom_up.res{i+1}.{j}.shortcut.norm.{leaf}',
      'backbone.layer{i}.{j}.downsample.1.{leaf}'),
-    ('backbone.fpn_lateral{i+2}.{leaf}', 'neck.lateral_convs.{i}.conv.{leaf}'),
-    ('backbone.fpn_lateral{i+2}.norm.{leaf}',
-     'neck.lateral_convs.{i}.{norm}.{leaf}'),
-    ('backbone.fpn_output{i+2}.{leaf}', 'neck.fpn_convs.{i}.conv.{leaf}'),
-    ('backbone.fpn_output{i+2}.norm.{leaf}',
-     'neck.fpn_convs.{i}.{norm}.{leaf}'),
+    *_conv_module('backbone.fpn_lateral{i+2}', 'neck.lateral_convs.{i}'),
+    *_conv_module('backbone.fpn_output{i+2}', 'neck.fpn_convs.{i}'),
     ('proposal_generator.rpn_head.conv.{leaf}', 'rpn_head.rpn_conv.{leaf}'),
     ('proposal_generator.rpn_head.objectness_logits.{leaf}',
      'rpn_head.rpn_cls.{leaf}'),
     ('proposal_generator.rpn_head.anchor_deltas.{leaf}',
      'rpn_head.rpn_reg.{leaf}'),
-    ('roi_heads.box_head.conv{i+1}.{leaf}',
-     'roi_head.bbox_head.shared_convs.{i}.conv.{leaf}'),
-    ('roi_heads.box_head.conv{i+1}.norm.{leaf}',
-     'roi_head.bbox_head.shared_convs.{i}.{norm}.{leaf}'),
+    *_conv_module('roi_heads.box_head.conv{i+1}',
+                  'roi_head.bbox_head.shared_convs.{i}'),
     ('roi_heads.box_head.fc{i+1}.{leaf}',
      'roi_head.bbox_head.shared_fcs.{i}.{leaf}'),
     ('roi_heads.box_predictor.cls_score.{leaf}',
      'roi_head.bbox_head.fc_cls.{leaf}'),
     ('roi_heads.box_predictor.bbox_pred.{leaf}',
      'roi_head.bbox_head.fc_reg.{leaf}'),
-    ('roi_heads.mask_head.mask_fcn{i+1}.{leaf}',
-     'roi_head.mask_head.convs.{i}.conv.{leaf}'),
-    ('roi_heads.mask_head.mask_fcn{i+1}.norm.{leaf}',
-     'roi_head.mask_head.convs.{i}.{norm}.{leaf}'),
+    *_conv_module('roi_heads.mask_head.mask_fcn{i+1}',
+                  'roi_head.mask_head.convs.{i}'),
     ('roi_heads.mask_head.deconv.{leaf}',
      'roi_head.mask_head.upsample.{leaf}'),
     ('roi_heads.mask_head.predictor.{leaf}',
      'roi_head.mask_head.conv_logits.{leaf}'),
-    ('sem_seg_head.p{i+2}.{j}.{leaf}',
-     'semantic_head.scale_heads.{i}.{j}.conv.{leaf}'),
-    ('sem_seg_head.p{i+2}.{j}.norm.{leaf}',
-     'semantic_head.scale_heads.{i}.{j}.{norm}.{leaf}'),
+    *_conv_module('sem_seg_head.p{i+2}.{j}',
+                  'semantic_head.scale_heads.{i}.{j}'),
     ('sem_seg_head.predictor.{leaf}', 'semantic_head.conv_seg.{leaf}'),
 ))  # yapf: disable
 
@@ -106,13 +102,12 @@ _MMSEG = NameTable((
     ('decode_head.conv_seg.{rest}', 'semantic_head.conv_seg.{rest}'),
 ))
 
-#: Counters of training steps, of no use in training or testing;
-#: ``FrozenBatchNorm2d`` does not have them.
-_COUNTERS = r'.*\.num_batches_tracked'
-
-_ADAPTIVE = {
-    f'roi_head.{part}_roi_extractor.roi_layer.sampling_ratio': 0
-    for part in ('bbox', 'mask')
+#: Settings of both zoos.
+_SHARED = {
+    'roi_head.bbox_roi_extractor.roi_layer.sampling_ratio': 0,
+    'roi_head.mask_roi_extractor.roi_layer.sampling_ratio': 0,
+    'test_cfg.panoptic.overlap_thr': 0.5,
+    'test_cfg.panoptic.stuff_area': 4096,
 }
 
 
@@ -138,10 +133,6 @@ class Layout:
     order: Optional[Callable[[int], np.ndarray]] = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
-    def is_ignored(self, key: str) -> bool:
-        """Whether a key is on the ignore list."""
-        return any(re.fullmatch(pattern, key) for pattern in self.ignored)
-
     def reorder(self, weights: Dict[str, Tensor], to_ours: bool,
                 source: str) -> None:
         """Bring the classifier's channels to the other order in a dict of our
@@ -163,10 +154,6 @@ class Layout:
                 weights[key] = value[torch.from_numpy(order)]
 
 
-def _things_first(count: int) -> np.ndarray:
-    return np.roll(np.arange(count), -1)
-
-
 OURS = 'semantic_head.scale_heads.'
 
 LAYOUTS: Dict[str, Layout] = {
@@ -183,7 +170,8 @@ LAYOUTS: Dict[str, Layout] = {
             sign='backbone.bottom_up.',
             table=_DETECTRON2,
             ignored=(
-                _COUNTERS,
+                # of no use; ``FrozenBatchNorm2d`` does not have them
+                r'.*\.num_batches_tracked',
                 # settings of the preprocessing
                 'pixel_mean',
                 'pixel_std',
@@ -191,17 +179,15 @@ LAYOUTS: Dict[str, Layout] = {
                 r'(proposal_generator\.)?anchor_generator\..*',
                 r'.*cell_anchors.*',
             ),
-            order=_things_first,
+            order=lambda count: np.roll(np.arange(count), -1),
             settings={
                 'data_preprocessor.mean': [103.53, 116.28, 123.675],
                 'data_preprocessor.std': [1.0, 1.0, 1.0],
                 'data_preprocessor.bgr_to_rgb': False,
                 'backbone.style': 'caffe',
-                **_ADAPTIVE,
+                **_SHARED,
                 'test_cfg.rcnn.score_thr': 0.05,
                 'test_cfg.panoptic.score_thr': 0.5,
-                'test_cfg.panoptic.overlap_thr': 0.5,
-                'test_cfg.panoptic.stuff_area': 4096,
                 'test_cfg.panoptic.nms_iou_thr': None,
             }),
         Layout(
@@ -213,10 +199,8 @@ LAYOUTS: Dict[str, Layout] = {
                 'data_preprocessor.std': [58.395, 57.12, 57.375],
                 'data_preprocessor.bgr_to_rgb': True,
                 'backbone.style': 'pytorch',
-                **_ADAPTIVE,
+                **_SHARED,
                 'test_cfg.panoptic.score_thr': 0.6,
-                'test_cfg.panoptic.overlap_thr': 0.5,
-                'test_cfg.panoptic.stuff_area': 4096,
                 'test_cfg.panoptic.nms_iou_thr': 0.5,
             }),
     )
@@ -224,7 +208,6 @@ LAYOUTS: Dict[str, Layout] = {
 
 #: Ids from 1 to 90 that COCO assigned and did not annotate.
 _NO_THINGS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
-_COCO_THINGS = tuple(id_ for id_ in range(1, 91) if id_ not in _NO_THINGS)
 _COCO_STUFF = (92, 93, 95, 100, 107, 109, 112, 118, 119, 122, 125, 128, 130,
                133, 138, 141, 144, 145, 147, 148, 149, 151, 154, 155, 156, 159,
                161, 166, 168, 171, 175, 176, 177, 178, 180, 181,
@@ -235,8 +218,8 @@ def coco_label_space() -> LabelSpace:
     """The 80 things and 53 stuff classes of COCO panoptic 2017, by category
     id, which files of the zoos do not name; names and colours are mmdet's."""
     meta = CocoPanopticDataset.METAINFO
+    ids = [*sorted({*range(1, 91)} - _NO_THINGS), *_COCO_STUFF]
     return LabelSpace.from_coco([
         dict(id=id_, name=name, isthing=int(id_ <= 90), color=color)
-        for id_, name, color in zip(_COCO_THINGS + _COCO_STUFF,
-                                    meta['classes'], meta['palette'])
+        for id_, name, color in zip(ids, meta['classes'], meta['palette'])
     ], 'COCO panoptic 2017')

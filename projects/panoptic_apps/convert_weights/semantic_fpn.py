@@ -7,8 +7,9 @@ mmdet   ``TwoStagePanopticFPN``: backbone, neck, semantic_head and what has
 """
 import re
 from dataclasses import replace
-from typing import Dict, Mapping
+from typing import Mapping
 
+from mmseg.datasets import CityscapesDataset
 from torch import Tensor
 
 from mmengine_exact.checkpoint import to_plain
@@ -65,17 +66,6 @@ def convert_semantic_fpn(weights: Mapping[str, Tensor],
     return result
 
 
-def _class_names(to: str) -> Dict:
-    """``dataset_meta`` of Cityscapes in the class order of a side."""
-    space = cityscapes.label_space()
-    if to == 'mmdet':
-        return space.metainfo()
-    order = cityscapes.train_ids().argsort()
-    return dict(
-        classes=[space.names[label] for label in order],
-        palette=[space.palette[label] for label in order])
-
-
 def convert_file(path: str,
                  out_path: str,
                  to: str,
@@ -86,7 +76,9 @@ def convert_file(path: str,
     result = convert_semantic_fpn(weights, to, classes, path)
     meta = source_record(path)
     if classes == 'cityscapes':
-        meta['dataset_meta'] = _class_names(to)
+        meta['dataset_meta'] = (
+            cityscapes.label_space().metainfo()
+            if to == 'mmdet' else CityscapesDataset.METAINFO)
     content = dict(state_dict=result.weights, meta=to_plain(meta))
     write_weights(out_path, content, path)
     return result

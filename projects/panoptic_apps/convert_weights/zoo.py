@@ -4,6 +4,7 @@ Our side is compared with a model, and a result that does not fill it exactly
 is not written.
 """
 import re
+from collections import Counter
 from typing import Any, Dict, List, Mapping, Tuple
 
 from torch import Tensor
@@ -65,10 +66,9 @@ def _compare(weights: Shapes, shapes: Shapes) -> MatchReport:
 
 def _blocks(keys: Any) -> List[int]:
     """Number of residual blocks of each stage."""
-    stages: Dict[int, set] = {}
-    for match in filter(None, map(_BLOCK.match, keys)):
-        stages.setdefault(int(match[1]), set()).add(int(match[2]))
-    return [len(stages[stage]) for stage in sorted(stages)]
+    blocks = {match.groups() for match in map(_BLOCK.match, keys) if match}
+    counts = Counter(stage for stage, _ in blocks)
+    return [counts[stage] for stage in sorted(counts)]
 
 
 def network_faults(model: Mapping, layout: Layout) -> List[str]:

@@ -6,6 +6,7 @@ wrong result on a device.
 """
 import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, Dict, Iterator, List, Optional, Tuple
@@ -169,8 +170,7 @@ def describe_model(model: nn.Module, checkpoint: Optional[str],
         version=1,
         classes=[
             dict(
-                id=one.id,
-                name=one.name,
+                asdict(one),
                 isthing=int(one.isthing),
                 color=[int(value) for value in one.color])
             for one in model.label_space.categories
@@ -247,29 +247,26 @@ def _write_graphs(model: nn.Module, folder: Path,
     export_trunk(trunk, folder / 'trunk.onnx', divisor, opset)
     for height, width in VERIFIED_SIZES:
         image = torch.randn(1, 3, height * divisor, width * divisor)
-        expected = trunk(image)
-        _verify(folder / 'trunk.onnx', dict(image=image), expected)
-    heads: list = []
+        feats = trunk(image)
+        _verify(folder / 'trunk.onnx', dict(image=image), feats)
     if model.with_roi_head:
         roi = model.roi_head
-        heads = [('boxes', RegionHead(roi.bbox_head, 'scores',
-                                      'deltas'), roi.bbox_roi_extractor),
-                 ('masks', RegionHead(roi.mask_head, 'probabilities'),
-                  roi.mask_roi_extractor)]
-    for name, head, extractor in heads:
-        path = folder / f'{name}.onnx'
-        export_head(head, extractor.roi_layers[0], expected[0].shape[1], path,
-                    opset)
-        _verify_head(path, head, extractor, expected)
+        _write_head(folder / 'boxes.onnx', opset, roi.bbox_roi_extractor,
+                    RegionHead(roi.bbox_head, 'scores', 'deltas'), feats)
+        _write_head(folder / 'masks.onnx', opset, roi.mask_roi_extractor,
+                    RegionHead(roi.mask_head, 'probabilities'), feats)
     return {
         path.stem: dict(file=path.name, sha256=sha256(path))
         for path in sorted(folder.glob('*.onnx'))
     }
 
 
-def _verify_head(path: Path, head: nn.Module, extractor: nn.Module,
-                 feats: tuple) -> None:
-    """Compare on boxes of several sizes, also across the border."""
+def _write_head(path: Path, opset: int, extractor: nn.Module, head: RegionHead,
+                feats: tuple) -> None:
+    """Export a head and compare it on boxes of several sizes, also across the
+    border."""
+    layer = extractor.roi_layers[0]
+    export_head(head, layer, feats[0].shape[1], path, opset)
     boxes = torch.tensor([[-8., 3, 21, 40], [5, -2, 6.5, 300], [9, 9, 90, 70],
                           [40, 60, 200, 190], [30.3, 2.7, 30.3, 9]])
     for level, stride in enumerate(extractor.featmap_strides):

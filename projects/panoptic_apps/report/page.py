@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from mmengine_exact.errors import InputError
 from mmengine_exact.files import write_bytes
-from panoptic_fpn.labels import INSTANCE_OFFSET, Category, LabelSpace
+from panoptic_fpn.labels import INSTANCE_OFFSET, LabelSpace
 from panoptic_fpn.visualization.colors import match_numbers
 from panoptic_fpn.visualization.drawing import (display_scale, draw_panoptic,
                                                 enlarge, side_by_side)
@@ -91,10 +91,11 @@ def _number(value: Any, form: str = '.4g') -> str:
 
 def _curves(run: Run, other: Optional[Run]) -> List[Markup]:
     runs = list(filter(None, [run, other]))
-    found = [name for one in runs for name in one.curves]
     names = {
         name: name
-        for name in found if 'loss' in name and not name.startswith('coco')
+        for one in runs
+        for name in one.curves
+        if 'loss' in name and not name.startswith('coco')
     }
     if 'lr' in run.curves:
         names['lr'] = 'learning rate'
@@ -134,20 +135,17 @@ def _comparison(run: Run, other: Run) -> Dict:
         columns = [one.segments['segments']['kind'] for one in (run, other)]
         kinds = [[name.replace('_', ' '), *(c.count(i) for c in columns)]
                  for i, name in enumerate(run.segments['kinds'])]
-    pairs = {
-        name: (values.get('PQ'), other.classwise.get(name, {}).get('PQ'))
-        for name, values in run.classwise.items()
-    }
-    changes = {
-        n: p[0] - p[1]
-        for n, p in pairs.items() if is_number(p[0]) and is_number(p[1])
-    }
-    order = sorted(changes, key=lambda name: -changes[name])
-    if len(order) > _MOST_BARS:
-        order = order[:_MOST_BARS // 2] + order[-_MOST_BARS // 2:]
-    bars = charts.draw_bars({name: changes[name]
-                             for name in order},
-                            f'PQ of {run.name} minus {other.name}')
+    changes = []
+    for name, values in run.classwise.items():
+        ours = values.get('PQ')
+        theirs = other.classwise.get(name, {}).get('PQ')
+        if is_number(ours) and is_number(theirs):
+            changes.append((name, ours - theirs))
+    changes.sort(key=lambda change: -change[1])
+    if len(changes) > _MOST_BARS:
+        changes = changes[:_MOST_BARS // 2] + changes[-_MOST_BARS // 2:]
+    bars = charts.draw_bars(
+        dict(changes), f'PQ of {run.name} minus {other.name}')
     return dict(scores=scores, kinds=kinds, bars=bars if changes else '')
 
 
@@ -190,12 +188,12 @@ def _pictures(run: Run, which: str) -> Iterator[Dict]:
 def _picture(run: Run, entry: Dict) -> str:
     """Photograph, ground truth and prediction of an image, as data URI."""
     content = run.segments
-    things = content['num_things']
-    space = LabelSpace([
-        Category(i, name, i < things, tuple(color)) for i, (
-            name,
-            color) in enumerate(zip(content['classes'], content['palette']))
-    ])
+    names, things = content['classes'], content['num_things']
+    space = LabelSpace.from_metainfo(
+        dict(
+            classes=names,
+            thing_classes=names[:things],
+            palette=content['palette']))
     with np.load(map_file(run.folder, entry['id'])) as maps:
         # void as one code, whatever its number
         truth, prediction = (

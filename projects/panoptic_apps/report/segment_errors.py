@@ -78,12 +78,11 @@ def explain(found: Matching, gt_labels: np.ndarray) -> List[SegmentOutcome]:
             del free_true[g], free_seen[p]
             pairs.append((kinds[row, column], g, p))
     return [
-        *(SegmentOutcome(
-            int(kind), int(gt_labels[g]), int(labels[p]), float(iou[g, p]),
-            int(sizes[g])) for kind, g, p in pairs),
-        *(SegmentOutcome(MISSED, int(gt_labels[g]), -1, 0., int(sizes[g]))
+        *(SegmentOutcome(kind, gt_labels[g], labels[p], iou[g, p], sizes[g])
+          for kind, g, p in pairs),
+        *(SegmentOutcome(MISSED, gt_labels[g], -1, 0., sizes[g])
           for g in free_true),
-        *(SegmentOutcome(SPURIOUS, -1, int(labels[p]), 0., int(found.areas[p]))
+        *(SegmentOutcome(SPURIOUS, -1, labels[p], 0., found.areas[p])
           for p in free_seen)
     ]
 

@@ -16,7 +16,7 @@ from typing import Dict, Iterator, List, Optional, Sequence
 import numpy as np
 from cityscapesscripts.helpers.labels import id2label
 
-from panoptic_fpn.coco_format import WARNING, Fault, png_pixels
+from panoptic_fpn.coco_format import WARNING, Fault
 from panoptic_fpn.coco_format.faults import Found
 
 from .contents import Archive, PngJob
@@ -58,15 +58,11 @@ def pixel_rules(archive: Archive) -> Iterator[Fault]:
         PngJob(archive.members[name], name, archive.expected.sizes[image_id])
         for image_id, name in chosen.items()
     ]
-    yield from archive.find_in_files('check maps', _map_faults, jobs)
+    yield from archive.find_in_pngs('check maps', _map_faults, jobs)
 
 
-def _map_faults(job: PngJob) -> Iterator[Fault]:
+def _map_faults(pixels: np.ndarray, job: PngJob) -> Iterator[Fault]:
     """Whether a map holds ids of the label table."""
-    pixels = yield from png_pixels(job.member.read_bytes(), job.name, job.size,
-                                   1)
-    if pixels is None:
-        return
     values = np.unique(pixels).tolist()
     unknown = [v for v in values if v not in id2label]
     if unknown:
@@ -114,7 +110,7 @@ def instance_rules(archive: Archive) -> Iterator[Fault]:
                 jobs.append(PngJob(members[path], path, sizes[image_id]))
     for name in sorted(set(members) - set(archive.ending('.txt')) - set(used)):
         yield Fault('layout', name, 'no line of a text file names it')
-    yield from archive.find_in_files('check masks', _mask_faults, jobs)
+    yield from archive.find_in_pngs('check masks', _mask_faults, jobs)
 
 
 def _value_faults(parts: List[str], things: Sequence[int],
@@ -133,12 +129,8 @@ def _value_faults(parts: List[str], things: Sequence[int],
                     f'{parts[2].strip()!r} is not within 0 .. 1')
 
 
-def _mask_faults(job: PngJob) -> Iterator[Fault]:
+def _mask_faults(pixels: np.ndarray, job: PngJob) -> Iterator[Fault]:
     """Whether a mask has pixels, all of one value."""
-    pixels = yield from png_pixels(job.member.read_bytes(), job.name, job.size,
-                                   1)
-    if pixels is None:
-        return
     values = np.setdiff1d(pixels, 0).tolist()
     if not values:
         yield Fault('empty_mask', job.name, 'has no pixel')

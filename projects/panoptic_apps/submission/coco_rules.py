@@ -12,15 +12,16 @@ dict(image_id, category_id, score) and ``bbox`` (x, y, width, height in pixels)
 or ``segmentation`` (compressed RLE).
 """
 import json
-import math
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Tuple, TypeGuard
+from typing import Any, Dict, Iterator, List, Tuple
 
-from panoptic_fpn.coco_format import (WARNING, Fault, Pair, measure_segments,
-                                      panoptic_faults, png_faults, png_pixels,
-                                      short)
-from panoptic_fpn.coco_format.faults import Found, is_id, is_whole
+import numpy as np
+
+from panoptic_fpn.coco_format import (WARNING, Fault, measure_segments,
+                                      panoptic_faults, png_faults, short)
+from panoptic_fpn.coco_format.faults import Found, is_id, is_number, is_whole
 from panoptic_fpn.coco_format.segmentations import (find_segmentation_fault,
                                                     rle_counts)
 
@@ -46,22 +47,27 @@ def panoptic_rules(archive: Archive) -> Iterator[Fault]:
             dict(id=id_, file_name='any', height=height, width=width)
             for id_, (height, width) in expected.sizes.items()
         ],
-        categories=[
-            dict(id=c.id, name=c.name, isthing=int(c.isthing))
-            for c in expected.space.categories
-        ])
+        categories=[asdict(c) for c in expected.space.categories])
     structure = yield from panoptic_faults(
         dict(truth, annotations=content['annotations']), name)
-    yield from _result_faults(structure.pairs, name)
     folder = name[:-len('.json')]
-    yield from _file_faults(content['annotations'], archive, name, folder)
     jobs = []
     for image, note, segments in structure.pairs:
-        png = f'{folder}/{(note or {}).get("file_name")}'
+        where = f'{name}: image_id={image["id"]!r}'
+        if note is None:
+            yield Fault('no_result', where, 'no entry in the JSON')
+            continue
+        for segment in segments:
+            if segment.get('iscrowd') == 1:
+                yield Fault(
+                    'crowd', where, f'segment {segment["id"]} has iscrowd=1; '
+                    'results have no crowd')
+        png = f'{folder}/{note.get("file_name")}'
         if png in archive.members:
             size = image['height'], image['width']
-            jobs.append(PngJob(archive.members[png], png, size, segments))
-    yield from archive.find_in_files('check PNGs', _png_faults, jobs)
+            jobs.append(PngJob(archive.members[png], png, size, 3, segments))
+    yield from _file_faults(content['annotations'], archive, name, folder)
+    yield from archive.find_in_pngs('check PNGs', _png_faults, jobs)
 
 
 def _json_of(archive: Archive) -> Found[Tuple[str, Any]]:
@@ -85,19 +91,6 @@ def _json_of(archive: Archive) -> Found[Tuple[str, Any]]:
         return name, None
 
 
-def _result_faults(pairs: List[Pair], name: str) -> Iterator[Fault]:
-    """Whether each image has one result, and none has a crowd."""
-    for image, note, segments in pairs:
-        where = f'{name}: image_id={image["id"]!r}'
-        if note is None:
-            yield Fault('no_result', where, 'no entry in the JSON')
-        for segment in segments:
-            if segment.get('iscrowd') == 1:
-                yield Fault(
-                    'crowd', where, f'segment {segment["id"]} has iscrowd=1; '
-                    'results have no crowd')
-
-
 def _file_faults(notes: Any, archive: Archive, name: str,
                  folder: str) -> Iterator[Fault]:
     """Whether the folder beside the JSON holds each PNG once, and no more."""
@@ -118,11 +111,8 @@ def _file_faults(notes: Any, archive: Archive, name: str,
             yield Fault('layout', member, f'not listed in {name}')
 
 
-def _png_faults(job: PngJob) -> Iterator[Fault]:
+def _png_faults(pixels: np.ndarray, job: PngJob) -> Iterator[Fault]:
     """Whether a PNG and its entry are about the same segments."""
-    pixels = yield from png_pixels(job.member.read_bytes(), job.name, job.size)
-    if pixels is None:
-        return
     measured = measure_segments(pixels, (0, ))
     # results need no area and no box
     segments = [
@@ -173,21 +163,17 @@ def _entry_faults(entry: Any, expected: Expected, key: str,
         yield Fault('unknown_category', where,
                     f'category_id={short(category)} is not a thing class')
     score = entry.get('score')
-    if not _is_number(score) or not 0 <= score <= 1:
+    if not is_number(score) or not 0 <= score <= 1:
         yield Fault('score', where, f'{short(score)} is not within 0 .. 1')
     for name, rules in (('bbox', _box_faults), ('segmentation', _mask_faults)):
         if name == key or name in entry:
             yield from rules(entry.get(name), size, where)
 
 
-def _is_number(value: Any) -> TypeGuard[float]:
-    return type(value) in (int, float) and math.isfinite(value)
-
-
 def _box_faults(box: Any, size: Tuple[int, int],
                 where: str) -> Iterator[Fault]:
     if not isinstance(box, list) or len(box) != 4 or not all(
-            map(_is_number, box)):
+            map(is_number, box)):
         yield Fault('bbox', where, f'bbox={short(box)} is not four numbers')
         return
     x, y, width, height = box

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import (Any, Callable, Dict, Iterable, Iterator, List, Mapping,
                     NamedTuple, Optional, Sequence, Tuple, Union)
 
+import numpy as np
+
 from mmengine_exact.errors import InputError
 from mmengine_exact.files import write_atomically
 from mmengine_exact.workers import run_jobs
-from panoptic_fpn.coco_format import Fault
+from panoptic_fpn.coco_format import Fault, collect, png_pixels
 from panoptic_fpn.coco_format.faults import Found
 from panoptic_fpn.labels import LabelSpace
 
@@ -47,6 +49,21 @@ class Expected(NamedTuple):
     space: LabelSpace
 
 
+class PngJob(NamedTuple):
+    """A PNG, its name, size (h, w) and channels, and its segments in the
+    JSON."""
+
+    member: Path
+    name: str
+    size: Tuple[int, int]
+    channels: int = 1
+    segments: Sequence[dict] = ()
+
+
+#: Faults of the pixels of a PNG.
+PngRules = Callable[[np.ndarray, PngJob], Iterable[Fault]]
+
+
 class Archive(NamedTuple):
     """What rules look at: files, the images and classes that they should be
     about, and the stem that a JSON must have (None: any)."""
@@ -54,36 +71,31 @@ class Archive(NamedTuple):
     members: Members
     expected: Expected
     stem: Optional[str] = None
-    num_workers: int = 1
+    num_workers: Optional[int] = None
     progress: Progress = silent
 
     def ending(self, suffix: str) -> List[str]:
         """Names with a suffix."""
         return [n for n in self.members if n.lower().endswith(suffix)]
 
-    def find_in_files(self, step: str, rules: Callable[[Any], Iterable[Fault]],
-                      jobs: Sequence) -> Iterator[Fault]:
-        """Faults of many files that ``rules``, a function of a module, finds
-        in several processes."""
+    def find_in_pngs(self, step: str, rules: PngRules,
+                     jobs: Sequence[PngJob]) -> Iterator[Fault]:
+        """Faults of PNGs by themselves and by ``rules``, a function of a
+        module, found in several processes."""
         update = self.progress(step, len(jobs))
         for faults in run_jobs(
-                partial(_listed, rules), jobs, self.num_workers,
+                partial(_png_faults, rules), jobs, self.num_workers,
                 in_order=True):
             yield from faults
             update(1)
 
 
-class PngJob(NamedTuple):
-    """A PNG, its name, its size (h, w) and its segments in the JSON."""
-
-    member: Path
-    name: str
-    size: Tuple[int, int]
-    segments: Sequence[dict] = ()
-
-
-def _listed(rules: Callable[[Any], Iterable[Fault]], job: Any) -> List[Fault]:
-    return list(rules(job))
+def _png_faults(rules: PngRules, job: PngJob) -> List[Fault]:
+    faults: List[Fault] = []
+    pixels = collect(
+        png_pixels(job.member.read_bytes(), job.name, job.size, job.channels),
+        faults.append)
+    return faults if pixels is None else [*faults, *rules(pixels, job)]
 
 
 def unzip(path: str, folder: str) -> Found[Members]:

@@ -5,7 +5,6 @@ in one step, once every rule holds for every file of it.
 """
 import os
 import os.path as osp
-import re
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,8 +18,7 @@ from mmengine.registry import init_default_scope
 
 from mmengine_exact import explain
 from mmengine_exact.errors import InputError
-from mmengine_exact.workers import default_workers
-from panoptic_fpn.coco_format import ERROR, WARNING, Fault, Faults, collect
+from panoptic_fpn.coco_format import ERROR, WARNING, Faults, collect
 from panoptic_fpn.training.test_options import require_panoptic
 
 from .contents import Expected, Progress, silent, unzip, write_archive
@@ -126,7 +124,7 @@ def run_submission(runner: Any,
 
     def pack() -> None:
         _pack_all(tasks, _expected_of(dataset), folder, out_dir, name,
-                  num_workers or default_workers(), progress, report)
+                  num_workers, progress, report)
         shutil.rmtree(folder, ignore_errors=True)
 
     _on_main(start)
@@ -155,8 +153,8 @@ def _on_main(work: Callable[[], Any]) -> None:
 
 
 def _pack_all(tasks: Dict[str, Task], expected: Expected, folder: str,
-              out_dir: str, name: str, num_workers: int, progress: Progress,
-              report: Callable[[str], None]) -> None:
+              out_dir: str, name: str, num_workers: Optional[int],
+              progress: Progress, report: Callable[[str], None]) -> None:
     """Check the results of all tasks, then write all archives."""
     packed, errors = [], 0
     for key, task in tasks.items():
@@ -211,31 +209,24 @@ def check_archive(path: str,
     Raises:
         InputError: It is not a zip file, or no task fits it.
     """
-    faults, stem = Faults(), Path(path).stem
+    faults = Faults()
     with TemporaryDirectory(prefix='submission') as folder:
         members = collect(unzip(path, folder), faults.add)
         if faults.counts['damage']:
             return faults
         chosen, = server.choose([task or guess_task(path, server, members)
                                  ]).values()
-        if not re.fullmatch(server.archive_pattern, stem):
-            faults.add(
-                Fault(
-                    'file_name',
-                    Path(path).name, 'not named TYPE_TESTSET_'
-                    'ALGORITHM_results.zip, as the server asks for'))
         faults.extend(
-            chosen.check(members, expected, path, num_workers
-                         or default_workers(), progress))
+            chosen.check(members, expected, path, num_workers, progress))
     return faults
 
 
 def guess_task(path: str, server: Server, members: Any) -> str:
     """Task of an archive by its name or what is in it; an InputError where it
     could be any."""
-    parts = osp.abspath(path).split(os.sep)[-2:]
-    named = [key for key in server.tasks if key in parts[-1]
-             ] or [key for key in server.tasks if key == parts[0]]
+    folder, name = osp.abspath(path).split(os.sep)[-2:]
+    named = [key for key in server.tasks if key in name
+             ] or [key for key in server.tasks if key == folder]
     if len(named) == 1:
         return named[0]
     ends = {osp.splitext(name)[1].lower() for name in members}

@@ -21,22 +21,25 @@ from .contents import (Archive, Expected, Members, Progress, files_below,
 
 #: Names of an algorithm that fit every server and file system.
 _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9.-]*')
+#: What COCO's server takes; its JSON files are named alike.
+_COCO_STEM = r'(panoptic|detections)_[A-Za-z0-9-]+_.+_results'
 
 
 @dataclass(frozen=True)
 class Task:
     """One archive of a server.
 
-    ``metric`` writes its results; ``stem`` names the archive and, where
-    ``named``, also what is in it; ``files`` gives its files for a prefix of
-    results and a stem; ``rules`` looks for faults.
+    ``metric`` writes its results; ``stem`` names the archive; ``files`` gives
+    its files for a prefix of results and a stem; ``rules`` looks for faults;
+    ``pattern``, if there is one, is that of its stem, which its JSON must
+    have, too.
     """
 
     metric: Dict
     stem: str
-    named: bool
     files: Callable[[str, str], Members]
     rules: Callable[[Archive], Iterator[Fault]]
+    pattern: Optional[str] = None
 
     def archive(self, folder: str, name: str) -> str:
         """Path of the archive."""
@@ -46,25 +49,29 @@ class Task:
               members: Members,
               expected: Expected,
               path: str,
-              num_workers: int = 1,
+              num_workers: Optional[int] = None,
               progress: Progress = silent) -> Iterator[Fault]:
         """All faults of what is or will be the archive ``path``."""
-        stem = Path(path).stem if self.named else None
+        stem = Path(path).stem
+        if self.pattern and not re.fullmatch(self.pattern, stem):
+            yield Fault(
+                'file_name',
+                Path(path).name, 'not named TYPE_TESTSET_ALGORITHM_'
+                'results.zip, as the server asks for')
         yield from name_faults(members)
         yield from self.rules(
-            Archive(members, expected, stem, num_workers, progress))
+            Archive(members, expected, self.pattern and stem, num_workers,
+                    progress))
 
 
 @dataclass(frozen=True)
 class Server:
-    """Tasks by name, files of the test set below ``data_root``, and the
-    pattern of its archives' stems."""
+    """Tasks by name, and files of the test set below ``data_root``."""
 
     tasks: Dict[str, Task]
     ann_file: str
     image_dir: str
     categories_file: Optional[str] = None
-    archive_pattern: str = '.*'
 
     def choose(self, names: Optional[Sequence[str]]) -> Dict[str, Task]:
         """Tasks of some names, or the first one; an InputError where there is
@@ -95,9 +102,9 @@ def _detections(kind: str, key: str) -> Task:
     # the server wants the same names for both kinds
     return Task(
         dict(type='PanopticInstanceAPMetric', metric=['bbox', 'segm']),
-        f'{kind}/detections_test-dev2017_{{name}}_results', True,
+        f'{kind}/detections_test-dev2017_{{name}}_results',
         lambda prefix, stem: {f'{stem}.json': Path(f'{prefix}.{kind}.json')},
-        partial(detection_rules, key=key))
+        partial(detection_rules, key=key), _COCO_STEM)
 
 
 SERVERS = {
@@ -106,14 +113,13 @@ SERVERS = {
         dict(
             panoptic=Task(
                 dict(type='PanopticQualityMetric'),
-                'panoptic_test-dev2017_{name}_results', True, _panoptic_files,
-                panoptic_rules),
+                'panoptic_test-dev2017_{name}_results', _panoptic_files,
+                panoptic_rules, _COCO_STEM),
             bbox=_detections('bbox', 'bbox'),
             segm=_detections('segm', 'segmentation')),
         ann_file='annotations/image_info_test-dev2017.json',
         image_dir='test2017/',
-        categories_file='annotations/panoptic_val2017.json',
-        archive_pattern=r'(panoptic|detections)_[A-Za-z0-9-]+_.+_results'),
+        categories_file='annotations/panoptic_val2017.json'),
     'cityscapes':
     Server(
         dict(
@@ -121,16 +127,15 @@ SERVERS = {
                 dict(
                     type='PanopticQualityMetric',
                     png_name='{img_id}_panoptic.png'),
-                'cityscapes_panoptic_{name}', False, _panoptic_files,
-                panoptic_rules),
+                'cityscapes_panoptic_{name}', _panoptic_files, panoptic_rules),
             instance=Task(
                 dict(type='CityscapesInstanceAPMetric'),
-                'cityscapes_instance_{name}', False,
+                'cityscapes_instance_{name}',
                 lambda prefix, stem: files_below(f'{prefix}.instances'),
                 instance_rules),
             pixel=Task(
                 dict(type='CityscapesSemanticIoUMetric'),
-                'cityscapes_pixel_{name}', False,
+                'cityscapes_pixel_{name}',
                 lambda prefix, stem: files_below(f'{prefix}.semantic'),
                 pixel_rules)),
         ann_file='gtFine/panoptic_fpn_test.json',

@@ -21,7 +21,7 @@ from mmengine.visualization.utils import img_from_canvas
 from tabulate import tabulate
 
 from mmengine_exact.errors import InputError
-from mmengine_exact.workers import default_workers, run_jobs
+from mmengine_exact.workers import run_jobs
 from panoptic_fpn.fusion import fill_stuff, paste_instances
 from panoptic_fpn.labels import LabelSpace, channel_labels
 from panoptic_fpn.metrics import class_quality, group_quality, panoptic_counts
@@ -133,8 +133,7 @@ def sweep_merge(folder: str,
         predict_things=predict_things,
         nms_iou_thr=thresholds.get('nms_iou_thr'))
     # in order: the same bits with any number of processes
-    results = run_jobs(
-        count, paths, num_workers or default_workers(), in_order=True)
+    results = run_jobs(count, paths, num_workers, in_order=True)
     total = np.zeros((len(settings), space.num_classes, 4))
     for counts in track_iter_progress((results, len(paths))):
         total += counts

@@ -13,6 +13,7 @@ of the test split hold void alone.
 import json
 import os
 import os.path as osp
+from pathlib import Path
 from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
@@ -124,20 +125,18 @@ def _write_image(root: str, split: str, index: int, count: int,
     city = cities[index % len(cities)]
     # official frames are the 20th of a snippet
     name = f'{city}_{index // len(cities):06d}_000019'
-    photographs, labels = [
-        osp.join(root, kind, split, city) for kind in ('leftImg8bit', 'gtFine')
-    ]
-    for folder in (photographs, labels):
-        os.makedirs(folder, exist_ok=True)
     polygons = polygon_json(items, size)
-    stem = osp.join(labels, f'{name}_gtFine_')
-    images = {osp.join(photographs, name + IMAGE_SUFFIX): image}
-    for kind, values in label_images(polygons).items():
-        images[f'{stem}{kind}.png'] = values
+    stem = osp.join(root, 'gtFine', split, city, f'{name}_gtFine_')
+    images = {
+        f'{stem}{kind}.png': values
+        for kind, values in label_images(polygons).items()
+    }
+    images[osp.join(root, 'leftImg8bit', split, city,
+                    name + IMAGE_SUFFIX)] = image
     for path, values in images.items():
+        os.makedirs(osp.dirname(path), exist_ok=True)
         Image.fromarray(values).save(path, compress_level=1)
-    with open(f'{stem}polygons.json', 'w') as file:
-        file.write(polygons)
+    Path(f'{stem}polygons.json').write_text(polygons)
 
 
 def polygon_json(items: Sequence[Item], size: Tuple[int, int]) -> str:
@@ -185,17 +184,15 @@ def draw_street(split: str, index: int, count: int, size: Tuple[int, int],
     for name in rng.choice(_MORE, round(5 * (size[0] / 128)**.95)):
         street.add(name, street.place(name))
     street.add_frame()
-    noise = rng.normal(0, 6, street.image.shape)
-    return street.photograph(noise), street.items
+    return street.photograph(), street.items
 
 
 class _Street(Canvas):
 
     def __init__(self, size: Tuple[int, int],
                  rng: np.random.Generator) -> None:
-        super().__init__(size)
+        super().__init__(size, rng)
         self.h, self.w = size
-        self.rng = rng
         self.items: List[Item] = []
 
     def add(self, name: str, points: np.ndarray, always: bool = False) -> bool:

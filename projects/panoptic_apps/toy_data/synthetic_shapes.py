@@ -17,6 +17,7 @@ import os.path as osp
 import shutil
 import uuid
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple
 
 import cv2
@@ -43,7 +44,7 @@ CATEGORIES = [
 ]
 _ID = {category['name']: category['id'] for category in CATEGORIES}
 _THINGS = ('disk', 'box', 'triangle', 'star')
-_STUFF = ('sky', 'water', 'grass', 'bricks', 'sand')
+#: Colours of the stuff classes in the images.
 _RGB = dict(
     sky=(150, 195, 240),
     water=(50, 100, 175),
@@ -85,9 +86,12 @@ class Canvas:
 
     Args:
         size (tuple[int, int]): (h, w) in pixels.
+        rng (np.random.Generator): Decides what is painted.
     """
 
-    def __init__(self, size: Tuple[int, int]) -> None:
+    def __init__(self, size: Tuple[int, int],
+                 rng: np.random.Generator) -> None:
+        self.rng = rng
         self.image = np.zeros((*size, 3), np.float32)
         self.ids = np.zeros(size, np.int32)
 
@@ -103,14 +107,16 @@ class Canvas:
             (3, 3))).astype(bool)
         self.image[rim] *= 0.55
 
-    def hides_too_much(self, mask: np.ndarray) -> bool:
-        """Whether it covers over 40% of the visible part of a segment."""
+    def hides_too_much(self, mask: Any) -> bool:
+        """Whether a mask or slices cover over 40% of what is visible of a
+        segment."""
         hidden, counts = np.unique(self.ids[mask], return_counts=True)
         return any(count > 0.4 * (self.ids == segment_id).sum()
                    for segment_id, count in zip(hidden, counts) if segment_id)
 
-    def photograph(self, noise: np.ndarray) -> np.ndarray:
+    def photograph(self) -> np.ndarray:
         """The image with noise added, uint8."""
+        noise = self.rng.normal(0, 6, self.image.shape)
         return np.clip(self.image + noise, 0, 255).astype(np.uint8)
 
 
@@ -132,16 +138,14 @@ def draw_scene(seed: int, index: int,
         scene.add_thing()
     if rng.random() < 0.2:
         scene.add_void()
-    noise = rng.normal(0, 6, scene.image.shape)
-    return scene.photograph(noise), scene.ids, scene.segments_info()
+    return scene.photograph(), scene.ids, scene.segments_info()
 
 
 class _Scene(Canvas):
 
     def __init__(self, size: int, rng: np.random.Generator) -> None:
-        super().__init__((size, size))
+        super().__init__((size, size), rng)
         self.size = size
-        self.rng = rng
         self.info: Dict[int, dict] = {}
 
     def _new_segment(self, name: str, iscrowd: int = 0) -> int:
@@ -161,20 +165,17 @@ class _Scene(Canvas):
     def add_stuff(self) -> None:
         """Two or three bands with wavy borders, each of another class."""
         rng, size = self.rng, self.size
-        names = rng.permutation(_STUFF)[:rng.integers(2, 4)]
-        x = np.arange(size)
-        rows = np.arange(size)[:, None]
+        names = rng.permutation(list(_RGB))[:rng.integers(2, 4)]
+        y, x = np.mgrid[:size, :size].astype(np.float32)
         borders = np.linspace(0, size, len(names) + 1)[:-1]
         for top, name in zip(borders, names):
             wave = size * 0.06 * np.sin(x * rng.uniform(2, 5) / size * np.pi +
                                         rng.uniform(0, 6))
             shift = rng.uniform(-0.08, 0.08) * size
-            start = top + wave + shift if top > 0 else np.full(size, -1.0)
+            start = top + wave + shift if top > 0 else -1.0
             base = np.array(_RGB[name], np.float32) + rng.uniform(-15, 15, 3)
-            y, x = np.mgrid[:size, :size].astype(np.float32)
             tone = texture_tone(name, y, x, size, rng)
-            self._paint(rows >= start,
-                        base + tone[..., None].astype(np.float32),
+            self._paint(y >= start, base + tone[..., None].astype(np.float32),
                         self._new_segment(str(name)))
 
     def add_thing(self) -> None:
@@ -218,8 +219,7 @@ class _Scene(Canvas):
         rng, size = self.rng, self.size
         x, y = rng.integers(0, size * 3 // 4, 2)
         w, h = rng.integers(size // 10, size // 4, 2)
-        patch = np.zeros((size, size), bool)
-        patch[y:y + h, x:x + w] = True
+        patch = np.s_[y:y + h, x:x + w]
         if not self.hides_too_much(patch):
             self.image[patch] = 128
             self.ids[patch] = 0
@@ -248,11 +248,9 @@ def _write_split(root: str, split: str, num_images: int, size: int,
         images.append(dict(id=index, file_name=name, height=size, width=size))
         annotations.append(
             dict(image_id=index, file_name=name, segments_info=segments_info))
-    with open(f'{map_dir}.json', 'w') as file:
-        json.dump(
-            dict(
-                images=images, annotations=annotations, categories=CATEGORIES),
-            file)
+    content = dict(
+        images=images, annotations=annotations, categories=CATEGORIES)
+    Path(f'{map_dir}.json').write_text(json.dumps(content))
 
 
 def write_dataset(root: str,
@@ -306,8 +304,7 @@ def write_once(root: str, stamp: str, recipe: Dict,
     partial = f'{root}.partial-{uuid.uuid4().hex[:8]}'
     try:
         draw(partial)
-        with open(osp.join(partial, stamp), 'w') as file:
-            json.dump(recipe, file)
+        Path(partial, stamp).write_text(json.dumps(recipe))
         os.rename(partial, root)
     except OSError:
         # another run may have been faster
@@ -321,8 +318,8 @@ def _is_written(root: str, stamp: str, recipe: Dict) -> bool:
     if not osp.lexists(root):
         return False
     found = None
-    with suppress(OSError, ValueError), open(osp.join(root, stamp)) as file:
-        found = json.load(file)
+    with suppress(OSError, ValueError):
+        found = json.loads(Path(root, stamp).read_text())
     if found != recipe:
         raise InputError(
             f'{root}: holds {found or "other files"}, wanted {recipe}. '

@@ -262,6 +262,11 @@ def is_whole(value: Any) -> TypeGuard[int]:
     return type(value) is int
 
 
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether a value of a JSON is a number of a size to compute with."""
+    return type(value) in (int, float) and abs(value) < 2**53
+
+
 def is_id(value: Any) -> TypeGuard[Union[int, str]]:
     """Whether a value of a JSON may be the id of an image."""
     return type(value) in (int, str)

@@ -4,9 +4,9 @@
 category_id, iscrowd, ``segmentation`` (polygons or RLE), and, for AP, area (of
 the mask) and bbox (x, y, width, height), all in pixels.
 """
-from typing import Any, Dict, Iterator, TypeGuard
+from typing import Any, Dict, Iterator
 
-from .faults import Fault, Found, is_id, is_whole, key_fault, short
+from .faults import Fault, Found, is_id, is_number, is_whole, key_fault, short
 from .panoptic import entries_by_id
 from .segmentations import find_segmentation_fault
 
@@ -69,10 +69,10 @@ def _annotation_faults(note: dict, known: Dict[str, dict], scored: bool,
     if not scored:
         return
     area, box = note.get('area'), note.get('bbox')
-    if not _is_number(area) or area < 0:
+    if not is_number(area) or area < 0:
         yield key_fault(note, 'area', where, 'is not a number of pixels')
     if not isinstance(box, list) or len(box) != 4 or not all(
-            map(_is_number, box)) or min(box[2:]) < 0:
+            map(is_number, box)) or min(box[2:]) < 0:
         yield key_fault(note, 'bbox', where, 'is not [x, y, width, height]')
 
 
@@ -86,7 +86,3 @@ def _mask_faults(note: dict, images: Dict[Any, dict],
         fault = 'segmentation=[], which pycocotools does not read'
     if fault is not None:
         yield Fault('wrong_value', where, fault)
-
-
-def _is_number(value: Any) -> TypeGuard[float]:
-    return type(value) in (int, float) and abs(value) < 2**53
