@@ -31,7 +31,8 @@ def parse_args():
         'labels', help='folder of label maps, with the same subfolders')
     parser.add_argument(
         'classes', help='class list: .csv, .json or labelmap.txt')
-    parser.add_argument('--out-dir', required=True, help='folder to write to')
+    parser.add_argument(
+        '--out-dir', dest='out', required=True, help='folder to write to')
     parser.add_argument(
         '--name',
         default='panoptic',
@@ -86,7 +87,7 @@ def parse_args():
         parser.error(f'--num-workers {args.num_workers}: must be at least 1')
     if args.offset < 2:
         parser.error(f'--offset {args.offset}: must be at least 2')
-    target = osp.realpath(osp.join(args.out_dir, args.name))
+    target = osp.realpath(osp.join(args.out, args.name))
     inputs = [args.images, args.labels, *filter(None, [args.instances])]
     if not args.name or '/' in args.name or target in map(
             osp.realpath, inputs):
@@ -101,22 +102,8 @@ def main():
 
     def run():
         summary = convert_label_folders(
-            args.images,
-            args.labels,
-            args.classes,
-            args.out_dir,
-            args.name,
-            image_suffix=args.image_suffix,
-            label_suffix=args.label_suffix,
-            offset=args.offset,
-            numbered=args.numbered,
-            void_values=args.void_values,
-            things=args.things,
-            instances=args.instances,
-            orientation=args.orientation,
-            num_workers=args.num_workers,
-            report=lambda line: print(line, flush=True))
-        print(f'{osp.join(args.out_dir, args.name)}.json: '
+            **vars(args), report=lambda line: print(line, flush=True))
+        print(f'{osp.join(args.out, args.name)}.json: '
               f'{summary["images"]} images, {summary["segments"]} segments, '
               f'{summary["crowd"]} of them crowd')
 

@@ -30,7 +30,8 @@ def parse_args():
         'classes',
         nargs='?',
         help='class list, .csv or .json (default: categories of the JSON)')
-    parser.add_argument('--out-dir', required=True, help='folder to write to')
+    parser.add_argument(
+        '--out-dir', dest='out', required=True, help='folder to write to')
     parser.add_argument(
         '--name',
         default='panoptic',
@@ -54,6 +55,7 @@ def parse_args():
         'that nothing covers (default: void)')
     parser.add_argument(
         '--no-crowd',
+        dest='single',
         action='store_true',
         help='take annotations with iscrowd=1 for single objects; CVAT marks '
         'what is drawn with its brush so')
@@ -71,6 +73,7 @@ def parse_args():
         help='values of label maps that mean nothing (default: 0 255)')
     parser.add_argument(
         '--semantic-suffix',
+        dest='suffix',
         default='.png',
         help='suffix of label maps (default: .png)')
     parser.add_argument(
@@ -87,7 +90,7 @@ def parse_args():
         parser.error('--background: label maps say what the background is')
     if args.num_workers is not None and args.num_workers < 1:
         parser.error(f'--num-workers {args.num_workers}: must be at least 1')
-    target = osp.realpath(osp.join(args.out_dir, args.name))
+    target = osp.realpath(osp.join(args.out, args.name))
     inputs = [args.semantic, osp.splitext(args.instances)[0]]
     if not args.name or '/' in args.name or target in map(
             osp.realpath, filter(None, inputs)):
@@ -103,21 +106,8 @@ def main():
 
     def run():
         summary = convert_instances_and_semantic(
-            args.instances,
-            args.semantic,
-            args.classes,
-            args.out_dir,
-            args.name,
-            order=args.order,
-            uncovered=args.uncovered,
-            void_values=args.void_values,
-            suffix=args.semantic_suffix,
-            things=args.things,
-            background=args.background,
-            single=args.no_crowd,
-            num_workers=args.num_workers,
-            report=lambda line: print(line, flush=True))
-        print(f'{osp.join(args.out_dir, args.name)}.json: '
+            **vars(args), report=lambda line: print(line, flush=True))
+        print(f'{osp.join(args.out, args.name)}.json: '
               f'{summary["images"]} images, {summary["segments"]} segments')
 
     return run_resumable(run)
