@@ -16,6 +16,7 @@ import argparse
 import os
 import os.path as osp
 import re
+import shlex
 import sys
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
@@ -142,10 +143,11 @@ def write_config(args):
     for note in notes:
         print(note)
     shown = osp.relpath(args.out)
-    shown = args.out if shown.startswith('..') else shown
+    shown = shlex.quote(args.out if shown.startswith('..') else shown)
     stem = osp.splitext(osp.basename(args.out))[0]
     # an earlier training may have left its best there, too
-    best = f'"$(ls -t work_dirs/{stem}/best_*.pth | head -n 1)"'
+    folder = shlex.quote(f'work_dirs/{stem}')
+    best = f'"$(ls -t {folder}/best_*.pth | head -n 1)"'
     print(f'{shown}\n\nNow:\n  python tools/train.py {shown}\n'
           f'  python tools/test.py {shown} {best}')
 

@@ -2,10 +2,10 @@
 import inspect
 import os.path as osp
 import sys
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from functools import reduce
 from operator import getitem
-from typing import Any, Callable, Optional, Set
+from typing import Any, Callable, List, Optional, Sequence, Set
 
 import torch.distributed as torch_dist
 from mmengine.config import Config
@@ -59,16 +59,43 @@ def override(cfg: Config,
     """
     read = _keys_read(cfg)
     for key, value in options.items():
-        name = key.split('.')[0]
-        if name not in read and name not in cfg:
-            near = get_close_matches(name, [*read, *cfg], n=1)
+        name, *below = key.split('.')
+        known = name in read or name in cfg
+        near = misspelt(cfg.get(name), below) if known else get_close_matches(
+            name, [*read, *cfg], n=1)
+        if near or not known:
             hint = f' (is it {near[0]}?)' if near else ''
             raise RunError(f'--cfg-options {key}={value}: no run reads it'
                            f'{hint}. Correct the key.')
-    if files is not None:
-        for (*parents, key), value in computed_from(files, options).items():
-            reduce(getitem, parents, cfg)[key] = value
-    cfg.merge_from_dict(options)
+    try:
+        if files is not None:
+            found = computed_from(files, options)
+            for (*parents, key), value in found.items():
+                reduce(getitem, parents, cfg)[key] = value
+        cfg.merge_from_dict(options)
+    except (KeyError, TypeError) as error:
+        raise RunError(
+            f'--cfg-options: {error}. Correct the key or its value.') from None
+
+
+def misspelt(node: Any, names: Sequence[str]) -> List[str]:
+    """Keys of a nested dict that differ by one letter from the first of
+    ``names``, the parts of a dotted key, that is not there."""
+    for name in names:
+        if isinstance(node, list) and name.isdigit():
+            node = dict(enumerate(node)).get(int(name))
+            continue
+        if not isinstance(node, dict):
+            break
+        if name not in node:
+            plain = len(name) > 3 and not any(map(str.isdigit, name))
+            return [
+                key for key in node
+                if plain and SequenceMatcher(None, key, name).ratio() >= 1 -
+                1 / max(len(key), len(name))
+            ]
+        node = node[name]
+    return []
 
 
 def _keys_read(cfg: Any) -> Set[str]:

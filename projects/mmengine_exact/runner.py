@@ -315,6 +315,11 @@ class ExactRunner(Runner):
         with self._loading(RESUME):
             try:
                 super().resume(filename, *args, **kwargs)
+                own = getattr(self.optim_wrapper, 'optimizer', None)
+                lost = own and own.defaults.keys() - own.param_groups[0].keys()
+                if lost:
+                    raise ValueError('it was written by one without '
+                                     f'{", ".join(sorted(lost))}')
             except InputError:
                 raise
             except (ValueError, LookupError) as error:

@@ -118,7 +118,8 @@ def computed_from(files: ConfigFiles, options: dict) -> Dict[KeyPath, Any]:
     (dotted keys and values) say of variables.
 
     Raises:
-        RunError: No key is computed from a variable, or given with its value.
+        RunError: No key is computed from a variable, and none of its name is
+            given.
     """
     changed = Config(files.config)
     changed.merge_from_dict(options)
@@ -128,18 +129,19 @@ def computed_from(files: ConfigFiles, options: dict) -> Dict[KeyPath, Any]:
         for name, value in changed.to_dict().items() if name in names
         and name not in files.read and value != files.config[name]
     }
-    given = [v for k, v in options.items() if k.split('.')[0] in files.read]
+    given = {key.split('.')[-1] for key in options if '.' in key}
     for name, value in values.items():
-        if value not in given and not files.changes({name: value}):
+        if name not in given and not files.changes({name: value}):
             same = {
                 path: value
-                for path in keys_with(files.config[name], files.config)
+                for path in keys_like(name, files.config[name], files.config)
                 if path[0] in files.read
             }
             raise RunError(
                 f'--cfg-options {name}: no run reads it, and no key of this '
                 'config is computed from it. Override the keys themselves; '
-                f'with its value there are: {options_text(same) or "none"}.')
+                'with its name or value there are: '
+                f'{options_text(same) or "none"}.')
     found = files.changes(values) if values else {}
     if found:
         print_log(
@@ -162,14 +164,16 @@ def differences(old: Any, new: Any,
         yield path, new
 
 
-def keys_with(value: Any, node: Any, path: KeyPath = ()) -> Iterator[KeyPath]:
-    """Paths of a value in nested dicts and lists."""
-    if node == value:
+def keys_like(name: str, value: Any, node: Any,
+              path: KeyPath = ()) -> Iterator[KeyPath]:
+    """Paths that end in a name or lead to a value, in nested dicts and
+    lists."""
+    if node == value or path[-1:] == (name, ):
         yield path
     elif isinstance(node, (dict, list)):
         items = node.items() if isinstance(node, dict) else enumerate(node)
         for key, item in items:
-            yield from keys_with(value, item, (*path, key))
+            yield from keys_like(name, value, item, (*path, key))
 
 
 def options_text(found: Dict[KeyPath, Any]) -> str:

@@ -66,7 +66,8 @@ def find_images(paths: Sequence[str]) -> List[str]:
             names = sorted(
                 osp.join(folder, name) for folder, _, files in os.walk(path)
                 for name in files if name.lower().endswith(SUFFIXES)
-                and not name.lower().endswith(RESULTS) and name[0] != '.')
+                and not name.lower().endswith(RESULTS)
+                and '/.' not in f'{folder[len(path):]}/{name}')
         found.update(dict.fromkeys(names))
     return list(found)
 

@@ -361,6 +361,7 @@ def test_resume_of_a_best_checkpoint(trained, tmp_path):
     dict(param_scheduler=[
         dict(type='MultiStepLR', by_epoch=False, milestones=[9])
     ]),
+    dict(optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.1))),
 ])
 def test_resume_with_another_optimizer_or_schedule(trained, tmp_path, options):
     path = str(trained / 'iter_10.pth')

@@ -11,6 +11,7 @@ from mmengine.config import Config
 
 from mmengine_exact import (CheckpointError, RunError, one_line,
                             run_to_exit_code, tool_config)
+from mmengine_exact.command import misspelt
 from mmengine_exact.files import write_bytes
 from tests.conftest import call_tool
 
@@ -312,3 +313,26 @@ def test_an_option_that_nothing_reads(config):
     with pytest.raises(
             RunError, match=r'max_iters=5: no run.*\(is it train_cfg\?\)'):
         tool_config(str(config), 'none', {'train_cg.max_iters': 5}, None)
+    with pytest.raises(RunError, match='--cfg-options: .* Correct the key'):
+        tool_config(str(config), 'none', {'train_cfg.max_iters.a': 5}, None)
+
+
+@pytest.mark.parametrize('key, near', [
+    ('test_cfg.panoptik.score_thr', 'panoptic'),
+    ('test_cfg.panoptic.score_th', 'score_thr'),
+    ('hooks.0.intervall', 'interval'),
+    ('test_cfg.panoptic.score_thr', None),
+    ('head.num_shared_convs', None),
+    ('keys.layer2', None),
+    ('loader.num_workers', None),
+    ('hooks.7.interval', None),
+    ('head.num_shared_fcs.5', None),
+])
+def test_a_slip_of_one_letter(key, near):
+    node = dict(
+        test_cfg=dict(panoptic=dict(score_thr=0.5, overlap_thr=0.5)),
+        hooks=[dict(interval=5)],
+        head=dict(num_shared_fcs=2),
+        keys=dict(layer1=0),
+        loader=dict(batch_size=2))
+    assert misspelt(node, key.split('.')) == [near] * (near is not None)

@@ -106,6 +106,11 @@ def test_an_option_for_a_variable_sets_what_is_computed_from_it(
         # as MMEngine writes a config: with values alone
         (dict(max_iters=5),
          'there are: param_scheduler.1.end=5 train_cfg.max_iters=5'),
+        # a key of another name has the same value
+        ({
+            'unused': 4,
+            'train_cfg.max_iters': 4
+        }, 'unused: no run .* there are: none'),
     ])
 def test_a_variable_that_nothing_is_computed_from(files, options, text):
     path = files('data_preprocessor = dict(size=3)')
@@ -114,7 +119,7 @@ def test_a_variable_that_nothing_is_computed_from(files, options, text):
     with pytest.raises(RunError, match=text):
         read_config(path, options)
     assert read_config(path, dict(unused=3)).unused == 3
-    both = dict(unused=7, **{'train_cfg.max_iters': 7})
+    both = dict(max_iters=7, **{'train_cfg.max_iters': 7})
     assert read_config(path, both).train_cfg.max_iters == 7
 
 

@@ -170,6 +170,9 @@ def test_length_that_is_asked_for(root, tmp_path, monkeypatch, more, iters):
     args = arguments(root, tmp_path / 'my.py', '--batch-size', 4, *more)
     cfg = written(monkeypatch, *args)
     assert cfg.train_cfg.max_iters == iters
+    longer = read_config(cfg.filename, dict(max_iters=500))
+    assert longer.train_cfg.max_iters == 500
+    assert longer.param_scheduler[-1].end == 500
     assert cfg.train_dataloader.batch_size == 4
     assert cfg.optim_wrapper.optimizer.lr == 0.005
 

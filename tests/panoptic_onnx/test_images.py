@@ -89,7 +89,7 @@ def test_a_file_that_is_cut_off(tmp_path, kind, options):
 
 def test_finds_and_names_what_the_apis_do(tmp_path):
     for name in ('a.png', 'b/a.JPG', 'b/a_panoptic.png', 'b/note.txt',
-                 'b/c/x.tiff', 'b/._a.JPG', 'b.jpg/y.png'):
+                 'b/c/x.tiff', 'b/._a.JPG', 'b/.c/x.png', 'b.jpg/y.png'):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b'')

@@ -146,7 +146,11 @@ def new_dataset_config(name: str,
         evaluator=_source(_evaluator(regions, paths['instances'])),
         why='\n'.join(f'# {line}' for line in wrap(schedule.why, 77)),
         schedule=schedule,
-        param_scheduler=_source(schedule.param_scheduler),
+        param_scheduler=_source([
+            dict(one, end=Code('max_iters'))
+            if one.get('end') == schedule.max_iters else one
+            for one in schedule.param_scheduler
+        ]),
         save_best=_save_best(regions, weights),
         log_interval=max(1, min(50, schedule.max_iters // 20)))
     notes = _notes(space, len(trained), len(validated), val, schedule) + notes

@@ -5,7 +5,7 @@ with one channel that holds the ids themselves, of which some are void. Sizes
 are (h, w), boxes (x, y, width, height), both in pixels.
 """
 from itertools import product
-from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -24,6 +24,8 @@ _SOME = 5
 #: Share of border pixels between the values next to them, of which sound PNGs
 #: have some 0.03, blended ones 0.2 to 0.9; and how many are looked at.
 _BLENDED, _SAMPLES = 0.15, 100_000
+#: Share of those with new ids, if there are more than a few.
+_NEW, _FEW = 0.6, 8
 #: Colour types of PNG.
 _COLORS = {0: 'grey', 2: 'RGB', 3: 'palette', 4: 'grey and alpha', 6: 'RGBA'}
 
@@ -108,7 +110,7 @@ def png_faults(measured: Dict[int, Measured],
     differs = unknown or missing or any(
         segment.get('area') != measured[segment['id']][0]
         for segment in segments)
-    if differs and pixels is not None and _is_blended(pixels):
+    if differs and pixels is not None and is_blended(pixels, listed | {0}):
         yield Fault('png_blended', where,
                     f'{png}: values between those of neighbours')
         return
@@ -138,12 +140,13 @@ def _swap_channels(id_: int) -> int:
     return id_ & 0xff00 | id_ >> 16 | (id_ & 255) << 16
 
 
-def _is_blended(pixels: np.ndarray) -> bool:
+def is_blended(pixels: np.ndarray, listed: Iterable[int]) -> bool:
     """Whether values come from interpolation or from compression with loss.
 
     Both put pixels where segments meet that lie, channel by channel, in the
     range of the others next to them; without them only those do where three
-    segments meet.
+    segments meet. Some of all are enough, or most of those whose ids are not
+    ``listed``.
     """
     values = pixels.reshape(*pixels.shape[:2], -1).astype(np.int32)
     border = np.zeros(values.shape[:2], bool)
@@ -164,7 +167,10 @@ def _is_blended(pixels: np.ndarray) -> bool:
         np.minimum(low, near, out=low, where=other)
         np.maximum(high, near, out=high, where=other)
     between = ((low <= own) & (own <= high)).all(axis=1)
-    return between.sum() > _BLENDED * len(own)
+    new = ~np.isin(
+        rgb_to_id(own) if own.shape[1] > 1 else own[:, 0], [*listed])
+    return (between.sum() > _BLENDED * len(own)
+            or new.sum() > _FEW and between[new].mean() > _NEW)
 
 
 def _number_faults(segment: dict, measured: Measured,

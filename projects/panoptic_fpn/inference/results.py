@@ -109,7 +109,8 @@ def find_images(paths: Sequence[str]) -> List[str]:
                 osp.join(folder, name) for folder, _, files in os.walk(path)
                 for name in files
                 if name.lower().endswith(IMAGE_SUFFIXES + VIDEO_SUFFIXES)
-                and not name.lower().endswith(_RESULTS) and name[0] != '.')
+                and not name.lower().endswith(_RESULTS)
+                and '/.' not in f'{folder[len(path):]}/{name}')
         found.update(dict.fromkeys(names))
     return list(found)
 

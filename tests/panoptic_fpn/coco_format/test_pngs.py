@@ -2,6 +2,7 @@
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from panoptic_fpn.coco_format import measure_segments, png_faults
 from tests.oracles.perturb import random_data, rgb_of_ids
@@ -38,6 +39,15 @@ def test_resized_with_interpolation(method, scale):
     for pixels, segments in images():
         resized = cv2.resize(
             pixels, None, fx=scale, fy=scale, interpolation=RESIZES[method])
+        assert kinds(resized, segments) == {'png_blended'}
+
+
+@pytest.mark.parametrize('scale', [0.77, 0.85, 0.95])
+def test_resized_by_boxes(scale):
+    """Few pixels of such a resize are between others, but all new ones."""
+    for pixels, segments in images():
+        size = [round(n * scale) for n in pixels.shape[1::-1]]
+        resized = np.array(Image.fromarray(pixels).resize(size, Image.BOX))
         assert kinds(resized, segments) == {'png_blended'}
 
 

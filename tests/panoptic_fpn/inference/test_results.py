@@ -90,6 +90,8 @@ def test_find_images(tmp_path):
     # as Cityscapes has its images, in folders of cities
     (tmp_path / 'folder.jpg').mkdir()
     (tmp_path / 'folder.jpg' / 'c.png').touch()
+    (tmp_path / '.thumbnails').mkdir()
+    (tmp_path / '.thumbnails' / 'a.png').touch()
     found = ('D.MP4', 'a.png', 'b.JPG', 'd.mkv', 'folder.jpg/c.png')
     listed = [str(tmp_path / name) for name in found]
     assert find_images([str(tmp_path)]) == listed
