@@ -162,7 +162,8 @@ def image_faults(content: dict, path: str) -> Found[Dict[Any, dict]]:
     first = {type(image_id): image_id for image_id in reversed(images)}
     if len(first) > 1:
         yield Fault('mixed_image_ids', path,
-                    f'such as {short(first[int])} and {short(first[str])}')
+                    'ids of images are numbers and strings, such as '
+                    f'{short(first[int])} and {short(first[str])}')
     for image_id, image in images.items():
         where = f'{path}: image_id={image_id!r}'
         yield from _name_faults(image, where)
