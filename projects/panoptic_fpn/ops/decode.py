@@ -13,7 +13,7 @@ the time; see ``allocator.py``.
 import io
 import os
 import warnings
-from typing import Any, Callable, Iterator, Optional, Tuple
+from typing import Any, Callable, Iterator, Mapping, Optional, Tuple
 
 import cv2
 import kornia_rs
@@ -66,8 +66,13 @@ def decode_image(content: bytes) -> np.ndarray:
     return cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR, dst=pixels)
 
 
-def decode_map(content: bytes) -> np.ndarray:
+def decode_map(content: bytes, by_palette: bool = False) -> np.ndarray:
     """A map of ids or classes as it is stored: PNG, TIFF, BMP or GIF.
+
+    Args:
+        content (bytes): The file.
+        by_palette (bool): Whether to give the colours of a palette, not the
+            indices into it.
 
     Returns:
         np.ndarray: C-contiguous. Values of one channel, or indices into a
@@ -76,19 +81,24 @@ def decode_map(content: bytes) -> np.ndarray:
 
     Raises:
         DecodeError: See there; or the format may change values, or they are
-            not whole numbers.
+            not whole numbers, or a palette makes them ambiguous.
     """
     header = _read_header(content)
     for fault in _map_faults(header):
         raise DecodeError(fault)
     if _raw_mode(header):
-        return _decode_png(header, content)
-    if len(header.getbands()) == 1:
+        pixels = _decode_png(header, content)
+    elif len(header.getbands()) == 1:
         _check_data(header, content)
-        return _single_channel(_open(content))
-    pixels = _decode_by_opencv(header, content, cv2.IMREAD_UNCHANGED)
-    code = cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
-    return cv2.cvtColor(pixels, code)
+        pixels = _single_channel(_open(content))
+    else:
+        pixels = _decode_by_opencv(header, content, cv2.IMREAD_UNCHANGED)
+        pixels = cv2.cvtColor(
+            pixels,
+            cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
+    if header.mode == 'P':
+        return _apply_palette(header, pixels, by_palette)
+    return pixels
 
 
 def try_decode(decode: Callable[[bytes], Any],
@@ -114,8 +124,20 @@ def find_fault(content: bytes) -> Optional[str]:
 def claimed_size(content: bytes) -> Optional[Tuple[int, int]]:
     """(h, w) in the header of an image file, before any orientation tag is
     applied; None where there is no readable header."""
+
+    def read(content: bytes) -> Tuple[int, int]:
+        header = _open(content)
+        tags = _tiff_tags(header)  # Pillow gives the size that is shown
+        return tags.get(257, header.height), tags.get(256, header.width)
+
+    return try_decode(read, content)[0]
+
+
+def read_palette(content: bytes) -> Optional[np.ndarray]:
+    """RGB (n, 3) uint8 of an image with a palette, else None; pixels are not
+    read."""
     header, _ = try_decode(_open, content)
-    return header and header.size[::-1]
+    return _palette(header) if header and header.mode == 'P' else None
 
 
 def orientation_tag(content: bytes) -> int:
@@ -127,7 +149,8 @@ def orientation_tag(content: bytes) -> int:
         if b'eXIf' in content[content.rfind(b'IDAT'):]:  # behind the pixels
             header.load()
         exif.load(header.info.get('exif', b''))
-        return exif.get(ExifTags.Base.Orientation, 1)
+        tag = ExifTags.Base.Orientation
+        return exif.get(tag, _tiff_tags(header).get(tag, 1))
 
     tag, _ = try_decode(read, content)
     return tag if tag in range(1, 9) else 1
@@ -185,6 +208,11 @@ def _header_faults(header: ImageFile.ImageFile,
         yield f'the {header.format} is cut off after {len(content)} bytes'
 
 
+def _tiff_tags(header: ImageFile.ImageFile) -> Mapping[int, Any]:
+    """None for other formats."""
+    return getattr(header, 'tag_v2', {})
+
+
 def _map_faults(header: ImageFile.ImageFile) -> Iterator[str]:
     """Why the values of an image are not those that were written to it."""
     if header.format not in _LOSSLESS or (header.info.get('compression')
@@ -193,8 +221,37 @@ def _map_faults(header: ImageFile.ImageFile) -> Iterator[str]:
                'from the original annotation')
     if getattr(header, 'is_animated', False):
         yield 'it holds several images'
-    if getattr(header, 'tag_v2', {}).get(262) == 0:  # as scans of text
+    if _tiff_tags(header).get(262) == 0:  # as scans of text
         yield 'a TIFF in which 0 stands for white; convert it to PNG'
+
+
+def _palette(header: ImageFile.ImageFile) -> np.ndarray:
+    """RGB (n, 3) uint8."""
+    assert header.palette is not None
+    image = Image.new('P', (1, 1))  # ``header`` would decode its pixels
+    image.putpalette(header.palette.palette, header.palette.rawmode or 'RGB')
+    return np.array(image.getpalette(), np.uint8).reshape(-1, 3)
+
+
+def _apply_palette(header: ImageFile.ImageFile, indices: np.ndarray,
+                   by_palette: bool) -> np.ndarray:
+    """Colours (h, w, 3) or values (h, w) of indices (h, w). GIF has no grey
+    images, so that its greys are values."""
+    palette = _palette(header)
+    palette = np.pad(palette, ((0, 256 - len(palette)), (0, 0)))
+    if by_palette:
+        return palette[indices]
+    grey = palette[:, 0]
+    if (palette != grey[:, None]).any() or not grey.any():
+        return indices
+    if header.format == 'GIF':
+        return grey[indices]
+    used = np.unique(indices)
+    for index in used[grey[used] != used]:
+        raise DecodeError(f'its palette shows index {index} as grey '
+                          f'{grey[index]}, and either may be the value; save '
+                          'it in grey, without a palette')
+    return indices
 
 
 def _single_channel(image: ImageFile.ImageFile) -> np.ndarray:
