@@ -35,6 +35,9 @@ KINDS = dict(
     instances_json=Kind(
         'an instances JSON (for detection), not a panoptic one',
         'Use tools/dataset_converters/coco_instances_and_semantic.py.'),
+    panoptic_json=Kind(
+        'a panoptic JSON, not an instances JSON (for detection)',
+        'Train on it as it is; it needs no conversion.'),
     wrong_value=Kind('a value cannot be used', 'Correct it.'),
     bad_file_name=Kind(
         'a file_name that cannot be used',

@@ -25,6 +25,13 @@ def instances_faults(content: dict,
         masks (bool): Whether to look at segmentations, too; they need the
             sizes of images.
     """
+    notes = content.get('annotations')
+    if isinstance(notes, list) and any(
+            isinstance(note, dict) and 'segments_info' in note
+            for note in notes):
+        yield Fault('panoptic_json', path,
+                    'its annotations have segments_info: it is panoptic')
+        return content
     known = {}
     for key in ('images', 'categories'):
         known[key] = yield from entries_by_id(content, key, path)
@@ -40,7 +47,6 @@ def instances_faults(content: dict,
             yield key_fault(category, 'name', f'{path}: category id={id_!r}',
                             'is not a string')
     # ids of annotations need not be unique
-    notes = content.get('annotations')
     if not isinstance(notes, list):
         yield key_fault(content, 'annotations', path, 'is not a list')
         return content
