@@ -9,8 +9,9 @@ is left out, and so is an annotation without a mask.
 import os.path as osp
 from collections import defaultdict
 from functools import partial
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Annotated, Any, Dict, List, Optional, Sequence, Tuple
 
+import msgspec
 import numpy as np
 from pycocotools import mask as mask_util
 
@@ -25,6 +26,9 @@ from .label_map import (ClassTable, Rows, class_table, paint_values,
                         plain_rows, read_label_map, read_rows)
 from .panoptic_folder import Painted, write_panoptic_folder
 from .resumable import Job, some
+
+_Color = Annotated[List[Annotated[int, msgspec.Meta(ge=0, le=255)]],
+                   msgspec.Meta(min_length=3, max_length=3)]
 
 
 def convert_instances_and_semantic(instances: str,
@@ -69,7 +73,7 @@ def convert_instances_and_semantic(instances: str,
     """
     content = parse_object(
         read_bytes(instances, 'instances JSON', None), instances)
-    _cut_names(content)
+    _complete(content)
     raise_first(image_faults(content, instances))
     raise_first(instances_faults(content, instances))
     jobs = [_job(image, semantic, suffix) for image in content['images']]
@@ -78,7 +82,7 @@ def convert_instances_and_semantic(instances: str,
         classes or instances,
         void_values,
         things=things,
-        label=jobs[0].label)
+        labels=[job.label for job in jobs if job.label])
     if semantic is None:
         table = _with_background(table, background)
     grouped = _group(content, table, instances, classes or instances, single)
@@ -91,16 +95,26 @@ def convert_instances_and_semantic(instances: str,
     return summary
 
 
-def _cut_names(content: Dict) -> None:
+def _complete(content: Dict) -> None:
     """Write names of images with /; of paths of another machine only the last
-    part is kept."""
-    entries = content.get('images')
-    for image in entries if isinstance(entries, list) else []:
-        name = image.get('file_name') if isinstance(image, dict) else None
+    part is kept. Number annotations without ``id``, for messages."""
+    for image in _objects(content, 'images'):
+        name = image.get('file_name')
         if isinstance(name, str):  # else a fault, found later
             name = name.replace('\\', '/')
             image['file_name'] = osp.basename(name) if find_name_fault(
                 name) else name
+
+    for i, note in enumerate(_objects(content, 'annotations')):
+        if note.get('id') is None:
+            note['id'] = i
+
+
+def _objects(content: Dict, key: str) -> List[dict]:
+    """Entries that are objects; others are faults, found later."""
+    listed = content.get(key)
+    entries = listed if isinstance(listed, list) else []
+    return [entry for entry in entries if isinstance(entry, dict)]
 
 
 def _job(image: Dict, semantic: Optional[str], suffix: str) -> Job:
@@ -113,7 +127,8 @@ def _job(image: Dict, semantic: Optional[str], suffix: str) -> Job:
 
 def _category_rows(content: Dict) -> Rows:
     """Rows of a class list; a category that no annotation uses and that is the
-    supercategory of others, as Roboflow writes, is ignored."""
+    supercategory of others, as Roboflow writes, is ignored; so are colours
+    that are not RGB."""
     categories = content['categories']
     used = {note['category_id'] for note in content['annotations']}
     for category in categories:
@@ -122,7 +137,13 @@ def _category_rows(content: Dict) -> Rows:
             for other in categories if other is not category)
         if above and category['id'] not in used:
             category['ignore'] = True
-    return plain_rows(categories)
+    rows = plain_rows(categories)
+    for row in rows:
+        try:
+            msgspec.convert(row.get('color'), Optional[_Color], strict=False)
+        except msgspec.ValidationError:
+            del row['color']
+    return rows
 
 
 def _with_background(table: ClassTable, name: Optional[str]) -> ClassTable:

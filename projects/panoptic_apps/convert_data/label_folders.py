@@ -68,7 +68,8 @@ def convert_label_folders(images: str,
                       orientation)
     table = class_table(
         read_rows(classes), classes, void_values,
-        None if instances else offset, numbered, things, jobs[0].label)
+        None if instances else offset, numbered, things,
+        [job.label for job in jobs])
     return write_panoptic_folder(out, name, jobs, partial(paint, table), table,
                                  table.categories, num_workers, report)
 
@@ -97,13 +98,17 @@ def find_pairs(images: str,
                 f'{label}: no such file, the label map of {name}. Correct '
                 '--label-suffix and --image-suffix, or remove the image.')
             continue
+        numbers = osp.join(instances, stem + label_suffix) if instances else ''
+        if numbers and not osp.isfile(numbers):
+            failures.append(f'{numbers}: no such file, the instances of '
+                            f'{name}. Correct --instances.')
+            continue
         try:
             size, turn = find_orientation(path, label, orientation)
         except InputError as error:
             failures.append(str(error))
             continue
         image = dict(id=stem, file_name=name, height=size[0], width=size[1])
-        numbers = osp.join(instances, stem + label_suffix) if instances else ''
         jobs.append(Job(image, label, numbers=numbers, turn=turn))
     raise_failures(failures)
     if not jobs:

@@ -16,10 +16,18 @@ user writes for a converter, or CVAT's ``labelmap.txt``:
 of the class in label maps, by default its id; classes with ``ignore`` become
 void. Cells of a CSV are separated by commas, semicolons or tabs; a colour is
 ``128 64 128``, ``#804080`` or the columns r, g and b.
+
+Of label maps with a palette the indices count; but where the list has colours
+and neither ``id`` nor ``values``, the colours of palettes do, unless each
+index has the colour of its row.
 """
 import csv
 import json
+import os.path as osp
 import re
+from functools import partial
+from itertools import dropwhile
+from operator import ne
 from typing import (Annotated, Any, Dict, List, NamedTuple, Optional, Sequence,
                     Set, Tuple)
 
@@ -28,9 +36,9 @@ import numpy as np
 
 from mmengine_exact.errors import InputError
 from mmengine_exact.files import parse_json, read_bytes
-from panoptic_fpn.coco_format import read_label_space
+from panoptic_fpn.coco_format import is_blended, read_label_space
 from panoptic_fpn.labels import default_color, id_to_rgb, rgb_to_id
-from panoptic_fpn.ops.decode import decode_map, try_decode
+from panoptic_fpn.ops.decode import decode_map, read_palette, try_decode
 from panoptic_fpn.ops.run_length import index_map
 
 
@@ -50,8 +58,12 @@ _Rows = Annotated[Rows, msgspec.Meta(min_length=1)]
 #: Entries of ``segments_info`` by category id and number of the instance.
 Segments = Dict[Tuple[int, Optional[int]], dict]
 _BLANK = ' ,;\t'
+_BRACKETS = '()[] '
 #: Words for yes and no beside those that msgspec knows.
-_BOOLEANS = dict(yes='1', y='1', no='0', n='0')
+_BOOLEANS = {
+    **dict.fromkeys(('yes', 'y', 't', 'thing', '1.0'), '1'),
+    **dict.fromkeys(('no', 'n', 'f', 'stuff', '0.0'), '0')
+}
 #: Ids of segments whose values are 0, which means void, or too large.
 _FREE_IDS = 1 << 16
 
@@ -82,13 +94,16 @@ class ClassTable(NamedTuple):
         category = self.category_of.get(owner)
         if category in self.things:
             return category, number
-        if owner not in self.category_of:
+        if owner not in self.category_of and self.colors:
+            fault = ('no class has it. Add a row with this color to the class '
+                     'list (with ignore=1 where it means nothing).')
+        elif owner not in self.category_of:
             begin = 'Add it'
             if self.offset and value > 255:
                 begin = 'Correct --offset (KITTI, Mapillary: 256), or add it'
             fault = (f'no class has {"it" if owner == value else owner}. '
-                     f'{begin} to the class list (as id, among values or as '
-                     'color; with ignore=1 where it means nothing), or to '
+                     f'{begin} to the class list (as id or among values; '
+                     'with ignore=1 where it means nothing), or to '
                      '--void-values.')
         elif category is not None and number:
             fault = (f'instance {number} of class {category}, which is stuff. '
@@ -104,13 +119,15 @@ def _shown(value: int, colors: bool) -> str:
     return f'colour {rgb}' if colors else f'value {value}'
 
 
-def class_table(given: Rows,
-                path: str,
-                void_values: Sequence[int] = (),
-                offset: Optional[int] = None,
-                numbered: bool = False,
-                things: Optional[Sequence[str]] = None,
-                label: str = '') -> ClassTable:
+def class_table(
+    given: Rows,
+    path: str,
+    void_values: Sequence[int] = (),
+    offset: Optional[int] = None,
+    numbered: bool = False,
+    things: Optional[Sequence[str]] = None,
+    labels: Sequence[str] = ()
+) -> ClassTable:
     """Table of the rows of a class list.
 
     Args:
@@ -121,18 +138,23 @@ def class_table(given: Rows,
         numbered (bool): Whether no value is a class alone, without a number.
         things (Sequence[str], optional): Names of the things, instead of
             ``isthing``.
-        label (str): One of the label maps; colours stand for classes if it is
-            RGB.
+        labels (Sequence[str]): The label maps; colours stand for classes if
+            the first is RGB, or by palettes, see the module.
     """
     if things is not None:
         given = _with_things(given, path, things)
+    by_color = not any({'id', 'values'} & row.keys() for row in given)
+    if not any('id' in row for row in given):
+        given = [dict(row, id=i) for i, row in enumerate(given)]
     rows = _as(List[_Class], given, path)
-    colors = bool(label) and _is_colored(label)
+    by_color = by_color and all(len(row.color or ()) == 3 for row in rows)
+    colors = bool(labels) and _is_colored(
+        labels, [row.color for row in rows] if by_color else ())
     if colors:
         void_values, offset = [0], None
     owners: Dict[int, _Class] = {}
     for row in rows:
-        for value in _values_of(row, colors, path, label):
+        for value in _values_of(row, colors, path, labels):
             fault = None
             if owners.setdefault(value, row) is not row:
                 fault = (f'belongs to two classes, {owners[value].name!r} and '
@@ -166,14 +188,15 @@ def class_table(given: Rows,
                       0 if numbered else offset or 0, colors)
 
 
-def _values_of(row: _Class, colors: bool, path: str, label: str) -> List[int]:
+def _values_of(row: _Class, colors: bool, path: str,
+               labels: Sequence[str]) -> List[int]:
     if not colors:
         return row.values or [row.id]
     if len(row.color or ()) != 3:
         raise InputError(
-            f'{label}: 3 channels, which hold colours, but {path} gives class '
-            f'{row.name!r} no [R, G, B]. Add the column color, or export '
-            'label maps of one channel that hold the classes.')
+            f'{labels[0]}: 3 channels, which hold colours, but {path} gives '
+            f'class {row.name!r} no [R, G, B]. Add the column color, or '
+            'export label maps of one channel that hold the classes.')
     return [int(rgb_to_id(np.array(row.color)))]
 
 
@@ -217,9 +240,10 @@ def _read_text(text: str) -> Rows:
     """Rows of a table with a header line, or of a ``labelmap.txt``."""
     lines = [line for line in text.splitlines() if line.strip(_BLANK)]
     named = [line for line in lines if not line.startswith('#')]
-    if named and all(line.count(':') == 3 for line in named):
+    if named and all(line.count(':') >= 3 for line in named):
         columns = ('name', 'color', 'parts', 'actions')
-        return [*csv.DictReader(named, columns, delimiter=':')]
+        return [dict(zip(columns, line.rsplit(':', 3))) for line in named]
+    lines = [*dropwhile(lambda line: line.startswith('#'), lines)]
     separator = max(',;\t', key=''.join(lines[:1]).count)
     # cells beyond the header, often empty, have no name
     return [
@@ -229,7 +253,7 @@ def _read_text(text: str) -> Rows:
 
 
 def plain_rows(given: Rows) -> Rows:
-    """Rows without empty cells, with lists as lists, with ids."""
+    """Rows without empty cells, with lists as lists."""
     rows = []
     for cells in given:
         row = {}
@@ -239,17 +263,15 @@ def plain_rows(given: Rows) -> Rows:
                 row[key.strip().lower()] = value
         if {'r', 'g', 'b'} <= row.keys():
             row['color'] = [row[part] for part in 'rgb']
-        if re.fullmatch('#[0-9A-Fa-f]{6}', str(row.get('color'))):
-            row['color'] = list(bytes.fromhex(row['color'][1:]))
+        if re.fullmatch('#?[0-9A-Fa-f]{6}', str(row.get('color'))):
+            row['color'] = [*bytes.fromhex(str(row['color'])[-6:])]
         for key in ('values', 'color'):
             if isinstance(row.get(key), (str, int)):
-                row[key] = re.split(f'[{_BLANK}]+', str(row[key]))
-        for key in ('isthing', 'ignore'):
-            if isinstance(row.get(key), str):
-                row[key] = _BOOLEANS.get(row[key].lower(), row[key])
+                row[key] = re.split(f'[{_BLANK}]+',
+                                    str(row[key]).strip(_BRACKETS))
+        for key in {'isthing', 'ignore'} & row.keys():
+            row[key] = _BOOLEANS.get(str(row[key]).lower(), row[key])
         rows.append(row)
-    if not any('id' in row for row in rows):
-        rows = [dict(row, id=i) for i, row in enumerate(rows)]
     return rows
 
 
@@ -263,11 +285,12 @@ def read_label_map(path: str,
         path (str): The file.
         size (tuple[int, int], optional): (h, w) that it must have.
         bits (int, optional): What a value must have.
-        colors (bool, optional): Whether it is RGB; values are then
-            R + 256 G + 256^2 B. None: both will do.
+        colors (bool, optional): Whether it is RGB, maybe by a palette; values
+            are then R + 256 G + 256^2 B. None: both will do.
     """
     content = read_bytes(path, 'label map', None)
-    values, fault = try_decode(decode_map, content)
+    values, fault = try_decode(
+        partial(decode_map, by_palette=bool(colors)), content)
     is_rgb = values is not None and values.ndim == 3 and (
         values.dtype == np.uint8 and colors is not False)
     if values is None:
@@ -304,6 +327,7 @@ def paint_values(
         tuple[np.ndarray, dict]: Ids int32 (h, w), 0 = void, which are the
         values themselves where these have 16 bits; the segments.
     """
+    labels = values
     if numbers is not None:
         values = values.astype(np.int64) << 32 | numbers.astype(np.uint32)
     codes, _, index = index_map(values)
@@ -311,7 +335,16 @@ def paint_values(
     segments: Segments = {}
     for i, code in enumerate(codes.tolist()):
         value = code if numbers is None else code >> 32
-        category, number = table.meaning(value, path)
+        try:
+            category, number = table.meaning(value, path)
+        except InputError:
+            if _looks_blended(table, labels):
+                raise InputError(
+                    f'{path}: values between those of neighbours, such as '
+                    f'{_shown(value, table.colors)}: it was resized with '
+                    'interpolation or compressed with loss. Export it again, '
+                    'and resize it by nearest neighbour.') from None
+            raise
         if category is None:
             continue
         is_thing = category in table.things
@@ -325,6 +358,27 @@ def paint_values(
     return ids[index], segments
 
 
-def _is_colored(path: str) -> bool:
-    values, _ = try_decode(decode_map, read_bytes(path, 'label map', None))
-    return values is not None and values.ndim == 3
+def _looks_blended(table: ClassTable, labels: np.ndarray) -> bool:
+    listed = [*table.category_of]
+    if table.offset:
+        numbered = labels[labels >= table.first]
+        known = np.isin(numbered // table.offset, listed)
+        listed += np.unique(numbered[known]).tolist()
+    return is_blended(id_to_rgb(labels) if table.colors else labels, listed)
+
+
+def _is_colored(labels: Sequence[str], colors: Sequence[List[int]]) -> bool:
+    """Whether colours of label maps stand for classes; ``colors`` are those of
+    the rows where they may do so by palettes."""
+    first = read_bytes(labels[0], 'label map', None)
+    values, _ = try_decode(decode_map, first)
+    if values is not None and values.ndim == 3:
+        return True
+    for path in filter(osp.isfile, labels if colors else ()):
+        palette = read_palette(read_bytes(path, 'label map', None))
+        if palette is not None and palette.any() and (
+                any(map(ne, palette.tolist(), colors))
+                # greys, whose indices are ambiguous
+                or (palette == palette[:, :1]).all()):
+            return True
+    return False

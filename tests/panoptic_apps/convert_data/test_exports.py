@@ -159,6 +159,19 @@ def test_masks_of_cvats_brush(convert):
     assert '2 annotations are crowds' in said and '--no-crowd' in said
 
 
+@pytest.mark.parametrize(
+    'color',
+    ['red', '#80', [1, 2], [1, 2, 3, 4], [.5, .5, .5], [1, 2, 256],
+     dict(r=1)])
+def test_colours_of_categories_that_are_not_rgb(convert, color):
+    content = labelme()
+    content['categories'][1]['color'] = color
+    content['categories'][2]['color'] = [7, 8, 9]
+    names, found, _ = convert(content, '--things', 'car')
+    assert (names == scene()).all()
+    assert found['categories'][2]['color'] == [7, 8, 9]
+
+
 @pytest.mark.parametrize('name', ['_background_', 'floor'])
 def test_a_background_of_ones_own_or_a_listed_one(convert, name):
     names, content, _ = convert(labelme(), '--things', 'car', '--background',
@@ -169,8 +182,7 @@ def test_a_background_of_ones_own_or_a_listed_one(convert, name):
 
 
 def test_a_background_is_stuff(convert):
-    said = convert(
-        labelme(), '--things', 'car', '--background', 'car', code=1)
+    said = convert(labelme(), '--things', 'car', '--background', 'car', code=1)
     assert '--background car: it is a thing' in said
 
 
@@ -296,6 +308,60 @@ def test_voc_masks_with_objects(convert_voc, voc, classes, objects):
     check_instances(content)
 
 
+def with_own_palette(image):
+    """Indices in an order of its own, as ``pngquant`` has them."""
+    return image.convert('P', palette=Image.Palette.ADAPTIVE)
+
+
+@pytest.mark.parametrize('suffix', ['.png', '.gif'])
+def test_colours_of_palettes_decide_without_ids(convert_voc, voc, suffix):
+    path = voc / 'SegmentationClass/a.png'
+    image = with_own_palette(Image.open(path))
+    assert image.getpalette()[:3] != [0, 0, 0]
+    image.save(path.with_suffix(suffix))
+    names, _ = convert_voc('--things', 'car', '--label-suffix', suffix)
+    want = scene('background')
+    want[want == 'car'] = 'car crowd'
+    assert (names == want).all()
+
+
+def test_indices_count_with_ids_and_where_colours_agree(convert_voc, voc):
+    path = voc / 'SegmentationClass/a.png'
+    image = with_palette(Image.open(path))
+    image.putpixel((0, 0), 255)
+    image.save(path, bits=8)
+    names, _ = convert_voc('--things', 'car', '--void-values', '255')
+    want = scene('background')
+    want[want == 'car'] = 'car crowd'
+    want[0, 0] = ''
+    assert (names == want).all()
+    with_own_palette(image.convert('RGB')).save(path)
+    rows = [
+        f'{i};{name};{i == 1};{COLORS[name]}' for i, name in enumerate(COLORS)
+    ]
+    (voc / 'classes.csv').write_text('\n'.join(
+        ['id;name;isthing;color', *rows]))
+    index = np.asarray(Image.open(path))[-1, -1]
+    names, _ = convert_voc(classes='classes.csv')
+    assert names[-1, -1].split()[0] == [*COLORS][index] != 'background'
+
+
+def test_objects_that_are_missing(convert_voc, voc):
+    for folder in ('none', 'SegmentationObject'):
+        (voc / 'SegmentationObject/a.png').unlink(missing_ok=True)
+        said = convert_voc(
+            '--things', 'car', '--instances', voc / folder, code=1)
+        assert f'{voc / folder}/a.png: no such file' in said
+        assert 'Correct --instances.' in said
+
+
+def test_labels_with_colons(convert_voc, voc):
+    text = LABELMAP.replace('car:', 'vehicle:car:')
+    (voc / 'labelmap.txt').write_text(text)
+    names, _ = convert_voc('--things', 'vehicle:car')
+    assert (names[4:14, 3:15] == 'vehicle:car crowd').all()
+
+
 def test_colours_without_objects(convert_voc):
     """Nobody knows where a car ends."""
     names, _ = convert_voc('--things', 'car')
@@ -340,7 +406,8 @@ def test_classes_in_one_channel_with_objects(convert_voc, voc):
 def test_colours_that_cannot_be_used(convert_voc, voc):
     (voc / 'labelmap.txt').write_text(LABELMAP.replace('sky:51', 'sky:50'))
     said = convert_voc('--things', 'car', code=1)
-    assert 'colour [51, 221, 255]: no class has it' in said
+    assert 'colour [51, 221, 255]: no class has it. Add a row' in said
+    assert 'ignore=1' in said and '--void-values' not in said
     (voc / 'labelmap.txt').write_text(
         LABELMAP.replace('51,221,255', '128,0,0'))
     said = convert_voc('--things', 'car', code=1)

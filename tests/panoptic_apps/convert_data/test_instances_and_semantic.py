@@ -207,6 +207,32 @@ def test_values_and_categories_without_a_class(root):
         convert(root, void_values=(0, 77))
 
 
+def test_label_maps_resized_with_interpolation(root):
+    image = Image.fromarray(semantic() * 9).resize((15, 10), Image.BILINEAR)
+    image.resize(SIZE[::-1], Image.BILINEAR).save(root / 'semantic/x.png')
+    with pytest.raises(InputError, match='x.png: .*resized with interpolat'):
+        convert(root)
+
+
+def test_a_panoptic_json_is_called_so(root):
+    write(root, [dict(image_id='x', file_name='x.png', segments_info=[])])
+    with pytest.raises(InputError, match='is panoptic. Train on it as it is'):
+        convert(root)
+
+
+def test_annotations_without_id_are_numbered(root):
+    notes = [
+        dict(n, id=None) if i % 2 else {
+            k: n[k]
+            for k in n if k != 'id'
+        } for i, n in enumerate(annotations())
+    ]
+    write(root, notes)
+    summary, content, ids = convert(root)
+    assert (names_of(content, ids) == expected('area')).all()
+    assert summary['hidden'] == [0] and summary['crowds'] == [2]
+
+
 def test_label_maps_that_are_missing(root):
     """Whichever image they are of; the others are converted."""
     images = [

@@ -131,6 +131,12 @@ def test_a_csv_says_the_same(folders):
     CSV.replace('car,1', 'car,TRUE').replace('sky,0', 'sky,False').replace(
         'road,0', 'road,no').replace(',0,1,', ',No,yes,'),
     CSV.replace('color', 'r,g,b').replace('1 2 3', '1,2,3'),
+    CSV.replace('1 2 3', '"(1, 2, 3)"').replace('car,1', 'car,1.0'),
+    CSV.replace('1 2 3', '"[1, 2, 3]"').replace('car,1', 'car,thing').replace(
+        'sky,0', 'sky,stuff'),
+    CSV.replace('1 2 3', '010203').replace('car,1', 'car,t').replace(
+        'sky,0', 'sky,f').replace('road,0', 'road,0.0'),
+    '# classes, by hand\n# 2024\n' + CSV,
 ])
 @pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16'])
 def test_a_csv_as_spreadsheets_write_it(folders, text, encoding):

@@ -9,7 +9,7 @@ from PIL import ExifTags, Image
 from mmengine_exact.errors import InputError
 from panoptic_apps.convert_data import convert_label_folders
 from panoptic_apps.convert_data.panoptic_folder import as_shown
-from panoptic_fpn.ops.decode import decode_image, orientation_tag
+from panoptic_fpn.ops.decode import claimed_size, decode_image, orientation_tag
 
 from .conftest import faults_of, written
 
@@ -30,11 +30,12 @@ def photo(size, tag, fmt='PNG'):
     return values, buffer.getvalue()
 
 
-@pytest.mark.parametrize('fmt', ['PNG', 'WEBP', 'JPEG'])
+@pytest.mark.parametrize('fmt', ['PNG', 'WEBP', 'JPEG', 'TIFF'])
 @pytest.mark.parametrize('tag', range(1, 9))
 def test_maps_are_turned_as_photographs_are(tag, fmt):
     values, content = photo((9, 14), tag, fmt)
     assert orientation_tag(content) == tag
+    assert claimed_size(content) == (9, 14)
     shown, mine = decode_image(content)[..., 0], as_shown(values, tag)
     assert shown.shape == mine.shape
     if fmt != 'JPEG':
