@@ -151,7 +151,8 @@ def paint(table: ClassTable, job: Job) -> Painted:
     values, numbers = read_label_map(
         job.label, size, colors=table.colors), None
     if job.numbers:
-        numbers = read_label_map(job.numbers, size, colors=None)
+        numbers = read_label_map(
+            job.numbers, size, colors=None, by_palette=table.colors)
     ids, segments = paint_values(table, values, job.label, numbers)
     return ids, [*segments.values()], dict(
         crowd=sum(s['iscrowd'] for s in segments.values()),

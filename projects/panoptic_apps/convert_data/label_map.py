@@ -278,7 +278,8 @@ def plain_rows(given: Rows) -> Rows:
 def read_label_map(path: str,
                    size: Optional[Tuple[int, int]] = None,
                    bits: Optional[int] = None,
-                   colors: Optional[bool] = False) -> np.ndarray:
+                   colors: Optional[bool] = False,
+                   by_palette: bool = False) -> np.ndarray:
     """Values (h, w) of a label map: uint8, uint16 or int32.
 
     Args:
@@ -287,10 +288,11 @@ def read_label_map(path: str,
         bits (int, optional): What a value must have.
         colors (bool, optional): Whether it is RGB, maybe by a palette; values
             are then R + 256 G + 256^2 B. None: both will do.
+        by_palette (bool): Whether colours of a palette count in any case.
     """
     content = read_bytes(path, 'label map', None)
     values, fault = try_decode(
-        partial(decode_map, by_palette=bool(colors)), content)
+        partial(decode_map, by_palette=by_palette or bool(colors)), content)
     is_rgb = values is not None and values.ndim == 3 and (
         values.dtype == np.uint8 and colors is not False)
     if values is None:

@@ -72,7 +72,7 @@ def decode_map(content: bytes, by_palette: bool = False) -> np.ndarray:
     Args:
         content (bytes): The file.
         by_palette (bool): Whether to give the colours of a palette, not the
-            indices into it.
+            indices into it, if it has any.
 
     Returns:
         np.ndarray: C-contiguous. Values of one channel, or indices into a
@@ -239,7 +239,8 @@ def _apply_palette(header: ImageFile.ImageFile, indices: np.ndarray,
     images, so that its greys are values."""
     palette = _palette(header)
     palette = np.pad(palette, ((0, 256 - len(palette)), (0, 0)))
-    if by_palette:
+    # one that is all black was never filled in
+    if by_palette and (palette.any() or not indices.any()):
         return palette[indices]
     grey = palette[:, 0]
     if (palette != grey[:, None]).any() or not grey.any():

@@ -292,10 +292,16 @@ def with_palette(image):
     return found
 
 
+def with_own_palette(image):
+    """Indices in an order of its own, as ``pngquant`` has them."""
+    return image.convert('P', palette=Image.Palette.ADAPTIVE)
+
+
 @pytest.mark.parametrize('classes, objects', [
     (Image.Image.copy, Image.Image.copy),
     (lambda image: image.convert('RGBA'), Image.Image.copy),
     (with_palette, with_palette),
+    (with_own_palette, with_own_palette),
     (Image.Image.copy, with_palette),
 ])
 def test_voc_masks_with_objects(convert_voc, voc, classes, objects):
@@ -306,11 +312,6 @@ def test_voc_masks_with_objects(convert_voc, voc, classes, objects):
                                  '--things', 'car')
     assert (names == scene('background')).all()
     check_instances(content)
-
-
-def with_own_palette(image):
-    """Indices in an order of its own, as ``pngquant`` has them."""
-    return image.convert('P', palette=Image.Palette.ADAPTIVE)
 
 
 @pytest.mark.parametrize('suffix', ['.png', '.gif'])

@@ -220,6 +220,11 @@ def test_greys_that_say_nothing_else_than_indices(greys):
             decode_map(with_greys(greys, fmt)), np.eye(9, dtype=np.uint8))
 
 
+def test_a_black_palette_has_no_colours():
+    indices = np.eye(9, dtype=np.uint8)
+    assert same(decode_map(with_greys([0, 0]), by_palette=True), indices)
+
+
 @pytest.mark.parametrize('fmt', ['PNG', 'TIFF', 'BMP'])
 def test_greys_of_a_palette_that_are_not_its_indices(fmt):
     content = with_greys([1, 2], fmt)
