@@ -21,6 +21,8 @@ from .faults import (WARNING, Fault, Found, is_id, is_whole, key_fault,
 MAX_SEGMENTS = 2**16 - 2
 #: Objects of an image that configs keep (``test_cfg.rcnn.max_per_img``).
 MAX_OBJECTS = 100
+#: Pixels of a side that OpenCV reads at most.
+_SIDE = 1 << 20
 #: Lists of entries with ids: the key of these, and the kind of fault where two
 #: are the same.
 _LISTS = dict(
@@ -168,7 +170,7 @@ def image_faults(content: dict, path: str) -> Found[Dict[Any, dict]]:
         where = f'{path}: image_id={image_id!r}'
         yield from _name_faults(image, where)
         for key in ('height', 'width'):
-            if not is_whole(image.get(key)) or image[key] < 1:
+            if not is_whole(image.get(key)) or not 0 < image[key] <= _SIDE:
                 yield key_fault(image, key, where, 'is not a number of pixels')
     return images
 

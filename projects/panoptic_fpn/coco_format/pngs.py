@@ -12,7 +12,7 @@ import numpy as np
 from ..labels import rgb_to_id
 from ..ops.decode import decode_map, try_decode
 from ..ops.run_length import segment_boxes
-from .faults import WARNING, Fault, Found, short
+from .faults import ERROR, WARNING, Fault, Found, short
 
 #: Pixels of a segment, and its box.
 Measured = Tuple[int, Sequence[int]]
@@ -111,9 +111,12 @@ def png_faults(measured: Dict[int, Measured],
         segment.get('area') != measured[segment['id']][0]
         for segment in segments)
     if differs and pixels is not None and is_blended(pixels, listed | {0}):
+        lost = unknown or missing  # else textures may look alike
         yield Fault('png_blended', where,
-                    f'{png}: values between those of neighbours')
-        return
+                    f'{png}: values between those of neighbours',
+                    ERROR if lost else WARNING)
+        if lost:
+            return
     if segments and measured and listed.isdisjoint(measured):
         yield Fault('png_of_another_image', where,
                     f'{png} has {_ids(unknown)}, the JSON {_ids(missing)}')

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from panoptic_fpn.coco_format import measure_segments, png_faults
+from panoptic_fpn.coco_format import (ERROR, WARNING, measure_segments,
+                                      png_faults)
 from tests.oracles.perturb import random_data, rgb_of_ids
 
 RESIZES = dict(
@@ -98,6 +99,21 @@ def test_blends_that_fall_on_listed_ids(scale):
         assert kinds(pixels, segments) == set()
         resized = cv2.resize(pixels, None, fx=scale, fy=scale)
         assert kinds(resized, segments) == {'png_blended'}
+
+
+def test_textures_with_old_areas_are_a_warning():
+    """Where all ids are known, values between others may be right."""
+    ids = np.kron(
+        np.random.default_rng(0).integers(1, 9, (40, 40)) * 1000,
+        np.ones((1, 2), int))
+    segments = [dict(id=i * 1000, area=1) for i in range(1, 9)]
+    pixels = rgb_of_ids(ids)
+    found = list(
+        png_faults(
+            measure_segments(pixels, (0, )), segments, 'it', 'its PNG', (),
+            pixels))
+    assert [f.kind for f in found if f.severity == ERROR] == ['area'] * 8
+    assert [f.severity for f in found if f.kind == 'png_blended'] == [WARNING]
 
 
 def test_cells_of_six_pixels_are_no_blend():
