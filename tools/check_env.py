@@ -105,8 +105,10 @@ def main(argv: Optional[List[str]] = None) -> int:
         findings = checks.check_machine(facts)
     elif args.stage == 'build':
         facts = env.collect(('numpy', 'torch'))
-        findings = checks.check_pkg_resources(
-            facts) + checks.check_cuda_toolkit(facts)
+        findings = [
+            *checks.check_pkg_resources(facts),
+            *checks.check_cuda_toolkit(facts)
+        ]
     else:
         facts = env.collect()
         findings = checks.diagnose(facts)

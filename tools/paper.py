@@ -171,15 +171,13 @@ def run_rows(args, tables):
 
 
 def _launch(args):
-    from panoptic_paper.plan import LaunchOptions
-    return LaunchOptions(args.work_dir.absolute(), ROOT / 'tools', _gpus(args))
-
-
-def _gpus(args):
     import torch
-    if args.gpus is not None:
-        return args.gpus
-    return 0 if args.miniature else torch.cuda.device_count()
+
+    from panoptic_paper.plan import LaunchOptions
+    gpus = args.gpus
+    if gpus is None:
+        gpus = 0 if args.miniature else torch.cuda.device_count()
+    return LaunchOptions(args.work_dir.absolute(), ROOT / 'tools', gpus)
 
 
 def write_report(args, tables):

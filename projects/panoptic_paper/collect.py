@@ -169,10 +169,9 @@ class _Reader:
         if best is None or not any(states[w]
                                    for w, r in runs.items() if r.weights):
             return None
-        run = runs[best]
-        if row.test_config:
-            config = self.tables.path(row.test_config)
-            run = replace(run, test_config=config)
+        # on test-dev, where the row is
+        test_config = run_of(self.tables, row).test_config
+        run = replace(runs[best], test_config=test_config)
         found = spreads(self.states(run), table.columns)
         return Grid(best, found, done, len(runs))
 
@@ -188,12 +187,10 @@ class _Reader:
     def miniature_section(self, tables: Sequence[Table]) -> Section:
         columns = tuple(
             dict.fromkeys(name for table in tables for name in table.columns))
-        by_label: Dict[str, List[Row]] = {}
-        for table in tables:
-            for row in table.rows:
-                by_label.setdefault(row.label, []).append(row)
+        all_rows = [row for table in tables for row in table.rows]
         results = []
-        for label, rows in by_label.items():
+        for label in dict.fromkeys(row.label for row in all_rows):
+            rows = [row for row in all_rows if row.label == label]
             run = run_of(self.tables, rows[0], miniature=True)
             states = self.states(run)
             paper = {row.data: row.paper for row in rows}

@@ -10,16 +10,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Tuple
 
-from panoptic_apps.complexity import (Complexity, Cost, TrainingMemory,
-                                      build_on_meta, complexity,
-                                      training_memory)
+from panoptic_apps.complexity import (Complexity, Cost, build_on_meta,
+                                      complexity, training_memory)
 
 from .pictures import draw_compute
 from .report import DATA, markdown_table, render, write_files
 from .tables import PaperTables, Row
 
-#: (H, W) of the paper's '2 megapixel image', and of one of COCO.
-SHAPES = dict(cityscapes=(1024, 2048), coco=(800, 1344))
+#: (H, W) of an image of COCO, and of the paper's '2 megapixel image'.
+SHAPES = dict(coco=(800, 1344), cityscapes=(1024, 2048))
 #: Labels of Tables 3a and 3b: one R50, two R50, one R101.
 NETWORKS = ('table3a/{}-r50', 'table3a/{}-r50x2', 'table3b/{}-r101')
 #: Batch 2 on COCO, 1x: row, and GB in the model zoos of others.
@@ -38,7 +37,7 @@ class PaperCompute(NamedTuple):
     figure4: _Counted
     table1a: _Counted
     table3: Dict[str, Tuple[Complexity, ...]]
-    memory: Dict[str, TrainingMemory]
+    memory: Dict[str, int]
     ratios: List[Dict]
 
 
@@ -55,45 +54,38 @@ def paper_compute(tables: PaperTables) -> PaperCompute:
             for row in tables.table(name).rows if row.config
         }
 
-    def memory_of(name: str) -> TrainingMemory:
-        model = build_on_meta(tables.path(tables.row(name).config))
-        return training_memory(model, SHAPES['coco'], 2)
-
+    table3 = {}
+    for data, shape in SHAPES.items():
+        rows = [tables.row(name.format(data)) for name in NETWORKS]
+        table3[data] = tuple(count(row.config, shape) for row in rows)
+    memory = {}
+    for key, (name, _) in MEMORY.items():
+        path = tables.path(tables.row(name).config)
+        memory[key] = memory_of(path, SHAPES['coco'], 2)
     figure4 = rows_of('figure4')
-    return PaperCompute(
-        figure4=figure4,
-        table1a=rows_of('table1a'),
-        table3={
-            data:
-            tuple(
-                count(tables.row(name.format(data)).config, shape)
-                for name in NETWORKS)
-            for data, shape in reversed(SHAPES.items())
-        },
-        memory={
-            key: memory_of(name)
-            for key, (name, _) in MEMORY.items()
-        },
-        ratios=_ratios(tables, figure4))
+    return PaperCompute(figure4, rows_of('table1a'), table3, memory,
+                        _ratios(tables, figure4))
+
+
+def memory_of(path: Path, shape: Tuple[int, int], batch: int) -> int:
+    """Estimated bytes of a training step with ``batch`` images of (H, W)
+    pixels on one GPU."""
+    return training_memory(build_on_meta(path), shape, batch).total
 
 
 def _ratios(tables: PaperTables, rows: _Counted) -> List[Dict]:
     """Each claim once, also where it is about several columns."""
-    found = []
-    for text, label, other in dict.fromkeys(
-        (claim.text, claim.left[0], claim.right)
-            for claim in tables.table('figure4').claims):
-        (first, one), (second, two) = rows[label], rows[other]
-        found.append(
-            dict(
-                text=text,
-                first=first.title,
-                second=second.title,
-                multiply_adds=one.trunk.multiply_adds /
-                two.trunk.multiply_adds,
-                activations=one.trunk.activations / two.trunk.activations,
-                resolution=two.stride / one.stride))
-    return found
+    found = {}
+    for claim in tables.table('figure4').claims:
+        (first, one), (second, two) = rows[claim.left[0]], rows[claim.right]
+        found[claim.text] = dict(
+            text=claim.text,
+            first=first.title,
+            second=second.title,
+            multiply_adds=one.trunk.multiply_adds / two.trunk.multiply_adds,
+            activations=one.trunk.activations / two.trunk.activations,
+            resolution=two.stride / one.stride)
+    return list(found.values())
 
 
 def write_compute(tables: PaperTables, folder: Path) -> List[Path]:
@@ -109,7 +101,7 @@ def write_compute(tables: PaperTables, folder: Path) -> List[Path]:
             **asdict(counts.trunk))
         for row, counts in compute.figure4.values()
     }
-    content = dict(models=models, claims=compute.ratios)
+    numbers = json.dumps(dict(models=models, claims=compute.ratios), indent=1)
     drawn = draw_compute([
         (row.title, counts.stride, counts.trunk.multiply_adds,
          counts.trunk.activations) for row, counts in compute.figure4.values()
@@ -118,8 +110,7 @@ def write_compute(tables: PaperTables, folder: Path) -> List[Path]:
         folder, {
             'complexity.md': compute_page(compute).encode(),
             'images/figure4.png': drawn,
-            'images/figure4.json':
-            (json.dumps(content, indent=1) + '\n').encode()
+            'images/figure4.json': f'{numbers}\n'.encode()
         })
 
 
@@ -140,8 +131,8 @@ def compute_page(compute: PaperCompute) -> str:
     rows = []
     for row, counts in compute.table1a.values():
         multiply_adds, activations = _units(counts.total)
-        rows.append((row.title, str(row.paper['flops']), multiply_adds,
-                     str(row.paper['memory']), activations))
+        rows.append((row.title, row.paper['flops'], multiply_adds,
+                     row.paper['memory'], activations))
     table1a = markdown_table(('model', 'multiply-adds (1e12): paper', 'ours',
                               'activations (1e9): paper', 'ours'), rows)
     return render(
@@ -155,16 +146,14 @@ def compute_page(compute: PaperCompute) -> str:
 
 def _table3(compute: PaperCompute) -> str:
     rows = []
-    for data, (one, two, deep) in compute.table3.items():
+    for data, counts in compute.table3.items():
         size = '{} x {}'.format(*SHAPES[data])
-        for part in ('total', 'trunk'):
-            single, double, deeper = (
-                getattr(counts, part).multiply_adds
-                for counts in (one, two, deep))
-            label = 'all' if part == 'total' else 'backbone and FPN'
-            rows.append((f'{DATA[data]}, {size}', label,
-                         *(f'{n / 1e9:.0f}' for n in (single, double, deeper)),
-                         f'{single / double:.2f}', f'{deeper / double:.2f}'))
+        for part, label in dict(total='all', trunk='backbone and FPN').items():
+            costs = [getattr(c, part).multiply_adds / 1e9 for c in counts]
+            one, two, deep = costs
+            numbers = [f'{cost:.0f}' for cost in costs]
+            rows.append((f'{DATA[data]}, {size}', label, *numbers,
+                         f'{one / two:.2f}', f'{deep / two:.2f}'))
     return markdown_table(('image', 'part', 'R50 (1e9)', 'two R50', 'R101',
                            'R50 / two R50', 'R101 / two R50'), rows)
 
@@ -172,7 +161,7 @@ def _table3(compute: PaperCompute) -> str:
 def _memory(compute: PaperCompute) -> str:
     rows = []
     for name, estimate in compute.memory.items():
-        ours = estimate.total / 2**30
+        ours = estimate / 2**30
         others = [
             f'{where} {value} ({100 * (ours / value - 1):+.0f} %)'
             for where, value in MEMORY[name][1].items()

@@ -1,4 +1,5 @@
 """Text of ``tools/paper.py list`` and ``show``, and the map of all rows."""
+import os.path as osp
 import shlex
 from pathlib import Path
 from typing import Dict, Iterable, List, Mapping
@@ -136,7 +137,4 @@ def _shared(tables: PaperTables, row: Row, miniature: bool) -> List[str]:
 
 
 def _link(config: str) -> str:
-    target = config.removeprefix('paper/')
-    if target == config:
-        target = f'../{config}'
-    return f'[{Path(config).stem}]({target})'
+    return f'[{Path(config).stem}]({osp.relpath(config, "paper")})'

@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 from dataclasses import asdict, dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
@@ -94,20 +95,18 @@ def plan_steps(tables: PaperTables,
     ``grid``: section 4.4's weights instead, where a row is of it.
     """
     rows = [row for row in rows if row.config_of(miniature)]
-    steps = [
-        _compute_step(tables.path(row.config), launch) for row in rows
-        if tables.table(row.table).compute and not miniature
-    ]
-    wanted: Dict[int, Dict[Run, None]] = {}
+    steps: List[Step] = []
+    wanted: List[Tuple[int, Run]] = []
     for row in rows:
+        if tables.table(row.table).compute and not miniature:
+            steps.append(_compute_step(tables.path(row.config), launch))
         if row.trained:
             runs = _grid_runs(tables, row, launch) if grid else []
             runs = runs or [run_of(tables, row, miniature)]
-            for seed in range(seeds or default_seeds(row, miniature)):
-                wanted.setdefault(seed, {}).update(dict.fromkeys(runs))
-    for seed, of_seed in sorted(wanted.items()):
-        for run in of_seed:
-            steps += steps_of(run, seed, launch)
+            count = seeds or default_seeds(row, miniature)
+            wanted += product(range(count), runs)
+    for seed, run in sorted(dict.fromkeys(wanted), key=lambda pair: pair[0]):
+        steps += steps_of(run, seed, launch)
     unique: Dict[Path, Step] = {}
     for step in steps:
         unique.setdefault(step.output, step)
@@ -124,8 +123,8 @@ def _grid_runs(tables: PaperTables, row: Row,
         for w, run in runs.items()
     })
     if row.test_config and done == len(runs):
-        config = tables.path(row.test_config)
-        runs[best] = replace(runs[best], test_config=config)
+        test_config = run_of(tables, row).test_config
+        runs[best] = replace(runs[best], test_config=test_config)
     return list(runs.values())
 
 
@@ -134,17 +133,7 @@ def steps_of(run: Run, seed: int, launch: LaunchOptions) -> List[Step]:
     come first."""
     folder = run.folder(launch.work_dir, seed)
     steps = [_train_step(net, seed, launch) for net in run.networks or [run]]
-    checkpoints = tuple(step.output for step in steps)
-    needs, merge = checkpoints, {}
-    if run.networks:
-        merge = dict(_origin(run, seed, launch), merges=True)
-
-    def evaluate(kind: str, config: Path, output: Path, *args: object) -> Step:
-        command = launch.command('test', [config, *checkpoints], '--work-dir',
-                                 folder / kind, *args, *_cfg_options(run))
-        return Step(kind, f'{run.name} seed {seed}', command, output,
-                    folder / f'{kind}.log', needs, **merge)
-
+    needs = checkpoints = tuple(step.output for step in steps)
     if run.tta:
         # what the evaluation balances its classes with
         output = Path(load(run.config).tta_model.class_balance.file).absolute()
@@ -153,13 +142,22 @@ def steps_of(run: Run, seed: int, launch: LaunchOptions) -> List[Step]:
         steps.append(
             Step('count', run.name, command, output, folder / 'count.log'))
         needs = (*needs, output)
-    steps.append(
-        evaluate('test', run.config, folder / 'test' / 'metrics.json',
-                 *['--tta'] * run.tta))
+    evaluations: List[Tuple[str, Path, Path, List]] = [
+        ('test', run.config, folder / 'test' / 'metrics.json',
+         ['--tta'] * run.tta)
+    ]
     if run.test_config:
+        evaluations.append(('export', run.test_config, export_file(folder),
+                            ['--format-only', folder / 'test-dev']))
+    merge: Dict = {}
+    if run.networks:
+        merge = dict(_origin(run, seed, launch), merges=True)
+    for kind, config, output, args in evaluations:
+        command = launch.command('test', [config, *checkpoints], '--work-dir',
+                                 folder / kind, *args, *_cfg_options(run))
         steps.append(
-            evaluate('export', run.test_config, export_file(folder),
-                     '--format-only', folder / 'test-dev'))
+            Step(kind, f'{run.name} seed {seed}', command, output,
+                 folder / f'{kind}.log', needs, **merge))
     return steps
 
 

@@ -11,18 +11,14 @@ from tabulate import tabulate
 from mmengine_exact.files import write_bytes
 
 from .collect import Report, Result, Section
-from .results import MIN_SEEDS, NO_EFFECT, NOT_RUN, VERDICTS, Spreads, Verdict
+from .results import (MIN_SEEDS, NO_EFFECT, NOT_RUN, VERDICTS, Spreads,
+                      spread_text)
 from .runs import SEEDS
 
 #: Values by data set or 'ours', and by label: one, or one for each seed.
 Series = Dict[str, Dict[str, List[float]]]
 #: Data sets as they are written.
-DATA = {
-    'coco': 'COCO',
-    'cityscapes': 'Cityscapes',
-    'coco-stuff': 'COCO-Stuff',
-    'miniature': 'miniature'
-}
+DATA = {'coco': 'COCO', 'cityscapes': 'Cityscapes', 'coco-stuff': 'COCO-Stuff'}
 
 
 def write_report(report: Report, folder: Path) -> List[Path]:
@@ -34,15 +30,12 @@ def write_report(report: Report, folder: Path) -> List[Path]:
     prefix = 'miniature-' * report.miniature
     names = {section: f'{prefix}{section}.png' for section in pictures}
     content = json.dumps(as_json(report), indent=1, allow_nan=False) + '\n'
-    return write_files(
-        folder, {
-            f'{stem}.md': markdown(report, names).encode(),
-            f'{stem}.json': content.encode(),
-            **{
-                names[section]: png
-                for section, png in pictures.items()
-            }
-        })
+    files = {
+        f'{stem}.md': markdown(report, names).encode(),
+        f'{stem}.json': content.encode()
+    }
+    files.update((names[section], png) for section, png in pictures.items())
+    return write_files(folder, files)
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> List[Path]:
@@ -81,7 +74,7 @@ def markdown(report: Report, pictures: Mapping[str, str]) -> str:
         'report.md',
         report=report,
         pictures=pictures,
-        seeds=_plural(sorted(set(done.values()) - {0})),
+        seeds=seeds_text(sorted(set(done.values()) - {0})),
         done=sum(n > 0 for n in done.values()),
         total=len(done),
         verdicts=', '.join(texts[name] for name in VERDICTS if counts[name]),
@@ -91,10 +84,10 @@ def markdown(report: Report, pictures: Mapping[str, str]) -> str:
                 for result in results),
         heading=heading,
         tables=tables,
-        claim=_claim_line)
+        names=DATA)
 
 
-def _plural(numbers: Sequence[int]) -> str:
+def seeds_text(numbers: Sequence[int]) -> str:
     """'3 seeds', '1 to 3 seeds', 'no result' without any number."""
     ends = [str(n) for n in dict.fromkeys([*numbers[:1], *numbers[-1:]])]
     if not ends:
@@ -112,14 +105,6 @@ def heading(section: Section) -> str:
         kind += 's'
         title = title.replace(' on COCO', '')
     return f'{kind} {" and ".join(numbers)}: {title}'
-
-
-def _claim_line(verdict: Verdict) -> str:
-    where = verdict.claim.metric
-    if verdict.data != 'miniature':
-        where = f'{DATA[verdict.data]}, {where}'
-    said = verdict.verdict + (', as claimed' if verdict.as_claimed else '')
-    return f'- **{said}**: {verdict.claim.text} ({where}): {verdict.why}'
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence]) -> str:
@@ -146,7 +131,7 @@ def _table(section: Section, data: str) -> str:
             own.append(['', 'ours', NOT_RUN])
         elif result.config:
             count = len(result.seeds)
-            title = f'ours, {_plural([count])}' if count else 'ours'
+            title = f'ours, {seeds_text([count])}' if count else 'ours'
             own += _ours(title, result.found, measured, columns)
             if (grid := result.grid) and grid.found:
                 own += _ours(
@@ -179,10 +164,7 @@ def _value(values: Optional[List[float]], column: str = '') -> str:
         return f'{values[0]:.2f}'
     if column == 'resolution':
         return f'1/{1 / values[0]:g}'
-    text = f'{median(values):.1f}'
-    if len(values) == 1:
-        return text
-    return f'{text} ({min(values):.1f} to {max(values):.1f})'
+    return spread_text(values)
 
 
 def _signed(value: float) -> str:
@@ -273,6 +255,7 @@ def as_json(report: Report) -> Dict:
 
 def _row_json(result: Result) -> Dict:
     grid = result.grid
+    states = {seed: state.text for seed, state in result.states.items()}
     return dict(
         row=result.name,
         label=result.label,
@@ -280,10 +263,7 @@ def _row_json(result: Result) -> Dict:
         config=result.config,
         paper=result.paper,
         seeds=result.seeds,
-        states={
-            s: state.text
-            for s, state in result.states.items()
-        },
+        states=states,
         ours=_spreads_json(result.found),
         lambda_grid=grid and dict(
             weights=grid.weights,

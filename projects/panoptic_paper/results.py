@@ -12,6 +12,7 @@ apart in 1 of 10 cases, those of two seeds in 1 of 3.
 """
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import (Any, Dict, Iterable, List, Mapping, Optional, Sequence,
@@ -59,15 +60,13 @@ def read_metrics(path: Path) -> Metrics:
     """The paper's scores in a ``metrics.json``, by the paper's name;
     ValueError where it is not an object of numbers."""
     content = msgspec.json.decode(path.read_bytes(), type=Dict[str, Any])
-    numbers = {
-        name: (msgspec.convert(content[key], Optional[float]), factor)
-        for name, keys in KEYS.items()
-        for key, factor in keys if key in content
-    }
-    return {
-        name: None if value is None else factor * value
-        for name, (value, factor) in numbers.items()
-    }
+    scores: Metrics = {}
+    for name, keys in KEYS.items():
+        for key, factor in keys:
+            if key in content:
+                value = msgspec.convert(content[key], Optional[float])
+                scores[name] = None if value is None else factor * value
+    return scores
 
 
 def state_of(run: Run, work_dir: Path, seed: int) -> State:
@@ -183,25 +182,24 @@ def judge(claim: Claim,
     right = ours.get(claim.right)
     if right is None and claim.right in fixed:
         right = [fixed[claim.right]]
+    verdict = partial(Verdict, claim, data)
     if not left or right is None:
         missing = [] if left else list(claim.left)
         missing += [] if right else [claim.right]
-        return Verdict(claim, data, NOT_RUN, f'without {", ".join(missing)}')
+        return verdict(NOT_RUN, f'without {", ".join(missing)}')
     label = max(left, key=lambda label: median(ours[label]))
     best = ours[label]
     if claim.kind == 'ratio':
         ratio = median(best) / median(right)
-        return Verdict(claim, data, f'ratio {ratio:.2f}',
+        return verdict(f'ratio {ratio:.2f}',
                        f'the paper: about {claim.factor}')
     of = f' (best of {len(left)} rows)' if len(left) > 1 else ''
-    why = (f'{label}{of} {_describe(best)} against {claim.right} '
-           f'{_describe(right)}')
+    one, two = (spread_text(v, f', {len(v)} seeds') for v in (best, right))
+    why = f'{label}{of} {one} against {claim.right} {two}'
     sides = [best] + [right] * (claim.right not in fixed)
     if min(map(len, sides)) < MIN_SEEDS:
-        return Verdict(claim, data, NOT_JUDGED,
-                       f'{why}: fewer than {MIN_SEEDS} seeds')
-    return Verdict(claim, data, _verdict(claim.kind, best, right, tolerance),
-                   why)
+        return verdict(NOT_JUDGED, f'{why}: fewer than {MIN_SEEDS} seeds')
+    return verdict(_verdict(claim.kind, best, right, tolerance), why)
 
 
 def _verdict(kind: str, left: List[float], right: List[float],
@@ -217,12 +215,13 @@ def _verdict(kind: str, left: List[float], right: List[float],
     return AGREES if better else CONTRADICTS
 
 
-def _describe(values: List[float]) -> str:
-    """'39.0 (38.8 to 39.3, 5 seeds)'; a printed number is alone."""
-    if len(values) == 1:
-        return f'{values[0]:.1f}'
-    return (f'{median(values):.1f} ({min(values):.1f} to {max(values):.1f}, '
-            f'{len(values)} seeds)')
+def spread_text(values: Sequence[float], more: str = '') -> str:
+    """Median and range, '39.0 (38.8 to 39.3)', with ``more`` behind the
+    range; a value alone is '39.0'."""
+    text = f'{median(values):.1f}'
+    if len(values) > 1:
+        text += f' ({min(values):.1f} to {max(values):.1f}{more})'
+    return text
 
 
 def judge_rows(claims: Iterable[Claim], rows: Sequence[Row],
@@ -239,17 +238,14 @@ def judge_rows(claims: Iterable[Claim], rows: Sequence[Row],
             label: found[metric]
             for label, found in ours.items() if metric in found
         }
-        printed = {
+        printed = {row.label: row.paper[metric] for row in rows}
+        fixed = {
             row.label: row.paper[metric]
-            for row in rows if row.paper[metric] is not None
+            for row in rows if not row.config and row.paper[metric] is not None
         }
-        others = {row.label for row in rows if row.config is None}
-        fixed = {k: v for k, v in printed.items() if k in others}
         tolerance = None
-        if claim.kind == 'comparable' and {claim.left[0], claim.right
-                                           } <= printed.keys():
-            # printed numbers have one digit
-            tolerance = round(
-                abs(printed[claim.left[0]] - printed[claim.right]), 1)
+        left, right = printed.get(claim.left[0]), printed.get(claim.right)
+        if claim.kind == 'comparable' and None not in (left, right):
+            tolerance = round(abs(left - right), 1)  # they have one digit
         verdicts.append(judge(claim, values, data, fixed, tolerance))
     return verdicts

@@ -79,9 +79,10 @@ def run_of(tables: PaperTables, row: Row, miniature: bool = False) -> Run:
     networks = tuple(
         run_of(tables, tables.row(name), miniature) for name in row.networks)
     run = Run(config, config.stem, networks=networks)
-    if row.test_config and not miniature:
-        run = replace(run, test_config=tables.path(row.test_config))
-    return replace(run, tta=row.tta and not miniature)
+    if miniature:
+        return run
+    test_config = tables.path(row.test_config) if row.test_config else None
+    return replace(run, test_config=test_config, tta=row.tta)
 
 
 def grid_of(tables: PaperTables, row: Row) -> Dict[Weights, Run]:

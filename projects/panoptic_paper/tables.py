@@ -120,8 +120,7 @@ class PaperTables:
         """
         groups: Dict[str, Iterable[Row]] = dict(all=self.rows.values())
         groups.update((name, [row]) for name, row in self.rows.items())
-        groups.update(
-            (name, table.rows) for name, table in self.tables.items())
+        groups.update((table.id, table.rows) for table in self)
         found = (_find('row or table', name, groups) for name in names)
         return list({row.name: row for rows in found for row in rows}.values())
 
@@ -143,17 +142,15 @@ def _find(what: str, name: str, known: Mapping[str, _T]) -> _T:
 
 def read_tables(path: Path) -> PaperTables:
     """Read a file of tables."""
-    tables = {}
+    tables: Dict[str, Table] = {}
+    by_name: Dict[str, Row] = {}
     for name, content in yaml.safe_load(path.read_bytes()).items():
         rows = list(_rows(name, content))
         claims = [_claim(rows, **claim) for claim in content.pop('claims', ())]
         content.update(id=name, rows=rows, claims=claims)
         tables[name] = msgspec.convert(content, Table)
-    return PaperTables(
-        tables,
-        {row.name: row
-         for table in tables.values()
-         for row in table.rows}, path.parents[1])
+        by_name.update((row.name, row) for row in rows)
+    return PaperTables(tables, by_name, path.parents[1])
 
 
 def _rows(name: str, content: Dict[str, Any]) -> Iterator[Row]:

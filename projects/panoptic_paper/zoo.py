@@ -7,8 +7,8 @@ one of the schedule's 8 GPUs.
 import datetime
 from pathlib import Path
 from statistics import median
-from typing import (Annotated, Any, Dict, List, Literal, Mapping, Optional,
-                    Tuple)
+from typing import (Annotated, Any, Dict, Iterator, List, Literal, Mapping,
+                    Optional, Tuple)
 
 import msgspec
 import yaml
@@ -16,11 +16,11 @@ import yaml
 from mmengine_exact.errors import InputError
 from mmengine_exact.files import read_bytes, write_bytes
 from mmengine_exact.record import versions
-from panoptic_apps.complexity import build_on_meta, training_memory
 
 from .collect import Report, Result
-from .report import markdown_table, render
-from .results import KEYS
+from .compute import memory_of
+from .report import markdown_table, render, seeds_text
+from .results import KEYS, NOT_RUN, spread_text
 from .runs import hash_of, load, read_record
 from .tables import PaperTables, Row
 
@@ -73,15 +73,12 @@ def save_results(path: Path, tables: PaperTables, report: Report) -> None:
         for result in section.results:
             if result.seeds:
                 entry = _saved(result)
-                found.setdefault(entry.config, entry)
-                found[entry.config].metrics.update(entry.metrics)
+                same = found.setdefault(entry.config, entry)
+                same.metrics.update(entry.metrics)
     saved = read_results(path, tables) if path.is_file() else {}
+    saved.update(found)
     content = msgspec.to_builtins(
-        dict(results=list({
-            **saved,
-            **found
-        }.values())),
-        builtin_types=(datetime.date, ))
+        dict(results=list(saved.values())), builtin_types=(datetime.date, ))
     text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None)
     write_bytes(str(path), render('results.yml', entries=text).encode())
 
@@ -89,6 +86,7 @@ def save_results(path: Path, tables: PaperTables, report: Report) -> None:
 def _saved(result: Result) -> Saved:
     record = read_record(result.states[result.seeds[0]].folder)
     made_with = record.get('versions') or versions()
+    made_with = {name: str(v) for name, v in made_with.items() if v}
     return Saved(
         result.config,
         len(result.seeds), {
@@ -97,17 +95,14 @@ def _saved(result: Result) -> Saved:
         },
         date=datetime.date.today().isoformat(),
         gpus=record.get('gpus'),
-        versions={
-            name: str(v)
-            for name, v in made_with.items() if v
-        })
+        versions=made_with)
 
 
 def zoo_page(tables: PaperTables, saved: Mapping[str, Saved]) -> str:
     """The page in Markdown, with recorded results by config."""
     known: Dict[str, int] = {}
     sections = []
-    for title, configs in _groups(tables).items():
+    for title, configs in _groups(tables):
         lines = []
         for config in configs:
             # those of test-dev belong to the config that exports
@@ -127,22 +122,20 @@ def zoo_page(tables: PaperTables, saved: Mapping[str, Saved]) -> str:
     return render('model_zoo.md', sections=sections)
 
 
-def _groups(tables: PaperTables) -> Dict[str, List[str]]:
+def _groups(tables: PaperTables) -> Iterator[Tuple[str, List[str]]]:
     """Configs by their heading; without miniatures, which are not results,
     and weights of other zoos (docs/weights.md)."""
     folders = {'COCO': 'coco', 'Cityscapes': 'cityscapes'}
     folders.update((f'Table {table.id.removeprefix("table")}: {table.title}',
                     f'paper/{table.id}') for table in tables
                    if not table.id.startswith('figure'))
-    found = {
-        title:
-        sorted(f'{folder}/{path.name}'
-               for path in (tables.configs / folder).glob('*.py')
-               if 'miniature' not in path.name
-               and not path.stem.endswith('-weights'))
-        for title, folder in folders.items()
-    }
-    return {title: names for title, names in found.items() if names}
+    for title, folder in folders.items():
+        names = sorted(f'{folder}/{path.name}'
+                       for path in (tables.configs / folder).glob('*.py')
+                       if 'miniature' not in path.name
+                       and not path.stem.endswith('-weights'))
+        if names:
+            yield title, names
 
 
 def _command(config: str, rows: List[Row]) -> str:
@@ -182,12 +175,6 @@ def _schedule_and_memory(path: Path, rows: List[Row],
             f'{known[key] / 2**30:.1f} GB')
 
 
-def memory_of(path: Path, shape: Tuple[int, int], batch: int) -> int:
-    """Estimated bytes of a training step with ``batch`` images of (H, W)
-    pixels on one GPU."""
-    return training_memory(build_on_meta(path), shape, batch).total
-
-
 def _image_shape(path: Path) -> Tuple[int, int]:
     """(H, W) in pixels of the largest training image, before padding."""
     steps = load(path).train_dataloader.dataset.pipeline
@@ -214,12 +201,10 @@ def _paper(rows: List[Row]) -> str:
 
 def _ours(saved: Optional[Saved]) -> str:
     if saved is None:
-        return 'not run'
-    texts = []
-    for name, (middle, low, high) in saved.metrics.items():
-        text = f'{name} {middle:.1f}'
-        if saved.seeds > 1:
-            text += f' ({low:.1f} to {high:.1f})'
-        texts.append(text)
-    seeds = f'{saved.seeds} seed' + 's' * (saved.seeds != 1)
-    return f'{", ".join(texts)} ({seeds})'
+        return NOT_RUN
+    # one seed has no range
+    texts = [
+        f'{name} {spread_text(values if saved.seeds > 1 else values[:1])}'
+        for name, values in saved.metrics.items()
+    ]
+    return f'{", ".join(texts)} ({seeds_text([saved.seeds])})'

@@ -1,14 +1,14 @@
 """Facts -> findings: what would not work, and the command that mends it.
 
-Every check is a pure function ``Facts -> list[Finding]``, so the tests hand
-in facts of machines they do not have. Versions in commands come from the
-requirement files, the only place that pins them.
+Every check is a pure function of facts, so the tests hand in facts of
+machines they do not have. Versions in commands come from the requirement
+files, the only place that pins them.
 """
 import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List, Tuple
+from typing import Iterator, List, Tuple
 
 from .facts import LIBRARIES, PROBES, Facts, MachineFacts, release
 
@@ -135,23 +135,19 @@ def reinstall(facts: Facts, name: str) -> str:
 # ------------------------------------------------ checks of an environment
 
 
-def check_project(facts: Facts) -> List[Finding]:
+def check_project(facts: Facts) -> Iterator[Finding]:
     """The packages of this repository, which tools and configs import."""
-    if 'panoptic-fpn' in facts.distributions:
-        return []
-    return [
-        Finding('panoptic_fpn is not installed in this environment.',
-                f'{pip(facts)} install --no-deps -e {REQUIREMENTS.parent}')
-    ]
+    if 'panoptic-fpn' not in facts.distributions:
+        yield Finding(
+            'panoptic_fpn is not installed in this environment.',
+            f'{pip(facts)} install --no-deps -e {REQUIREMENTS.parent}')
 
 
-def check_missing(facts: Facts) -> List[Finding]:
+def check_missing(facts: Facts) -> Iterator[Finding]:
     """Packages that are not installed at all."""
-    findings = []
     if not facts.providers('torch'):
-        findings.append(
-            Finding('torch is not installed.',
-                    f'{pip(facts)} install {pinned("torch")}', ('torch', )))
+        yield Finding('torch is not installed.',
+                      f'{pip(facts)} install {pinned("torch")}', ('torch', ))
     absent = [
         name for name in NEEDED
         if not facts.providers(IMPORT_NAMES.get(name, name))
@@ -163,34 +159,27 @@ def check_missing(facts: Facts) -> List[Finding]:
         wanted = ' '.join(of_family(facts, name) for name in absent)
         if 'numpy' in absent:  # nearly empty: its pin depends on the Python
             wanted = f'-r {requirement_file("runtime")}'
-        findings.append(
-            Finding(f'Not installed: {", ".join(absent)}{hint}.',
-                    f'{pip(facts)} install {wanted}',
-                    tuple(NEEDED[name] for name in absent)))
+        yield Finding(f'Not installed: {", ".join(absent)}{hint}.',
+                      f'{pip(facts)} install {wanted}',
+                      tuple(NEEDED[name] for name in absent))
     if not facts.providers('mmcv'):
-        findings.append(
-            Finding('mmcv is not installed.', rebuild_mmcv(facts),
-                    ('mmcv', 'mmcv.ops')))
-    return findings
+        yield Finding('mmcv is not installed.', rebuild_mmcv(facts),
+                      ('mmcv', 'mmcv.ops'))
 
 
-def check_pkg_resources(facts: Facts) -> List[Finding]:
+def check_pkg_resources(facts: Facts) -> Iterator[Finding]:
     """setuptools 82 removed pkg_resources; a 3.12 venv has no setuptools."""
-    if facts.pkg_resources:
-        return []
-    version = facts.distributions.get('setuptools')
-    found = f'setuptools {version} has' if version else (
-        'setuptools is not installed:')
-    return [
-        Finding(
+    if not facts.pkg_resources:
+        version = facts.distributions.get('setuptools')
+        found = f'setuptools {version} has' if version else (
+            'setuptools is not installed:')
+        yield Finding(
             f'{found} no pkg_resources, which mmengine and the build of mmcv '
             'import.', f'{pip(facts)} install "setuptools>=77.0.3,<81"')
-    ]
 
 
-def check_duplicates(facts: Facts) -> List[Finding]:
+def check_duplicates(facts: Facts) -> Iterator[Finding]:
     """Two distributions that write the same files."""
-    findings = []
     for name, probes in {
             'mmcv': ('mmcv', 'mmcv.ops'),
             'mmengine': ('mmengine', ),
@@ -208,81 +197,68 @@ def check_duplicates(facts: Facts) -> List[Finding]:
             command = (f'{pip(facts)} uninstall -y {" ".join(found)} && '
                        f'{pip(facts)} install --no-deps '
                        f'{of_family(facts, name)}')
-        findings.append(
-            Finding(
-                f'{" and ".join(found)} are both installed; both are '
-                f'imported as {module} and overwrite one another.', command,
-                probes))
-    return findings
+        yield Finding(
+            f'{" and ".join(found)} are both installed; both are '
+            f'imported as {module} and overwrite one another.', command,
+            probes)
 
 
-def check_mmcv_version(facts: Facts) -> List[Finding]:
+def check_mmcv_version(facts: Facts) -> Iterator[Finding]:
     """The original mmdet and mmsegmentation assert mmcv < 2.2.0."""
     version = facts.version('mmcv')
     originals = [
         n for n in ('mmdet', 'mmsegmentation') if n in facts.distributions
     ]
-    if release(version) < (2, 2) or not originals:
-        return []
-    return [
-        Finding(
+    if originals and release(version) >= (2, 2):
+        yield Finding(
             f'{facts.providers("mmcv")[0]} {version} is too new: '
             f'{" and ".join(originals)} assert mmcv < 2.2.0.',
             rebuild_mmcv(facts), ('mmcv.ops', 'mmdet.models', 'mmseg.models'))
-    ]
 
 
-def check_mmcv_ops(facts: Facts) -> List[Finding]:
+def check_mmcv_ops(facts: Facts) -> Iterator[Finding]:
     """Operators that are absent, or compiled for another torch."""
     error = facts.errors.get('mmcv.ops', '')
+    problem = None
     if 'mmcv._ext' in error and 'No module' in error:
-        name = facts.providers('mmcv')[0] if facts.providers(
-            'mmcv') else 'mmcv'
+        name = (facts.providers('mmcv') or ['mmcv'])[0]
         problem = (f'{name} has no compiled operators (mmcv._ext); the models '
                    'need nms and RoIAlign.')
     elif any(sign in error for sign in TORCH_SIGNS):
         problem = ('mmcv was compiled for another torch than the installed '
                    f'{facts.version("torch")}: {error}')
-    else:
-        return []
-    return [Finding(problem, rebuild_mmcv(facts), ('mmcv.ops', ))]
+    if problem:
+        yield Finding(problem, rebuild_mmcv(facts), ('mmcv.ops', ))
 
 
-def check_cuda_ops(facts: Facts) -> List[Finding]:
+def check_cuda_ops(facts: Facts) -> Iterator[Finding]:
     """A GPU that torch sees and mmcv cannot use."""
     probe = 'mmcv.ops on the GPU'
     if not facts.gpus or facts.mmcv_cuda is None:
-        return []
+        return
     if facts.mmcv_cuda == 'not available':
         toolkit = f'nvcc {facts.nvcc} is here' if facts.nvcc else (
             f'nvcc is not here: first install the CUDA toolkit '
             f'{facts.torch_cuda} that torch was built for')
-        return [
-            Finding(
-                f'torch sees {facts.gpus[0]}, but mmcv was built without '
-                f'CUDA operators ({toolkit}).', rebuild_mmcv(facts),
-                (probe, ))
-        ]
-    if probe in facts.errors:
+        yield Finding(
+            f'torch sees {facts.gpus[0]}, but mmcv was built without '
+            f'CUDA operators ({toolkit}).', rebuild_mmcv(facts), (probe, ))
+    elif probe in facts.errors:
         capability = ('TORCH_CUDA_ARCH_LIST="$(nvidia-smi --query-gpu='
                       'compute_cap --format=csv,noheader | head -n 1)" ')
-        return [
-            Finding(
-                f'mmcv\'s CUDA operators do not run on {facts.gpus[0]}: '
-                f'{facts.errors[probe]}', rebuild_mmcv(facts, capability),
-                (probe, ))
-        ]
-    return []
+        yield Finding(
+            f'mmcv\'s CUDA operators do not run on {facts.gpus[0]}: '
+            f'{facts.errors[probe]}', rebuild_mmcv(facts, capability),
+            (probe, ))
 
 
-def check_numpy(facts: Facts) -> List[Finding]:
+def check_numpy(facts: Facts) -> Iterator[Finding]:
     """A package compiled for another numpy than the installed one."""
     names = {
         'cv2': 'opencv-python',
         'pycocotools.mask': 'pycocotools',
         'scipy.ndimage': 'scipy'
     }
-    findings = []
     for probe, error in facts.errors.items():
         if not any(sign in error for sign in NUMPY_SIGNS):
             continue
@@ -293,38 +269,30 @@ def check_numpy(facts: Facts) -> List[Finding]:
         else:
             name = names.get(probe, probe.split('.')[0])
             command = reinstall(facts, of_family(facts, name))
-        findings.append(
-            Finding(
-                f'{probe} was compiled for another numpy than '
-                f'{facts.version("numpy")}: {error}', command, (probe, )))
-    return findings
+        yield Finding(
+            f'{probe} was compiled for another numpy than '
+            f'{facts.version("numpy")}: {error}', command, (probe, ))
 
 
-def check_libraries(facts: Facts) -> List[Finding]:
+def check_libraries(facts: Facts) -> Iterator[Finding]:
     """Shared libraries that opencv-python needs from the system."""
     match = re.search(r'(lib[\w.+-]+\.so[\d.]*): cannot open',
                       facts.errors.get('cv2', ''))
-    if not match:
-        return []
-    package = LIBRARIES.get(match.group(1), 'libgl1 libglib2.0-0')
-    return [
-        Finding(f'OpenCV does not load: {match.group(1)} is missing.',
-                f'apt-get install -y {package}', ('cv2', ))
-    ]
+    if match:
+        package = LIBRARIES.get(match.group(1), 'libgl1 libglib2.0-0')
+        yield Finding(f'OpenCV does not load: {match.group(1)} is missing.',
+                      f'apt-get install -y {package}', ('cv2', ))
 
 
-def check_torchvision(facts: Facts) -> List[Finding]:
+def check_torchvision(facts: Facts) -> Iterator[Finding]:
     """mmengine imports torchvision when training starts, if it is there."""
     error = facts.errors.get('torchvision')
-    if not error:
-        return []
-    return [
-        Finding(
+    if error:
+        yield Finding(
             f'torchvision {facts.version("torchvision")} does not fit torch '
             f'{facts.version("torch")} and would stop training at its start; '
             f'this project does not need it: {error}',
             f'{pip(facts)} uninstall -y torchvision', ('torchvision', ))
-    ]
 
 
 #: Causes before their consequences.
@@ -381,8 +349,8 @@ def check_machine(facts: MachineFacts) -> List[Finding]:
     if not facts.compiler:
         lacks.append(('g++ is missing, which compiling mmcv needs', 'g++'))
     for library in facts.missing_libraries:
-        lacks.append((f'{library} is missing, which OpenCV loads',
-                      LIBRARIES[library]))
+        lacks.append(
+            (f'{library} is missing, which OpenCV loads', LIBRARIES[library]))
     if not lacks:
         return []
     sudo = '' if facts.root else 'sudo '
