@@ -82,7 +82,7 @@ def convert_instances_and_semantic(instances: str,
         classes or instances,
         void_values,
         things=things,
-        labels=[job.label for job in jobs if job.label])
+        label=jobs[0].label)
     if semantic is None:
         table = _with_background(table, background)
     grouped = _group(content, table, instances, classes or instances, single)

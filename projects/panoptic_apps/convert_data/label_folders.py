@@ -68,8 +68,7 @@ def convert_label_folders(images: str,
                       orientation)
     table = class_table(
         read_rows(classes), classes, void_values,
-        None if instances else offset, numbered, things,
-        [job.label for job in jobs])
+        None if instances else offset, numbered, things, jobs[0].label)
     return write_panoptic_folder(out, name, jobs, partial(paint, table), table,
                                  table.categories, num_workers, report)
 
@@ -151,8 +150,7 @@ def paint(table: ClassTable, job: Job) -> Painted:
     values, numbers = read_label_map(
         job.label, size, colors=table.colors), None
     if job.numbers:
-        numbers = read_label_map(
-            job.numbers, size, colors=None, by_palette=table.colors)
+        numbers = read_label_map(job.numbers, size, colors=None)
     ids, segments = paint_values(table, values, job.label, numbers)
     return ids, [*segments.values()], dict(
         crowd=sum(s['iscrowd'] for s in segments.values()),

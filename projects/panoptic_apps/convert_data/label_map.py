@@ -17,17 +17,13 @@ of the class in label maps, by default its id; classes with ``ignore`` become
 void. Cells of a CSV are separated by commas, semicolons or tabs; a colour is
 ``128 64 128``, ``#804080`` or the columns r, g and b.
 
-Of label maps with a palette the indices count; but where the list has colours
-and neither ``id`` nor ``values``, the colours of palettes do, unless each
-index has the colour of its row.
+Of PNGs with a palette the indices count; but where the list has colours and
+neither ``id`` nor ``values``, the colours do.
 """
 import csv
 import json
-import os.path as osp
 import re
-from functools import partial
 from itertools import dropwhile
-from operator import ne
 from typing import (Annotated, Any, Dict, List, NamedTuple, Optional, Sequence,
                     Set, Tuple)
 
@@ -38,7 +34,8 @@ from mmengine_exact.errors import InputError
 from mmengine_exact.files import parse_json, read_bytes
 from panoptic_fpn.coco_format import is_blended, read_label_space
 from panoptic_fpn.labels import default_color, id_to_rgb, rgb_to_id
-from panoptic_fpn.ops.decode import decode_map, read_palette, try_decode
+from panoptic_fpn.ops.decode import (SIGNATURE, decode_image, decode_map,
+                                     try_decode)
 from panoptic_fpn.ops.run_length import index_map
 
 
@@ -119,15 +116,13 @@ def _shown(value: int, colors: bool) -> str:
     return f'colour {rgb}' if colors else f'value {value}'
 
 
-def class_table(
-    given: Rows,
-    path: str,
-    void_values: Sequence[int] = (),
-    offset: Optional[int] = None,
-    numbered: bool = False,
-    things: Optional[Sequence[str]] = None,
-    labels: Sequence[str] = ()
-) -> ClassTable:
+def class_table(given: Rows,
+                path: str,
+                void_values: Sequence[int] = (),
+                offset: Optional[int] = None,
+                numbered: bool = False,
+                things: Optional[Sequence[str]] = None,
+                label: str = '') -> ClassTable:
     """Table of the rows of a class list.
 
     Args:
@@ -138,8 +133,8 @@ def class_table(
         numbered (bool): Whether no value is a class alone, without a number.
         things (Sequence[str], optional): Names of the things, instead of
             ``isthing``.
-        labels (Sequence[str]): The label maps; colours stand for classes if
-            the first is RGB, or by palettes, see the module.
+        label (str): One of the label maps; colours stand for classes if it is
+            RGB, or has a palette, see the module.
     """
     if things is not None:
         given = _with_things(given, path, things)
@@ -148,13 +143,12 @@ def class_table(
         given = [dict(row, id=i) for i, row in enumerate(given)]
     rows = _as(List[_Class], given, path)
     by_color = by_color and all(len(row.color or ()) == 3 for row in rows)
-    colors = bool(labels) and _is_colored(
-        labels, [row.color for row in rows] if by_color else ())
+    colors = bool(label) and _is_colored(label, by_color)
     if colors:
         void_values, offset = [0], None
     owners: Dict[int, _Class] = {}
     for row in rows:
-        for value in _values_of(row, colors, path, labels):
+        for value in _values_of(row, colors, path, label):
             fault = None
             if owners.setdefault(value, row) is not row:
                 fault = (f'belongs to two classes, {owners[value].name!r} and '
@@ -188,15 +182,14 @@ def class_table(
                       0 if numbered else offset or 0, colors)
 
 
-def _values_of(row: _Class, colors: bool, path: str,
-               labels: Sequence[str]) -> List[int]:
+def _values_of(row: _Class, colors: bool, path: str, label: str) -> List[int]:
     if not colors:
         return row.values or [row.id]
     if len(row.color or ()) != 3:
         raise InputError(
-            f'{labels[0]}: 3 channels, which hold colours, but {path} gives '
-            f'class {row.name!r} no [R, G, B]. Add the column color, or '
-            'export label maps of one channel that hold the classes.')
+            f'{label}: 3 channels, which hold colours, but {path} gives class '
+            f'{row.name!r} no [R, G, B]. Add the column color, or export '
+            'label maps of one channel that hold the classes.')
     return [int(rgb_to_id(np.array(row.color)))]
 
 
@@ -278,8 +271,7 @@ def plain_rows(given: Rows) -> Rows:
 def read_label_map(path: str,
                    size: Optional[Tuple[int, int]] = None,
                    bits: Optional[int] = None,
-                   colors: Optional[bool] = False,
-                   by_palette: bool = False) -> np.ndarray:
+                   colors: Optional[bool] = False) -> np.ndarray:
     """Values (h, w) of a label map: uint8, uint16 or int32.
 
     Args:
@@ -288,11 +280,11 @@ def read_label_map(path: str,
         bits (int, optional): What a value must have.
         colors (bool, optional): Whether it is RGB, maybe by a palette; values
             are then R + 256 G + 256^2 B. None: both will do.
-        by_palette (bool): Whether colours of a palette count in any case.
     """
     content = read_bytes(path, 'label map', None)
-    values, fault = try_decode(
-        partial(decode_map, by_palette=by_palette or bool(colors)), content)
+    values, fault = try_decode(decode_map, content)
+    if values is not None and colors and _has_palette(content):
+        values = decode_image(content)[..., ::-1]
     is_rgb = values is not None and values.ndim == 3 and (
         values.dtype == np.uint8 and colors is not False)
     if values is None:
@@ -369,18 +361,12 @@ def _looks_blended(table: ClassTable, labels: np.ndarray) -> bool:
     return is_blended(id_to_rgb(labels) if table.colors else labels, listed)
 
 
-def _is_colored(labels: Sequence[str], colors: Sequence[List[int]]) -> bool:
-    """Whether colours of label maps stand for classes; ``colors`` are those of
-    the rows where they may do so by palettes."""
-    first = read_bytes(labels[0], 'label map', None)
-    values, _ = try_decode(decode_map, first)
-    if values is not None and values.ndim == 3:
-        return True
-    for path in filter(osp.isfile, labels if colors else ()):
-        palette = read_palette(read_bytes(path, 'label map', None))
-        if palette is not None and palette.any() and (
-                any(map(ne, palette.tolist(), colors))
-                # greys, whose indices are ambiguous
-                or (palette == palette[:, :1]).all()):
-            return True
-    return False
+def _is_colored(path: str, by_palette: bool) -> bool:
+    content = read_bytes(path, 'label map', None)
+    values, _ = try_decode(decode_map, content)
+    return values is not None and (values.ndim == 3
+                                   or by_palette and _has_palette(content))
+
+
+def _has_palette(content: bytes) -> bool:
+    return content.startswith(SIGNATURE) and content[25] == 3

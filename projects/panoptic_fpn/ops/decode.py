@@ -38,7 +38,7 @@ _ENDS = dict(PNG=b'IEND\xaeB`\x82', JPEG=b'\xff\xd9')
 #: More scans than any encoder writes; each takes time for the whole image.
 _MOST_SCANS = 100
 #: Formats that keep values.
-_LOSSLESS = ('PNG', 'TIFF', 'BMP', 'GIF')
+_LOSSLESS = ('PNG', 'TIFF', 'BMP')
 #: What Pillow multiplies grey values of 2 and 4 bits by.
 _FACTORS = {'L;2': 85, 'L;4': 17}
 #: Pillow's raw modes of the PNGs that kornia-rs decodes, and its own modes.
@@ -66,13 +66,8 @@ def decode_image(content: bytes) -> np.ndarray:
     return cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR, dst=pixels)
 
 
-def decode_map(content: bytes, by_palette: bool = False) -> np.ndarray:
-    """A map of ids or classes as it is stored: PNG, TIFF, BMP or GIF.
-
-    Args:
-        content (bytes): The file.
-        by_palette (bool): Whether to give the colours of a palette, not the
-            indices into it, if it has any.
+def decode_map(content: bytes) -> np.ndarray:
+    """A map of ids or classes as it is stored: PNG, TIFF or BMP.
 
     Returns:
         np.ndarray: C-contiguous. Values of one channel, or indices into a
@@ -81,24 +76,19 @@ def decode_map(content: bytes, by_palette: bool = False) -> np.ndarray:
 
     Raises:
         DecodeError: See there; or the format may change values, or they are
-            not whole numbers, or a palette makes them ambiguous.
+            not whole numbers.
     """
     header = _read_header(content)
     for fault in _map_faults(header):
         raise DecodeError(fault)
     if _raw_mode(header):
-        pixels = _decode_png(header, content)
-    elif len(header.getbands()) == 1:
+        return _decode_png(header, content)
+    if len(header.getbands()) == 1:
         _check_data(header, content)
-        pixels = _single_channel(_open(content))
-    else:
-        pixels = _decode_by_opencv(header, content, cv2.IMREAD_UNCHANGED)
-        pixels = cv2.cvtColor(
-            pixels,
-            cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
-    if header.mode == 'P':
-        return _apply_palette(header, pixels, by_palette)
-    return pixels
+        return _single_channel(_open(content))
+    pixels = _decode_by_opencv(header, content, cv2.IMREAD_UNCHANGED)
+    code = cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
+    return cv2.cvtColor(pixels, code)
 
 
 def try_decode(decode: Callable[[bytes], Any],
@@ -131,13 +121,6 @@ def claimed_size(content: bytes) -> Optional[Tuple[int, int]]:
         return tags.get(257, header.height), tags.get(256, header.width)
 
     return try_decode(read, content)[0]
-
-
-def read_palette(content: bytes) -> Optional[np.ndarray]:
-    """RGB (n, 3) uint8 of an image with a palette, else None; pixels are not
-    read."""
-    header, _ = try_decode(_open, content)
-    return _palette(header) if header and header.mode == 'P' else None
 
 
 def orientation_tag(content: bytes) -> int:
@@ -223,36 +206,6 @@ def _map_faults(header: ImageFile.ImageFile) -> Iterator[str]:
         yield 'it holds several images'
     if _tiff_tags(header).get(262) == 0:  # as scans of text
         yield 'a TIFF in which 0 stands for white; convert it to PNG'
-
-
-def _palette(header: ImageFile.ImageFile) -> np.ndarray:
-    """RGB (n, 3) uint8."""
-    assert header.palette is not None
-    image = Image.new('P', (1, 1))  # ``header`` would decode its pixels
-    image.putpalette(header.palette.palette, header.palette.rawmode or 'RGB')
-    return np.array(image.getpalette(), np.uint8).reshape(-1, 3)
-
-
-def _apply_palette(header: ImageFile.ImageFile, indices: np.ndarray,
-                   by_palette: bool) -> np.ndarray:
-    """Colours (h, w, 3) or values (h, w) of indices (h, w). GIF has no grey
-    images, so that its greys are values."""
-    palette = _palette(header)
-    palette = np.pad(palette, ((0, 256 - len(palette)), (0, 0)))
-    # one that is all black was never filled in
-    if by_palette and (palette.any() or not indices.any()):
-        return palette[indices]
-    grey = palette[:, 0]
-    if (palette != grey[:, None]).any() or not grey.any():
-        return indices
-    if header.format == 'GIF':
-        return grey[indices]
-    used = np.unique(indices)
-    for index in used[grey[used] != used]:
-        raise DecodeError(f'its palette shows index {index} as grey '
-                          f'{grey[index]}, and either may be the value; save '
-                          'it in grey, without a palette')
-    return indices
 
 
 def _single_channel(image: ImageFile.ImageFile) -> np.ndarray:

@@ -204,44 +204,6 @@ def test_values_of_few_bits_are_the_files_own(bits, extra):
             assert same(decode_map(content), values)
 
 
-def with_greys(greys, fmt='PNG'):
-    """Indices 0 and 1 with these greys."""
-    image = Image.fromarray(np.eye(9, dtype=np.uint8))
-    image.putpalette(np.repeat(greys, 3).tolist())
-    buffer = io.BytesIO()
-    image.save(buffer, fmt)
-    return buffer.getvalue()
-
-
-@pytest.mark.parametrize('greys', [(0, 0), (0, 1)])
-def test_greys_that_say_nothing_else_than_indices(greys):
-    for fmt in ('PNG', 'TIFF', 'BMP'):
-        assert same(
-            decode_map(with_greys(greys, fmt)), np.eye(9, dtype=np.uint8))
-
-
-def test_a_black_palette_has_no_colours():
-    indices = np.eye(9, dtype=np.uint8)
-    assert same(decode_map(with_greys([0, 0]), by_palette=True), indices)
-
-
-@pytest.mark.parametrize('fmt', ['PNG', 'TIFF', 'BMP'])
-def test_greys_of_a_palette_that_are_not_its_indices(fmt):
-    content = with_greys([1, 2], fmt)
-    _, fault = try_decode(decode_map, content)
-    assert 'shows index 0 as grey 1, and either may be' in fault
-    colors = decode_map(content, by_palette=True)
-    assert same(
-        colors,
-        np.repeat(np.eye(9, dtype=np.uint8)[..., None], 3, -1) + np.uint8(1))
-
-
-def test_values_of_gifs_are_greys():
-    """Pillow leaves colours out that do not occur."""
-    values = np.eye(9, dtype=np.uint8) * 3 + 2
-    assert same(decode_map(saved(values, 'GIF')), values)
-
-
 @pytest.mark.parametrize('dtype, mode', [(np.uint8, 'L'), ('<u2', 'I;16'),
                                          ('>u2', 'I;16B'), (np.int32, 'I'),
                                          (np.float32, 'F')])
