@@ -19,6 +19,7 @@ from mmengine_exact.errors import InputError
 from panoptic_apps.check_dataset.image_files import ImageJob, check_image
 from panoptic_apps.convert_data.cityscapes.conversion import describe_segments
 from panoptic_apps.convert_data.label_map import read_label_map
+from panoptic_fpn.coco_format import ERROR
 from panoptic_fpn.data import DerivePanopticTargets, LoadPanopticMap
 from panoptic_fpn.labels import LabelSpace
 from tests.oracles.derive import (derive_instances, derive_panoptic,
