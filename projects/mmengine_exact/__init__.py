@@ -28,20 +28,3 @@ if find_spec('mmengine') is not None:
     from .stream import (ResumableAspectRatioBatchSampler,
                          ResumableInfiniteSampler, SeededDatasetMixin,
                          SeededIndex, derive_seed, seed_generators, seeded)
-
-    __all__ = [
-        'CheckpointError', 'CorruptFileError', 'CpuAmpOptimWrapper',
-        'ExactRunner', 'InputError', 'MatchReport', 'NonFiniteLossError',
-        'NonFiniteLossHook', 'PreemptedError', 'PreemptionHook',
-        'ResumableAspectRatioBatchSampler', 'ResumableInfiniteSampler',
-        'ResumableIterTrainLoop', 'RunError', 'RunRecordHook',
-        'SafeCheckpointHook', 'SeededDatasetMixin', 'SeededIndex',
-        'apply_memory_format', 'batch_size_warning', 'derive_seed',
-        'effective_batch', 'enable_amp', 'enable_auto_scale',
-        'enable_test_amp', 'fingerprint', 'half_precision',
-        'latest_checkpoint', 'launched_world_size', 'load_weights',
-        'model_record', 'on_cpu', 'one_line', 'read_checkpoint', 'read_config',
-        'read_record', 'revision', 'run_record', 'run_to_exit_code',
-        'scale_to_batch', 'seed_generators', 'seeded', 'tool_config',
-        'versions'
-    ]

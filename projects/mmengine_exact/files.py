@@ -20,15 +20,14 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 #: Suffix of a file that is being written.
 PARTIAL_SUFFIX = '.part'
 _GZIP = b'\x1f\x8b'
+_RESTORE = (
+    'Restore the file, or correct data_root, data_prefix or file_name.')
 
 
-def read_bytes(
-    path: str,
-    what: str,
-    backend_args: Optional[dict],
-    fix: str = 'Restore the file, or correct data_root, data_prefix or '
-    'file_name.'
-) -> bytes:
+def read_bytes(path: str,
+               what: str,
+               backend_args: Optional[dict],
+               fix: str = _RESTORE) -> bytes:
     """Content of a file, or of anything mmengine's fileio reads.
 
     Raises:

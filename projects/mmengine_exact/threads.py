@@ -1,10 +1,9 @@
 """Threads of torch on a CPU: as many as other processes leave cores free.
 
 OpenMP's threads wait for each other after every operator, in a loop that keeps
-their cores. One that has to share its core with another process holds up all:
-beside one busy process on 2 cores an iteration took 3.2 times as long as
-alone, with one thread 1.3 times. Waiting asleep (``GOMP_SPINCOUNT``) costs a
-half where nothing else runs, since cores have to be woken.
+their cores. One that shares its core with another process holds up all: beside
+one busy process on 2 cores an iteration took 3.0 times as long as alone, with
+one thread 1.2 times. Waiting asleep (``GOMP_SPINCOUNT=0``) costs a half alone.
 """
 import os
 from typing import Optional

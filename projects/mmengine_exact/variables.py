@@ -118,8 +118,7 @@ def computed_from(files: ConfigFiles, options: dict) -> Dict[KeyPath, Any]:
     (dotted keys and values) say of variables.
 
     Raises:
-        RunError: No key is computed from a variable, and none of its name is
-            given.
+        RunError: No key is computed from a variable, none of its name given.
     """
     changed = Config(files.config)
     changed.merge_from_dict(options)

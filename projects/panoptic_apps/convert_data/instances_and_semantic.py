@@ -9,9 +9,8 @@ is left out, and so is an annotation without a mask.
 import os.path as osp
 from collections import defaultdict
 from functools import partial
-from typing import Annotated, Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-import msgspec
 import numpy as np
 from pycocotools import mask as mask_util
 
@@ -19,6 +18,7 @@ from mmengine_exact.errors import InputError
 from mmengine_exact.files import find_name_fault, read_bytes
 from panoptic_fpn.coco_format import (image_faults, instances_faults,
                                       parse_object, raise_first)
+from panoptic_fpn.coco_format.panoptic import is_color
 from panoptic_fpn.coco_format.segmentations import (find_segmentation_fault,
                                                     to_rle)
 
@@ -26,9 +26,6 @@ from .label_map import (ClassTable, Rows, class_table, paint_values,
                         plain_rows, read_label_map, read_rows)
 from .panoptic_folder import Painted, write_panoptic_folder
 from .resumable import Job, some
-
-_Color = Annotated[List[Annotated[int, msgspec.Meta(ge=0, le=255)]],
-                   msgspec.Meta(min_length=3, max_length=3)]
 
 
 def convert_instances_and_semantic(instances: str,
@@ -97,24 +94,18 @@ def convert_instances_and_semantic(instances: str,
 
 def _complete(content: Dict) -> None:
     """Write names of images with /; of paths of another machine only the last
-    part is kept. Number annotations without ``id``, for messages."""
-    for image in _objects(content, 'images'):
-        name = image.get('file_name')
-        if isinstance(name, str):  # else a fault, found later
-            name = name.replace('\\', '/')
-            image['file_name'] = osp.basename(name) if find_name_fault(
-                name) else name
-
-    for i, note in enumerate(_objects(content, 'annotations')):
-        if note.get('id') is None:
-            note['id'] = i
-
-
-def _objects(content: Dict, key: str) -> List[dict]:
-    """Entries that are objects; others are faults, found later."""
-    listed = content.get(key)
-    entries = listed if isinstance(listed, list) else []
-    return [entry for entry in entries if isinstance(entry, dict)]
+    part is kept. Number annotations without ``id``, for messages. What is no
+    object or no name is a fault, found later."""
+    for key in ('images', 'annotations'):
+        listed = content.get(key)
+        for i, entry in enumerate(listed if isinstance(listed, list) else []):
+            name = isinstance(entry, dict) and entry.get('file_name')
+            if isinstance(name, str):
+                name = name.replace('\\', '/')
+                entry['file_name'] = osp.basename(name) if find_name_fault(
+                    name) else name
+            if isinstance(entry, dict) and key == 'annotations':
+                entry['id'] = i if entry.get('id') is None else entry['id']
 
 
 def _job(image: Dict, semantic: Optional[str], suffix: str) -> Job:
@@ -139,10 +130,8 @@ def _category_rows(content: Dict) -> Rows:
             category['ignore'] = True
     rows = plain_rows(categories)
     for row in rows:
-        try:
-            msgspec.convert(row.get('color'), Optional[_Color], strict=False)
-        except msgspec.ValidationError:
-            del row['color']
+        if not is_color(row.get('color')):
+            row.pop('color', None)
     return rows
 
 

@@ -55,7 +55,6 @@ _Rows = Annotated[Rows, msgspec.Meta(min_length=1)]
 #: Entries of ``segments_info`` by category id and number of the instance.
 Segments = Dict[Tuple[int, Optional[int]], dict]
 _BLANK = ' ,;\t'
-_BRACKETS = '()[] '
 #: Words for yes and no beside those that msgspec knows.
 _BOOLEANS = {
     **dict.fromkeys(('yes', 'y', 't', 'thing', '1.0'), '1'),
@@ -261,7 +260,7 @@ def plain_rows(given: Rows) -> Rows:
         for key in ('values', 'color'):
             if isinstance(row.get(key), (str, int)):
                 row[key] = re.split(f'[{_BLANK}]+',
-                                    str(row[key]).strip(_BRACKETS))
+                                    str(row[key]).strip('()[] '))
         for key in {'isthing', 'ignore'} & row.keys():
             row[key] = _BOOLEANS.get(str(row[key]).lower(), row[key])
         rows.append(row)
