@@ -169,7 +169,7 @@ def is_blended(pixels: np.ndarray, listed: Iterable[int]) -> bool:
         other = (near != own).any(axis=1, keepdims=True)
         np.minimum(low, near, out=low, where=other)
         np.maximum(high, near, out=high, where=other)
-    between: np.ndarray = ((low <= own) & (own <= high)).all(axis=1)
+    between = np.all((low <= own) & (own <= high), axis=1)
     new = ~np.isin(
         rgb_to_id(own) if own.shape[1] > 1 else own[:, 0], [*listed])
     return (between.sum() > _BLENDED * len(own)
