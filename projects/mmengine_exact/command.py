@@ -90,7 +90,7 @@ def misspelt(node: Any, names: Sequence[str]) -> List[str]:
         if name not in node:
             plain = len(name) > 3 and not any(map(str.isdigit, name))
             return [
-                key for key in node
+                key for key in map(str, node)
                 if plain and SequenceMatcher(None, key, name).ratio() >= 1 -
                 1 / max(len(key), len(name))
             ]

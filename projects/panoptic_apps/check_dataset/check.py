@@ -1,7 +1,7 @@
 """Check a data set in COCO panoptic format: JSON, images and PNGs."""
 from collections import defaultdict
 from pathlib import Path
-from typing import (Any, Callable, Dict, Iterator, List, NamedTuple, Optional,
+from typing import (Callable, Dict, Iterator, List, NamedTuple, Optional,
                     Sequence, Set, Tuple)
 
 from mmengine_exact.errors import InputError
@@ -11,7 +11,7 @@ from panoptic_fpn.coco_format import (ERROR, WARNING, Fault, Faults, Pair,
                                       category_faults, collect,
                                       panoptic_faults, panoptic_warnings,
                                       parse_object)
-from panoptic_fpn.coco_format.faults import Found, is_whole, short
+from panoptic_fpn.coco_format.faults import Found, is_whole, list_of, short
 
 from .image_files import ImageJob, ImageResult, check_image, find_file
 from .repair import Repair
@@ -122,7 +122,7 @@ def _read_json(path: str) -> Found[Optional[dict]]:
 def _set_things(content: dict, things: Sequence[str],
                 path: str) -> Iterator[Fault]:
     """Set ``isthing`` by names; each that was not so is a fault."""
-    categories = _list(content, 'categories', dict)
+    categories = list_of(content, 'categories', dict)
     names = [short(category.get('name')) for category in categories]
     unknown = set(map(short, things)) - set(names)
     if unknown:
@@ -146,21 +146,15 @@ def _job(pair: Pair, path: str, images: str, panoptic: str) -> ImageJob:
         png=find_file(panoptic, note) if listed else None,
         size=size if all(map(is_whole, size)) else None,  # type: ignore
         segments=pair.segments,
-        other_ids=_list(note, 'void_ids', int) if 'void_ids' in note else None,
-        ignored=_list(note, 'ignored_ids', int))
-
-
-def _list(content: dict, key: str, kind: type) -> List[Any]:
-    """Values of one type in a list of a JSON, if it is there."""
-    values = content.get(key)
-    values = values if isinstance(values, list) else []
-    return [value for value in values if type(value) is kind]
+        other_ids=list_of(note, 'void_ids', int)
+        if 'void_ids' in note else None,
+        ignored=list_of(note, 'ignored_ids', int))
 
 
 def _extra_files(content: dict, panoptic: str) -> Iterator[Fault]:
     """PNGs below a folder that no annotation names; none where label maps are
     read as they are, since Cityscapes' folders hold other PNGs, too."""
-    notes = _list(content, 'annotations', dict)
+    notes = list_of(content, 'annotations', dict)
     if any('void_ids' in note for note in notes):
         return
     named = {Path(find_file(panoptic, note) or '') for note in notes}
@@ -186,7 +180,7 @@ def _against_faults(
             yield Fault(
                 'other_categories', path, '(id, name, isthing) in only one: '
                 f'{sorted(differ, key=str)[:6]}')
-    files = [find_file(images, e) for e in _list(content, 'images', dict)]
+    files = [find_file(images, e) for e in list_of(content, 'images', dict)]
     jobs = [ImageJob(name, name) for name in files if name is not None]
     others: Dict[Optional[bytes], str] = {}
     for job, result in zip(jobs, run(path, jobs)):

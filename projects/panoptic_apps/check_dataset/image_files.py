@@ -131,10 +131,10 @@ def _picture_warnings(path: str, content: bytes,
     """Whether little is left of values that are cut to 8 bits, or a tag turns
     or mirrors an image without a change of its size."""
     png_depth = content[24] if content.startswith(SIGNATURE) else 16
-    if not content.startswith(b'\xff\xd8') and png_depth > 8:
+    if png_depth > 8 and pixels.max() < 64:
         stored = cv2.imdecode(
             np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-        if stored is not None and stored.itemsize > 1 and pixels.max() < 64:
+        if stored is not None and stored.itemsize > 1:
             yield Fault(
                 'image_bits', path, f'{8 * stored.itemsize} bits, values up '
                 f'to {stored.max()}: models see 0 to {pixels.max()}', WARNING)

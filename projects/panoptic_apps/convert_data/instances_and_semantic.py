@@ -18,6 +18,7 @@ from mmengine_exact.errors import InputError
 from mmengine_exact.files import find_name_fault, read_bytes
 from panoptic_fpn.coco_format import (image_faults, instances_faults,
                                       parse_object, raise_first)
+from panoptic_fpn.coco_format.faults import list_of
 from panoptic_fpn.coco_format.panoptic import is_color
 from panoptic_fpn.coco_format.segmentations import (find_segmentation_fault,
                                                     to_rle)
@@ -94,18 +95,16 @@ def convert_instances_and_semantic(instances: str,
 
 def _complete(content: Dict) -> None:
     """Write names of images with /; of paths of another machine only the last
-    part is kept. Number annotations without ``id``, for messages. What is no
-    object or no name is a fault, found later."""
-    for key in ('images', 'annotations'):
-        listed = content.get(key)
-        for i, entry in enumerate(listed if isinstance(listed, list) else []):
-            name = isinstance(entry, dict) and entry.get('file_name')
-            if isinstance(name, str):
-                name = name.replace('\\', '/')
-                entry['file_name'] = osp.basename(name) if find_name_fault(
-                    name) else name
-            if isinstance(entry, dict) and key == 'annotations':
-                entry['id'] = i if entry.get('id') is None else entry['id']
+    part is kept. Number annotations without ``id``, for messages."""
+    for image in list_of(content, 'images', dict):
+        name = image.get('file_name')
+        if isinstance(name, str):  # else a fault, found later
+            name = name.replace('\\', '/')
+            image['file_name'] = osp.basename(name) if find_name_fault(
+                name) else name
+    for i, note in enumerate(list_of(content, 'annotations', dict)):
+        if note.get('id') is None:
+            note['id'] = i
 
 
 def _job(image: Dict, semantic: Optional[str], suffix: str) -> Job:

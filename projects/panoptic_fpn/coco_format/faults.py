@@ -284,6 +284,13 @@ def short(value: Any) -> str:
     return text if len(text) <= 120 else f'{text[:120]}...'
 
 
+def list_of(content: dict, key: str, kind: type) -> List[Any]:
+    """Values of one type in a list of a JSON, if it is there."""
+    values = content.get(key)
+    values = values if isinstance(values, list) else []
+    return [value for value in values if type(value) is kind]
+
+
 def key_fault(entry: dict,
               key: str,
               where: str,

@@ -6,7 +6,8 @@ the mask) and bbox (x, y, width, height), all in pixels.
 """
 from typing import Any, Dict, Iterator
 
-from .faults import Fault, Found, is_id, is_number, is_whole, key_fault, short
+from .faults import (Fault, Found, is_id, is_number, is_whole, key_fault,
+                     list_of, short)
 from .panoptic import entries_by_id
 from .segmentations import find_segmentation_fault
 
@@ -25,10 +26,8 @@ def instances_faults(content: dict,
         masks (bool): Whether to look at segmentations, too; they need the
             sizes of images.
     """
-    notes = content.get('annotations')
-    if isinstance(notes, list) and any(
-            isinstance(note, dict) and 'segments_info' in note
-            for note in notes):
+    if any('segments_info' in note
+           for note in list_of(content, 'annotations', dict)):
         yield Fault('panoptic_json', path,
                     'its annotations have segments_info: it is panoptic')
         return content
@@ -47,6 +46,7 @@ def instances_faults(content: dict,
             yield key_fault(category, 'name', f'{path}: category id={id_!r}',
                             'is not a string')
     # ids of annotations need not be unique
+    notes = content.get('annotations')
     if not isinstance(notes, list):
         yield key_fault(content, 'annotations', path, 'is not a list')
         return content
