@@ -30,7 +30,7 @@ def box_windows(boxes: Tensor, shape: Tuple[int, int]) -> List[List[int]]:
 
     Args:
         boxes (Tensor): (n, 4), x1, y1, x2, y2 in pixels; any order of
-            magnitude, also empty or outside.
+            magnitude, also empty, outside or not finite.
         shape (tuple[int, int]): (h, w) of the map.
 
     Returns:
@@ -41,7 +41,8 @@ def box_windows(boxes: Tensor, shape: Tuple[int, int]) -> List[List[int]]:
     limit = boxes.new_tensor([w, h, w, h])
     low = boxes[:, :2].floor()
     high = boxes[:, 2:].ceil()
-    corners = torch.cat([low, high], dim=1).clamp(min=0).minimum(limit)
+    corners = torch.cat([low, high], dim=1).nan_to_num(nan=0)
+    corners = corners.clamp(min=0).minimum(limit)
     return corners[:, [1, 0, 3, 2]].long().tolist()
 
 
@@ -67,6 +68,23 @@ def class_agnostic_nms(boxes: Tensor, iou_thr: float) -> List[int]:
         if not any(row[other] for other in kept):
             kept.append(index)
     return kept
+
+
+def paste_order(boxes: Tensor, scores: Tensor, score_thr: float,
+                nms_iou_thr: Optional[float]) -> Tensor:
+    """Indices of the instances to paste, int64 (k, ), the most confident
+    first; see :func:`paste_instances`."""
+    order = torch.argsort(scores, descending=True, stable=True)
+    order = order[scores[order] >= score_thr]
+    if nms_iou_thr is not None:
+        order = order[class_agnostic_nms(boxes[order], nms_iou_thr)]
+    return order
+
+
+def is_hidden(area: int, left: int, overlap_thr: float) -> bool:
+    """Whether an instance of ``area`` pixels, ``left`` of them free, is
+    dropped; see :func:`paste_instances`."""
+    return left == 0 or area - left > overlap_thr * area
 
 
 def paste_instances(
@@ -104,10 +122,7 @@ def paste_instances(
     shape = tuple(masks.shape[-2:])
     panoptic = torch.full(shape, void, dtype=torch.int32, device=masks.device)
     free = torch.ones(shape, dtype=torch.bool, device=masks.device)
-    order = torch.argsort(scores, descending=True, stable=True)
-    order = order[scores[order] >= score_thr]
-    if nms_iou_thr is not None:
-        order = order[class_agnostic_nms(boxes[order], nms_iou_thr)]
+    order = paste_order(boxes, scores, score_thr, nms_iou_thr)
     windows = box_windows(boxes[order], shape)
     kept = []
     for index, label, (y1, x1, y2, x2) in zip(order.tolist(),
@@ -118,7 +133,7 @@ def paste_instances(
         mask = masks[index][part]
         own = mask & free[part]
         area, left = torch.stack([mask.sum(), own.sum()]).tolist()
-        if left == 0 or area - left > overlap_thr * area:
+        if is_hidden(area, left, overlap_thr):
             continue
         kept.append(index)
         panoptic[part].masked_fill_(own, label + INSTANCE_OFFSET * len(kept))
@@ -161,14 +176,15 @@ def fuse(masks: Tensor,
          boxes: Tensor,
          scores: Tensor,
          labels: Tensor,
-         semantic: Tensor,
+         semantic: Optional[Tensor],
          channel_labels: Tensor,
          score_thr: float,
          overlap_thr: float,
          stuff_area: int,
          void: int,
          nms_iou_thr: Optional[float] = None) -> Tuple[Tensor, Tensor]:
-    """Instances over stuff: the whole merge. See the two steps for shapes.
+    """Instances over stuff: the whole merge. See the two steps for shapes;
+    without a semantic map free pixels stay void.
 
     Returns:
         tuple[Tensor, Tensor]: Panoptic map, int32 (h, w), and the indices of
@@ -176,5 +192,6 @@ def fuse(masks: Tensor,
     """
     panoptic, kept = paste_instances(masks, boxes, scores, labels, score_thr,
                                      overlap_thr, void, nms_iou_thr)
-    return fill_stuff(panoptic, semantic, channel_labels, stuff_area,
-                      void), kept
+    if semantic is not None:
+        fill_stuff(panoptic, semantic, channel_labels, stuff_area, void)
+    return panoptic, kept

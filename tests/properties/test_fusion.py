@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from panoptic_fpn.fusion import box_windows, fuse, paste_instances
 from panoptic_fpn.labels import channel_labels
+from panoptic_fpn.ops.pattern_merge import merge_patterns
 from tests.oracles.merge import merge_by_sets
 
 from . import strategies
@@ -37,17 +38,23 @@ def scenes(draw):
     return laid, channels, (things, stuff), predict_things, thresholds
 
 
+def assert_same(found, panoptic, kept):
+    """The same map and instances, in type, too."""
+    for one, other in zip(found, (panoptic, kept)):
+        assert one.dtype == other.dtype and torch.equal(one, other)
+
+
 def ours(laid, channels, numbers, predict_things, thresholds):
     # channels of any type, as a part of a larger map
     dtype = (torch.int64, torch.int32, torch.uint8)[channels.shape[0] % 3]
     larger = torch.from_numpy(np.pad(channels, 3)).to(dtype)
-    panoptic, kept = fuse(
-        *map(torch.from_numpy, laid),
-        larger[3:-3, 3:-3],
-        torch.from_numpy(channel_labels(*numbers, predict_things)),
-        void=sum(numbers),
-        **thresholds)
+    arguments = (*map(torch.from_numpy, laid), larger[3:-3, 3:-3],
+                 torch.from_numpy(channel_labels(*numbers, predict_things)))
+    panoptic, kept = fuse(*arguments, void=sum(numbers), **thresholds)
     assert panoptic.dtype == torch.int32
+    assert_same(
+        merge_patterns(*arguments, void=sum(numbers), **thresholds), panoptic,
+        kept)
     return panoptic.numpy(), kept.tolist()
 
 
@@ -121,8 +128,11 @@ def test_a_mask_counts_inside_its_box(data):
         mask[:, :max(0, int(np.floor(x1)))] = False
         mask[:, max(0, int(np.ceil(x2))):] = False
     overlap_thr = data.draw(FRACTIONS)
-    laid = map(torch.from_numpy, (masks, boxes, scores, labels))
-    panoptic, _ = paste_instances(*laid, 0.4, overlap_thr, 3)
+    laid = [*map(torch.from_numpy, (masks, boxes, scores, labels))]
+    panoptic, kept = paste_instances(*laid, 0.4, overlap_thr, 3)
+    assert_same(
+        merge_patterns(*laid, None, torch.tensor([0]), 0.4, overlap_thr, 0, 3),
+        panoptic, kept)
     expected = merge_by_sets(
         cut, scores, labels, None, 3, 0, score_thr=.4, overlap_thr=overlap_thr)
     assert (panoptic.numpy() == expected).all()

