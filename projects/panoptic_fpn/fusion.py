@@ -141,8 +141,12 @@ def paste_instances(
     return panoptic, torch.as_tensor(kept, dtype=torch.long)
 
 
-def fill_stuff(panoptic: Tensor, semantic: Tensor, channel_labels: Tensor,
-               stuff_area: int, void: int) -> Tensor:
+def fill_stuff(panoptic: Tensor,
+               semantic: Tensor,
+               channel_labels: Tensor,
+               stuff_area: int,
+               void: int,
+               counts: Optional[Tensor] = None) -> Tensor:
     """Fill the free pixels of a panoptic map with stuff, in place.
 
     Args:
@@ -155,6 +159,8 @@ def fill_stuff(panoptic: Tensor, semantic: Tensor, channel_labels: Tensor,
         stuff_area (int): A stuff class that is left with fewer pixels on the
             whole image is dropped.
         void (int): Value of a free pixel, one more than the largest label.
+        counts (Tensor, optional): (h * w, ), how many pixels an entry of the
+            maps stands for, if not one.
 
     Returns:
         Tensor: ``panoptic``.
@@ -163,7 +169,7 @@ def fill_stuff(panoptic: Tensor, semantic: Tensor, channel_labels: Tensor,
     num = len(labels)
     # one more channel: pixels of instances
     channels = torch.where(panoptic == void, semantic.long(), num).view(-1)
-    area = torch.bincount(channels, minlength=num + 1)[:num]
+    area = torch.bincount(channels, counts, minlength=num + 1)[:num]
     # several channels may have a label, void at least
     areas = area.new_zeros(void + 1).index_add_(0, labels, area)
     painted = labels.where(areas[labels] >= stuff_area, void)

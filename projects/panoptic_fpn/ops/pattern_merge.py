@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..fusion import box_windows, fuse, is_hidden, paste_order
+from ..fusion import box_windows, fill_stuff, fuse, is_hidden, paste_order
 from ..labels import INSTANCE_OFFSET
 
 # A word has 8 bytes: one for the channel, the others for instances.
@@ -50,16 +50,16 @@ def merge_patterns(
         _words(masks, known, order, semantic),
         return_inverse=True,
         return_counts=True)
-    words, areas = torch.stack([words, areas]).cpu().numpy()
-    parts = words.view(np.uint8).reshape(-1, 8)
+    words, areas = torch.stack([words, areas]).cpu()
+    parts = words.numpy().view(np.uint8).reshape(-1, 8)
     covered = np.unpackbits(parts[:, 1:], axis=1, bitorder='little') > 0
-    values = np.full(len(words), void, np.int32)
-    kept = _paste(values, covered, areas, table[order, 5].int().tolist(),
-                  overlap_thr)
+    values = torch.full(words.shape, void, dtype=torch.int32)
+    kept = _paste(values.numpy(), covered, areas.numpy(),
+                  table[order, 5].int().tolist(), overlap_thr)
     if semantic is not None:
-        _fill(values, areas,
-              channel_labels.numpy()[parts[:, 0]], stuff_area, void)
-    on_device = torch.from_numpy(values).to(masks.device, non_blocking=True)
+        fill_stuff(values[None], torch.from_numpy(parts[None, :, 0]),
+                   channel_labels, stuff_area, void, areas)
+    on_device = values.to(masks.device, non_blocking=True)
     panoptic = on_device.index_select(0, pixels.view(-1))
     return panoptic.view(masks.shape[-2:]), order[kept]
 
@@ -94,17 +94,9 @@ def _words(masks: Tensor, boxes: Tensor, order: Tensor,
 
 def _paste(values: np.ndarray, covered: np.ndarray, areas: np.ndarray,
            labels: List[int], overlap_thr: float) -> List[int]:
-    """Give words the values of instances, in place; see ``paste_instances``.
-
-    Args:
-        values (np.ndarray): (W, ), void.
-        covered (np.ndarray): bool (W, at least k), by which instances.
-        areas (np.ndarray): (W, ), pixels of each word.
-        labels (list[int]): Labels of k instances, in the order of pasting.
-
-    Returns:
-        list[int]: Which of the k are kept.
-    """
+    """Give words (W, ) the values of instances, in place; see
+    ``paste_instances``. ``covered`` is bool (W, at least k); of the k
+    instances, in the order of pasting, the kept ones are returned."""
     free = np.ones(len(values), bool)
     kept: List[int] = []
     for index, (label, mask) in enumerate(zip(labels, covered.T)):
@@ -115,13 +107,3 @@ def _paste(values: np.ndarray, covered: np.ndarray, areas: np.ndarray,
         values[own] = label + INSTANCE_OFFSET * len(kept)
         free ^= own
     return kept
-
-
-def _fill(values: np.ndarray, areas: np.ndarray, stuff: np.ndarray,
-          stuff_area: int, void: int) -> None:
-    """Give free words their stuff labels (W, ), in place; see
-    ``fill_stuff``."""
-    free = values == void
-    left = np.bincount(stuff[free], areas[free], minlength=void + 1)
-    painted = np.where(left[stuff] >= stuff_area, stuff, void)
-    values[free] = painted[free]
