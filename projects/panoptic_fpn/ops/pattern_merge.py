@@ -1,4 +1,4 @@
-"""The merge in three waits for the device, whatever the number of instances.
+"""The merge in three waits for the device, for up to 56 instances.
 
 ``fusion.fuse`` looks at one instance after the other, and the host waits for
 the areas of each. Here a pixel becomes a word: its semantic channel and a bit
