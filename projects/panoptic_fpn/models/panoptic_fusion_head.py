@@ -91,7 +91,7 @@ class PanopticFusionHead(BaseModule):
         stuff = torch.from_numpy(
             channel_labels(self.num_things_classes, self.num_stuff_classes,
                            predict_things))
-        # on a CPU nothing waits: the plain way takes a third of the time, or less
+        # on a CPU nothing waits: the plain way takes at most half the time
         patterns = pasted[0].is_cuda and use_fast()
         merge = merge_patterns if patterns else fuse
         return merge(*pasted, channels, stuff, score_thr, overlap_thr,
