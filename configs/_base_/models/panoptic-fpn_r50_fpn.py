@@ -48,10 +48,8 @@ model = dict(
             target_means=[0.0, 0.0, 0.0, 0.0],
             target_stds=[1.0, 1.0, 1.0, 1.0]),
         loss_cls=dict(
-            type='SyncFreeCrossEntropyLoss', use_sigmoid=True,
-            loss_weight=1.0),
-        loss_bbox=dict(
-            type='SyncFreeSmoothL1Loss', beta=1.0 / 9.0, loss_weight=1.0)),
+            type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0),
+        loss_bbox=dict(type='SmoothL1Loss', beta=1.0 / 9.0, loss_weight=1.0)),
     roi_head=dict(
         type='StandardRoIHead',
         bbox_roi_extractor=dict(
@@ -72,8 +70,7 @@ model = dict(
             reg_class_agnostic=False,
             loss_cls=dict(
                 type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
-            loss_bbox=dict(
-                type='SyncFreeSmoothL1Loss', beta=1.0, loss_weight=1.0)),
+            loss_bbox=dict(type='SmoothL1Loss', beta=1.0, loss_weight=1.0)),
         mask_roi_extractor=dict(
             type='SeparableRoIExtractor',
             roi_layer=dict(type='RoIAlign', output_size=14, sampling_ratio=2),

@@ -6,19 +6,17 @@ from .panoptic_fusion_head import PanopticFusionHead
 from .region_branch import SeparableRoIExtractor, WindowedMaskHead
 from .semantic_fpn_head import SemanticFPNHead
 from .symmetric_decoder import SymmetricDecoder
-from .sync_free import (SyncFreeAnchorGenerator, SyncFreeBBoxOverlaps2D,
-                        SyncFreeCrossEntropyLoss, SyncFreeDeltaXYWHBBoxCoder,
+from .sync_free import (SyncFreeAnchorGenerator, SyncFreeDeltaXYWHBBoxCoder,
                         SyncFreeMaxIoUAssigner, SyncFreeRandomSampler,
-                        SyncFreeRPNHead, SyncFreeSmoothL1Loss)
+                        SyncFreeRPNHead)
 from .tta import PanopticTTAModel, SemanticTTAModel
 from .two_networks import TwoNetworkPanopticFPN
 
 __all__ = [
     'PanopticFusionHead', 'PanopticTTAModel', 'SemanticFPNDecodeHead',
     'SemanticFPNHead', 'SemanticTTAModel', 'SeparableRoIExtractor',
-    'SymmetricDecoder', 'SyncFreeAnchorGenerator', 'SyncFreeBBoxOverlaps2D',
-    'SyncFreeCrossEntropyLoss', 'SyncFreeDeltaXYWHBBoxCoder',
-    'SyncFreeMaxIoUAssigner', 'SyncFreeRPNHead', 'SyncFreeRandomSampler',
-    'SyncFreeSmoothL1Loss', 'TwoNetworkPanopticFPN', 'TwoStagePanopticFPN',
+    'SymmetricDecoder', 'SyncFreeAnchorGenerator',
+    'SyncFreeDeltaXYWHBBoxCoder', 'SyncFreeMaxIoUAssigner', 'SyncFreeRPNHead',
+    'SyncFreeRandomSampler', 'TwoNetworkPanopticFPN', 'TwoStagePanopticFPN',
     'WindowedMaskHead'
 ]

@@ -37,17 +37,18 @@ class SeparableRoIExtractor(SingleRoIExtractor):
         if len(feats) == 1 or not (products or use_fast()):
             return super().forward(feats, rois, roi_scale_factor)
         levels = self.map_roi_levels(rois, len(feats))
+        if products:
+            levels = levels.cpu()
         if roi_scale_factor is not None:
             rois = self.roi_rescale(rois, roi_scale_factor)
+        order = levels.argsort(stable=True)
+        each = levels == torch.arange(
+            len(feats), device=levels.device)[:, None]
+        picks = order.split(each.sum(dim=1).tolist())  # waits, once
         # Levels without a box, too: all take part in the graph, or processes
         # would wait for gradients that others do not send.
         if products:
-            levels = levels.cpu()
-            picks = [(levels == i).nonzero()[:, 0] for i in range(len(feats))]
             return align_levels(self.roi_layers, feats, rois, picks)
-        order = levels.argsort(stable=True)
-        each = levels == torch.arange(len(feats), device=rois.device)[:, None]
-        picks = order.split(each.sum(dim=1).tolist())  # waits, once
         bins = [
             layer(feat, rois[pick]) if len(pick) else self._no_bins(feat)
             for layer, feat, pick in zip(self.roi_layers, feats, picks)

@@ -1,33 +1,28 @@
-"""mmdet's parts of the region branch, with fewer waits of the host for a GPU.
+"""mmdet's parts of the region branch with fewer waits of the host for a GPU.
 
-The same numbers, bit by bit. mmdet waits for every ground-truth box of the
-assignment, every boolean index and every list that becomes a tensor; here
-whatever is known on the host stays there, and lists travel without a wait.
-What is left is one wait for each image and stage, in the sampler: random
-numbers are drawn on the host, out of as many candidates as there are.
+The same numbers, bit by bit. mmdet waits for every ground-truth box that it
+assigns, every boolean index and every list that becomes a tensor. Here sizes
+follow from what the host knows, and lists travel without a wait. What is left
+is the sampler's wait for the numbers of candidates: random numbers are drawn
+on the host.
 """
 import copy
 import math
-from typing import Any, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 from mmdet.models.dense_heads import RPNHead
-from mmdet.models.losses import CrossEntropyLoss, SmoothL1Loss
-from mmdet.models.losses.smooth_l1_loss import smooth_l1_loss
 from mmdet.models.task_modules import (AnchorGenerator, AssignResult,
                                        BboxOverlaps2D, DeltaXYWHBBoxCoder,
                                        MaxIoUAssigner, RandomSampler)
 from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures.bbox import BaseBoxes, get_box_tensor, get_box_wh
-from mmdet.utils import ConfigType
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ..ops import use_fast
-
-Device = Union[str, torch.device]
 
 
 @TASK_UTILS.register_module()
@@ -37,7 +32,7 @@ class SyncFreeAnchorGenerator(AnchorGenerator):
     def grid_priors(self,
                     featmap_sizes: List[Tuple[int, int]],
                     dtype: torch.dtype = torch.float32,
-                    device: Device = 'cuda') -> List[Tensor]:
+                    device: Any = 'cuda') -> List[Tensor]:
         """Anchors (h * w * A, 4) of levels of (h, w) cells, in pixels."""
         there = copy.copy(self)
         there.base_anchors = [
@@ -48,18 +43,67 @@ class SyncFreeAnchorGenerator(AnchorGenerator):
 
 
 @TASK_UTILS.register_module()
-class SyncFreeBBoxOverlaps2D(BboxOverlaps2D):
-    """mmdet's ``BboxOverlaps2D`` without a wait, of float32 boxes."""
+class SyncFreeDeltaXYWHBBoxCoder(DeltaXYWHBBoxCoder):
+    """mmdet's ``DeltaXYWHBBoxCoder``; means and deviations travel without a
+    wait."""
+
+    def encode(self, bboxes: Tensor, gt_bboxes: Tensor) -> Tensor:
+        """Deltas (n, 4) from ``bboxes`` to ``gt_bboxes``."""
+        if not use_fast():
+            return super().encode(bboxes, gt_bboxes)
+        center, size = _center_and_size(get_box_tensor(bboxes).float())
+        wanted, extent = _center_and_size(get_box_tensor(gt_bboxes).float())
+        deltas = torch.cat([(wanted - center) / size, (extent / size).log()],
+                           dim=-1)
+        return (deltas - _sent(self.means, deltas)) / _sent(self.stds, deltas)
+
+    def decode(self,
+               bboxes: Tensor,
+               pred_bboxes: Tensor,
+               max_shape: Optional[Sequence[int]] = None,
+               wh_ratio_clip: float = 16 / 1000) -> Tensor:
+        """Boxes (n, 4 * C), inside ``max_shape`` (h, w) if given, of deltas
+        (n, 4 * C) to ``bboxes`` (n, 4)."""
+        if (not use_fast() or self.add_ctr_clamp or self.use_box_type
+                or pred_bboxes.ndim != 2 or not pred_bboxes.numel()):
+            return super().decode(bboxes, pred_bboxes, max_shape,
+                                  wh_ratio_clip)
+        deltas = pred_bboxes.reshape(-1, 4)
+        deltas = deltas * _sent(self.stds, deltas) + _sent(self.means, deltas)
+        bboxes = get_box_tensor(bboxes).repeat(1, pred_bboxes.shape[1] // 4)
+        center, size = _center_and_size(bboxes.view(-1, 4))
+        limit = abs(math.log(wh_ratio_clip))
+        center = center + size * deltas[:, :2]
+        half = size * deltas[:, 2:].clamp(-limit, limit).exp() * 0.5
+        found = torch.cat([center - half, center + half], dim=-1)
+        if self.clip_border and max_shape is not None:
+            found[:, 0::2].clamp_(0, max_shape[1])
+            found[:, 1::2].clamp_(0, max_shape[0])
+        return found.view(len(pred_bboxes), -1)
+
+
+def _center_and_size(boxes: Tensor) -> Tuple[Tensor, Tensor]:
+    low, high = boxes[..., :2], boxes[..., 2:]
+    return (low + high) * 0.5, high - low
+
+
+def _sent(values: Sequence[float], like: Tensor) -> Tensor:
+    host = torch.tensor(values, dtype=like.dtype)
+    return host.to(like.device, non_blocking=True)
+
+
+class _Overlaps(BboxOverlaps2D):
+    """mmdet's ``BboxOverlaps2D``, one coordinate at a time."""
 
     def __call__(self,
                  bboxes1: Tensor,
                  bboxes2: Tensor,
                  mode: str = 'iou',
                  is_aligned: bool = False) -> Tensor:
-        """IoU, or share of the first that is covered ('iof'), of boxes (m, 4)
+        """IoU, or covered share of the first ('iof'), of float32 boxes (m, 4)
         and (n, 4): (m, n)."""
         a, b = get_box_tensor(bboxes1), get_box_tensor(bboxes2)
-        if (not use_fast() or is_aligned or mode == 'giou' or self.dtype
+        if (not use_fast() or is_aligned or mode == 'giou'
                 or not a.numel() * b.numel()):
             return super().__call__(a, b, mode, is_aligned)
         (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = a.T[:4, :, None], b.T[:4]
@@ -77,8 +121,7 @@ class SyncFreeMaxIoUAssigner(MaxIoUAssigner):
 
     def __init__(self,
                  *args: Any,
-                 iou_calculator: ConfigType = dict(
-                     type='SyncFreeBBoxOverlaps2D'),
+                 iou_calculator: dict = dict(type=_Overlaps),
                  **kwargs: Any) -> None:
         super().__init__(*args, iou_calculator=iou_calculator, **kwargs)
 
@@ -116,13 +159,11 @@ class SyncFreeMaxIoUAssigner(MaxIoUAssigner):
 
 @TASK_UTILS.register_module()
 class SyncFreeRandomSampler(RandomSampler):
-    """mmdet's ``RandomSampler`` with the same draws and one wait, for the
-    numbers of positive and negative boxes."""
+    """mmdet's ``RandomSampler`` with the same draws and one wait."""
 
     def sample(self, assign_result: AssignResult, pred_instances: InstanceData,
                gt_instances: InstanceData, **kwargs: Any) -> SamplingResult:
-        """Positive and negative boxes among ``pred_instances.priors``; see
-        mmdet's."""
+        """Positive and negative boxes among ``pred_instances.priors``."""
         priors, truth = pred_instances.priors, gt_instances.bboxes
         if not use_fast() or isinstance(priors, BaseBoxes):
             return super().sample(assign_result, pred_instances, gt_instances,
@@ -132,155 +173,53 @@ class SyncFreeRandomSampler(RandomSampler):
             priors = torch.cat([get_box_tensor(truth), priors])
             assign_result.add_gt_(gt_instances.labels)
             is_truth = torch.cat([is_truth.new_ones(len(truth)), is_truth])
-        positive, negative = self._draw(assign_result.gt_inds)
-        return SamplingResult(positive, negative, priors, truth, assign_result,
-                              is_truth)
+        return SamplingResult(*self._draw(assign_result.gt_inds), priors,
+                              truth, assign_result, is_truth)
 
-    def _draw(self, gt_inds: Tensor) -> List[Tensor]:
+    def _draw(self, gt_inds: Tensor) -> Iterator[Tensor]:
         """Ascending indices of the positive and of the negative boxes drawn,
         given the assignment (n, )."""
         # the k-th candidate is where the running count reaches k
         counts = torch.stack([gt_inds > 0, gt_inds == 0]).cumsum(dim=1)
-        positives, negatives = counts[:, -1:].sum(dim=1).tolist()
-        drawn = [_draw_numbers(positives, int(self.num * self.pos_fraction))]
-        most = self.num - len(drawn[0])
+        positives, negatives = counts[:, -1:].sum(dim=1).tolist()  # waits
+        positive = _draw_numbers(positives, int(self.num * self.pos_fraction))
+        most = self.num - len(positive)
         if self.neg_pos_ub >= 0:
-            most = min(most, int(self.neg_pos_ub * max(1, len(drawn[0]))))
-        drawn.append(_draw_numbers(negatives, most))
-        return [
-            torch.searchsorted(count,
-                               numbers.to(count.device, non_blocking=True))
-            for count, numbers in zip(counts, drawn)
-        ]
+            most = min(most, int(self.neg_pos_ub * max(1, len(positive))))
+        for count, numbers in zip(counts,
+                                  (positive, _draw_numbers(negatives, most))):
+            yield torch.searchsorted(
+                count, numbers.to(count.device, non_blocking=True))
 
 
 def _draw_numbers(last: int, most: int) -> Tensor:
-    """At most ``most`` of the numbers 1 to ``last``, ascending; the choice is
-    that of mmdet's ``RandomSampler.random_choice``."""
+    """At most ``most`` of the numbers 1 to ``last``, ascending, as mmdet's
+    ``RandomSampler.random_choice`` draws them."""
     if last <= most:
         return torch.arange(1, last + 1)
     return torch.randperm(last)[:most].sort().values + 1
 
 
-@TASK_UTILS.register_module()
-class SyncFreeDeltaXYWHBBoxCoder(DeltaXYWHBBoxCoder):
-    """mmdet's ``DeltaXYWHBBoxCoder`` without a wait."""
-
-    def encode(self, bboxes: Tensor, gt_bboxes: Tensor) -> Tensor:
-        """Deltas (n, 4) from ``bboxes`` to ``gt_bboxes``."""
-        if not use_fast():
-            return super().encode(bboxes, gt_bboxes)
-        center, size = _center_and_size(get_box_tensor(bboxes).float())
-        wanted, extent = _center_and_size(get_box_tensor(gt_bboxes).float())
-        deltas = torch.cat([(wanted - center) / size, (extent / size).log()],
-                           dim=-1)
-        return deltas.sub_(_sent(self.means,
-                                 deltas)).div_(_sent(self.stds, deltas))
-
-    def decode(self,
-               bboxes: Tensor,
-               pred_bboxes: Tensor,
-               max_shape: Optional[Sequence[int]] = None,
-               wh_ratio_clip: float = 16 / 1000) -> Tensor:
-        """Boxes (n, 4 * C), inside ``max_shape`` (h, w) if given, of deltas
-        (n, 4 * C) to ``bboxes`` (n, 4)."""
-        if (not use_fast() or self.add_ctr_clamp or self.use_box_type
-                or pred_bboxes.ndim != 2 or not pred_bboxes.numel()):
-            return super().decode(bboxes, pred_bboxes, max_shape,
-                                  wh_ratio_clip)
-        deltas = pred_bboxes.reshape(-1, 4)
-        deltas = deltas * _sent(self.stds, deltas) + _sent(self.means, deltas)
-        bboxes = get_box_tensor(bboxes).repeat(1, pred_bboxes.shape[1] // 4)
-        center, size = _center_and_size(bboxes.view(-1, 4))
-        limit = abs(math.log(wh_ratio_clip))
-        center = center + size * deltas[:, :2]
-        half = size * deltas[:, 2:].clamp(-limit, limit).exp() * 0.5
-        found = torch.cat([center - half, center + half], dim=-1)
-        if self.clip_border and max_shape is not None:
-            found[:, 0::2].clamp_(0, max_shape[1])
-            found[:, 1::2].clamp_(0, max_shape[0])
-        return found.view(len(pred_bboxes), -1)
-
-
-def _center_and_size(boxes: Tensor) -> Tuple[Tensor, Tensor]:
-    low, high = boxes[..., :2], boxes[..., 2:]
-    return (low + high) * 0.5, high - low
-
-
-def _sent(values: Sequence[float], like: Tensor) -> Tensor:
-    host = torch.tensor(values, dtype=like.dtype)
-    return host.to(like.device, non_blocking=True)
-
-
-@MODELS.register_module()
-class SyncFreeSmoothL1Loss(SmoothL1Loss):
-    """mmdet's ``SmoothL1Loss`` that does not look for a weight above 0."""
-
-    def forward(self,
-                pred: Tensor,
-                target: Tensor,
-                weight: Optional[Tensor] = None,
-                avg_factor: Optional[float] = None,
-                reduction_override: Optional[str] = None,
-                **kwargs: Any) -> Tensor:
-        """Weighted loss of ``pred`` (n, 4) and ``target`` (n, 4)."""
-        if not use_fast():
-            return super().forward(pred, target, weight, avg_factor,
-                                   reduction_override, **kwargs)
-        return self.loss_weight * smooth_l1_loss(
-            pred,
-            target,
-            weight,
-            beta=self.beta,
-            reduction=reduction_override or self.reduction,
-            avg_factor=avg_factor,
-            **kwargs)
-
-
-@MODELS.register_module()
-class SyncFreeCrossEntropyLoss(CrossEntropyLoss):
-    """mmdet's ``CrossEntropyLoss``, with one-hot labels of sigmoid scores
-    that are compared, not looked up."""
-
-    def forward(self,
-                cls_score: Tensor,
-                label: Tensor,
-                weight: Optional[Tensor] = None,
-                avg_factor: Optional[float] = None,
-                **kwargs: Any) -> Tensor:
-        """Weighted loss of scores (n, C) and labels (n, )."""
-        if (use_fast() and self.use_sigmoid and avg_factor
-                and cls_score.dim() == label.dim() + 1
-                and self.ignore_index is kwargs.get('ignore_index') is None):
-            classes = torch.arange(cls_score.shape[1], device=label.device)
-            valid = label >= 0
-            weight = valid.float() if weight is None else weight * valid
-            weight = weight[:, None].expand_as(cls_score)
-            label = label[:, None] == classes
-        return super().forward(cls_score, label, weight, avg_factor, **kwargs)
-
-
 @MODELS.register_module()
 class SyncFreeRPNHead(RPNHead):
-    """mmdet's ``RPNHead`` without boolean indices.
+    """mmdet's ``RPNHead``, where the anchors inside an image are indices that
+    follow from its size, not flags.
 
-    The anchors of an image are known by their indices, which follow from its
-    size. With ``train_cfg.rpn.allowed_border`` from 0 on they depend on the
-    anchors, and mmdet's targets are computed.
+    With ``train_cfg.rpn.allowed_border`` from 0 on they depend on the anchors,
+    and are flags.
     """
 
     @property
-    def _knows_indices(self) -> bool:
-        return (use_fast() and not self.reg_decoded_bbox
-                and self.train_cfg['allowed_border'] < 0)
+    def _has_indices(self) -> bool:
+        return use_fast() and self.train_cfg['allowed_border'] < 0
 
     def get_anchors(self,
                     featmap_sizes: List[Tuple[int, int]],
                     batch_img_metas: List[dict],
-                    device: Device = 'cuda') -> tuple:
-        """Anchors of each image and level, and where mmdet returns flags of
-        the anchors inside the image their indices among all levels'."""
-        if not self._knows_indices:
+                    device: Any = 'cuda') -> tuple:
+        """Anchors of each image and level, and indices of those inside the
+        image among the anchors of all levels."""
+        if not self._has_indices:
             return super().get_anchors(featmap_sizes, batch_img_metas, device)
         anchors = self.prior_generator.grid_priors(
             featmap_sizes, device=device)
@@ -290,17 +229,15 @@ class SyncFreeRPNHead(RPNHead):
         ]
 
     def _inside(self, featmap_sizes: List[Tuple[int, int]],
-                pad_shape: Tuple[int,
-                                 ...], device: Device) -> Iterator[Tensor]:
+                pad_shape: Tuple[int, ...], device: Any) -> Iterator[Tensor]:
         start, generator = 0, self.prior_generator
-        for (h, w), (step_x, step_y), number in zip(featmap_sizes,
-                                                    generator.strides,
-                                                    generator.num_base_priors):
+        for (h, w), (x, y), number in zip(featmap_sizes, generator.strides,
+                                          generator.num_base_priors):
             stop = start + h * w * number
-            cells = torch.arange(start, stop, device=device).view(h, w, number)
-            rows, columns = (math.ceil(pad_shape[0] / step_y),
-                             math.ceil(pad_shape[1] / step_x))
-            yield cells[:rows, :columns].flatten()
+            index = torch.arange(start, stop, device=device).view(h, w, number)
+            rows, columns = (math.ceil(pad_shape[0] / y),
+                             math.ceil(pad_shape[1] / x))
+            yield index[:rows, :columns].flatten()
             start = stop
 
     def _get_targets_single(self,
@@ -308,33 +245,31 @@ class SyncFreeRPNHead(RPNHead):
                             valid_flags: Tensor,
                             *args: Any,
                             unmap_outputs: bool = True) -> tuple:
-        """Labels (n, ), their weights, box targets (n, 4) and their weights
-        of the anchors (n, 4) of an image, and what was sampled; see mmdet's.
-        ``valid_flags`` are what :meth:`get_anchors` returns."""
-        unmaps = unmap_outputs and not self._knows_indices
+        """Labels (n, ), their weights, deltas (n, 4) and their weights of the
+        anchors (n, 4) of an image, and what was sampled. ``valid_flags`` are
+        flags or indices, as :meth:`get_anchors` returns them."""
+        unmap = unmap_outputs and self._has_indices
         targets = super()._get_targets_single(
-            flat_anchors, valid_flags, *args, unmap_outputs=unmaps)
-        if unmaps == unmap_outputs:
+            flat_anchors,
+            valid_flags,
+            *args,
+            unmap_outputs=unmap_outputs and not unmap)
+        if not unmap:
             return targets
         return tuple(
-            part.new_full((len(flat_anchors), *part.shape[1:]
-                           ), fill).index_copy_(0, valid_flags, part)
-            for part, fill in zip(targets, (self.num_classes, 0, 0,
-                                            0))) + targets[4:]
+            target.new_full((len(flat_anchors), *target.shape[1:]
+                             ), fill).index_copy_(0, valid_flags, target)
+            for target, fill in zip(targets, (self.num_classes, 0, 0,
+                                              0))) + targets[4:]
 
-    def _bbox_post_process(self,
-                           results: InstanceData,
-                           cfg: ConfigDict,
-                           rescale: bool = False,
-                           with_nms: bool = True,
-                           img_meta: Optional[dict] = None) -> InstanceData:
-        """Proposals of an image: boxes larger than ``cfg.min_bbox_size``,
-        after NMS."""
+    def _bbox_post_process(self, results: InstanceData, cfg: ConfigDict, *args:
+                           Any, **kwargs: Any) -> InstanceData:
+        """Proposals of an image, by NMS among boxes of ``results`` longer than
+        ``cfg.min_bbox_size`` pixels."""
         least = cfg.get('min_bbox_size', -1)
-        if least >= 0 and use_fast() and not rescale:
+        if least >= 0 and use_fast() and not kwargs.get('rescale'):
             w, h = get_box_wh(results.bboxes)
             large = (w > least) & (h > least)
-            results = results[large.nonzero()[:, 0]]
+            results = results[large.nonzero()[:, 0]]  # waits, once
             cfg = ConfigDict(cfg, min_bbox_size=-1)
-        return super()._bbox_post_process(results, cfg, rescale, with_nms,
-                                          img_meta)
+        return super()._bbox_post_process(results, cfg, *args, **kwargs)
