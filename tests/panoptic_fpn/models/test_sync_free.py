@@ -254,8 +254,16 @@ def rpn(switch, monkeypatch, **train_cfg):
 
 
 @pytest.mark.parametrize(
-    'settings', [dict(), dict(allowed_border=0),
-                 dict(pos_weight=2.5)])
+    'settings', [
+        dict(),
+        dict(allowed_border=0),
+        dict(pos_weight=2.5),
+        dict(
+            assigner=dict(
+                type='MaxIoUAssigner', pos_iou_thr=0.6, neg_iou_thr=0.3),
+            sampler=dict(type='RandomSampler', num=64, pos_fraction=0.5))
+    ],
+    ids=['plain', 'border', 'weight', 'parts of mmdet'])
 def test_rpn_is_mmdets(settings, monkeypatch):
     ours, theirs = (rpn(switch, monkeypatch, **settings) for switch in '10')
     assert len(ours) == len(theirs)
