@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mmengine_exact.errors import InputError
 
-from ..ops.operator_inputs import guard_operators, lay_out
+from ..ops.operator_inputs import guard_operators, lay_out, roi_features
 from .panoptic_fusion_head import DEFAULTS
 
 #: Names of the branches, in the order of their FPN groups.
@@ -152,7 +152,9 @@ class TwoStagePanopticFPN(TwoStagePanopticSegmentor):
                 objects,
                 proposal_cfg=self.train_cfg.get('rpn_proposal',
                                                 self.test_cfg.rpn))
-            region = self.roi_head.loss(regions, proposals, batch_data_samples)
+            region = self.roi_head.loss(
+                roi_features(self.roi_head, regions), proposals,
+                batch_data_samples)
             losses.update(rpn)
             losses.update(_scaled(region, self.loss_weights['instance']))
         if self.with_semantic_head and self.trained_branch != 'instance':
@@ -208,7 +210,10 @@ class TwoStagePanopticFPN(TwoStagePanopticSegmentor):
         proposals = self.rpn_head.predict(
             feats, batch_data_samples, rescale=False)
         return self.roi_head.predict(
-            feats, proposals, batch_data_samples, rescale=rescale)
+            roi_features(self.roi_head, feats),
+            proposals,
+            batch_data_samples,
+            rescale=rescale)
 
     def predict_semantic(self,
                          feats: Tuple[Tensor, ...],

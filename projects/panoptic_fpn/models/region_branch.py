@@ -33,15 +33,32 @@ class SeparableRoIExtractor(SingleRoIExtractor):
         """Bins (n, C, P, P) of each box from the level of its size, given
         levels (N, C, h, w) and ``rois`` (n, 5): image, x1, y1, x2, y2 in
         pixels."""
-        if len(feats) == 1 or not uses_products(self.roi_layers[0], feats[0]):
+        products = uses_products(self.roi_layers[0], feats[0])
+        if len(feats) == 1 or not (products or use_fast()):
             return super().forward(feats, rois, roi_scale_factor)
-        levels = self.map_roi_levels(rois, len(feats)).cpu()
+        levels = self.map_roi_levels(rois, len(feats))
+        if products:
+            levels = levels.cpu()
         if roi_scale_factor is not None:
             rois = self.roi_rescale(rois, roi_scale_factor)
+        order = levels.argsort(stable=True)
+        each = levels == torch.arange(
+            len(feats), device=levels.device)[:, None]
+        picks = order.split(each.sum(dim=1).tolist())  # waits, once
         # Levels without a box, too: all take part in the graph, or processes
         # would wait for gradients that others do not send.
-        picks = [(levels == i).nonzero()[:, 0] for i in range(len(feats))]
-        return align_levels(self.roi_layers, feats, rois, picks)
+        if products:
+            return align_levels(self.roi_layers, feats, rois, picks)
+        bins = [
+            layer(feat, rois[pick]) if len(pick) else self._no_bins(feat)
+            for layer, feat, pick in zip(self.roi_layers, feats, picks)
+        ]
+        return torch.cat(bins)[order.argsort()]
+
+    def _no_bins(self, feat: Tensor) -> Tensor:
+        """Bins (0, C, P, P) that depend on the level."""
+        shape = (0, self.out_channels, *self.roi_layers[0].output_size)
+        return feat.new_zeros(shape) + feat[:0].sum()
 
 
 @MODELS.register_module()

@@ -25,6 +25,8 @@ from mmengine.model import BaseTTAModel
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from ..ops.operator_inputs import roi_features
+
 #: Axes of maps (..., h, w) that a flip reverses.
 _FLIPPED = dict(horizontal=(-1, ), vertical=(-2, ), diagonal=(-2, -1))
 
@@ -124,6 +126,7 @@ class PanopticTTAModel(BaseTTAModel):
             of_region = region.branch_features(of_region, 'instance')
             proposals = region.rpn_head.predict(
                 of_region, samples, rescale=False)
+            of_region = roi_features(region.roi_head, of_region)
             found = region.roi_head.predict_bbox(
                 of_region,
                 metas,

@@ -11,6 +11,7 @@ pattern_merge        ``fusion.fuse``                  bit by bit
 resize_window        the whole resized, then a slice  within one grey level
 decode               OpenCV, Pillow                   bit by bit
 run_length           pixel by pixel, pycocotools      bit by bit
+models.sync_free     mmdet's parts, on any device     bit by bit
 ===================  ===============================  =======================
 
 The plain twins of ``run_length`` are in ``tests/oracles/runs.py``.

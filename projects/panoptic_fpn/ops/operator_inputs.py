@@ -5,7 +5,7 @@ accuracy in half precision anywhere. mmcv's RoIAlign reads channels-last
 memory as if it were contiguous, without an error; its deformable convolutions
 refuse it, for weights too.
 """
-from typing import Any
+from typing import Any, Tuple
 
 import torch
 from mmcv.ops import DeformConv2d, ModulatedDeformConv2d
@@ -16,7 +16,7 @@ from mmdet.models.roi_heads.roi_extractors import BaseRoIExtractor
 from mmengine.utils import apply_to
 from torch import Tensor, nn
 
-from .roi_align import SeparableRoIAlign
+from .roi_align import SeparableRoIAlign, uses_products
 
 _DEFORMABLE = (DeformConv2d, ModulatedDeformConv2d)
 
@@ -34,6 +34,15 @@ def guard_operators(model: nn.Module) -> None:
                 module.register_forward_pre_hook(_contiguous_inputs)
         elif isinstance(module, (BaseDenseHead, BBoxHead, FCNMaskHead)):
             module.register_forward_hook(_float32_outputs)
+
+
+def roi_features(roi_head: nn.Module, feats: Tuple[Tensor,
+                                                   ...]) -> Tuple[Tensor, ...]:
+    """FPN levels in the precision and memory that RoIAlign's kernel needs,
+    converted once for all extractors of a head."""
+    if any(uses_products(layer, feats[0]) for layer in roi_head.modules()):
+        return feats
+    return tuple(feat.float().contiguous() for feat in feats)
 
 
 def lay_out(model: nn.Module, memory_format: torch.memory_format) -> None:

@@ -179,6 +179,22 @@ def test_a_run_lays_its_model_out_as_its_config_says():
             assert (network.memory_format == torch.channels_last) is value
 
 
+@pytest.mark.parametrize('switch', '01')
+def test_kernels_get_converted_levels_once(switch, monkeypatch):
+    """The box and the mask extractor share them; matrix products read any
+    layout."""
+    monkeypatch.setenv('PANOPTIC_FAST_OPS', switch)
+    model, seen = last_of(spread()), []
+    for name in ('bbox_roi_extractor', 'mask_roi_extractor'):
+        getattr(model.roi_head, name).register_forward_hook(
+            lambda module, inputs, output: seen.append(inputs[0]))
+    predict(model)
+    (box, mask) = seen
+    assert [level.data_ptr()
+            for level in box] == [level.data_ptr() for level in mask]
+    assert all(level.is_contiguous() == (switch == '0') for level in box)
+
+
 @pytest.mark.parametrize('change', [
     dict(type='SingleRoIExtractor'),
     dict(type='SingleRoIExtractor', roi_layer=RoIAlign),

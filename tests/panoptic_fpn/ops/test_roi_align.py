@@ -118,8 +118,10 @@ def extractors(layer=dict(type='RoIAlign', output_size=7, sampling_ratio=2)):
 
 @pytest.mark.parametrize('number', [0, 1, 200])
 @pytest.mark.parametrize('scale', [None, 1.3])
-def test_extractor_is_mmdets(number, scale):
-    ours, theirs = extractors()
+@pytest.mark.parametrize('mode', ['avg', 'max'])  # the latter by mmcv's kernel
+def test_extractor_is_mmdets(number, scale, mode):
+    ours, theirs = extractors(
+        dict(type='RoIAlign', output_size=7, sampling_ratio=2, pool_mode=mode))
     levels = [torch.randn(2, 8, 160 // s, 320 // s) for s in (4, 8, 16, 32)]
     rois = boxes(number, (160, 320))
     results = []
@@ -132,6 +134,7 @@ def test_extractor_is_mmdets(number, scale):
     for a, b in zip(*results):
         assert a.shape == b.shape
         torch.testing.assert_close(a, b, rtol=1e-4, atol=2e-5)
+        assert mode == 'avg' or torch.equal(a, b)
 
 
 def test_extractor_builds_other_layers_as_mmdet():
