@@ -25,7 +25,7 @@ from torch import nn
 from mmengine_exact import fingerprint, revision, versions
 from mmengine_exact.errors import InputError
 from panoptic_fpn.labels import channel_labels
-from panoptic_fpn.models import SyncFreeDeltaXYWHBBoxCoder, TwoStagePanopticFPN
+from panoptic_fpn.models import TwoStagePanopticFPN
 from panoptic_onnx.model_file import NAME, ModelFile, sha256
 
 from .graphs import RegionHead, Trunk, export_head, export_trunk
@@ -132,8 +132,8 @@ def _find_unsupported_regions(
                    "dict(type='nms', iou_threshold=X)")
     for name, head in (('rpn_head', rpn), ('roi_head.bbox_head', box)):
         coder = head.bbox_coder
-        if (type(coder) not in (DeltaXYWHBBoxCoder, SyncFreeDeltaXYWHBBoxCoder)
-                or not coder.clip_border or coder.add_ctr_clamp):
+        if (type(coder) is not DeltaXYWHBBoxCoder or not coder.clip_border
+                or coder.add_ctr_clamp):
             yield (f'model.{name}.bbox_coder', coder,
                    'DeltaXYWHBBoxCoder with its defaults')
     for name in ('bbox_roi_extractor', 'mask_roi_extractor'):

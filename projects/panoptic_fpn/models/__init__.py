@@ -6,17 +6,15 @@ from .panoptic_fusion_head import PanopticFusionHead
 from .region_branch import SeparableRoIExtractor, WindowedMaskHead
 from .semantic_fpn_head import SemanticFPNHead
 from .symmetric_decoder import SymmetricDecoder
-from .sync_free import (SyncFreeAnchorGenerator, SyncFreeDeltaXYWHBBoxCoder,
-                        SyncFreeMaxIoUAssigner, SyncFreeRandomSampler,
-                        SyncFreeRPNHead)
+from .sync_free import (SyncFreeAnchorGenerator, SyncFreeMaxIoUAssigner,
+                        SyncFreeRandomSampler, SyncFreeRPNHead)
 from .tta import PanopticTTAModel, SemanticTTAModel
 from .two_networks import TwoNetworkPanopticFPN
 
 __all__ = [
     'PanopticFusionHead', 'PanopticTTAModel', 'SemanticFPNDecodeHead',
     'SemanticFPNHead', 'SemanticTTAModel', 'SeparableRoIExtractor',
-    'SymmetricDecoder', 'SyncFreeAnchorGenerator',
-    'SyncFreeDeltaXYWHBBoxCoder', 'SyncFreeMaxIoUAssigner', 'SyncFreeRPNHead',
-    'SyncFreeRandomSampler', 'TwoNetworkPanopticFPN', 'TwoStagePanopticFPN',
-    'WindowedMaskHead'
+    'SymmetricDecoder', 'SyncFreeAnchorGenerator', 'SyncFreeMaxIoUAssigner',
+    'SyncFreeRPNHead', 'SyncFreeRandomSampler', 'TwoNetworkPanopticFPN',
+    'TwoStagePanopticFPN', 'WindowedMaskHead'
 ]

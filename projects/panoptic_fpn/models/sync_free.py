@@ -8,13 +8,13 @@ on the host.
 """
 import copy
 import math
-from typing import Any, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Iterator, List, Tuple
 
 import torch
 from mmdet.models.dense_heads import RPNHead
 from mmdet.models.task_modules import (AnchorGenerator, AssignResult,
-                                       BboxOverlaps2D, DeltaXYWHBBoxCoder,
-                                       MaxIoUAssigner, RandomSampler)
+                                       BboxOverlaps2D, MaxIoUAssigner,
+                                       RandomSampler)
 from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures.bbox import BaseBoxes, get_box_tensor, get_box_wh
@@ -40,56 +40,6 @@ class SyncFreeAnchorGenerator(AnchorGenerator):
             for anchors in self.base_anchors
         ]
         return AnchorGenerator.grid_priors(there, featmap_sizes, dtype, device)
-
-
-@TASK_UTILS.register_module()
-class SyncFreeDeltaXYWHBBoxCoder(DeltaXYWHBBoxCoder):
-    """mmdet's ``DeltaXYWHBBoxCoder``; means and deviations travel without a
-    wait."""
-
-    def encode(self, bboxes: Tensor, gt_bboxes: Tensor) -> Tensor:
-        """Deltas (n, 4) from ``bboxes`` to ``gt_bboxes``."""
-        if not use_fast():
-            return super().encode(bboxes, gt_bboxes)
-        center, size = _center_and_size(get_box_tensor(bboxes).float())
-        wanted, extent = _center_and_size(get_box_tensor(gt_bboxes).float())
-        deltas = torch.cat([(wanted - center) / size, (extent / size).log()],
-                           dim=-1)
-        return (deltas - _sent(self.means, deltas)) / _sent(self.stds, deltas)
-
-    def decode(self,
-               bboxes: Tensor,
-               pred_bboxes: Tensor,
-               max_shape: Optional[Sequence[int]] = None,
-               wh_ratio_clip: float = 16 / 1000) -> Tensor:
-        """Boxes (n, 4 * C), inside ``max_shape`` (h, w) if given, of deltas
-        (n, 4 * C) to ``bboxes`` (n, 4)."""
-        if (not use_fast() or self.add_ctr_clamp or self.use_box_type
-                or pred_bboxes.ndim != 2 or not pred_bboxes.numel()):
-            return super().decode(bboxes, pred_bboxes, max_shape,
-                                  wh_ratio_clip)
-        deltas = pred_bboxes.reshape(-1, 4)
-        deltas = deltas * _sent(self.stds, deltas) + _sent(self.means, deltas)
-        bboxes = get_box_tensor(bboxes).repeat(1, pred_bboxes.shape[1] // 4)
-        center, size = _center_and_size(bboxes.view(-1, 4))
-        limit = abs(math.log(wh_ratio_clip))
-        center = center + size * deltas[:, :2]
-        half = size * deltas[:, 2:].clamp(-limit, limit).exp() * 0.5
-        found = torch.cat([center - half, center + half], dim=-1)
-        if self.clip_border and max_shape is not None:
-            found[:, 0::2].clamp_(0, max_shape[1])
-            found[:, 1::2].clamp_(0, max_shape[0])
-        return found.view(len(pred_bboxes), -1)
-
-
-def _center_and_size(boxes: Tensor) -> Tuple[Tensor, Tensor]:
-    low, high = boxes[..., :2], boxes[..., 2:]
-    return (low + high) * 0.5, high - low
-
-
-def _sent(values: Sequence[float], like: Tensor) -> Tensor:
-    host = torch.tensor(values, dtype=like.dtype)
-    return host.to(like.device, non_blocking=True)
 
 
 class _Overlaps(BboxOverlaps2D):

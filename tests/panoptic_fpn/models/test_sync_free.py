@@ -169,38 +169,6 @@ def test_samples_are_mmdets(settings):
                 assert mine == value
 
 
-def deltas_between(number, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return boxes(number, generator, 0.001), boxes(number, generator, 0.001)
-
-
-@pytest.mark.parametrize('number', [0, 1, 5, 1003])
-@pytest.mark.parametrize('settings', [
-    dict(),
-    dict(target_means=[.1, .2, -.1, 0.], target_stds=[.1, .1, .2, .3])
-])
-def test_boxes_are_coded_as_mmdets(settings, number):
-    theirs, ours = both(TASK_UTILS, 'DeltaXYWHBBoxCoder', **settings)
-    a, b = deltas_between(number)
-    a[1::7, 2:] = a[1::7, :2]
-    assert_same(ours.encode(a, b), theirs.encode(a, b))
-    for classes in (1, 3):
-        deltas = torch.randn(number, 4 * classes) * 3
-        for shape in (None, (50, 40), (50, 40, 3)):
-            assert_same(
-                ours.decode(a, deltas, shape), theirs.decode(a, deltas, shape))
-
-
-@pytest.mark.parametrize('number', [0, 1, 4])
-def test_other_codings_are_mmdets(number):
-    a, b = deltas_between(number)
-    theirs, ours = both(TASK_UTILS, 'DeltaXYWHBBoxCoder', add_ctr_clamp=True)
-    deltas = torch.randn(number, 4) * 90
-    assert_same(ours.decode(a, deltas), theirs.decode(a, deltas))
-    theirs, ours = both(TASK_UTILS, 'DeltaXYWHBBoxCoder', use_box_type=True)
-    assert_same(ours.decode(a, deltas).tensor, theirs.decode(a, deltas).tensor)
-
-
 def test_anchors_are_mmdets():
     settings = dict(scales=[4, 8], ratios=[0.5, 1, 2], strides=[4, (8, 16)])
     ours = TASK_UTILS.build(dict(type='SyncFreeAnchorGenerator', **settings))
