@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmengine_exact.launch import unequal_kernels
 from panoptic_apps.toy_data.synthetic_shapes import write_dataset
+from panoptic_fpn.ops.tiled_cross_entropy import tiled_cross_entropy
 from panoptic_fpn.training.runner import PanopticRunner
 from tests.test_options_training import NAMES, small
 from tests.tiny import CONFIG
@@ -305,6 +306,17 @@ def test_bilinear_interpolation_is_replaced_off_the_cpu():
         F.interpolate(images, scale_factor=2, mode='bilinear').sum().backward()
     assert not operators.stopping
     assert 'upsample_bilinear2d' not in operators.seen
+
+
+def test_the_semantic_loss_takes_tiles_off_the_cpu_where_it_has_to():
+    for deterministic in (False, True):
+        torch.use_deterministic_algorithms(deterministic)
+        logits = torch.rand(1, 3, 4, 4, device='meta', requires_grad=True)
+        target = torch.zeros(1, 8, 8, dtype=torch.long, device='meta')
+        with Operators() as operators:
+            tiled_cross_entropy(logits, target).backward()
+        assert ('mm' in operators.seen) == deterministic
+        assert operators.stopping == (set() if deterministic else REPLACED)
 
 
 def test_workspaces_are_set_before_a_gpu_is_used(monkeypatch, tmp_path):
