@@ -96,8 +96,9 @@ def _of_images(logits: Tensor, target: Tensor, labelled: Tensor, scale: Tensor,
     size = GPU_ELEMENTS // max(logits.shape[1] * target[:1].numel(), 1)
     # log_softmax would copy upsampled logits whose channels are last
     batch = (logits.contiguous(), target, labelled, gradient)
-    for *images, result in zip(*(part.split(max(size, 1)) for part in batch)):
-        log_likelihood, derivative = _of_part(*images, align_corners)
+    for part, truth, mask, result in zip(*(t.split(max(size, 1))
+                                           for t in batch)):
+        log_likelihood, derivative = _of_part(part, truth, mask, align_corners)
         loss -= log_likelihood
         result.copy_(derivative)
     return loss.mul_(scale), gradient.mul_(scale)
