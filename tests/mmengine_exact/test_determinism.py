@@ -40,7 +40,7 @@ def switch():
     """The switch is of the process; tests leave it as it was."""
     yield
     torch.use_deterministic_algorithms(False)
-    torch.backends.cudnn.deterministic = False
+    torch.backends.cudnn.deterministic = torch.backends.cudnn.benchmark = False
     os.environ.pop(WORKSPACES, None)
 
 
@@ -329,6 +329,17 @@ def test_workspaces_are_set_before_a_gpu_is_used(monkeypatch, tmp_path):
     monkeypatch.setenv(WORKSPACES, ':16:8')  # what is set stays
     PanopticRunner.from_cfg(toy.toy_config(tmp_path, randomness=deterministic))
     assert os.environ[WORKSPACES] == ':16:8'
+
+
+@pytest.mark.parametrize('deterministic', [False, True])
+def test_deterministic_runs_do_not_search_for_kernels(tmp_path, deterministic):
+    PanopticRunner.from_cfg(
+        toy.toy_config(
+            tmp_path,
+            env_cfg=dict(cudnn_benchmark=True),
+            randomness=dict(seed=5, deterministic=deterministic)))
+    assert torch.backends.cudnn.benchmark != deterministic
+    assert torch.backends.cudnn.deterministic == deterministic
 
 
 def test_the_warning_names_what_is_not_reached(data_root, tmp_path):
