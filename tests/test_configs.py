@@ -121,6 +121,16 @@ def test_cityscapes_recipe_is_the_papers():
     assert test[1].scale == (2048, 1024)
 
 
+@pytest.mark.parametrize('name', [
+    COCO, CITYSCAPES, 'cityscapes/semantic-fpn_r50_fpn_65k_cityscapes.py',
+    'cityscapes/semantic-fpn_x101_fpn_65k_cityscapes.py',
+    'mmseg/semantic-fpn_r50_fpn_65k_cityscapes.py',
+    'options/panoptic-fpn_r50_fpn_lsj-3x_coco.py'
+])
+def test_cudnn_searches_for_kernels_where_sizes_are_fixed(name):
+    assert load(name).env_cfg.cudnn_benchmark == (name != COCO)
+
+
 def test_colour_and_bootstrapping_are_for_the_largest_backbones():
     for depth in ('r101', 'x101'):
         name = f'cityscapes/semantic-fpn_{depth}_fpn_65k_cityscapes.py'

@@ -12,3 +12,5 @@ model = dict(
         depth=101,
         init_cfg=dict(checkpoint='open-mmlab://detectron2/resnet101_caffe')))
 default_hooks = dict(checkpoint=dict(save_best='mIoU'))
+# all crops have one size: cuDNN may search for its fastest kernels
+env_cfg = dict(cudnn_benchmark=True)

@@ -8,3 +8,5 @@ _base_ = [
 ]
 model = dict(loss_weights=dict(instance=0.0))
 default_hooks = dict(checkpoint=dict(save_best='mIoU'))
+# all crops have one size: cuDNN may search for its fastest kernels
+env_cfg = dict(cudnn_benchmark=True)

@@ -161,8 +161,32 @@ class ExactRunner(Runner):
         with weights_only():  # some backbones load files themselves
             super()._init_model_weights()
 
+    def _maybe_compile(self, target: str) -> None:
+        """Compile backbones and necks with the options ``cfg.compile``.
+
+        MMEngine would compile ``target``, a whole step, whose losses and
+        detections have no graph to compile. Names of weights stay.
+        """
+        options = self.cfg.get('compile')
+        if options is None or options is False:
+            return
+        for name, module in bare_model(self.model).named_modules():
+            if name.rpartition('.')[2] in ('backbone', 'neck'):
+                module.compile(**({} if options is True else options))
+                self.logger.info(f'{name} is compiled as it is first used.')
+
     def train(self) -> nn.Module:
-        """Train, after warnings about the batch size and unequal kernels."""
+        """Train, after warnings about the batch size and unequal kernels.
+
+        Raises:
+            RunError: The config checkpoints activations MMEngine's way.
+        """
+        modules = self.cfg.get('activation_checkpointing')
+        if modules:
+            raise RunError(
+                f'activation_checkpointing={modules}: what comes before a '
+                'module that takes images or several maps would get no '
+                'gradient. Set model.backbone.with_cp=True instead.')
         if on_cpu():
             keep_freed_memory(LARGEST_IN_TRAINING)
         self._warn(batch_size_warning(self.cfg, self.world_size))

@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmengine_exact.launch import unequal_kernels
 from panoptic_apps.toy_data.synthetic_shapes import write_dataset
+from panoptic_fpn.ops.tiled_cross_entropy import tiled_cross_entropy
 from panoptic_fpn.training.runner import PanopticRunner
 from tests.test_options_training import NAMES, small
 from tests.tiny import CONFIG
@@ -39,7 +40,7 @@ def switch():
     """The switch is of the process; tests leave it as it was."""
     yield
     torch.use_deterministic_algorithms(False)
-    torch.backends.cudnn.deterministic = False
+    torch.backends.cudnn.deterministic = torch.backends.cudnn.benchmark = False
     os.environ.pop(WORKSPACES, None)
 
 
@@ -307,6 +308,17 @@ def test_bilinear_interpolation_is_replaced_off_the_cpu():
     assert 'upsample_bilinear2d' not in operators.seen
 
 
+def test_the_semantic_loss_takes_tiles_off_the_cpu_where_it_has_to():
+    for deterministic in (False, True):
+        torch.use_deterministic_algorithms(deterministic)
+        logits = torch.rand(1, 3, 4, 4, device='meta', requires_grad=True)
+        target = torch.zeros(1, 8, 8, dtype=torch.long, device='meta')
+        with Operators() as operators:
+            tiled_cross_entropy(logits, target).backward()
+        assert ('mm' in operators.seen) == deterministic
+        assert operators.stopping == (set() if deterministic else REPLACED)
+
+
 def test_workspaces_are_set_before_a_gpu_is_used(monkeypatch, tmp_path):
     monkeypatch.delenv(WORKSPACES, raising=False)
     PanopticRunner.from_cfg(toy.toy_config(tmp_path))
@@ -317,6 +329,17 @@ def test_workspaces_are_set_before_a_gpu_is_used(monkeypatch, tmp_path):
     monkeypatch.setenv(WORKSPACES, ':16:8')  # what is set stays
     PanopticRunner.from_cfg(toy.toy_config(tmp_path, randomness=deterministic))
     assert os.environ[WORKSPACES] == ':16:8'
+
+
+@pytest.mark.parametrize('deterministic', [False, True])
+def test_deterministic_runs_do_not_search_for_kernels(tmp_path, deterministic):
+    PanopticRunner.from_cfg(
+        toy.toy_config(
+            tmp_path,
+            env_cfg=dict(cudnn_benchmark=True),
+            randomness=dict(seed=5, deterministic=deterministic)))
+    assert torch.backends.cudnn.benchmark != deterministic
+    assert torch.backends.cudnn.deterministic == deterministic
 
 
 def test_the_warning_names_what_is_not_reached(data_root, tmp_path):

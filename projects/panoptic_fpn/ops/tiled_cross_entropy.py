@@ -1,14 +1,21 @@
-"""Cross-entropy of upsampled logits without the upsampled logits.
+"""Cross-entropy of upsampled logits, a part of a batch at a time.
 
 In    logits    (N, C, h, w), float32 or float64
       target    (N, H, W), integers; channel of each pixel, negative where void
 Out   scalar: mean over the labelled pixels of the batch
 
-Bilinear interpolation is linear in each axis: the upsampled map of a channel
-is ``up_y @ map @ up_x.T``, and a tile of it needs few rows and columns of the
-logits. The loss is a scalar, so a tile's share of the gradient is known up to
-one factor while the tile is at hand: only a gradient of the size of the logits
-is kept. Products obey torch's float32 precision: TF32 on a GPU, if allowed.
+The upsampled logits of the batch never exist, only those of a part. The loss
+is a scalar, so the part's share of the gradient is known up to one factor
+while it is at hand: only a gradient of the size of the logits is kept.
+
+On a CPU a part is a tile, which stays in the cache. Bilinear interpolation is
+linear in each axis: the upsampled map of a channel is ``up_y @ map @ up_x.T``,
+and a tile of it needs few rows and columns of the logits. Products obey
+torch's float32 precision: TF32 on a GPU, if allowed.
+
+Elsewhere tiles cost more launches of kernels than time in them, so a part is
+an image, or some small ones, and torch interpolates. The backward pass of its
+interpolation adds in any order, so deterministic runs take tiles there, too.
 """
 from functools import lru_cache
 from math import isqrt
@@ -25,6 +32,9 @@ CPU_TILE_ELEMENTS = 2**18
 # Elsewhere launching a kernel costs more than missing a cache. 16 MB in
 # float32; a guess, no GPU was at hand.
 GPU_TILE_ELEMENTS = 2**22
+# Upsampled logits up to which images are taken together: 256 MB in float32, an
+# image of COCO or 6 crops of Cityscapes.
+GPU_ELEMENTS = 2**26
 
 # Pixels of the output and of the input along an axis, and the matrix from the
 # latter to the former.
@@ -51,25 +61,13 @@ class _SemanticCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, target: Tensor,
                 align_corners: bool) -> Tensor:
-        setting = (align_corners, _tile_side(logits), logits.dtype,
-                   logits.device)
-        rows = _pieces(logits.shape[2], target.shape[1], *setting)
-        columns = _pieces(logits.shape[3], target.shape[2], *setting)
+        labelled = target >= 0
         # clamp: an all-void batch gives 0 / 1, not 0 / 0
-        labelled = (target >= 0).sum().clamp(min=1)
-        scale = labelled.to(logits.dtype).reciprocal()
-        loss = logits.new_zeros(())
-        gradient = torch.zeros_like(logits)
-        for n, image in enumerate(logits):
-            for y, source_y, up_y in rows:
-                for x, source_x, up_x in columns:
-                    # (h, C, w): each axis is then upsampled by one product
-                    source = image[:, source_y, source_x].transpose(0, 1)
-                    tile_loss, tile = _tile_loss(
-                        _upsample(source, up_y, up_x), target[n, y, x], scale)
-                    loss += tile_loss
-                    back = _upsample(tile, up_y.T, up_x.T)
-                    gradient[n, :, source_y, source_x] += back.transpose(0, 1)
+        count = labelled.sum().clamp(min=1)
+        scale = count.to(logits.dtype).reciprocal()
+        of_batch = _of_tiles if _uses_tiles(logits) else _of_images
+        loss, gradient = of_batch(logits, target, labelled, scale,
+                                  align_corners)
         ctx.save_for_backward(gradient)
         return loss
 
@@ -81,6 +79,66 @@ class _SemanticCrossEntropy(torch.autograd.Function):
                                'create_graph must be False.')
         gradient, = ctx.saved_tensors
         return gradient * grad_output, None, None
+
+
+def _uses_tiles(logits: Tensor) -> bool:
+    return (logits.device.type == 'cpu'
+            or torch.are_deterministic_algorithms_enabled())
+
+
+def _of_images(logits: Tensor, target: Tensor, labelled: Tensor, scale: Tensor,
+               align_corners: bool) -> Tuple[Tensor, Tensor]:
+    """Loss and gradient; ``scale`` is the weight of a labelled pixel."""
+    # as for tiles, where 0 * inf is NaN
+    scale = scale + 0 * torch.linalg.vector_norm(logits, torch.inf)
+    loss = logits.new_zeros(())
+    gradient = torch.empty_like(logits)
+    size = GPU_ELEMENTS // max(logits.shape[1] * target[:1].numel(), 1)
+    # log_softmax would copy upsampled logits whose channels are last
+    batch = (logits.contiguous(), target, labelled, gradient)
+    for part, truth, mask, result in zip(*(t.split(max(size, 1))
+                                           for t in batch)):
+        log_likelihood, derivative = _of_part(part, truth, mask, align_corners)
+        loss -= log_likelihood
+        result.copy_(derivative)
+    return loss.mul_(scale), gradient.mul_(scale)
+
+
+# A function: what it holds is freed before the next part.
+def _of_part(logits: Tensor, target: Tensor, labelled: Tensor,
+             align_corners: bool) -> Tuple[Tensor, Tensor]:
+    with torch.enable_grad():
+        logits = logits.detach().requires_grad_()
+        upsampled = F.interpolate(
+            logits,
+            target.shape[1:],
+            mode='bilinear',
+            align_corners=align_corners)
+    log_likelihood, derivative = _of_pixels(upsampled.detach(), target,
+                                            labelled)
+    return log_likelihood, *torch.autograd.grad(upsampled, logits, derivative)
+
+
+def _of_tiles(logits: Tensor, target: Tensor, labelled: Tensor, scale: Tensor,
+              align_corners: bool) -> Tuple[Tensor, Tensor]:
+    """Same as :func:`_of_images`."""
+    setting = (align_corners, _tile_side(logits), logits.dtype, logits.device)
+    rows = _pieces(logits.shape[2], target.shape[1], *setting)
+    columns = _pieces(logits.shape[3], target.shape[2], *setting)
+    loss = logits.new_zeros(())
+    gradient = torch.zeros_like(logits)
+    for n, image in enumerate(logits):
+        for y, source_y, up_y in rows:
+            for x, source_x, up_x in columns:
+                # (h, C, w): each axis is then upsampled by one product
+                source = image[:, source_y, source_x].transpose(0, 1)
+                log_likelihood, tile = _of_pixels(
+                    _upsample(source, up_y, up_x), target[n, y, x],
+                    labelled[n, y, x] * scale)
+                loss -= log_likelihood
+                back = _upsample(tile, up_y.T, up_x.T)
+                gradient[n, :, source_y, source_x] += back.transpose(0, 1)
+    return loss, gradient
 
 
 def _tile_side(logits: Tensor) -> int:
@@ -123,16 +181,20 @@ def _upsample(source: Tensor, up_y: Tensor, up_x: Tensor) -> Tensor:
     return tall.view(len(up_y), channels, -1)
 
 
-def _tile_loss(tile: Tensor, target: Tensor,
-               scale: Tensor) -> Tuple[Tensor, Tensor]:
-    """Cross-entropy of logits (s, C, t) and its derivative; ``scale`` is the
-    weight of a labelled pixel."""
-    target = target.long()[:, None]
-    weight = (target >= 0) * scale
-    index = target.clamp(min=0)
-    tile = F.log_softmax(tile, 1)
-    at_target = tile.gather(1, index)
-    loss = -(at_target * weight).sum()
+def _of_pixels(logits: Tensor, target: Tensor,
+               weight: Tensor) -> Tuple[Tensor, Tensor]:
+    """Log-likelihood of the target and the derivative of its negative.
+
+    Args:
+        logits (Tensor): (n, C, ...).
+        target (Tensor): (n, ...), as above.
+        weight (Tensor): (n, ...), 0 where void.
+    """
+    weight = weight[:, None]
+    index = target.long().clamp(min=0)[:, None]
+    log_softmax = F.log_softmax(logits, 1)
+    at_target = log_softmax.gather(1, index)
+    log_likelihood = (at_target * weight).sum()
     # softmax - 1 at the target, without the cancellation
-    tile = tile.exp_().mul_(weight)
-    return loss, tile.scatter_(1, index, at_target.expm1() * weight)
+    derivative = log_softmax.exp_().scatter_(1, index, at_target.expm1())
+    return log_likelihood, derivative.mul_(weight)

@@ -3,8 +3,8 @@
 In    logits    (K, h, w), float32; steps of resizing and cropping, ``Step``
 Out   channels  (H, W) int64, as ``resize(logits, steps).argmax(0)`` gives it
 
-The upsampled logits (K, H, W) never exist. A pixel of bilinear interpolation
-is a mean of few logits, and rounding keeps order:
+On a CPU the upsampled logits (K, H, W) never exist. A pixel of bilinear
+interpolation is a mean of few logits, and rounding keeps order:
 
 - where one channel leads at all pixels that a mean is taken of, it leads in
   the mean. That decides most pixels of a segmentation, at stride 4;
@@ -13,7 +13,8 @@ is a mean of few logits, and rounding keeps order:
 
 Only these are interpolated: torch interpolates along x, then along y, in
 float32, and :func:`interpolate` does the same operations in the same order, so
-it gives the same bits.
+it gives the same bits. Elsewhere three kernels resize all and find the best,
+unless they would not fit.
 
 Below, y and x (P, ) are pixels after the last step.
 """
@@ -44,6 +45,8 @@ SLACK, TINY = 2.0**-17, 2.0**-100
 MANY = 0.5
 DENSE_ELEMENTS = 2**23
 MIN_CHANNELS = 4
+# The same off the CPU: 1 GB, twice that in two steps.
+GPU_ELEMENTS = 2**28
 # Windows with more channels are interpolated over all.
 MAX_CANDIDATES = 16
 
@@ -77,8 +80,10 @@ def upsampled_argmax(logits: Tensor,
     """
     logits = logits.detach()
     steps = [((h, w), (y, x)) for (h, w), (y, x) in steps]
-    if not use_fast(logits.device) or _is_special(logits, steps):
+    if not use_fast():
         return resize(logits, steps, align_corners).argmax(dim=0)
+    if logits.device.type != 'cpu' or _is_special(logits, steps):
+        return _best_resized(logits, steps, align_corners)[1]
     axes = _axes(logits, steps, align_corners)
     sure = _sure_channels(logits, axes)
     channels = sure.flatten().long()
@@ -103,6 +108,23 @@ def _is_special(logits: Tensor, steps: Sequence[Step]) -> bool:
     low, high = torch.aminmax(logits)
     # products with the largest floats are not finite; NaN is not less
     return not (-2.0**120 < low.item() and high.item() < 2.0**120)
+
+
+def _best_resized(logits: Tensor, steps: Sequence[Step],
+                  align_corners: bool) -> Tuple[Tensor, Tensor]:
+    """Largest resized logit (H, W) and its channel; half the channels at a
+    time where all would not fit."""
+    pixels = max(height * width for (height, width), _ in steps)
+    if (len(logits) * pixels <= GPU_ELEMENTS
+            or len(logits) < 2 * MIN_CHANNELS):
+        return resize(logits, steps, align_corners).max(dim=0)
+    halves = logits.tensor_split(2)
+    (one, first), (other, second) = (
+        _best_resized(half, steps, align_corners) for half in halves)
+    # argmax: the first of equal ones, and of NaNs
+    later = torch.stack([one, other]).argmax(dim=0).bool()
+    channels = torch.where(later, second + len(halves[0]), first)
+    return one.maximum(other), channels
 
 
 def _dense_channels(logits: Tensor, steps: Sequence[Step],

@@ -1,4 +1,4 @@
-"""The semantic loss in tiles against the plain one at full resolution."""
+"""The semantic loss in parts against the plain one at full resolution."""
 import math
 
 import numpy as np
@@ -13,13 +13,22 @@ from panoptic_fpn.ops import FAST_OPS, tiled_cross_entropy
 from tests.oracles.semantic_loss import full_resolution_cross_entropy
 
 
+@pytest.fixture(params=['tiles', 'images'], autouse=True)
+def parts(request, monkeypatch):
+    """What a batch is taken apart into: as on a CPU, as elsewhere."""
+    monkeypatch.setattr(tiled_cross_entropy, '_uses_tiles',
+                        lambda logits: request.param == 'tiles')
+    return request.param
+
+
 @pytest.fixture
 def tile(monkeypatch):
-    """Sets the elements of a tile on the CPU."""
+    """Sets the elements of a tile on the CPU, and of images elsewhere."""
     monkeypatch.setattr(torch, 'get_num_threads', lambda: 1)
 
     def set_elements(elements):
-        monkeypatch.setattr(tiled_cross_entropy, 'CPU_TILE_ELEMENTS', elements)
+        for name in ('CPU_TILE_ELEMENTS', 'GPU_ELEMENTS'):
+            monkeypatch.setattr(tiled_cross_entropy, name, elements)
 
     return set_elements
 
@@ -67,6 +76,8 @@ SHAPES = [
     (1, 3, 1, 9, 1, 33),
     (1, 3, 6, 7, 1, 1),
     (2, 1, 3, 4, 12, 16),
+    (3, 200, 1, 1, 1, 1),
+    (2, 200, 6, 5, 24, 20),
 ]
 
 
@@ -150,6 +161,23 @@ def test_layouts(tile, layout):
     torch.testing.assert_close(found, plain, rtol=1e-5, atol=1e-7)
 
 
+def test_the_gradient_is_laid_out_as_the_logits():
+    """Else convolutions whose channels are last would copy it."""
+    logits, target = case(2, 5, 12, 9, 31, 62)
+    logits = logits.to(memory_format=torch.channels_last).requires_grad_()
+    gradient, = torch.autograd.grad(
+        semantic_cross_entropy(logits, target), logits)
+    assert gradient.stride() == logits.stride()
+
+
+def test_no_labelled_pixel():
+    for value in (-1, -100):
+        logits, target = case(2, 5, 3, 4, 12, 16)
+        loss, gradient = loss_and_gradient(semantic_cross_entropy, logits,
+                                           torch.full_like(target, value))
+        assert loss == 0 and (gradient == 0).all()
+
+
 def test_one_labelled_pixel(tile):
     """Worked out by hand: four logits, weights of 1/8 and 7/8."""
     tile(2 * 4**2)
@@ -231,21 +259,34 @@ class LargestTensor(TorchDispatchMode):
         return result
 
 
+def largest_of(function, logits, target):
+    with LargestTensor() as mode:
+        loss_and_gradient(function, logits, target)
+    return mode.elements
+
+
+@pytest.mark.parametrize('parts', ['tiles'], indirect=True)
 def test_no_tensor_is_larger_than_a_tile_or_the_logits(tile):
     logits, target = case(2, 7, 32, 48, 128, 192)
-
-    def largest(function):
-        with LargestTensor() as mode:
-            loss_and_gradient(function, logits, target)
-        return mode.elements
-
     full = 7 * target.numel()
     # that this measures at all
-    assert largest(full_resolution_cross_entropy) == full
+    assert largest_of(full_resolution_cross_entropy, logits, target) == full
     for side in (16, 48, 64):
         tile(7 * side**2)
         bound = max(7 * side**2, logits.numel(), target.numel())
-        assert largest(semantic_cross_entropy) <= bound < full / 6
+        found = largest_of(semantic_cross_entropy, logits, target)
+        assert found <= bound < full / 6
+
+
+@pytest.mark.parametrize('parts', ['images'], indirect=True)
+@pytest.mark.parametrize('most, together', [(0, 1), (1, 1), (1.9, 1), (2, 2),
+                                            (4, 3)])
+def test_as_many_images_at_once_as_are_allowed(tile, most, together):
+    logits, target = case(3, 7, 32, 48, 128, 192)
+    image = 7 * target[0].numel()
+    tile(int(most * image))
+    found = largest_of(semantic_cross_entropy, logits, target)
+    assert found == together * image
 
 
 def test_what_is_kept_for_backward_has_the_size_of_the_logits():
@@ -264,7 +305,8 @@ def test_what_is_kept_for_backward_has_the_size_of_the_logits():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
 def test_gpu_gives_the_same(monkeypatch):
-    monkeypatch.setattr(tiled_cross_entropy, 'GPU_TILE_ELEMENTS', 19 * 48**2)
+    for name in ('GPU_TILE_ELEMENTS', 'GPU_ELEMENTS'):
+        monkeypatch.setattr(tiled_cross_entropy, name, 19 * 48**2)
     logits, target = case(2, 19, 32, 64, 128, 256)
     loss, gradient = loss_and_gradient(semantic_cross_entropy, logits.cuda(),
                                        target.cuda())
@@ -274,6 +316,7 @@ def test_gpu_gives_the_same(monkeypatch):
     assert (gradient.cpu() - plain).abs().max() <= 1e-5 * plain.abs().max()
 
 
+@pytest.mark.parametrize('parts', ['tiles'], indirect=True)
 def test_variants_of_the_benchmark_agree():
     case = dict(shape=(1, 3, 64, 96), device='cpu')
     found = benchmark.timings(case, 1)

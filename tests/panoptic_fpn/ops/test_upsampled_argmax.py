@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from panoptic_fpn.models import SemanticFPNHead
+from panoptic_fpn.ops import FAST_OPS
 from panoptic_fpn.ops import upsampled_argmax as fast
 from panoptic_fpn.ops.upsampled_argmax import upsampled_argmax
 
@@ -54,12 +55,22 @@ def scene(channels, shape, noise=0.2, seed=0):
     return smooth + noise * torch.randn(smooth.shape, generator=generator)
 
 
-def assert_same(logits, steps, align_corners=False, shares=(2, -1)):
-    """Undecided pixels one by one, and by way of all of them."""
+def off_the_cpu(logits, steps, align_corners):
+    """As on a GPU, where no more than 8 channels at once would fit."""
+    largest = max(height * width for (height, width), _ in steps)
+    with mock.patch.object(fast, 'GPU_ELEMENTS', 8 * largest):
+        return fast._best_resized(logits, steps, align_corners)[1]
+
+
+def assert_same(logits, steps, align_corners=False, shares=(2, -1, None)):
+    """Undecided pixels one by one, by way of all of them, off the CPU."""
     expected = plain(logits, steps, align_corners)
     for share in shares:
-        with mock.patch.object(fast, 'MANY', share):
-            found = upsampled_argmax(logits, steps, align_corners)
+        if share is None:
+            found = off_the_cpu(logits, steps, align_corners)
+        else:
+            with mock.patch.object(fast, 'MANY', share):
+                found = upsampled_argmax(logits, steps, align_corners)
         assert found.dtype == torch.int64 and found.shape == expected.shape
         assert (found != expected).sum() == 0
 
@@ -166,6 +177,26 @@ def test_channels_of_a_head_are_argmax_of_its_logits(dtype, layout,
                 assert len(channels.unique()) > 3
         assert before is None or not torch.equal(found[0], before)
         before = found[0]
+
+
+def test_no_more_logits_are_resized_at_once_than_fit(monkeypatch):
+    """Off the CPU, as device 'meta' is."""
+    shape, steps = SIZES['x4, cut, up']
+    logits = torch.empty(54, *shape, device='meta')
+    sizes, resize = [], fast.resize
+
+    def listed(part, *args):
+        sizes.append(len(part))
+        return resize(part, *args)
+
+    monkeypatch.setattr(fast, 'resize', listed)
+    assert upsampled_argmax(logits, steps).shape == (233, 313)
+    monkeypatch.setattr(fast, 'GPU_ELEMENTS', 14 * 233 * 313)
+    assert upsampled_argmax(logits, steps).shape == (233, 313)
+    assert sizes == [54, 14, 13, 14, 13]
+    monkeypatch.setenv(FAST_OPS, '0')
+    upsampled_argmax(logits, steps)
+    assert sizes[5:] == [54]
 
 
 @pytest.mark.parametrize('channels', [4, 54, 300])
