@@ -14,6 +14,7 @@ import torch
 from mmcv.transforms import BaseTransform
 from mmdet.datasets.transforms import PackDetInputs
 from mmdet.registry import TRANSFORMS
+from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks
 from mmengine.structures import PixelData
@@ -136,6 +137,19 @@ class DerivePanopticTargets(BaseTransform):
         return f'{type(self).__name__}({vars(self)})'
 
 
+class PinnableDataSample(DetDataSample):
+    """mmdet's ``DetDataSample`` with a method that torch's loaders call."""
+
+    def pin_memory(self) -> 'PinnableDataSample':
+        """Bring what is copied to a GPU to pinned memory: the host waits for
+        copies of other memory."""
+        for part in (self.get('gt_instances'), self.get('gt_sem_seg')):
+            for key, value in part.items() if part else ():
+                if hasattr(value, 'pin_memory'):
+                    part.set_field(value.pin_memory(), key)
+        return self
+
+
 @TRANSFORMS.register_module()
 class PackPanopticInputs(PackDetInputs):
     """mmdet's ``PackDetInputs`` that packs the panoptic map too.
@@ -160,9 +174,11 @@ class PackPanopticInputs(PackDetInputs):
     def transform(self, results: dict) -> dict:
         self._check_sizes(results)
         image = results.get('img')  # mmdet copies it several times as slowly
-        packed = super().transform(
-            {key: value
-             for key, value in results.items() if key != 'img'})
+        packed = super().transform({
+            key: value
+            for key, value in results.items() if key != 'img'
+        })
+        packed['data_samples'].__class__ = PinnableDataSample
         if image is not None:
             packed = dict(inputs=torch.from_numpy(_planes(image)), **packed)
         if 'gt_panoptic_map' in results:

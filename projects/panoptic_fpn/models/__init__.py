@@ -12,8 +12,7 @@ from .two_networks import TwoNetworkPanopticFPN
 
 __all__ = [
     'PanopticDataPreprocessor', 'PanopticFusionHead', 'PanopticTTAModel',
-    'SemanticFPNDecodeHead',
-    'SemanticFPNHead', 'SemanticTTAModel', 'SeparableRoIExtractor',
-    'SymmetricDecoder', 'TwoNetworkPanopticFPN', 'TwoStagePanopticFPN',
-    'WindowedMaskHead'
+    'SemanticFPNDecodeHead', 'SemanticFPNHead', 'SemanticTTAModel',
+    'SeparableRoIExtractor', 'SymmetricDecoder', 'TwoNetworkPanopticFPN',
+    'TwoStagePanopticFPN', 'WindowedMaskHead'
 ]

@@ -38,8 +38,8 @@ class PanopticDataPreprocessor(DetDataPreprocessor):
         """Pad the masks of instances that are smaller than the batch."""
         for sample in batch_data_samples:
             masks = sample.gt_instances.get('masks')
-            if masks is not None and sample.batch_input_shape != (
-                    masks.height, masks.width):
+            if masks is not None and sample.batch_input_shape != (masks.height,
+                                                                  masks.width):
                 super().pad_gt_masks([sample])
 
     def pad_gt_sem_seg(self,
@@ -47,6 +47,6 @@ class PanopticDataPreprocessor(DetDataPreprocessor):
         """Pad semantic maps that are smaller than the batch."""
         for sample in batch_data_samples:
             semantic = sample.get('gt_sem_seg')
-            if semantic is not None and (sample.batch_input_shape !=
-                                         semantic.shape):
+            if semantic is not None and (sample.batch_input_shape
+                                         != semantic.shape):
                 super().pad_gt_sem_seg([sample])

@@ -72,7 +72,7 @@ class WindowedMaskHead(FCNMaskHead):
             boxes[:, 1::2].clamp_(0, one.height)
             targets.append(
                 one.mask_targets(boxes, result.pos_assigned_gt_inds, size,
-                                 binarize).float())
+                                 binarize))
         return torch.cat(targets)
 
     def _predict_by_feat_single(self,

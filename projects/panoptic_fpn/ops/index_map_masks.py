@@ -7,7 +7,7 @@ Out   mask targets  (m, P, P) of boxes
 A map takes a byte a pixel, on its way to a GPU too; bitmaps take one for each
 instance, and mmdet's targets a float copy of the mask of each box.
 """
-from typing import Any, Sequence, Tuple, Union
+from typing import Any, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -15,8 +15,6 @@ import torch.nn.functional as F
 from mmcv.ops import roi_align
 from mmdet.structures.mask import BitmapMasks
 from torch import Tensor
-
-from . import use_fast
 
 #: Pixels of masks, float32, that are in memory at once.
 MAX_PIXELS = 1 << 26
@@ -65,9 +63,11 @@ class IndexMapMasks(BitmapMasks):
         return IndexMapMasks(
             self.index_map.to(device, non_blocking=non_blocking), self.values)
 
-    def pad(self,
-            out_shape: Tuple[int, int],
-            pad_val: int = 0) -> BitmapMasks:
+    def pin_memory(self) -> 'IndexMapMasks':
+        """The map in pinned memory, as torch's loaders ask for."""
+        return IndexMapMasks(self.index_map.pin_memory(), self.values)
+
+    def pad(self, out_shape: Tuple[int, int], pad_val: int = 0) -> BitmapMasks:
         """See ``BitmapMasks.pad``; itself where nothing is to be padded."""
         rows, cols = out_shape[0] - self.height, out_shape[1] - self.width
         if rows <= 0 and cols <= 0:
@@ -76,22 +76,6 @@ class IndexMapMasks(BitmapMasks):
             return super().pad(out_shape, pad_val)
         padding = (0, max(cols, 0), 0, max(rows, 0))
         return IndexMapMasks(F.pad(self.index_map, padding), self.values)
-
-    def crop_and_resize(self,
-                        bboxes: Union[Tensor, np.ndarray],
-                        out_shape: Tuple[int, int],
-                        inds: Union[Tensor, np.ndarray],
-                        device: Union[str, torch.device] = 'cpu',
-                        interpolation: str = 'bilinear',
-                        binarize: bool = True) -> BitmapMasks:
-        """Same as ``BitmapMasks.crop_and_resize``."""
-        if not len(self) or not use_fast():
-            return super().crop_and_resize(bboxes, out_shape, inds, device,
-                                           interpolation, binarize)
-        boxes, inds = (torch.as_tensor(x, device=device)
-                       for x in (bboxes, inds))
-        targets = self.mask_targets(boxes, inds, out_shape, binarize)
-        return BitmapMasks(targets.cpu().numpy(), *out_shape)
 
     def mask_targets(self,
                      boxes: Tensor,
@@ -104,29 +88,31 @@ class IndexMapMasks(BitmapMasks):
             boxes (Tensor): (m, 4), x1, y1, x2, y2 in pixels of the map.
             inds (Tensor): (m, ), the instance of each box.
             size (tuple[int, int]): (P, P) cells in which a box is divided.
-            binarize (bool): Whether at least half of a cell is covered.
+            binarize (bool): Whether a cell is 1 or 0, by half of its area.
 
         Returns:
-            Tensor: (m, P, P), bool; without ``binarize`` the covered part.
+            Tensor: (m, P, P), the part of each cell that is covered.
         """
+        covered = boxes.new_zeros(0, *size)
+        if not len(boxes):
+            return covered
         index_map = self.index_map.to(boxes.device, non_blocking=True)
         values = torch.from_numpy(self.values)
         if boxes.device.type == 'cpu':  # elsewhere it would wait
             used, inds = inds.unique(return_inverse=True)
             values = values[used]
         values = values.to(boxes.device, non_blocking=True)[:, None, None]
-        covered = boxes.new_zeros(len(boxes), *size)
-        step = max(1, MAX_PIXELS // max(1, index_map.numel()))
-        for first in range(0, len(values) if len(boxes) else 0, step):
+        step = max(1, MAX_PIXELS // index_map.numel())
+        for first in range(0, len(values), step):
             group = values[first:first + step]
             masks = (index_map == group).to(boxes.dtype)[:, None]
-            # those of other groups, too: which ones would be a wait
+            # of boxes of all groups: to choose would be a wait
             of_group = (inds - first).clamp(0, len(group) - 1)[:, None]
             rois = torch.cat([of_group.to(boxes.dtype), boxes], dim=1)
             parts = roi_align(masks, rois, size, 1.0, 0, 'avg', True)[:, 0]
             covered = parts if first == 0 else torch.where(
                 (inds >= first)[:, None, None], parts, covered)
-        return covered >= 0.5 if binarize else covered
+        return covered.ge_(0.5) if binarize else covered
 
     @classmethod
     def cat(cls, masks: Sequence[BitmapMasks]) -> BitmapMasks:
