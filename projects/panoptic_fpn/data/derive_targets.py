@@ -173,19 +173,25 @@ class PackPanopticInputs(PackDetInputs):
 
     def transform(self, results: dict) -> dict:
         self._check_sizes(results)
-        image = results.get('img')  # mmdet copies it several times as slowly
+        # mmdet copies images several times as slowly
+        apart = {'img', *self.meta_keys}
         packed = super().transform({
             key: value
-            for key, value in results.items() if key != 'img'
+            for key, value in results.items() if key not in apart
         })
-        packed['data_samples'].__class__ = PinnableDataSample
-        if image is not None:
-            packed = dict(inputs=torch.from_numpy(_planes(image)), **packed)
+        sample = PinnableDataSample(
+            metainfo={
+                key: results[key]
+                for key in self.meta_keys if key in results
+            },
+            **dict(packed['data_samples'].items()))
         if 'gt_panoptic_map' in results:
             panoptic = np.ascontiguousarray(results['gt_panoptic_map'])
-            packed['data_samples'].gt_panoptic_seg = PixelData(
+            sample.gt_panoptic_seg = PixelData(
                 sem_seg=torch.from_numpy(panoptic)[None])
-        return packed
+        return dict(
+            inputs=torch.from_numpy(_planes(results['img'])),
+            data_samples=sample)
 
     @staticmethod
     def _check_sizes(results: dict) -> None:
