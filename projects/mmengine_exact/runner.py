@@ -144,10 +144,10 @@ class ExactRunner(Runner):
     @staticmethod
     def build_dataloader(dataloader: Union[DataLoader, Dict], *args: Any,
                          **kwargs: Any) -> DataLoader:
-        """Same as MMEngine's; where there is a GPU, batches are in pinned
+        """Same as MMEngine's; for an accelerator, batches are in pinned
         memory, from which copies do not wait, unless the config says
         ``pin_memory=False``."""
-        if isinstance(dataloader, dict) and torch.cuda.is_available():
+        if isinstance(dataloader, dict) and not on_cpu():
             dataloader = dict(dict(pin_memory=True), **dataloader)
         return Runner.build_dataloader(dataloader, *args, **kwargs)
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 import pytest
-import torch
 from mmengine.config import Config
 
 from mmengine_exact import (CheckpointError, RunError, one_line,
@@ -298,7 +297,7 @@ def test_no_workers_need_no_other_setting(tmp_path):
                           (True, dict(pin_memory=False), False)])
 def test_batches_for_a_gpu_are_pinned(monkeypatch, gpu, given, pinned):
     cfg = toy.toy_config('x').train_dataloader
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
+    monkeypatch.setattr('mmengine_exact.runner.on_cpu', lambda: not gpu)
     loader = ExactRunner.build_dataloader(dict(cfg, **given), seed=0)
     assert loader.pin_memory is pinned
     assert ExactRunner.build_dataloader(loader) is loader
