@@ -132,7 +132,8 @@ def _make_theirs(cfg: Config) -> None:
         **classes)
     cfg.panoptic_fusion_head = dict(type='HeuristicFusionHead', **classes)
     cfg.test_cfg.panoptic = dict(mask_overlap=0.5, stuff_area_limit=4096)
-    cfg.data_preprocessor.update(seg_pad_value=255, mask_pad_value=0)
+    cfg.data_preprocessor.update(
+        type='DetDataPreprocessor', seg_pad_value=255, mask_pad_value=0)
 
 
 def load(kind: str, seed: int) -> nn.Module:

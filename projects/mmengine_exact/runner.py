@@ -23,6 +23,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict
 from mmengine.registry import RUNNERS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
+from torch.utils.data import DataLoader
 
 from .allocator import LARGEST_IN_TRAINING, keep_freed_memory
 from .auto_scale import batch_size_warning, effective_batch, scale_to_batch
@@ -139,6 +140,16 @@ class ExactRunner(Runner):
         """Register the config's hooks and :class:`TidyHook`."""
         super().register_hooks(default_hooks, custom_hooks)
         self.register_hook(TidyHook())
+
+    @staticmethod
+    def build_dataloader(dataloader: Union[DataLoader, Dict], *args: Any,
+                         **kwargs: Any) -> DataLoader:
+        """Same as MMEngine's; for an accelerator, batches are in pinned
+        memory, from which copies do not wait, unless the config says
+        ``pin_memory=False``."""
+        if isinstance(dataloader, dict) and not on_cpu():
+            dataloader = dict(dict(pin_memory=True), **dataloader)
+        return Runner.build_dataloader(dataloader, *args, **kwargs)
 
     def build_train_loop(self, loop: Union[BaseLoop, Dict]) -> BaseLoop:
         """Build the training loop.

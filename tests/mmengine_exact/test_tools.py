@@ -13,6 +13,7 @@ from mmengine_exact import (CheckpointError, RunError, one_line,
                             run_to_exit_code, tool_config)
 from mmengine_exact.command import misspelt
 from mmengine_exact.files import write_bytes
+from mmengine_exact.runner import ExactRunner
 from tests.conftest import call_tool
 
 from . import toy
@@ -289,6 +290,18 @@ def test_no_workers_need_no_other_setting(tmp_path):
     assert cfg.train_dataloader.persistent_workers is False
     assert 'prefetch_factor' not in cfg.train_dataloader
     assert cfg.val_dataloader.persistent_workers is True
+
+
+@pytest.mark.parametrize('gpu, given, pinned',
+                         [(False, {}, False), (True, {}, True),
+                          (True, dict(pin_memory=False), False)])
+def test_batches_for_a_gpu_are_pinned(monkeypatch, gpu, given, pinned):
+    cfg = toy.toy_config('x').train_dataloader
+    monkeypatch.setattr('mmengine_exact.runner.on_cpu', lambda: not gpu)
+    loader = ExactRunner.build_dataloader(dict(cfg, **given), seed=0)
+    assert loader.pin_memory is pinned
+    assert ExactRunner.build_dataloader(loader) is loader
+    assert 'pin_memory' not in cfg
 
 
 def test_errors_of_the_system_name_their_file(tmp_path, capsys):

@@ -9,7 +9,7 @@ model = dict(
     # lambda_i and lambda_s of section 3.2
     loss_weights=dict(instance=1.0, semantic=0.5),
     data_preprocessor=dict(
-        type='DetDataPreprocessor',
+        type='PanopticDataPreprocessor',
         mean=[103.530, 116.280, 123.675],
         std=[1.0, 1.0, 1.0],
         bgr_to_rgb=False,

@@ -90,9 +90,9 @@ def _find_unsupported(model: nn.Module) -> Iterator[Tuple[str, Any, str]]:
         yield ('test_pipeline', transforms,
                'one bilinear Resize or PanopticResize to a scale')
     processor = model.cfg.model.data_preprocessor.type
-    if processor != 'DetDataPreprocessor':
+    if processor not in ('PanopticDataPreprocessor', 'DetDataPreprocessor'):
         yield ('model.data_preprocessor.type', processor,
-               'DetDataPreprocessor')
+               'PanopticDataPreprocessor')
     if model.with_semantic_head and model.semantic_head.align_corners:
         yield 'model.semantic_head.align_corners', 'True', 'False'
     if model.with_roi_head:

@@ -5,7 +5,8 @@ of the map, so a box can never be without its mask and an instance that a crop
 removed is gone with its box, mask and label.
 """
 from collections import Counter
-from typing import Dict, List, Optional, Sequence
+from multiprocessing.reduction import ForkingPickler
+from typing import Dict, List, Sequence
 
 import cv2
 import numpy as np
@@ -21,6 +22,7 @@ from mmengine.structures import PixelData
 from mmengine_exact.errors import InputError
 
 from ..labels import IGNORE_LABEL, encode_panoptic
+from ..ops.index_map_masks import IndexMapMasks
 from ..ops.run_length import contiguous, look_up, segment_boxes
 from .load_map import PADDING, segment_values
 
@@ -38,7 +40,7 @@ class DerivePanopticTargets(BaseTransform):
     Added Keys:
 
     - with ``instances``: gt_bboxes (HorizontalBoxes), gt_bboxes_labels,
-      gt_masks (BitmapMasks), gt_ignore_flags (crowd)
+      gt_masks (IndexMapMasks), gt_ignore_flags (crowd)
     - with ``panoptic``: gt_panoptic_map int32 (h, w), label + 1000 * number;
       gt_codes, the value of each entry of segments_info in it; crowd_codes.
       The n-th of ``ignored_ids`` is void + 1000 * n: void by its label, one
@@ -98,16 +100,15 @@ class DerivePanopticTargets(BaseTransform):
         boxes = np.zeros((num_values, 4), np.int64)
         areas[found], boxes[found] = found_areas, found_boxes
         chosen = np.flatnonzero(thing & (areas[values] >= self.min_area))
-        masks = np.zeros((len(chosen), ) + index_map.shape, np.uint8)
-        boxes = boxes[values[chosen]]
-        for mask, value, (x1, y1, x2,
-                          y2) in zip(masks.view(bool), values[chosen], boxes):
-            np.equal(index_map[y1:y2, x1:x2], value, out=mask[y1:y2, x1:x2])
         results['gt_bboxes'] = HorizontalBoxes(
-            boxes.astype(np.float32), dtype=torch.float32)
+            boxes[values[chosen]].astype(np.float32), dtype=torch.float32)
         results['gt_bboxes_labels'] = labels[chosen]
         results['gt_ignore_flags'] = crowd[chosen]
-        results['gt_masks'] = _as_masks(masks)
+        # torch hardly knows uint16, and no negative strides
+        dtype = np.uint8 if index_map.dtype == np.uint8 else np.int32
+        results['gt_masks'] = IndexMapMasks(
+            torch.from_numpy(index_map.astype(dtype, order='C')),
+            values[chosen].astype(dtype))
 
     def _derive_panoptic(self, results: dict, index_map: np.ndarray,
                          num_values: int, values: np.ndarray,
@@ -136,6 +137,19 @@ class DerivePanopticTargets(BaseTransform):
         return f'{type(self).__name__}({vars(self)})'
 
 
+class PinnableDataSample(DetDataSample):
+    """mmdet's ``DetDataSample`` with a method that torch's loaders call."""
+
+    def pin_memory(self) -> 'PinnableDataSample':
+        """Bring what is copied to a GPU to pinned memory: the host waits for
+        copies of other memory."""
+        for part in (self.get('gt_instances'), self.get('gt_sem_seg')):
+            for key, value in part.items() if part else ():
+                if hasattr(value, 'pin_memory'):
+                    part.set_field(value.pin_memory(), key)
+        return self
+
+
 @TRANSFORMS.register_module()
 class PackPanopticInputs(PackDetInputs):
     """mmdet's ``PackDetInputs`` that packs the panoptic map too.
@@ -159,39 +173,25 @@ class PackPanopticInputs(PackDetInputs):
 
     def transform(self, results: dict) -> dict:
         self._check_sizes(results)
-        # mmdet copies both several times as slowly
-        image, masks = results.get('img'), results.get('gt_masks')
+        # mmdet copies images several times as slowly
+        apart = {'img', *self.meta_keys}
         packed = super().transform({
             key: value
-            for key, value in results.items() if key not in ('img', 'gt_masks')
+            for key, value in results.items() if key not in apart
         })
-        if image is not None:
-            packed = dict(inputs=torch.from_numpy(_planes(image)), **packed)
-        if masks is not None:
-            self._pack_masks(packed['data_samples'], masks,
-                             results.get('gt_ignore_flags'))
+        sample = PinnableDataSample(
+            metainfo={
+                key: results[key]
+                for key in self.meta_keys if key in results
+            },
+            **dict(packed['data_samples'].items()))
         if 'gt_panoptic_map' in results:
             panoptic = np.ascontiguousarray(results['gt_panoptic_map'])
-            packed['data_samples'].gt_panoptic_seg = PixelData(
+            sample.gt_panoptic_seg = PixelData(
                 sem_seg=torch.from_numpy(panoptic)[None])
-        return packed
-
-    @staticmethod
-    def _pack_masks(sample: DetDataSample, masks: BitmapMasks,
-                    ignored: Optional[np.ndarray]) -> None:
-        """Separate the bitmaps of crowd; the others stay where they are or
-        move up inside their array, since copies of a megabyte each take
-        time."""
-        if ignored is None:
-            sample.gt_instances.masks = _as_masks(masks.masks)
-            return
-        others = np.flatnonzero(~ignored)
-        sample.ignored_instances.masks = _as_masks(
-            masks.masks[np.flatnonzero(ignored)])
-        for place, index in enumerate(others):
-            if place != index:
-                masks.masks[place] = masks.masks[index]
-        sample.gt_instances.masks = _as_masks(masks.masks[:len(others)])
+        return dict(
+            inputs=torch.from_numpy(_planes(results['img'])),
+            data_samples=sample)
 
     @staticmethod
     def _check_sizes(results: dict) -> None:
@@ -214,24 +214,17 @@ class PackPanopticInputs(PackDetInputs):
                     'DerivePanopticTargets after them.')
 
 
-class SharedBitmapMasks(BitmapMasks):
-    """``BitmapMasks`` that a loader's worker hands over in shared memory, as
-    torch's tensors; mmdet's go through a pipe, byte by byte. An image of
-    Cityscapes has 25 MB of them."""
-
-    def __reduce__(self) -> tuple:
-        return _of_tensor, (torch.from_numpy(self.masks), )
-
-
-def _of_tensor(bitmaps: torch.Tensor) -> SharedBitmapMasks:
-    return _as_masks(bitmaps.numpy())
-
-
-def _as_masks(bitmaps: np.ndarray) -> SharedBitmapMasks:
-    """Masks of bitmaps (n, h, w), which the constructor would copy."""
-    masks = SharedBitmapMasks(bitmaps[:0], *bitmaps.shape[1:])
-    masks.masks = bitmaps
+def _of_tensor(bitmaps: torch.Tensor) -> BitmapMasks:
+    masks = BitmapMasks([], *bitmaps.shape[1:])
+    masks.masks = bitmaps.numpy()  # which the constructor copies
     return masks
+
+
+# mmdet's masks, too, leave a loader's worker in shared memory; they would go
+# through a pipe, byte by byte, and there are 25 MB of them in an image of
+# Cityscapes.
+ForkingPickler.register(
+    BitmapMasks, lambda masks: (_of_tensor, (torch.from_numpy(masks.masks), )))
 
 
 def _planes(image: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Panoptic FPN, figure by figure; what is fast rather than plain is in
 ``ops``."""
+from .data_preprocessor import PanopticDataPreprocessor
 from .mmseg_head import SemanticFPNDecodeHead
 from .panoptic_fpn import TwoStagePanopticFPN
 from .panoptic_fusion_head import PanopticFusionHead
@@ -12,9 +13,9 @@ from .tta import PanopticTTAModel, SemanticTTAModel
 from .two_networks import TwoNetworkPanopticFPN
 
 __all__ = [
-    'PanopticFusionHead', 'PanopticTTAModel', 'SemanticFPNDecodeHead',
-    'SemanticFPNHead', 'SemanticTTAModel', 'SeparableRoIExtractor',
-    'SymmetricDecoder', 'SyncFreeAnchorGenerator', 'SyncFreeMaxIoUAssigner',
-    'SyncFreeRPNHead', 'SyncFreeRandomSampler', 'TwoNetworkPanopticFPN',
-    'TwoStagePanopticFPN', 'WindowedMaskHead'
+    'PanopticDataPreprocessor', 'PanopticFusionHead', 'PanopticTTAModel',
+    'SemanticFPNDecodeHead', 'SemanticFPNHead', 'SemanticTTAModel',
+    'SeparableRoIExtractor', 'SymmetricDecoder', 'SyncFreeAnchorGenerator',
+    'SyncFreeMaxIoUAssigner', 'SyncFreeRPNHead', 'SyncFreeRandomSampler',
+    'TwoNetworkPanopticFPN', 'TwoStagePanopticFPN', 'WindowedMaskHead'
 ]

@@ -6,11 +6,14 @@ import torch
 from mmcv.ops import RoIAlign
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
+from mmdet.models.task_modules import SamplingResult
 from mmdet.registry import MODELS
-from mmdet.utils import ConfigType
+from mmdet.utils import ConfigType, InstanceList
+from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 
 from ..ops import use_fast
+from ..ops.index_map_masks import IndexMapMasks
 from ..ops.paste_masks import paste_masks
 from ..ops.roi_align import SeparableRoIAlign, align_levels, uses_products
 
@@ -63,9 +66,33 @@ class SeparableRoIExtractor(SingleRoIExtractor):
 
 @MODELS.register_module()
 class WindowedMaskHead(FCNMaskHead):
-    """mmdet's ``FCNMaskHead`` that pastes its masks inside their boxes alone
-    on a CPU, and without a wait of the host on a GPU: the same bits in less
-    time."""
+    """mmdet's ``FCNMaskHead``: the same bits in less time.
+
+    Masks are pasted inside their boxes alone on a CPU, and without a wait of
+    the host on a GPU. Targets come from index maps.
+    """
+
+    def get_targets(self, sampling_results: List[SamplingResult],
+                    batch_gt_instances: InstanceList,
+                    rcnn_train_cfg: ConfigType) -> Tensor:
+        """Targets (m, P, P), 0 or 1, of the positive proposals of a batch;
+        mmdet's, where its masks are not all ``IndexMapMasks``."""
+        masks = [instances.masks for instances in batch_gt_instances]
+        if not use_fast() or not all(
+                isinstance(one, IndexMapMasks) for one in masks):
+            return super().get_targets(sampling_results, batch_gt_instances,
+                                       rcnn_train_cfg)
+        size = to_2tuple(rcnn_train_cfg.mask_size)
+        binarize = not rcnn_train_cfg.get('soft_mask_target', False)
+        targets = []
+        for result, one in zip(sampling_results, masks):
+            boxes = result.pos_priors.clone()
+            boxes[:, 0::2].clamp_(0, one.width)
+            boxes[:, 1::2].clamp_(0, one.height)
+            targets.append(
+                one.mask_targets(boxes, result.pos_assigned_gt_inds, size,
+                                 binarize))
+        return torch.cat(targets)
 
     def _predict_by_feat_single(self,
                                 mask_preds: Tensor,

@@ -8,6 +8,7 @@ tiled_cross_entropy  ``models.semantic_loss``         up to rounding
 roi_align            mmcv's ``RoIAlign``              up to rounding
 paste_masks          mmdet's ``FCNMaskHead``          bit by bit
 pattern_merge        ``fusion.fuse``                  bit by bit
+index_map_masks      mmdet's ``BitmapMasks``          bit by bit
 resize_window        the whole resized, then a slice  within one grey level
 decode               OpenCV, Pillow                   bit by bit
 run_length           pixel by pixel, pycocotools      bit by bit

@@ -10,9 +10,11 @@ from mmdet.datasets.transforms import PackDetInputs
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.mask import BitmapMasks
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from panoptic_fpn.data import PackPanopticInputs
 from panoptic_fpn.labels import LabelSpace
+from panoptic_fpn.ops.index_map_masks import IndexMapMasks
 
 
 def scene(count=30, seed=0):
@@ -95,6 +97,48 @@ class Samples(Dataset):
 
     def __getitem__(self, index):
         return packed()[0]
+
+
+class Maps(Samples):
+
+    def __getitem__(self, index):
+        results = TRANSFORMS.build(dict(type='DerivePanopticTargets'))(scene())
+        return PackPanopticInputs(meta_keys=())(results)['data_samples']
+
+
+def test_a_worker_hands_one_map_over():
+    sample = Maps()[0]
+    parts = [sample.gt_instances.masks, sample.ignored_instances.masks]
+    expected = [masks.masks for masks in parts]
+    assert all(map(len, parts)) and expected[0].shape[1:] == (60, 40)
+    assert len(ForkingPickler.dumps(parts)) < 2000  # a map has 2400 bytes
+    for received, in DataLoader(Maps(), num_workers=1, collate_fn=list):
+        found = [received.gt_instances.masks, received.ignored_instances.masks]
+        assert found[0].index_map is found[1].index_map
+        for masks, bitmaps in zip(found, expected):
+            assert isinstance(masks, IndexMapMasks)
+            assert np.array_equal(masks.masks, bitmaps)
+
+
+def test_pinned_is_what_a_gpu_gets(monkeypatch):
+    """The maps, of which the host would wait for the copies."""
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, 'pin_memory',
+                        lambda self: pinned.append(self.clone()) or pinned[-1])
+    results = TRANSFORMS.build(
+        dict(type='DerivePanopticTargets', panoptic=True))(
+            scene())
+    sample = PackPanopticInputs(meta_keys=())(results)['data_samples']
+    batch = pin_memory(dict(data_samples=[copy.deepcopy(sample)]))
+    found = batch['data_samples'][0]
+    for data in (found.gt_sem_seg.sem_seg, found.gt_instances.labels,
+                 found.gt_instances.masks.index_map):
+        assert any(data is one for one in pinned)
+    assert len(pinned) == 3
+    assert flat(found) == flat(sample)
+    # an evaluation's sample has neither
+    del found.gt_sem_seg, found.gt_instances
+    assert pin_memory(found) is found
 
 
 def test_a_worker_hands_them_over_in_shared_memory():

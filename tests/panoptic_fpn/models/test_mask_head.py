@@ -1,16 +1,19 @@
-"""Masks pasted inside their boxes against mmdet's, bit by bit."""
+"""Targets and pasted masks against mmdet's, bit by bit."""
 from copy import deepcopy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
+from mmdet.structures.mask import BitmapMasks
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
 from panoptic_fpn.models import WindowedMaskHead
 from panoptic_fpn.ops import paste_masks
+from panoptic_fpn.ops.index_map_masks import IndexMapMasks
 
 SHAPE = (97, 131)
 CLASSES = 5
@@ -158,3 +161,41 @@ def test_whole_images_are_pasted_like_on_a_gpu(monkeypatch, at_once):
         assert torch.equal(masks, sampled >= threshold)
     assert paste_masks.paste_whole(probabilities[:0], boxes[:0], *SHAPE,
                                    0.5).shape == (0, *SHAPE)
+
+
+def sampled(masks, count, seed):
+    """A sampler's positive boxes, some across the border, and masks."""
+    boxes = torch.tensor(random_boxes(count, seed), dtype=torch.float32)
+    boxes[::4] += 3 * torch.tensor([-1, -1, 1, 1])
+    generator = torch.Generator().manual_seed(seed)
+    inds = torch.randint(max(len(masks), 1), (count, ), generator=generator)
+    return (SimpleNamespace(pos_priors=boxes, pos_assigned_gt_inds=inds),
+            InstanceData(masks=masks))
+
+
+@pytest.mark.parametrize('soft', [False, True])
+@pytest.mark.parametrize('switch', ['1', '0'])
+@pytest.mark.parametrize('counts', [(30, 0, 7), (0, )])
+def test_targets_equal_mmdets(counts, switch, soft, monkeypatch):
+    rng = np.random.default_rng(0)
+    batches = dict(maps=[], bitmaps=[], one_of_each=[])
+    for i, count in enumerate(counts):
+        index_map = np.kron(
+            rng.integers(0, 6, (10, 14)), np.ones((10, 10), int))
+        index_map = index_map[:SHAPE[0], :SHAPE[1]].astype(np.uint8)
+        values = np.array([4, 2, 5] if count else [], np.uint8)
+        maps = IndexMapMasks(torch.from_numpy(index_map), values)
+        bitmaps = BitmapMasks(maps.masks, *SHAPE)
+        for name, masks in dict(
+                maps=maps, bitmaps=bitmaps,
+                one_of_each=(maps, bitmaps)[i % 2]).items():
+            batches[name].append(sampled(masks, count, i))
+    monkeypatch.setenv('PANOPTIC_FAST_OPS', switch)
+    ours, theirs = heads()
+    cfg = ConfigDict(mask_size=28, soft_mask_target=soft)
+    expected = theirs.get_targets(*zip(*deepcopy(batches['bitmaps'])), cfg)
+    assert expected.any() == (sum(counts) > 0)
+    for batch in batches.values():
+        found = ours.get_targets(*zip(*deepcopy(batch)), cfg)
+        assert found.dtype == expected.dtype == torch.float32
+        assert torch.equal(found, expected)
