@@ -435,6 +435,8 @@ def divided(folder, shared):
         dict(metric, outfile_prefix=f'{shared}/r')
         for metric in CITYSCAPES_METRICS
     ]
+    writers.append(
+        dict(type='PredictionDump', out_file_path=f'{shared}/r.pkl'))
     found = {}
     for number, batch_size in SIZES:
         case = ev.random_case(number, num_images=number)
