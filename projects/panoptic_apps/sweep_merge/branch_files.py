@@ -126,9 +126,8 @@ class PanopticBranchWriter(PerImageMetric):
                 scores=np.zeros(0, np.float32),
                 labels=np.zeros(0, np.int64),
                 masks=np.zeros((0, ) + truth.shape, bool))
-        boxes, scores, labels = to_arrays(*(pred[key]
-                                            for key in ('bboxes', 'scores',
-                                                        'labels')))
+        boxes, scores, labels = to_arrays(pred['bboxes'], pred['scores'],
+                                          pred['labels'])
         semantic = sample.get('pred_sem_seg')
         content = BranchFile(
             image_id=sample['img_id'],

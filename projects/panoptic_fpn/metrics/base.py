@@ -75,8 +75,8 @@ def gather_rows(rows: List[Row]) -> List[Row]:
 
 
 def from_first_process(compute: Callable[[], Dict]) -> Dict:
-    """What the first process computes, on all; where it fails, the others,
-    which would wait for it, raise an InputError."""
+    """What the first process computes, on all of them; where it fails, the
+    others, which would wait for it, raise an InputError."""
     outcome: List[Any] = [None, None]  # result, error
     failure: Optional[Exception] = None
     if is_main_process():

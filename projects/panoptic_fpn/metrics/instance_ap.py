@@ -173,9 +173,8 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
         """Detections of one image of (h, w) pixels; copies, since views would
         keep the whole arrays alive."""
         pred = sample[self.prediction]
-        labels, boxes, scores = to_arrays(*(pred[key]
-                                            for key in ('labels', 'bboxes',
-                                                        'scores')))
+        labels, boxes, scores = to_arrays(pred['labels'], pred['bboxes'],
+                                          pred['scores'])
         check_labels(labels, self.space.num_things, 'thing label')
         masks = pred.get('masks')
         if masks is not None:
