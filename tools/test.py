@@ -115,20 +115,19 @@ def load_config(args):
 
 def main():
     args = parse_args()
-    from mmdet.evaluation import DumpDetResults
     from mmdet.registry import RUNNERS
     from mmdet.utils import setup_cache_size_limit_of_dynamo
 
     from mmengine_exact import run_to_exit_code
     from panoptic_apps.report import explain_errors
     from panoptic_apps.sweep_merge import save_branches
+    from panoptic_fpn.metrics import PredictionDump
 
     def test():
         setup_cache_size_limit_of_dynamo()
         runner = RUNNERS.build(load_config(args))
         if args.out:
-            runner.test_evaluator.metrics.append(
-                DumpDetResults(out_file_path=args.out, collect_device='gpu'))
+            runner.test_evaluator.metrics.append(PredictionDump(args.out))
         if args.save_branches:
             save_branches(runner, args.save_branches)
         if args.report:

@@ -20,12 +20,12 @@ from mmengine_exact.errors import InputError
 from mmengine_exact.stream import derive_seed, seeded
 from panoptic_fpn.inference.inference import load_config
 from panoptic_fpn.labels import LabelSpace
+from panoptic_fpn.ops.to_host import to_array
 from panoptic_fpn.training.test_options import require_panoptic
 from panoptic_fpn.visualization.drawing import (display_scale, draw_instances,
                                                 draw_semantic, side_by_side)
 from panoptic_fpn.visualization.image_io import write_image
-from panoptic_fpn.visualization.samples import (draw_ground_truth, resize_map,
-                                                to_array)
+from panoptic_fpn.visualization.samples import draw_ground_truth, resize_map
 
 #: Panels of smaller samples are enlarged, so that names can be read.
 PANEL_SIZE = 640

@@ -13,10 +13,10 @@ from pycocotools import mask as mask_util
 
 from panoptic_fpn.labels import (LabelSpace, channel_labels, encode_panoptic,
                                  id_to_rgb, rgb_to_id, semantic_channels)
-from panoptic_fpn.metrics.base import to_plane
 from panoptic_fpn.ops import run_length as runs
 from panoptic_fpn.ops.decode import decode_image, decode_map
 from panoptic_fpn.ops.run_length import contiguous, row_runs
+from panoptic_fpn.ops.to_host import to_plane
 from tests.oracles import runs as plain
 from tests.oracles.derive import labels_of
 from tests.oracles.semantic import gt_channels

@@ -28,13 +28,14 @@ import torch
 import torch.distributed
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from mmengine.fileio import load
 from pycocotools import mask as rle_tools
 
 from mmengine_exact.errors import InputError
 from panoptic_fpn.metrics import base
 from tests.oracles.cityscapes_scenes import random_scenes
 from tests.panoptic_fpn.metrics.cityscapes import META, sample_of
-from tests.panoptic_fpn.metrics.data import clone
+from tests.panoptic_fpn.metrics.data import clone, same_samples
 from tests.panoptic_fpn.metrics.test_evaluator import CITYSCAPES_METRICS
 
 from . import evaluation as ev
@@ -435,6 +436,8 @@ def divided(folder, shared):
         dict(metric, outfile_prefix=f'{shared}/r')
         for metric in CITYSCAPES_METRICS
     ]
+    writers.append(
+        dict(type='PredictionDump', out_file_path=f'{shared}/r.pkl'))
     found = {}
     for number, batch_size in SIZES:
         case = ev.random_case(number, num_images=number)
@@ -514,6 +517,8 @@ def test_gloo_processes_count_the_padding_once(tmp_path, world):
             for path in shared.glob('r.*/**/*') if path.is_file()
         })
     assert len(files[0]) > 12 and files[0] == files[1]
+    dumps = [load(tmp_path / name / 'r.pkl') for name in ('one', 'many')]
+    assert len(dumps[0]) == 5 and same_samples(*dumps)
     for other in others:
         for name, scores in other.items():
             # only the first process has scores by class, and writes them

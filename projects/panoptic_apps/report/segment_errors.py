@@ -31,8 +31,9 @@ from mmengine.logging import print_log
 
 from mmengine_exact.files import write_bytes
 from panoptic_fpn.metrics.base import (PerImageMetric, Row, labels_of_codes,
-                                       plain_id, to_plane)
+                                       plain_id)
 from panoptic_fpn.metrics.panoptic_quality import Matching, match_segments
+from panoptic_fpn.ops.to_host import to_plane
 
 MATCHED, WRONG_CLASS, POOR_MASK, MISSED, SPURIOUS = range(5)
 #: Names of the kinds, by their number.

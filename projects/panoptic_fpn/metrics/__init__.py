@@ -5,6 +5,7 @@ samples that it reads.
 """
 from .cityscapes_instances import CityscapesInstanceAPMetric
 from .cityscapes_semantic import CityscapesSemanticIoUMetric
+from .dump import PredictionDump
 from .evaluator import PanopticEvaluator, format_table, writing_evaluator
 from .instance_ap import PanopticInstanceAPMetric
 from .panoptic_quality import (PanopticQualityMetric, class_quality,
@@ -14,6 +15,7 @@ from .semantic_iou import SemanticIoUMetric, semantic_areas, semantic_scores
 __all__ = [
     'CityscapesInstanceAPMetric', 'CityscapesSemanticIoUMetric',
     'PanopticEvaluator', 'PanopticInstanceAPMetric', 'PanopticQualityMetric',
-    'SemanticIoUMetric', 'class_quality', 'format_table', 'group_quality',
-    'panoptic_counts', 'semantic_areas', 'semantic_scores', 'writing_evaluator'
+    'PredictionDump', 'SemanticIoUMetric', 'class_quality', 'format_table',
+    'group_quality', 'panoptic_counts', 'semantic_areas', 'semantic_scores',
+    'writing_evaluator'
 ]

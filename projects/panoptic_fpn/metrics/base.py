@@ -10,11 +10,10 @@ import logging
 from abc import abstractmethod
 from itertools import chain
 from pathlib import Path
-from typing import (Any, Dict, Iterable, List, Mapping, Optional, Sequence,
-                    Tuple)
+from typing import (Any, Callable, Dict, Iterable, List, Mapping, Optional,
+                    Sequence, Tuple)
 
 import numpy as np
-import torch
 from mmengine.dist import (all_gather_object, broadcast_object_list,
                            gather_object, get_world_size, is_main_process)
 from mmengine.evaluator import BaseMetric
@@ -27,6 +26,7 @@ from mmengine_exact.launch import explain
 
 from ..coco_format.results import ImageId, plain_id, write_result
 from ..labels import INSTANCE_OFFSET, LabelSpace
+from ..ops.to_host import to_plane
 
 Row = Tuple[ImageId, Any]
 #: ``{class: {score: value}}`` in the units of the flat scores, NaN where
@@ -74,23 +74,28 @@ def gather_rows(rows: List[Row]) -> List[Row]:
     return list(chain(*gathered))
 
 
+def from_first_process(compute: Callable[[], Dict]) -> Dict:
+    """What the first process computes, on all of them; where it fails, the
+    others, which would wait for it, raise an InputError."""
+    outcome: List[Any] = [None, None]  # result, error
+    failure: Optional[Exception] = None
+    if is_main_process():
+        try:
+            outcome[0] = compute()
+        except Exception as error:
+            failure = error
+            outcome[1] = explain(error) or (
+                f'The first process failed: {error!r}')
+    broadcast_object_list(outcome)
+    if outcome[1] is not None:
+        raise failure or InputError(outcome[1])
+    return outcome[0]
+
+
 def image_name(sample: Dict) -> str:
     """Name of a data sample's image in errors."""
     path = sample.get('img_path')
     return f'image {sample.get("img_id")!r}' + (f' ({path})' if path else '')
-
-
-def to_array(data: Any) -> np.ndarray:
-    """Array of a tensor on any device; a view where possible."""
-    if isinstance(data, torch.Tensor):
-        return data.detach().cpu().numpy()
-    return np.asarray(data)
-
-
-def to_plane(data: Any) -> np.ndarray:
-    """(h, w) array of a (1, h, w) or (h, w) map; a view where possible."""
-    data = to_array(data)
-    return data.reshape(data.shape[-2:])
 
 
 def labels_of_codes(codes: np.ndarray) -> np.ndarray:
@@ -229,35 +234,20 @@ class PerImageMetric(BaseMetric):
     def evaluate(self, size: int) -> Dict[str, float]:
         """Scores with their prefix, on every process.
 
-        The first process computes them; where it fails, the others, which
-        would wait for scores, raise an InputError.
-
         Args:
             size (int): Number of images of the data set.
         """
         rows = unique_rows(gather_rows(self.results))
         self.results.clear()
-        outcome: List[Any] = [None, None]  # scores, error
-        failure: Optional[Exception] = None
-        if is_main_process():
-            if len(rows) != size:
-                print_log(
-                    f'{type(self).__name__}: {len(rows)} different image ids '
-                    f'for a data set of {size} images.',
-                    logger='current',
-                    level=logging.WARNING)
-            try:
-                prefix = f'{self.prefix}/' if self.prefix else ''
-                scores = self.compute_metrics(rows)
-                outcome[0] = {prefix + k: v for k, v in scores.items()}
-            except Exception as error:
-                failure = error
-                outcome[1] = explain(error) or (
-                    f'The first process failed: {error!r}')
-        broadcast_object_list(outcome)
-        if outcome[1] is not None:
-            raise failure or InputError(outcome[1])
-        return outcome[0]
+        if is_main_process() and len(rows) != size:
+            print_log(
+                f'{type(self).__name__}: {len(rows)} different image ids '
+                f'for a data set of {size} images.',
+                logger='current',
+                level=logging.WARNING)
+        scores = from_first_process(lambda: self.compute_metrics(rows))
+        prefix = f'{self.prefix}/' if self.prefix else ''
+        return {prefix + key: value for key, value in scores.items()}
 
     def ground_truth(
         self,

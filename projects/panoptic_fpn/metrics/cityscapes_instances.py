@@ -23,8 +23,13 @@ import numpy as np
 from mmdet.registry import METRICS
 
 from ..coco_format.results import file_part, write_image, write_result
-from .base import WritingMetric, check_labels, mean_of_known, to_array
+from ..ops.run_length import MaskRuns, Masks
+from ..ops.to_host import copy_masks, to_arrays
+from .base import WritingMetric, check_labels, mean_of_known
 from .cityscapes_ap import InstanceOverlaps, image_overlaps, instance_ap
+
+#: Labels (n, ), scores (n, ) and n masks (h, w) of one image.
+Predicted = Tuple[np.ndarray, np.ndarray, Masks]
 
 
 @METRICS.register_module()
@@ -40,24 +45,22 @@ class CityscapesInstanceAPMetric(WritingMetric):
     task = 'instances'
     score_keys = ('mAP', 'AP@50')
 
-    def predicted(self, sample: Dict) -> Tuple[np.ndarray, ...]:
-        """Labels (n, ), scores (n, ) and masks (n, h, w)."""
+    def predicted(self, sample: Dict) -> Predicted:
+        """Labels, scores and masks of one image."""
         pred = sample[self.prediction]
-        check_labels(
-            to_array(pred['labels']), self.space.num_things, 'thing label')
-        return tuple(
-            to_array(pred[key]) for key in ('labels', 'scores', 'masks'))
+        labels, scores = to_arrays(pred['labels'], pred['scores'])
+        check_labels(labels, self.space.num_things, 'thing label')
+        return labels, scores, copy_masks(pred['masks'])
 
-    def judge(self, sample: Dict, pred: Tuple[np.ndarray,
-                                              ...]) -> InstanceOverlaps:
+    def judge(self, sample: Dict, pred: Predicted) -> InstanceOverlaps:
         """Overlaps of predictions and instances of one image."""
         labels, scores, masks = pred
         gt, codes, crowd = self.ground_truth(
-            sample, shape=masks.shape[1:] if len(masks) else None)
+            sample, shape=masks[0].shape if len(masks) else None)
         return image_overlaps(gt, codes[crowd], self.space.num_things,
                               self.space.void, labels, scores, masks)
 
-    def write(self, sample: Dict, pred: Tuple[np.ndarray, ...]) -> List[str]:
+    def write(self, sample: Dict, pred: Predicted) -> List[str]:
         """Write the instances of one image, also where there are none.
 
         Masks without a pixel are left out. Those of an earlier export of the
@@ -67,6 +70,8 @@ class CityscapesInstanceAPMetric(WritingMetric):
         lines: List[str] = []
         names: List[str] = []
         for label, score, mask in zip(*pred):
+            if isinstance(mask, MaskRuns):
+                mask = mask.bitmap()
             if mask.any():
                 names.append(f'masks/{image_id}_{len(names)}.png')
                 write_image(folder / names[-1],

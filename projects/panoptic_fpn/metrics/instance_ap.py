@@ -26,9 +26,10 @@ from mmdet.registry import METRICS
 from mmengine.logging import print_log
 from pycocotools.cocoeval import COCOeval
 
-from ..ops.run_length import encode_mask, encode_segments, segment_boxes
+from ..ops.run_length import encode_segments, segment_boxes
+from ..ops.to_host import encode_masks, to_arrays
 from .base import (PerImageMetric, Row, check_labels, check_same_shape,
-                   labels_of_codes, log_classes, mean_of_known, to_array)
+                   labels_of_codes, log_classes, mean_of_known)
 from .coco_ap import (STATS, CocoImage, InstancesFile, choose_backend,
                       evaluate_images)
 
@@ -172,19 +173,19 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
         """Detections of one image of (h, w) pixels; copies, since views would
         keep the whole arrays alive."""
         pred = sample[self.prediction]
-        labels = to_array(pred['labels'])
+        labels, boxes, scores = to_arrays(pred['labels'], pred['bboxes'],
+                                          pred['scores'])
         check_labels(labels, self.space.num_things, 'thing label')
         masks = pred.get('masks')
-        # a list: RLEs, as mmdet dumps them
-        if masks is not None and not isinstance(masks, list):
-            masks = [encode_mask(mask) for mask in to_array(masks)]
+        if masks is not None:
+            masks = encode_masks(masks)
         for rle in masks or ():
             check_same_shape(sample, 'pred_instances.masks', rle['size'],
                              shape)
         return Instances(
             labels=labels.astype(np.int16),
-            boxes=np.array(to_array(pred['bboxes'])).reshape(-1, 4),
-            values=np.array(to_array(pred['scores'])),
+            boxes=np.array(boxes).reshape(-1, 4),
+            values=np.array(scores),
             crowd=None,
             masks=None if masks is None else join_rles(masks))
 

@@ -20,8 +20,9 @@ from mmdet.registry import METRICS
 
 from ..labels import IGNORE_LABEL, semantic_channels
 from ..ops.run_length import index_values, joint_histogram, joint_runs
+from ..ops.to_host import to_plane
 from .base import (PerImageMetric, Row, check_labels, labels_of_codes,
-                   mean_of_known, ratio, to_plane)
+                   mean_of_known, ratio)
 
 
 def code_counts(gt: np.ndarray, pred: np.ndarray,

@@ -13,6 +13,7 @@ resize_window        the whole resized, then a slice  within one grey level
 decode               OpenCV, Pillow                   bit by bit
 run_length           pixel by pixel, pycocotools      bit by bit
 models.sync_free     mmdet's parts, on any device     bit by bit
+to_host              maps and masks copied whole      bit by bit
 ===================  ===============================  =======================
 
 The plain twins of ``run_length`` are in ``tests/oracles/runs.py``.

@@ -143,8 +143,8 @@ def segment_boxes(
         [low_x, low_y, high_x - low_x, high_y - low_y], axis=1)
 
 
-def _rle_of_intervals(starts: np.ndarray, ends: np.ndarray,
-                      shape: Tuple[int, int]) -> Dict:
+def rle_of_intervals(starts: np.ndarray, ends: np.ndarray,
+                     shape: Tuple[int, int]) -> Dict:
     """COCO's compressed RLE of a set of pixels: ``size`` [h, w] and
     ``counts`` (bytes).
 
@@ -181,8 +181,7 @@ def encode_segments(segments: np.ndarray,
     rles = []
     for code in codes:
         part = parts.get(int(code), slice(0))
-        rles.append(
-            _rle_of_intervals(starts[part], ends[part], segments.shape))
+        rles.append(rle_of_intervals(starts[part], ends[part], segments.shape))
     return rles
 
 
@@ -213,7 +212,7 @@ def encode_mask(mask: np.ndarray) -> Dict:
     window = mask_window(mask)
     if window is None:
         none = np.zeros(0, dtype=np.int64)
-        return _rle_of_intervals(none, none, mask.shape)
+        return rle_of_intervals(none, none, mask.shape)
     y1, x1, y2, x2 = window
     # a pixel of zero below each column keeps the runs of columns apart
     columns = np.zeros((x2 - x1, y2 - y1 + 1), dtype=np.uint8)
@@ -226,8 +225,49 @@ def encode_mask(mask: np.ndarray) -> Dict:
     starts, ends = borders[::2], borders[1::2]
     # full-height columns touch: the last pixel of one, the first of the next
     apart = starts[1:] != ends[:-1]
-    return _rle_of_intervals(starts[np.append(True, apart)],
-                             ends[np.append(apart, True)], mask.shape)
+    return rle_of_intervals(starts[np.append(True, apart)],
+                            ends[np.append(apart, True)], mask.shape)
+
+
+class MaskRuns(NamedTuple):
+    """A mask (h, w) by its runs in reading order.
+
+    ``runs``: int32 (n, 2), flat positions of the first pixel of each and one
+    past its last; no two touch.
+    """
+    runs: np.ndarray
+    shape: Tuple[int, int]
+
+    def pixels(self) -> np.ndarray:
+        """Flat positions of the mask's pixels, ascending."""
+        begins, ends = self.runs.astype(np.int64).T
+        lengths = ends - begins
+        shifts = np.repeat(ends - np.cumsum(lengths), lengths)
+        return shifts + np.arange(len(shifts))
+
+    def bitmap(self) -> np.ndarray:
+        """The mask as bool (h, w)."""
+        mask = np.zeros(self.shape, dtype=bool)
+        mask.reshape(-1)[self.pixels()] = True
+        return mask
+
+
+#: n masks (h, w) of an image: bool or integers (n, h, w), or runs.
+Masks = Union[np.ndarray, Sequence[MaskRuns]]
+
+
+def values_inside(index_map: np.ndarray, mask: Union[np.ndarray,
+                                                     MaskRuns]) -> np.ndarray:
+    """Values (pixels, ) of a map (h, w) where a mask is, which is a bitmap
+    (h, w) or runs; in reading order."""
+    if isinstance(mask, MaskRuns):
+        return index_map.reshape(-1).take(mask.pixels())
+    window = mask_window(mask)
+    if window is None:
+        return index_map[:0, 0]
+    y1, x1, y2, x2 = window
+    inside = mask[y1:y2, x1:x2].astype(bool, copy=False)
+    return index_map[y1:y2, x1:x2][inside]
 
 
 def _transposed(array: np.ndarray) -> np.ndarray:

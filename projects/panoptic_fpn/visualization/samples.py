@@ -7,28 +7,20 @@ picture is ``scale`` times as large. ``drawing.py`` says what ``alpha`` and
 from typing import Any, Dict, Optional, Sequence, Tuple
 
 import numpy as np
-import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
 from ..labels import IGNORE_LABEL, INSTANCE_OFFSET, LabelSpace
 from ..ops.resize_window import nearest_pixels
+from ..ops.to_host import to_array, to_arrays, to_plane
 from .colors import match_numbers
 from .drawing import draw_instances, draw_panoptic, draw_semantic
-
-
-def to_array(value: Any) -> np.ndarray:
-    """A tensor, box structure, bitmap masks or array as a NumPy array."""
-    value = getattr(value, 'masks', getattr(value, 'tensor', value))
-    if isinstance(value, torch.Tensor):
-        return value.detach().cpu().numpy()
-    return np.asarray(value)
 
 
 def panoptic_map(sample: DetDataSample, key: str = 'pred_panoptic_seg') -> Any:
     """The (h, w) map of ``pred_panoptic_seg`` or ``gt_panoptic_seg``; None
     without it."""
-    return to_array(sample.get(key).sem_seg)[0] if key in sample else None
+    return to_plane(sample.get(key).sem_seg) if key in sample else None
 
 
 def resize_map(maps: np.ndarray, shape: Sequence[int]) -> np.ndarray:
@@ -46,7 +38,7 @@ def semantic_labels(sample: DetDataSample,
     says 'other' (a thing); None without ``pred_sem_seg``."""
     if 'pred_sem_seg' not in sample:
         return None
-    channels = to_array(sample.pred_sem_seg.sem_seg)[0]
+    channels = to_plane(sample.pred_sem_seg.sem_seg)
     if sample.pred_sem_seg.metainfo.get('predict_things'):
         return channels
     stuff = np.arange(space.num_things, space.num_classes)
@@ -62,8 +54,8 @@ def thing_scores(sample: DetDataSample) -> Dict[int, float]:
     if 'pred_panoptic_seg' not in sample or 'pred_instances' not in sample:
         return {}
     indices = sample.pred_panoptic_seg.metainfo.get('instance_indices', ())
-    scores = to_array(sample.pred_instances.scores)
-    labels = to_array(sample.pred_instances.labels)
+    found = sample.pred_instances
+    scores, labels = to_arrays(found.scores, found.labels)
     return {
         int(labels[i]) + INSTANCE_OFFSET * number: float(scores[i])
         for number, i in enumerate(to_array(indices).tolist(), start=1)
@@ -139,7 +131,8 @@ def draw_boxes(image: np.ndarray,
                scale: Optional[int] = None) -> np.ndarray:
     """Draw boxes, and masks and scores where there are any."""
     masks = to_array(instances.masks) if 'masks' in instances else None
-    notes = [f'{score:.2f}' for score in instances.get('scores', ())]
+    scores = to_array(instances.get('scores', ()))
+    notes = [f'{score:.2f}' for score in scores]
     return draw_instances(image, to_array(instances.bboxes),
                           to_array(instances.labels), space, masks, notes,
                           alpha, scale)

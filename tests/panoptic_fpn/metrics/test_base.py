@@ -7,6 +7,7 @@ import torch
 from mmdet.registry import METRICS as REGISTRY
 
 from mmengine_exact.errors import InputError
+from panoptic_fpn.ops import to_host
 from tests.oracles.cityscapes_scenes import random_scenes
 
 from .cityscapes import META, sample_of
@@ -49,6 +50,43 @@ def test_nothing_is_changed_written_or_counted_twice(case, tmp_path,
     assert same(run_metric(build(), padded, meta, size=len(samples)), once)
     assert list(tmp_path.rglob('*')) == []
     assert 'Average Precision' not in capfd.readouterr().out
+
+
+def test_rows_are_the_same_from_a_gpu(case, tmp_path, monkeypatch):
+    """Its ways of copying, run on CPU tensors; files, too."""
+    build, samples, meta = case
+    found = []
+    for name in ('cpu', 'gpu'):
+        options = {}
+        if getattr(build(), 'writes_results', False):
+            options = dict(outfile_prefix=str(tmp_path / name / 'r'))
+        metric = build(**options)
+        metric.dataset_meta = meta
+        for sample in samples:
+            none = {k: v[:0] for k, v in sample['pred_instances'].items()}
+            metric.process(None, [
+                sample,
+                dict(
+                    sample,
+                    img_id=f'{sample["img_id"]} none',
+                    pred_instances=none)
+            ])
+        files = {
+            path.relative_to(tmp_path / name): path.read_bytes()
+            for path in tmp_path.glob(f'{name}/**/*') if path.is_file()
+        }
+        found.append((plain(metric.results), files))
+        monkeypatch.setattr(to_host, 'is_remote', lambda *data: True)
+    assert found[0] == found[1]
+
+
+def plain(row):
+    """A row with arrays as type, shape and bytes."""
+    if isinstance(row, np.ndarray):
+        return str(row.dtype), row.shape, row.tobytes()
+    if isinstance(row, dict):
+        return {key: plain(value) for key, value in row.items()}
+    return [*map(plain, row)] if isinstance(row, (list, tuple)) else row
 
 
 def test_ids_may_be_of_two_types(case):
