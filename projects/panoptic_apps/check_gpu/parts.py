@@ -18,7 +18,7 @@ import torch
 from mmdet.registry import EVALUATOR, MODELS
 from mmengine.config import Config
 from mmengine.hooks import Hook, RuntimeInfoHook
-from mmengine.logging import MessageHub
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import HOOKS
 from torch import nn
@@ -176,13 +176,12 @@ def training_step(case: Case,
 
 
 def loss_hooks(cfg: Config) -> List[Hook]:
-    """Hooks of a config that look at each iteration's losses."""
-    named = {hook['type']: hook for hook in cfg.get('custom_hooks', ())}
-    own = [
-        HOOKS.build(named[name]) for name in ('NonFiniteLossHook', )
-        if name in named
-    ]
-    return [RuntimeInfoHook(), *own]
+    """Hooks that look at each iteration's losses, as a config's runner has
+    them; ours may read them later."""
+    if cfg.get('runner_type') is None:
+        return [RuntimeInfoHook()]
+    delayed = HOOKS.get('DelayedRuntimeInfoHook') or RuntimeInfoHook
+    return [delayed(), HOOKS.build(dict(type='NonFiniteLossHook'))]
 
 
 def stand_in_runner(model: nn.Module, wrapper: OptimWrapper) -> Any:
@@ -193,6 +192,7 @@ def stand_in_runner(model: nn.Module, wrapper: OptimWrapper) -> Any:
         iter=0,
         max_iters=1000,
         work_dir='',
+        logger=MMLogger.get_current_instance(),
         message_hub=MessageHub.get_instance('check_gpu'))
 
 
