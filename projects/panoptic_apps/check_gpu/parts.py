@@ -21,12 +21,13 @@ from mmengine.hooks import Hook, RuntimeInfoHook
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import HOOKS
+from mmengine.structures import InstanceData
 from torch import nn
 
 from mmengine_exact import apply_memory_format
 from panoptic_fpn.config_files import find_config
 
-from .scenes import Case, evaluation_batch, training_batch
+from .scenes import Case, blobs, evaluation_batch, training_batch
 
 #: Called after each part, with its name.
 Note = Callable[[str], None]
@@ -203,8 +204,8 @@ def prediction(case: Case,
     """An image in evaluation: from the loader's batch to its panoptic map,
     for 'ours' with all of the config's metrics.
 
-    Weights are drawn, so scores are set after the box head: as many instances
-    as a trained model finds go on. mmdet finds those alone that the merge
+    Weights are drawn, so detections are set after the box head: as many as a
+    trained model finds go on. mmdet finds those alone that the merge
     accepts; its config leaves out the others before.
     """
     cfg = cfg or config_of(case, side)
@@ -226,7 +227,7 @@ def prediction(case: Case,
         ends += [(model.semantic_head, 'predict', 'semantic map'),
                  (model, 'add_pred_to_datasample', 'merge')]
     number = case.detections if side == 'ours' else case.confident
-    detect = _with_scores(model, _scores(case)[:number], to_device)
+    detect = _with_detections(model, case, number, to_device)
 
     @torch.no_grad()
     def run(batch: dict, note: Note) -> list:
@@ -241,30 +242,27 @@ def prediction(case: Case,
                 partial(copy.deepcopy, batch), run)
 
 
-def _scores(case: Case) -> torch.Tensor:
-    """Descending scores of all detections of an image."""
-    faint = case.detections - case.confident
-    return torch.cat([
-        torch.linspace(.99, .51, case.confident),
-        torch.linspace(.49, .06, faint)
-    ])
-
-
-def _with_scores(model: nn.Module, scores: torch.Tensor,
-                 to_device: ToDevice) -> Callable:
-    """``predict_bbox`` of a model whose weights are drawn, with as many
-    detections as there are scores."""
-    with torch.no_grad():  # so that there are detections
+def _with_detections(model: nn.Module, case: Case, number: int,
+                     to_device: ToDevice) -> Callable:
+    """``predict_bbox`` of a model whose weights are drawn: what it finds is
+    replaced by as many instances, the most confident first."""
+    with torch.no_grad():  # so that NMS has work
         model.roi_head.bbox_head.fc_cls.weight.mul_(300)
     detect = model.roi_head.predict_bbox
+    drawn = blobs(case.detections, case.image, case.space.num_things,
+                  case.confident)
+    order = drawn.scores.argsort(descending=True)[:number]
 
-    def with_scores(*args: Any, **kwargs: Any) -> list:
-        found = [one[:len(scores)] for one in detect(*args, **kwargs)]
-        for one in found:
-            one.scores = to_device(scores[:len(one)])
-        return found
+    def with_detections(*args: Any, **kwargs: Any) -> list:
+        detect(*args, **kwargs)
+        return [
+            InstanceData(
+                bboxes=to_device(drawn.boxes[order]),
+                scores=to_device(drawn.scores[order]),
+                labels=to_device(drawn.labels[order]))
+        ]
 
-    return with_scores
+    return with_detections
 
 
 def case_evaluator(case: Case, cfg: Config) -> Any:
