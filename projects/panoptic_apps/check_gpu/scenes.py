@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from mmcv.transforms import Compose
 from mmdet.registry import TRANSFORMS
+from mmdet.structures.mask import BitmapMasks
 from mmengine.structures import InstanceData
 from torch import Tensor
 
@@ -229,7 +230,7 @@ def _packed(drawn: List[dict], pipeline: Sequence[dict], side: str) -> dict:
     types = [transform['type'] for transform in pipeline]
     last: List[Any] = [*pipeline[types.index('DerivePanopticTargets'):]]
     if side == 'mmdet':
-        last[1:] = [_with_their_void, dict(type='PackDetInputs')]
+        last[1:] = [_with_their_targets, dict(type='PackDetInputs')]
     transforms = Compose([
         TRANSFORMS.build(transform)
         if isinstance(transform, dict) else transform for transform in last
@@ -241,9 +242,12 @@ def _packed(drawn: List[dict], pipeline: Sequence[dict], side: str) -> dict:
     }
 
 
-def _with_their_void(results: dict) -> dict:
+def _with_their_targets(results: dict) -> dict:
+    """Void and masks as mmdet's own loading gives them."""
     semantic = results['gt_seg_map']
     return dict(
         results,
         gt_seg_map=np.where(semantic == IGNORE_LABEL, THEIR_VOID,
-                            semantic).astype(np.uint8))
+                            semantic).astype(np.uint8),
+        gt_masks=BitmapMasks(results['gt_masks'].to_ndarray(),
+                             *semantic.shape))
