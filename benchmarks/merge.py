@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import torch
-import torch.nn.functional as F
 
 from benchmarks import harness
+from panoptic_apps.check_gpu.scenes import semantic_logits
 
 THRESHOLDS = dict(overlap=0.5, stuff_area=4096)
 STRIDE = 4
@@ -78,33 +78,6 @@ class Outputs(NamedTuple):
     meta: dict
 
 
-def smooth_fields(number: int, shape: Size, cells: int,
-                  generator: torch.Generator) -> torch.Tensor:
-    """Random (number, h, w) that vary over h / cells pixels."""
-    coarse = [max(round(side * cells / shape[0]), 2) for side in shape]
-    return F.interpolate(
-        torch.randn(1, number, *coarse, generator=generator),
-        shape,
-        mode='bicubic')[0]
-
-
-def semantic_logits(case: Case, generator: torch.Generator) -> torch.Tensor:
-    """(1, channels, h, w) at stride 4."""
-    shape = tuple(side // STRIDE for side in case.padded)
-    noise = torch.randn(case.channels, *shape, generator=generator)
-    if not case.regions:
-        return noise[None]
-    fields = smooth_fields(case.regions, shape, 4, generator)
-    fields += 0.2 * smooth_fields(case.regions, shape, 24, generator)
-    classes = torch.randperm(
-        max(case.channels, case.regions), generator=generator) % case.channels
-    region = classes[fields.argmax(0)]
-    inside = F.one_hot(region, case.channels).permute(2, 0, 1).float()
-    blurred = F.avg_pool2d(inside[None], 5, 1, 2, count_include_pad=False)[0]
-    logits = 6 * blurred + smooth_fields(case.channels, shape, 12, generator)
-    return (logits + case.noise * noise)[None]
-
-
 def network_outputs(case: Case, seed: int) -> Outputs:
     generator = torch.Generator().manual_seed(seed)
     number, (height, width) = case.instances, case.original
@@ -121,9 +94,11 @@ def network_outputs(case: Case, seed: int) -> Outputs:
     ellipse = 6 * (0.9 - side[:, None]**2 - side**2)
     ragged = torch.randn(
         number, case.num_things, 28, 28, generator=generator) / 2
+    logits = semantic_logits(case.channels,
+                             tuple(side // STRIDE for side in case.padded),
+                             case.regions, generator, case.noise)
     return Outputs(
-        semantic_logits(case, generator), ellipse + ragged,
-        (corners * torch.tensor(factors)).flatten(1),
+        logits, ellipse + ragged, (corners * torch.tensor(factors)).flatten(1),
         0.5 + 0.5 * torch.rand(number, generator=generator),
         torch.randint(case.num_things, (number, ), generator=generator),
         dict(

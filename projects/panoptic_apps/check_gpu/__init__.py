@@ -1,0 +1,1 @@
+"""Check of a GPU: right against the CPU, times and launches beside mmdet's."""
