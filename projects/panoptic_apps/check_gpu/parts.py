@@ -190,24 +190,9 @@ def prediction(case: Case,
     """
     cfg = cfg or config_of(case, side)
     model = to_device(build_model(cfg)).eval()
-    with torch.no_grad():  # so that there are detections
-        model.roi_head.bbox_head.fc_cls.weight.mul_(300)
     ours = config_of(case, 'ours')
     batch = evaluation_batch(case, ours.test_pipeline, side)
-    metrics = case_metrics(case, ours) if side == 'ours' else None
-    detect = model.roi_head.predict_bbox
-
-    def with_scores(*args: Any, **kwargs: Any) -> list:
-        scores = torch.linspace(.99, .06, case.detections)
-        scores[:case.confident] = torch.linspace(.99, .51, case.confident)
-        scores[case.confident:].clamp_(max=.49)
-        if side == 'mmdet':
-            scores = scores[:case.confident]
-        found = [one[:len(scores)] for one in detect(*args, **kwargs)]
-        for one in found:
-            one.scores = to_device(scores[:len(one)])
-        return found
-
+    evaluator = case_evaluator(case, ours)
     ends = [(model.data_preprocessor, 'forward', 'preprocess'),
             (model, 'extract_feat', 'backbone and FPN'),
             (model.rpn_head, 'predict', 'RPN'),
@@ -217,25 +202,53 @@ def prediction(case: Case,
         ends += [(model, 'predict_semantic', 'semantic map'),
                  (model, 'add_predictions', 'merge')]
         ends += [(metric, 'process', type(metric).__name__)
-                 for metric in metrics.metrics]
+                 for metric in evaluator.metrics]
     else:
         ends += [(model.semantic_head, 'predict', 'semantic map'),
                  (model, 'add_pred_to_datasample', 'merge')]
+    number = case.detections if side == 'ours' else case.confident
+    detect = _with_scores(model, _scores(case)[:number], to_device)
 
     @torch.no_grad()
     def run(batch: dict, note: Note) -> list:
         with _replaced(model.roi_head, 'predict_bbox',
-                       with_scores), noted(ends, note):
+                       detect), noted(ends, note):
             samples = model.val_step(batch)
-            if metrics is not None:
-                metrics.process(data_samples=samples, data_batch=batch)
+            if side == 'ours':
+                evaluator.process(data_samples=samples, data_batch=batch)
         return samples
 
     return Work('prediction', case.name, side, partial(copy.deepcopy, batch),
                 run)
 
 
-def case_metrics(case: Case, cfg: Config) -> Any:
+def _scores(case: Case) -> torch.Tensor:
+    """Descending scores of all detections of an image."""
+    faint = case.detections - case.confident
+    return torch.cat([
+        torch.linspace(.99, .51, case.confident),
+        torch.linspace(.49, .06, faint)
+    ])
+
+
+def _with_scores(model: nn.Module, scores: torch.Tensor,
+                 to_device: ToDevice) -> Callable:
+    """``predict_bbox`` of a model whose weights are drawn, with as many
+    detections as there are scores."""
+    with torch.no_grad():  # so that there are detections
+        model.roi_head.bbox_head.fc_cls.weight.mul_(300)
+    detect = model.roi_head.predict_bbox
+
+    def with_scores(*args: Any, **kwargs: Any) -> list:
+        found = [one[:len(scores)] for one in detect(*args, **kwargs)]
+        for one in found:
+            one.scores = to_device(scores[:len(one)])
+        return found
+
+    return with_scores
+
+
+def case_evaluator(case: Case, cfg: Config) -> Any:
     """The evaluator of our config, without its files."""
     evaluator = copy.deepcopy(cfg.val_evaluator)
     for metric in evaluator.metrics:

@@ -4,7 +4,7 @@ Ellipses of things lie on regions of stuff. Sizes are (h, w) in pixels, boxes
 (x1, y1, x2, y2), masks (n, h, w) bool.
 """
 from dataclasses import dataclass, replace
-from typing import List, NamedTuple, Sequence, Tuple
+from typing import Any, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -52,19 +52,19 @@ class Case:
 
     def quick(self) -> 'Case':
         """The same in small, with one image in training."""
-        small = [
-            tuple(max(64, side // 8) for side in size)
-            for size in (self.crop, self.image, self.original)
-        ]
         return replace(
             self,
-            crop=small[0],
-            image=small[1],
-            original=small[2],
+            crop=_an_eighth(self.crop),
+            image=_an_eighth(self.image),
+            original=_an_eighth(self.original),
             batch=1,
             instances=min(self.instances, 5),
             detections=20,
             confident=6)
+
+
+def _an_eighth(size: Size) -> Size:
+    return max(64, size[0] // 8), max(64, size[1] // 8)
 
 
 def _coco_space() -> LabelSpace:
@@ -221,12 +221,12 @@ def _drawn(case: Case, image: Size, annotated: Size, instances: int,
 
 def _packed(drawn: List[dict], pipeline: Sequence[dict], side: str) -> dict:
     types = [transform['type'] for transform in pipeline]
-    derive, *pack = pipeline[types.index('DerivePanopticTargets'):]
+    last: List[Any] = [*pipeline[types.index('DerivePanopticTargets'):]]
     if side == 'mmdet':
-        pack = [_with_their_void, dict(type='PackDetInputs')]
+        last[1:] = [_with_their_void, dict(type='PackDetInputs')]
     transforms = Compose([
-        TRANSFORMS.build(t) if isinstance(t, dict) else t
-        for t in (derive, *pack)
+        TRANSFORMS.build(transform)
+        if isinstance(transform, dict) else transform for transform in last
     ])
     packed = [transforms(one) for one in drawn]
     return {
