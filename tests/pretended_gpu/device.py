@@ -8,6 +8,9 @@ from .ledger import Ledger, caller
 from .tags import StorageSet, UnfinishedCopy
 
 CUDA, CPU = torch.device('cuda', 0), torch.device('cpu')
+#: Of all pretended GPUs of a process: what a module has cached for a device
+#: is there when the next one comes.
+_MEMORY = StorageSet()
 
 
 class PretendedGpu:
@@ -22,8 +25,8 @@ class PretendedGpu:
     """
 
     def __init__(self) -> None:
-        self.memory, self.pinned = StorageSet(), StorageSet()
-        self.pending = StorageSet()
+        self.memory = _MEMORY
+        self.pinned, self.pending = StorageSet(), StorageSet()
         self.ledger = Ledger()
         self.launched = 0
         #: Where factories put their tensors while one is called.
@@ -104,8 +107,8 @@ class PretendedGpu:
 def pretended_gpu() -> Iterator[PretendedGpu]:
     """A GPU for the code inside, none afterwards.
 
-    CUDA's autocast is emulated. Tensors that outlive the block are ordinary
-    ones of the CPU.
+    CUDA's autocast is emulated. Tensors that outlive the block are the CPU's
+    until there is a pretended GPU again.
     """
     from .functions import Functions
     from .operators import Operators

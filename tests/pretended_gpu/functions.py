@@ -83,7 +83,7 @@ class Functions(TorchFunctionMode):
         return out
 
     def _do_to(self, func, tensor, *args, **kwargs):
-        gpu = self.gpu
+        gpu, copies = self.gpu, kwargs.pop('copy', False)
         other = kwargs.get('other', args[0] if args else None)
         if isinstance(other, torch.Tensor):
             on_gpu, dtype, layout = gpu.has(other), other.dtype, None
@@ -95,7 +95,9 @@ class Functions(TorchFunctionMode):
             on_gpu = gpu.has(tensor) if device is None else wants_gpu(device)
         moved = self._move(tensor, False, non_blocking) if not on_gpu \
             else tensor
-        options = dict(copy=True) if kwargs.get('copy') else {}
+        options = {}
+        if copies and gpu.has(tensor) == on_gpu:
+            options['copy'] = True
         if layout is not None:
             options['memory_format'] = layout
         if dtype is not None or options:

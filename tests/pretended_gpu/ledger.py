@@ -50,6 +50,11 @@ class Ledger:
         for name, counter in vars(self).items():
             counter.update(getattr(other, name))
 
+    def clear(self) -> None:
+        """Forget everything."""
+        for counter in vars(self).values():
+            counter.clear()
+
     def places(self, what: str, most: int = 12) -> str:
         """The places that count most for ``what``, one a line."""
         counter: Counter = getattr(self, what)
