@@ -55,7 +55,8 @@ def page() -> str:
         _assumptions(), '## Loaders',
         *_loader_section(report, figures('scaling')), '## Gradients',
         *_gradient_section(trained_parameters(), figures('two_processes')),
-        '## Metrics', *_metric_section(figures('memory')), '## Long runs',
+        '## Metrics', *_metric_section(figures('memory')),
+        counts_section(report['counts']), '## Long runs',
         *_endurance_section(figures('endurance')), '## Measured on',
         _fill(f'{one_line(report["machine"])}; {report["date"]}. `make '
               'benchmark` measures the stages; `benchmarks/scaling.py`, '

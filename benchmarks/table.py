@@ -64,7 +64,7 @@ def counts_text(counts: Sequence[dict]) -> str:
 
 
 def counts_section(counts: Sequence[dict]) -> str:
-    """Counts for a page: how they were made, and a table, ours / mmdet."""
+    """A section of a page: how counts were made, and a table, ours / mmdet."""
     made = ('Not run on a GPU: counted on a pretended one, tensors of the CPU '
             "that play the GPU's (`tests/pretended_gpu`). Launches of kernels "
             'are lower bounds. A wait is the host waiting until the GPU has '
@@ -75,8 +75,10 @@ def counts_section(counts: Sequence[dict]) -> str:
             'its semantic map is all logits, whose argmax its merge takes.')
     lines = [f'| {" | ".join(cells)} |' for cells in _counts_cells(counts)]
     rule = '|---|---|' + '--:|' * len(counts[0]['ours'])
-    return '\n'.join(
-        [*textwrap.wrap(made, 79), '', lines[0], rule, *lines[1:]])
+    return '\n'.join([
+        '## Launches and waits', '', *textwrap.wrap(made, 79), '', lines[0],
+        rule, *lines[1:]
+    ])
 
 
 def _counts_cells(counts: Sequence[dict]) -> List[List[str]]:

@@ -15,7 +15,8 @@ from mmdet.utils import register_all_modules
 
 from benchmarks.harness import quiet
 from panoptic_apps.check_gpu import parts, units
-from panoptic_apps.check_gpu.scenes import CITYSCAPES, COCO, Case
+from panoptic_apps.check_gpu.scenes import (CITYSCAPES, COCO, Case,
+                                            training_batch)
 
 from . import Counts, Ledger, PretendedGpu, pretended_gpu
 
@@ -71,20 +72,23 @@ def count(key: Key, quick: bool) -> Parts:
     Args:
         quick (bool): At a quarter of the sides.
     """
-    case = CASES[key.case]
+    case = small(CASES[key.case]) if quick else CASES[key.case]
     with pretended_gpu() as gpu, quiet():
-        works = _works(small(case) if quick else case, key)
         found: Parts = {}
-        for work in works:
-            found.update(count_work(gpu, work))
+        for work in _works(case, key):
+            first = work.inputs()
+            if key.work == 'training step':
+                pipeline = parts.config_of(case, 'ours').train_pipeline
+                first = training_batch(small(case), pipeline, key.side)
+            found.update(count_work(gpu, work, first))
     return found
 
 
-def count_work(gpu: PretendedGpu, work: parts.Work) -> Parts:
-    """Ledgers of the second run: the first one fills caches and makes the
-    optimizer's state."""
+def count_work(gpu: PretendedGpu, work: parts.Work, first: Any) -> Parts:
+    """Ledgers of the second run; the one on ``first`` fills caches and makes
+    the optimizer's state."""
     torch.manual_seed(0)
-    work.run(work.inputs(), lambda part: None)
+    work.run(first, lambda part: None)
     found: Parts = defaultdict(Ledger)
     inputs = work.inputs()
     torch.manual_seed(0)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 from mmcv.ops import RoIAlign, nms
+from torch import distributed as dist
 from torch import nn
+from torch.utils.data import DataLoader
 
 from . import Counts, MixedDevices, UnfinishedCopy, pretended_gpu
 
@@ -181,6 +183,24 @@ def test_loading_and_saving(gpu, tmp_path):
     torch.save(dict(x=torch.ones(3, device='cuda').cpu()), path)
     assert torch.load(path, map_location='cuda:0')['x'].is_cuda
     assert not torch.load(path, map_location='cpu')['x'].is_cuda
+
+
+def test_collectives(gpu):
+    x, host = torch.ones(3, device='cuda'), torch.ones(3)
+    dist.init_process_group(
+        'gloo', store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        with gpu.counted() as ledger:
+            dist.all_reduce(x)
+            dist.all_reduce(host)
+    finally:
+        dist.destroy_process_group()
+    assert ledger.counts() == Counts(collectives=1)
+
+
+def test_loader_that_pins(gpu):
+    loader = DataLoader(torch.ones(4, 3), batch_size=2, pin_memory=True)
+    assert all(batch.is_pinned() for batch in loader)
 
 
 def test_ledgers_add_up(gpu):

@@ -18,6 +18,12 @@ from tests.tiny import CONFIG, picture
 
 from . import pretended_gpu
 
+# what mmengine, mmdet and mmcv call is deprecated, or slow
+pytestmark = [
+    pytest.mark.filterwarnings(f'ignore:{message}')
+    for message in (r'.torch.cuda.amp.GradScaler', r'torch.get_autocast_gpu',
+                    'To copy construct', 'Panoptic segmentation map will not')
+]
 RECIPE = dict(num_train=4, num_val=2, size=64, seed=3)
 ITERATIONS = 2
 
@@ -128,7 +134,7 @@ def test_mixed_precision(shapes, tmp_path, monkeypatch, dtype):
          '--report', '--show-dir', '{folder}/pictures'),
         ('--format-only', '{folder}/results'),
     ],
-    ids=lambda args: args[0] if args else 'plain')
+    ids=lambda args: args[0])
 def test_every_way_to_test(shapes, trained, tmp_path, monkeypatch, args):
     args = [arg.format(folder=tmp_path) for arg in args]
     with pretended_gpu() as gpu:
