@@ -77,7 +77,8 @@ def count(key: Key, quick: bool) -> Parts:
         found: Parts = {}
         for work in _works(case, key):
             first = work.inputs()
-            if key.work == 'training step':
+            if key.work == 'training step' and not quick:
+                # a large step takes minutes
                 pipeline = parts.config_of(case, 'ours').train_pipeline
                 first = training_batch(small(case), pipeline, key.side)
             found.update(count_work(gpu, work, first))
