@@ -34,6 +34,7 @@ ToDevice = Callable[[Any], Any]
 #: Owner, its method, the part that ends where this returns.
 Ends = Sequence[Tuple[Any, str, str]]
 SIDES = ('ours', 'mmdet')
+HOOKS_PART = 'hooks that look at losses'
 
 _THEIR_CONFIG = osp.join(
     osp.dirname(mmdet.__file__), '.mim', 'configs', 'panoptic_fpn',
@@ -49,11 +50,13 @@ class Work:
         case (str): The data set.
         side (str): 'ours' or 'mmdet'.
         inputs (Callable): Makes the inputs of a run, which may change them.
+        last (str): The last part that both sides have.
         run (Callable): ``run(inputs, note)`` runs once.
     """
     name: str
     case: str
     side: str
+    last: str
     inputs: Callable[[], Any]
     run: Callable[[Any, Note], Any]
 
@@ -65,6 +68,8 @@ def config_of(case: Case, side: str) -> Config:
         find_config(case.config) if side == 'ours' else _THEIR_CONFIG)
     model = cfg.model
     model.backbone.init_cfg = None
+    model.train_cfg.rcnn.sampler.num = case.rois
+    model.test_cfg.rpn.max_per_img = case.proposals
     if side == 'mmdet':
         things = case.space.num_things
         for head in (model.semantic_head, model.panoptic_fusion_head):
@@ -148,11 +153,11 @@ def training_step(case: Case,
             losses = model.train_step(batch, wrapper)
         for hook in hooks:
             hook.after_train_iter(runner, runner.iter, batch, losses)
-            note(type(hook).__name__)
+        note(HOOKS_PART)
         runner.iter += 1
         return losses
 
-    return Work('training step', case.name, side,
+    return Work('training step', case.name, side, HOOKS_PART,
                 partial(copy.deepcopy, batch), run)
 
 
@@ -218,8 +223,8 @@ def prediction(case: Case,
                 evaluator.process(data_samples=samples, data_batch=batch)
         return samples
 
-    return Work('prediction', case.name, side, partial(copy.deepcopy, batch),
-                run)
+    return Work('prediction', case.name, side, 'merge',
+                partial(copy.deepcopy, batch), run)
 
 
 def _scores(case: Case) -> torch.Tensor:

@@ -38,6 +38,8 @@ class Case:
         original (tuple[int, int]): The same image as in its file.
         detections, confident (int): Instances that are found, and those of
             them whose score the merge accepts.
+        rois, proposals (int): Boxes that the box head sees of an image, in
+            training and in evaluation.
     """
     name: str
     config: str
@@ -49,6 +51,8 @@ class Case:
     original: Size
     detections: int = 100
     confident: int = 12
+    rois: int = 512
+    proposals: int = 1000
 
     def quick(self) -> 'Case':
         """The same in small, with one image in training."""
@@ -60,7 +64,9 @@ class Case:
             batch=1,
             instances=min(self.instances, 5),
             detections=20,
-            confident=6)
+            confident=6,
+            rois=32,
+            proposals=64)
 
 
 def _an_eighth(size: Size) -> Size:

@@ -26,10 +26,10 @@ STRIDE = 4
 class Heads:
     """Semantic and fusion head of our config; logits stand for features."""
 
-    def __init__(self, case: Case, cfg: Config) -> None:
+    def __init__(self, case: Case, cfg: Config, to_device: ToDevice) -> None:
         model = cfg.model
         self.case = case
-        self.semantic = MODELS.build(model.semantic_head)
+        self.semantic = to_device(MODELS.build(model.semantic_head))
         self.semantic.forward = self.given
         self.merging = MODELS.build(
             dict(model.panoptic_fusion_head, test_cfg=model.test_cfg.panoptic))
@@ -115,6 +115,14 @@ def logits_for(size: Size, channels: int, batch: int = 1) -> Tensor:
     ])
 
 
+def meta_of(case: Case) -> Dict:
+    """Sizes of an image in evaluation."""
+    return dict(
+        batch_input_shape=padded(case.image),
+        img_shape=case.image,
+        ori_shape=case.original)
+
+
 def padded_targets(case: Case, side: str) -> SampleList:
     """Samples of a training batch, as the data preprocessor pads them."""
     batch = training_batch(case, config_of(case, 'ours').train_pipeline, side)
@@ -124,14 +132,11 @@ def padded_targets(case: Case, side: str) -> SampleList:
 
 def units(case: Case, side: str, to_device: ToDevice) -> List[Work]:
     """The heads of 'ours' or 'mmdet' at work, one part each."""
-    heads = (Heads if side == 'ours' else TheirHeads)(case,
-                                                      config_of(case, side))
+    kind = Heads if side == 'ours' else TheirHeads
+    heads = kind(case, config_of(case, side), to_device)
     samples = [to_device(one) for one in padded_targets(case, side)]
     logits = to_device(logits_for(case.crop, heads.channels, case.batch))
-    meta = dict(
-        batch_input_shape=padded(case.image),
-        img_shape=case.image,
-        ori_shape=case.original)
+    meta = meta_of(case)
     outputs = to_device(logits_for(case.image, heads.channels))
     number = case.detections if side == 'ours' else case.confident
     found = Blobs(*map(
@@ -148,7 +153,8 @@ def units(case: Case, side: str, to_device: ToDevice) -> List[Work]:
         ('masks to run lengths', lambda: found, heads.encode)
     ]
     return [
-        Work(name, case.name, side, inputs, partial(_alone, name, function))
+        Work(name, case.name, side, name, inputs,
+             partial(_alone, name, function))
         for name, inputs, function in named
     ]
 
