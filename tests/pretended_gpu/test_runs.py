@@ -126,7 +126,6 @@ def test_mixed_precision(shapes, tmp_path, monkeypatch, dtype):
 
 @pytest.mark.parametrize(
     'args', [
-        (),
         ('--tta', ),
         ('--amp', ),
         ('--panoptic-only', ),
