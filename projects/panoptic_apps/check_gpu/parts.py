@@ -5,6 +5,7 @@ and ``note(name)`` is called there: a clock, a profiler or a counter then looks
 at what was done since the last call.
 """
 import copy
+import logging
 import os.path as osp
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -84,11 +85,23 @@ def config_of(case: Case, side: str) -> Config:
 def build_model(cfg: Config) -> nn.Module:
     """A model with weights drawn from a seed, laid out as its config says."""
     torch.manual_seed(0)
-    model = MODELS.build(cfg.model)
-    model.init_weights()
+    with _quiet():
+        model = MODELS.build(cfg.model)
+        model.init_weights()
     if hasattr(model, 'set_memory_format'):
         apply_memory_format(model, cfg)
     return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the lines that MMEngine logs of each weight."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 @contextmanager
@@ -135,7 +148,8 @@ def training_step(case: Case,
     # many steps on the same images
     cfg.optim_wrapper.optimizer.lr = 1e-5
     model = to_device(build_model(cfg)).train()
-    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    with _quiet():
+        wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     ours = config_of(case, 'ours')
     batch = training_batch(case, ours.train_pipeline, side)
     ends = [(model.data_preprocessor, 'forward', 'preprocess'),

@@ -1,0 +1,194 @@
+"""The check of a device, from facts to verdict."""
+import os
+import time
+from functools import partial
+from typing import Any, Callable, Dict, Iterator, Tuple
+
+import torch
+from mmcv.ops import get_compiler_version, get_compiling_cuda_version
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from mmengine_exact import enable_amp, revision, versions
+from mmengine_exact.errors import InputError
+
+from . import agreement
+from .measure import Figures, measure
+from .parts import SIDES, Work, config_of, prediction, training_step
+from .report import DROPPED, FASTER, SLOWER, Report
+from .scenes import CITYSCAPES, COCO, Case
+from .short_runs import ShortRuns, check_short_runs
+from .units import units
+
+#: A part of the check: its name, and what runs.
+Section = Tuple[str, Callable[[], Any]]
+
+
+def check_gpu(device: str,
+              folder: str,
+              train_tool: str,
+              quick: bool = False,
+              minutes: float = 8) -> bool:
+    """Check a device; print and write what is found.
+
+    Args:
+        device (str): 'cuda' or 'cpu'.
+        folder (str): For ``check_gpu.json`` and the work directories of short
+            trainings.
+        train_tool (str): Path of ``tools/train.py``.
+        quick (bool): Small images and few repeats.
+        minutes (float): No figure is begun later.
+
+    Returns:
+        bool: Whether nothing is wrong. Slower than mmdet is not wrong.
+
+    Raises:
+        InputError: There is no GPU.
+    """
+    if device == 'cuda' and not torch.cuda.is_available():
+        raise InputError(
+            'torch sees no GPU here (torch.cuda.is_available() is False). Run '
+            'on a machine with one and a CUDA build of torch, or try the '
+            'check itself with --device cpu --quick.')
+    init_default_scope('mmdet')
+    os.makedirs(folder, exist_ok=True)
+    report = Report(folder, facts(device, quick))
+    check = Check(report, torch.device(device), quick,
+                  report.begin + 60 * minutes)
+    for name, section in check.needed(folder, train_tool):
+        report.attempt(name, section)
+    for name, section in check.optional():
+        if time.perf_counter() > check.deadline:
+            report.check(name, DROPPED, 'no time is left')
+        else:
+            report.attempt(name, section)
+        if device == 'cuda':
+            torch.cuda.empty_cache()
+    return report.finish()
+
+
+def facts(device: str, quick: bool) -> Dict[str, Any]:
+    """What is checked: the device, versions, revision."""
+    gpu = device == 'cuda'
+    found = torch.cuda.get_device_properties(0) if gpu else None
+    return dict(
+        device=found.name if found else 'cpu',
+        memory=f'{found.total_memory / 1e9:.0f} GB' if found else None,
+        capability=f'{found.major}.{found.minor}' if found else None,
+        cudnn=torch.backends.cudnn.version() if gpu else None,
+        operators=f'{get_compiler_version()}, CUDA '
+        f'{get_compiling_cuda_version()}',
+        quick=quick,
+        date=time.strftime('%Y-%m-%d'),
+        revision=revision(),
+        **versions())
+
+
+class Check:
+    """Sections of the check.
+
+    Args:
+        report (Report): Where the findings go.
+        deadline (float): ``time.perf_counter`` after which nothing begins
+            that can be left out.
+    """
+
+    def __init__(self, report: Report, device: torch.device, quick: bool,
+                 deadline: float) -> None:
+        self.report, self.device, self.quick = report, device, quick
+        self.deadline = deadline
+        self.to_device = agreement.mover(device)
+        # on most CPUs bfloat16 takes minutes
+        self.dtypes = ['float32']
+        if device.type == 'cuda':
+            self.dtypes += ['float16', 'bfloat16']
+        #: of a step in the first of them
+        self.losses: Dict[str, Any] = {}
+        self.cases = [
+            case.quick() if quick else case for case in (COCO, CITYSCAPES)
+        ]
+
+    def needed(self, folder: str, train_tool: str) -> Iterator[Section]:
+        """Sections that say right or wrong."""
+        report, device = self.report, self.device
+        yield 'operators', lambda: agreement.check_operators(report, device)
+        for case in self.cases:
+            yield f'heads, {case.name}', partial(agreement.check_heads, report,
+                                                 device, case,
+                                                 2 if self.quick else 5)
+            yield f'losses of a training step, {case.name}', partial(
+                agreement.check_losses, report, device, case.quick())
+        runs = ShortRuns(train_tool, folder, device.type, self.deadline)
+        yield 'short trainings', lambda: check_short_runs(
+            report, runs, 2 if self.quick else 10, amp=not self.quick)
+
+    def optional(self) -> Iterator[Section]:
+        """Sections that give figures, the most important ones first."""
+        for case in self.cases[:1] if self.quick else self.cases:
+            for build in (training_step, prediction):
+                name = f'{build.__name__.replace("_", " ")}, {case.name}'
+                yield name, partial(self.compare, build, case)
+            yield f'heads alone, {case.name}', partial(self.heads_alone, case)
+        for dtype in self.dtypes:
+            yield f'training step in {dtype}', partial(self.precision, dtype)
+
+    def figures_of(self, work: Work) -> Figures:
+        return measure(work, self.device, 1 if self.quick else 10,
+                       self.deadline)
+
+    def compare(self, build: Callable, case: Case) -> None:
+        """Figures of a step or a prediction, and which side is faster."""
+        ours, theirs = (
+            self.figures_of(build(case, side, self.to_device))
+            for side in SIDES)
+        name = build.__name__.replace('_', ' ')
+        self.report.figures(case.name, name, ours, theirs)
+        self.verdict(f'{name}, {case.name}', ours, theirs)
+
+    def verdict(self, name: str, ours: Figures, theirs: Figures) -> None:
+        """Compare the times of a whole."""
+        ms = ours['all']['ms'], theirs['all']['ms']
+        self.report.check(name, FASTER if ms[0] <= ms[1] else SLOWER,
+                          f'{ms[0]:.1f} ms, mmdet {ms[1]:.1f} ms')
+
+    def heads_alone(self, case: Case) -> None:
+        """Figures of the heads; mmdet's do less, so without a verdict."""
+        for pair in zip(*(units(case, side, self.to_device)
+                          for side in SIDES)):
+            found = [self.figures_of(work) for work in pair]
+            self.report.figures(case.name, pair[0].name, *found)
+
+    def precision(self, dtype: str) -> None:
+        """A training step in a precision and both layouts of memory; its
+        losses beside those of float32. mmdet's RoIAlign has no bfloat16."""
+        case = self.cases[0]
+        theirs: Figures = {'all': {}}
+        if dtype != 'bfloat16':
+            cfg = in_precision(config_of(case, 'mmdet'), dtype)
+            theirs = self.figures_of(
+                training_step(case, 'mmdet', self.to_device, cfg))
+        for channels_last in (True, False):
+            cfg = in_precision(config_of(case, 'ours'), dtype)
+            cfg.channels_last = channels_last
+            work = training_step(case, 'ours', self.to_device, cfg)
+            torch.manual_seed(0)
+            losses = work.run(work.inputs(), lambda part: None)
+            self.losses = self.losses or losses
+            name = (f'training step, {case.name}, {dtype}'
+                    f'{", channels last" if channels_last else ""}')
+            self.report.agree(f'losses, {name}',
+                              agreement.loss_errors(losses, self.losses),
+                              agreement.HALF)
+            ours = self.figures_of(work)
+            self.report.figures(case.name, name, {'all': ours['all']},
+                                {'all': theirs['all']})
+            if theirs['all']:
+                self.verdict(name, ours, theirs)
+
+
+def in_precision(cfg: Config, dtype: str) -> Config:
+    """A config with mixed precision, except for 'float32'."""
+    if dtype != 'float32':
+        enable_amp(cfg)
+        cfg.optim_wrapper.dtype = dtype
+    return cfg
