@@ -73,6 +73,16 @@ class PretendedGpu:
         finally:
             self.target = before
 
+    @contextmanager
+    def differentiating(self, tensor: torch.Tensor) -> Iterator[None]:
+        """Factories of autograd's own formulas make tensors like this one."""
+        on_gpu = self.has(tensor)
+        self.backward += on_gpu
+        try:
+            yield
+        finally:
+            self.backward -= on_gpu
+
     def launch(self, operator: str, number: int = 1) -> None:
         """The GPU is given so many kernels."""
         if number and not self.silent:

@@ -155,12 +155,13 @@ class Functions(TorchFunctionMode):
     def _do_backward(self, func, tensor, *args, **kwargs):
         given = dict(zip(_BACKWARD, args), **kwargs)
         gradient = given.pop('gradient', None)
-        self.gpu.backward += self.gpu.has(tensor)
-        try:
-            with self:  # backward passes in Python name devices, too
-                torch.autograd.backward(tensor, gradient, **given)
-        finally:
-            self.gpu.backward -= self.gpu.has(tensor)
+        # backward passes in Python name devices, too
+        with self.gpu.differentiating(tensor), self:
+            torch.autograd.backward(tensor, gradient, **given)
+
+    def _do_grad(self, func, outputs, *args, **kwargs):
+        with self.gpu.differentiating(outputs):
+            return func(outputs, *args, **kwargs)
 
 
 def wants_gpu(device: Any) -> Optional[bool]:

@@ -146,6 +146,16 @@ def test_training_of_a_layer(gpu):
         layer(torch.randn(2, 4, 8, 8))
 
 
+def test_gradient_alone(gpu):
+    x = torch.ones(2, 3, 4, 4, device='cuda', requires_grad=True)
+    larger = nn.functional.interpolate(x, scale_factor=2, mode='bilinear')
+    with gpu.counted() as ledger:
+        found, = torch.autograd.grad(larger, x, torch.ones_like(larger))
+    assert found.is_cuda and torch.equal(found, torch.full_like(found, 4.))
+    # the ones and the gradient
+    assert ledger.counts() == Counts(launches=2)
+
+
 def test_operators_of_mmcv(gpu):
     boxes = torch.tensor([[0., 0, 4, 4], [0, 0, 4, 5]], device='cuda')
     with gpu.counted() as ledger:
