@@ -85,12 +85,17 @@ def _counts_cells(counts: Sequence[dict]) -> List[List[str]]:
     """Rows of cells, the head first."""
     columns = list(counts[0]['ours'])
     body = [[
-        row['stage'], row['case'],
-        *(' / '.join(f'{round(side[column], 2):,}'
-                     for side in (row['ours'], row['mmdet']) if side)
-          for column in columns)
+        row['stage'], row['case'], *(' / '.join(
+            _number(side[column])
+            for side in (row['ours'], row['mmdet']) if side)
+                                     for column in columns)
     ] for row in counts]
     return [['ours / mmdet', 'data', *columns], *body]
+
+
+def _number(value: float) -> str:
+    """'3,181', '30.38', '0'."""
+    return f'{value:,.2f}'.rstrip('0').rstrip('.')
 
 
 def _provenance(report: dict) -> str:
