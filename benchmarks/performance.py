@@ -12,7 +12,7 @@ from typing import Dict, List, NamedTuple, Sequence
 from .figures import PageError, figures
 from .harness import ROOT, Row
 from .machine import one_line
-from .table import duration, rows_of
+from .table import counts_section, duration, rows_of
 from .two_processes import efficiency
 
 GPUS_OF_A_MACHINE = 8
@@ -55,7 +55,8 @@ def page() -> str:
         _assumptions(), '## Loaders',
         *_loader_section(report, figures('scaling')), '## Gradients',
         *_gradient_section(trained_parameters(), figures('two_processes')),
-        '## Metrics', *_metric_section(figures('memory')), '## Long runs',
+        '## Metrics', *_metric_section(figures('memory')),
+        counts_section(report['counts']), '## Long runs',
         *_endurance_section(figures('endurance')), '## Measured on',
         _fill(f'{one_line(report["machine"])}; {report["date"]}. `make '
               'benchmark` measures the stages; `benchmarks/scaling.py`, '
@@ -249,8 +250,8 @@ def _metric_section(memory: dict) -> List[str]:
         rows.append((name, f'{size:,.0f}', f'{coco / 1e6:.1f}',
                      f'{1e3 * coco / NETWORK:.1f}',
                      f'{size * VAL["Cityscapes"] / 1e6:.1f}'))
-    head = ('metrics', 'bytes an image', 'COCO val: MB',
-            'ms over the network', 'Cityscapes val: MB')
+    head = ('metrics', 'bytes an image', 'COCO val: MB', 'ms over the network',
+            'Cityscapes val: MB')
     shape = ' x '.join(map(str, memory['shape']))
     return [
         _table(head, rows, 1),
@@ -333,8 +334,10 @@ def _many_predictions(found: Dict[str, List[dict]]) -> str:
     images, ap = one[0]['points'][-1]['at'], 'PanopticInstanceAPMetric'
     size = one[0]['rows']
     small = [f'{v:.0f}' for k, v in size.items() if k != ap]
-    peaks = [(run[0]['scores'][ap]['held'] + run[0]['scores'][ap]['peak']) /
-             1e9 for run in (one, two)]
+    peaks = [
+        (run[0]['scores'][ap]['held'] + run[0]['scores'][ap]['peak']) / 1e9
+        for run in (one, two)
+    ]
     return _fill(
         f'Predictions of {images:,} images like those of the table above: PQ '
         f'and mIoU keep {" and ".join(small)} bytes of an image, AP '

@@ -1,4 +1,4 @@
-"""All stages beside mmdet: times, memory, table, picture.
+"""All stages beside mmdet: times, memory, launches and waits, table, picture.
 
 Example:
     make benchmark
@@ -7,7 +7,7 @@ Example:
 
 Each stage runs in a process of its own; what it prints is in ``STAGE.log``.
 The figures of all rounds go to ``benchmark.json``, the table's picture to
-``benchmark.png``.
+``benchmark.png``. Launches and waits are counted on a pretended GPU.
 
 Exit code: 0 measured, also where a ratio is below the ask (a time is no test);
 1 a stage failed, the others are reported; 2 wrong arguments.
@@ -33,7 +33,10 @@ STAGES = dict(
     panoptic_metric=1,
     instance_ap=1,
     inference=None,
-    training=None)
+    training=None,
+    gpu_counts=None)
+#: The stage whose rows are counts, not times.
+COUNTS = 'gpu_counts'
 OUT = 'work_dirs/benchmark'
 
 
@@ -81,8 +84,7 @@ def run_stage(name: str, rounds: int, seed: int, out: Path) -> dict:
     result, log = out / f'{name}.json', out / f'{name}.log'
     result.unlink(missing_ok=True)
     command = [
-        sys.executable,
-        '-m', f'{PACKAGE}.{name}', '--rounds',
+        sys.executable, '-m', f'{PACKAGE}.{name}', '--rounds',
         str(rounds), '--seed',
         str(seed), '--json',
         str(result)
@@ -114,11 +116,12 @@ def measure(stages: Sequence[str], rounds: int, seed: int, out: Path) -> dict:
     out.mkdir(parents=True, exist_ok=True)
     out = out.resolve()
     rows: List[dict] = []
+    counts: List[dict] = []
     done: Dict[str, dict] = {}
     for i, name in enumerate(stages, 1):
         print(f'[{i}/{len(stages)}] {name} ...', end=' ', flush=True)
         found = run_stage(name, rounds, seed, out)
-        rows += found.pop('rows')
+        (counts if name == COUNTS else rows).extend(found.pop('rows'))
         done[name] = found
         print(
             found['error'] or f'{found["seconds"]:.0f} s, '
@@ -131,13 +134,15 @@ def measure(stages: Sequence[str], rounds: int, seed: int, out: Path) -> dict:
         seed=seed,
         runs=1,
         stages=done,
-        rows=rows)
+        rows=rows,
+        counts=counts)
 
 
 def merge_runs(reports: Dict[str, dict]) -> dict:
     """Medians over runs of the same benchmark on the same machine.
 
-    In the result a 'round' of a row is the median of one run.
+    In the result a 'round' of a row is the median of one run. Launches and
+    waits are those of the first one: they are the same in all.
 
     Args:
         reports (dict[str, dict]): By name of the file, at least one.
@@ -215,13 +220,16 @@ def main(argv=None) -> int:
         name: stage['error']
         for name, stage in report['stages'].items() if stage['error']
     }
-    rows = table.rows_of(report)
+    rows, counts = table.rows_of(report), report.get('counts')
+    if counts:
+        print(f'\non a pretended GPU:\n{table.counts_text(counts)}')
     if rows:
-        print(f'\n{harness.text_table(rows)}\n')
-        print(machine.one_line(report['machine']))
-        picture = table.draw(rows)
+        print(f'\n{harness.text_table(rows)}')
+    if rows or counts:
+        print(f'\n{machine.one_line(report["machine"])}')
+        picture = table.draw(rows) if rows else None
         figures.save(args.out / 'benchmark', report, picture)
-        print(f'{args.out / "benchmark.json"} and .png')
+        print(args.out / 'benchmark.json')
     for name, error in failed.items():
         print(f'error: {name}: {error}', file=sys.stderr)
     if args.write_docs and rows and not failed:

@@ -19,6 +19,14 @@ def measure(rounds, seed):
 
 sys.exit(stage_main(measure, 'Good.'))
 '''
+COUNTING = '''
+import json, sys
+from pathlib import Path
+
+side = dict(launches=2, waits=1)
+rows = [dict(stage='merge', case='COCO', ours=side, mmdet=None)]
+Path(sys.argv[-1]).write_text(json.dumps(rows))
+'''
 BAD = 'raise RuntimeError("no such model")\n'
 
 
@@ -57,6 +65,16 @@ def test_a_stage_that_fails_is_named_and_the_others_run(
     assert found['machine']['torch'] and found['machine']['numpy']
     assert (out / 'benchmark.png').stat().st_size > 5000
     assert not docs.exists()
+
+
+def test_counts_are_no_times(stages, capsys, monkeypatch):
+    (stages / 'stages' / 'gpu_counts.py').write_text(COUNTING)
+    monkeypatch.setattr(run, 'STAGES', dict(gpu_counts=1))
+    assert run.main(['--out', str(stages / 'out')]) == 0
+    found = json.loads((stages / 'out' / 'benchmark.json').read_text())
+    assert found['rows'] == [] and found['counts'][0]['case'] == 'COCO'
+    assert not (stages / 'out' / 'benchmark.png').exists()
+    assert 'on a pretended GPU' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('arguments, said', [

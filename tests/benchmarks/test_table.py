@@ -2,17 +2,16 @@
 import numpy as np
 
 from benchmarks.harness import Row
-from benchmarks.table import draw, duration, markdown, times
+from benchmarks.table import (counts_section, counts_text, draw, duration,
+                              markdown, times)
 
 from .fakes import report, row
 
 
 def test_numbers_have_three_digits():
-    assert [duration(s) for s in (0.0371, 0.00061, 0.99949, 0.9996, 4.311,
-                                  1234.4)] == [
-                                      '37.1 ms', '0.61 ms', '999 ms', '1 s',
-                                      '4.31 s', '1234 s'
-                                  ]
+    assert [
+        duration(s) for s in (0.0371, 0.00061, 0.99949, 0.9996, 4.311, 1234.4)
+    ] == ['37.1 ms', '0.61 ms', '999 ms', '1 s', '4.31 s', '1234 s']
     assert [times(r) for r in (0.5, 1.266, 12.34, 240.2, 1234.5)
             ] == ['0.5', '1.27', '12.3', '240', '1234']
 
@@ -47,6 +46,31 @@ def test_markdown():
     assert 'ask' not in text and 'met' not in text
     assert 'Medians of 3 runs of 5 rounds' in ' '.join(
         markdown(report(*rows, runs=3)).split())
+
+
+def test_counts_of_both_sides():
+
+    def side(launches, waits):
+        return dict(launches=launches, waits=waits)
+
+    counts = [
+        dict(
+            stage='training step',
+            case='COCO',
+            ours=side(1234, 5),
+            mmdet=side(2000, 10)),
+        dict(stage='metrics', case='COCO', ours=side(3, 0.126), mmdet=None)
+    ]
+    *made, head, rule, step, metrics = counts_section(counts).splitlines()
+    assert made[2].startswith('Not run on a GPU')
+    assert head == '| ours / mmdet | data | launches | waits |'
+    assert rule == '|---|---|--:|--:|'
+    assert step == '| training step | COCO | 1,234 / 2,000 | 5 / 10 |'
+    assert metrics == '| metrics | COCO | 3 | 0.13 |'
+    assert [line.split() for line in counts_text(counts).splitlines()][1:] == [
+        'training step, COCO 1,234 / 2,000 5 / 10'.split(),
+        'metrics, COCO 3 0.13'.split()
+    ]
 
 
 def test_picture_grows_with_rows():
