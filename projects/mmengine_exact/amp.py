@@ -14,6 +14,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import HOOKS, OPTIM_WRAPPERS
+from mmengine.runner.amp import autocast
 
 from .errors import RunError
 from .launch import on_cpu
@@ -25,34 +26,21 @@ HALF = ('float16', 'bfloat16')
 Amp = Union[bool, str]
 
 
-class CpuAmpOptimWrapper(OptimWrapper):
+class Bfloat16OptimWrapper(OptimWrapper):
     """``OptimWrapper`` whose forward passes run under bfloat16 autocast;
     losses and parameters stay float32."""
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Autocast, and no gradient exchange while accumulating."""
-        with super().optim_context(model), torch.autocast(
-                'cpu', dtype=torch.bfloat16):
+        with super().optim_context(model), autocast(dtype=torch.bfloat16):
             yield
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Load the state, without the loss scale of a run on a GPU."""
+        """Load the state, without the loss scale of a run in float16."""
         super().load_state_dict({
             key: value
             for key, value in state_dict.items() if key != 'loss_scaler'
-        })
-
-
-class GpuAmpOptimWrapper(AmpOptimWrapper):
-    """``AmpOptimWrapper`` that also resumes from a run in bfloat16."""
-
-    def load_state_dict(self, state_dict: dict) -> None:
-        """Load the state; without a loss scale there, it starts anew."""
-        super().load_state_dict({
-            key: value
-            for key, value in state_dict.items()
-            if value or key != 'loss_scaler'
         })
 
 
@@ -69,15 +57,14 @@ def build_amp_optim_wrapper(loss_scale: Union[str, float, dict] = 'dynamic',
             bfloat16 only.
         **kwargs: As for ``OptimWrapper``.
     """
-    if on_cpu():
-        if dtype not in (None, 'bfloat16', torch.bfloat16):
-            print_log(
-                f'Mixed precision on the CPU is bfloat16, not {dtype}.',
-                logger='current')
-        return CpuAmpOptimWrapper(**kwargs)
-    if dtype in ('bfloat16', torch.bfloat16):
-        loss_scale = dict(enabled=False)
-    return GpuAmpOptimWrapper(loss_scale=loss_scale, dtype=dtype, **kwargs)
+    bfloat16 = dtype in ('bfloat16', torch.bfloat16)
+    if not bfloat16 and not on_cpu():
+        return AmpOptimWrapper(loss_scale=loss_scale, dtype=dtype, **kwargs)
+    if dtype is not None and not bfloat16:
+        print_log(
+            f'Mixed precision on the CPU is bfloat16, not {dtype}.',
+            logger='current')
+    return Bfloat16OptimWrapper(**kwargs)
 
 
 def half_dtype(device_type: str, amp: Amp = True) -> torch.dtype:
@@ -105,22 +92,15 @@ def half_precision(device: torch.device, amp: Amp = True) -> ContextManager:
 
 @HOOKS.register_module()
 class HalfPrecisionHook(Hook):
-    """Sets the type of MMEngine's ``TestLoop(fp16=True)``.
-
-    Args:
-        dtype (str): See :func:`half_dtype`.
-    """
+    """Sets the type of MMEngine's ``TestLoop(fp16=True)``, see
+    :func:`half_dtype`."""
 
     def __init__(self, dtype: str) -> None:
-        self.device = get_device()
-        self.dtype = half_dtype(self.device, dtype)
+        self.dtype = dtype
 
     def before_test(self, runner: Any) -> None:
-        self.former = torch.get_autocast_dtype(self.device)
-        torch.set_autocast_dtype(self.device, self.dtype)
-
-    def after_test(self, runner: Any) -> None:
-        torch.set_autocast_dtype(self.device, self.former)
+        device = get_device()
+        torch.set_autocast_dtype(device, half_dtype(device, self.dtype))
 
 
 def enable_test_amp(cfg: Config, amp: Amp = True) -> None:

@@ -10,8 +10,7 @@ Norm      MMEngine reads the norm of clipped gradients between the backward
 from typing import Any, Dict, List, Optional, Union
 
 import torch.nn as nn
-from mmengine.optim import (DefaultOptimWrapperConstructor, OptimWrapper,
-                            OptimWrapperDict)
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 
@@ -52,23 +51,15 @@ def merge_saved_groups(checkpoint: dict, optim_wrapper: OptimWrapper,
                        model: nn.Module) -> None:
     """Give a checkpoint with a group of each parameter the groups of the run.
 
-    Args:
-        checkpoint (dict): As it was read; changed in place. One that has
-            other groups, or whose settings differ within a group of the run,
-            is left alone.
-        optim_wrapper (OptimWrapper): The run's.
-        model (nn.Module): With the parameters of the optimizer.
+    A checkpoint, changed in place, that has other groups, or groups whose
+    settings differ where the run has one group, is left alone.
     """
     saved = checkpoint.get('optimizer') or {}
     old = saved.get('param_groups') or []
-    # the order in which MMEngine makes groups
-    place = {
-        id(parameter): i
-        for i, parameter in enumerate(
-            p for p in model.parameters() if p.requires_grad)
-    }
-    groups = optim_wrapper.optimizer.param_groups
-    new = [[place.get(id(p), -1) for p in group['params']] for group in groups]
+    trained = (p for p in model.parameters() if p.requires_grad)
+    place = {p: i for i, p in enumerate(trained)}  # as MMEngine orders groups
+    new = [[place.get(p, -1) for p in group['params']]
+           for group in optim_wrapper.optimizer.param_groups]
     flat = [i for places in new for i in places]
     if len(old) == len(new) or sorted(flat) != list(range(len(old))) or any(
             settings(old[i]) != settings(old[places[0]]) for places in new
@@ -90,39 +81,22 @@ def merge_saved_groups(checkpoint: dict, optim_wrapper: OptimWrapper,
                               for places in new] + value[len(old):]
 
 
-def delay_norms(optim_wrapper: Any, model: nn.Module) -> None:
-    """Have the wrapper keep the norm of clipped gradients, unread, for
-    :func:`take_norms`.
-
-    Norms of parameters are summed in the order of the model's, as where each
-    has a group of its own.
-    """
+def delay_norm(optim_wrapper: OptimWrapper, model: nn.Module) -> None:
+    """Have the wrapper keep the norm of clipped gradients for
+    :func:`take_norm`; summed in the order of the model's parameters."""
+    if not getattr(optim_wrapper, 'clip_grad_kwargs', None):
+        return
     order = {parameter: i for i, parameter in enumerate(model.parameters())}
-    for wrapper in _wrappers(optim_wrapper):
-        if not wrapper.clip_grad_kwargs:
-            continue
+    clip = optim_wrapper.clip_func
 
-        def clip(params: Any,
-                 wrapper: Any = wrapper,
-                 function: Any = wrapper.clip_func,
-                 **kwargs: Any) -> None:
-            params = sorted(params, key=order.__getitem__)
-            wrapper.clipped_norm = function(params, **kwargs)
+    def keep_norm(parameters: List[nn.Parameter], **kwargs: Any) -> None:
+        parameters = sorted(parameters, key=order.__getitem__)
+        optim_wrapper.clipped_norm = clip(parameters, **kwargs)
 
-        wrapper.clip_func = clip
+    optim_wrapper.clip_func = keep_norm
 
 
-def take_norms(optim_wrapper: Any) -> Dict[str, Any]:
-    """Norms of the gradients that were clipped since the last call."""
-    norms = {}
-    for wrapper in _wrappers(optim_wrapper):
-        norm = vars(wrapper).pop('clipped_norm', None)
-        if norm is not None:
-            norms[wrapper.grad_name] = norm
-    return norms
-
-
-def _wrappers(optim_wrapper: Any) -> List[OptimWrapper]:
-    if isinstance(optim_wrapper, OptimWrapperDict):
-        return list(optim_wrapper.optim_wrappers.values())
-    return [optim_wrapper]
+def take_norm(optim_wrapper: OptimWrapper) -> Dict[str, Any]:
+    """The norm, by its name in the log, unless none was clipped since."""
+    norm = vars(optim_wrapper).pop('clipped_norm', None)
+    return {} if norm is None else {optim_wrapper.grad_name: norm}

@@ -12,7 +12,7 @@ import torch
 from mmengine.hooks import RuntimeInfoHook
 from mmengine.registry import HOOKS
 
-from .optimizers import take_norms
+from .optimizers import take_norm
 
 
 class _Copy:
@@ -48,13 +48,9 @@ class _Copy:
 
 
 class DelayedOutputs:
-    """Queue of the outputs of iterations.
+    """Queue of the outputs of iterations."""
 
-    Attributes:
-        lag (int): How many of them stay unread until they are asked for; by
-            default 1 with values on a GPU, else 0.
-    """
-
+    #: How many stay unread; by default 1 with values on a GPU, else 0.
     lag: Optional[int] = None
 
     def __init__(self) -> None:
@@ -96,8 +92,8 @@ class DelayedRuntimeInfoHook(RuntimeInfoHook):
                          batch_idx: int,
                          data_batch: Any = None,
                          outputs: Optional[dict] = None) -> None:
-        norms = take_norms(runner.optim_wrapper)
-        self._outputs.put({**norms, **(outputs or {})}, batch_idx)
+        norm = take_norm(runner.optim_wrapper)
+        self._outputs.put({**norm, **(outputs or {})}, batch_idx)
         self._record(runner)
 
     def read_outputs(self, runner: Any) -> None:

@@ -38,7 +38,7 @@ from .match import (EXACT, FINETUNE, RESUME, STREAM, bare_model,
                     classes_warning, load_weights, require, resume_faults,
                     settings_warning, stream_warning)
 from .numerics import require_finite_weights
-from .optimizers import delay_norms, merge_saved_groups
+from .optimizers import delay_norm, merge_saved_groups
 from .record import run_record
 from .threads import fit_threads
 
@@ -146,7 +146,7 @@ class ExactRunner(Runner):
             optim_wrapper = dict(
                 optim_wrapper, constructor='GroupingOptimWrapperConstructor')
         built = super().build_optim_wrapper(optim_wrapper)
-        delay_norms(built, bare_model(self.model))
+        delay_norm(built, self.model)
         return built
 
     def build_log_processor(self, log_processor: Any) -> LogProcessor:
@@ -307,9 +307,6 @@ class ExactRunner(Runner):
         if self.param_schedulers is not None:
             self.param_schedulers = self.build_param_scheduler(
                 self.param_schedulers)
-        if not isinstance(self.optim_wrapper, OptimWrapperDict):
-            merge_saved_groups(checkpoint, self.optim_wrapper,
-                               bare_model(self.model))
         meta = checkpoint.get('meta') or {}
         meta.pop('config', None)  # MMEngine would run that text
         self._fit_threads(meta.get(THREADS))
@@ -328,6 +325,7 @@ class ExactRunner(Runner):
                 filename)
         self._warn(stream_warning(meta.get(STREAM), self._stream(), filename))
         if not isinstance(self.optim_wrapper, OptimWrapperDict):
+            merge_saved_groups(checkpoint, self.optim_wrapper, self.model)
             self._warn(
                 settings_warning(checkpoint, self.optim_wrapper,
                                  self.param_schedulers or [], filename))
