@@ -113,17 +113,19 @@ def test_everything_is_recorded_as_without_lag(tmp_path, world):
     assert toy.same(histories, scalars(tmp_path / 'plain'))
     assert len(histories['train/loss']['log']) == 20
     assert len(histories['train/grad_norm']['log']) == 10
-    assert logged(late) == logged(plain) and len(logged(late)) == 4
+    assert logged(late) == logged(plain) and len(logged(late)) >= 4
 
 
-# In the middle; just before the log, a checkpoint and a validation; at the end
+# Before a validation; before the log and a checkpoint; at the end
 @pytest.mark.parametrize('nan_at', [8, 10, 17])
 def test_a_nan_stops_all_before_it_is_saved(tmp_path, nan_at):
     options = dict(
         world=2,
         model=dict(nan_at=nan_at, nan_rank=1),
         validate=True,
-        max_iters=17)
+        max_iters=17,
+        train_cfg=dict(
+            type='ResumableIterTrainLoop', max_iters=17, val_interval=4))
     runs = [
         toy.Run(tmp_path / 'plain', **options),
         toy.Run(tmp_path / 'late', fault=lagged(), **options)
@@ -136,6 +138,8 @@ def test_a_nan_stops_all_before_it_is_saved(tmp_path, nan_at):
         for rank in (0, 1)
     }
     assert text.startswith(f'Iteration {nan_at}: rank 1: ')
+    validated = re.findall(r'Iter\(val\).*toy/PQ', runs[1].output())
+    assert len(validated) == (nan_at - 1) // 4
     saved = {p.name for p in (tmp_path / 'late').glob('iter_*.pth')}
     assert saved == {f'iter_{i}.pth' for i in (5, 10, 15) if i < nan_at}
     hub = scalars(tmp_path / 'late', (nan_at - 1) // 5 * 5)
@@ -152,15 +156,16 @@ def test_a_nan_that_is_not_seen_yet_is_not_saved_by_a_signal(tmp_path):
     assert [p.name for p in tmp_path.glob('*.pth')] == ['iter_5.pth']
 
 
-def test_a_signal_stops_all_processes(tmp_path):
-    options = dict(world=2, custom_hooks=HOOKS)
+@pytest.mark.parametrize('at', [8, 10])  # the latter before a validation
+def test_a_signal_stops_all_processes(tmp_path, at):
+    options = dict(world=2, custom_hooks=HOOKS, validate=True)
     assert toy.run(tmp_path / 'whole', **options) == [0, 0]
     stopped = tmp_path / 'stopped'
-    fault = lagged(signal_at(7, rank=1))
+    fault = lagged(signal_at(at - 1, rank=1))
     assert toy.run(stopped, fault=fault, **options) == [STOPPED, STOPPED]
-    assert 'a signal to another process after iteration 8' in toy.message(
-        stopped)
-    assert len(scalars(stopped, 8)['train/loss']['log']) == 8
+    text = toy.message(stopped)
+    assert f'a signal to another process after iteration {at}' in text
+    assert len(scalars(stopped, at)['train/loss']['log']) == at
     assert toy.run(stopped, fault=lagged(), resume=True, **options) == [0, 0]
     assert_same_end(stopped, toy.final_state(tmp_path / 'whole'))
 
