@@ -18,7 +18,7 @@ from mmengine.optim import OptimWrapper
 from benchmarks import models
 from benchmarks.harness import Row, stage_main
 from benchmarks.workers import in_turns
-from mmengine_exact import CpuAmpOptimWrapper, allocator
+from mmengine_exact import Bfloat16OptimWrapper, allocator
 
 STAGE = 'R50 training step'
 CASE = '2 photographs at 800x1199'
@@ -29,7 +29,7 @@ def prepare(kind: str, seed: int, amp: bool) -> Callable:
     if kind == 'ours':
         allocator.keep_freed_memory(allocator.LARGEST_IN_TRAINING)
     model = models.load(kind, seed).train()
-    wrapper = CpuAmpOptimWrapper if amp else OptimWrapper
+    wrapper = Bfloat16OptimWrapper if amp else OptimWrapper
     optimizer = wrapper(
         optimizer=torch.optim.SGD(
             model.parameters(), lr=1e-5, momentum=0.9, weight_decay=1e-4))

@@ -47,8 +47,11 @@ def parse_args():
         help='frames of each video or stream to read at most')
     parser.add_argument(
         '--amp',
-        action='store_true',
-        help='convolutions in bfloat16 (float16 on a GPU)')
+        nargs='?',
+        const=True,
+        choices=['float16', 'bfloat16'],
+        help='convolutions in half precision: on a CPU bfloat16, on a GPU '
+        'float16 or the type given')
     parser.add_argument('--device', default='cpu', help='cpu, cuda:0, ...')
     parser.add_argument(
         '--score-thr',

@@ -48,8 +48,11 @@ def parse_args():
         'without one, over three sizes and their mirror images')
     parser.add_argument(
         '--amp',
-        action='store_true',
-        help='convolutions in bfloat16 (float16 on a GPU)')
+        nargs='?',
+        const=True,
+        choices=['float16', 'bfloat16'],
+        help='convolutions in half precision: on a CPU bfloat16, on a GPU '
+        'float16 or the type given')
     parser.add_argument(
         '--panoptic-only',
         action='store_true',
@@ -96,7 +99,7 @@ def load_config(args):
     cfg.load_from = args.checkpoint[0] if single else args.checkpoint
     cfg.resume = False
     if args.amp:
-        enable_test_amp(cfg)
+        enable_test_amp(cfg, args.amp)
     if args.panoptic_only:
         enable_panoptic_only(cfg)
     if args.tta:

@@ -27,8 +27,11 @@ def parse_args():
         'work directory; starts anew where there is none')
     parser.add_argument(
         '--amp',
-        action='store_true',
-        help='mixed precision (bfloat16 on the CPU)')
+        nargs='?',
+        const=True,
+        choices=['float16', 'bfloat16'],
+        help='mixed precision: on a CPU bfloat16, on a GPU float16 or the '
+        'type given')
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
@@ -61,7 +64,7 @@ def load_config(args):
     if args.seed is not None:
         cfg.randomness = dict(cfg.get('randomness') or {}, seed=args.seed)
     if args.amp:
-        enable_amp(cfg)
+        enable_amp(cfg, args.amp)
     if args.auto_scale_lr:
         enable_auto_scale(cfg)
     if args.resume:

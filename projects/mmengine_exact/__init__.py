@@ -8,7 +8,7 @@ size. Without mmengine, ``errors`` and ``workers`` alone can be imported.
 from importlib.util import find_spec
 
 if find_spec('mmengine') is not None:
-    from .amp import (CpuAmpOptimWrapper, enable_amp, enable_test_amp,
+    from .amp import (Bfloat16OptimWrapper, enable_amp, enable_test_amp,
                       half_precision)
     from .auto_scale import (batch_size_warning, effective_batch,
                              enable_auto_scale, scale_to_batch)

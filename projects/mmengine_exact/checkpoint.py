@@ -143,6 +143,7 @@ def read_checkpoint(filename: str,
 
     Raises:
         CheckpointError: Missing, damaged, unsafe, or without weights.
+        RuntimeError: A GPU fails or has no memory left.
     """
     try:
         # torch before 2.5 has a list of its own
@@ -156,6 +157,8 @@ def read_checkpoint(filename: str,
         _restore_history(checkpoint)
         return checkpoint
     except Exception as error:  # torch raises anything for odd bytes
+        if str(error).startswith('CUDA'):  # out of memory: not the file's
+            raise
         raise CheckpointError(describe_fault(filename, error)) from error
 
 

@@ -80,11 +80,26 @@ def init_process_group(launcher: str, dist_cfg: Mapping) -> None:
         environ['WORLD_SIZE'] = environ['OMPI_COMM_WORLD_SIZE']
         environ['LOCAL_RANK'] = environ.get('OMPI_COMM_WORLD_LOCAL_RANK', '0')
     environ.setdefault('MASTER_PORT', '29500')
-    kwargs = {}
-    if dist_cfg.get('timeout') is not None:
-        kwargs['timeout'] = datetime.timedelta(seconds=dist_cfg['timeout'])
     print_log('No accelerator: processes talk through gloo on the CPU.')
-    torch_dist.init_process_group(backend='gloo', **kwargs)
+    torch_dist.init_process_group(backend='gloo', **_timeout(dist_cfg))
+
+
+def host_group(dist_cfg: Mapping) -> Optional[torch_dist.ProcessGroup]:
+    """Group in which hosts exchange flags; all processes call this.
+
+    Returns:
+        ProcessGroup or None: gloo's beside NCCL, for which flags would go to
+        the GPU and wait for all that is queued there. None: the default one.
+    """
+    if not is_distributed() or torch_dist.get_backend() == 'gloo':
+        return None
+    return torch_dist.new_group(backend='gloo', **_timeout(dist_cfg))
+
+
+def _timeout(dist_cfg: Mapping) -> dict:
+    seconds = dist_cfg.get('timeout')
+    return {} if seconds is None else dict(
+        timeout=datetime.timedelta(seconds=seconds))
 
 
 def cpu_wrapper_cfg(cfg: Mapping,

@@ -10,8 +10,8 @@ import time
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 import torch
-from mmengine.dist import (all_gather_object, all_reduce, barrier, broadcast,
-                           get_rank, is_distributed)
+from mmengine.dist import (all_gather_object, barrier, broadcast, get_rank,
+                           is_distributed)
 from mmengine.registry import LOOPS
 from mmengine.runner import IterBasedTrainLoop
 from mmengine.runner.utils import calc_dynamic_intervals
@@ -21,6 +21,7 @@ from .checkpoint_hook import collects_gradients, saving_hook
 from .errors import InputError, RunError
 from .launch import explain
 from .match import bare_model
+from .stopping import stop_together
 from .stream import SeededDatasetMixin, derive_seed, seed_generators
 
 #: Key of the message hub: iteration of the last validation that was begun.
@@ -83,14 +84,6 @@ def start_loader_at(dataloader: DataLoader, iteration: int, max_iters: int,
     sampler.start_at(iteration, max_iters, seed)
 
 
-def any_rank(flag: bool) -> bool:
-    """Whether a flag is set on any process."""
-    shared = torch.tensor(int(flag))
-    if is_distributed():
-        all_reduce(shared, op='max')
-    return bool(shared)
-
-
 @LOOPS.register_module()
 class ResumableIterTrainLoop(IterBasedTrainLoop):
     """Iterations whose data and random numbers depend on nothing earlier.
@@ -105,6 +98,9 @@ class ResumableIterTrainLoop(IterBasedTrainLoop):
         dynamic_intervals (list[tuple[int, int]], optional): Pairs of
             (milestone, interval after it). Defaults to None.
     """
+
+    #: Hooks that may stop the run are asked here, see ``stopping``.
+    asks_hooks = True
 
     def __init__(
         self,
@@ -155,6 +151,7 @@ class ResumableIterTrainLoop(IterBasedTrainLoop):
                 self.run_iter(self._next(batches))
                 self._decide_current_val_interval()
                 if self._val_due():
+                    stop_together(self.runner)
                     self._validate()
         finally:
             batches.close()
@@ -171,6 +168,8 @@ class ResumableIterTrainLoop(IterBasedTrainLoop):
     def _next(self, batches: WatchedBatches) -> Sequence[dict]:
         """The next batch; without it all processes save, and stop.
 
+        They also do where a hook wants to stop.
+
         Raises:
             Exception: What the loader raises.
             RunError: On the other processes.
@@ -180,7 +179,7 @@ class ResumableIterTrainLoop(IterBasedTrainLoop):
             batch = next(batches)
         except Exception as caught:
             error = caught
-        if not any_rank(error is not None):
+        if not stop_together(self.runner, failed=error is not None):
             return batch
         self._save()
         text = error and (explain(error) or f'{type(error).__name__}: {error}')

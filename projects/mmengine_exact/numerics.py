@@ -1,32 +1,45 @@
 """Losses and weights that are NaN or infinite stop a run before it saves."""
 import math
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import torch
 from mmengine.dist import all_gather_object, get_rank, is_distributed
-from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from torch import nn
 
 from .errors import NonFiniteLossError
-from .loop import any_rank
+from .outputs import DelayedOutputs
+from .stopping import StoppingHook, stop_together
 
 
 @HOOKS.register_module()
-class NonFiniteLossHook(Hook):
+class NonFiniteLossHook(StoppingHook):
     """Stops all processes when a loss is NaN or infinite on any of them.
 
-    It looks right after the optimizer step and before any hook that saves,
-    so nothing after the last good checkpoint is written. Looking before the
-    step would make the host wait for the forward pass alone and leave the
-    GPU idle until the backward pass is queued; here the wait coincides with
-    that of ``RuntimeInfoHook``, which reads every loss each iteration.
+    Losses on a GPU are read when the next iteration is queued, and always
+    before a validation, a checkpoint and the end, so nothing after the last
+    good checkpoint is written.
+
+    float16 has a loss scale, which skips the step of such a loss, so that
+    weights stay good: there only many losses in a row stop the run.
 
     A finite loss with a broken gradient is caught where it would do harm:
     :func:`require_finite_weights` keeps its weights out of checkpoints.
+
+    Args:
+        max_skipped (int): Iterations in a row, without a finite loss, that
+            stop a run in float16. Defaults to 20.
     """
 
     priority = 'HIGH'
+
+    def __init__(self, max_skipped: int = 20) -> None:
+        self.max_skipped = max_skipped
+        self.skipped = 0
+        self._outputs = DelayedOutputs()
+        #: iteration and what is wrong with it, of this process
+        self._in_a_row: List[Tuple[int, str]] = []
+        self._unasked = False
 
     def after_train_iter(self,
                          runner: Any,
@@ -40,26 +53,85 @@ class NonFiniteLossHook(Hook):
                 losses and the images of each rank that has a broken one.
         """
         losses = {
-            name: float(torch.as_tensor(value).detach().float().mean())
+            name: value
             for name, value in (outputs or {}).items() if 'loss' in name
         }
-        broken = [
-            f'{name} = {value}' for name, value in losses.items()
-            if not math.isfinite(value)
-        ]
-        if not any_rank(bool(broken)):
-            return
+        self._outputs.put(losses, (runner.iter + 1, image_names(data_batch)))
+        self._unasked = True
+        self._look(runner)
+        super().after_train_iter(runner)
+
+    def read_outputs(self, runner: Any) -> None:
+        """Look at all losses so far; the runner calls this before it saves.
+
+        Processes that leave a validation one by one save alone: without a new
+        iteration none is asked.
+        """
+        if self._unasked:
+            self._look(runner, everything=True)
+            self._unasked = False
+            stop_together(runner, [self])
+
+    before_val = after_train_epoch = read_outputs
+
+    def _look(self, runner: Any, everything: bool = False) -> None:
+        limit = self._limit(runner)
+        for (iteration, images), losses in self._outputs.arrived(everything):
+            broken = [
+                f'{name} = {float(value)}' for name, value in losses.items()
+                if not math.isfinite(value)
+            ]
+            if broken:
+                text = (f'{", ".join(broken)} with the images '
+                        f'{", ".join(images) or "(unknown)"}')
+                self._in_a_row.append((iteration, text))
+                if limit > 1:
+                    self._log_skipped(runner, iteration, text)
+            elif len(self._in_a_row) < limit:
+                self._in_a_row.clear()
+
+    def _limit(self, runner: Any) -> int:
+        wrapper = getattr(runner, 'optim_wrapper', None)
+        return self.max_skipped if scales_loss(wrapper) else 1
+
+    def _log_skipped(self, runner: Any, iteration: int, text: str) -> None:
+        """Log the 1st, 2nd, 4th, 8th ..."""
+        self.skipped += 1
+        if self.skipped & (self.skipped - 1) == 0:
+            runner.logger.warning(
+                f'Iteration {iteration}: {text}. Its step is skipped, as '
+                f'float16 may need now and then ({self.skipped} so far).')
+
+    def wants_stop(self, runner: Any) -> bool:
+        return len(self._in_a_row) >= self._limit(runner)
+
+    def stop(self, runner: Any) -> None:
+        limit = self._limit(runner)
+        iteration, text = self._in_a_row[0] if self.wants_stop(runner) else (
+            math.inf, '')
         rank = f'rank {get_rank()}: ' if is_distributed() else ''
-        found = (f'{rank}{", ".join(broken)} with the images '
-                 f'{", ".join(image_names(data_batch)) or "(unknown)"}')
-        gathered = all_gather_object(found if broken else None)
-        raise NonFiniteLossError(
-            f'Iteration {runner.iter + 1}: '
-            f'{"; ".join(filter(None, gathered))}. Training stopped; the '
-            f'last checkpoint in {runner.work_dir} is from before. Look at '
-            'these images; or start a run with a lower '
+        gathered = all_gather_object((iteration, rank + text))
+        first = min(found[0] for found in gathered)
+        texts = [text for iteration, text in gathered if iteration == first]
+        advice = (
+            'Look at these images; or start a run with a lower '
             'optim_wrapper.optimizer.lr or a longer warm-up, from a good '
             'checkpoint with load_from (--resume keeps the old rate).')
+        if limit > 1:
+            texts.append(f'and so on in {limit} iterations in a row')
+            advice = ('Look at these images; where nothing is wrong with '
+                      'them, float16 is too narrow: continue with --resume '
+                      '--cfg-options optim_wrapper.dtype=bfloat16.')
+        raise NonFiniteLossError(
+            f'Iteration {first}: {"; ".join(texts)}. Training stopped; the '
+            f'last checkpoint in {runner.work_dir} is from before. {advice}')
+
+
+def scales_loss(optim_wrapper: Any) -> bool:
+    """Whether a loss scale for float16 skips steps that are not finite."""
+    scaler = getattr(optim_wrapper, 'loss_scaler', None)
+    return (scaler is not None and scaler.is_enabled()
+            and getattr(optim_wrapper, 'cast_dtype', None) != torch.bfloat16)
 
 
 def image_names(data_batch: Any) -> List[str]:

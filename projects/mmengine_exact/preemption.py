@@ -10,16 +10,16 @@ import threading
 from functools import partial
 from typing import Any, Callable, Optional, Sequence
 
-from mmengine.hooks import EMAHook, Hook
+from mmengine.hooks import EMAHook
 from mmengine.registry import HOOKS
 
 from .checkpoint_hook import collects_gradients, saving_hook
 from .errors import PreemptedError
-from .loop import any_rank
+from .stopping import StoppingHook
 
 
 @HOOKS.register_module()
-class PreemptionHook(Hook):
+class PreemptionHook(StoppingHook):
     """Saves a checkpoint and ends the run when a signal asks for it.
 
     All processes stop after the same iteration, whichever got the signal, so
@@ -40,6 +40,7 @@ class PreemptionHook(Hook):
     def __init__(self, signals: Sequence[str] = ('SIGTERM', )) -> None:
         self.signals = [signal.Signals[name] for name in signals]
         self.received: Optional[str] = None
+        self._iterations = 0  # done, in the whole run; 0 before the first one
         self._before: dict = {}
 
     def before_train(self, runner: Any) -> None:
@@ -69,12 +70,17 @@ class PreemptionHook(Hook):
         """Raises:
             PreemptedError: On all processes, after the checkpoint.
         """
-        iteration = runner.iter + 1
-        if saving_hook(runner) is None or iteration == runner.max_iters or \
-                collects_gradients(runner, iteration):
-            return
-        if any_rank(self.received is not None):
-            self._stop(runner, iteration)
+        self._iterations = runner.iter + 1
+        super().after_train_iter(runner)
+
+    def wants_stop(self, runner: Any) -> bool:
+        return (self.received is not None
+                and self._iterations not in (0, runner.max_iters)
+                and saving_hook(runner) is not None
+                and not collects_gradients(runner, self._iterations))
+
+    def stop(self, runner: Any) -> None:
+        self._stop(runner, self._iterations)
 
     def after_val_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
         """Raises:

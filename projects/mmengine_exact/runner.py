@@ -20,9 +20,9 @@ from mmengine.fileio import join_path
 from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
-from mmengine.optim import OptimWrapperDict
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import RUNNERS
-from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, LogProcessor, Runner
 from torch.utils.data import DataLoader
 
 from .allocator import LARGEST_IN_TRAINING, keep_freed_memory
@@ -32,12 +32,14 @@ from .checkpoint import (is_local, read_checkpoint, to_plain,
 from .checkpoint_hook import TidyHook
 from .errors import CheckpointError, InputError, RunError
 from .files import write_atomically
-from .launch import (cpu_wrapper_cfg, init_process_group, launched_world_size,
-                     on_cpu, unequal_kernels, without_sync_bn)
+from .launch import (cpu_wrapper_cfg, host_group, init_process_group,
+                     launched_world_size, on_cpu, unequal_kernels,
+                     without_sync_bn)
 from .match import (EXACT, FINETUNE, RESUME, STREAM, bare_model,
                     classes_warning, load_weights, require, resume_faults,
                     settings_warning, stream_warning)
 from .numerics import require_finite_weights
+from .optimizers import delay_norm, merge_saved_groups
 from .record import run_record
 from .threads import fit_threads
 
@@ -70,6 +72,7 @@ class ExactRunner(Runner):
     Attributes:
         base_seed (int): The run's seed, equal on all ranks, from which loops
             and samplers derive theirs.
+        host_group (ProcessGroup, optional): For what hosts tell each other.
     """
 
     _policy = FINETUNE
@@ -99,6 +102,7 @@ class ExactRunner(Runner):
         if self.distributed:
             init_process_group(self.launcher, env_cfg.get('dist_cfg') or {})
         super().setup_env(env_cfg)
+        self.host_group = host_group(env_cfg.get('dist_cfg') or {})
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Build the logger; a log that cannot be written is reported once."""
@@ -132,6 +136,41 @@ class ExactRunner(Runner):
             model_wrapper_cfg = cpu_wrapper_cfg(self.cfg, model_wrapper_cfg)
             model = without_sync_bn(model)
         return super().wrap_model(model_wrapper_cfg, model)
+
+    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
+        """Build it with few groups of parameters, see ``optimizers``."""
+        if isinstance(optim_wrapper, OptimWrapper):
+            return optim_wrapper
+        default = 'DefaultOptimWrapperConstructor'
+        if isinstance(optim_wrapper.get('optimizer'), dict) and \
+                optim_wrapper.get('constructor', default) == default:
+            optim_wrapper = dict(
+                optim_wrapper, constructor='GroupingOptimWrapperConstructor')
+        built = super().build_optim_wrapper(optim_wrapper)
+        delay_norm(built, self.model)
+        return built
+
+    def build_log_processor(self, log_processor: Any) -> LogProcessor:
+        """Build what collects values for the log, once all have arrived."""
+        built = super().build_log_processor(log_processor)
+        collect = built.get_log_after_iter
+
+        def get_log_after_iter(runner: Any, batch_idx: int,
+                               mode: str) -> Tuple[dict, str]:
+            runner.call_hook('read_outputs')
+            return collect(runner, batch_idx, mode)
+
+        setattr(built, 'get_log_after_iter', get_log_after_iter)
+        return built
+
+    def register_default_hooks(
+            self,
+            hooks: Optional[Dict[str, Union[Hook, Dict]]] = None) -> None:
+        """Register the defaults; outputs are recorded without a wait."""
+        hooks, own = dict(hooks or {}), dict(type='RuntimeInfoHook')
+        if hooks.get('runtime_info', own) == own:
+            hooks['runtime_info'] = dict(type='DelayedRuntimeInfoHook')
+        super().register_default_hooks(hooks)
 
     def register_hooks(
             self,
@@ -321,6 +360,7 @@ class ExactRunner(Runner):
                 filename)
         self._warn(stream_warning(meta.get(STREAM), self._stream(), filename))
         if not isinstance(self.optim_wrapper, OptimWrapperDict):
+            merge_saved_groups(checkpoint, self.optim_wrapper, self.model)
             self._warn(
                 settings_warning(checkpoint, self.optim_wrapper,
                                  self.param_schedulers or [], filename))
@@ -341,15 +381,23 @@ class ExactRunner(Runner):
         if isinstance(now, dict) and isinstance(then, dict):
             self._warn(classes_warning(then, now, filename))
 
-    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
+    def resume(self,
+               filename: str,
+               resume_optimizer: bool = True,
+               resume_param_scheduler: bool = True,
+               map_location: Any = 'cpu') -> None:
         """Resume, with the checks of :meth:`load_checkpoint`.
+
+        The file is read to the host: on a GPU weights and state would be
+        there twice.
 
         Raises:
             CheckpointError: Also for an optimizer that does not fit.
         """
         with self._loading(RESUME):
             try:
-                super().resume(filename, *args, **kwargs)
+                super().resume(filename, resume_optimizer,
+                               resume_param_scheduler, map_location)
                 own = getattr(self.optim_wrapper, 'optimizer', None)
                 lost = own and own.defaults.keys() - own.param_groups[0].keys()
                 if lost:
@@ -377,10 +425,13 @@ class ExactRunner(Runner):
         Arguments are those of ``Runner.save_checkpoint``, most by keyword.
 
         Raises:
-            NonFiniteLossError: A weight is NaN or infinite (on all ranks).
+            NonFiniteLossError: A loss or a weight is NaN or infinite (on all
+                ranks).
         """
-        require_finite_weights(bare_model(self.model), self.iter + 1, filename)
+        self.call_hook('read_outputs')
         meta = dict(meta or {}, **{STREAM: self._stream()})
+        require_finite_weights(
+            bare_model(self.model), meta.get('iter', self.iter + 1), filename)
         if on_cpu():
             meta[THREADS] = torch.get_num_threads()
         if is_main_process():  # which writes; it reads whole files once

@@ -16,10 +16,11 @@ import torch
 import torch.nn as nn
 from mmengine.fileio import LocalBackend
 from mmengine.logging import HistoryBuffer
+from mmengine.runner import runner as mmengine_runner
 
 from mmengine_exact import (CheckpointError, explain, latest_checkpoint,
-                            load_weights, read_checkpoint)
-from mmengine_exact.checkpoint import make_plain, to_plain
+                            load_weights, read_checkpoint, runner)
+from mmengine_exact.checkpoint import make_plain, to_plain, usable_checkpoint
 from mmengine_exact.checkpoint_hook import _DeferredRemoval
 from mmengine_exact.files import write_atomically
 from mmengine_exact.match import require
@@ -450,3 +451,39 @@ def test_a_best_score_that_is_nan_is_named(tmp_path):
     log = (folder / 'out_0.txt').read_text()
     assert "save_best='toy/empty' is NaN" in log and "'toy/PQ'" in log
     assert not list(folder.glob('best_*'))
+
+
+@pytest.mark.parametrize('error', [
+    torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GiB'),
+    RuntimeError('CUDA error: out of memory')
+])
+def test_want_of_memory_is_not_damage(trained, monkeypatch, error):
+    """Another checkpoint would need as much, so none is passed over."""
+
+    def load(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(torch, 'load', load)
+    for read in (lambda: read_checkpoint(str(trained / 'iter_20.pth')),
+                 lambda: usable_checkpoint(str(trained))):
+        with pytest.raises(RuntimeError) as caught:
+            read()
+        assert caught.value is error
+
+
+def test_a_resumed_run_reads_to_the_host(trained, monkeypatch):
+    """With a GPU, too, where MMEngine's runner reads to its memory."""
+    seen = []
+
+    def read(filename, map_location):
+        seen.append(map_location)
+        return read_checkpoint(filename, map_location)
+
+    def resume(self):
+        monkeypatch.setattr(mmengine_runner, 'get_device', lambda: 'cuda')
+        monkeypatch.setattr(runner, 'read_checkpoint', read)
+        self.resume(str(trained / 'iter_20.pth'))
+
+    monkeypatch.setattr(PanopticRunner, 'load_or_resume', resume)
+    build(trained, validate=True).train()
+    assert seen == ['cpu']

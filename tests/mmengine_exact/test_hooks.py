@@ -34,6 +34,47 @@ def test_names_iteration_losses_and_images(bad):
     assert 'a/b.jpg (id b), c (id 7)' in text and 'loss_ok' not in text
 
 
+def test_only_many_losses_in_a_row_stop_float16():
+    """A GradScaler skips their steps; the 1st, 2nd, 4th ... are logged."""
+    said = []
+    wrapper = SimpleNamespace(
+        loss_scaler=torch.amp.GradScaler('cpu'), cast_dtype=None)
+    runner = SimpleNamespace(
+        iter=0,
+        work_dir='work',
+        optim_wrapper=wrapper,
+        logger=SimpleNamespace(warning=said.append))
+    hook = NonFiniteLossHook()
+
+    def step(loss):
+        batch = dict(data_samples=[dict(img_path='a', img_id=runner.iter)])
+        hook.after_train_iter(runner, 0, batch, dict(loss=torch.tensor(loss)))
+        runner.iter += 1
+
+    nan = float('nan')
+    for loss in 19 * [nan] + [1.] + 19 * [nan]:
+        step(loss)
+    with pytest.raises(NonFiniteLossError) as error:
+        step(nan)
+    text = str(error.value)
+    assert text.startswith('Iteration 21: loss = nan with the images a (id 20)'
+                           '; and so on in 20 iterations in a row.')
+    assert 'optim_wrapper.dtype=bfloat16' in text
+    assert [line.split('. Its step')[0] for line in said[:2]] == [
+        f'Iteration {i + 1}: loss = nan with the images a (id {i})'
+        for i in (0, 1)
+    ]
+    assert [int(line.split('(')[-1].split()[0])
+            for line in said] == [1, 2, 4, 8, 16, 32]
+    # bfloat16 needs no scale, and one that is off skips nothing
+    for scaler, dtype in ((wrapper.loss_scaler, torch.bfloat16),
+                          (torch.amp.GradScaler('cpu', enabled=False), None)):
+        wrapper.loss_scaler, wrapper.cast_dtype = scaler, dtype
+        with pytest.raises(NonFiniteLossError, match='a lower optim_wrapper'):
+            NonFiniteLossHook().after_train_iter(runner, 0, None,
+                                                 dict(loss=nan))
+
+
 def test_finite_losses_and_other_outputs_pass():
     run_hook(dict(loss=torch.tensor(1.), acc=torch.tensor(float('nan'))))
     run_hook(dict(loss_cls=3.5))

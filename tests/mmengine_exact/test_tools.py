@@ -5,6 +5,7 @@ import pickle
 import signal
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 from mmengine.config import Config
@@ -89,6 +90,20 @@ def test_train_options(config, tmp_path, monkeypatch):
     written = Config.fromstring(last['meta']['cfg'], '.py')
     assert written.optim_wrapper.type == 'ExactAmpOptimWrapper'
     assert written.train_cfg.max_iters == 20
+
+
+@pytest.mark.parametrize('tool', ['train', 'test'])
+@pytest.mark.parametrize('amp', [[], ['bfloat16']])
+def test_type_of_mixed_precision(config, monkeypatch, tool, amp):
+    tools = import_module(f'tools.{tool}')
+    arguments = [str(config)] + [str(config)] * (tool == 'test')
+    monkeypatch.setattr(sys, 'argv', [tool, *arguments, '--amp', *amp])
+    cfg = tools.load_config(tools.parse_args())
+    found = [hook for hook in cfg.custom_hooks if 'Half' in hook['type']]
+    if tool == 'train':
+        assert cfg.optim_wrapper.get('dtype') == (amp[0] if amp else None)
+        found = amp
+    assert len(found) == len(amp)
 
 
 @pytest.mark.parametrize('tool, args, text', [

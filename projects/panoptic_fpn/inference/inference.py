@@ -26,7 +26,7 @@ from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 from mmengine_exact.allocator import bound_kept_memory, keep_freed_memory
-from mmengine_exact.amp import half_precision
+from mmengine_exact.amp import Amp, half_precision
 from mmengine_exact.checkpoint import read_checkpoint
 from mmengine_exact.command import override, read_config
 from mmengine_exact.errors import CorruptFileError, InputError
@@ -235,7 +235,7 @@ class ImageLoader:
 def inference_panoptic(
         model: nn.Module,
         images: Union[ImageInput, Iterable[ImageInput]],
-        amp: bool = False,
+        amp: Amp = False,
         batch_size: int = 1,
         pred_score_thr: Optional[float] = None) -> Iterator[PanopticResult]:
     """Segment images.
@@ -247,7 +247,9 @@ def inference_panoptic(
     Args:
         model (nn.Module): From :func:`init_model`.
         images (str | Path | np.ndarray | Iterable): Files or BGR arrays.
-        amp (bool): Whether convolutions run in bfloat16 (float16 on a GPU).
+        amp (bool or str): Whether convolutions run in half precision:
+            bfloat16 on a CPU, on a GPU float16, or 'bfloat16' where that is
+            given.
         batch_size (int): How many images are read at a time; see
             :func:`segment_batch`.
         pred_score_thr (float, optional): Least score of an instance on the
@@ -284,7 +286,7 @@ def batches(items: Iterable[T], size: int) -> Iterator[List[T]]:
 @torch.no_grad()
 def segment_batch(model: nn.Module,
                   batch: Sequence[PanopticResult],
-                  amp: bool = False,
+                  amp: Amp = False,
                   pred_score_thr: Optional[float] = None) -> None:
     """Segment images of :class:`ImageLoader`, whose ``sample`` then has the
     predictions; arguments as :func:`inference_panoptic`.
@@ -305,8 +307,8 @@ def segment_batch(model: nn.Module,
         data = dict(
             inputs=[result.inputs for result in group],
             data_samples=[result.sample for result in group])
-        half = half_precision(next(
-            model.parameters()).device) if amp else nullcontext()
+        half = half_precision(next(model.parameters()).device,
+                              amp) if amp else nullcontext()
         with half, _score_threshold(model, pred_score_thr):
             samples = model.test_step(data)
         for result, sample in zip(group, samples):

@@ -25,6 +25,7 @@ from mmengine.logging import print_log
 from mmengine.utils import mkdir_or_exist, track_iter_progress
 
 from mmengine_exact import model_record
+from mmengine_exact.amp import Amp
 from mmengine_exact.errors import CorruptFileError, InputError
 
 from ..visualization.image_io import write_image
@@ -66,7 +67,9 @@ class PanopticInferencer:
             ``TwoNetworkPanopticFPN``.
         device (str, optional): 'cpu', 'cuda:0', ...; by default the first
             GPU, or else the CPU.
-        amp (bool): Whether convolutions run in bfloat16 (float16 on a GPU).
+        amp (bool or str): Whether convolutions run in half precision:
+            bfloat16 on a CPU, on a GPU float16, or 'bfloat16' where that is
+            given.
         cfg_options (dict, optional): Keys of the config to override.
         show_progress (bool): Whether a call draws a progress bar.
         record (bool): Whether ``STEM_segments.json`` says under ``model``
@@ -80,7 +83,7 @@ class PanopticInferencer:
                  config: Union[str, Path, Config],
                  checkpoint: Checkpoints = None,
                  device: Optional[str] = None,
-                 amp: bool = False,
+                 amp: Amp = False,
                  cfg_options: Optional[dict] = None,
                  show_progress: bool = True,
                  record: bool = False) -> None:

@@ -103,3 +103,7 @@ def test_what_makes_inference_fast_is_on(trained, monkeypatch):
     list(inference_panoptic(model, image, amp=True))
     assert seen == [torch.float32, torch.bfloat16]
     assert calls == ['kept', 'bound', 'bound']
+    list(inference_panoptic(model, image, amp='bfloat16'))
+    assert seen[2:] == [torch.bfloat16]
+    with pytest.raises(InputError, match="amp='half'"):
+        list(inference_panoptic(model, image, amp='half'))

@@ -1,0 +1,63 @@
+"""Processes of a run stop after the same iteration, whichever has the reason.
+
+Hooks that may end a run are asked together, so that an iteration costs one
+exchange of flags between the processes.
+"""
+from typing import Any, List, Optional, Sequence
+
+import torch
+from mmengine.dist import all_reduce, is_distributed
+from mmengine.hooks import Hook
+
+
+class StoppingHook(Hook):
+    """A hook that may end the run on all processes.
+
+    A training loop with ``asks_hooks = True`` asks it by
+    :func:`stop_together`; in others it asks the processes itself.
+    """
+
+    def wants_stop(self, runner: Any) -> bool:
+        """Whether this process has a reason to stop."""
+        raise NotImplementedError
+
+    def stop(self, runner: Any) -> None:
+        """Raise; called on all processes once any of them wants to stop."""
+        raise NotImplementedError
+
+    def after_train_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
+        loop = getattr(runner, 'train_loop', None)
+        if not getattr(loop, 'asks_hooks', False):
+            stop_together(runner, [self])
+
+
+def stop_together(runner: Any,
+                  hooks: Optional[Sequence[StoppingHook]] = None,
+                  failed: bool = False) -> bool:
+    """Stop if a hook wants to on any process; all processes call this.
+
+    Args:
+        runner (Runner): Its ``host_group`` is the process group for flags.
+        hooks (Sequence[StoppingHook], optional): By default all of the run.
+        failed (bool): One more flag.
+
+    Returns:
+        bool: Whether any process has ``failed``.
+    """
+    if hooks is None:
+        hooks = [h for h in runner.hooks if isinstance(h, StoppingHook)]
+    wanted = [hook.wants_stop(runner) for hook in hooks]
+    *stops, failed = any_rank([*wanted, failed],
+                              getattr(runner, 'host_group', None))
+    for hook, stop in zip(hooks, stops):
+        if stop:
+            hook.stop(runner)
+    return failed
+
+
+def any_rank(flags: Sequence[bool], group: Any = None) -> List[bool]:
+    """Whether each flag is set on any process of a group."""
+    shared = torch.tensor(flags, dtype=torch.int32)
+    if is_distributed():
+        all_reduce(shared, op='max', group=group)
+    return shared.bool().tolist()
