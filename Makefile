@@ -24,9 +24,11 @@ ifneq ($(origin PYTHON),command line)
   PYTHON  := .venv$(if $(ONEDL),-onedl)/bin/python
   runtime := tools/setup_env.sh runtime
   tests   := tools/setup_env.sh tests
+  made    := $(runtime)
 else
   runtime := $(PYTHON) tools/check_env.py
   tests   := $(runtime)
+  made    := true
 endif
 sources  := projects configs tools tests benchmarks
 coverage := --cov --cov-config=setup.cfg --cov-report=term --cov-report=html
@@ -57,8 +59,8 @@ benchmark: ## Time, memory, launches and waits beside mmdet's
 	@$(tests)
 	$(PYTHON) -m benchmarks.run $(BENCHMARK_ARGS)
 
-# without the runtime's check: mmcv's compiled operators may be missing
 check-gpu: ## Check a GPU: is it right, is it as fast as mmdet? (docs/gpu.md)
+	@$(made) # a given PYTHON may lack mmcv's compiled operators
 	$(PYTHON) tools/check_gpu.py $(CHECK_GPU_ARGS)
 
 lint: ## Check style, order of imports, spelling and types
