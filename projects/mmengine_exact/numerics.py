@@ -1,5 +1,6 @@
 """Losses and weights that are NaN or infinite stop a run before it saves."""
 import math
+from functools import partial
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import torch
@@ -35,8 +36,6 @@ class NonFiniteLossHook(StoppingHook):
 
     def __init__(self, max_skipped: int = 20) -> None:
         self.max_skipped = max_skipped
-        self.skipped = 0
-        self._outputs = DelayedOutputs()
         #: iteration and what is wrong with it, of this process
         self._in_a_row: List[Tuple[int, str]] = []
         self._unasked = False
@@ -52,55 +51,44 @@ class NonFiniteLossHook(StoppingHook):
             NonFiniteLossError: On all ranks alike, with the iteration, the
                 losses and the images of each rank that has a broken one.
         """
-        losses = {
-            name: value
-            for name, value in (outputs or {}).items() if 'loss' in name
-        }
-        self._outputs.put(losses, (runner.iter + 1, image_names(data_batch)))
+        DelayedOutputs.of(runner).put(
+            runner.iter, outputs,
+            partial(self._look, runner, runner.iter + 1,
+                    image_names(data_batch)))
         self._unasked = True
-        self._look(runner)
         super().after_train_iter(runner)
 
     def read_outputs(self, runner: Any) -> None:
         """Look at all losses so far; the runner calls this before it saves.
-
-        Processes that leave a validation one by one save alone: without a new
-        iteration none is asked.
-        """
+        Without a new iteration no process is asked: some leave a validation
+        one by one, and save alone."""
         if self._unasked:
-            self._look(runner, everything=True)
+            DelayedOutputs.of(runner).read()
             self._unasked = False
             stop_together(runner, [self])
 
     before_val = after_train_epoch = read_outputs
 
-    def _look(self, runner: Any, everything: bool = False) -> None:
-        limit = self._limit(runner)
-        for (iteration, images), losses in self._outputs.arrived(everything):
-            broken = [
-                f'{name} = {float(value)}' for name, value in losses.items()
-                if not math.isfinite(value)
-            ]
-            if broken:
-                text = (f'{", ".join(broken)} with the images '
-                        f'{", ".join(images) or "(unknown)"}')
-                self._in_a_row.append((iteration, text))
-                if limit > 1:
-                    self._log_skipped(runner, iteration, text)
-            elif len(self._in_a_row) < limit:
-                self._in_a_row.clear()
+    def _look(self, runner: Any, iteration: int, images: List[str],
+              outputs: Dict[str, Any]) -> None:
+        broken = [
+            f'{name} = {float(value)}' for name, value in outputs.items()
+            if 'loss' in name and not math.isfinite(value)
+        ]
+        if broken:
+            text = (f'{", ".join(broken)} with the images '
+                    f'{", ".join(images) or "(unknown)"}')
+            self._in_a_row.append((iteration, text))
+            if self._limit(runner) > 1:
+                runner.logger.warning(f'Iteration {iteration}: {text}. Its '
+                                      'step is skipped, as float16 may need '
+                                      'now and then.')
+        elif not self.wants_stop(runner):
+            self._in_a_row.clear()
 
     def _limit(self, runner: Any) -> int:
         wrapper = getattr(runner, 'optim_wrapper', None)
         return self.max_skipped if scales_loss(wrapper) else 1
-
-    def _log_skipped(self, runner: Any, iteration: int, text: str) -> None:
-        """Log the 1st, 2nd, 4th, 8th ..."""
-        self.skipped += 1
-        if self.skipped & (self.skipped - 1) == 0:
-            runner.logger.warning(
-                f'Iteration {iteration}: {text}. Its step is skipped, as '
-                f'float16 may need now and then ({self.skipped} so far).')
 
     def wants_stop(self, runner: Any) -> bool:
         return len(self._in_a_row) >= self._limit(runner)

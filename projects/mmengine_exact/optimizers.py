@@ -1,17 +1,15 @@
-"""Optimizers that launch few kernels on a GPU and do not wait for it.
+"""Optimizers that launch few kernels on a GPU.
 
-Groups    MMEngine's constructor makes a group of each parameter where the
-          config has a ``paramwise_cfg``. Optimizers update a group by a few
-          kernels, and schedules visit each one. Here those of equal settings
-          are one.
-Norm      MMEngine reads the norm of clipped gradients between the backward
-          pass and the step. Here it is recorded with the losses.
+MMEngine's constructor makes a group of each parameter where the config has a
+``paramwise_cfg``. Optimizers update a group by a few kernels, and schedules
+visit each one. Here those of equal settings are one.
 """
-from typing import Any, Dict, List, Optional, Union
+from typing import List, Optional, Union
 
 import torch.nn as nn
-from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
+from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
+from torch.optim import Optimizer
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -47,56 +45,21 @@ def merged_groups(groups: List[dict]) -> List[dict]:
     return merged
 
 
-def merge_saved_groups(checkpoint: dict, optim_wrapper: OptimWrapper,
-                       model: nn.Module) -> None:
-    """Give a checkpoint with a group of each parameter the groups of the run.
-
-    A checkpoint, changed in place, that has other groups, or groups whose
-    settings differ where the run has one group, is left alone.
-    """
-    saved = checkpoint.get('optimizer') or {}
-    old = saved.get('param_groups') or []
-    trained = (p for p in model.parameters() if p.requires_grad)
-    place = {p: i for i, p in enumerate(trained)}  # as MMEngine orders groups
-    new = [[place.get(p, -1) for p in group['params']]
-           for group in optim_wrapper.optimizer.param_groups]
-    flat = [i for places in new for i in places]
-    if len(old) == len(new) or sorted(flat) != list(range(len(old))) or any(
-            settings(old[i]) != settings(old[places[0]]) for places in new
-            for i in places):
+def merge_saved_groups(checkpoint: dict, optimizer: Optimizer) -> None:
+    """Merge the groups of a checkpoint, in place, that has another number of
+    them than the run: one of each parameter, as MMEngine makes them. Torch
+    pairs parameters in order, and refuses groups of other sizes."""
+    saved = checkpoint['optimizer']
+    old, state = saved['param_groups'], saved['state']
+    if len(old) == len(optimizer.param_groups):
         return
-    at = {i: position for position, i in enumerate(flat)}
-    saved['param_groups'] = [
-        dict(old[places[0]], params=[at[i] for i in places]) for places in new
-    ]
-    saved['state'] = {
-        at[i]: saved['state'][i]
-        for i in flat if i in saved['state']
-    }
-    for state in checkpoint.get('param_schedulers') or []:
-        for key, value in state.items():
+    new = saved['param_groups'] = merged_groups(old)
+    order = [i for group in new for i in group['params']]
+    saved['state'] = {i: state[i] for i in order if i in state}
+    firsts = [group['params'][:1] for group in new]
+    kept = [i for i, group in enumerate(old) if group['params'][:1] in firsts]
+    for schedule in checkpoint.get('param_schedulers') or []:
+        for key, value in schedule.items():
             # one for each group, and perhaps one for base_param_settings
             if isinstance(value, list) and len(value) - len(old) in (0, 1):
-                state[key] = [value[places[0]]
-                              for places in new] + value[len(old):]
-
-
-def delay_norm(optim_wrapper: OptimWrapper, model: nn.Module) -> None:
-    """Have the wrapper keep the norm of clipped gradients for
-    :func:`take_norm`; summed in the order of the model's parameters."""
-    if not getattr(optim_wrapper, 'clip_grad_kwargs', None):
-        return
-    order = {parameter: i for i, parameter in enumerate(model.parameters())}
-    clip = optim_wrapper.clip_func
-
-    def keep_norm(parameters: List[nn.Parameter], **kwargs: Any) -> None:
-        parameters = sorted(parameters, key=order.__getitem__)
-        optim_wrapper.clipped_norm = clip(parameters, **kwargs)
-
-    optim_wrapper.clip_func = keep_norm
-
-
-def take_norm(optim_wrapper: OptimWrapper) -> Dict[str, Any]:
-    """The norm, by its name in the log, unless none was clipped since."""
-    norm = vars(optim_wrapper).pop('clipped_norm', None)
-    return {} if norm is None else {optim_wrapper.grad_name: norm}
+                schedule[key] = [value[i] for i in kept] + value[len(old):]

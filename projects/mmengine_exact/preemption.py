@@ -79,9 +79,6 @@ class PreemptionHook(StoppingHook):
                 and saving_hook(runner) is not None
                 and not collects_gradients(runner, self._iterations))
 
-    def stop(self, runner: Any) -> None:
-        self._stop(runner, self._iterations)
-
     def after_val_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
         """Raises:
             PreemptedError: On this process; the first one has saved.
@@ -92,10 +89,11 @@ class PreemptionHook(StoppingHook):
             for hook in runner.hooks:
                 if isinstance(hook, EMAHook):  # the averages are in the model
                     hook.after_val_epoch(runner)
-            self._stop(runner, runner.iter)
+            self._iterations = runner.iter
+            self.stop(runner)
 
-    def _stop(self, runner: Any, iteration: int) -> None:
-        hook = saving_hook(runner)
+    def stop(self, runner: Any) -> None:
+        iteration, hook = self._iterations, saving_hook(runner)
         assert hook is not None  # before_train has looked
         hook.save_now(runner, iteration)
         raise PreemptedError(

@@ -20,9 +20,9 @@ from mmengine.fileio import join_path
 from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
-from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.optim import OptimWrapperDict
 from mmengine.registry import RUNNERS
-from mmengine.runner import BaseLoop, EpochBasedTrainLoop, LogProcessor, Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
 from .allocator import LARGEST_IN_TRAINING, keep_freed_memory
@@ -39,7 +39,7 @@ from .match import (EXACT, FINETUNE, RESUME, STREAM, bare_model,
                     classes_warning, load_weights, require, resume_faults,
                     settings_warning, stream_warning)
 from .numerics import require_finite_weights
-from .optimizers import delay_norm, merge_saved_groups
+from .optimizers import merge_saved_groups
 from .record import run_record
 from .threads import fit_threads
 
@@ -139,29 +139,11 @@ class ExactRunner(Runner):
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
         """Build it with few groups of parameters, see ``optimizers``."""
-        if isinstance(optim_wrapper, OptimWrapper):
-            return optim_wrapper
-        default = 'DefaultOptimWrapperConstructor'
-        if isinstance(optim_wrapper.get('optimizer'), dict) and \
-                optim_wrapper.get('constructor', default) == default:
-            optim_wrapper = dict(
-                optim_wrapper, constructor='GroupingOptimWrapperConstructor')
-        built = super().build_optim_wrapper(optim_wrapper)
-        delay_norm(built, self.model)
-        return built
-
-    def build_log_processor(self, log_processor: Any) -> LogProcessor:
-        """Build what collects values for the log, once all have arrived."""
-        built = super().build_log_processor(log_processor)
-        collect = built.get_log_after_iter
-
-        def get_log_after_iter(runner: Any, batch_idx: int,
-                               mode: str) -> Tuple[dict, str]:
-            runner.call_hook('read_outputs')
-            return collect(runner, batch_idx, mode)
-
-        setattr(built, 'get_log_after_iter', get_log_after_iter)
-        return built
+        if isinstance(optim_wrapper, dict) and isinstance(
+                optim_wrapper.get('optimizer'), dict):
+            grouping = dict(constructor='GroupingOptimWrapperConstructor')
+            optim_wrapper = {**grouping, **optim_wrapper}
+        return super().build_optim_wrapper(optim_wrapper)
 
     def register_default_hooks(
             self,
@@ -360,7 +342,7 @@ class ExactRunner(Runner):
                 filename)
         self._warn(stream_warning(meta.get(STREAM), self._stream(), filename))
         if not isinstance(self.optim_wrapper, OptimWrapperDict):
-            merge_saved_groups(checkpoint, self.optim_wrapper, self.model)
+            merge_saved_groups(checkpoint, self.optim_wrapper.optimizer)
             self._warn(
                 settings_warning(checkpoint, self.optim_wrapper,
                                  self.param_schedulers or [], filename))

@@ -3,7 +3,7 @@
 Hooks that may end a run are asked together, so that an iteration costs one
 exchange of flags between the processes.
 """
-from typing import Any, List, Optional, Sequence
+from typing import Any, Optional, Sequence
 
 import torch
 from mmengine.dist import all_reduce, is_distributed
@@ -46,18 +46,13 @@ def stop_together(runner: Any,
     """
     if hooks is None:
         hooks = [h for h in runner.hooks if isinstance(h, StoppingHook)]
-    wanted = [hook.wants_stop(runner) for hook in hooks]
-    *stops, failed = any_rank([*wanted, failed],
-                              getattr(runner, 'host_group', None))
+    flags = torch.tensor([*(h.wants_stop(runner) for h in hooks),
+                          failed]).int()
+    if is_distributed():
+        group = getattr(runner, 'host_group', None)
+        all_reduce(flags, op='max', group=group)
+    *stops, failed = flags.bool().tolist()
     for hook, stop in zip(hooks, stops):
         if stop:
             hook.stop(runner)
     return failed
-
-
-def any_rank(flags: Sequence[bool], group: Any = None) -> List[bool]:
-    """Whether each flag is set on any process of a group."""
-    shared = torch.tensor(flags, dtype=torch.int32)
-    if is_distributed():
-        all_reduce(shared, op='max', group=group)
-    return shared.bool().tolist()

@@ -35,7 +35,7 @@ def test_names_iteration_losses_and_images(bad):
 
 
 def test_only_many_losses_in_a_row_stop_float16():
-    """A GradScaler skips their steps; the 1st, 2nd, 4th ... are logged."""
+    """A GradScaler skips their steps; each is logged."""
     said = []
     wrapper = SimpleNamespace(
         loss_scaler=torch.amp.GradScaler('cpu'), cast_dtype=None)
@@ -64,8 +64,7 @@ def test_only_many_losses_in_a_row_stop_float16():
         f'Iteration {i + 1}: loss = nan with the images a (id {i})'
         for i in (0, 1)
     ]
-    assert [int(line.split('(')[-1].split()[0])
-            for line in said] == [1, 2, 4, 8, 16, 32]
+    assert len(said) == 39 and len(set(said)) == 39
     # bfloat16 needs no scale, and one that is off skips nothing
     for scaler, dtype in ((wrapper.loss_scaler, torch.bfloat16),
                           (torch.amp.GradScaler('cpu', enabled=False), None)):

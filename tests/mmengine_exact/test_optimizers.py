@@ -4,11 +4,10 @@ import signal
 import pytest
 import torch
 import torch.nn as nn
-from mmengine.optim import OptimWrapper, OptimWrapperDict, build_optim_wrapper
+from mmengine.optim import OptimWrapperDict, build_optim_wrapper
 
 from mmengine_exact import optimizers
-from mmengine_exact.optimizers import (delay_norm, merge_saved_groups,
-                                       merged_groups, take_norm)
+from mmengine_exact.optimizers import merge_saved_groups, merged_groups
 from panoptic_fpn.training.runner import PanopticRunner
 
 from . import toy
@@ -19,11 +18,7 @@ ADAMW = dict(type='AdamW', lr=0.01, weight_decay=0.01)
 
 
 def wrapper(optimizer, **extra):
-    return dict(
-        optimizer=optimizer,
-        paramwise_cfg=PARAMWISE,
-        clip_grad=dict(max_norm=0.3),
-        **extra)
+    return dict(optimizer=optimizer, paramwise_cfg=PARAMWISE, **extra)
 
 
 def separate(rank):
@@ -80,14 +75,13 @@ def assert_same_training(one, two):
     a, b = toy.final_state(one), toy.final_state(two)
     assert toy.same(a['state_dict'], b['state_dict'])
     a, b = (x['message_hub']['log_scalars'] for x in (a, b))
-    assert [key for key in a if 'loss' in key or 'norm' in key
-            ] == [key for key in b if 'loss' in key or 'norm' in key]
-    for key in ('loss', 'lr', 'base_lr', 'grad_norm'):
+    assert [key for key in a
+            if 'loss' in key] == [key for key in b if 'loss' in key]
+    for key in ('loss', 'lr', 'base_lr'):
         assert toy.same(a[f'train/{key}'], b[f'train/{key}']), key
 
 
 def test_merged_groups_train_to_the_same_bits(whole, tmp_path):
-    """Also the norm by which gradients are clipped, a sum over all."""
     options, folder = whole
     assert toy.run(tmp_path, fault=separate, optim_wrapper=options) == [0]
     groups = [
@@ -130,39 +124,35 @@ def test_frozen_parameters_have_no_place_in_a_checkpoint():
     model = nn.Sequential(*(nn.Linear(1, 1) for _ in range(5)))
     for layer in (1, 3):
         model[layer].requires_grad_(False)
-    run = OptimWrapper(
-        torch.optim.SGD(
-            merged_groups([
-                dict(params=[p], lr=len(name)) for layer in (0, 2, 4)
-                for name, p in model[layer].named_parameters()
-            ])))
+    run = torch.optim.SGD(
+        merged_groups([
+            dict(params=[p], lr=len(name)) for layer in (0, 2, 4)
+            for name, p in model[layer].named_parameters()
+        ]))
     saved = [
         dict(params=[i], lr=10. * len(name))
         for i, name in enumerate(['weight', 'bias'] * 3)
     ]
     checkpoint = dict(
         optimizer=dict(param_groups=saved, state={
-            2: 'weight',
-            3: 'bias'
+            2: 6,
+            3: 4
         }),
         param_schedulers=[dict(base_values=[0, 1, 0, 1, 0, 1, 7], by=3)])
-    merge_saved_groups(checkpoint, run, model)
-    assert checkpoint == dict(
-        optimizer=dict(
-            param_groups=[
-                dict(params=[0, 1, 2], lr=60.),
-                dict(params=[3, 4, 5], lr=40.)
-            ],
-            state={
-                1: 'weight',
-                4: 'bias'
-            }),
-        param_schedulers=[dict(base_values=[0, 1, 7], by=3)])
+    merge_saved_groups(checkpoint, run)
+    assert checkpoint['param_schedulers'] == [
+        dict(base_values=[0, 1, 7], by=3)
+    ]
+    run.load_state_dict(checkpoint['optimizer'])
+    assert [group['lr'] for group in run.param_groups] == [60., 40.]
+    assert dict(run.state) == {model[2].weight: 6, model[2].bias: 4}
 
 
 def test_only_mmengines_own_constructor_is_replaced(tmp_path):
     runner = PanopticRunner.from_cfg(
-        toy.toy_config(tmp_path, optim_wrapper=wrapper(SGD)))
+        toy.toy_config(
+            tmp_path, optim_wrapper=wrapper(SGD,
+                                            clip_grad=dict(max_norm=0.3))))
     cfg = runner.optim_wrapper
     built = runner.build_optim_wrapper(cfg)
     assert len(built.optimizer.param_groups) == 3
@@ -173,18 +163,3 @@ def test_only_mmengines_own_constructor_is_replaced(tmp_path):
     cfg['constructor'] = 'NoSuchConstructor'
     with pytest.raises(KeyError, match='NoSuchConstructor'):
         runner.build_optim_wrapper(cfg)
-
-
-def test_a_norm_is_taken_once():
-    """Of gradients 3 and 4: 5, clipped to 1; without a read on the way."""
-    model = nn.Linear(2, 1, bias=False)
-    optimizer = torch.optim.SGD(model.parameters(), lr=1.)
-    run = OptimWrapper(optimizer, clip_grad=dict(max_norm=1.))
-    delay_norm(run, model)
-    model.weight.grad = torch.tensor([[3., 4.]])
-    run.step()
-    torch.testing.assert_close(model.weight.grad, torch.tensor([[.6, .8]]))
-    norm = take_norm(run)
-    assert list(norm) == ['grad_norm'] and norm['grad_norm'] == 5
-    assert isinstance(norm['grad_norm'], torch.Tensor)
-    assert take_norm(run) == take_norm(OptimWrapperDict(a=run)) == {}
