@@ -87,8 +87,13 @@ class NonFiniteLossHook(StoppingHook):
             self._in_a_row.clear()
 
     def _limit(self, runner: Any) -> int:
+        """How many in a row stop the run."""
         wrapper = getattr(runner, 'optim_wrapper', None)
-        return self.max_skipped if scales_loss(wrapper) else 1
+        scaler = getattr(wrapper, 'loss_scaler', None)
+        skips = (
+            scaler is not None and scaler.is_enabled()
+            and getattr(wrapper, 'cast_dtype', None) != torch.bfloat16)
+        return self.max_skipped if skips else 1
 
     def wants_stop(self, runner: Any) -> bool:
         return len(self._in_a_row) >= self._limit(runner)
@@ -113,13 +118,6 @@ class NonFiniteLossHook(StoppingHook):
         raise NonFiniteLossError(
             f'Iteration {first}: {"; ".join(texts)}. Training stopped; the '
             f'last checkpoint in {runner.work_dir} is from before. {advice}')
-
-
-def scales_loss(optim_wrapper: Any) -> bool:
-    """Whether a loss scale for float16 skips steps that are not finite."""
-    scaler = getattr(optim_wrapper, 'loss_scaler', None)
-    return (scaler is not None and scaler.is_enabled()
-            and getattr(optim_wrapper, 'cast_dtype', None) != torch.bfloat16)
 
 
 def image_names(data_batch: Any) -> List[str]:

@@ -4,7 +4,7 @@ MMEngine's constructor makes a group of each parameter where the config has a
 ``paramwise_cfg``. Optimizers update a group by a few kernels, and schedules
 visit each one. Here those of equal settings are one.
 """
-from typing import List, Optional, Union
+from typing import Any, List
 
 import torch.nn as nn
 from mmengine.optim import DefaultOptimWrapperConstructor
@@ -21,8 +21,8 @@ class GroupingOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                    params: List[dict],
                    module: nn.Module,
                    prefix: str = '',
-                   is_dcn_module: Optional[Union[int, float]] = None) -> None:
-        super().add_params(params, module, prefix, is_dcn_module)
+                   **kwargs: Any) -> None:
+        super().add_params(params, module, prefix, **kwargs)
         if not prefix:  # the whole model
             params[:] = merged_groups(params)
 

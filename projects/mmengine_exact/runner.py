@@ -77,7 +77,6 @@ class ExactRunner(Runner):
 
     _policy = FINETUNE
     # attributes of MMEngine's runner
-    _has_loaded: bool
     _load_from: Any
     _resume: bool
     optim_wrapper: Any
