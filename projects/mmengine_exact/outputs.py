@@ -22,16 +22,17 @@ class _Copy:
     def __init__(self, iteration: int, outputs: Mapping[str, Any]) -> None:
         self.iteration = iteration
         self.readers: List[Reader] = []
-        self._outputs = dict(outputs)
-        on_gpu = {
-            name: value.detach().reshape(())
+        self._outputs = {
+            name: value.detach() if isinstance(value, torch.Tensor) else value
             for name, value in outputs.items()
-            if isinstance(value, torch.Tensor) and value.is_cuda
         }
-        self.names = list(on_gpu)
-        if on_gpu:
-            self._outputs.update(on_gpu)  # without their graph
-            values = torch.stack(list(on_gpu.values()))
+        self.names = [
+            name for name, value in self._outputs.items()
+            if isinstance(value, torch.Tensor) and value.is_cuda
+        ]
+        if self.names:
+            values = torch.stack(
+                [self._outputs[name].reshape(()) for name in self.names])
             self._host = torch.empty(
                 values.shape, dtype=values.dtype, device='cpu').pin_memory()
             self._host.copy_(values, non_blocking=True)
@@ -95,7 +96,7 @@ class DelayedRuntimeInfoHook(RuntimeInfoHook):
         DelayedOutputs.of(runner).put(
             runner.iter, outputs,
             lambda values: record(runner, batch_idx, None, values))
-        for hook in runner.hooks:
+        for hook in getattr(runner, 'hooks', ()):
             if isinstance(hook, LoggerHook) and (
                     self.every_n_inner_iters(batch_idx, hook.interval)
                     or self.end_of_epoch(runner.train_dataloader, batch_idx)):

@@ -190,7 +190,6 @@ def stand_in_runner(model: nn.Module, wrapper: OptimWrapper) -> Any:
     return SimpleNamespace(
         model=model,
         optim_wrapper=wrapper,
-        hooks=[],
         iter=0,
         max_iters=1000,
         work_dir='',
