@@ -122,13 +122,18 @@ def load_weights(
     return report
 
 
+def counts(key: str, own: torch.Tensor) -> bool:
+    """Whether results depend on each number of a model's tensor: parameters
+    and statistics, not masks."""
+    return isinstance(own, nn.Parameter) or key.endswith(_STATISTICS)
+
+
 def _usable(key: str, value: torch.Tensor, own: torch.Tensor) -> bool:
-    """Whether numbers are of the model's kind and, where a result depends on
-    each (parameters and statistics, not masks), finite."""
+    """Whether numbers are of the model's kind and, where each counts,
+    finite."""
     if value.is_floating_point() != own.is_floating_point():
         return False
-    counts = isinstance(own, nn.Parameter) or key.endswith(_STATISTICS)
-    return not counts or bool(value.to(own.dtype).isfinite().all())
+    return not counts(key, own) or bool(value.to(own.dtype).isfinite().all())
 
 
 def require(report: MatchReport, policy: str, filename: str) -> str:

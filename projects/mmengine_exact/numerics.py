@@ -9,6 +9,7 @@ from mmengine.registry import HOOKS
 from torch import nn
 
 from .errors import NonFiniteLossError
+from .match import counts
 from .outputs import DelayedOutputs
 from .stopping import StoppingHook, stop_together
 
@@ -139,9 +140,14 @@ def require_finite_weights(model: nn.Module, iteration: int,
     """Require that the weights about to be saved are finite.
 
     Raises:
-        NonFiniteLossError: A weight is NaN or infinite.
+        NonFiniteLossError: A weight is NaN or infinite; or a statistic of
+            BatchNorm, which a step that is skipped has spoilt for good.
     """
-    named = dict(model.named_parameters())
+    named = {
+        name: value
+        for name, value in model.state_dict(keep_vars=True).items()
+        if counts(name, value)
+    }
     flags = [weight.detach().isfinite().all() for weight in named.values()]
     if not flags or bool(torch.stack(flags).all()):
         return

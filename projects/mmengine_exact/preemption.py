@@ -62,11 +62,7 @@ class PreemptionHook(StoppingHook):
         self.received = signal.Signals(signum).name
         self._restore_handlers()
 
-    def after_train_iter(self,
-                         runner: Any,
-                         batch_idx: int,
-                         data_batch: Any = None,
-                         outputs: Optional[dict] = None) -> None:
+    def after_train_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
         """Raises:
             PreemptedError: On all processes, after the checkpoint.
         """
@@ -76,7 +72,6 @@ class PreemptionHook(StoppingHook):
     def wants_stop(self, runner: Any) -> bool:
         return (self.received is not None
                 and self._iterations not in (0, runner.max_iters)
-                and saving_hook(runner) is not None
                 and not collects_gradients(runner, self._iterations))
 
     def after_val_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:

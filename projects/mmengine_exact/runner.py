@@ -140,8 +140,8 @@ class ExactRunner(Runner):
         """Build it with few groups of parameters, see ``optimizers``."""
         if isinstance(optim_wrapper, dict) and isinstance(
                 optim_wrapper.get('optimizer'), dict):
-            grouping = dict(constructor='GroupingOptimWrapperConstructor')
-            optim_wrapper = {**grouping, **optim_wrapper}
+            own = dict(constructor='GroupingOptimWrapperConstructor')
+            optim_wrapper = dict(own, **optim_wrapper)
         return super().build_optim_wrapper(optim_wrapper)
 
     def register_default_hooks(

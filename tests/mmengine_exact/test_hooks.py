@@ -1,5 +1,6 @@
 """Broken losses stop every process; metrics are written as JSON."""
 import json
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from mmengine_exact import NonFiniteLossError, NonFiniteLossHook
-from mmengine_exact.numerics import image_names
+from mmengine_exact.numerics import image_names, require_finite_weights
 from panoptic_fpn.training.metrics_json import MetricsJsonHook, flat_metrics
 
 from . import toy
@@ -118,6 +119,17 @@ def test_broken_weights_are_not_saved(tmp_path):
     assert 'Iteration 10: 1 weights' in text and 'iter_10.pth' in text
     assert 'backbone.0.weight' in text
     assert [p.name for p in tmp_path.glob('*.pth')] == ['iter_5.pth']
+
+
+def test_broken_statistics_are_not_saved():
+    """Of a loss whose step was skipped, say: they stay broken."""
+    model = toy.ToyModel()
+    model.register_buffer('mask', torch.tensor([-math.inf]))
+    require_finite_weights(model, 3, 'iter_3.pth')
+    model.backbone[1].running_var[2] = math.inf
+    with pytest.raises(
+            NonFiniteLossError, match='1 weights.*backbone.1.running_var'):
+        require_finite_weights(model, 3, 'iter_3.pth')
 
 
 def test_flat_metrics():
