@@ -109,18 +109,15 @@ class SafeCheckpointHook(CheckpointHook):
         ])
 
 
-def saving_hook(runner: Any) -> Optional[SafeCheckpointHook]:
-    """Hook that can save after any iteration of a run, or None."""
+def saving_hook(runner: Any,
+                iteration: int = 0) -> Optional[SafeCheckpointHook]:
+    """Hook that can save after an iteration of a run, or None: also where
+    gradients of several are being summed, which a checkpoint would lose."""
+    if iteration % getattr(runner.optim_wrapper, '_accumulative_counts', 1):
+        return None
     return next(
         (hook for hook in runner.hooks
          if isinstance(hook, SafeCheckpointHook) and not hook.by_epoch), None)
-
-
-def collects_gradients(runner: Any, iteration: int) -> bool:
-    """Whether gradients of several iterations are being summed after this
-    one: a checkpoint would lose them."""
-    steps = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
-    return iteration % steps != 0
 
 
 class TidyHook(Hook):

@@ -17,7 +17,7 @@ from mmengine.runner import IterBasedTrainLoop
 from mmengine.runner.utils import calc_dynamic_intervals
 from torch.utils.data import DataLoader
 
-from .checkpoint_hook import collects_gradients, saving_hook
+from .checkpoint_hook import saving_hook
 from .errors import InputError, RunError
 from .launch import explain
 from .match import bare_model
@@ -190,9 +190,8 @@ class ResumableIterTrainLoop(IterBasedTrainLoop):
 
     def _save(self) -> None:
         """Save the last iteration where it can be resumed."""
-        runner, hook = self.runner, saving_hook(self.runner)
-        if hook is None or not self._iter or collects_gradients(
-                runner, self._iter):
+        runner, hook = self.runner, saving_hook(self.runner, self._iter)
+        if hook is None or not self._iter:
             return
         try:
             hook.save_now(runner, self._iter)

@@ -13,7 +13,7 @@ from typing import Any, Callable, Optional, Sequence
 from mmengine.hooks import EMAHook
 from mmengine.registry import HOOKS
 
-from .checkpoint_hook import collects_gradients, saving_hook
+from .checkpoint_hook import saving_hook
 from .errors import PreemptedError
 from .stopping import StoppingHook
 
@@ -72,7 +72,7 @@ class PreemptionHook(StoppingHook):
     def wants_stop(self, runner: Any) -> bool:
         return (self.received is not None
                 and self._iterations not in (0, runner.max_iters)
-                and not collects_gradients(runner, self._iterations))
+                and saving_hook(runner, self._iterations) is not None)
 
     def after_val_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
         """Raises:
