@@ -148,6 +148,8 @@ def training_step(case: Case,
     cfg = cfg or config_of(case, side)
     # many steps on the same images
     cfg.optim_wrapper.optimizer.lr = 1e-5
+    if side == 'ours':  # as its runner does
+        cfg.optim_wrapper.constructor = 'GroupingOptimWrapperConstructor'
     model = to_device(build_model(cfg)).train()
     with _quiet():
         wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
