@@ -17,7 +17,7 @@ from mmengine.config import Config
 from mmengine.dist import (broadcast_object_list, is_main_process,
                            sync_random_seed)
 from mmengine.fileio import join_path
-from mmengine.hooks import EMAHook, Hook
+from mmengine.hooks import EMAHook
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict
@@ -144,21 +144,16 @@ class ExactRunner(Runner):
             optim_wrapper = dict(own, **optim_wrapper)
         return super().build_optim_wrapper(optim_wrapper)
 
-    def register_default_hooks(
-            self,
-            hooks: Optional[Dict[str, Union[Hook, Dict]]] = None) -> None:
+    def register_default_hooks(self, hooks: Optional[dict] = None) -> None:
         """Register the defaults; outputs are recorded without a wait."""
         hooks, own = dict(hooks or {}), dict(type='RuntimeInfoHook')
         if hooks.get('runtime_info', own) == own:
             hooks['runtime_info'] = dict(type='DelayedRuntimeInfoHook')
         super().register_default_hooks(hooks)
 
-    def register_hooks(
-            self,
-            default_hooks: Optional[Dict] = None,
-            custom_hooks: Optional[List[Union[Hook, Dict]]] = None) -> None:
+    def register_hooks(self, *args: Any, **kwargs: Any) -> None:
         """Register the config's hooks and :class:`TidyHook`."""
-        super().register_hooks(default_hooks, custom_hooks)
+        super().register_hooks(*args, **kwargs)
         self.register_hook(TidyHook())
 
     @staticmethod

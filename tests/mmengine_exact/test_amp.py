@@ -153,6 +153,7 @@ def test_types_of_half_precision(device, wish, dtype):
         assert torch.get_autocast_dtype('cpu') is torch.bfloat16
 
 
+@pytest.mark.filterwarnings('ignore:torch.set_autocast_gpu_dtype')
 def test_a_test_in_bfloat16(monkeypatch):
     """MMEngine's loop takes the type that the hook sets."""
     monkeypatch.setattr(amp, 'get_device', lambda: 'cuda')
