@@ -47,11 +47,13 @@ def parse_args():
         help='frames of each video or stream to read at most')
     parser.add_argument(
         '--amp',
-        nargs='?',
-        const=True,
+        action='store_true',
+        help='convolutions in half precision: float16 on a GPU, bfloat16 on a '
+        'CPU')
+    parser.add_argument(
+        '--amp-dtype',
         choices=['float16', 'bfloat16'],
-        help='convolutions in half precision: on a CPU bfloat16, on a GPU '
-        'float16 or the type given')
+        help='--amp of this type')
     parser.add_argument('--device', default='cpu', help='cpu, cuda:0, ...')
     parser.add_argument(
         '--score-thr',
@@ -125,7 +127,7 @@ def main():
             args.config,
             args.checkpoint,
             args.device,
-            args.amp,
+            args.amp_dtype or args.amp,
             args.cfg_options,
             record=True)
         for prediction, _ in inferencer.stream(

@@ -48,11 +48,13 @@ def parse_args():
         'without one, over three sizes and their mirror images')
     parser.add_argument(
         '--amp',
-        nargs='?',
-        const=True,
+        action='store_true',
+        help='convolutions in half precision: float16 on a GPU, bfloat16 on a '
+        'CPU')
+    parser.add_argument(
+        '--amp-dtype',
         choices=['float16', 'bfloat16'],
-        help='convolutions in half precision: on a CPU bfloat16, on a GPU '
-        'float16 or the type given')
+        help='--amp of this type')
     parser.add_argument(
         '--panoptic-only',
         action='store_true',
@@ -98,8 +100,8 @@ def load_config(args):
     single = len(args.checkpoint) == 1
     cfg.load_from = args.checkpoint[0] if single else args.checkpoint
     cfg.resume = False
-    if args.amp:
-        enable_test_amp(cfg, args.amp)
+    if args.amp or args.amp_dtype:
+        enable_test_amp(cfg, args.amp_dtype or True)
     if args.panoptic_only:
         enable_panoptic_only(cfg)
     if args.tta:

@@ -27,11 +27,12 @@ def parse_args():
         'work directory; starts anew where there is none')
     parser.add_argument(
         '--amp',
-        nargs='?',
-        const=True,
+        action='store_true',
+        help='mixed precision: float16 on a GPU, bfloat16 on a CPU')
+    parser.add_argument(
+        '--amp-dtype',
         choices=['float16', 'bfloat16'],
-        help='mixed precision: on a CPU bfloat16, on a GPU float16 or the '
-        'type given')
+        help='--amp of this type')
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
@@ -63,8 +64,8 @@ def load_config(args):
                       args.work_dir)
     if args.seed is not None:
         cfg.randomness = dict(cfg.get('randomness') or {}, seed=args.seed)
-    if args.amp:
-        enable_amp(cfg, args.amp)
+    if args.amp or args.amp_dtype:
+        enable_amp(cfg, args.amp_dtype or True)
     if args.auto_scale_lr:
         enable_auto_scale(cfg)
     if args.resume:

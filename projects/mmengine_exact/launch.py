@@ -90,10 +90,20 @@ def host_group(dist_cfg: Mapping) -> Optional[torch_dist.ProcessGroup]:
     Returns:
         ProcessGroup or None: gloo's beside NCCL, for which flags would go to
         the GPU and wait for all that is queued there. None: the default one.
+
+    Raises:
+        RunError: gloo finds no way to another machine.
     """
     if not is_distributed() or torch_dist.get_backend() == 'gloo':
         return None
-    return torch_dist.new_group(backend='gloo', **_timeout(dist_cfg))
+    try:
+        return torch_dist.new_group(backend='gloo', **_timeout(dist_cfg))
+    except RuntimeError as error:
+        raise RunError(
+            f'gloo, by which hosts exchange flags, does not reach all of them '
+            f'({error}). Set GLOO_SOCKET_IFNAME to the name of the network '
+            'interface between them, such as NCCL_SOCKET_IFNAME has.'
+        ) from error
 
 
 def _timeout(dist_cfg: Mapping) -> dict:

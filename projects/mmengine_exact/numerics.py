@@ -115,7 +115,8 @@ class NonFiniteLossHook(StoppingHook):
             texts.append(f'and so on in {limit} iterations in a row')
             advice = ('Look at these images; where nothing is wrong with '
                       'them, float16 is too narrow: continue with --resume '
-                      '--cfg-options optim_wrapper.dtype=bfloat16.')
+                      'and optim_wrapper.dtype=bfloat16 (--amp-dtype '
+                      'bfloat16).')
         raise NonFiniteLossError(
             f'Iteration {first}: {"; ".join(texts)}. Training stopped; the '
             f'last checkpoint in {runner.work_dir} is from before. {advice}')

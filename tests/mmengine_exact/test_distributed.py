@@ -8,7 +8,8 @@ import torch.nn as nn
 from mmengine.config import Config
 from mmengine.hooks import Hook
 
-from mmengine_exact import launched_world_size
+from mmengine_exact import launch, launched_world_size
+from mmengine_exact.errors import RunError
 from mmengine_exact.launch import (cpu_wrapper_cfg, init_process_group,
                                    without_sync_bn)
 from panoptic_fpn.training.runner import PanopticRunner
@@ -24,6 +25,18 @@ def test_world_size_before_start(monkeypatch):
     monkeypatch.setenv('SLURM_NTASKS', '16')
     sizes = map(launched_world_size, ('none', 'pytorch', 'slurm'))
     assert list(sizes) == [1, 4, 16]
+
+
+def test_hosts_that_do_not_reach_each_other(monkeypatch):
+
+    def fails(**kwargs):
+        raise RuntimeError('Gloo connectFullMesh failed with [gloo/transport')
+
+    monkeypatch.setattr(launch, 'is_distributed', lambda: True)
+    monkeypatch.setattr(launch.torch_dist, 'get_backend', lambda: 'nccl')
+    monkeypatch.setattr(launch.torch_dist, 'new_group', fails)
+    with pytest.raises(RunError, match='(?s)FullMesh.*GLOO_SOCKET_IFNAME'):
+        launch.host_group({})
 
 
 def test_wrapper_has_no_device_ids():

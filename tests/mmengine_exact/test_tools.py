@@ -97,7 +97,8 @@ def test_train_options(config, tmp_path, monkeypatch):
 def test_type_of_mixed_precision(config, monkeypatch, tool, amp):
     tools = import_module(f'tools.{tool}')
     arguments = [str(config)] + [str(config)] * (tool == 'test')
-    monkeypatch.setattr(sys, 'argv', [tool, *arguments, '--amp', *amp])
+    options = ['--amp-dtype', *amp] if amp else ['--amp']
+    monkeypatch.setattr(sys, 'argv', [tool, *options, *arguments])
     cfg = tools.load_config(tools.parse_args())
     found = [hook for hook in cfg.custom_hooks if 'Half' in hook['type']]
     if tool == 'train':
