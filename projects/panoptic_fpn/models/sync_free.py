@@ -28,31 +28,24 @@ class SyncFreeMaxIoUAssigner(MaxIoUAssigner):
         """Ground truth of each box, given overlaps (k, n) of k ground-truth
         boxes and n boxes and the labels (k, )."""
         if (not use_fast() or not overlaps.numel()
-                or not isinstance(self.neg_iou_thr, float)):
+                or not isinstance(self.neg_iou_thr, float)
+                or not self.gt_max_assign_all):
             return super().assign_wrt_overlaps(overlaps, gt_labels)
         best, nearest = overlaps.max(dim=0)
         negative = (best >= 0) & (best < self.neg_iou_thr)
         found = torch.where(best >= self.pos_iou_thr, nearest + 1,
                             negative.long() - 1)
         if self.match_low_quality:
-            matched = self._best_boxes(overlaps)
-            found = torch.where(matched > 0, matched, found)
+            # a box that is the best of several is the last one's
+            most = overlaps.amax(dim=1, keepdim=True)
+            numbers = torch.arange(
+                1, len(most) + 1, device=most.device, dtype=torch.int32)
+            numbers = numbers[:, None] * (most >= self.min_pos_iou)
+            last = ((overlaps == most) * numbers).amax(dim=0).long()
+            found = torch.where(last > 0, last, found)
         labels = torch.where(found > 0, gt_labels[(found - 1).clamp(min=0)],
                              -1)
         return AssignResult(len(overlaps), found, best, labels)
-
-    def _best_boxes(self, overlaps: Tensor) -> Tensor:
-        """Number from 1 of the ground truth of which each box is the best,
-        the last one if there are several; 0 if there is none."""
-        best, index = overlaps.max(dim=1, keepdim=True)
-        if self.gt_max_assign_all:
-            matched = overlaps == best
-        else:
-            boxes = torch.arange(overlaps.shape[1], device=overlaps.device)
-            matched = boxes == index
-        numbers = torch.arange(1, len(overlaps) + 1, device=overlaps.device)
-        numbers = numbers.int()[:, None] * (best >= self.min_pos_iou)
-        return (matched * numbers).amax(dim=0).long()
 
 
 @TASK_UTILS.register_module()
