@@ -79,7 +79,7 @@ def encode_masks(masks: Any) -> List[Dict]:
         return [encode_mask(mask) for mask in to_array(masks)]
     shape = tuple(masks.shape[1:])
     return [
-        rle_of_intervals(*runs.T, shape)
+        rle_of_intervals(runs[:, 0], runs[:, 1], shape)
         for runs in mask_runs(masks.transpose(1, 2))
     ]
 
