@@ -10,6 +10,7 @@ model = dict(
     loss_weights=dict(instance=1.0, semantic=0.5),
     data_preprocessor=dict(
         type='PanopticDataPreprocessor',
+        non_blocking=True,
         mean=[103.530, 116.280, 123.675],
         std=[1.0, 1.0, 1.0],
         bgr_to_rgb=False,
