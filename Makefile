@@ -7,7 +7,7 @@
 # TORCH_INDEX  where .venv takes torch from, e.g. the CPU wheels of pytorch.org
 # COVERAGE=1   `make test COVERAGE=1`: and report what the tests have not run
 # JOBS         `make test JOBS=8`: tests side by side; default: one per core
-# DEMO_CONFIG, DEMO_DIR, PYTEST_ARGS, BENCHMARK_ARGS
+# DEMO_CONFIG, DEMO_DIR, PYTEST_ARGS, BENCHMARK_ARGS, CHECK_GPU_ARGS
 #
 # Why so little here: tools/setup_env.sh keeps one stamp per finished step and
 # returns at once when there is nothing to do.
@@ -17,22 +17,25 @@ DEMO_DIR    ?= work_dirs/demo
 PYTEST_ARGS ?=
 JOBS        ?= logical
 BENCHMARK_ARGS ?=
+CHECK_GPU_ARGS ?=
 
 # Only from the command line: a PYTHON that a shell exports does not count.
 ifneq ($(origin PYTHON),command line)
   PYTHON  := .venv$(if $(ONEDL),-onedl)/bin/python
   runtime := tools/setup_env.sh runtime
   tests   := tools/setup_env.sh tests
+  made    := $(runtime)
 else
   runtime := $(PYTHON) tools/check_env.py
   tests   := $(runtime)
+  made    := true
 endif
 sources  := projects configs tools tests benchmarks
 coverage := --cov --cov-config=setup.cfg --cov-report=term --cov-report=html
 export TORCH_INDEX ONEDL
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow benchmark lint check env clean-env
+.PHONY: help demo test test-slow benchmark check-gpu lint check env clean-env
 
 help: ## Print this
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -52,9 +55,13 @@ test-slow: ## Run the slow tests, which `make test` leaves out
 	@$(tests)
 	$(PYTHON) -m pytest -m slow $(if $(COVERAGE),$(coverage)) $(PYTEST_ARGS)
 
-benchmark: ## Time and memory of each stage beside mmdet's
+benchmark: ## Time, memory, launches and waits beside mmdet's
 	@$(tests)
 	$(PYTHON) -m benchmarks.run $(BENCHMARK_ARGS)
+
+check-gpu: ## Check a GPU: is it right, is it as fast as mmdet? (docs/gpu.md)
+	@$(made) # a given PYTHON may lack mmcv's compiled operators
+	$(PYTHON) tools/check_gpu.py $(CHECK_GPU_ARGS)
 
 lint: ## Check style, order of imports, spelling and types
 	@$(tests)

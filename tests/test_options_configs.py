@@ -25,7 +25,7 @@ CHANGES = {
         'train_cfg.max_iters', 'param_scheduler.1', 'train_pipeline.2',
         'train_dataloader.dataset.pipeline.2',
         'train_dataloader.batch_sampler', 'size',
-        'model.data_preprocessor.batch_augments', 'env_cfg.cudnn_benchmark'
+        'model.data_preprocessor.batch_augments'
     },
     'panoptic-fpn_r50_fpn_ema-1x_coco': {'custom_hooks'},
     'panoptic-fpn_r50_fpn_gn-head-1x_coco': {

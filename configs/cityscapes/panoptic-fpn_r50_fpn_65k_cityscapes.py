@@ -4,5 +4,3 @@ _base_ = [
     '../_base_/schedules/schedule_65k_cityscapes.py',
     '../_base_/default_runtime.py',
 ]
-# all crops have one size: cuDNN may search for its fastest kernels
-env_cfg = dict(cudnn_benchmark=True)

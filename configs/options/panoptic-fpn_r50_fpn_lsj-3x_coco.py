@@ -23,8 +23,6 @@ train_pipeline = [
         crop_size=size),
     *_base_.train_pipeline[3:],
 ]
-# all batches have one shape: no need to sort images by their aspect ratio, and
-# cuDNN may search for its fastest kernels
+# all batches have one shape: no need to sort images by their aspect ratio
 train_dataloader = dict(
     batch_sampler=None, dataset=dict(pipeline=train_pipeline))
-env_cfg = dict(cudnn_benchmark=True)

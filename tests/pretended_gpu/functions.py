@@ -46,8 +46,9 @@ class Functions(TorchFunctionMode):
         gpu, name = self.gpu, func.__name__
         pinned = kwargs.pop('pin_memory', False)
         if name == 'as_tensor' and isinstance(args[0], torch.Tensor):
-            return self._do_to(None, args[0], **kwargs) if gpu.has(
-                args[0]) == on_gpu else self._move(args[0], on_gpu, False)
+            moved = self._move(args[0], on_gpu, False)
+            dtype = kwargs.get('dtype')
+            return moved if dtype is None else moved.to(dtype)
         if name not in _FROM_DATA:
             with gpu.creating(on_gpu):
                 out = func(*args, **kwargs)

@@ -31,7 +31,9 @@ CASES = {
     'zeros': (lambda x: torch.zeros(3, device=x.device), dict(launches=1)),
     'new_zeros': (lambda x: x.new_zeros(3), dict(launches=1)),
     'views': (lambda x: x[1:].view(-1)[None].expand(2, -1).detach(), {}),
-    'same': (lambda x: x.to(x.device).cuda().float(), {}),
+    'same':
+    (lambda x: torch.as_tensor(x.to(x.device).cuda().float(), device=x.device),
+     {}),
     'cast': (lambda x: x.half(), dict(launches=1)),
     'sort': (lambda x: x.sort(), dict(launches=4)),
     'many': (lambda x: torch._foreach_add([x + 0] * 120, 1), dict(launches=3)),
