@@ -448,7 +448,7 @@ def divided(folder, shared):
             batch_size))
         found[f'cityscapes {number}'] = cityscapes_scores(
             cityscapes(number, number), batch_size=batch_size)
-    samples = ev.Kept(cityscapes(5), META)
+    samples = ev.Kept(cityscapes(5, 5), META)
     found['written'] = ev.judged(*ev.process(samples, itself, writers))
     refused = dict(
         CITYSCAPES_METRICS[-1],

@@ -10,6 +10,7 @@ model = dict(
     loss_weights=dict(instance=1.0, semantic=0.5),
     data_preprocessor=dict(
         type='PanopticDataPreprocessor',
+        non_blocking=True,
         mean=[103.530, 116.280, 123.675],
         std=[1.0, 1.0, 1.0],
         bgr_to_rgb=False,
@@ -39,7 +40,7 @@ model = dict(
         in_channels=256,
         feat_channels=256,
         anchor_generator=dict(
-            type='SyncFreeAnchorGenerator',
+            type='AnchorGenerator',
             scales=[8],
             ratios=[0.5, 1.0, 2.0],
             strides=[4, 8, 16, 32, 64]),

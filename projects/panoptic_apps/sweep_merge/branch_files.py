@@ -27,7 +27,7 @@ from mmengine_exact.errors import CorruptFileError, InputError
 from mmengine_exact.files import read_bytes, write_bytes
 from mmengine_exact.match import bare_model
 from panoptic_fpn.metrics.base import PerImageMetric, Row, leaves_instances_out
-from panoptic_fpn.ops.to_host import encode_masks, to_arrays, to_plane
+from panoptic_fpn.ops.to_host import encode_masks, to_array, to_plane
 
 INDEX_NAME = 'index.json'
 
@@ -126,16 +126,14 @@ class PanopticBranchWriter(PerImageMetric):
                 scores=np.zeros(0, np.float32),
                 labels=np.zeros(0, np.int64),
                 masks=np.zeros((0, ) + truth.shape, bool))
-        boxes, scores, labels = to_arrays(pred['bboxes'], pred['scores'],
-                                          pred['labels'])
         semantic = sample.get('pred_sem_seg')
         content = BranchFile(
             image_id=sample['img_id'],
             semantic=None
             if semantic is None else to_plane(semantic['sem_seg']),
-            boxes=boxes,
-            scores=scores,
-            labels=labels,
+            boxes=to_array(pred['bboxes']),
+            scores=to_array(pred['scores']),
+            labels=to_array(pred['labels']),
             rles=encode_masks(pred['masks']),
             truth=truth,
             codes=codes,

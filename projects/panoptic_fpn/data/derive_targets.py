@@ -5,7 +5,6 @@ of the map, so a box can never be without its mask and an instance that a crop
 removed is gone with its box, mask and label.
 """
 from collections import Counter
-from multiprocessing.reduction import ForkingPickler
 from typing import Dict, List, Sequence
 
 import cv2
@@ -16,7 +15,6 @@ from mmdet.datasets.transforms import PackDetInputs
 from mmdet.registry import TRANSFORMS
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import HorizontalBoxes
-from mmdet.structures.mask import BitmapMasks
 from mmengine.structures import PixelData
 
 from mmengine_exact.errors import InputError
@@ -212,19 +210,6 @@ class PackPanopticInputs(PackDetInputs):
                     f'w), its image {size}. Put LoadPanopticMap before the '
                     'resizing, cropping and padding of train_pipeline, and '
                     'DerivePanopticTargets after them.')
-
-
-def _of_tensor(bitmaps: torch.Tensor) -> BitmapMasks:
-    masks = BitmapMasks([], *bitmaps.shape[1:])
-    masks.masks = bitmaps.numpy()  # which the constructor copies
-    return masks
-
-
-# mmdet's masks, too, leave a loader's worker in shared memory; they would go
-# through a pipe, byte by byte, and there are 25 MB of them in an image of
-# Cityscapes.
-ForkingPickler.register(
-    BitmapMasks, lambda masks: (_of_tensor, (torch.from_numpy(masks.masks), )))
 
 
 def _planes(image: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ from typing import NamedTuple, Sequence, Union
 
 import numpy as np
 
-from ..ops.run_length import Masks, index_map, values_inside
+from ..ops.run_length import index_map, values_inside
 from .base import labels_of_codes
 
 #: IoU that a match has to exceed, with the rounding of the official script.
@@ -51,7 +51,7 @@ class InstanceOverlaps(NamedTuple):
 
 def image_overlaps(gt: np.ndarray, groups: Union[np.ndarray, Sequence[int]],
                    num_things: int, void: int, labels: np.ndarray,
-                   scores: np.ndarray, masks: Masks) -> InstanceOverlaps:
+                   scores: np.ndarray, masks: np.ndarray) -> InstanceOverlaps:
     """Overlaps in one image; looks at each mask's window only.
 
     Args:
@@ -62,7 +62,7 @@ def image_overlaps(gt: np.ndarray, groups: Union[np.ndarray, Sequence[int]],
             class that is not evaluated; predictions on it are not ignored.
         labels (np.ndarray): (n, ), 0..T-1.
         scores (np.ndarray): (n, ).
-        masks (Masks): n of (h, w); they may overlap.
+        masks (np.ndarray): (n, h, w); they may overlap.
     """
     codes, areas, index = index_map(gt)
     common = np.zeros((len(masks), len(codes)), dtype=np.int64)

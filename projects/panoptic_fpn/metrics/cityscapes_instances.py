@@ -23,13 +23,12 @@ import numpy as np
 from mmdet.registry import METRICS
 
 from ..coco_format.results import file_part, write_image, write_result
-from ..ops.run_length import MaskRuns, Masks
-from ..ops.to_host import copy_masks, to_arrays
+from ..ops.to_host import to_array, to_bitmaps
 from .base import WritingMetric, check_labels, mean_of_known
 from .cityscapes_ap import InstanceOverlaps, image_overlaps, instance_ap
 
-#: Labels (n, ), scores (n, ) and n masks (h, w) of one image.
-Predicted = Tuple[np.ndarray, np.ndarray, Masks]
+#: Labels (n, ), scores (n, ) and masks (n, h, w) of one image.
+Predicted = Tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @METRICS.register_module()
@@ -48,15 +47,15 @@ class CityscapesInstanceAPMetric(WritingMetric):
     def predicted(self, sample: Dict) -> Predicted:
         """Labels, scores and masks of one image."""
         pred = sample[self.prediction]
-        labels, scores = to_arrays(pred['labels'], pred['scores'])
+        labels, scores = to_array(pred['labels']), to_array(pred['scores'])
         check_labels(labels, self.space.num_things, 'thing label')
-        return labels, scores, copy_masks(pred['masks'])
+        return labels, scores, to_bitmaps(pred['masks'])
 
     def judge(self, sample: Dict, pred: Predicted) -> InstanceOverlaps:
         """Overlaps of predictions and instances of one image."""
         labels, scores, masks = pred
         gt, codes, crowd = self.ground_truth(
-            sample, shape=masks[0].shape if len(masks) else None)
+            sample, shape=masks.shape[1:] if len(masks) else None)
         return image_overlaps(gt, codes[crowd], self.space.num_things,
                               self.space.void, labels, scores, masks)
 
@@ -70,8 +69,6 @@ class CityscapesInstanceAPMetric(WritingMetric):
         lines: List[str] = []
         names: List[str] = []
         for label, score, mask in zip(*pred):
-            if isinstance(mask, MaskRuns):
-                mask = mask.bitmap()
             if mask.any():
                 names.append(f'masks/{image_id}_{len(names)}.png')
                 write_image(folder / names[-1],

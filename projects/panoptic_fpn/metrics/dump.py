@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from mmdet.registry import METRICS
 from mmengine.evaluator import DumpResults
+from mmengine.utils import apply_to
+from torch import Tensor
 
 from ..ops.to_host import encode_masks, to_plane
 from .base import from_first_process, gather_rows
@@ -46,11 +48,10 @@ class PredictionDump(DumpResults):
 
     def process(self, data_batch: Any, data_samples: Sequence[Dict]) -> None:
         """Keep the compressed predictions of each sample, and its place."""
-        first = len(self.results)
-        super().process(data_batch, [compact(s) for s in data_samples])
-        for place, sample in enumerate(self.results[first:], first):
+        for sample in data_samples:
+            sample = apply_to(compact(sample), torch.is_tensor, Tensor.cpu)
             content = zlib.compress(pickle.dumps(sample), 1)
-            self.results[place] = (place, content)
+            self.results.append((len(self.results), content))
 
     def evaluate(self, size: int) -> Dict:
         """Write the file of all ``size`` images, on the first process."""

@@ -27,7 +27,7 @@ from mmengine.logging import print_log
 from pycocotools.cocoeval import COCOeval
 
 from ..ops.run_length import encode_segments, segment_boxes
-from ..ops.to_host import encode_masks, to_arrays
+from ..ops.to_host import encode_masks, to_array
 from .base import (PerImageMetric, Row, check_labels, check_same_shape,
                    labels_of_codes, log_classes, mean_of_known)
 from .coco_ap import (STATS, CocoImage, InstancesFile, choose_backend,
@@ -173,8 +173,7 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
         """Detections of one image of (h, w) pixels; copies, since views would
         keep the whole arrays alive."""
         pred = sample[self.prediction]
-        labels, boxes, scores = to_arrays(pred['labels'], pred['bboxes'],
-                                          pred['scores'])
+        labels = to_array(pred['labels'])
         check_labels(labels, self.space.num_things, 'thing label')
         masks = pred.get('masks')
         if masks is not None:
@@ -184,8 +183,8 @@ class PanopticInstanceAPMetric(PerImageMetric, CocoMetric):
                              shape)
         return Instances(
             labels=labels.astype(np.int16),
-            boxes=np.array(boxes).reshape(-1, 4),
-            values=np.array(scores),
+            boxes=np.array(to_array(pred['bboxes'])).reshape(-1, 4),
+            values=np.array(to_array(pred['scores'])),
             crowd=None,
             masks=None if masks is None else join_rles(masks))
 

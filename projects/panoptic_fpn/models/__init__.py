@@ -7,15 +7,15 @@ from .panoptic_fusion_head import PanopticFusionHead
 from .region_branch import SeparableRoIExtractor, WindowedMaskHead
 from .semantic_fpn_head import SemanticFPNHead
 from .symmetric_decoder import SymmetricDecoder
-from .sync_free import (SyncFreeAnchorGenerator, SyncFreeMaxIoUAssigner,
-                        SyncFreeRandomSampler, SyncFreeRPNHead)
+from .sync_free import (SyncFreeMaxIoUAssigner, SyncFreeRandomSampler,
+                        SyncFreeRPNHead)
 from .tta import PanopticTTAModel, SemanticTTAModel
 from .two_networks import TwoNetworkPanopticFPN
 
 __all__ = [
     'PanopticDataPreprocessor', 'PanopticFusionHead', 'PanopticTTAModel',
     'SemanticFPNDecodeHead', 'SemanticFPNHead', 'SemanticTTAModel',
-    'SeparableRoIExtractor', 'SymmetricDecoder', 'SyncFreeAnchorGenerator',
-    'SyncFreeMaxIoUAssigner', 'SyncFreeRPNHead', 'SyncFreeRandomSampler',
-    'TwoNetworkPanopticFPN', 'TwoStagePanopticFPN', 'WindowedMaskHead'
+    'SeparableRoIExtractor', 'SymmetricDecoder', 'SyncFreeMaxIoUAssigner',
+    'SyncFreeRPNHead', 'SyncFreeRandomSampler', 'TwoNetworkPanopticFPN',
+    'TwoStagePanopticFPN', 'WindowedMaskHead'
 ]

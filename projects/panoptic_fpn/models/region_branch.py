@@ -36,40 +36,23 @@ class SeparableRoIExtractor(SingleRoIExtractor):
         """Bins (n, C, P, P) of each box from the level of its size, given
         levels (N, C, h, w) and ``rois`` (n, 5): image, x1, y1, x2, y2 in
         pixels."""
-        products = uses_products(self.roi_layers[0], feats[0])
-        if len(feats) == 1 or not (products or use_fast()):
+        if len(feats) == 1 or not uses_products(self.roi_layers[0], feats[0]):
             return super().forward(feats, rois, roi_scale_factor)
-        levels = self.map_roi_levels(rois, len(feats))
-        if products:
-            levels = levels.cpu()
+        levels = self.map_roi_levels(rois, len(feats)).cpu()
         if roi_scale_factor is not None:
             rois = self.roi_rescale(rois, roi_scale_factor)
-        order = levels.argsort(stable=True)
-        each = levels == torch.arange(
-            len(feats), device=levels.device)[:, None]
-        picks = order.split(each.sum(dim=1).tolist())  # waits, once
         # Levels without a box, too: all take part in the graph, or processes
         # would wait for gradients that others do not send.
-        if products:
-            return align_levels(self.roi_layers, feats, rois, picks)
-        bins = [
-            layer(feat, rois[pick]) if len(pick) else self._no_bins(feat)
-            for layer, feat, pick in zip(self.roi_layers, feats, picks)
-        ]
-        return torch.cat(bins)[order.argsort()]
-
-    def _no_bins(self, feat: Tensor) -> Tensor:
-        """Bins (0, C, P, P) that depend on the level."""
-        shape = (0, self.out_channels, *self.roi_layers[0].output_size)
-        return feat.new_zeros(shape) + feat[:0].sum()
+        picks = [(levels == i).nonzero()[:, 0] for i in range(len(feats))]
+        return align_levels(self.roi_layers, feats, rois, picks)
 
 
 @MODELS.register_module()
 class WindowedMaskHead(FCNMaskHead):
     """mmdet's ``FCNMaskHead``: the same bits in less time.
 
-    Masks are pasted inside their boxes alone on a CPU, and without a wait of
-    the host on a GPU. Targets come from index maps.
+    On a CPU masks are pasted inside their boxes alone. Targets come from
+    index maps.
     """
 
     def get_targets(self, sampling_results: List[SamplingResult],
@@ -113,21 +96,20 @@ class WindowedMaskHead(FCNMaskHead):
                 does.
         """
         threshold = rcnn_test_cfg.mask_thr_binary
-        if not use_fast() or threshold < 0:
+        if not use_fast(bboxes.device) or threshold < 0:
             return super()._predict_by_feat_single(mask_preds, bboxes, labels,
                                                    img_meta, rcnn_test_cfg,
                                                    rescale, activate_map)
         height, width = img_meta['ori_shape'][:2]
-        scale = torch.tensor(img_meta['scale_factor'], dtype=bboxes.dtype)
+        scale = bboxes.new_tensor(img_meta['scale_factor'])
         if rescale:
-            bboxes /= scale.repeat(1, 2).to(bboxes.device, non_blocking=True)
+            bboxes /= scale.repeat(1, 2)
         else:
             width, height = (int(np.round(side * factor.item()))
                              for side, factor in zip((width, height), scale))
-        mask_preds = torch.as_tensor(mask_preds, device=bboxes.device).detach()
+        mask_preds = torch.as_tensor(mask_preds).detach()
         if not self.class_agnostic:
-            each = torch.arange(len(labels), device=labels.device)
-            mask_preds = mask_preds[each, labels][:, None]
+            mask_preds = mask_preds[range(len(labels)), labels][:, None]
         if not activate_map:
             mask_preds = mask_preds.sigmoid()
         return paste_masks(mask_preds.float(), bboxes.detach(), height, width,

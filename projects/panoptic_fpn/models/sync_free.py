@@ -1,24 +1,18 @@
 """mmdet's parts of the region branch with fewer waits of the host for a GPU.
 
-The same numbers, bit by bit. mmdet waits for every ground-truth box that it
-assigns, every boolean index and every list that becomes a tensor. Here sizes
-follow from what the host knows, and lists travel without a wait. What is left
-is the sampler's wait for the numbers of candidates: random numbers are drawn
-on the host.
+The same numbers, bit by bit. mmdet's assigner waits for every ground-truth
+box, its sampler for every list of candidates. Here the sampler waits once, for
+their numbers: random numbers are drawn on the host.
 """
-import copy
-import math
 from typing import Any, Iterator, List, Tuple
 
 import torch
 from mmdet.models.dense_heads import RPNHead
-from mmdet.models.task_modules import (AnchorGenerator, AssignResult,
-                                       BboxOverlaps2D, MaxIoUAssigner,
+from mmdet.models.task_modules import (AssignResult, MaxIoUAssigner,
                                        RandomSampler)
 from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.registry import MODELS, TASK_UTILS
-from mmdet.structures.bbox import BaseBoxes, get_box_tensor, get_box_wh
-from mmengine.config import ConfigDict
+from mmdet.structures.bbox import BaseBoxes, get_box_tensor
 from mmengine.structures import InstanceData
 from torch import Tensor
 
@@ -26,85 +20,32 @@ from ..ops import use_fast
 
 
 @TASK_UTILS.register_module()
-class SyncFreeAnchorGenerator(AnchorGenerator):
-    """mmdet's ``AnchorGenerator``; its base anchors travel without a wait."""
-
-    def grid_priors(self,
-                    featmap_sizes: List[Tuple[int, int]],
-                    dtype: torch.dtype = torch.float32,
-                    device: Any = 'cuda') -> List[Tensor]:
-        """Anchors (h * w * A, 4) of levels of (h, w) cells, in pixels."""
-        there = copy.copy(self)
-        there.base_anchors = [
-            anchors.to(device, non_blocking=True)
-            for anchors in self.base_anchors
-        ]
-        return AnchorGenerator.grid_priors(there, featmap_sizes, dtype, device)
-
-
-class _Overlaps(BboxOverlaps2D):
-    """mmdet's ``BboxOverlaps2D``, one coordinate at a time."""
-
-    def __call__(self,
-                 bboxes1: Tensor,
-                 bboxes2: Tensor,
-                 mode: str = 'iou',
-                 is_aligned: bool = False) -> Tensor:
-        """IoU, or covered share of the first ('iof'), of float32 boxes (m, 4)
-        and (n, 4): (m, n)."""
-        a, b = get_box_tensor(bboxes1), get_box_tensor(bboxes2)
-        if (not use_fast() or is_aligned or mode == 'giou'
-                or not a.numel() * b.numel()):
-            return super().__call__(a, b, mode, is_aligned)
-        (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = a.T[:4, :, None], b.T[:4]
-        width = (torch.min(ax2, bx2) - torch.max(ax1, bx1)).clamp_(min=0)
-        height = (torch.min(ay2, by2) - torch.max(ay1, by1)).clamp_(min=0)
-        shared, area = width.mul_(height), (ax2 - ax1) * (ay2 - ay1)
-        if mode == 'iou':
-            area = area + (bx2 - bx1) * (by2 - by1) - shared
-        return shared / area.clamp(min=1e-6)
-
-
-@TASK_UTILS.register_module()
 class SyncFreeMaxIoUAssigner(MaxIoUAssigner):
     """mmdet's ``MaxIoUAssigner``, all ground truth at once, without a wait."""
-
-    def __init__(self,
-                 *args: Any,
-                 iou_calculator: dict = dict(type=_Overlaps),
-                 **kwargs: Any) -> None:
-        super().__init__(*args, iou_calculator=iou_calculator, **kwargs)
 
     def assign_wrt_overlaps(self, overlaps: Tensor,
                             gt_labels: Tensor) -> AssignResult:
         """Ground truth of each box, given overlaps (k, n) of k ground-truth
         boxes and n boxes and the labels (k, )."""
         if (not use_fast() or not overlaps.numel()
-                or not isinstance(self.neg_iou_thr, float)):
+                or not isinstance(self.neg_iou_thr, float)
+                or not self.gt_max_assign_all):
             return super().assign_wrt_overlaps(overlaps, gt_labels)
         best, nearest = overlaps.max(dim=0)
         negative = (best >= 0) & (best < self.neg_iou_thr)
         found = torch.where(best >= self.pos_iou_thr, nearest + 1,
                             negative.long() - 1)
         if self.match_low_quality:
-            matched = self._best_boxes(overlaps)
-            found = torch.where(matched > 0, matched, found)
+            # a box that is the best of several is the last one's
+            most = overlaps.amax(dim=1, keepdim=True)
+            numbers = torch.arange(
+                1, len(most) + 1, device=most.device, dtype=torch.int32)
+            numbers = numbers[:, None] * (most >= self.min_pos_iou)
+            last = ((overlaps == most) * numbers).amax(dim=0).long()
+            found = torch.where(last > 0, last, found)
         labels = torch.where(found > 0, gt_labels[(found - 1).clamp(min=0)],
                              -1)
         return AssignResult(len(overlaps), found, best, labels)
-
-    def _best_boxes(self, overlaps: Tensor) -> Tensor:
-        """Number from 1 of the ground truth of which each box is the best,
-        the last one if there are several; 0 if there is none."""
-        best, index = overlaps.max(dim=1, keepdim=True)
-        if self.gt_max_assign_all:
-            matched = overlaps == best
-        else:
-            boxes = torch.arange(overlaps.shape[1], device=overlaps.device)
-            matched = boxes == index
-        numbers = torch.arange(1, len(overlaps) + 1, device=overlaps.device)
-        numbers = numbers.int()[:, None] * (best >= self.min_pos_iou)
-        return (matched * numbers).amax(dim=0).long()
 
 
 @TASK_UTILS.register_module()
@@ -152,74 +93,13 @@ def _draw_numbers(last: int, most: int) -> Tensor:
 
 @MODELS.register_module()
 class SyncFreeRPNHead(RPNHead):
-    """mmdet's ``RPNHead``, where the anchors inside an image are indices that
-    follow from its size, not flags.
+    """mmdet's ``RPNHead``, whose base anchors go to a GPU once."""
 
-    With ``train_cfg.rpn.allowed_border`` from 0 on they depend on the anchors,
-    and are flags.
-    """
-
-    @property
-    def _has_indices(self) -> bool:
-        return use_fast() and self.train_cfg['allowed_border'] < 0
-
-    def get_anchors(self,
-                    featmap_sizes: List[Tuple[int, int]],
-                    batch_img_metas: List[dict],
-                    device: Any = 'cuda') -> tuple:
-        """Anchors of each image and level, and indices of those inside the
-        image among the anchors of all levels."""
-        if not self._has_indices:
-            return super().get_anchors(featmap_sizes, batch_img_metas, device)
-        anchors = self.prior_generator.grid_priors(
-            featmap_sizes, device=device)
-        return [anchors] * len(batch_img_metas), [
-            list(self._inside(featmap_sizes, meta['pad_shape'], device))
-            for meta in batch_img_metas
+    def forward(self, x: Tuple[Tensor, ...]) -> Tuple[List[Tensor], ...]:
+        """Objectness (N, A, h, w) and deltas (N, 4 * A, h, w) of each level
+        (N, C, h, w)."""
+        generator = self.prior_generator
+        generator.base_anchors = [
+            anchors.to(x[0].device) for anchors in generator.base_anchors
         ]
-
-    def _inside(self, featmap_sizes: List[Tuple[int, int]],
-                pad_shape: Tuple[int, ...], device: Any) -> Iterator[Tensor]:
-        start, generator = 0, self.prior_generator
-        for (h, w), (x, y), number in zip(featmap_sizes, generator.strides,
-                                          generator.num_base_priors):
-            stop = start + h * w * number
-            index = torch.arange(start, stop, device=device).view(h, w, number)
-            rows, columns = (math.ceil(pad_shape[0] / y),
-                             math.ceil(pad_shape[1] / x))
-            yield index[:rows, :columns].flatten()
-            start = stop
-
-    def _get_targets_single(self,
-                            flat_anchors: Tensor,
-                            valid_flags: Tensor,
-                            *args: Any,
-                            unmap_outputs: bool = True) -> tuple:
-        """Labels (n, ), their weights, deltas (n, 4) and their weights of the
-        anchors (n, 4) of an image, and what was sampled. ``valid_flags`` are
-        flags or indices, as :meth:`get_anchors` returns them."""
-        unmap = unmap_outputs and self._has_indices
-        targets = super()._get_targets_single(
-            flat_anchors,
-            valid_flags,
-            *args,
-            unmap_outputs=unmap_outputs and not unmap)
-        if not unmap:
-            return targets
-        return tuple(
-            target.new_full((len(flat_anchors), *target.shape[1:]
-                             ), fill).index_copy_(0, valid_flags, target)
-            for target, fill in zip(targets, (self.num_classes, 0, 0,
-                                              0))) + targets[4:]
-
-    def _bbox_post_process(self, results: InstanceData, cfg: ConfigDict, *args:
-                           Any, **kwargs: Any) -> InstanceData:
-        """Proposals of an image, by NMS among boxes of ``results`` longer than
-        ``cfg.min_bbox_size`` pixels."""
-        least = cfg.get('min_bbox_size', -1)
-        if least >= 0 and use_fast() and not kwargs.get('rescale'):
-            w, h = get_box_wh(results.bboxes)
-            large = (w > least) & (h > least)
-            results = results[large.nonzero()[:, 0]]  # waits, once
-            cfg = ConfigDict(cfg, min_bbox_size=-1)
-        return super()._bbox_post_process(results, cfg, *args, **kwargs)
+        return super().forward(x)

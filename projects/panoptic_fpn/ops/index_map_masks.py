@@ -97,11 +97,8 @@ class IndexMapMasks(BitmapMasks):
         if not len(boxes):
             return covered
         index_map = self.index_map.to(boxes.device, non_blocking=True)
-        values = torch.from_numpy(self.values)
-        if boxes.device.type == 'cpu':  # elsewhere it would wait
-            used, inds = inds.unique(return_inverse=True)
-            values = values[used]
-        values = values.to(boxes.device, non_blocking=True)[:, None, None]
+        values = torch.from_numpy(self.values)[:, None, None].to(
+            boxes.device, non_blocking=True)
         step = max(1, MAX_PIXELS // index_map.numel())
         for first in range(0, len(values), step):
             group = values[first:first + step]

@@ -13,7 +13,6 @@ from typing import List, Optional, Tuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..fusion import box_windows, fill_stuff, fuse, is_hidden, paste_order
@@ -69,26 +68,23 @@ def _words(masks: Tensor, boxes: Tensor, order: Tensor,
     """int64 (h, w): the channel in the first byte, instance ``order[i]`` in
     bit ``i`` of the others. Boxes and order are on the CPU."""
     height, width = masks.shape[-2:]
-    spare = -len(order) % 8  # instances without a window fill the last byte
     windows = torch.tensor(box_windows(boxes[order], (height, width)))
-    windows = F.pad(windows.long().view(-1, 4), (0, 0, 0, spare))
-    top, left, bottom, right = windows.T[..., None]
+    top, left, bottom, right = windows.view(-1, 4).T[..., None]
     y, x = torch.arange(height), torch.arange(width)
     bits = (1 << torch.arange(len(windows)) % 8)[:, None]
     rows = ((top <= y) & (y < bottom)) * bits
     columns = (left <= x) & (x < right)
     inside = torch.cat([rows, columns], dim=1).byte()
     chosen, inside = (
-        t.to(masks.device, non_blocking=True)
-        for t in (F.pad(order, (0, spare)), inside))
+        t.to(masks.device, non_blocking=True) for t in (order, inside))
     covered = masks.index_select(0, chosen).view(torch.uint8)
     covered *= inside[:, :height, None]
     covered *= inside[:, None, height:]
-    packed = covered.view(-1, 8, height, width).sum(dim=1, dtype=torch.uint8)
-    words = packed.new_zeros((height, width, 8))
+    words = covered.new_zeros((height, width, 8))
     if semantic is not None:
         words[..., 0] = semantic
-    words[..., 1:len(packed) + 1] = packed.permute(1, 2, 0)
+    for byte, group in enumerate(covered.split(8), 1):
+        words[..., byte] = group.sum(dim=0, dtype=torch.uint8)
     return words.view(torch.int64)[..., 0]
 
 

@@ -229,39 +229,9 @@ def encode_mask(mask: np.ndarray) -> Dict:
                             ends[np.append(apart, True)], mask.shape)
 
 
-class MaskRuns(NamedTuple):
-    """A mask (h, w) by its runs in reading order.
-
-    ``runs``: int32 (n, 2), flat positions of the first pixel of each and one
-    past its last; no two touch.
-    """
-    runs: np.ndarray
-    shape: Tuple[int, int]
-
-    def pixels(self) -> np.ndarray:
-        """Flat positions of the mask's pixels, ascending."""
-        begins, ends = self.runs.astype(np.int64).T
-        lengths = ends - begins
-        shifts = np.repeat(ends - np.cumsum(lengths), lengths)
-        return shifts + np.arange(len(shifts))
-
-    def bitmap(self) -> np.ndarray:
-        """The mask as bool (h, w)."""
-        mask = np.zeros(self.shape, dtype=bool)
-        mask.reshape(-1)[self.pixels()] = True
-        return mask
-
-
-#: n masks (h, w) of an image: bool or integers (n, h, w), or runs.
-Masks = Union[np.ndarray, Sequence[MaskRuns]]
-
-
-def values_inside(index_map: np.ndarray, mask: Union[np.ndarray,
-                                                     MaskRuns]) -> np.ndarray:
-    """Values (pixels, ) of a map (h, w) where a mask is, which is a bitmap
-    (h, w) or runs; in reading order."""
-    if isinstance(mask, MaskRuns):
-        return index_map.reshape(-1).take(mask.pixels())
+def values_inside(index_map: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Values (pixels, ) of a map (h, w) where a bitmap (h, w) is not 0; in
+    reading order."""
     window = mask_window(mask)
     if window is None:
         return index_map[:0, 0]

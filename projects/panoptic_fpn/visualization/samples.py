@@ -12,7 +12,7 @@ from mmengine.structures import InstanceData
 
 from ..labels import IGNORE_LABEL, INSTANCE_OFFSET, LabelSpace
 from ..ops.resize_window import nearest_pixels
-from ..ops.to_host import to_array, to_arrays, to_plane
+from ..ops.to_host import to_array, to_plane
 from .colors import match_numbers
 from .drawing import draw_instances, draw_panoptic, draw_semantic
 
@@ -55,7 +55,7 @@ def thing_scores(sample: DetDataSample) -> Dict[int, float]:
         return {}
     indices = sample.pred_panoptic_seg.metainfo.get('instance_indices', ())
     found = sample.pred_instances
-    scores, labels = to_arrays(found.scores, found.labels)
+    scores, labels = to_array(found.scores), to_array(found.labels)
     return {
         int(labels[i]) + INSTANCE_OFFSET * number: float(scores[i])
         for number, i in enumerate(to_array(indices).tolist(), start=1)

@@ -1,6 +1,5 @@
 """Packing against mmdet's, and masks on their way from a loader's worker."""
 import copy
-import pickle
 from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
@@ -8,7 +7,6 @@ import pytest
 import torch
 from mmdet.datasets.transforms import PackDetInputs
 from mmdet.registry import TRANSFORMS
-from mmdet.structures.mask import BitmapMasks
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data._utils.pin_memory import pin_memory
 
@@ -78,28 +76,10 @@ def test_packed_as_mmdet_packs(crowd, flip, image):
     assert flat(packed['data_samples']) == flat(expected['data_samples'])
 
 
-def packed(crowd=(False, True, False)):
-    bitmaps = np.random.default_rng(0).integers(0, 2, (len(crowd), 200, 300),
-                                                np.uint8)
-    results = dict(
-        img=np.zeros((200, 300, 3), np.uint8),
-        gt_masks=BitmapMasks(bitmaps.copy(), 200, 300),
-        gt_bboxes=np.zeros((len(crowd), 4), np.float32),
-        gt_bboxes_labels=np.zeros(len(crowd), np.int64),
-        gt_ignore_flags=np.array(crowd, bool))
-    return PackPanopticInputs(meta_keys=())(results)['data_samples'], bitmaps
-
-
-class Samples(Dataset):
+class Maps(Dataset):
 
     def __len__(self):
         return 2
-
-    def __getitem__(self, index):
-        return packed()[0]
-
-
-class Maps(Samples):
 
     def __getitem__(self, index):
         results = TRANSFORMS.build(dict(type='DerivePanopticTargets'))(scene())
@@ -139,36 +119,3 @@ def test_pinned_is_what_a_gpu_gets(monkeypatch):
     # an evaluation's sample has neither
     del found.gt_sem_seg, found.gt_instances
     assert pin_memory(found) is found
-
-
-def test_a_worker_hands_them_over_in_shared_memory():
-    sample, bitmaps = packed()
-    parts = (sample.gt_instances.masks, sample.ignored_instances.masks)
-    assert all(isinstance(masks, BitmapMasks) for masks in parts)
-    # a pipe would take all of the 60,000 bytes each
-    assert sum(len(ForkingPickler.dumps(masks)) for masks in parts) < 4000
-    for received, in DataLoader(Samples(), num_workers=1, collate_fn=list):
-        found = received.gt_instances.masks
-        assert np.array_equal(found.masks, bitmaps[[0, 2]])
-        assert (found.height, found.width) == (200, 300)
-        assert np.array_equal(received.ignored_instances.masks.masks,
-                              bitmaps[[1]])
-        # and are the receiver's to change
-        found.masks[:] = 0
-        assert received.gt_instances.masks.masks.sum() == 0
-
-
-@pytest.mark.parametrize(
-    'through',
-    [lambda m: pickle.loads(pickle.dumps(m)), copy.deepcopy, copy.copy],
-    ids=['pickle', 'deepcopy', 'copy'])
-@pytest.mark.parametrize('crowd', [(False, True), (True, ), (False, )])
-def test_other_ways_of_copying(through, crowd):
-    masks = packed(crowd)[0].gt_instances.masks
-    result = through(masks)
-    assert type(result) is type(masks) and len(result) == len(masks)
-    assert np.array_equal(result.masks, masks.masks)
-    flipped = result.flip().pad((256, 320))
-    assert flipped.masks.shape == (len(masks), 256, 320)
-    assert torch.equal(
-        result.to_tensor(torch.uint8, 'cpu'), torch.from_numpy(masks.masks))

@@ -76,7 +76,7 @@ def test_rows_are_the_same_from_a_gpu(case, tmp_path, monkeypatch):
             for path in tmp_path.glob(f'{name}/**/*') if path.is_file()
         }
         found.append((plain(metric.results), files))
-        monkeypatch.setattr(to_host, 'is_remote', lambda *data: True)
+        monkeypatch.setattr(to_host, 'is_remote', lambda data: True)
     assert found[0] == found[1]
 
 

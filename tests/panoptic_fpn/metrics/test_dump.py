@@ -48,7 +48,7 @@ def of_32_bits(sample):
 def test_reads_as_mmdets_does(samples, tmp_path, monkeypatch, remote):
     theirs = dumped(DumpDetResults(str(tmp_path / 'b.pkl')), samples)
     if remote:
-        monkeypatch.setattr(to_host, 'is_remote', lambda *data: True)
+        monkeypatch.setattr(to_host, 'is_remote', lambda data: True)
     before = clone(samples)
     found = dumped(PredictionDump(str(tmp_path / 'a.pkl')), samples)
     assert same_samples(found, list(map(of_32_bits, theirs)))

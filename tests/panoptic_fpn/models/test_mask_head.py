@@ -6,13 +6,11 @@ import numpy as np
 import pytest
 import torch
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead
-from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
 from mmdet.structures.mask import BitmapMasks
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
 from panoptic_fpn.models import WindowedMaskHead
-from panoptic_fpn.ops import paste_masks
 from panoptic_fpn.ops.index_map_masks import IndexMapMasks
 
 SHAPE = (97, 131)
@@ -143,24 +141,6 @@ def test_boxes_without_a_pixel_have_empty_masks():
         masks, _ = masks_of(heads()[0], logits, instances)
         assert not masks[0].any() and masks[1].any()
     assert assert_same(*detections(np.zeros((0, 4)))).shape == (0, *SHAPE)
-
-
-@pytest.mark.parametrize('at_once', [1, 3, 50])
-def test_whole_images_are_pasted_like_on_a_gpu(monkeypatch, at_once):
-    """mmdet's way there: every pixel of the image is sampled."""
-    monkeypatch.setattr(paste_masks, 'PIXELS', at_once * SHAPE[0] * SHAPE[1])
-    logits, instances = detections(
-        [*random_boxes(12).tolist(), *DEGENERATE.values(), [float('nan')] * 4],
-        classes=1)
-    boxes, probabilities = instances.bboxes, logits.sigmoid()
-    sampled, _ = _do_paste_mask(probabilities, boxes, *SHAPE, skip_empty=False)
-    for threshold in (0, 0.3, 0.5, 1):
-        masks = paste_masks.paste_whole(probabilities, boxes, *SHAPE,
-                                        threshold)
-        assert masks.dtype == torch.bool
-        assert torch.equal(masks, sampled >= threshold)
-    assert paste_masks.paste_whole(probabilities[:0], boxes[:0], *SHAPE,
-                                   0.5).shape == (0, *SHAPE)
 
 
 def sampled(masks, count, seed):

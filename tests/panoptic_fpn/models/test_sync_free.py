@@ -3,8 +3,7 @@ import copy
 
 import pytest
 import torch
-from mmdet.models.task_modules import (AnchorGenerator, AssignResult,
-                                       BboxOverlaps2D)
+from mmdet.models.task_modules import AssignResult
 from mmdet.registry import MODELS, TASK_UTILS
 from mmengine.config import Config
 from mmengine.structures import InstanceData
@@ -114,28 +113,6 @@ def test_the_last_of_equal_ground_truth_has_the_box(every):
     assert found.labels.tolist() == [5, 5 if every else 3, -1]
 
 
-@pytest.mark.parametrize('mode', ['iou', 'iof', 'giou'])
-@pytest.mark.parametrize('aligned', [True, False])
-def test_overlaps_are_mmdets(mode, aligned):
-    generator = torch.Generator().manual_seed(0)
-    theirs = BboxOverlaps2D()
-    ours = TASK_UTILS.build(
-        dict(type='SyncFreeMaxIoUAssigner', pos_iou_thr=0.5,
-             neg_iou_thr=0.5)).iou_calculator
-    assert type(ours) is not BboxOverlaps2D
-    for m, n in ((30, 30), (1, 1), (0, 0), (0, 4), (4, 0), (7, 33)):
-        a, b = boxes(m, generator, 3), boxes(n, generator, 3)
-        if m == 30:
-            a[3] = float('nan')
-            b[5, 2:] = b[5, :2]
-            a[5] = b[5]
-        if m == n or not aligned:
-            wanted = theirs(a, b, mode, aligned)
-            assert_same(ours(a, b, mode, aligned), wanted)
-            scored = torch.cat([b, b[:, :1]], dim=1)
-            assert_same(ours(a, scored, mode, aligned), wanted)
-
-
 @pytest.mark.parametrize('settings', [
     dict(num=32, pos_fraction=0.5, add_gt_as_proposals=False),
     dict(num=64, pos_fraction=0.25, add_gt_as_proposals=True),
@@ -167,19 +144,6 @@ def test_samples_are_mmdets(settings):
                 assert_same(mine, value)
             else:
                 assert mine == value
-
-
-def test_anchors_are_mmdets():
-    settings = dict(scales=[4, 8], ratios=[0.5, 1, 2], strides=[4, (8, 16)])
-    ours = TASK_UTILS.build(dict(type='SyncFreeAnchorGenerator', **settings))
-    sizes = [(7, 9), (1, 2)]
-    for mine, wanted in zip(
-            ours.grid_priors(sizes, device='cpu'),
-            AnchorGenerator(**settings).grid_priors(sizes, device='cpu')):
-        assert_same(mine, wanted)
-    kept = ours.base_anchors
-    assert ours.grid_priors(sizes, device='meta')[0].is_meta
-    assert ours.base_anchors is kept and not kept[0].is_meta
 
 
 def rpn(switch, monkeypatch, **train_cfg):
@@ -224,14 +188,13 @@ def rpn(switch, monkeypatch, **train_cfg):
 @pytest.mark.parametrize(
     'settings', [
         dict(),
-        dict(allowed_border=0),
         dict(pos_weight=2.5),
         dict(
             assigner=dict(
                 type='MaxIoUAssigner', pos_iou_thr=0.6, neg_iou_thr=0.3),
             sampler=dict(type='RandomSampler', num=64, pos_fraction=0.5))
     ],
-    ids=['plain', 'border', 'weight', 'parts of mmdet'])
+    ids=['plain', 'weight', 'parts of mmdet'])
 def test_rpn_is_mmdets(settings, monkeypatch):
     ours, theirs = (rpn(switch, monkeypatch, **settings) for switch in '10')
     assert len(ours) == len(theirs)
