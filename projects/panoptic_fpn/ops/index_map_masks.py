@@ -24,8 +24,7 @@ class IndexMapMasks(BitmapMasks):
     """mmdet's ``BitmapMasks`` that holds an index map.
 
     Selected, concatenated, padded (with 0) and moved masks are index maps,
-    too. Whatever else mmdet does with masks it does with ``masks``, and
-    returns bitmaps.
+    too. Whatever else mmdet does with masks it does with their bitmaps.
 
     Args:
         index_map (Tensor): Integers (h, w), on any device.
@@ -40,15 +39,21 @@ class IndexMapMasks(BitmapMasks):
 
     @property
     def masks(self) -> np.ndarray:
-        """np.ndarray: Bitmaps uint8 (n, h, w), made anew on each access."""
-        index_map = self.index_map.cpu().numpy()
-        return (index_map == self.values[:, None, None]).view(np.uint8)
+        """np.ndarray: Bitmaps uint8 (n, h, w). Who reads them may write to
+        them, so from then on these are plain ``BitmapMasks``."""
+        self.masks = self.to_ndarray()
+        return self.masks
 
     @masks.setter
     def masks(self, bitmaps: np.ndarray) -> None:
-        # as mmdet's CopyPaste does; others may overlap
+        del self.index_map, self.values
         self.__class__ = BitmapMasks
         self.masks = bitmaps
+
+    def to_ndarray(self) -> np.ndarray:
+        """Bitmaps uint8 (n, h, w), as a copy."""
+        index_map = self.index_map.cpu().numpy()
+        return (index_map == self.values[:, None, None]).view(np.uint8)
 
     def __len__(self) -> int:
         return len(self.values)

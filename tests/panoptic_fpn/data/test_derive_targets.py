@@ -89,7 +89,7 @@ class Maps(Dataset):
 def test_a_worker_hands_one_map_over():
     sample = Maps()[0]
     parts = [sample.gt_instances.masks, sample.ignored_instances.masks]
-    expected = [masks.masks for masks in parts]
+    expected = [masks.to_ndarray() for masks in parts]
     assert all(map(len, parts)) and expected[0].shape[1:] == (60, 40)
     assert len(ForkingPickler.dumps(parts)) < 2000  # a map has 2400 bytes
     for received, in DataLoader(Maps(), num_workers=1, collate_fn=list):
@@ -97,7 +97,7 @@ def test_a_worker_hands_one_map_over():
         assert found[0].index_map is found[1].index_map
         for masks, bitmaps in zip(found, expected):
             assert isinstance(masks, IndexMapMasks)
-            assert np.array_equal(masks.masks, bitmaps)
+            assert np.array_equal(masks.to_ndarray(), bitmaps)
 
 
 def test_pinned_is_what_a_gpu_gets(monkeypatch):

@@ -6,6 +6,8 @@ from multiprocessing.reduction import ForkingPickler
 import numpy as np
 import pytest
 import torch
+from mmdet.datasets.transforms import RandomErasing
+from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks
 from mmengine.structures import InstanceData
 
@@ -75,7 +77,7 @@ def test_targets_are_mmdets(number, dtype, binarize, way):
 
 def test_without_instance_or_box():
     none, bitmaps = scene(0)
-    assert none.masks.shape == bitmaps.masks.shape == (0, 61, 87)
+    assert none.to_ndarray().shape == bitmaps.masks.shape == (0, 61, 87)
     assert not len(none.pad((64, 96))[[]])
     boxes, inds = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
     for masks in (none, scene(4)[0]):
@@ -99,7 +101,7 @@ def test_selected_as_mmdet_selects(index):
     found = masks[index]
     assert isinstance(found, IndexMapMasks)
     assert found.index_map is masks.index_map
-    assert np.array_equal(found.masks, bitmaps[index].masks)
+    assert np.array_equal(found.to_ndarray(), bitmaps[index].masks)
     assert len(found) == len(bitmaps[index])
 
 
@@ -131,8 +133,8 @@ def test_whatever_mmdet_does_with_masks(way):
     masks, bitmaps = scene(5)
     found, expected = WAYS[way](masks), WAYS[way](bitmaps)
     assert (found.height, found.width) == (expected.height, expected.width)
-    assert found.masks.dtype == expected.masks.dtype
-    assert np.array_equal(found.masks, expected.masks)
+    assert found.to_ndarray().dtype == expected.masks.dtype
+    assert np.array_equal(found.to_ndarray(), expected.masks)
     assert isinstance(found, IndexMapMasks) == (way in STAY)
 
 
@@ -149,8 +151,29 @@ def test_what_mmdet_reads_of_masks():
     assert all(map(np.array_equal, masks, bitmaps))
     assert len(IndexMapMasks.random(2)) == 2
     # as CopyPaste does: bitmaps that overlap
-    masks.masks = np.ones_like(masks.masks)
+    masks, _ = scene(5)
+    masks.masks = np.ones_like(bitmaps.masks)
     assert type(masks) is BitmapMasks and masks[1:].masks.all()
+
+
+def test_who_reads_bitmaps_may_write_to_them():
+    """As mmdet's RandomErasing does; Albu makes masks of the same class."""
+    found = []
+    for masks in scene(5):
+        results = dict(
+            img=np.zeros((61, 87, 3), np.uint8),
+            img_shape=(61, 87),
+            gt_bboxes=HorizontalBoxes([[0, 0, 87, 61]] * 5),
+            gt_bboxes_labels=np.zeros(5, np.int64),
+            gt_masks=masks)
+        np.random.seed(0)
+        erased = RandomErasing(n_patches=3, ratio=0.5)(results)['gt_masks']
+        found.append(erased.masks)
+    assert np.array_equal(*found)
+    assert found[0].sum() < scene(5)[1].masks.sum()
+    masks, bitmaps = scene(5)
+    read = masks.masks
+    assert np.array_equal(type(masks)(read, 61, 87).masks, bitmaps.masks)
 
 
 def test_nothing_is_copied_where_nothing_changes():
