@@ -6,9 +6,12 @@ import os.path as osp
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Tuple
+from statistics import mean
+from typing import Dict, Sequence, Tuple
 
+from mmengine_exact.errors import RunError
 from panoptic_fpn.config_files import find_config
 
 from .report import DROPPED, RIGHT, WRONG, Report
@@ -16,13 +19,9 @@ from .report import DROPPED, RIGHT, WRONG, Report
 CONFIG = 'synthetic/panoptic-fpn_tiny_synthetic'
 RESUMES = 'a training resumes, and repeats what it did'
 LEARNS = 'a training with mixed precision learns and is evaluated'
-NO_VALIDATION = ('val_cfg=None', 'val_dataloader=None', 'val_evaluator=None')
 
 
-class RunError(Exception):
-    """A run that ended with an error; its last lines."""
-
-
+@dataclass(frozen=True)
 class ShortRuns:
     """Trainings of a few iterations on drawn data.
 
@@ -32,24 +31,25 @@ class ShortRuns:
         device (str): 'cuda' or 'cpu'.
         deadline (float): ``time.perf_counter`` after which none goes on.
     """
+    tool: str
+    folder: str
+    device: str
+    deadline: float
 
-    def __init__(self, tool: str, folder: str, device: str,
-                 deadline: float) -> None:
-        self.tool, self.folder, self.deadline = tool, folder, deadline
-        self.environment = dict(os.environ)
-        if device == 'cpu':
-            self.environment['CUDA_VISIBLE_DEVICES'] = ''
-
-    def train(self, name: str, iterations: int, *more: str) -> None:
-        """Train in ``FOLDER/NAME``; ``more`` are arguments and then keys of
+    def train(
+        self,
+        name: str,
+        iterations: int,
+        flags: Sequence[str] = (),
+        settings: Sequence[str] = ()
+    ) -> None:
+        """Train in ``FOLDER/NAME``, with flags of the tool and settings of
         the config.
 
         Raises:
             RunError: The tool's exit code is not 0.
             subprocess.TimeoutExpired: The deadline has passed.
         """
-        flags = [word for word in more if word.startswith('--')]
-        keys = [word for word in more if not word.startswith('--')]
         command = [
             sys.executable, self.tool,
             find_config(CONFIG), '--work-dir',
@@ -59,15 +59,18 @@ class ShortRuns:
             f'train_cfg.max_iters={iterations}',
             f'train_cfg.val_interval={iterations}',
             'default_hooks.logger.interval=1', 'log_processor.window_size=1',
-            *keys
+            *settings
         ]
+        environment = dict(os.environ)
+        if self.device == 'cpu':
+            environment['CUDA_VISIBLE_DEVICES'] = ''
         log = osp.join(self.folder, f'{name}.log')
         with open(log, 'a') as out:
             code = subprocess.run(
                 command,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                env=self.environment,
+                env=environment,
                 timeout=max(1, self.deadline - time.perf_counter())).returncode
         if code:
             last = Path(log).read_text(errors='replace').strip().splitlines()
@@ -75,14 +78,12 @@ class ShortRuns:
 
     def losses(self, name: str) -> Dict[int, float]:
         """Loss of each iteration."""
-        found: Dict[int, float] = {}
-        for path in sorted(
-                Path(self.folder, name).glob('*/vis_data/scalars.json')):
-            for line in path.read_text().splitlines():
-                row = json.loads(line)
-                if 'loss' in row:
-                    found[row['step']] = row['loss']
-        return found
+        rows = [
+            json.loads(line) for path in sorted(
+                Path(self.folder, name).glob('*/vis_data/scalars.json'))
+            for line in path.read_text().splitlines()
+        ]
+        return {row['step']: row['loss'] for row in rows if 'loss' in row}
 
 
 def check_short_runs(report: Report, runs: ShortRuns, iterations: int,
@@ -94,12 +95,13 @@ def check_short_runs(report: Report, runs: ShortRuns, iterations: int,
         iterations (int): Before and after the middle.
     """
     same = ('randomness.deterministic=True',
-            f'default_hooks.checkpoint.interval={iterations}', *NO_VALIDATION)
+            f'default_hooks.checkpoint.interval={iterations}', 'val_cfg=None',
+            'val_dataloader=None', 'val_evaluator=None')
     middle = osp.join(runs.folder, 'whole', f'iter_{iterations}.pth')
     name = RESUMES
     try:
-        runs.train('whole', 2 * iterations, *same)
-        runs.train('resumed', 2 * iterations, f'--resume={middle}', *same)
+        runs.train('whole', 2 * iterations, (), same)
+        runs.train('resumed', 2 * iterations, [f'--resume={middle}'], same)
         report.check(
             name,
             *compare_losses(
@@ -107,8 +109,16 @@ def check_short_runs(report: Report, runs: ShortRuns, iterations: int,
                 range(iterations + 1, 2 * iterations + 1)))
         if amp:
             name = LEARNS
-            runs.train('amp', 10 * iterations, '--amp')
-            _check_learning(report, name, runs, iterations)
+            runs.train('amp', 10 * iterations, ['--amp'])
+            losses = list(runs.losses('amp').values())
+            begin, end = mean(losses[:iterations]), mean(losses[-iterations:])
+            quality = json.loads(
+                Path(runs.folder, 'amp',
+                     'metrics.json').read_text())['coco_panoptic/PQ']
+            learns = end < begin and quality is not None
+            report.check(
+                name, RIGHT if learns else WRONG,
+                f'mean loss {begin:.3f}, at the end {end:.3f}; PQ {quality}')
     except subprocess.TimeoutExpired:
         report.check(name, DROPPED, 'no time is left')
 
@@ -122,14 +132,3 @@ def compare_losses(first: Dict[int, float], second: Dict[int, float],
             return WRONG, (f'{detail}; the first that differs is {i}: '
                            f'{first.get(i)} and {second.get(i)}')
     return RIGHT, detail
-
-
-def _check_learning(report: Report, name: str, runs: ShortRuns,
-                    number: int) -> None:
-    losses = list(runs.losses('amp').values())
-    begin, end = (
-        sum(part) / number for part in (losses[:number], losses[-number:]))
-    scores = json.loads(Path(runs.folder, 'amp', 'metrics.json').read_text())
-    quality = scores['coco_panoptic/PQ']
-    report.check(name, RIGHT if end < begin and quality is not None else WRONG,
-                 f'mean loss {begin:.3f}, at the end {end:.3f}; PQ {quality}')

@@ -108,7 +108,7 @@ def test_times_of_parts_and_of_the_whole():
             time.sleep(seconds)
             note(name)
 
-    work = Work('sleep', '', 'ours', 'last', lambda: 0.02, run)
+    work = Work('sleep', '', 'last', lambda: 0.02, run)
     found = measure.measure(work, CPU, 3, time.perf_counter() + 60)
     assert list(found) == ['first', 'last', 'more', 'all']
     assert 20 <= found['first']['ms'] <= found['all']['ms']
@@ -119,7 +119,7 @@ def test_times_of_parts_and_of_the_whole():
 
 def test_no_repeat_begins_after_the_deadline():
     runs = []
-    work = Work('count', '', 'ours', 'all of it', lambda: None, lambda _, note:
+    work = Work('count', '', 'all of it', lambda: None, lambda _, note:
                 (runs.append(1), note('all of it')))
     measure.measure(work, CPU, 50, time.perf_counter() - 1)
     assert len(runs) == 3
@@ -179,7 +179,7 @@ def test_wrong_arguments(tmp_path, monkeypatch):
 
 def test_what_comes_late_is_dropped(tmp_path, monkeypatch):
     """With no time left the operators are still checked; figures are not."""
-    monkeypatch.setattr(check.Check, 'needed', lambda self, *args: [])
+    monkeypatch.setattr(check.Check, 'needed', lambda self, *args: None)
     assert check_gpu('cpu', str(tmp_path), 'train.py', True, minutes=0)
     content = json.loads((tmp_path / 'check_gpu.json').read_text())
     assert {c['verdict'] for c in content['checks']} == {'dropped'}
