@@ -1,7 +1,7 @@
 """Is a device right? Operators, heads and losses beside the CPU's."""
-import pickle
 from collections import defaultdict
 from functools import partial
+from operator import ne
 from typing import Any, Callable, Dict, List, Tuple
 
 import torch
@@ -87,8 +87,7 @@ _HEADS: Dict[str, Tuple[Callable[[Any, Any], float], float]] = {
     # classes whose logits are equal up to rounding
     'semantic map': (differing, 1e-3),
     'merge': (differing, 0),
-    'masks to run lengths':
-    (lambda *results: float(len(set(map(pickle.dumps, results))) > 1), 0)
+    'masks to run lengths': (lambda *results: float(ne(*results)), 0)
 }
 
 

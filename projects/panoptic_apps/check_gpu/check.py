@@ -2,8 +2,8 @@
 import logging
 import os
 import time
-from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator
+from contextlib import ExitStack
+from typing import Any, Callable, Dict
 
 import torch
 from mmcv.ops import get_compiler_version, get_compiling_cuda_version
@@ -19,7 +19,7 @@ from .measure import Figures, measure
 from .parts import SIDES, Work, config_of, prediction, training_step
 from .report import DROPPED, FASTER, SLOWER, Report
 from .scenes import CITYSCAPES, COCO, Case
-from .short_runs import ShortRuns, check_short_runs
+from .short_runs import check_short_runs
 from .units import units
 
 
@@ -54,21 +54,12 @@ def check_gpu(device: str,
     report = Report(folder, facts(device, quick))
     check = Check(report, torch.device(device), quick,
                   report.begin + 60 * minutes)
-    with _quiet():
+    with ExitStack() as stack:
+        stack.callback(logging.disable, logging.root.manager.disable)
+        logging.disable(logging.WARNING)  # MMEngine's, a line a weight
         check.needed(folder, train_tool)
         check.optional()
     return report.finish()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the lines that MMEngine logs of each weight."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)
 
 
 def facts(device: str, quick: bool) -> Dict[str, Any]:
@@ -118,9 +109,9 @@ class Check:
                            case, 1 if self.quick else 3)
             report.attempt(f'losses of a training step, {case.name}',
                            check_losses, report, device, case.quick())
-        runs = ShortRuns(train_tool, folder, device.type, self.deadline)
-        report.attempt('short trainings', check_short_runs, report, runs,
-                       2 if self.quick else 10, not self.quick)
+        report.attempt('short trainings', check_short_runs, report, train_tool,
+                       folder, device.type, self.deadline,
+                       2 if self.quick else 10)
 
     def optional(self) -> None:
         """Figures, the most important ones first."""

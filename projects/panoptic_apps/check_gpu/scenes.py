@@ -4,7 +4,7 @@ Ellipses of things lie on regions of stuff. Sizes are (h, w) in pixels, boxes
 (x1, y1, x2, y2), masks (n, h, w) bool.
 """
 from dataclasses import dataclass, replace
-from typing import List, Tuple
+from typing import Any, List, Tuple
 
 import numpy as np
 import torch
@@ -56,20 +56,21 @@ class Case:
 
     def quick(self) -> 'Case':
         """The same in small, with one image in training."""
-        crop, image, original = (
-            tuple(max(64, side // 8) for side in size)
-            for size in (self.crop, self.image, self.original))
         return replace(
             self,
-            crop=crop,
-            image=image,
-            original=original,
+            crop=_an_eighth(self.crop),
+            image=_an_eighth(self.image),
+            original=_an_eighth(self.original),
             batch=1,
             instances=5,
             detections=20,
             confident=6,
             rois=32,
             proposals=64)
+
+
+def _an_eighth(size: Size) -> Size:
+    return max(64, size[0] // 8), max(64, size[1] // 8)
 
 
 def label_space(things: int, stuff: int) -> LabelSpace:
@@ -210,7 +211,7 @@ def _drawn(case: Case, image: Size, annotated: Size, seed: int) -> dict:
 def _packed(drawn: List[dict], pipeline: List[dict], side: str) -> dict:
     """Targets derived and packed by the last transforms of a pipeline."""
     types = [transform['type'] for transform in pipeline]
-    last = pipeline[types.index('DerivePanopticTargets'):]
+    last: List[Any] = pipeline[types.index('DerivePanopticTargets'):]
     if side == 'mmdet':
         last = [last[0], _as_mmdet_loads, dict(type='PackDetInputs')]
     transforms = Compose(last)

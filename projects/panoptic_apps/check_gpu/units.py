@@ -8,14 +8,14 @@ from typing import Any, Callable, Dict, List
 
 import torch
 import torch.nn.functional as F
-from mmdet.evaluation import CocoMetric
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
+from mmdet.structures.mask import encode_mask_results
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from panoptic_fpn.metrics import PanopticInstanceAPMetric
+from panoptic_fpn.ops.to_host import encode_masks
 
 from .parts import Note, Work, config_of
 from .scenes import Case, Size, blobs, semantic_logits, training_batch
@@ -61,29 +61,11 @@ class Heads:
                                        self.semantic.predict_things, size)[0]
         return self.fusion.predict([found], [semantic])[0].sem_seg[0]
 
-
-def encoder(case: Case, side: str) -> Callable[[InstanceData], Any]:
-    """Instances to the row that a metric for AP keeps of an image."""
-    metric = (
-        PanopticInstanceAPMetric() if side == 'ours' else CocoMetric(
-            metric=['bbox', 'segm']))
-    metric.dataset_meta = case.space.metainfo()
-    size = case.original
-    void = torch.full(size, case.space.void, dtype=torch.int32)
-    without_truth = dict(
-        img_id=0,
-        ori_shape=size,
-        instances=[],
-        gt_panoptic_seg=dict(sem_seg=void[None]),
-        gt_codes=[],
-        crowd_codes=[])
-
-    def encode(found: InstanceData) -> Any:
-        metric.process(None,
-                       [dict(without_truth, pred_instances=found.to_dict())])
-        return metric.results.pop()
-
-    return encode
+    def encode(self, masks: Tensor) -> List[Dict]:
+        """Masks (n, h, w) as run lengths."""
+        if self.ours:
+            return encode_masks(masks)
+        return encode_mask_results(masks.cpu().numpy())
 
 
 def meta_of(image: Size, original: Size) -> Dict:
@@ -140,5 +122,6 @@ def units(case: Case,
              lambda given: heads.semantic_map(given, meta)),
         work('merge', lambda: found,
              lambda given: heads.merge(given, semantic, size)),
-        work('masks to run lengths', lambda: found, encoder(case, side))
+        work('masks to run lengths', lambda: found,
+             lambda given: heads.encode(given.masks))
     ]

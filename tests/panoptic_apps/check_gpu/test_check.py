@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from mmengine_exact.errors import InputError
+from mmengine_exact.errors import InputError, RunError
 from panoptic_apps.check_gpu import check, check_gpu, measure, short_runs
 from panoptic_apps.check_gpu.parts import Work
 from panoptic_apps.check_gpu.report import Report
@@ -140,20 +140,17 @@ def test_losses_that_differ_are_named():
 def test_a_training_that_fails_names_its_log(tmp_path):
     tool = tmp_path / 'train.py'
     tool.write_text('print("error: the disk is full")\nraise SystemExit(1)\n')
-    runs = short_runs.ShortRuns(
-        str(tool), str(tmp_path), 'cpu',
-        time.perf_counter() + 60)
     with pytest.raises(
-            short_runs.RunError,
-            match='exit code 1.*whole.log.*the disk is full'):
-        runs.train('whole', 2)
+            RunError, match='exit code 1.*whole.log.*the disk is full'):
+        short_runs.train(
+            str(tool), str(tmp_path / 'whole'), 'cpu',
+            time.perf_counter() + 60)
 
 
 def test_a_training_without_time_is_dropped(report, tmp_path):
     tool = tmp_path / 'train.py'
     tool.write_text('import time\ntime.sleep(60)\n')
-    runs = short_runs.ShortRuns(str(tool), str(tmp_path), 'cpu', 0)
-    short_runs.check_short_runs(report, runs, 2, amp=False)
+    short_runs.check_short_runs(report, str(tool), str(tmp_path), 'cpu', 0, 2)
     assert verdicts(report) == {short_runs.RESUMES: 'dropped'}
     assert report.finish()
 
