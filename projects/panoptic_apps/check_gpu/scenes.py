@@ -58,9 +58,9 @@ class Case:
         """The same in small, with one image in training."""
         return replace(
             self,
-            crop=_an_eighth(self.crop),
-            image=_an_eighth(self.image),
-            original=_an_eighth(self.original),
+            crop=_small(self.crop),
+            image=_small(self.image),
+            original=_small(self.original),
             batch=1,
             instances=5,
             detections=20,
@@ -69,8 +69,8 @@ class Case:
             proposals=64)
 
 
-def _an_eighth(size: Size) -> Size:
-    return max(64, size[0] // 8), max(64, size[1] // 8)
+def _small(size: Size) -> Size:
+    return max(64, size[0] // 16), max(64, size[1] // 16)
 
 
 def label_space(things: int, stuff: int) -> LabelSpace:

@@ -40,10 +40,10 @@ def train(tool: str, work_dir: str, device: str, deadline: float, *settings:
     command = [
         sys.executable, tool,
         find_config(CONFIG), '--work-dir', work_dir, '--cfg-options',
-        f'data_root={data}/', 'generate.num_train=64', 'generate.num_val=8',
-        'randomness.deterministic=True', 'default_hooks.logger.interval=1',
-        'log_processor.window_size=1', 'val_cfg=None', 'val_dataloader=None',
-        'val_evaluator=None', *settings
+        f'data_root={data}/', 'generate.num_train=16', 'generate.num_val=1',
+        'train_dataloader.batch_size=2', 'randomness.deterministic=True',
+        'default_hooks.logger.interval=1', 'log_processor.window_size=1',
+        'val_cfg=None', 'val_dataloader=None', 'val_evaluator=None', *settings
     ]
     environment = dict(os.environ)
     if device == 'cpu':

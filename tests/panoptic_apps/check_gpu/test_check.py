@@ -186,9 +186,13 @@ def test_what_comes_late_is_dropped(tmp_path, monkeypatch):
     ]
 
 
-@pytest.mark.slow
-def test_the_check_on_a_cpu(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    'trains', [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_the_check_on_a_cpu(tmp_path, monkeypatch, capsys, trains):
     """As a user runs it: 'check_gpu.py --device cpu --quick'."""
+    if not trains:
+        monkeypatch.setattr(short_runs, 'train',
+                            lambda *args: dict.fromkeys(range(1, 5), 0.5))
     assert call_tool(monkeypatch, 'check_gpu', '--device', 'cpu', '--quick',
                      '--out', tmp_path) == 0
     content = json.loads((tmp_path / 'check_gpu.json').read_text())
