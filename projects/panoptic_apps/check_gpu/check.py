@@ -7,7 +7,6 @@ from typing import Any, Callable, Dict
 
 import torch
 from mmcv.ops import get_compiler_version, get_compiling_cuda_version
-from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from mmengine_exact import enable_amp, revision, versions
@@ -92,11 +91,7 @@ class Check:
                  deadline: float) -> None:
         self.report, self.device, self.quick = report, device, quick
         self.deadline = deadline
-        # on most CPUs bfloat16 takes minutes
-        self.dtypes = ['float32']
-        if device.type == 'cuda':
-            self.dtypes += ['float16', 'bfloat16']
-        #: of a step in the first of them
+        #: Of a step in float32.
         self.losses: Dict[str, Any] = {}
         self.cases = [COCO.quick()] if quick else [COCO, CITYSCAPES]
 
@@ -121,7 +116,10 @@ class Check:
                 self.in_time(f'{name}, {case.name}', self.compare, name, build,
                              case)
             self.in_time(f'heads alone, {case.name}', self.heads_alone, case)
-        for dtype in self.dtypes:
+        dtypes = ['float32']
+        if self.device.type == 'cuda':  # most CPUs take minutes
+            dtypes += ['float16', 'bfloat16']
+        for dtype in dtypes:
             self.in_time(f'training step in {dtype}', self.precision, dtype)
 
     def in_time(self, name: str, section: Callable, *args: Any) -> None:
@@ -158,33 +156,30 @@ class Check:
 
     def precision(self, dtype: str) -> None:
         """A training step in a precision and both layouts of memory, but for
-        the one that our config has; its losses beside those of float32."""
+        the config's own in float32; its losses beside those of float32."""
         case, theirs = self.cases[0], {}
-        if dtype == 'float16':  # mmdet's RoIAlign has no bfloat16
-            theirs = self.figures_of(
-                training_step(case, 'mmdet', self.device,
-                              in_precision(config_of(case, 'mmdet'), dtype)))
-        for channels_last in (False, ) if dtype == 'float32' else (False,
-                                                                   True):
-            cfg = in_precision(config_of(case, 'ours'), dtype)
+
+        def step(side: str, channels_last: bool = False) -> Work:
+            cfg = config_of(case, side)
             cfg.channels_last = channels_last
-            work = training_step(case, 'ours', self.device, cfg)
+            if dtype != 'float32':
+                enable_amp(cfg)
+                cfg.optim_wrapper.dtype = dtype
+            return training_step(case, side, self.device, cfg)
+
+        if dtype == 'float16':  # mmdet's RoIAlign has no bfloat16
+            theirs = self.figures_of(step('mmdet'))
+        layouts = [''] if dtype == 'float32' else ['', ', channels last']
+        for layout in layouts:
+            work = step('ours', bool(layout))
             torch.manual_seed(0)
             losses = work.run(work.inputs(), lambda part: None)
             self.losses = self.losses or losses
-            name = (f'training step, {case.name}, {dtype}'
-                    f'{", channels last" if channels_last else ""}')
+            name = f'{work.name}, {case.name}, {dtype}{layout}'
             self.report.agree(f'losses, {name}',
                               loss_errors(losses, self.losses), HALF)
             ours = self.figures_of(work)
-            self.report.figures(case.name, name, ours, theirs)
+            self.report.figures(case.name, f'{work.name}, {dtype}{layout}',
+                                ours, theirs)
             if theirs:
                 self.verdict(name, ours, theirs)
-
-
-def in_precision(cfg: Config, dtype: str) -> Config:
-    """A config with mixed precision, except for 'float32'."""
-    if dtype != 'float32':
-        enable_amp(cfg)
-        cfg.optim_wrapper.dtype = dtype
-    return cfg

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
-from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterator, Optional, Sequence, Tuple
 from unittest import mock
 
 import mmdet
@@ -18,7 +18,6 @@ import torch
 from mmdet.registry import EVALUATOR, MODELS
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
-from mmengine.hooks import Hook, RuntimeInfoHook
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import HOOKS
@@ -127,7 +126,11 @@ def training_step(case: Case,
             (model, 'parse_losses', 'parse'),
             (wrapper, 'backward', 'backward'),
             (wrapper, 'update_params', 'optimizer')]
-    hooks = loss_hooks(side)
+    hooks = [
+        HOOKS.build(dict(type=name))
+        for name in (['RuntimeInfoHook'] if side == 'mmdet' else
+                     ['DelayedRuntimeInfoHook', 'NonFiniteLossHook'])
+    ]
     # what these hooks ask a runner for
     runner = SimpleNamespace(
         model=model,
@@ -149,17 +152,6 @@ def training_step(case: Case,
 
     return Work('training step', case.name, HOOKS_PART,
                 partial(copy.deepcopy, batch), run)
-
-
-def loss_hooks(side: str) -> List[Hook]:
-    """Hooks that look at each iteration's losses, as a side's runner has
-    them."""
-    if side == 'mmdet':
-        return [RuntimeInfoHook()]
-    return [
-        HOOKS.build(dict(type=name))
-        for name in ('DelayedRuntimeInfoHook', 'NonFiniteLossHook')
-    ]
 
 
 def prediction(case: Case, side: str, device: torch.device) -> Work:
