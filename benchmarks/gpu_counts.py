@@ -31,14 +31,9 @@ ROWS = (('training step', 'all', 'training step'), ('prediction', 'all',
 def measure(quick: bool = False) -> List[dict]:
     """Rows with stage, case, and for 'ours' and 'mmdet' the counts by the
     columns of :data:`counting.COLUMNS`; None where mmdet has no such part."""
-    return rows_of(
-        counting.as_table(
-            {key: counting.count(key, quick)
-             for key in counting.KEYS}))
-
-
-def rows_of(parts: counting.Table) -> List[dict]:
-    """Rows of a table of parts."""
+    parts = counting.as_table(
+        {key: counting.count(key, quick)
+         for key in counting.KEYS})
     return [
         dict(
             stage=name,

@@ -29,6 +29,7 @@ from mmengine.registry import init_default_scope
 
 import panoptic_fpn  # noqa: F401
 from benchmarks import harness, inputs
+from panoptic_fpn.labels import LabelSpace
 
 STAGE = 'input pipeline'
 DATASETS = harness.ROOT / 'configs' / '_base_' / 'datasets'
@@ -101,7 +102,7 @@ def agreement(ours: Compose, theirs: Compose, information: dict) -> str:
 def sample_photographs(folder: Path) -> List[dict]:
     """Of a panoptic JSON, for both pipelines."""
     data = json.loads((folder / 'panoptic.json').read_text())
-    space = inputs.LabelSpace.from_coco(data['categories'], 'panoptic.json')
+    space = LabelSpace.from_coco(data['categories'], 'panoptic.json')
     images = {image['id']: image for image in data['images']}
     found = []
     for annotation in data['annotations']:

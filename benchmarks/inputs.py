@@ -14,20 +14,14 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from panoptic_fpn.labels import LabelSpace, id_to_rgb
+from panoptic_apps.check_gpu.scenes import label_space
+from panoptic_fpn.labels import id_to_rgb
 
 #: Classes: ``NUM_THINGS`` things, then as many stuff that 19 are reached, as
 #: Cityscapes has them.
 NUM_THINGS, NUM_CLASSES = 8, 19
 #: Bands of stuff, from the sky down, as fractions of the height.
 BANDS = (0, .2, .35, .5, .6, .92)
-
-
-def label_space() -> LabelSpace:
-    return LabelSpace.from_coco([
-        dict(id=i, name=f'class {i}', isthing=int(i < NUM_THINGS))
-        for i in range(NUM_CLASSES)
-    ])
 
 
 @dataclasses.dataclass
@@ -92,7 +86,7 @@ class Scene:
             seg_map_path=str(png),
             segments_info=segments,
             instances=instances,
-            label_space=label_space())
+            label_space=label_space(NUM_THINGS, NUM_CLASSES - NUM_THINGS))
 
 
 def street(seed: int = 0,

@@ -11,17 +11,22 @@ regions with blurred boundaries, a smooth field for each class and noise; a
 row with nothing but noise is the worst case.
 """
 import sys
-from dataclasses import dataclass
-from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
+from dataclasses import dataclass, replace
+from typing import Callable, List, NamedTuple, Optional
 
 import torch
+from mmdet.registry import MODELS
+from mmengine.config import ConfigDict
+from mmengine.registry import init_default_scope
+from mmengine.structures import InstanceData
 
 from benchmarks import harness
-from panoptic_apps.check_gpu.scenes import semantic_logits
+from panoptic_apps.check_gpu import scenes
+from panoptic_apps.check_gpu.parts import config_of
+from panoptic_apps.check_gpu.scenes import Size
+from panoptic_apps.check_gpu.units import STRIDE, Heads, meta_of
 
-THRESHOLDS = dict(overlap=0.5, stuff_area=4096)
-STRIDE = 4
-Size = Tuple[int, int]
+SIDES = dict(ours='ours', theirs='mmdet')
 
 
 @dataclass(frozen=True)
@@ -31,21 +36,17 @@ class Case:
     Args:
         original (tuple[int, int]): Of the file.
         image (tuple[int, int]): As the network sees it.
-        padded (tuple[int, int]): To a multiple of 32.
         instances (int): Detections, all above the merge's threshold.
         num_things, num_stuff (int): Classes; the semantic branch has
             ``num_stuff + 1`` channels.
-        regions (int): Of the semantic map, about.
-        noise (float): Standard deviation, beside 6 between classes.
+        regions (int): Of the semantic map, about; 0: noise alone.
     """
     original: Size
     image: Size
-    padded: Size
     instances: int
     num_things: int
     num_stuff: int
     regions: int
-    noise: float = 0.3
 
     @property
     def channels(self) -> int:
@@ -60,12 +61,12 @@ class Case:
         return text + (', noise alone' if not self.regions else '')
 
 
-CITYSCAPES = Case((1024, 2048), (1024, 2048), (1024, 2048), 60, 8, 11, 40)
-SMALL = Case((480, 640), (480, 640), (480, 640), 20, 80, 53, 12)
-COCO = Case((480, 640), (800, 1067), (800, 1088), 20, 80, 53, 12)
+CITYSCAPES = Case((1024, 2048), (1024, 2048), 60, 8, 11, 40)
+SMALL = Case((480, 640), (480, 640), 20, 80, 53, 12)
+COCO = Case((480, 640), (800, 1067), 20, 80, 53, 12)
 CASES = ((CITYSCAPES, 10.), (SMALL, 4.), (COCO, 4.),
-         (Case(**dict(vars(CITYSCAPES), regions=0)),
-          None), (Case(**dict(vars(COCO), regions=0)), None))
+         (replace(CITYSCAPES, regions=0), None), (replace(COCO,
+                                                          regions=0), None))
 
 
 class Outputs(NamedTuple):
@@ -94,101 +95,51 @@ def network_outputs(case: Case, seed: int) -> Outputs:
     ellipse = 6 * (0.9 - side[:, None]**2 - side**2)
     ragged = torch.randn(
         number, case.num_things, 28, 28, generator=generator) / 2
-    logits = semantic_logits(case.channels,
-                             tuple(side // STRIDE for side in case.padded),
-                             case.regions, generator, case.noise)
+    meta = meta_of(case.image, case.original)
+    logits = scenes.semantic_logits(
+        case.channels,
+        tuple(side // STRIDE for side in meta['batch_input_shape']),
+        case.regions, generator)
     return Outputs(
         logits, ellipse + ragged, (corners * torch.tensor(factors)).flatten(1),
         0.5 + 0.5 * torch.rand(number, generator=generator),
         torch.randint(case.num_things, (number, ), generator=generator),
-        dict(
-            batch_input_shape=case.padded,
-            img_shape=case.image,
-            ori_shape=case.original,
-            scale_factor=factors))
+        dict(meta, scale_factor=factors))
 
 
-def merge_of_ours(case: Case) -> Callable[[Outputs], torch.Tensor]:
-    """Panoptic map (h, w) of ours."""
-    from panoptic_fpn.models import (PanopticFusionHead, SemanticFPNHead,
-                                     WindowedMaskHead)
+def merge_of(side: str, case: Case) -> Callable[[Outputs], torch.Tensor]:
+    """Outputs to the panoptic map (h, w) of 'ours' or 'mmdet'."""
+    init_default_scope('mmdet')
+    space = scenes.label_space(case.num_things, case.num_stuff)
+    model = config_of(replace(scenes.COCO, space=space), side).model
+    heads = Heads(model, side)
+    mask_head = MODELS.build(model.roi_head.mask_head)
 
-    class GivenLogits(SemanticFPNHead):
-        forward = staticmethod(lambda logits: logits)
-
-    semantic_head = GivenLogits(
-        case.num_things, case.num_stuff, in_channels=[32] * 4, channels=32)
-    mask_head = WindowedMaskHead(num_convs=0, num_classes=case.num_things)
-    merge = PanopticFusionHead(
-        case.num_things,
-        case.num_stuff,
-        test_cfg=dict(
-            overlap_thr=THRESHOLDS['overlap'],
-            stuff_area=THRESHOLDS['stuff_area']))
-
+    @torch.no_grad()
     def run(outputs: Outputs) -> torch.Tensor:
-        instances = pasted(mask_head, outputs)
-        channels, = semantic_head.predict_channels(outputs.logits,
-                                                   [outputs.meta])
-        return merge.predict(instances, channels, False, case.original)[0]
+        instances = InstanceData(
+            # the head brings them to the original size in place
+            bboxes=outputs.boxes.clone(),
+            scores=outputs.scores,
+            labels=outputs.labels)
+        pasted, = mask_head.predict_by_feat([outputs.mask_logits], [instances],
+                                            [outputs.meta],
+                                            ConfigDict(mask_thr_binary=0.5),
+                                            rescale=True)
+        semantic = heads.semantic_map(outputs.logits, outputs.meta)
+        return heads.merge(pasted, semantic, case.original)
 
-    return torch.no_grad()(run)
-
-
-def merge_of_mmdet(case: Case) -> Callable[[Outputs], torch.Tensor]:
-    """Panoptic map (h, w) of mmdet."""
-    from mmdet.models.roi_heads.mask_heads import FCNMaskHead
-    from mmdet.models.seg_heads import HeuristicFusionHead, PanopticFPNHead
-    from mmengine.config import ConfigDict
-
-    class GivenLogits(PanopticFPNHead):
-        forward = staticmethod(lambda logits: dict(seg_preds=logits))
-
-    semantic_head = GivenLogits(
-        case.num_things, case.num_stuff, in_channels=32, inner_channels=32)
-    mask_head = FCNMaskHead(num_convs=0, num_classes=case.num_things)
-    merge = HeuristicFusionHead(
-        case.num_things,
-        case.num_stuff,
-        test_cfg=ConfigDict(
-            mask_overlap=THRESHOLDS['overlap'],
-            stuff_area_limit=THRESHOLDS['stuff_area']))
-
-    def run(outputs: Outputs) -> torch.Tensor:
-        instances = pasted(mask_head, outputs)
-        logits = semantic_head.predict(
-            outputs.logits, [outputs.meta], rescale=True)
-        return merge.predict([instances], logits)[0].sem_seg[0]
-
-    return torch.no_grad()(run)
-
-
-def pasted(mask_head, outputs: Outputs):
-    """Instances with masks of the original size."""
-    from mmengine.config import ConfigDict
-    from mmengine.structures import InstanceData
-    instances = InstanceData(
-        # the head brings them to the original size in place
-        bboxes=outputs.boxes.clone(),
-        scores=outputs.scores,
-        labels=outputs.labels)
-    return mask_head.predict_by_feat([outputs.mask_logits], [instances],
-                                     [outputs.meta],
-                                     ConfigDict(mask_thr_binary=0.5),
-                                     rescale=True)[0]
-
-
-SIDES: Dict[str, Callable] = dict(ours=merge_of_ours, theirs=merge_of_mmdet)
+    return run
 
 
 def prepare(side: str, case: Case, seed: int) -> Callable:
     """A side's merge of an image, for its peak memory."""
-    merge = SIDES[side](case)
+    merge = merge_of(SIDES[side], case)
     outputs = network_outputs(case, seed)
     # code and tables that stay
-    tiny = Case((32, 32), (32, 32), (32, 32), 2, case.num_things,
-                case.num_stuff, 2)
-    SIDES[side](tiny)(network_outputs(tiny, seed))
+    tiny = replace(
+        case, original=(32, 32), image=(32, 32), instances=2, regions=2)
+    merge_of(SIDES[side], tiny)(network_outputs(tiny, seed))
     return lambda: merge(outputs)
 
 
@@ -196,7 +147,7 @@ def measure_case(case: Case, ask: Optional[float], rounds: int,
                  seed: int) -> harness.Row:
     """Seconds, peak memory and agreement of an image."""
     outputs = network_outputs(case, seed)
-    merges = {side: make(case) for side, make in SIDES.items()}
+    merges = {side: merge_of(name, case) for side, name in SIDES.items()}
     maps = {side: merge(outputs) for side, merge in merges.items()}
     same = (maps['ours'] == maps['theirs']).double().mean().item()
     seconds = harness.alternate(

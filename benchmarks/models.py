@@ -12,7 +12,6 @@ be. Fitted once (two minutes) and kept in
 """
 import copy
 import hashlib
-import json
 import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,20 +19,21 @@ from typing import Callable, Dict, List
 
 import torch
 from mmcv.transforms import Compose
-from mmdet.registry import MODELS, TRANSFORMS
-from mmengine.config import Config
+from mmdet.registry import TRANSFORMS
+from mmengine.config import Config, ConfigDict
+from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 import panoptic_fpn  # noqa: F401
 from benchmarks import inputs
 from benchmarks.harness import ROOT, quiet
-from mmengine_exact import apply_memory_format
-from panoptic_fpn.labels import LabelSpace
+from panoptic_apps.check_gpu.parts import build_model, config_of
+from panoptic_apps.check_gpu.scenes import COCO
 
 CONFIG = ROOT / 'configs' / 'coco' / 'panoptic-fpn_r50_fpn_1x_coco.py'
 KEPT = ROOT / 'work_dirs' / 'benchmark'
-NUM_THINGS, NUM_STUFF = 80, 53
+NUM_THINGS, NUM_STUFF = COCO.space.num_things, COCO.space.num_stuff
 RESIZE = dict(scale=(1333, 800), keep_ratio=True)
 LOAD = dict(
     ours=[
@@ -65,75 +65,52 @@ def photographs(seed: int, kind: str, number: int = 2) -> dict:
     init_default_scope('mmdet')
     pipeline = Compose([TRANSFORMS.build(dict(t)) for t in LOAD[kind]])
     named = os.environ.get('SAMPLE_PHOTOGRAPHS')
-    if named:
-        found = sample_photographs(Path(named))[:number]
-        packed = [pipeline(copy.deepcopy(one)) for one in found]
-    else:
-        packed = []
-        for i in range(number):
-            with TemporaryDirectory() as folder:
-                scene = inputs.photograph(seed + i)
-                one, _ = scene.write(Path(folder), '.jpg')
-                packed.append(pipeline(_as_coco(one)))
-    return dict(
-        inputs=[one['inputs'] for one in packed],
-        data_samples=[one['data_samples'] for one in packed])
+    with TemporaryDirectory() as folder:
+        if named:
+            found = sample_photographs(Path(named))[:number]
+        else:
+            found = [
+                _drawn(seed + i, Path(folder, str(i))) for i in range(number)
+            ]
+        return pseudo_collate([pipeline(copy.deepcopy(one)) for one in found])
 
 
-def _as_coco(information: dict) -> dict:
-    """With COCO's numbers of classes."""
-    shift = NUM_THINGS - inputs.NUM_THINGS
+def _drawn(seed: int, folder: Path) -> dict:
+    """A drawn photograph with COCO's numbers of classes."""
+    folder.mkdir()
+    information, _ = inputs.photograph(seed).write(folder, '.jpg')
     for segment in information['segments_info']:
         if not segment['is_thing']:
-            segment['category'] += shift
-    information['label_space'] = LabelSpace.from_coco([
-        dict(id=i, name=f'class {i}', isthing=int(i < NUM_THINGS))
-        for i in range(NUM_THINGS + NUM_STUFF)
-    ])
-    return information
+            segment['category'] += NUM_THINGS - inputs.NUM_THINGS
+    return dict(information, label_space=COCO.space)
 
 
 def build(kind: str) -> nn.Module:
     """Our model, or mmdet's ``PanopticFPN`` of the same settings."""
     init_default_scope('mmdet')
-    settings = Config.fromfile(CONFIG)
-    cfg = settings.model
-    cfg.backbone.init_cfg = None
+    cfg = config_of(COCO, 'ours')
     if kind == 'theirs':
-        _make_theirs(cfg)
+        cfg = _theirs(cfg.model)
     with quiet():
-        torch.manual_seed(0)
-        model = MODELS.build(cfg)
-        model.init_weights()
-    if kind == 'ours':
-        apply_memory_format(model, settings)
-    return model
+        return build_model(cfg)
 
 
-def _make_theirs(cfg: Config) -> None:
-    cfg.type = 'PanopticFPN'
-    for key in ('loss_weights', 'semantic_head', 'panoptic_fusion_head'):
-        cfg.pop(key)
-    cfg.roi_head.mask_head.type = 'FCNMaskHead'
-    for part in ('bbox', 'mask'):
-        cfg.roi_head[f'{part}_roi_extractor'].type = 'SingleRoIExtractor'
-    classes = dict(
-        num_things_classes=NUM_THINGS, num_stuff_classes=NUM_STUFF)
-    cfg.semantic_head = dict(
-        type='PanopticFPNHead',
-        in_channels=256,
-        inner_channels=128,
-        start_level=0,
-        end_level=4,
-        norm_cfg=dict(type='GN', num_groups=32, requires_grad=True),
-        conv_cfg=None,
-        loss_seg=dict(
-            type='CrossEntropyLoss', ignore_index=255, loss_weight=0.5),
-        **classes)
-    cfg.panoptic_fusion_head = dict(type='HeuristicFusionHead', **classes)
-    cfg.test_cfg.panoptic = dict(mask_overlap=0.5, stuff_area_limit=4096)
-    cfg.data_preprocessor.update(
-        type='DetDataPreprocessor', seg_pad_value=255, mask_pad_value=0)
+def _theirs(ours: ConfigDict) -> Config:
+    """mmdet's config with the settings of ours."""
+    cfg = config_of(COCO, 'mmdet')
+    theirs = cfg.model
+    theirs.backbone = ours.backbone
+    for key in ('mean', 'std', 'bgr_to_rgb'):
+        theirs.data_preprocessor[key] = ours.data_preprocessor[key]
+    for name in ('bbox_roi_extractor', 'mask_roi_extractor'):
+        theirs.roi_head[name].roi_layer = ours.roi_head[name].roi_layer
+    theirs.rpn_head.loss_bbox = ours.rpn_head.loss_bbox
+    theirs.roi_head.bbox_head.loss_bbox = ours.roi_head.bbox_head.loss_bbox
+    theirs.train_cfg.rpn_proposal = ours.train_cfg.rpn_proposal
+    theirs.train_cfg.rcnn.assigner = dict(
+        ours.train_cfg.rcnn.assigner, type='MaxIoUAssigner')
+    theirs.test_cfg.rcnn = ours.test_cfg.rcnn
+    return cfg
 
 
 def load(kind: str, seed: int) -> nn.Module:
@@ -162,8 +139,7 @@ def _fingerprint(seed: int) -> str:
     return hashlib.sha256('\n'.join(recipe).encode()).hexdigest()[:12]
 
 
-def _renamed(state: Dict[str, Tensor],
-             theirs: nn.Module) -> Dict[str, Tensor]:
+def _renamed(state: Dict[str, Tensor], theirs: nn.Module) -> Dict[str, Tensor]:
     """Our weights under mmdet's names: the semantic heads list the same
     layers in the same order."""
     ours = [key for key in state if key.startswith('semantic_head.')]
@@ -221,8 +197,7 @@ def _total(losses: dict) -> Tensor:
         if 'loss' in k)
 
 
-def _fit_rpn(head: nn.Module, feats: tuple, samples: list,
-             steps: int) -> None:
+def _fit_rpn(head: nn.Module, feats: tuple, samples: list, steps: int) -> None:
     with torch.no_grad():
         hidden = [torch.relu(head.rpn_conv(feat)) for feat in feats]
     truth = [copy.copy(sample.gt_instances) for sample in samples]
@@ -248,8 +223,8 @@ def _fit_semantic(head: nn.Module, feats: tuple, samples: list,
     hook.remove()
     # the head on what its classifier sees
     forward, head.forward = head.forward, lambda _: head.cls_seg(found[0])
-    _minimize([head.conv_seg], steps, lambda: _total(head.loss(feats, samples)
-                                                     ))
+    _minimize([head.conv_seg], steps,
+              lambda: _total(head.loss(feats, samples)))
     head.forward = forward
 
 
@@ -281,8 +256,8 @@ def _fit_boxes(model: nn.Module, feats: tuple, samples: list,
 
     def mask_loss():
         return _total(
-            mask.loss_and_target(
-                mask(regions), sampled, truth, roi.train_cfg)['loss_mask'])
+            mask.loss_and_target(mask(regions), sampled, truth,
+                                 roi.train_cfg)['loss_mask'])
 
     _minimize([box.fc_cls, box.fc_reg], steps, box_loss)
     # all of its layers: from random ones masks have no sharp borders
@@ -294,13 +269,3 @@ def _rois(boxes: List[Tensor]) -> Tensor:
         torch.cat([torch.full((len(b), 1), float(i)), b], 1)
         for i, b in enumerate(boxes)
     ])
-
-
-def describe(sample) -> str:
-    """Detections and segments of a result, in words."""
-    scores = sample.pred_instances.scores
-    return json.dumps(
-        dict(
-            detections=len(scores),
-            confident=int((scores >= 0.5).sum()),
-            segments=len(sample.pred_panoptic_seg.sem_seg.unique())))

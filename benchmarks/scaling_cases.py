@@ -186,15 +186,15 @@ def merged(case: Case) -> Calls:
     judged = merge.Case(
         case.shape,
         case.shape,
-        case.shape,
         case.instances,
         case.num_things,
         case.classes - 1,
         regions=30)
     outputs = merge.network_outputs(judged, case.seed)
-    return dict(
-        ours=partial(merge.merge_of_ours(judged), outputs),
-        mmdet=partial(merge.merge_of_mmdet(judged), outputs))
+    return {
+        side: partial(merge.merge_of(side, judged), outputs)
+        for side in ('ours', 'mmdet')
+    }
 
 
 #: By the name in tables.

@@ -15,7 +15,6 @@ Exit code: 0 measured, 1 the variants disagree, 2 wrong arguments.
 """
 import argparse
 import json
-import os.path as osp
 import statistics
 import sys
 from functools import partial
@@ -27,9 +26,7 @@ from torch.utils.checkpoint import checkpoint
 
 from benchmarks import harness
 
-ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
-
-LOSS = 'projects/panoptic_fpn/ops/tiled_cross_entropy.py'
+LOSS = harness.ROOT / 'projects/panoptic_fpn/ops/tiled_cross_entropy.py'
 STRIDE = 4
 #: Relative, of losses and gradients among the variants.
 TOLERANCE = 1e-5
@@ -65,7 +62,7 @@ def variants():
     from tests.oracles.semantic_loss import full_resolution_cross_entropy
 
     # the file alone: its package takes seconds to import, in each process
-    tiles = run_path(osp.join(ROOT, LOSS))['tiled_cross_entropy']
+    tiles = run_path(str(LOSS))['tiled_cross_entropy']
 
     def checkpointed(logits, target):
         """One image at full resolution at a time, computed twice."""

@@ -23,6 +23,7 @@ from . import Counts, Ledger, PretendedGpu, pretended_gpu
 TABLE = Path(__file__).with_name('counts.json')
 COLUMNS = ('launches', 'waits', 'MB to the GPU', 'MB from the GPU')
 CASES = {case.name: case for case in (COCO, CITYSCAPES)}
+GPU = torch.device('cuda')
 #: Both sides of a comparison.
 SIDES = parts.SIDES
 #: A part's ledger by its name.
@@ -79,8 +80,7 @@ def count(key: Key, quick: bool) -> Parts:
             first = work.inputs()
             if key.work == 'training step' and not quick:
                 # a large step takes minutes
-                pipeline = parts.config_of(case, 'ours').train_pipeline
-                first = training_batch(small(case), pipeline, key.side)
+                first = training_batch(small(case), key.side)
             found.update(count_work(gpu, work, first))
     return found
 
@@ -106,14 +106,9 @@ def count_work(gpu: PretendedGpu, work: parts.Work, first: Any) -> Parts:
 def _works(case: Case, key: Key) -> List[parts.Work]:
     register_all_modules()
     if key.work == 'heads':
-        return units.units(case, key.side, to_gpu)
+        return units.units(case, key.side, GPU)
     make = dict(training=parts.training_step, prediction=parts.prediction)
-    return [make[key.work.split()[0]](case, key.side, to_gpu)]
-
-
-def to_gpu(thing: Any) -> Any:
-    """A module, tensor or data sample on the GPU."""
-    return thing.to('cuda')
+    return [make[key.work.split()[0]](case, key.side, GPU)]
 
 
 def figures(counts: Counts) -> List[float]:

@@ -1,19 +1,19 @@
 """Is a device right? Operators, heads and losses beside the CPU's."""
-import pickle
+from collections import defaultdict
 from functools import partial
-from typing import Callable, Dict, List, Tuple
+from operator import ne
+from typing import Any, Callable, Dict, List, Tuple
 
 import torch
 from mmcv.ops import nms, roi_align
-from mmengine.structures import InstanceData
 from torch import Tensor
 
 from panoptic_fpn.ops.roi_align import SeparableRoIAlign
 
-from .parts import config_of, training_step
+from .parts import training_step
 from .report import Report
-from .scenes import Blobs, Case, blobs, smooth_fields
-from .units import Heads, logits_for, meta_of, padded_targets
+from .scenes import Case
+from .units import units
 
 CPU = torch.device('cpu')
 #: Largest relative error of sums in another order, as float32 rounds.
@@ -28,8 +28,9 @@ def relative(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).norm() / expected.norm().clamp(min=1e-20))
 
 
-def mover(device: torch.device) -> Callable:
-    return lambda value: value.to(device)
+def differing(found: Tensor, expected: Tensor) -> float:
+    """Share of the elements that differ."""
+    return float((found.cpu() != expected.cpu()).double().mean())
 
 
 def check_operators(report: Report, device: torch.device) -> None:
@@ -48,22 +49,26 @@ def check_operators(report: Report, device: torch.device) -> None:
     rois = torch.rand(200, 5, generator=generator) * 150
     rois[:, 0] = (rois[:, 0] > 75).float()
     rois[:, 3:] += rois[:, 1:3]
-    plain = partial(_bins,
-                    lambda x, r: roi_align(x, r, 7, .25, 2, 'avg', True))
-    ours = partial(_bins, SeparableRoIAlign(7, .25, 2))
-    expected = plain(features, rois)
-    for name, function, given, most in (
-        ('RoIAlign', plain, features, ROUNDING),
-        ('RoIAlign of a channels-last map', ours,
-         features.contiguous(memory_format=torch.channels_last),
-         ROUNDING), ('RoIAlign in float16', plain, features.half(), HALF)):
-        if device.type == 'cpu' and given.dtype == torch.float16:
-            continue  # mmcv has no such kernel
-        found = function(given.to(device), rois.to(device, given.dtype))
-        report.agree(
-            name,
-            dict(zip(('bins', 'gradient'), map(relative, found, expected))),
-            most)
+    plain = partial(
+        roi_align,
+        output_size=7,
+        spatial_scale=.25,
+        sampling_ratio=2,
+        pool_mode='avg',
+        aligned=True)
+    ours = SeparableRoIAlign(7, .25, 2)
+    channels_last = features.to(memory_format=torch.channels_last)
+    cases: Dict[str, Tuple[Callable, Tensor, float]] = {
+        'RoIAlign': (plain, features, ROUNDING),
+        'RoIAlign of a channels-last map': (ours, channels_last, ROUNDING)
+    }
+    if device.type != 'cpu':  # where mmcv has no such kernel
+        cases['RoIAlign in float16'] = plain, features.half(), HALF
+    expected = _bins(plain, features, rois)
+    for name, (function, given, most) in cases.items():
+        found = _bins(function, given.to(device), rois.to(device, given.dtype))
+        errors = map(relative, found, expected)
+        report.agree(name, dict(zip(('bins', 'gradient'), errors)), most)
 
 
 def _bins(function: Callable, features: Tensor,
@@ -75,64 +80,37 @@ def _bins(function: Callable, features: Tensor,
     return bins, features.grad
 
 
+#: Error of a head's result, and what it may be at most.
+_HEADS: Dict[str, Tuple[Callable[[Any, Any], float], float]] = {
+    # value and gradient; NaN stays
+    'semantic loss': (lambda *results: sum(map(relative, *results)), ROUNDING),
+    # classes whose logits are equal up to rounding
+    'semantic map': (differing, 1e-3),
+    'merge': (differing, 0),
+    'masks to run lengths': (lambda *results: float(ne(*results)), 0)
+}
+
+
 def check_heads(report: Report, device: torch.device, case: Case,
                 scenes: int) -> None:
-    """Semantic loss, semantic map, merge and run lengths."""
-    on_cpu, on_device = (_outputs(case, one, scenes) for one in (CPU, device))
-    (loss, gradient), (their_loss, their_gradient) = (
-        one.pop('loss') for one in (on_device, on_cpu))
-    report.agree(
-        f'semantic loss, {case.name}',
-        dict(
-            value=relative(loss, their_loss),
-            gradient=relative(gradient, their_gradient)), ROUNDING)
-    channels = [one.pop('semantic map').cpu() for one in (on_device, on_cpu)]
-    # classes whose logits are equal up to rounding
-    report.agree(
-        f'semantic map, {case.name}',
-        dict(pixels=(channels[0] != channels[1]).float().mean().item()), 1e-3)
-    for name, found in on_device.items():
-        differing = sum(a != b for a, b in zip(found, on_cpu[name]))
-        report.agree(f'{name}, {case.name}', dict(scenes=differing), 0)
-
-
-def _outputs(case: Case, device: torch.device, scenes: int) -> Dict:
-    to_device = mover(device)
-    heads = Heads(case, config_of(case, 'ours'), to_device)
-    samples = [to_device(one) for one in padded_targets(case, 'ours')]
-    logits = to_device(logits_for(case.crop, heads.channels, case.batch))
-    logits.requires_grad_()
-    loss = heads.loss(logits, samples)
-    outputs = to_device(logits_for(case.image, heads.channels))
-    semantic = to_device(
-        smooth_fields(heads.channels, case.original, 4,
-                      torch.Generator().manual_seed(0)).argmax(0))
-    merged: List[bytes] = []
+    """Semantic loss, semantic map, merge and run lengths of some scenes."""
+    errors: Dict[str, Dict[str, float]] = defaultdict(dict)
     for seed in range(scenes):
-        found = _instances(case, seed, to_device)
-        panoptic = heads.merge(found, semantic)
-        merged.append(panoptic.cpu().numpy().tobytes())
-        heads.encode(found)
-    rows = [pickle.dumps(row) for row in heads.metric.results]
-    return {
-        'loss': (loss, logits.grad),
-        'semantic map': heads.semantic_map(outputs, meta_of(case)),
-        'merge': merged,
-        'masks as run lengths': rows
-    }
-
-
-def _instances(case: Case, seed: int, to_device: Callable) -> InstanceData:
-    drawn = blobs(case.detections, case.original, case.space.num_things,
-                  case.confident, seed)
-    return Blobs(*map(to_device, drawn)).as_instances()
+        for pair in zip(*(units(case, 'ours', one, seed)
+                          for one in (CPU, device))):
+            name = pair[0].name
+            expected, found = (
+                work.run(work.inputs(), lambda part: None) for work in pair)
+            errors[name][f'scene {seed}'] = _HEADS[name][0](found, expected)
+    for name, by_scene in errors.items():
+        report.agree(f'{name}, {case.name}', by_scene, _HEADS[name][1])
 
 
 def check_losses(report: Report, device: torch.device, case: Case) -> None:
-    """Losses of a training step in small."""
-    losses = []
+    """Losses of a training step."""
+    losses: List[Dict] = []
     for one in (device, CPU):
-        work = training_step(case, 'ours', mover(one))
+        work = training_step(case, 'ours', one)
         torch.manual_seed(0)
         losses.append(work.run(work.inputs(), lambda part: None))
     report.agree(f'losses of a training step, {case.name}',

@@ -1,27 +1,25 @@
 """The check of a device, from facts to verdict."""
+import logging
 import os
 import time
-from functools import partial
-from typing import Any, Callable, Dict, Iterator, Tuple
+from contextlib import ExitStack
+from typing import Any, Callable, Dict
 
 import torch
 from mmcv.ops import get_compiler_version, get_compiling_cuda_version
-from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from mmengine_exact import enable_amp, revision, versions
 from mmengine_exact.errors import InputError
 
-from . import agreement
+from .agreement import (HALF, check_heads, check_losses, check_operators,
+                        loss_errors)
 from .measure import Figures, measure
 from .parts import SIDES, Work, config_of, prediction, training_step
 from .report import DROPPED, FASTER, SLOWER, Report
 from .scenes import CITYSCAPES, COCO, Case
-from .short_runs import ShortRuns, check_short_runs
+from .short_runs import check_short_runs
 from .units import units
-
-#: A part of the check: its name, and what runs.
-Section = Tuple[str, Callable[[], Any]]
 
 
 def check_gpu(device: str,
@@ -55,15 +53,11 @@ def check_gpu(device: str,
     report = Report(folder, facts(device, quick))
     check = Check(report, torch.device(device), quick,
                   report.begin + 60 * minutes)
-    for name, section in check.needed(folder, train_tool):
-        report.attempt(name, section)
-    for name, section in check.optional():
-        if time.perf_counter() > check.deadline:
-            report.check(name, DROPPED, 'no time is left')
-        else:
-            report.attempt(name, section)
-        if device == 'cuda':
-            torch.cuda.empty_cache()
+    with ExitStack() as stack:
+        stack.callback(logging.disable, logging.root.manager.disable)
+        logging.disable(logging.WARNING)  # MMEngine's, a line a weight
+        check.needed(folder, train_tool)
+        check.optional()
     return report.finish()
 
 
@@ -97,51 +91,54 @@ class Check:
                  deadline: float) -> None:
         self.report, self.device, self.quick = report, device, quick
         self.deadline = deadline
-        self.to_device = agreement.mover(device)
-        # on most CPUs bfloat16 takes minutes
-        self.dtypes = ['float32']
-        if device.type == 'cuda':
-            self.dtypes += ['float16', 'bfloat16']
-        #: of a step in the first of them
+        #: Of a step in float32.
         self.losses: Dict[str, Any] = {}
-        self.cases = [
-            case.quick() if quick else case for case in (COCO, CITYSCAPES)
-        ]
+        self.cases = [COCO.quick()] if quick else [COCO, CITYSCAPES]
 
-    def needed(self, folder: str, train_tool: str) -> Iterator[Section]:
-        """Sections that say right or wrong."""
+    def needed(self, folder: str, train_tool: str) -> None:
+        """What says right or wrong."""
         report, device = self.report, self.device
-        yield 'operators', lambda: agreement.check_operators(report, device)
+        report.attempt('operators', check_operators, report, device)
         for case in self.cases:
-            yield f'heads, {case.name}', partial(agreement.check_heads, report,
-                                                 device, case,
-                                                 2 if self.quick else 5)
-            yield f'losses of a training step, {case.name}', partial(
-                agreement.check_losses, report, device, case.quick())
-        runs = ShortRuns(train_tool, folder, device.type, self.deadline)
-        yield 'short trainings', lambda: check_short_runs(
-            report, runs, 2 if self.quick else 10, amp=not self.quick)
+            report.attempt(f'heads, {case.name}', check_heads, report, device,
+                           case, 1 if self.quick else 3)
+            report.attempt(f'losses of a training step, {case.name}',
+                           check_losses, report, device, case.quick())
+        report.attempt('short trainings', check_short_runs, report, train_tool,
+                       folder, device.type, self.deadline,
+                       2 if self.quick else 10)
 
-    def optional(self) -> Iterator[Section]:
-        """Sections that give figures, the most important ones first."""
-        for case in self.cases[:1] if self.quick else self.cases:
-            for build in (training_step, prediction):
-                name = f'{build.__name__.replace("_", " ")}, {case.name}'
-                yield name, partial(self.compare, build, case)
-            yield f'heads alone, {case.name}', partial(self.heads_alone, case)
-        for dtype in self.dtypes:
-            yield f'training step in {dtype}', partial(self.precision, dtype)
+    def optional(self) -> None:
+        """Figures, the most important ones first."""
+        for case in self.cases:
+            for name, build in (('training step', training_step),
+                                ('prediction', prediction)):
+                self.in_time(f'{name}, {case.name}', self.compare, name, build,
+                             case)
+            self.in_time(f'heads alone, {case.name}', self.heads_alone, case)
+        dtypes = ['float32']
+        if self.device.type == 'cuda':  # most CPUs take minutes
+            dtypes += ['float16', 'bfloat16']
+        for dtype in dtypes:
+            self.in_time(f'training step in {dtype}', self.precision, dtype)
+
+    def in_time(self, name: str, section: Callable, *args: Any) -> None:
+        """Run a section, unless no time is left."""
+        if time.perf_counter() > self.deadline:
+            self.report.check(name, DROPPED, 'no time is left')
+            return
+        self.report.attempt(name, section, *args)
+        if self.device.type == 'cuda':
+            torch.cuda.empty_cache()
 
     def figures_of(self, work: Work) -> Figures:
         return measure(work, self.device, 1 if self.quick else 10,
                        self.deadline)
 
-    def compare(self, build: Callable, case: Case) -> None:
+    def compare(self, name: str, build: Callable, case: Case) -> None:
         """Figures of a step or a prediction, and which side is faster."""
         ours, theirs = (
-            self.figures_of(build(case, side, self.to_device))
-            for side in SIDES)
-        name = build.__name__.replace('_', ' ')
+            self.figures_of(build(case, side, self.device)) for side in SIDES)
         self.report.figures(case.name, name, ours, theirs)
         self.verdict(f'{name}, {case.name}', ours, theirs)
 
@@ -153,42 +150,36 @@ class Check:
 
     def heads_alone(self, case: Case) -> None:
         """Figures of the heads; mmdet's do less, so without a verdict."""
-        for pair in zip(*(units(case, side, self.to_device)
-                          for side in SIDES)):
-            found = [self.figures_of(work) for work in pair]
-            self.report.figures(case.name, pair[0].name, *found)
+        for pair in zip(*(units(case, side, self.device) for side in SIDES)):
+            self.report.figures(case.name, pair[0].name,
+                                *map(self.figures_of, pair))
 
     def precision(self, dtype: str) -> None:
-        """A training step in a precision and both layouts of memory; its
-        losses beside those of float32. mmdet's RoIAlign has no bfloat16."""
-        case = self.cases[0]
-        theirs: Figures = {'all': {}}
-        if dtype != 'bfloat16':
-            cfg = in_precision(config_of(case, 'mmdet'), dtype)
-            theirs = self.figures_of(
-                training_step(case, 'mmdet', self.to_device, cfg))
-        for channels_last in (True, False):
-            cfg = in_precision(config_of(case, 'ours'), dtype)
+        """A training step in a precision and both layouts of memory, but for
+        the config's own in float32; its losses beside those of float32."""
+        case, theirs = self.cases[0], {}
+
+        def step(side: str, channels_last: bool = False) -> Work:
+            cfg = config_of(case, side)
             cfg.channels_last = channels_last
-            work = training_step(case, 'ours', self.to_device, cfg)
+            if dtype != 'float32':
+                enable_amp(cfg)
+                cfg.optim_wrapper.dtype = dtype
+            return training_step(case, side, self.device, cfg)
+
+        if dtype == 'float16':  # mmdet's RoIAlign has no bfloat16
+            theirs = self.figures_of(step('mmdet'))
+        layouts = [''] if dtype == 'float32' else ['', ', channels last']
+        for layout in layouts:
+            work = step('ours', bool(layout))
             torch.manual_seed(0)
             losses = work.run(work.inputs(), lambda part: None)
             self.losses = self.losses or losses
-            name = (f'training step, {case.name}, {dtype}'
-                    f'{", channels last" if channels_last else ""}')
+            name = f'{work.name}, {case.name}, {dtype}{layout}'
             self.report.agree(f'losses, {name}',
-                              agreement.loss_errors(losses, self.losses),
-                              agreement.HALF)
+                              loss_errors(losses, self.losses), HALF)
             ours = self.figures_of(work)
-            self.report.figures(case.name, name, {'all': ours['all']},
-                                {'all': theirs['all']})
-            if theirs['all']:
+            self.report.figures(case.name, f'{work.name}, {dtype}{layout}',
+                                ours, theirs)
+            if theirs:
                 self.verdict(name, ours, theirs)
-
-
-def in_precision(cfg: Config, dtype: str) -> Config:
-    """A config with mixed precision, except for 'float32'."""
-    if dtype != 'float32':
-        enable_amp(cfg)
-        cfg.optim_wrapper.dtype = dtype
-    return cfg

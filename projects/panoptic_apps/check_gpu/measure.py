@@ -21,7 +21,8 @@ Figures = Dict[str, Dict[str, float]]
 
 
 class Clock:
-    """Seconds and peak memory of each part; the device ends it, too."""
+    """Milliseconds and peak memory of each part; a part ends when the device
+    has done it."""
 
     def __init__(self, device: torch.device) -> None:
         self.cuda = device.type == 'cuda'
@@ -44,15 +45,6 @@ class Clock:
         found['ms'].append(1e3 * (time.perf_counter() - self.begin))
         self.start()
 
-    def medians(self) -> Figures:
-        return {
-            part: {
-                k: statistics.median(v)
-                for k, v in found.items()
-            }
-            for part, found in self.parts.items()
-        }
-
 
 def measure(work: Work, device: torch.device, repeats: int,
             deadline: float) -> Figures:
@@ -63,20 +55,23 @@ def measure(work: Work, device: torch.device, repeats: int,
         repeats (int): Fewer once ``deadline`` (``time.perf_counter``) has
             passed; one for the profiler and one to warm up come before.
     """
-    apart, whole = Clock(device), Clock(device)
+    clock = Clock(device)
+
+    def whole(part: str) -> None:
+        if part == work.last:
+            clock.note('all')
+
     found = calls_of(work, device)
     for _ in range(repeats):
-        for clock, parts in ((apart, None), (whole, (work.last, ))):
+        for note in (clock.note, whole):
             inputs = work.inputs()
             clock.start()
-            work.run(
-                inputs, lambda part: clock.note(part)
-                if parts is None or part in parts else None)
+            work.run(inputs, note)
         if time.perf_counter() > deadline:
             break
-    for part, figures in apart.medians().items():
-        found[part].update(figures)
-    found['all'].update(whole.medians()[work.last])
+    for part, columns in clock.parts.items():
+        for column, values in columns.items():
+            found[part][column] = statistics.median(values)
     return found
 
 

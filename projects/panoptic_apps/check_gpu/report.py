@@ -50,33 +50,33 @@ class Report:
             name,
             RIGHT if right else WRONG,
             f'{worst} {errors[worst]:.1e}, at most {most:.0e}',
-            errors=errors)
+            # JSON has no NaN and no infinity
+            errors={
+                name: value if math.isfinite(value) else str(value)
+                for name, value in errors.items()
+            })
 
     def figures(self, case: str, work: str, ours: Figures,
                 theirs: Figures) -> None:
         """Add the figures of each part, ours beside mmdet's."""
         rows = []
         for part in dict.fromkeys([*ours, *theirs]):
-            sides = ours.get(part, {}), theirs.get(part, {})
+            sides = dict(ours=ours.get(part, {}), mmdet=theirs.get(part, {}))
             self.content['parts'].append(
-                dict(
-                    case=case,
-                    work=work,
-                    part=part,
-                    ours=sides[0],
-                    mmdet=sides[1]))
+                dict(case=case, work=work, part=part, **sides))
             rows.append([part] + [
-                ' / '.join(_number(side.get(column)) for side in sides)
+                ' / '.join(
+                    _number(side.get(column)) for side in sides.values())
                 for column in COLUMNS
             ])
         self._say(f'{work}, {case}, ours / mmdet', '')
         align = ['left'] + ['right'] * len(COLUMNS)
         print(tabulate(rows, ['', *COLUMNS], 'plain', colalign=align))
 
-    def attempt(self, name: str, run: Callable[[], Any]) -> Any:
+    def attempt(self, name: str, run: Callable, *args: Any) -> Any:
         """Run a part of the check; one that raises is WRONG."""
         try:
-            return run()
+            return run(*args)
         except Exception as error:
             lines = str(error).strip().splitlines() or ['']
             self.check(name, WRONG, f'{type(error).__name__}: {lines[0]}')
@@ -105,19 +105,8 @@ class Report:
 
     def _save(self) -> None:
         self.content['seconds'] = round(time.perf_counter() - self.begin, 1)
-        text = json.dumps(_plain(self.content), indent=1, allow_nan=False)
+        text = json.dumps(self.content, indent=1, allow_nan=False)
         write_bytes(self.path, text.encode())
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN and no infinity."""
-    if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_plain(one) for one in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
 
 
 def _number(value: Optional[float]) -> str:

@@ -4,23 +4,22 @@ Ellipses of things lie on regions of stuff. Sizes are (h, w) in pixels, boxes
 (x1, y1, x2, y2), masks (n, h, w) bool.
 """
 from dataclasses import dataclass, replace
-from typing import Any, List, NamedTuple, Sequence, Tuple
+from typing import Any, List, Tuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from mmcv.transforms import Compose
-from mmdet.registry import TRANSFORMS
 from mmdet.structures.mask import BitmapMasks
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 from panoptic_fpn.cityscapes import label_space as cityscapes_space
-from panoptic_fpn.labels import IGNORE_LABEL, LabelSpace
+from panoptic_fpn.config_files import find_config
+from panoptic_fpn.labels import LabelSpace
 
 Size = Tuple[int, int]
-#: What mmdet takes for void in a semantic map.
-THEIR_VOID = 255
 
 
 @dataclass(frozen=True)
@@ -59,28 +58,30 @@ class Case:
         """The same in small, with one image in training."""
         return replace(
             self,
-            crop=_an_eighth(self.crop),
-            image=_an_eighth(self.image),
-            original=_an_eighth(self.original),
+            crop=_small(self.crop),
+            image=_small(self.image),
+            original=_small(self.original),
             batch=1,
-            instances=min(self.instances, 5),
+            instances=5,
             detections=20,
             confident=6,
             rois=32,
             proposals=64)
 
 
-def _an_eighth(size: Size) -> Size:
-    return max(64, size[0] // 8), max(64, size[1] // 8)
+def _small(size: Size) -> Size:
+    return max(64, size[0] // 16), max(64, size[1] // 16)
 
 
-def _coco_space() -> LabelSpace:
+def label_space(things: int, stuff: int) -> LabelSpace:
+    """Classes without real names."""
     return LabelSpace.from_coco([
-        dict(id=i, name=f'class {i}', isthing=int(i < 80)) for i in range(133)
+        dict(id=i, name=f'class {i}', isthing=int(i < things))
+        for i in range(things + stuff)
     ])
 
 
-COCO = Case('COCO', 'coco/panoptic-fpn_r50_fpn_1x_coco', _coco_space(),
+COCO = Case('COCO', 'coco/panoptic-fpn_r50_fpn_1x_coco', label_space(80, 53),
             (800, 1333), 2, 8, (800, 1067), (480, 640))
 CITYSCAPES = Case(
     'Cityscapes',
@@ -91,29 +92,13 @@ CITYSCAPES = Case(
     confident=30)
 
 
-class Blobs(NamedTuple):
-    """Instances of one image."""
-    masks: Tensor
-    boxes: Tensor
-    #: (n, ), any order
-    scores: Tensor
-    labels: Tensor
-
-    def as_instances(self) -> InstanceData:
-        return InstanceData(
-            masks=self.masks,
-            bboxes=self.boxes,
-            scores=self.scores,
-            labels=self.labels)
-
-
 def blobs(number: int,
           size: Size,
           num_things: int,
           confident: int = 0,
-          seed: int = 0) -> Blobs:
-    """Ellipses, ``confident`` of them with a score above 0.5, others from
-    0.05 to 0.5."""
+          seed: int = 0) -> InstanceData:
+    """Ellipses with masks, bboxes, labels, and scores in any order:
+    ``confident`` of them above 0.5, others from 0.05 to 0.5."""
     rng = np.random.default_rng(seed)
     sides = rng.uniform(.05, .3, (number, 2)) * size / 2
     centers = rng.uniform(sides, size - sides)
@@ -126,11 +111,11 @@ def blobs(number: int,
         np.linspace(.99, .51, confident),
         np.linspace(.49, .06, number - confident)
     ])
-    return Blobs(
-        torch.from_numpy(masks),
-        torch.from_numpy(corners[:, [1, 0, 3, 2]]).float(),
-        torch.from_numpy(rng.permutation(scores)).float(),
-        torch.from_numpy(rng.integers(0, num_things, number)))
+    return InstanceData(
+        masks=torch.from_numpy(masks),
+        bboxes=torch.from_numpy(corners[:, [1, 0, 3, 2]]).float(),
+        scores=torch.from_numpy(rng.permutation(scores)).float(),
+        labels=torch.from_numpy(rng.integers(0, num_things, number)))
 
 
 def smooth_fields(number: int, size: Size, cells: int,
@@ -171,37 +156,34 @@ def semantic_logits(channels: int,
     return (logits + noise * noisy)[None]
 
 
-def training_batch(case: Case, pipeline: Sequence[dict], side: str) -> dict:
-    """A batch as a loader gives it.
-
-    Args:
-        pipeline (Sequence[dict]): ``train_pipeline`` of our config, whose
-            last transforms derive and pack the targets.
-        side (str): 'ours', or 'mmdet' for mmdet's targets.
-    """
-    return _packed([
-        _drawn(case, case.crop, case.crop, case.instances, seed)
-        for seed in range(case.batch)
-    ], pipeline, side)
+def training_batch(case: Case, side: str) -> dict:
+    """A batch as a loader gives it, with the targets of 'ours' or 'mmdet'."""
+    drawn = [
+        _drawn(case, case.crop, case.crop, seed) for seed in range(case.batch)
+    ]
+    return _packed(drawn, _config(case).train_pipeline, side)
 
 
-def evaluation_batch(case: Case, pipeline: Sequence[dict], side: str) -> dict:
+def evaluation_batch(case: Case, side: str) -> dict:
     """An image as a loader gives it; for 'ours' with its panoptic
-    annotation. ``pipeline`` is our config's ``test_pipeline``."""
-    drawn = _drawn(case, case.image, case.original, case.instances, 0)
-    packed = _packed([drawn], pipeline, 'ours')
+    annotation."""
+    drawn = [_drawn(case, case.image, case.original, 0)]
+    packed = _packed(drawn, _config(case).test_pipeline, 'ours')
     if side == 'mmdet':
         del packed['data_samples'][0].gt_panoptic_seg
     return packed
 
 
-def _drawn(case: Case, image: Size, annotated: Size, instances: int,
-           seed: int) -> dict:
+def _config(case: Case) -> Config:
+    return Config.fromfile(find_config(case.config))
+
+
+def _drawn(case: Case, image: Size, annotated: Size, seed: int) -> dict:
     """What the transforms before ``DerivePanopticTargets`` make."""
     generator = torch.Generator().manual_seed(seed)
     num_things = case.space.num_things
     stuff = smooth_fields(8, annotated, 4, generator).argmax(0).numpy()
-    things = blobs(instances, annotated, num_things, seed=seed)
+    things = blobs(case.instances, annotated, num_things, seed=seed)
     # small ones last, or large ones would hide them
     order = things.masks.sum((1, 2)).argsort(descending=True)
     labels = [num_things + 3 * i % case.space.num_stuff for i in range(8)]
@@ -226,28 +208,18 @@ def _drawn(case: Case, image: Size, annotated: Size, instances: int,
                            for a, b in zip(image[::-1], annotated[::-1])))
 
 
-def _packed(drawn: List[dict], pipeline: Sequence[dict], side: str) -> dict:
+def _packed(drawn: List[dict], pipeline: List[dict], side: str) -> dict:
+    """Targets derived and packed by the last transforms of a pipeline."""
     types = [transform['type'] for transform in pipeline]
-    last: List[Any] = [*pipeline[types.index('DerivePanopticTargets'):]]
+    last: List[Any] = pipeline[types.index('DerivePanopticTargets'):]
     if side == 'mmdet':
-        last[1:] = [_with_their_targets, dict(type='PackDetInputs')]
-    transforms = Compose([
-        TRANSFORMS.build(transform)
-        if isinstance(transform, dict) else transform for transform in last
-    ])
-    packed = [transforms(one) for one in drawn]
-    return {
-        key: [one[key] for one in packed]
-        for key in ('inputs', 'data_samples')
-    }
+        last = [last[0], _as_mmdet_loads, dict(type='PackDetInputs')]
+    transforms = Compose(last)
+    return pseudo_collate([transforms(one) for one in drawn])
 
 
-def _with_their_targets(results: dict) -> dict:
-    """Void and masks as mmdet's own loading gives them."""
-    semantic = results['gt_seg_map']
-    return dict(
-        results,
-        gt_seg_map=np.where(semantic == IGNORE_LABEL, THEIR_VOID,
-                            semantic).astype(np.uint8),
-        gt_masks=BitmapMasks(results['gt_masks'].to_ndarray(),
-                             *semantic.shape))
+def _as_mmdet_loads(results: dict) -> dict:
+    """Semantic map (without void here) and masks of mmdet's types."""
+    semantic = results['gt_seg_map'].astype(np.uint8)
+    masks = BitmapMasks(results['gt_masks'].to_ndarray(), *semantic.shape)
+    return dict(results, gt_seg_map=semantic, gt_masks=masks)

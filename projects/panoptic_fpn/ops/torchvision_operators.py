@@ -6,7 +6,7 @@ other operator raises when it is called.
 """
 import sys
 from importlib.util import find_spec
-from typing import Any, Callable
+from typing import Any, Callable, Tuple
 
 import torch
 from torch import Tensor
@@ -15,18 +15,13 @@ from torch import Tensor
 COMPILED = 'mmcv._ext'
 
 
-def stand_in() -> bool:
+def stand_in() -> None:
     """Let torchvision's operators stand in where mmcv has none; before
-    ``mmcv.ops`` is imported.
-
-    Returns:
-        bool: Whether they do.
-    """
+    ``mmcv.ops`` is imported."""
     if (COMPILED not in sys.modules and find_spec(COMPILED) is None
             and find_spec('torchvision') is not None):
         import torchvision  # noqa: F401  registers its operators
         sys.modules[COMPILED] = sys.modules[__name__]
-    return sys.modules.get(COMPILED) is sys.modules[__name__]
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float,
@@ -39,36 +34,37 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float,
 
 
 def roi_align_forward(features: Tensor, rois: Tensor, output: Tensor,
-                      argmax_y: Tensor, argmax_x: Tensor, *,
-                      aligned_height: int, aligned_width: int,
-                      spatial_scale: float, sampling_ratio: int,
-                      pool_mode: int, aligned: bool) -> None:
+                      argmax_y: Tensor, argmax_x: Tensor,
+                      **settings: Any) -> None:
     """Write the bins of ``rois`` (n, 5) to ``output`` (n, C, P, P)."""
-    _require_mean(pool_mode)
+    scale, height, width, ratio, aligned = _settings(**settings)
     output.copy_(
-        torch.ops.torchvision.roi_align(features, rois, spatial_scale,
-                                        aligned_height, aligned_width,
-                                        sampling_ratio, aligned))
+        torch.ops.torchvision.roi_align(features, rois, scale, height, width,
+                                        ratio, aligned))
 
 
 def roi_align_backward(gradient: Tensor, rois: Tensor, argmax_y: Tensor,
-                       argmax_x: Tensor, to_features: Tensor, *,
-                       aligned_height: int, aligned_width: int,
-                       spatial_scale: float, sampling_ratio: int,
-                       pool_mode: int, aligned: bool) -> None:
+                       argmax_x: Tensor, to_features: Tensor,
+                       **settings: Any) -> None:
     """Write the features' gradient (N, C, h, w) to ``to_features``."""
-    _require_mean(pool_mode)
+    scale, height, width, ratio, aligned = _settings(**settings)
     # the public way, autograd, would need the features and run forward again
     to_features.copy_(
-        torch.ops.torchvision._roi_align_backward(
-            gradient, rois, spatial_scale, aligned_height, aligned_width,
-            *to_features.shape, sampling_ratio, aligned))
+        torch.ops.torchvision._roi_align_backward(gradient, rois, scale,
+                                                  height, width,
+                                                  *to_features.shape, ratio,
+                                                  aligned))
 
 
-def _require_mean(pool_mode: int) -> None:
+def _settings(aligned_height: int, aligned_width: int, spatial_scale: float,
+              sampling_ratio: int, pool_mode: int,
+              aligned: bool) -> Tuple[float, int, int, int, bool]:
+    """In torchvision's order."""
     if pool_mode != 1:
         raise NotImplementedError("torchvision's RoIAlign has no "
                                   "pool_mode='max'; compile mmcv.")
+    return (spatial_scale, aligned_height, aligned_width, sampling_ratio,
+            aligned)
 
 
 def get_compiler_version() -> str:

@@ -8,6 +8,7 @@ from panoptic_apps.check_gpu import agreement
 from panoptic_apps.check_gpu.report import Report
 from panoptic_apps.check_gpu.scenes import CITYSCAPES, COCO
 from panoptic_apps.check_gpu.units import Heads
+from tests.pretended_gpu import pretended_gpu
 
 CPU = torch.device('cpu')
 
@@ -33,6 +34,16 @@ def test_operators(report):
     'case', [COCO, CITYSCAPES], ids=lambda case: case.name)
 def test_heads(report, case):
     agreement.check_heads(report, CPU, case.quick(), 2)
+    assert wrong(report) == []
+
+
+def test_the_ways_of_a_gpu(report):
+    """What runs on a GPU alone agrees, also computed by a CPU."""
+    device = torch.device('cuda')
+    with pretended_gpu():
+        agreement.check_operators(report, device)
+        for case in (COCO, CITYSCAPES):
+            agreement.check_heads(report, device, case.quick(), 2)
     assert wrong(report) == []
 
 

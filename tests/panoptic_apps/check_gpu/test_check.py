@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from mmengine_exact.errors import InputError
+from mmengine_exact.errors import InputError, RunError
 from panoptic_apps.check_gpu import check, check_gpu, measure, short_runs
 from panoptic_apps.check_gpu.parts import Work
 from panoptic_apps.check_gpu.report import Report
@@ -108,7 +108,7 @@ def test_times_of_parts_and_of_the_whole():
             time.sleep(seconds)
             note(name)
 
-    work = Work('sleep', '', 'ours', 'last', lambda: 0.02, run)
+    work = Work('sleep', '', 'last', lambda: 0.02, run)
     found = measure.measure(work, CPU, 3, time.perf_counter() + 60)
     assert list(found) == ['first', 'last', 'more', 'all']
     assert 20 <= found['first']['ms'] <= found['all']['ms']
@@ -119,7 +119,7 @@ def test_times_of_parts_and_of_the_whole():
 
 def test_no_repeat_begins_after_the_deadline():
     runs = []
-    work = Work('count', '', 'ours', 'all of it', lambda: None, lambda _, note:
+    work = Work('count', '', 'all of it', lambda: None, lambda _, note:
                 (runs.append(1), note('all of it')))
     measure.measure(work, CPU, 50, time.perf_counter() - 1)
     assert len(runs) == 3
@@ -140,20 +140,17 @@ def test_losses_that_differ_are_named():
 def test_a_training_that_fails_names_its_log(tmp_path):
     tool = tmp_path / 'train.py'
     tool.write_text('print("error: the disk is full")\nraise SystemExit(1)\n')
-    runs = short_runs.ShortRuns(
-        str(tool), str(tmp_path), 'cpu',
-        time.perf_counter() + 60)
     with pytest.raises(
-            short_runs.RunError,
-            match='exit code 1.*whole.log.*the disk is full'):
-        runs.train('whole', 2)
+            RunError, match='exit code 1.*whole.log.*the disk is full'):
+        short_runs.train(
+            str(tool), str(tmp_path / 'whole'), 'cpu',
+            time.perf_counter() + 60)
 
 
 def test_a_training_without_time_is_dropped(report, tmp_path):
     tool = tmp_path / 'train.py'
     tool.write_text('import time\ntime.sleep(60)\n')
-    runs = short_runs.ShortRuns(str(tool), str(tmp_path), 'cpu', 0)
-    short_runs.check_short_runs(report, runs, 2, amp=False)
+    short_runs.check_short_runs(report, str(tool), str(tmp_path), 'cpu', 0, 2)
     assert verdicts(report) == {short_runs.RESUMES: 'dropped'}
     assert report.finish()
 
@@ -179,7 +176,7 @@ def test_wrong_arguments(tmp_path, monkeypatch):
 
 def test_what_comes_late_is_dropped(tmp_path, monkeypatch):
     """With no time left the operators are still checked; figures are not."""
-    monkeypatch.setattr(check.Check, 'needed', lambda self, *args: [])
+    monkeypatch.setattr(check.Check, 'needed', lambda self, *args: None)
     assert check_gpu('cpu', str(tmp_path), 'train.py', True, minutes=0)
     content = json.loads((tmp_path / 'check_gpu.json').read_text())
     assert {c['verdict'] for c in content['checks']} == {'dropped'}
@@ -189,9 +186,13 @@ def test_what_comes_late_is_dropped(tmp_path, monkeypatch):
     ]
 
 
-@pytest.mark.slow
-def test_the_check_on_a_cpu(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    'trains', [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_the_check_on_a_cpu(tmp_path, monkeypatch, capsys, trains):
     """As a user runs it: 'check_gpu.py --device cpu --quick'."""
+    if not trains:
+        monkeypatch.setattr(short_runs, 'train',
+                            lambda *args: dict.fromkeys(range(1, 5), 0.5))
     assert call_tool(monkeypatch, 'check_gpu', '--device', 'cpu', '--quick',
                      '--out', tmp_path) == 0
     content = json.loads((tmp_path / 'check_gpu.json').read_text())

@@ -8,6 +8,7 @@ import torch
 from panoptic_apps.check_gpu import parts, scenes
 from panoptic_apps.check_gpu.units import units
 
+CPU = torch.device('cpu')
 CASES = dict(COCO=scenes.COCO.quick(), Cityscapes=scenes.CITYSCAPES.quick())
 TRAINING = [
     'preprocess', 'backbone and FPN', 'region losses', 'semantic loss',
@@ -19,10 +20,6 @@ PREDICTION = [
 ]
 
 
-def same(value):
-    return value
-
-
 def run(work):
     """Names of its parts, and its result."""
     names = []
@@ -32,8 +29,7 @@ def run(work):
 @pytest.mark.parametrize(
     'case', [scenes.COCO, scenes.CITYSCAPES], ids=lambda case: case.name)
 def test_training_batch_has_its_instances(case):
-    pipeline = parts.config_of(case, 'ours').train_pipeline
-    batch = scenes.training_batch(case, pipeline, 'ours')
+    batch = scenes.training_batch(case, 'ours')
     assert len(batch['inputs']) == case.batch
     for image, sample in zip(*batch.values()):
         assert tuple(image.shape) == (3, *case.crop)
@@ -52,11 +48,11 @@ def test_training_batch_has_its_instances(case):
 def test_scenes_follow_their_seed():
     first, again, other = (
         scenes.blobs(9, (60, 80), 8, 4, seed) for seed in (0, 0, 1))
-    assert all(map(torch.equal, first, again))
+    assert all(map(torch.equal, first.values(), again.values()))
     assert not torch.equal(first.masks, other.masks)
     assert (first.scores > 0.5).sum() == 4
     # boxes contain their masks
-    for mask, (x1, y1, x2, y2) in zip(first.masks, first.boxes):
+    for mask, (x1, y1, x2, y2) in zip(first.masks, first.bboxes):
         y, x = mask.nonzero().T
         assert x1 <= x.min() and x.max() <= x2
         assert y1 <= y.min() and y.max() <= y2
@@ -65,9 +61,8 @@ def test_scenes_follow_their_seed():
 @pytest.mark.parametrize('name', CASES)
 def test_their_targets_are_ours(name):
     case = CASES[name]
-    pipeline = parts.config_of(case, 'ours').train_pipeline
     ours, theirs = (
-        scenes.training_batch(case, pipeline, side)['data_samples'][0]
+        scenes.training_batch(case, side)['data_samples'][0]
         for side in parts.SIDES)
     assert torch.equal(ours.gt_sem_seg.sem_seg.long(),
                        theirs.gt_sem_seg.sem_seg.long())
@@ -79,21 +74,21 @@ def test_their_targets_are_ours(name):
 
 @pytest.mark.parametrize('side', parts.SIDES)
 def test_training_step_has_its_parts(side):
-    work = parts.training_step(CASES['COCO'], side, same)
+    work = parts.training_step(CASES['COCO'], side, CPU)
     names, losses = run(work)
     assert names == TRAINING
     assert work.last == names[-1]
     assert all(torch.as_tensor(v).isfinite() for v in losses.values())
 
 
-def test_measured_step_is_the_models_own():
+def test_measured_step_is_the_models_own(monkeypatch):
     """The same losses as ``train_step`` of the same model, also in the second
     step, which sees the first one's update."""
     case = CASES['Cityscapes']
-    built = []
-    work = parts.training_step(case, 'ours',
-                               lambda model: built.append(model) or model)
-    model = copy.deepcopy(built[0])
+    built = parts.build_model(parts.config_of(case, 'ours'))
+    model = copy.deepcopy(built).train()
+    monkeypatch.setattr(parts, 'build_model', lambda cfg: built)
+    work = parts.training_step(case, 'ours', CPU)
     wrapper = parts.build_optim_wrapper(
         model,
         dict(
@@ -116,7 +111,7 @@ def test_measured_step_is_the_models_own():
 @pytest.mark.parametrize('name', CASES)
 def test_prediction_has_its_parts(name, side):
     case = CASES[name]
-    names, (sample, ) = run(parts.prediction(case, side, same))
+    names, (sample, ) = run(parts.prediction(case, side, CPU))
     assert names[:len(PREDICTION)] == PREDICTION
     # one more for each metric
     assert len(names) - len(PREDICTION) == (3 if side == 'ours' else 0)
@@ -131,7 +126,7 @@ def test_prediction_has_its_parts(name, side):
 @pytest.mark.parametrize('side', parts.SIDES)
 @pytest.mark.parametrize('name', CASES)
 def test_units_run_alone(name, side):
-    for work in units(CASES[name], side, same):
+    for work in units(CASES[name], side, CPU):
         assert run(work)[0] == [work.name]
         # inputs are as fresh as before
         assert run(work)[0] == [work.name]
