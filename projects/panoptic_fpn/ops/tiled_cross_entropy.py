@@ -82,7 +82,8 @@ class _SemanticCrossEntropy(torch.autograd.Function):
 
 
 def _uses_tiles(logits: Tensor) -> bool:
-    return (logits.device.type == 'cpu'
+    # inference mode has no gradients, not even these
+    return (logits.device.type == 'cpu' or torch.is_inference_mode_enabled()
             or torch.are_deterministic_algorithms_enabled())
 
 

@@ -163,6 +163,8 @@ def test_who_reads_bitmaps_may_write_to_them():
         results = dict(
             img=np.zeros((61, 87, 3), np.uint8),
             img_shape=(61, 87),
+            gt_ignore_flags=np.zeros(5, bool),
+            gt_seg_map=np.zeros((61, 87), np.uint8),
             gt_bboxes=HorizontalBoxes([[0, 0, 87, 61]] * 5),
             gt_bboxes_labels=np.zeros(5, np.int64),
             gt_masks=masks)
