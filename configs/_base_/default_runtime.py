@@ -30,8 +30,8 @@ custom_hooks = [
 # weights and features as fast convolutions want them; same results
 channels_last = True
 env_cfg = dict(
-    # True pays where all batches have one size, as in Semantic FPN: it searches
-    # again for each, and the mask head has another in each iteration
+    # True pays where all batches have one size, as in Semantic FPN; the mask
+    # head has another size in each iteration, for which cuDNN searches again
     cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     # timeout=SECONDS: how long a process waits for one that does not answer
