@@ -1,8 +1,8 @@
 """Figures of docs/performance.md: beside mmdet, and what 8 and 64 GPUs need.
 
-The second is on paper. Measured parts come from ``docs/benchmark/*.json``, sizes of gradients from
-the configs' models (shapes alone), GPU speeds from a published figure. What
-is neither is an assumption, and the page lists it.
+The second is on paper. Measured parts come from ``docs/benchmark/*.json``,
+sizes of gradients from the configs' models (shapes alone), GPU speeds from a
+published figure. What is neither is an assumption, and the page lists it.
 """
 import math
 import textwrap
