@@ -45,6 +45,7 @@ FORKS = {
     'onedl-mmdetection': '3.5.1', 'onedl-mmsegmentation': '1.4.2'
 }  # yapf: disable
 
+
 def make(env, without=(), add=None, **fields):
     """Facts of a good environment, with changes."""
     names = {k: v for k, v in ORIGINALS.items() if k not in without}

@@ -132,8 +132,7 @@ def test_an_environment_from_before_the_choice_stays_compiled(clone):
 
 def test_a_switch_that_the_machine_does_not_allow_changes_nothing(clone):
     run(clone)
-    process, calls = run(
-        clone, OPERATORS='mmcv', FAIL='check_env.py machine')
+    process, calls = run(clone, OPERATORS='mmcv', FAIL='check_env.py machine')
     assert process.returncode != 0
     assert len(calls) == 1
     assert run(clone)[1] == []
@@ -188,7 +187,9 @@ def test_the_forks_have_an_environment_of_their_own(clone):
 
     _, calls = run(clone, ONEDL='1', OPERATORS='mmcv')
     assert uninstalled(calls) == ['mmcv mmcv-lite onedl-mmcv']
-    assert pip_steps(calls) == ['runtime', 'torch', 'build', 'onedl', 'project']
+    assert pip_steps(calls) == [
+        'runtime', 'torch', 'build', 'onedl', 'project'
+    ]
     forks, = (call for call in calls if 'onedl.txt' in call)
     assert 'WITH_OPS=1' in forks
 
@@ -317,14 +318,18 @@ def real_clone(tmp_path_factory):
     def make_test(*variables):
         log = folder / 'make.log'
         with log.open('w') as out:
-            code = subprocess.run(
-                ['make', 'test', 'JOBS=1', *variables],
-                cwd=folder, env=environ, stdin=subprocess.DEVNULL,
-                stdout=out, stderr=subprocess.STDOUT).returncode  # yapf: disable
+            code = subprocess.run(['make', 'test', 'JOBS=1', *variables],
+                                  cwd=folder,
+                                  env=environ,
+                                  stdin=subprocess.DEVNULL,
+                                  stdout=out,
+                                  stderr=subprocess.STDOUT).returncode
         assert code == 0, log.read_text()[-4000:]
         report = subprocess.run(
             ['.venv/bin/python', 'tools/check_env.py', '--json'],
-            cwd=folder, env=environ, capture_output=True)  # yapf: disable
+            cwd=folder,
+            env=environ,
+            capture_output=True)
         return json.loads(report.stdout)['facts']
 
     return make_test
@@ -345,7 +350,8 @@ def test_without_a_compiler_the_operators_are_right(real_clone):
 def test_the_compiled_operators_are_right_and_stay(real_clone):
     """12 minutes on 2 cores, one where pip kept the wheel."""
     headers = Path(sysconfig.get_paths()['include'], 'Python.h')
-    if not shutil.which(os.environ.get('CXX') or 'g++') or not headers.exists():
+    compiler = shutil.which(os.environ.get('CXX') or 'g++')
+    if not (compiler and headers.exists()):
         pytest.skip('compiling mmcv needs g++ and Python.h')
     real_clone(OPERATOR_TESTS, 'OPERATORS=mmcv')
     facts = real_clone('PYTEST_ARGS=--version')

@@ -172,9 +172,8 @@ def check_pkg_resources(facts: Facts) -> Iterator[Finding]:
         version = facts.distributions.get('setuptools')
         found = f'setuptools {version} has' if version else (
             'setuptools is not installed:')
-        yield Finding(
-            f'{found} no pkg_resources, which mmengine imports.',
-            f'{pip(facts)} install "setuptools>=77.0.3,<81"')
+        yield Finding(f'{found} no pkg_resources, which mmengine imports.',
+                      f'{pip(facts)} install "setuptools>=77.0.3,<81"')
 
 
 def check_duplicates(facts: Facts) -> Iterator[Finding]:
