@@ -88,7 +88,7 @@ NO_FTFY = "ModuleNotFoundError: No module named 'ftfy'"
 NO_GL = ('ImportError: libGL.so.1: cannot open shared object file: No such '
          'file or directory')
 AGAIN = '--force-reinstall --no-deps --no-cache-dir '
-LITE = 'py -m pip install --no-deps mmcv-lite==2.1.0'
+LITE = 'py -m pip install --no-deps --no-cache-dir mmcv-lite==2.1.0'
 UNDER_GPU = dict(gpus=['A100'], torch_cuda='12.8')
 TORCHVISION = 'py -m pip install torchvision "torch==2.13.0"'
 #: An mmcv in the place of mmcv-lite.
@@ -179,8 +179,8 @@ def test_a_finding_and_its_command(checks, env, changes, problem, command):
 
 
 @pytest.mark.parametrize('names, module, wanted', [
-    (['mmcv'], 'mmcv', LITE),
-    (['onedl-mmcv'], 'mmcv', LITE),
+    (['mmcv'], 'mmcv', 'install --no-deps mmcv-lite==2.1.0'),
+    (['onedl-mmcv'], 'mmcv', 'install --no-deps mmcv-lite==2.1.0'),
     (['onedl-mmdetection'], 'mmdet', 'install --no-deps mmdet==3.3.0'),
     (['opencv-python-headless', 'opencv-contrib-python'], 'cv2',
      'install --no-deps opencv-python==4.14.0.94'),
@@ -234,8 +234,8 @@ def test_what_the_system_lacks_is_one_command(checks, env):
 def test_the_forks_without_operators(checks, env):
     facts = make_fork(env, **UNDER_GPU, operators='GCC 12.2')
     assert only(checks.diagnose(facts)).command == (
-        'py -m pip uninstall -y onedl-mmcv && MMCV_WITH_OPS=0 py -m pip '
-        'install --no-cache-dir --no-deps onedl-mmcv==2.3.6 && ' + TORCHVISION)
+        'py -m pip uninstall -y onedl-mmcv && py -m pip install --no-deps '
+        '--no-cache-dir onedl-mmcv==2.3.6 && ' + TORCHVISION)
 
 
 def test_a_probe_that_ends_the_process_hides_no_other(env, tmp_path,

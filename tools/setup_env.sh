@@ -180,18 +180,18 @@ compile_mmcv() {  # REQUIREMENT FILE
   rm -f "$STAMPS/mmcv-torch"
   say 'mmcv: compiling, 12 minutes on 2 cores (seconds where pip kept the wheel)'
   pip_logged build install -r requirements/build.txt
-  build_mmcv 1 "$1" "${rebuild[@]}"
+  build_mmcv "$1" "${rebuild[@]}"
   if ! "$PY" -c 'import mmcv.ops' 2>/dev/null; then
     say 'mmcv: the wheel in the cache of pip does not fit, compiling'
-    build_mmcv 1 "$1" --no-cache-dir --force-reinstall
+    build_mmcv "$1" --no-cache-dir --force-reinstall
     "$PY" -c 'import mmcv.ops'
   fi
   echo "$torch" >"$STAMPS/mmcv-torch"
 }
 
-build_mmcv() {  # 1: WITH OPERATORS, REQUIREMENT FILE, PIP OPTIONS
-  MMCV_WITH_OPS=$1 MAX_JOBS=${MAX_JOBS:-$(jobs_that_fit)} pip_logged mmcv \
-    install --no-deps --no-build-isolation -r "$2" "${@:3}"
+build_mmcv() {  # REQUIREMENT FILE, PIP OPTIONS
+  MMCV_WITH_OPS=1 MAX_JOBS=${MAX_JOBS:-$(jobs_that_fit)} pip_logged mmcv \
+    install --no-deps --no-build-isolation -r "$@"
 }
 
 install_mmcv() { compile_mmcv requirements/mmcv.txt; }
@@ -199,8 +199,8 @@ install_mmcv() { compile_mmcv requirements/mmcv.txt; }
 install_forks() {
   if [ "$operators" = mmcv ]; then
     compile_mmcv requirements/onedl.txt
-  else # pip's cache must not hold an onedl-mmcv without operators
-    build_mmcv 0 requirements/onedl.txt --no-cache-dir
+  else # built in isolation, without torch, onedl-mmcv has no operators
+    pip_logged forks install --no-deps --no-cache-dir -r requirements/onedl.txt
   fi
 }
 

@@ -105,11 +105,10 @@ def of_family(facts: Facts, name: str) -> str:
 
 def install_mmcv(facts: Facts) -> str:
     """Command for an mmcv that needs no compiler; on GPUs, torchvision."""
-    wanted, others = of_family(facts, 'mmcv-lite'), facts.providers('mmcv')
-    command = f'{pip(facts)} install --no-deps {wanted}'
-    if wanted.startswith('onedl'):  # has no wheel
-        command = (f'MMCV_WITH_OPS=0 {pip(facts)} install --no-cache-dir '
-                   f'--no-deps {wanted}')
+    others = facts.providers('mmcv')
+    # the cache may hold an onedl-mmcv that was compiled for another torch
+    command = (f'{pip(facts)} install --no-deps --no-cache-dir '
+               f'{of_family(facts, "mmcv-lite")}')
     if others:
         command = f'{pip(facts)} uninstall -y {" ".join(others)} && {command}'
     if facts.gpus:
