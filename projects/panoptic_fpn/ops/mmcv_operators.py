@@ -59,15 +59,21 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float,
         offset: int) -> Tensor:
     """Indices of the boxes (n, 4) that are kept, most confident first; the
     side of a box is x2 - x1 + ``offset``."""
-    # mmcv and torchvision's CUDA kernel compare in float32
+    # in the order in which mmcv takes equal scores, which is not torchvision's
+    order = scores.sort(descending=True)[1]
+    boxes = boxes[order].float()
+    # mmcv compares in float32
     iou_threshold = float(np.float32(iou_threshold))
     if offset and boxes.device.type != 'cpu':
         require_compiled(f'NMS with offset={offset} on {boxes.device.type}')
-    found = None if offset else _torchvisions('nms', boxes, scores,
-                                              iou_threshold)
-    if found is None:
-        found = _plain_nms(boxes, scores, iou_threshold, offset)
-    return found
+    kept = None
+    if not offset:
+        ranks = torch.arange(
+            len(boxes), 0, -1, dtype=boxes.dtype, device=boxes.device)
+        kept = _torchvisions('nms', boxes, ranks, iou_threshold)
+    if kept is None:
+        kept = _plain_nms(boxes, iou_threshold, offset)
+    return order[kept]
 
 
 def roi_align_forward(features: Tensor, rois: Tensor, output: Tensor,
@@ -148,18 +154,17 @@ def _layer(aligned_height: int, aligned_width: int, spatial_scale: float,
         aligned=aligned)
 
 
-def _plain_nms(boxes: Tensor, scores: Tensor, iou_threshold: float,
-               offset: int) -> Tensor:
-    """The arithmetic of mmcv's kernel, in blocks of confident boxes."""
-    order = scores.sort(descending=True)[1]
-    x1, y1, x2, y2 = boxes[order].float().T.contiguous().numpy()
+def _plain_nms(boxes: Tensor, iou_threshold: float, offset: int) -> Tensor:
+    """Indices, ascending, of boxes (n, 4) that are kept; the first come first.
+    The arithmetic is that of mmcv's kernel, on blocks of boxes."""
+    x1, y1, x2, y2 = boxes.T.contiguous().numpy()
     areas = (x2 - x1 + offset) * (y2 - y1 + offset)
-    rest, index = np.stack([x1, y1, x2, y2, areas]), order.numpy()
+    rest, index = np.stack([x1, y1, x2, y2, areas]), np.arange(len(boxes))
     kept = [index[:0]]
     with np.errstate(all='ignore'):  # 0 / 0 of boxes without area
         while len(index):
-            covers = _ious(rest[:, :_BLOCK, None], rest,
-                           offset) > iou_threshold
+            ious = _ious(rest[:, :_BLOCK, None], rest, offset)
+            covers = ious > iou_threshold
             first = _uncovered(covers[:, :_BLOCK])
             kept.append(index[first])
             left = ~covers[first].any(0)
@@ -174,7 +179,8 @@ def _ious(some: np.ndarray, others: np.ndarray, offset: int) -> np.ndarray:
     for low, high in ((0, 2), (1, 3)):
         side = np.minimum(some[high], others[high])
         side -= np.maximum(some[low], others[low])
-        side += offset
+        if offset:
+            side += offset
         sides.append(np.maximum(side, 0, out=side))
     shared = np.multiply(*sides, out=sides[0])
     union = np.add(some[4], others[4], out=sides[1])
@@ -183,7 +189,7 @@ def _ious(some: np.ndarray, others: np.ndarray, offset: int) -> np.ndarray:
 
 
 def _uncovered(covers: np.ndarray) -> List[int]:
-    """Boxes (n, ) that greedy suppression keeps, where ``covers[i, j]``."""
+    """Of n boxes those that greedy suppression keeps; ``covers`` is (n, n)."""
     kept, gone = [], 0
     for i, row in enumerate(np.packbits(covers, axis=1, bitorder='little')):
         if not gone >> i & 1:
