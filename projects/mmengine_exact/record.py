@@ -80,9 +80,8 @@ def versions() -> Dict[str, Optional[str]]:
             with suppress(importlib.metadata.PackageNotFoundError):
                 found[name] = importlib.metadata.version(distribution)
     if operators := sys.modules.get('mmcv._ext'):
-        found['operators'] = (
-            f'{operators.get_compiler_version()}, CUDA '
-            f'{operators.get_compiling_cuda_version()}')
+        found['operators'] = (f'{operators.get_compiler_version()}, CUDA '
+                              f'{operators.get_compiling_cuda_version()}')
     return found
 
 

@@ -15,10 +15,10 @@ def textbook_nms(boxes, scores, iou_threshold, offset=0):
 
     def iou(a, b):
         w, h = (
-            max(
-                min(a[i + 2], b[i + 2]) - max(a[i], b[i]) +
-                np.float32(offset), np.float32(0)) for i in (0, 1))
-        return w * h / (area(a) + area(b) - w * h)
+            min(a[i + 2], b[i + 2]) - max(a[i], b[i]) + np.float32(offset)
+            for i in (0, 1))
+        shared = max(w, np.float32(0)) * max(h, np.float32(0))
+        return shared / (area(a) + area(b) - shared)
 
     def area(box):
         return ((box[2] - box[0] + np.float32(offset)) *
@@ -39,18 +39,15 @@ def textbook_nms(boxes, scores, iou_threshold, offset=0):
 def samples_of(roi, size, scale, ratio, aligned):
     """Bins (row, column) of a RoI with the places y, x of their samples."""
     x1, y1, x2, y2 = (side * scale - aligned / 2 for side in roi[1:])
-    extents = y2 - y1, x2 - x1
+    extents = [y2 - y1, x2 - x1]
     if not aligned:
         extents = [max(extent, 1) for extent in extents]
-    (step_y, count_y), (step_x, count_x) = ((extent / bins, ratio
-                                             or math.ceil(extent / bins))
-                                            for extent, bins in zip(
-                                                extents, size))
-    for row, column in product(range(size[0]), range(size[1])):
-        yield row, column, [(y1 + (row + (i + .5) / count_y) * step_y,
-                             x1 + (column + (j + .5) / count_x) * step_x)
-                            for i, j in product(range(count_y), range(count_x))
-                            ]
+    steps = [extent / bins for extent, bins in zip(extents, size)]
+    counts = [ratio or math.ceil(step) for step in steps]
+    for row, column in product(*map(range, size)):
+        yield row, column, [(y1 + (row + (i + .5) / counts[0]) * steps[0],
+                             x1 + (column + (j + .5) / counts[1]) * steps[1])
+                            for i, j in product(*map(range, counts))]
 
 
 def pixels_of(y, x, shape):

@@ -250,8 +250,10 @@ def test_a_threshold_that_is_an_iou_drops_nothing(plain):
 @pytest.mark.parametrize('spread', [50., 500., 5000.])
 def test_nms_is_mmcvs(plain, spread, offset):
     kernel = importlib.import_module('mmcv.ops.nms').ext_module.nms
-    sets = [random_boxes(2500, spread), *((boxes, torch.ones(len(boxes)))
-                                          for boxes in ODD_BOXES.values())]
+    sets = [
+        random_boxes(2500, spread),
+        *((boxes, torch.ones(len(boxes))) for boxes in ODD_BOXES.values())
+    ]
     for boxes, scores in sets:
         for given in (scores, (scores * 50).round()):
             for threshold in (0.3, 0.5, 0.7):
@@ -274,8 +276,7 @@ ROIS = torch.tensor([
 
 def forward_and_backward(operators, features, rois, size, **settings):
     """Bins, and the gradient of their sum weighted by 0, 1, 2, ..."""
-    settings.update(
-        aligned_height=size[0], aligned_width=size[1], pool_mode=1)
+    settings.update(aligned_height=size[0], aligned_width=size[1], pool_mode=1)
     bins = features.new_zeros(len(rois), features.shape[1], *size)
     none, gradient = features.new_zeros(0), torch.zeros_like(features)
     operators.roi_align_forward(features, rois, bins, none, none, **settings)
