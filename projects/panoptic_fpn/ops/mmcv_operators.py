@@ -157,17 +157,18 @@ def _layer(aligned_height: int, aligned_width: int, spatial_scale: float,
 def _plain_nms(boxes: Tensor, iou_threshold: float, offset: int) -> Tensor:
     """Indices, ascending, of boxes (n, 4) that are kept; the first come first.
     The arithmetic is that of mmcv's kernel, on blocks of boxes."""
-    x1, y1, x2, y2 = boxes.T.contiguous().numpy()
-    areas = (x2 - x1 + offset) * (y2 - y1 + offset)
-    rest, index = np.stack([x1, y1, x2, y2, areas]), np.arange(len(boxes))
+    index = np.arange(len(boxes))
     kept = [index[:0]]
     with np.errstate(all='ignore'):  # 0 / 0 of boxes without area
+        x1, y1, x2, y2 = boxes.T.contiguous().numpy()
+        areas = (x2 - x1 + offset) * (y2 - y1 + offset)
+        rest = np.stack([x1, y1, x2, y2, areas])
         while len(index):
             ious = _ious(rest[:, :_BLOCK, None], rest, offset)
             covers = ious > iou_threshold
             first = _uncovered(covers[:, :_BLOCK])
             kept.append(index[first])
-            left = ~covers[first].any(0)
+            left = ~np.logical_or.reduce(covers[first])
             left[:_BLOCK] = False
             rest, index = rest[:, left], index[left]
     return torch.from_numpy(np.concatenate(kept))
@@ -182,15 +183,17 @@ def _ious(some: np.ndarray, others: np.ndarray, offset: int) -> np.ndarray:
         if offset:
             side += offset
         sides.append(np.maximum(side, 0, out=side))
-    shared = np.multiply(*sides, out=sides[0])
-    union = np.add(some[4], others[4], out=sides[1])
+    width, height = sides
+    shared = np.multiply(width, height, out=width)
+    union = np.add(some[4], others[4], out=height)
     union -= shared
     return np.divide(shared, union, out=shared)
 
 
 def _uncovered(covers: np.ndarray) -> List[int]:
     """Of n boxes those that greedy suppression keeps; ``covers`` is (n, n)."""
-    kept, gone = [], 0
+    kept: List[int] = []
+    gone = 0
     for i, row in enumerate(np.packbits(covers, axis=1, bitorder='little')):
         if not gone >> i & 1:
             kept.append(i)

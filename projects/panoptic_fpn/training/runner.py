@@ -2,6 +2,7 @@
 from typing import Any, Dict, List, Sequence, Tuple, Union
 
 from mmdet.registry import RUNNERS
+from mmengine.logging import print_log
 from torch import nn
 
 from mmengine_exact.checkpoint import read_checkpoint
@@ -26,7 +27,8 @@ class PanopticRunner(ExactRunner):
     def build_model(self, model: Union[nn.Module, Dict]) -> nn.Module:
         """Build the model, and log what stands in for mmcv's operators."""
         if operators := stands_in():
-            self.logger.info(f'mmcv has no compiled operators: {operators}.')
+            print_log(f'mmcv has no compiled operators: {operators}.',
+                      'current')
         return super().build_model(model)
 
     def load_checkpoint(
