@@ -12,6 +12,13 @@ import pytest
 for _name in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENCV_FOR_THREADS_NUM'):
     os.environ.setdefault(_name, '1')
 
+import panoptic_fpn  # noqa: E402,F401  before tests ask for mmcv's operators
+from panoptic_fpn.ops.mmcv_operators import stands_in  # noqa: E402
+
+#: Tests of mmcv's own kernels.
+needs_compiled = pytest.mark.skipif(
+    stands_in() is not None,
+    reason="mmcv's own operators are not here: make env OPERATORS=mmcv")
 REPO_ROOT = Path(__file__).resolve().parents[1]
 
 

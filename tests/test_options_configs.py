@@ -9,6 +9,7 @@ from torch import nn
 import panoptic_fpn  # noqa: F401  registers
 from mmengine_exact import read_config
 
+from .conftest import needs_compiled
 from .test_paper_configs import VARIABLES, flat
 
 ROOT = Path(__file__).resolve().parents[1] / 'configs'
@@ -92,7 +93,10 @@ def test_an_option_changes_what_it_is_named_after(name):
     assert {prefix for _, prefix in used} == allowed
 
 
-@pytest.mark.parametrize('name', OPTIONS)
+@pytest.mark.parametrize('name', [
+    pytest.param(name, marks=needs_compiled) if 'mdconv' in name else name
+    for name in OPTIONS
+])
 def test_it_builds_with_cocos_classes(name, built):
     cfg, model = load(name), built(name)
     assert cfg.auto_scale_lr.base_batch_size == 16

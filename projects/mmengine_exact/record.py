@@ -30,7 +30,7 @@ _FOLDER = osp.dirname(osp.abspath(__file__))
 #: Distributions by import name; the maintained forks have other names.
 _PACKAGES = dict(
     mmengine=('mmengine', 'onedl-mmengine'),
-    mmcv=('mmcv', 'onedl-mmcv'),
+    mmcv=('mmcv', 'mmcv-lite', 'onedl-mmcv'),
     mmdet=('mmdet', 'onedl-mmdetection'),
     mmseg=('mmsegmentation', 'onedl-mmsegmentation'),
     numpy=('numpy', ),
@@ -68,8 +68,8 @@ def revision() -> Optional[str]:
 
 @lru_cache(maxsize=None)
 def versions() -> Dict[str, Optional[str]]:
-    """Versions of Python, torch and what the scores come from; None: not
-    installed."""
+    """Versions of Python, torch and what the scores come from (None: not
+    installed); what compiled mmcv's operators, where they are imported."""
     found = dict(
         python=platform.python_version(),
         torch=torch.__version__,
@@ -79,6 +79,9 @@ def versions() -> Dict[str, Optional[str]]:
         for distribution in distributions:
             with suppress(importlib.metadata.PackageNotFoundError):
                 found[name] = importlib.metadata.version(distribution)
+    if operators := sys.modules.get('mmcv._ext'):
+        found['operators'] = (f'{operators.get_compiler_version()}, CUDA '
+                              f'{operators.get_compiling_cuda_version()}')
     return found
 
 

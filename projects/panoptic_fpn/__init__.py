@@ -7,7 +7,7 @@ configs do so with ``custom_imports``. Where MMDetection is not installed,
 from importlib.util import find_spec
 
 if find_spec('mmdet') is not None:
-    from .ops.torchvision_operators import stand_in
+    from .ops.mmcv_operators import stand_in
 
     stand_in()  # before mmcv's operators are imported
     from . import data, metrics, models, registry, training, visualization

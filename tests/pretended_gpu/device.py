@@ -1,6 +1,6 @@
 """The pretended GPU: its memory, what is counted, how it comes and goes."""
 from contextlib import ExitStack, contextmanager
-from typing import Any, Iterator, Optional
+from typing import Any, Iterator, Optional, Sequence
 
 import torch
 
@@ -72,6 +72,18 @@ class PretendedGpu:
             yield
         finally:
             self.target = before
+
+    @contextmanager
+    def on_host(self, tensors: Sequence[torch.Tensor]) -> Iterator[None]:
+        """These are the CPU's inside, for an operator in Python."""
+        own = [tensor for tensor in tensors if self.has(tensor)]
+        for tensor in own:
+            self.place(tensor, False)
+        try:
+            yield
+        finally:
+            for tensor in own:
+                self.place(tensor)
 
     @contextmanager
     def differentiating(self, tensor: torch.Tensor) -> Iterator[None]:

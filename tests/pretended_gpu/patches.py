@@ -163,7 +163,7 @@ def _extension(gpu: PretendedGpu, name: str, function: Callable) -> Callable:
             gpu.launch(name, costs.kernels(name, len(tensors)))
             if name in costs.WAITS:
                 gpu.wait(name, costs.WAITS[name])
-        with gpu.quiet(), gpu.creating(True in on_gpu):
+        with gpu.quiet(), gpu.creating(False), gpu.on_host(tensors):
             out = function(*args, **kwargs)
         return gpu.place(out, True in on_gpu)
 

@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from typing import Any, Callable, Dict
 
 import torch
-from mmcv.ops import get_compiler_version, get_compiling_cuda_version
 from mmengine.registry import init_default_scope
 
 from mmengine_exact import enable_amp, revision, versions
@@ -70,8 +69,6 @@ def facts(device: str, quick: bool) -> Dict[str, Any]:
         memory=f'{found.total_memory / 1e9:.0f} GB' if found else None,
         capability=f'{found.major}.{found.minor}' if found else None,
         cudnn=torch.backends.cudnn.version() if gpu else None,
-        operators=f'{get_compiler_version()}, CUDA '
-        f'{get_compiling_cuda_version()}',
         quick=quick,
         date=time.strftime('%Y-%m-%d'),
         revision=revision(),

@@ -18,7 +18,7 @@ run_length           CPU      pixel by pixel, pycocotools     bit by bit
 
 The plain twins of ``run_length`` are in ``tests/oracles/runs.py``.
 ``operator_inputs`` gives operators the precision and memory that they need;
-``torchvision_operators`` stands in for mmcv's compiled operators.
+``mmcv_operators`` stands in for mmcv's compiled operators.
 """
 import os
 from typing import Union

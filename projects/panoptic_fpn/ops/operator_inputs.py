@@ -16,15 +16,21 @@ from mmdet.models.roi_heads.roi_extractors import BaseRoIExtractor
 from mmengine.utils import apply_to
 from torch import Tensor, nn
 
+from .mmcv_operators import require_compiled
 from .roi_align import SeparableRoIAlign, uses_products
 
 _DEFORMABLE = (DeformConv2d, ModulatedDeformConv2d)
 
 
 def guard_operators(model: nn.Module) -> None:
-    """Convert what reaches these operators, by hooks on their modules."""
+    """Convert what reaches these operators, by hooks on their modules.
+
+    Raises:
+        RunError: One of them is not here.
+    """
     for module in model.modules():
         if isinstance(module, _DEFORMABLE):
+            require_compiled('DCN of the mdconv option')
             module.register_forward_pre_hook(_contiguous_inputs)
         elif isinstance(module, BaseRoIExtractor):
             module.register_forward_pre_hook(_float32_inputs)

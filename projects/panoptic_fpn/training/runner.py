@@ -1,7 +1,8 @@
 """The runner of panoptic configs, whose model may be several networks."""
-from typing import Any, List, Sequence, Tuple, Union
+from typing import Any, Dict, List, Sequence, Tuple, Union
 
 from mmdet.registry import RUNNERS
+from mmengine.logging import print_log
 from torch import nn
 
 from mmengine_exact.checkpoint import read_checkpoint
@@ -11,6 +12,7 @@ from mmengine_exact.match import (EXACT, MatchReport, bare_model, load_weights,
 from mmengine_exact.runner import ExactRunner
 
 from ..labels import LabelSpace
+from ..ops.mmcv_operators import stands_in
 from .label_check import check_same_categories
 
 
@@ -21,6 +23,13 @@ class PanopticRunner(ExactRunner):
     A model of several networks names them in its ``networks``; ``load_from``
     is then a list of as many files.
     """
+
+    def build_model(self, model: Union[nn.Module, Dict]) -> nn.Module:
+        """Build the model, and log what stands in for mmcv's operators."""
+        if operators := stands_in():
+            print_log(f'mmcv has no compiled operators: {operators}.',
+                      'current')
+        return super().build_model(model)
 
     def load_checkpoint(
             self,

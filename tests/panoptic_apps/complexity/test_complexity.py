@@ -11,7 +11,7 @@ import panoptic_fpn  # noqa: F401  registers
 from mmengine_exact.errors import InputError
 from panoptic_apps.complexity import (Cost, build_on_meta, complexity,
                                       complexity_table)
-from tests.conftest import REPO_ROOT, call_tool
+from tests.conftest import REPO_ROOT, call_tool, needs_compiled
 
 CONFIGS = REPO_ROOT / 'configs'
 TINY = CONFIGS / 'synthetic' / 'panoptic-fpn_tiny_synthetic.py'
@@ -183,8 +183,10 @@ RETINA = dict(
     (CONFIGS / 'mmseg/semantic-fpn_r50_fpn_65k_cityscapes.py',
      'not a detector'),
     (Config(dict(model=dict(type='ResNet', depth=18))), 'not a detector'),
-    (CONFIGS / 'options/panoptic-fpn_r50-mdconv-c3-c5_fpn_1x_coco.py',
-     'ResNet: cannot run on shapes alone'),
+    pytest.param(
+        CONFIGS / 'options/panoptic-fpn_r50-mdconv-c3-c5_fpn_1x_coco.py',
+        'ResNet: cannot run on shapes alone',
+        marks=needs_compiled),
     (Config(dict(model=RETINA)), 'RetinaNet has parameters in its bbox_head'),
 ])
 def test_what_cannot_be_counted(config, words):
