@@ -3,6 +3,7 @@
 #
 #   tools/setup_env.sh runtime    what training and evaluation need
 #   tools/setup_env.sh tests      and what the tests need
+#   tools/setup_env.sh docs       only the generator of the site
 #   tools/setup_env.sh machine    only look for a usable Python and for what
 #                                 Debian has to provide; changes nothing
 #
@@ -182,14 +183,18 @@ install_tests() {
   pip_logged tests install -c requirements/runtime.txt -r requirements/tests.txt
 }
 
+install_docs() {
+  pip_logged docs install -c requirements/runtime.txt -r requirements/docs.txt
+}
+
 install_oracle() {
   pip_logged oracle install --no-deps -r requirements/oracle.txt
 }
 
 case ${1:-} in
-  runtime | tests) ;;
+  runtime | tests | docs) ;;
   machine) python=$(find_python); check_machine "$python"; exit ;;
-  *) echo "usage: $0 runtime|tests|machine" >&2; exit 2 ;;
+  *) echo "usage: $0 runtime|tests|docs|machine" >&2; exit 2 ;;
 esac
 
 # Two makes at once would install into one environment: the second waits.
@@ -200,6 +205,10 @@ fi
 
 make_venv
 key=$("$PY" -V)
+if [ "$1" = docs ]; then
+  step docs 'the generator of the site' install_docs requirements/docs.txt
+  exit
+fi
 step build 'pip, setuptools and what compiles mmcv' install_build \
   requirements/build.txt
 step torch 'about 200 MB for CPUs, several GB with CUDA; minutes' \
