@@ -75,8 +75,8 @@ def main(argv=None) -> int:
     parser.add_argument(
         '--write-docs',
         action='store_true',
-        help='also write docs/benchmark and pages that have these figures: '
-        'counts are those of a commit, whatever the machine')
+        help='also write docs/benchmark and docs/performance.md: counts are '
+        'those of a commit, whatever the machine')
     args = parser.parse_args(argv)
     if args.quick and args.write_docs:
         parser.error('--write-docs has full size: leave out --quick')

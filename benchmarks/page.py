@@ -1,54 +1,49 @@
-"""Pages that hold measured figures: the README's table, docs/performance.md.
+"""The measured figures of docs/performance.md.
 
 Example:
-    python -m benchmarks.page            # writes both from docs/benchmark
+    python -m benchmarks.page            # writes them from docs/benchmark
     python -m benchmarks.page --check
 
 All figures come from ``docs/benchmark/*.json``; those files are written by
 ``run.py --write-docs`` and by ``scaling.py``, ``memory.py``, ``endurance.py``
 and ``two_processes.py`` with ``--out docs/benchmark``.
 
-Exit code: 0 written, or current; 1 a file is missing or a page is stale.
+Exit code: 0 written, or current; 1 a file is missing or the page is stale.
 """
 import argparse
 import sys
-from pathlib import Path
-from typing import Dict
 
-from benchmarks.figures import PageError, figures
+from benchmarks.figures import PageError
 from benchmarks.harness import ROOT
 
-README = ROOT / 'README.md'
-PERFORMANCE = ROOT / 'docs' / 'performance.md'
-#: The README's table is between them.
+PAGE = ROOT / 'docs' / 'performance.md'
+#: The figures are between them, text that people write before them.
 BEGIN, END = '<!-- benchmark -->', '<!-- /benchmark -->'
 
 
-def with_table(readme: str, table: str) -> str:
-    """The README with another table between the markers; PageError where
+def with_figures(page: str, figures: str) -> str:
+    """The page with other figures between the markers; PageError where
     these are not there once each."""
-    before, begin, rest = readme.partition(BEGIN)
+    before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end or BEGIN in rest or END in before + after:
-        raise PageError(f'README.md: {BEGIN} and {END} must be there once '
-                        'each, around the table of the benchmark.')
-    return f'{before}{BEGIN}\n{table}\n{END}{after}'
+        raise PageError(f'{PAGE.name}: {BEGIN} and {END} must be there once '
+                        'each, around the figures of the benchmark.')
+    return f'{before}{BEGIN}\n{figures}\n{END}{after}'
 
 
-def pages() -> Dict[Path, str]:
-    """What the pages should say; PageError where figures are missing."""
-    from benchmarks import performance, table
-    readme = with_table(README.read_text(),
-                        table.markdown(figures('benchmark')))
-    return {README: readme, PERFORMANCE: performance.page()}
+def current() -> str:
+    """What the page should say; PageError where figures are missing."""
+    from benchmarks import performance
+    return with_figures(PAGE.read_text(), performance.sections())
 
 
 def write():
-    """Write the pages that changed."""
-    for path, text in pages().items():
-        if not path.is_file() or path.read_text() != text:
-            path.write_text(text)
-            print(f'wrote {path.relative_to(ROOT)}')
+    """Write the page if it changed."""
+    text = current()
+    if PAGE.read_text() != text:
+        PAGE.write_text(text)
+        print(f'wrote {PAGE.relative_to(ROOT)}')
 
 
 def main(argv=None) -> int:
@@ -56,25 +51,18 @@ def main(argv=None) -> int:
     parser.add_argument(
         '--check',
         action='store_true',
-        help='write nothing, tell what differs')
+        help='write nothing, tell whether the page differs')
     args = parser.parse_args(argv)
     try:
         if not args.check:
             write()
-            return 0
-        stale = [
-            path for path, text in pages().items()
-            if not path.is_file() or path.read_text() != text
-        ]
+        elif PAGE.read_text() != current():
+            raise PageError(f'{PAGE.relative_to(ROOT)} is not what '
+                            'docs/benchmark says: python -m benchmarks.page')
     except PageError as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
-    for path in stale:
-        print(
-            f'error: {path.relative_to(ROOT)} is not what docs/benchmark '
-            'says: python -m benchmarks.page',
-            file=sys.stderr)
-    return 1 if stale else 0
+    return 0
 
 
 if __name__ == '__main__':

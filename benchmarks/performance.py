@@ -1,6 +1,6 @@
-"""docs/performance.md: what 8 and 64 GPUs need, on paper.
+"""Figures of docs/performance.md: beside mmdet, and what 8 and 64 GPUs need.
 
-Measured parts come from ``docs/benchmark/*.json``, sizes of gradients from
+The second is on paper. Measured parts come from ``docs/benchmark/*.json``, sizes of gradients from
 the configs' models (shapes alone), GPU speeds from a published figure. What
 is neither is an assumption, and the page lists it.
 """
@@ -11,8 +11,7 @@ from typing import Dict, List, NamedTuple, Sequence
 
 from .figures import PageError, figures
 from .harness import ROOT, Row
-from .machine import one_line
-from .table import counts_section, duration, rows_of
+from .table import counts_section, duration, markdown, rows_of
 from .two_processes import efficiency
 
 GPUS_OF_A_MACHINE = 8
@@ -42,8 +41,8 @@ class Loader(NamedTuple):
     images: float
 
 
-def page() -> str:
-    """Markdown of the page.
+def sections() -> str:
+    """Markdown of the page's figures.
 
     Raises:
         PageError: Figures are missing.
@@ -51,20 +50,18 @@ def page() -> str:
     report = figures('benchmark')
     parts = [
         '<!-- Written by `python -m benchmarks.page`; changes are lost. -->',
-        '# What 8 and 64 GPUs need', _INTRO, '## Assumptions',
-        _assumptions(), '## Loaders',
-        *_loader_section(report, figures('scaling')), '## Gradients',
+        '## Beside mmdet',
+        markdown(report),
+        '![Times faster than mmdet](benchmark/benchmark.png)',
+        counts_section(report['counts']), '## What 8 and 64 GPUs need', _INTRO,
+        '### Assumptions',
+        _assumptions(), '### Loaders',
+        *_loader_section(report, figures('scaling')), '### Gradients',
         *_gradient_section(trained_parameters(), figures('two_processes')),
-        '## Metrics', *_metric_section(figures('memory')),
-        counts_section(report['counts']), '## Long runs',
-        *_endurance_section(figures('endurance')), '## Measured on',
-        _fill(f'{one_line(report["machine"])}; {report["date"]}. `make '
-              'benchmark` measures the stages; `benchmarks/scaling.py`, '
-              '`benchmarks/memory.py`, `benchmarks/endurance.py` and '
-              '`benchmarks/two_processes.py` the rest '
-              '([figures](benchmark/)).')
+        '### Metrics', *_metric_section(figures('memory')), '## Long runs',
+        *_endurance_section(figures('endurance'))
     ]
-    return '\n\n'.join(parts) + '\n'
+    return '\n\n'.join(parts)
 
 
 def _fill(text: str, **kwargs) -> str:
@@ -81,9 +78,9 @@ def _table(head: Sequence[str], rows: Sequence[Sequence], texts: int) -> str:
 
 _INTRO = _fill(
     'A calculation on paper: nothing here ran on a GPU. Speeds of loading and '
-    'sizes of what is gathered were measured on a CPU (the last section says '
-    'which), sizes of gradients follow from the models, and a published '
-    'figure says how fast a GPU asks for images.')
+    'sizes of what is gathered were measured on the CPU of the first table, '
+    'sizes of gradients follow from the models, and a published figure says '
+    'how fast a GPU asks for images.')
 
 
 def _assumptions() -> str:

@@ -66,8 +66,7 @@ def parse_args(argv=None):
     parser.add_argument(
         '--write-docs',
         action='store_true',
-        help='also write docs/benchmark, the README\'s table and pages that '
-        'have these figures')
+        help='also write docs/benchmark and docs/performance.md')
     args = parser.parse_args(argv)
     if args.only and args.write_docs:
         parser.error('--write-docs needs all stages: leave out --only')

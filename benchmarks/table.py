@@ -6,7 +6,7 @@ each), ``rows`` and ``counts``: by stage and case what is counted of 'ours' and
 'mmdet' (None where it has no such part).
 """
 import textwrap
-from typing import List, Sequence
+from typing import Dict, List, Sequence
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from .harness import Row
 from .machine import one_line
 
-_HEAD = ('stage', 'input', 'mmdet', 'ours', 'times faster', 'memory', '')
+_HEAD = ('stage', 'input', 'mmdet', 'ours', 'times faster', 'memory', 'note')
 _TICKS = (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
@@ -37,8 +37,9 @@ def times(ratio: float) -> str:
 
 
 def markdown(report: dict) -> str:
-    """The README's table, and the line that says machine and date."""
-    lines = ['| ' + ' | '.join(_HEAD) + ' |', '|---|---|--:|--:|--:|--:|---|']
+    """The table, its notes, and the lines that say machine and date."""
+    lines = ['| ' + ' | '.join(_HEAD) + ' |', '|---|---|--:|--:|--:|--:|--:|']
+    notes: Dict[str, int] = {}
     for row in rows_of(report):
         theirs = duration(row.their_seconds)
         if row.against != 'mmdet':
@@ -46,12 +47,23 @@ def markdown(report: dict) -> str:
         memory = row.memory_ratio
         memory = '' if memory is None else f'{memory:.2f}'
         stage = row.stage + ('' if row.per == 'image' else f', per {row.per}')
+        note = row.note and str(notes.setdefault(row.note, len(notes) + 1))
         cells = (stage, row.case, theirs, duration(row.seconds),
-                 times(row.ratio), memory, row.note)
+                 times(row.ratio), memory, note)
         lines.append('| ' +
                      ' | '.join(cell.replace('|', '\\|')
                                 for cell in cells) + ' |')
     lines += ['', *textwrap.wrap(_provenance(report), 79)]
+    if notes:
+        lines += ['', 'Notes:', '']
+    for note, number in notes.items():
+        begin = f'{number}. '
+        lines += textwrap.wrap(
+            note,
+            79,
+            initial_indent=begin,
+            subsequent_indent=' ' * len(begin),
+            break_on_hyphens=False)
     return '\n'.join(lines)
 
 

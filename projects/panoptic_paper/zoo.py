@@ -150,7 +150,7 @@ def _command(config: str, rows: List[Row]) -> str:
     text = f'`tools/dist_train.sh {path} {GPUS}`'
     if any(row.tta for row in rows):
         text += ('<br>evaluated with `tools/class_frequencies.py` and `--tta`:'
-                 ' [how](../README.md#coco-stuff-2017)')
+                 ' [how](paper.md#coco-stuff-2017)')
     return text
 
 

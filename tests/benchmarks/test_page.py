@@ -1,15 +1,14 @@
-"""README and docs/performance.md say what docs/benchmark says."""
+"""docs/performance.md says what docs/benchmark says."""
 import pytest
 
 from benchmarks import figures, memory, page, performance, run, two_processes
-from benchmarks.page import BEGIN, END, PageError, with_table
+from benchmarks.page import BEGIN, END, PageError, with_figures
 
 from .fakes import row
 
 
-def test_readme_and_performance_are_current():
-    for path, text in page.pages().items():
-        assert path.read_text() == text, 'python -m benchmarks.page'
+def test_page_is_current():
+    assert page.PAGE.read_text() == page.current(), 'python -m benchmarks.page'
 
 
 def test_figures_of_the_docs_are_whole():
@@ -21,11 +20,11 @@ def test_figures_of_the_docs_are_whole():
         assert (figures.FOLDER / f'{name}.png').is_file()
 
 
-def test_table_goes_between_the_markers():
-    readme = f'# A\n\n{BEGIN}\nold\n{END}\n\nmore\n'
-    text = with_table(readme, '| new |')
+def test_figures_go_between_the_markers():
+    old = f'# A\n\n{BEGIN}\nold\n{END}\n\nmore\n'
+    text = with_figures(old, '| new |')
     assert text == f'# A\n\n{BEGIN}\n| new |\n{END}\n\nmore\n'
-    assert with_table(text, '| new |') == text
+    assert with_figures(text, '| new |') == text
 
 
 def test_cores_of_a_gpu_by_hand():

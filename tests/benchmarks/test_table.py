@@ -24,19 +24,21 @@ def test_markdown():
             ours_bytes=3 * 10**7,
             theirs_bytes=10**8,
             note='a|b'),
-        row('training', 'R50', 20., 30., ask=1.1, per='step'),
+        row('training', 'R50', 20., 30., ask=1.1, per='step', note='a|b'),
         row('inference', 'R50', 3., 3.3, against='Detectron2')
     ]
     text = markdown(report(*rows))
     lines = text.splitlines()
     assert lines[:5] == [
-        '| stage | input | mmdet | ours | times faster | memory |  |',
-        '|---|---|--:|--:|--:|--:|---|',
-        '| input pipeline | 2048x1024 PNG | 500 ms | 50 ms | 10 | 0.30 | '
-        'a\\|b |', '| training, per step | R50 | 30 s | 20 s | 1.5 |  |  |',
+        '| stage | input | mmdet | ours | times faster | memory | note |',
+        '|---|---|--:|--:|--:|--:|--:|',
+        '| input pipeline | 2048x1024 PNG | 500 ms | 50 ms | 10 | 0.30 | 1 |',
+        '| training, per step | R50 | 30 s | 20 s | 1.5 |  | 1 |',
         '| inference | R50 | 3.3 s (Detectron2) | 3 s | 1.1 |  |  |'
     ]
     assert lines[5] == '' and max(map(len, lines[6:])) < 80
+    # two rows have it
+    assert lines[-3:] == ['Notes:', '', '1. a|b']
     below = ' '.join(lines[6:])
     for part in ('Medians of 5 rounds', '2026-01-31, revision 1234567',
                  '2 cores of Abacus 9, 25 GB, no GPU, Debian 12',

@@ -56,8 +56,8 @@ def test_a_line_of_the_page(page):
     assert 'INSTANCE.pth SEMANTIC.pth 8`' in cells[0] and cells[2] == ''
     cells = line_of(text, 'semantic-fpn_x152_fpn_65k_coco-stuff')
     assert '`--tta`' in cells[0] and '`tools/class_frequencies.py`' in cells[0]
-    assert '](../README.md#coco-stuff-2017)' in cells[0]
-    assert '### COCO-Stuff 2017\n' in (ROOT / 'README.md').read_text()
+    assert '](paper.md#coco-stuff-2017)' in cells[0]
+    assert '## COCO-Stuff 2017\n' in (ROOT / 'docs' / 'paper.md').read_text()
     assert text.count('--tta') == 1
     cells = line_of(text, 'panoptic-fpn_r101_fpn_1x_coco_test-dev')
     assert '--format-only' in cells[0]
