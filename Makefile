@@ -65,14 +65,15 @@ check-gpu: ## Check a GPU: is it right, is it as fast as mmdet? (docs/gpu.md)
 	@$(made) # a given PYTHON may lack mmcv's compiled operators
 	$(PYTHON) tools/check_gpu.py $(CHECK_GPU_ARGS)
 
-# Links that leave docs/ lead to repo_url, else to the files beside the site.
+# Links that leave docs/ lead to repo_url of zensical.toml, or to this checkout;
+# with a `?`, or the generator looks for a page of its own behind `x.md`.
 repository = $(shell sed -n 's|^repo_url = "\(.*\)"|\1/blob/main|p' zensical.toml)
 docs: ## Build the site of docs/: build/site
 	@$(docs)
 	rm -rf build/docs build/site
 	mkdir -p build
 	cp -r docs zensical.toml build
-	sed -i 's#](\.\./#]($(or $(repository),../..)/#g' build/docs/*.md
+	sed -i 's#](\.\./\([^)#]*\)#]($(or $(repository),file://$(CURDIR))/\1?#g' build/docs/*.md
 	$(PYTHON) -m zensical build --strict --config-file build/zensical.toml
 
 lint: ## Check style, order of imports, spelling and types
