@@ -34,9 +34,8 @@ def test_it_runs(tmp_path, monkeypatch):
     for name in ('configs', 'tools'):
         (tmp_path / name).symlink_to(REPO_ROOT / name)
     (tmp_path / 'docs').mkdir()
-    monkeypatch.setenv(
-        'PYTHONPATH', os.pathsep.join([str(REPO_ROOT / 'projects'),
-                                       os.environ.get('PYTHONPATH', '')]))
+    path = [str(REPO_ROOT / 'projects'), os.environ.get('PYTHONPATH', '')]
+    monkeypatch.setenv('PYTHONPATH', os.pathsep.join(path))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbclient.NotebookClient(
         notebook,

@@ -15,22 +15,21 @@ def setup_cfg():
 
 def test_debian_packages():
     """README's line is the one of the image and of both kinds of CI."""
-    lines = {
-        name: re.search(r'\bmake (?:[\w.+-]+ ?)*libglib2\.0-0',
-                        (REPO_ROOT / name).read_text())
-        for name in ('README.md', 'Dockerfile', '.ci/run',
-                     '.github/workflows/ci.yml')
-    }
-    assert all(lines.values()), lines
-    assert len({line[0] for line in lines.values()}) == 1, lines
+    lines = {}
+    for name in ('README.md', 'Dockerfile', '.ci/run',
+                 '.github/workflows/ci.yml'):
+        text = (REPO_ROOT / name).read_text()
+        lines[name] = re.findall(r'\bmake (?:[\w.+-]+ )+libglib2\.0-0', text)
+    found = set(sum(lines.values(), []))
+    assert all(lines.values()) and len(found) == 1, lines
 
 
 def test_versions_of_python():
     workflow = yaml.safe_load(
         (REPO_ROOT / '.github/workflows/ci.yml').read_text())
     matrix = workflow['jobs']['test']['strategy']['matrix']['include']
-    assert [row['python'] for row in matrix] == re.findall(
-        r'Python :: (3\.\d+)', setup_cfg()['classifiers'])
+    tried = [row['python'] for row in matrix]
+    assert tried == re.findall(r'(3\.\d+)', setup_cfg()['classifiers'])
 
 
 def test_citation():
