@@ -3,6 +3,9 @@
 # PYTHON       `make demo PYTHON=python`: an environment of your own, e.g. with
 #              a CUDA build of torch. It is checked and never changed.
 #              Default: .venv, made here, whatever else is activated.
+# OPERATORS    `make env OPERATORS=mmcv`: mmcv's operators, compiled; later
+#              makes keep them. lite: back to mmcv-lite, which needs no compiler
+#              (tools/setup_env.sh)
 # ONEDL=1      `make test ONEDL=1`: the maintained forks, in .venv-onedl
 # TORCH_INDEX  where .venv takes torch from, e.g. the CPU wheels of pytorch.org
 # COVERAGE=1   `make test COVERAGE=1`: and report what the tests have not run
@@ -34,7 +37,7 @@ else
 endif
 sources  := projects configs tools tests benchmarks
 coverage := --cov --cov-config=setup.cfg --cov-report=term --cov-report=html
-export TORCH_INDEX ONEDL
+export OPERATORS TORCH_INDEX ONEDL
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow benchmark check-gpu docs lint check env clean-env
@@ -62,7 +65,7 @@ benchmark: ## Time, memory, launches and waits beside mmdet's
 	$(PYTHON) -m benchmarks.run $(BENCHMARK_ARGS)
 
 check-gpu: ## Check a GPU: is it right, is it as fast as mmdet? (docs/gpu.md)
-	@$(made) # a given PYTHON may lack mmcv's compiled operators
+	@$(made) # a given PYTHON may lack what training needs
 	$(PYTHON) tools/check_gpu.py $(CHECK_GPU_ARGS)
 
 # Links that leave docs/ lead to repo_url of zensical.toml, or to this checkout;

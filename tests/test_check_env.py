@@ -31,7 +31,7 @@ def env(tools_on_path):
 
 ORIGINALS = {
     'torch': '2.13.0', 'numpy': '2.4.6', 'opencv-python': '4.14.0.94',
-    'mmengine': '0.10.7', 'mmcv': '2.1.0', 'mmdet': '3.3.0',
+    'mmengine': '0.10.7', 'mmcv-lite': '2.1.0', 'mmdet': '3.3.0',
     'mmsegmentation': '1.2.2', 'pycocotools': '2.0.11',
     'cityscapesscripts': '2.3.0', 'scipy': '1.15.3', 'matplotlib': '3.10.9',
     'shapely': '2.1.2', 'terminaltables': '3.1.10', 'ftfy': '6.3.1',
@@ -45,9 +45,6 @@ FORKS = {
     'onedl-mmdetection': '3.5.1', 'onedl-mmsegmentation': '1.4.2'
 }  # yapf: disable
 
-BUILD = ('MMCV_WITH_OPS=1 py -m pip install --no-build-isolation '
-         '--no-cache-dir --force-reinstall --no-deps ')
-
 
 def make(env, without=(), add=None, **fields):
     """Facts of a good environment, with changes."""
@@ -55,13 +52,14 @@ def make(env, without=(), add=None, **fields):
     values = dict(
         executable='py',
         distributions={**names, **(add or {})},
+        operators='none: plain',
         mmcv_cuda='not available')
     return env.Facts(**{**values, **fields})
 
 
 def make_fork(env, **fields):
-    return make(env, ('mmengine', 'mmcv', 'mmdet', 'mmsegmentation'), FORKS,
-                **fields)
+    return make(env, ('mmengine', 'mmcv-lite', 'mmdet', 'mmsegmentation'),
+                FORKS, **fields)
 
 
 def only(findings):
@@ -73,7 +71,10 @@ def test_good_environments_have_no_findings(checks, env):
     headless = make(env, ('opencv-python', ),
                     {'opencv-python-headless': '4.14.0.94'})
     forks = make_fork(env)  # mmcv 2.3.6 is theirs
+    compiled = make(env, ('mmcv-lite', ), {'mmcv': '2.1.0'})
+    gpu = make(env, gpus=['A100'], mmcv_cuda='12.8')
     for facts, family in ((make(env), 'openmmlab'), (headless, 'openmmlab'),
+                          (compiled, 'openmmlab'), (gpu, 'openmmlab'),
                           (forks, 'onedl')):
         assert checks.diagnose(facts) == [] and facts.family == family
     del forks.distributions['onedl-mmsegmentation']
@@ -87,7 +88,11 @@ NO_FTFY = "ModuleNotFoundError: No module named 'ftfy'"
 NO_GL = ('ImportError: libGL.so.1: cannot open shared object file: No such '
          'file or directory')
 AGAIN = '--force-reinstall --no-deps --no-cache-dir '
-MMCV = BUILD + 'mmcv==2.1.0'
+LITE = 'py -m pip install --no-deps --no-cache-dir mmcv-lite==2.1.0'
+UNDER_GPU = dict(gpus=['A100'], torch_cuda='12.8')
+TORCHVISION = 'py -m pip install torchvision "torch==2.13.0"'
+#: An mmcv in the place of mmcv-lite.
+OWN = dict(without=('mmcv-lite', ), add={'mmcv': '2.1.0'})
 #: Changes of a good environment, words of the problem, end of the command.
 FINDINGS = [
     (dict(without=('panoptic-fpn', )), 'panoptic_fpn is not installed',
@@ -97,33 +102,33 @@ FINDINGS = [
      'py -m pip install "setuptools>=77.0.3,<81"'),
     (dict(without=('setuptools', ), pkg_resources=False),
      'setuptools is not installed', '"setuptools>=77.0.3,<81"'),
-    (dict(mmcv_cuda=None, errors={
-        'mmcv.ops': NO_EXT,
-        'mmdet.models': NO_EXT
-    }), 'no compiled operators', MMCV),
+    # panoptic_fpn's operators stand in for mmcv's
     (dict(
-        without=('mmcv', ), add={'mmcv-lite': '2.1.0'}, mmcv_cuda=None,
-        errors={'mmcv.ops': NO_EXT}), 'no compiled operators',
-     'uninstall -y mmcv-lite && ' + MMCV),
-    (dict(add={'mmcv': '2.2.0'}, errors={
+        without=('panoptic-fpn', ), mmcv_cuda=None,
+        errors={'mmcv.ops': NO_EXT, 'mmdet.models': NO_EXT}),
+     'panoptic_fpn is not installed', f'--no-deps -e {REPO_ROOT}'),
+    (dict(
+        without=('mmcv-lite', ), mmcv_cuda=None,
+        errors={'mmcv': NO_EXT, 'mmcv.ops': NO_EXT}),
+     'mmcv is not installed', LITE),
+    (dict(OWN, add={'mmcv': '2.2.0'}, errors={
         'mmdet.models': TOO_NEW,
         'mmseg.models': TOO_NEW
-    }), 'mmcv 2.2.0 is too new', MMCV),
+    }), 'mmcv 2.2.0 is too new', 'py -m pip uninstall -y mmcv && ' + LITE),
     # the fork's mmcv under the original mmdet
-    (dict(
-        without=('mmcv', ), add={'onedl-mmcv': '2.3.6'},
-        errors={'mmdet.models': TOO_NEW}), 'is too new',
-     'py -m pip uninstall -y onedl-mmcv && ' + MMCV),
-    (dict(gpus=['A100'], torch_cuda='12.8', nvcc='12.8'),
-     'nvcc 12.8 is here', 'FORCE_CUDA=1 ' + MMCV),
-    (dict(gpus=['A100'], torch_cuda='12.8'),
-     'first install the CUDA toolkit 12.8', 'FORCE_CUDA=1 ' + MMCV),
-    (dict(
-        gpus=['H100'], mmcv_cuda='12.8',
-        errors={
-            'mmcv.ops on the GPU':
-            'RuntimeError: no kernel image is available for execution'
-        }), 'do not run on H100', MMCV),
+    (dict(OWN, add={'onedl-mmcv': '2.3.6'}, errors={'mmdet.models': TOO_NEW}),
+     'is too new', 'py -m pip uninstall -y onedl-mmcv && ' + LITE),
+    # compiled without CUDA, plain without torchvision, for another GPU
+    (dict(OWN, **UNDER_GPU, operators='GCC 12.2'),
+     'do not run on A100: they are built without CUDA (GCC 12.2)',
+     'py -m pip uninstall -y mmcv && ' + LITE + ' && ' + TORCHVISION),
+    (dict(UNDER_GPU, mmcv_cuda='12.8', errors={
+        'mmcv.ops on the GPU': 'RunError: nms: neither mmcv nor torchvision'
+    }), 'do not run on A100: RunError: nms', TORCHVISION),
+    (dict(OWN, **UNDER_GPU, mmcv_cuda='12.8', errors={
+        'mmcv.ops on the GPU':
+        'RuntimeError: no kernel image is available for execution'
+    }), 'do not run on A100', TORCHVISION),
     (dict(errors={
         'pycocotools.mask': 'ValueError: numpy.dtype size changed, may '
         'indicate binary incompatibility'
@@ -136,10 +141,11 @@ FINDINGS = [
     (dict(errors={'torch': 'RuntimeError: Numpy is not available'}),
      'another numpy than 2.4.6',
      'py -m pip install "numpy<2" "opencv-python<4.12"'),
-    (dict(mmcv_cuda=None, errors={
+    (dict(OWN, mmcv_cuda=None, errors={
         'mmcv.ops':
         'ImportError: _ext.so: undefined symbol: _ZN2at4_ops5zeros4call'
-    }), 'another torch than the installed 2.13.0', MMCV),
+    }), 'another torch than the installed 2.13.0',
+     'py -m pip uninstall -y mmcv && ' + LITE),
     (dict(without=('ftfy', 'regex'), errors={
         'ftfy': NO_FTFY,
         'regex': NO_FTFY.replace('ftfy', 'regex'),
@@ -154,6 +160,9 @@ FINDINGS = [
         'torchvision': 'RuntimeError: operator torchvision::nms does not exist'
     }), 'torchvision 0.20.0 does not fit torch 2.13.0',
      'py -m pip uninstall -y torchvision'),
+    (dict(UNDER_GPU, mmcv_cuda='12.8', add={'torchvision': '0.20.0'}, errors={
+        'torchvision': 'RuntimeError: operator torchvision::nms does not exist'
+    }), 'torchvision 0.20.0 does not fit torch 2.13.0', TORCHVISION),
     # what no check knows
     (dict(errors={'mmdet.models': 'the process ended with exit code -4'}),
      'exit code -4', 'mmdet==3.3.0'),
@@ -170,7 +179,8 @@ def test_a_finding_and_its_command(checks, env, changes, problem, command):
 
 
 @pytest.mark.parametrize('names, module, wanted', [
-    (['onedl-mmcv'], 'mmcv', BUILD + 'mmcv==2.1.0'),
+    (['mmcv'], 'mmcv', 'install --no-deps mmcv-lite==2.1.0'),
+    (['onedl-mmcv'], 'mmcv', 'install --no-deps mmcv-lite==2.1.0'),
     (['onedl-mmdetection'], 'mmdet', 'install --no-deps mmdet==3.3.0'),
     (['opencv-python-headless', 'opencv-contrib-python'], 'cv2',
      'install --no-deps opencv-python==4.14.0.94'),
@@ -195,35 +205,37 @@ def test_an_empty_environment(checks, env):
     torch, rest, mmcv, _ = checks.diagnose(facts)
     assert torch.command == "'my py' -m pip install torch==2.13.0"
     assert rest.command.endswith('runtime.txt')
-    assert mmcv.command.endswith('mmcv==2.1.0')
+    assert mmcv.command.endswith('mmcv-lite==2.1.0')
     assert facts.family == 'none'
 
 
 def test_what_the_system_lacks_is_one_command(checks, env):
     assert checks.check_machine(env.MachineFacts()) == []
-    found = only(
-        checks.check_machine(
-            env.MachineFacts(
-                venv=False,
-                headers=False,
-                compiler=False,
-                missing_libraries=list(env.LIBRARIES))))
-    assert found.command == ('apt-get install -y python3-venv python3-dev g++ '
-                             'libgl1 libglib2.0-0')
+    bare = env.MachineFacts(
+        venv=False,
+        headers=False,
+        compiler=False,
+        missing_libraries=list(env.LIBRARIES))
+    assert only(checks.check_machine(bare)).command == (
+        'apt-get install -y python3-venv libgl1 libglib2.0-0')
+    bare.compiles = True
+    assert only(checks.check_machine(bare)).command == (
+        'apt-get install -y python3-venv python3-dev g++ libgl1 libglib2.0-0')
     facts = env.MachineFacts(
-        python=(3, 12), system_python=False, headers=False, root=False)
+        python=(3, 12),
+        system_python=False,
+        headers=False,
+        compiles=True,
+        root=False)
     assert only(checks.check_machine(facts)).command == (
         'sudo apt-get install -y python3.12-dev')
 
 
-def test_a_gpu_without_toolkit_stops_before_the_build(checks, env):
-    facts = make(env, gpus=['A100'], torch_cuda='12.8')
-    assert 'nvcc is not here' in only(checks.check_cuda_toolkit(facts)).problem
-    facts.nvcc = '11.8'
-    assert 'CUDA 11.8' in only(checks.check_cuda_toolkit(facts)).problem
-    facts.nvcc = '12.6'
-    assert checks.check_cuda_toolkit(facts) == []
-    assert checks.check_cuda_toolkit(make(env)) == []
+def test_the_forks_without_operators(checks, env):
+    facts = make_fork(env, **UNDER_GPU, operators='GCC 12.2')
+    assert only(checks.diagnose(facts)).command == (
+        'py -m pip uninstall -y onedl-mmcv && py -m pip install --no-deps '
+        '--no-cache-dir onedl-mmcv==2.3.6 && ' + TORCHVISION)
 
 
 def test_a_probe_that_ends_the_process_hides_no_other(env, tmp_path,
@@ -254,15 +266,15 @@ def test_this_environment():
 
 def test_the_report(checks, env, capsys):
     import check_env
-    facts = make(env, ('mmcv', ), gpus=['A100'], torch_cuda='12.8')
+    facts = make(env, ('mmcv-lite', ), **UNDER_GPU)
     check_env.print_report(facts, checks.diagnose(facts))
     text = capsys.readouterr().out
     assert '2.13.0, CUDA 12.8' in text
     assert '1: A100' in text
     assert 'Not usable, ' in text
-    facts = make(env, add={'mmdet': '3.2.0'}, python='3.13.1')
+    facts = make(env, add={'mmdet': '3.2.0'}, python='3.14.1')
     assert check_env.untested(facts) == [
-        'Python 3.13.1; tested: 3.10 to 3.12',
+        'Python 3.14.1; tested: 3.10 to 3.13',
         'mmdet 3.2.0; pinned: mmdet==3.3.0'
     ]
     assert check_env.slower(make(env)) == [

@@ -3,8 +3,6 @@
     python tools/check_env.py            everything, about 6 seconds
     python tools/check_env.py machine    before .venv is made: what the system
                                          has to provide
-    python tools/check_env.py build      before mmcv is compiled: what a
-                                         machine with a GPU needs for it
 
 Exit code: 0 usable, 1 something to mend, 2 wrong arguments.
 """
@@ -28,21 +26,19 @@ def version_table(facts: env.Facts) -> List[Tuple[str, str]]:
         ]
         return ', '.join(texts) or 'not installed'
 
-    operators = {
-        None: 'none',
-        'not available': 'CPU'
-    }.get(facts.mmcv_cuda, f'CPU and CUDA {facts.mmcv_cuda}')
+    operators = facts.operators or 'none'
+    if not operators.startswith('none'):
+        operators += f', CUDA {facts.mmcv_cuda}'
     gpus = f'{len(facts.gpus)}: {", ".join(facts.gpus)}'
     rows = [
         ('python', f'{facts.python} ({facts.executable})'),
         ('platform', facts.platform),
         ('torch', f'{of("torch")}, CUDA {facts.torch_cuda or "none"}'),
         ('GPUs', gpus if facts.gpus else '0'),
-        ('CUDA toolkit', facts.nvcc or 'none'),
         ('package family', facts.family),
         ('mmengine', of('mmengine')),
         ('mmcv', of('mmcv')),
-        ('mmcv operators', operators),
+        ('compiled with', operators),
     ]
     names = ('mmdet', 'mmseg', 'numpy', 'cv2', 'pycocotools',
              'cityscapesscripts', 'setuptools', 'kornia-rs', 'hotcoco',
@@ -55,11 +51,11 @@ def version_table(facts: env.Facts) -> List[Tuple[str, str]]:
 def untested(facts: env.Facts) -> List[str]:
     """Versions other than the pinned ones: worth a line, not an error."""
     notes = []
-    if not (3, 10) <= env.release(facts.python)[:2] <= (3, 12):
-        notes.append(f'Python {facts.python}; tested: 3.10 to 3.12')
-    for name in ('torch', 'mmengine', 'mmcv', 'mmdet', 'mmsegmentation',
-                 'opencv-python', 'pycocotools', 'cityscapesscripts',
-                 *checks.FORKS.values()):
+    if not (3, 10) <= env.release(facts.python)[:2] <= (3, 13):
+        notes.append(f'Python {facts.python}; tested: 3.10 to 3.13')
+    for name in ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmcv-lite',
+                 'mmdet', 'mmsegmentation', 'opencv-python', 'pycocotools',
+                 'cityscapesscripts', *checks.FORKS.values()):
         found, pin = facts.distributions.get(name), checks.pinned(name)
         if found and env.release(found) != env.release(pin.split('==')[-1]):
             notes.append(f'{name} {found}; pinned: {pin}')
@@ -94,21 +90,15 @@ def main(argv: Optional[List[str]] = None) -> int:
         'stage',
         nargs='?',
         default='all',
-        choices=('all', 'machine', 'build'),
+        choices=('all', 'machine'),
         help='all: the environment of this Python (default); machine: what '
-        'the system has to provide; build: what compiling mmcv needs')
+        'the system has to provide')
     parser.add_argument(
         '--json', action='store_true', help='print facts and findings as JSON')
     args = parser.parse_args(argv)
     if args.stage == 'machine':
         facts = env.collect_machine()
         findings = checks.check_machine(facts)
-    elif args.stage == 'build':
-        facts = env.collect(('numpy', 'torch'))
-        findings = [
-            *checks.check_pkg_resources(facts),
-            *checks.check_cuda_toolkit(facts)
-        ]
     else:
         facts = env.collect()
         findings = checks.diagnose(facts)

@@ -13,8 +13,15 @@
 # continues where it stopped and a changed pin is followed. With all stamps
 # valid nothing is run.
 #
+# OPERATORS     who computes NMS and RoIAlign. The choice is remembered in
+#               .venv/.stamps/operators, and the environment follows a new one.
+#     lite          mmcv-lite, nothing compiled (default); where a GPU is
+#                   visible this means torchvision
+#     torchvision   mmcv-lite, and torchvision beside torch
+#     mmcv          mmcv with all of its operators, compiled: g++, python3-dev
+#                   and 12 minutes on 2 cores
 # ONEDL=1       the maintained forks (requirements/onedl.txt) in .venv-onedl
-# TORCH_INDEX   package index for torch alone (default: the usual one)
+# TORCH_INDEX   package index for torch and torchvision (default: the usual one)
 # MAX_JOBS      compilers that run at once (default: by cores and memory)
 # FORCE_CUDA=1  compile mmcv's CUDA operators although no GPU is visible
 set -euo pipefail
@@ -26,24 +33,54 @@ PY=$VENV/bin/python
 say() { echo "set-up: $*"; }
 die() { echo "set-up: $*" >&2; exit 1; }
 
-supported() {  # PYTHON: runs and is 3.10, 3.11 or 3.12
-  "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
+supported() {  # PYTHON: runs and is 3.10 to 3.13
+  "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \
     >/dev/null 2>&1
 }
 
 find_python() {
   local name found=
-  for name in python3 python3.12 python3.11 python3.10; do
+  for name in python3 python3.13 python3.12 python3.11 python3.10; do
     if supported "$name"; then echo "$name"; return; fi
     if "$name" -V >/dev/null 2>&1; then found+=" $("$name" -V 2>&1) ($name)"; fi
   done
-  die "Python 3.10, 3.11 or 3.12 is needed; found:${found:- none}. Debian 12," \
-    'Ubuntu 22.04 and 24.04: apt-get install python3 python3-venv python3-dev;' \
+  die "Python 3.10 to 3.13 is needed; found:${found:- none}. Debian 12 and 13," \
+    'Ubuntu 22.04 and 24.04: apt-get install python3 python3-venv;' \
     'elsewhere put one of them on PATH (pyenv, conda, uv).'
 }
 
 check_machine() {  # PYTHON
-  "$1" tools/check_env.py machine || die 'install that and run make again.'
+  OPERATORS=$operators "$1" tools/check_env.py machine ||
+    die 'install that and run make again.'
+}
+
+gpu_visible() {
+  [ "${CUDA_VISIBLE_DEVICES-all}" ] && [[ $(nvidia-smi -L 2>&1) == *'GPU 0'* ]]
+}
+
+choose_operators() {
+  remembered=$(cat "$STAMPS/operators" 2>/dev/null) || true
+  # From before there was a choice: compiled.
+  if [ -e "$STAMPS/mmcv-torch" ] || [ -e "$STAMPS/forks" ]; then
+    : "${remembered:=mmcv}"
+  fi
+  operators=${OPERATORS:-${remembered:-lite}}
+  case $operators in
+    lite | torchvision | mmcv) ;;
+    *) die "OPERATORS=$operators: it is lite, torchvision or mmcv." ;;
+  esac
+  if [ "$operators" = lite ] && [ "$remembered" != lite ] && gpu_visible; then
+    operators=torchvision
+  fi
+}
+
+# Every mmcv writes the same files: the old one goes before another comes.
+remember_operators() {
+  if [ "$operators" != "$remembered" ]; then
+    check_machine "$PY"
+    pip_logged uninstall uninstall -y mmcv mmcv-lite onedl-mmcv
+  fi
+  echo "$operators" >"$STAMPS/operators"
 }
 
 make_venv() {
@@ -67,7 +104,7 @@ make_venv() {
     "$python" -m venv "$VENV"
     rm "$STAMPS/unfinished"
   fi
-  supported "$PY" || die "$PY does not run, or is not Python 3.10 to 3.12" \
+  supported "$PY" || die "$PY does not run, or is not Python 3.10 to 3.13" \
     '(was the Python it was made with replaced?): run make clean-env.'
   mkdir -p "$STAMPS"
 }
@@ -108,10 +145,19 @@ pip_logged() {  # LOG ARGUMENTS
   [ $code = 0 ] || { tail -n 40 "$log" >&2; die "pip failed, whole log: $log"; }
 }
 
-install_build() { pip_logged build install -r requirements/build.txt; }
+# Without what stands in for it: a compiled mmcv, or the forks.
+install_runtime() {
+  local replaced='^$'
+  if [ "$operators" = mmcv ]; then replaced='^mmcv-lite=='; fi
+  if [ -n "${ONEDL:-}" ]; then
+    replaced='^(mmengine|mmcv-lite|mmdet|mmsegmentation)=='
+  fi
+  grep -vE "$replaced" requirements/runtime.txt >"$STAMPS/runtime.txt"
+  pip_logged runtime install -r "$STAMPS/runtime.txt"
+}
 
 install_torch() {
-  pip_logged torch install -r requirements/torch.txt \
+  pip_logged torch install "${torch[@]/#/-r}" \
     ${TORCH_INDEX:+--index-url "$TORCH_INDEX"}
 }
 
@@ -122,52 +168,40 @@ jobs_that_fit() {  # one compiler takes up to 1.5 GB
   echo $((memory < 1 ? 1 : memory < cores ? memory : cores))
 }
 
-torch_version() {  # warns of the numpy that comes later
-  "$PY" -W ignore -c 'import torch; print(torch.__version__)'
-}
-
-install_mmcv() {
-  # Now, and not after ten minutes of compiling.
-  check_machine "$PY"
-  "$PY" tools/check_env.py build || die 'stopped before the build of mmcv.'
+# pip takes an mmcv that is installed, or a wheel that it built earlier, for
+# good, whatever torch and operators it was compiled for.
+compile_mmcv() {  # REQUIREMENT FILE
   local torch rebuild=()
-  torch=$(torch_version)
-  # pip takes an mmcv that is installed, or a wheel that it built earlier,
-  # for good, whatever torch it was compiled for.
+  torch=$("$PY" -c 'import torch; print(torch.__version__)')
   if [ "$(cat "$STAMPS/mmcv-torch" 2>/dev/null || echo "$torch")" != "$torch" ] ||
-    [ -n "${FORCE_CUDA:-}" ]; then
-    rebuild=(--no-cache-dir --force-reinstall --no-deps)
+    [ "${FORCE_CUDA:-}" ]; then
+    rebuild=(--no-cache-dir --force-reinstall)
   fi
   rm -f "$STAMPS/mmcv-torch"
-  compile_mmcv "${rebuild[@]}"
+  say 'mmcv: compiling, 12 minutes on 2 cores (seconds where pip kept the wheel)'
+  pip_logged build install -r requirements/build.txt
+  build_mmcv "$1" "${rebuild[@]}"
   if ! "$PY" -c 'import mmcv.ops' 2>/dev/null; then
     say 'mmcv: the wheel in the cache of pip does not fit, compiling'
-    compile_mmcv --no-cache-dir --force-reinstall --no-deps
+    build_mmcv "$1" --no-cache-dir --force-reinstall
     "$PY" -c 'import mmcv.ops'
   fi
   echo "$torch" >"$STAMPS/mmcv-torch"
 }
 
-compile_mmcv() {  # PIP OPTIONS
+build_mmcv() {  # REQUIREMENT FILE, PIP OPTIONS
   MMCV_WITH_OPS=1 MAX_JOBS=${MAX_JOBS:-$(jobs_that_fit)} pip_logged mmcv \
-    install --no-build-isolation "$@" -c requirements/runtime.txt \
-    -r requirements/mmcv.txt
+    install --no-deps --no-build-isolation -r "$@"
 }
 
-install_runtime() { pip_logged runtime install -r requirements/runtime.txt; }
-
-# The forks have the import names of these three.
-install_runtime_of_forks() {
-  grep -vE '^(mmengine|mmdet|mmsegmentation)==' requirements/runtime.txt \
-    >"$STAMPS/runtime.txt"
-  pip_logged runtime install -r "$STAMPS/runtime.txt"
-}
+install_mmcv() { compile_mmcv requirements/mmcv.txt; }
 
 install_forks() {
-  MMCV_WITH_OPS=1 MAX_JOBS=${MAX_JOBS:-$(jobs_that_fit)} pip_logged forks \
-    install --no-deps --no-build-isolation -r requirements/onedl.txt
-  "$PY" -c 'import mmcv.ops' || die 'onedl-mmcv has no operators: another' \
-    'torch compiled it? run make clean-env ONEDL=1 with PIP_NO_CACHE_DIR=1.'
+  if [ "$operators" = mmcv ]; then
+    compile_mmcv requirements/onedl.txt
+  else # built in isolation, without torch, onedl-mmcv has no operators
+    pip_logged forks install --no-deps --no-cache-dir -r requirements/onedl.txt
+  fi
 }
 
 # --no-deps: the steps before have installed what it needs.
@@ -181,21 +215,23 @@ check_runtime() {
 
 install_tests() {
   pip_logged tests install -c requirements/runtime.txt -r requirements/tests.txt
+  pip_logged oracle install --no-deps -r requirements/oracle.txt
 }
 
 install_docs() {
   pip_logged docs install -c requirements/runtime.txt -r requirements/docs.txt
 }
 
-install_oracle() {
-  pip_logged oracle install --no-deps -r requirements/oracle.txt
-}
-
 case ${1:-} in
-  runtime | tests | docs) ;;
-  machine) python=$(find_python); check_machine "$python"; exit ;;
+  runtime | tests | docs | machine) ;;
   *) echo "usage: $0 runtime|tests|docs|machine" >&2; exit 2 ;;
 esac
+choose_operators
+if [ "$1" = machine ]; then
+  python=$(find_python)
+  check_machine "$python"
+  exit
+fi
 
 # Two makes at once would install into one environment: the second waits.
 if command -v flock >/dev/null; then
@@ -209,27 +245,24 @@ if [ "$1" = docs ]; then
   step docs 'the generator of the site' install_docs requirements/docs.txt
   exit
 fi
-step build 'pip, setuptools and what compiles mmcv' install_build \
-  requirements/build.txt
+remember_operators
+key+=" $operators"
+torch=(requirements/torch.txt)
+if [ "$operators" = torchvision ]; then torch+=(requirements/torchvision.txt); fi
+
+step runtime 'mmengine, mmdet, mmsegmentation and the rest; half a minute' \
+  install_runtime requirements/runtime.txt
 step torch 'about 200 MB for CPUs, several GB with CUDA; minutes' \
-  install_torch requirements/torch.txt
+  install_torch "${torch[@]}"
 if [ -n "${ONEDL:-}" ]; then
-  step runtime 'what the forks need; a minute' install_runtime_of_forks \
-    requirements/runtime.txt
-  step forks "compiling onedl-mmcv's operators, 12 minutes on 2 cores (seconds \
-where pip kept the wheel)" install_forks requirements/onedl.txt
-else
-  step mmcv "compiling its operators, 12 minutes on 2 cores (seconds where pip \
-kept the wheel)" install_mmcv requirements/mmcv.txt
-  step runtime 'mmengine, mmdet, mmsegmentation and the rest; a minute' \
-    install_runtime requirements/runtime.txt
+  step forks 'the maintained forks' install_forks requirements/{build,onedl}.txt
+elif [ "$operators" = mmcv ]; then
+  step mmcv 'with its operators' install_mmcv requirements/{build,mmcv}.txt
 fi
 step project "this repository's packages, in place" install_project \
   setup.cfg pyproject.toml
 step check 'every package is imported once' check_runtime
 if [ "$1" = tests ]; then
   step tests 'pytest, flake8, isort, and what optional tools need; a minute' \
-    install_tests requirements/{tests,browser,webdemo,onnx,paper}.txt
-  step oracle 'panopticapi, which the tests compare with' install_oracle \
-    requirements/oracle.txt
+    install_tests requirements/{tests,browser,webdemo,onnx,paper,oracle}.txt
 fi

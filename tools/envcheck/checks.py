@@ -38,12 +38,16 @@ NEEDED = {
 }
 
 #: Distributions named otherwise than what is imported.
-IMPORT_NAMES = {'opencv-python': 'cv2', 'mmsegmentation': 'mmseg'}
+IMPORT_NAMES = {
+    'opencv-python': 'cv2',
+    'mmcv-lite': 'mmcv',
+    'mmsegmentation': 'mmseg'
+}
 
 #: Originals -> their maintained forks, same import names.
 FORKS = {
     'mmengine': 'onedl-mmengine',
-    'mmcv': 'onedl-mmcv',
+    'mmcv-lite': 'onedl-mmcv',
     'mmdet': 'onedl-mmdetection',
     'mmsegmentation': 'onedl-mmsegmentation',
 }
@@ -86,14 +90,6 @@ def pinned(name: str) -> str:
     return name
 
 
-def requirement_file(name: str) -> str:
-    """A requirement file, as short as the current directory allows."""
-    path = REQUIREMENTS / f'{name}.txt'
-    if Path.cwd() == REQUIREMENTS.parent:
-        path = path.relative_to(Path.cwd())
-    return shlex.quote(str(path))
-
-
 def of_family(facts: Facts, name: str) -> str:
     """The distribution to install: the original's pin, or the fork.
 
@@ -107,24 +103,23 @@ def of_family(facts: Facts, name: str) -> str:
     return f'{FORKS[name]}=={version}' if version else FORKS[name]
 
 
-def rebuild_mmcv(facts: Facts, variables: str = '') -> str:
-    """Command that compiles mmcv against the torch that is here.
-
-    ``--no-cache-dir``: pip keeps the wheels it built and does not know which
-    torch, or which operators, such a wheel was built for.
-    """
-    wanted = of_family(facts, 'mmcv')
+def install_mmcv(facts: Facts) -> str:
+    """Command for an mmcv that needs no compiler; on GPUs, torchvision."""
     others = facts.providers('mmcv')
-    steps = []
-    if others and others != [wanted.split('==')[0]]:
-        steps.append(f'{pip(facts)} uninstall -y {" ".join(others)}')
-    steps.append(f'{pip(facts)} install "setuptools>=77.0.3,<81" wheel ninja '
-                 'psutil')
-    cuda = 'FORCE_CUDA=1 ' if facts.gpus else ''
-    steps.append(f'{variables}{cuda}MMCV_WITH_OPS=1 {pip(facts)} install '
-                 '--no-build-isolation --no-cache-dir --force-reinstall '
-                 f'--no-deps {wanted}')
-    return ' && '.join(steps)
+    # the cache may hold an onedl-mmcv that was compiled for another torch
+    command = (f'{pip(facts)} install --no-deps --no-cache-dir '
+               f'{of_family(facts, "mmcv-lite")}')
+    if others:
+        command = f'{pip(facts)} uninstall -y {" ".join(others)} && {command}'
+    if facts.gpus:
+        command += f' && {install_torchvision(facts)}'
+    return command
+
+
+def install_torchvision(facts: Facts) -> str:
+    """Command for the torchvision that goes with the torch that is here."""
+    return (f'{pip(facts)} install torchvision '
+            f'"torch=={facts.version("torch")}"')
 
 
 def reinstall(facts: Facts, name: str) -> str:
@@ -138,9 +133,12 @@ def reinstall(facts: Facts, name: str) -> str:
 def check_project(facts: Facts) -> Iterator[Finding]:
     """The packages of this repository, which tools and configs import."""
     if 'panoptic-fpn' not in facts.distributions:
+        # its operators stand in for mmcv's
+        explains = 'mmcv._ext' in facts.errors.get('mmcv.ops', '')
         yield Finding(
             'panoptic_fpn is not installed in this environment.',
-            f'{pip(facts)} install --no-deps -e {REQUIREMENTS.parent}')
+            f'{pip(facts)} install --no-deps -e {REQUIREMENTS.parent}',
+            ('mmcv.ops', ) * explains)
 
 
 def check_missing(facts: Facts) -> Iterator[Finding]:
@@ -158,12 +156,12 @@ def check_missing(facts: Facts) -> Iterator[Finding]:
             hint = ' (mmseg imports ftfy and regex and does not ask for them)'
         wanted = ' '.join(of_family(facts, name) for name in absent)
         if 'numpy' in absent:  # nearly empty: its pin depends on the Python
-            wanted = f'-r {requirement_file("runtime")}'
+            wanted = f'-r {shlex.quote(str(REQUIREMENTS / "runtime.txt"))}'
         yield Finding(f'Not installed: {", ".join(absent)}{hint}.',
                       f'{pip(facts)} install {wanted}',
                       tuple(NEEDED[name] for name in absent))
     if not facts.providers('mmcv'):
-        yield Finding('mmcv is not installed.', rebuild_mmcv(facts),
+        yield Finding('mmcv is not installed.', install_mmcv(facts),
                       ('mmcv', 'mmcv.ops'))
 
 
@@ -173,15 +171,14 @@ def check_pkg_resources(facts: Facts) -> Iterator[Finding]:
         version = facts.distributions.get('setuptools')
         found = f'setuptools {version} has' if version else (
             'setuptools is not installed:')
-        yield Finding(
-            f'{found} no pkg_resources, which mmengine and the build of mmcv '
-            'import.', f'{pip(facts)} install "setuptools>=77.0.3,<81"')
+        yield Finding(f'{found} no pkg_resources, which mmengine imports.',
+                      f'{pip(facts)} install "setuptools>=77.0.3,<81"')
 
 
 def check_duplicates(facts: Facts) -> Iterator[Finding]:
     """Two distributions that write the same files."""
     for name, probes in {
-            'mmcv': ('mmcv', 'mmcv.ops'),
+            'mmcv-lite': ('mmcv', 'mmcv.ops'),
             'mmengine': ('mmengine', ),
             'mmdet': ('mmdet.models', ),
             'mmsegmentation': ('mmseg.models', ),
@@ -191,16 +188,11 @@ def check_duplicates(facts: Facts) -> Iterator[Finding]:
         found = facts.providers(module)
         if len(found) < 2:
             continue
-        if name == 'mmcv':
-            command = rebuild_mmcv(facts)
-        else:
-            command = (f'{pip(facts)} uninstall -y {" ".join(found)} && '
-                       f'{pip(facts)} install --no-deps '
-                       f'{of_family(facts, name)}')
         yield Finding(
             f'{" and ".join(found)} are both installed; both are '
-            f'imported as {module} and overwrite one another.', command,
-            probes)
+            f'imported as {module} and overwrite one another.',
+            f'{pip(facts)} uninstall -y {" ".join(found)} && {pip(facts)} '
+            f'install --no-deps {of_family(facts, name)}', probes)
 
 
 def check_mmcv_version(facts: Facts) -> Iterator[Finding]:
@@ -213,43 +205,31 @@ def check_mmcv_version(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             f'{facts.providers("mmcv")[0]} {version} is too new: '
             f'{" and ".join(originals)} assert mmcv < 2.2.0.',
-            rebuild_mmcv(facts), ('mmcv.ops', 'mmdet.models', 'mmseg.models'))
+            install_mmcv(facts), ('mmcv.ops', 'mmdet.models', 'mmseg.models'))
 
 
 def check_mmcv_ops(facts: Facts) -> Iterator[Finding]:
-    """Operators that are absent, or compiled for another torch."""
+    """Operators that were compiled for another torch."""
     error = facts.errors.get('mmcv.ops', '')
-    problem = None
-    if 'mmcv._ext' in error and 'No module' in error:
-        name = (facts.providers('mmcv') or ['mmcv'])[0]
-        problem = (f'{name} has no compiled operators (mmcv._ext); the models '
-                   'need nms and RoIAlign.')
-    elif any(sign in error for sign in TORCH_SIGNS):
-        problem = ('mmcv was compiled for another torch than the installed '
-                   f'{facts.version("torch")}: {error}')
-    if problem:
-        yield Finding(problem, rebuild_mmcv(facts), ('mmcv.ops', ))
+    if any(sign in error for sign in TORCH_SIGNS):
+        yield Finding(
+            'mmcv was compiled for another torch than the installed '
+            f'{facts.version("torch")}: {error}', install_mmcv(facts),
+            ('mmcv.ops', ))
 
 
 def check_cuda_ops(facts: Facts) -> Iterator[Finding]:
-    """A GPU that torch sees and mmcv cannot use."""
+    """A GPU that torch sees and mmcv's operators do not run on."""
     probe = 'mmcv.ops on the GPU'
     if not facts.gpus or facts.mmcv_cuda is None:
         return
+    error = facts.errors.get(probe)
     if facts.mmcv_cuda == 'not available':
-        toolkit = f'nvcc {facts.nvcc} is here' if facts.nvcc else (
-            f'nvcc is not here: first install the CUDA toolkit '
-            f'{facts.torch_cuda} that torch was built for')
+        error = f'they are built without CUDA ({facts.operators})'
+    if error:
         yield Finding(
-            f'torch sees {facts.gpus[0]}, but mmcv was built without '
-            f'CUDA operators ({toolkit}).', rebuild_mmcv(facts), (probe, ))
-    elif probe in facts.errors:
-        capability = ('TORCH_CUDA_ARCH_LIST="$(nvidia-smi --query-gpu='
-                      'compute_cap --format=csv,noheader | head -n 1)" ')
-        yield Finding(
-            f'mmcv\'s CUDA operators do not run on {facts.gpus[0]}: '
-            f'{facts.errors[probe]}', rebuild_mmcv(facts, capability),
-            (probe, ))
+            f'NMS and RoIAlign do not run on {facts.gpus[0]}: {error}',
+            install_mmcv(facts), (probe, ))
 
 
 def check_numpy(facts: Facts) -> Iterator[Finding]:
@@ -265,7 +245,7 @@ def check_numpy(facts: Facts) -> Iterator[Finding]:
         if probe == 'torch':  # torch < 2.3 knows numpy 1 alone
             command = f'{pip(facts)} install "numpy<2" "opencv-python<4.12"'
         elif probe.startswith('mmcv'):
-            command = rebuild_mmcv(facts)
+            command = install_mmcv(facts)
         else:
             name = names.get(probe, probe.split('.')[0])
             command = reinstall(facts, of_family(facts, name))
@@ -288,11 +268,13 @@ def check_torchvision(facts: Facts) -> Iterator[Finding]:
     """mmengine imports torchvision when training starts, if it is there."""
     error = facts.errors.get('torchvision')
     if error:
+        command = f'{pip(facts)} uninstall -y torchvision'
+        if facts.gpus:
+            command += f' && {install_torchvision(facts)}'
         yield Finding(
             f'torchvision {facts.version("torchvision")} does not fit torch '
             f'{facts.version("torch")} and would stop training at its start; '
-            f'this project does not need it: {error}',
-            f'{pip(facts)} uninstall -y torchvision', ('torchvision', ))
+            f'on CPUs nothing needs it: {error}', command, ('torchvision', ))
 
 
 #: Causes before their consequences.
@@ -322,7 +304,7 @@ def other_failure(facts: Facts, probe: str) -> Finding:
     """A package that fails in a way no check knows: install it again."""
     module = probe.split('.')[0]
     if module == 'mmcv':
-        command = rebuild_mmcv(facts)
+        command = install_mmcv(facts)
     else:
         name = (facts.providers(module) or [module])[0]
         version = facts.distributions.get(name)
@@ -343,10 +325,10 @@ def check_machine(facts: MachineFacts) -> List[Finding]:
     if not facts.venv:
         lacks.append((f'{facts.executable} cannot make a virtual environment '
                       '(venv or ensurepip is missing)', f'{python}-venv'))
-    if not facts.headers:
+    if facts.compiles and not facts.headers:
         lacks.append((f'Python.h of {facts.executable} is missing, which '
                       'compiling mmcv needs', f'{python}-dev'))
-    if not facts.compiler:
+    if facts.compiles and not facts.compiler:
         lacks.append(('g++ is missing, which compiling mmcv needs', 'g++'))
     for library in facts.missing_libraries:
         lacks.append(
@@ -357,22 +339,4 @@ def check_machine(facts: MachineFacts) -> List[Finding]:
     return [
         Finding('; '.join(problem for problem, _ in lacks) + '.',
                 f'{sudo}apt-get install -y ' + ' '.join(p for _, p in lacks))
-    ]
-
-
-def check_cuda_toolkit(facts: Facts) -> List[Finding]:
-    """With a GPU, compiling mmcv needs the CUDA toolkit of torch's CUDA."""
-    if not facts.gpus:
-        return []
-    if facts.nvcc and release(facts.nvcc)[:1] == release(facts.torch_cuda)[:1]:
-        return []
-    found = f'nvcc is of CUDA {facts.nvcc}' if facts.nvcc else (
-        'nvcc is not here')
-    return [
-        Finding(
-            f'torch sees {facts.gpus[0]}, so mmcv is compiled with CUDA '
-            f'operators, but {found} and torch is built for CUDA '
-            f'{facts.torch_cuda}. Install that toolkit and set CUDA_HOME, or '
-            'use an environment of your own (make ... PYTHON=PATH), or stay '
-            'on the CPU:', 'CUDA_VISIBLE_DEVICES= make demo')
     ]

@@ -53,6 +53,9 @@ PROBES = {
     'kornia_rs': ('numpy', ),
 }
 
+#: Its function ``stand_in`` is called before ``mmcv.ops`` is imported.
+STANDS_IN = 'panoptic_fpn.ops.mmcv_operators'
+
 #: Shared libraries that opencv-python loads -> their Debian package.
 LIBRARIES = {'libGL.so.1': 'libgl1', 'libgthread-2.0.so.0': 'libglib2.0-0'}
 
@@ -82,9 +85,10 @@ class Facts:
         pkg_resources (bool): Whether setuptools still has pkg_resources.
         torch_cuda (str or None): CUDA version torch was built for.
         gpus (list[str]): Names of the GPUs that torch sees.
-        mmcv_cuda (str or None): CUDA version of mmcv's operators, 'not
-            available' without CUDA, None where they do not import.
-        nvcc (str or None): Release of the CUDA toolkit's compiler.
+        operators (str or None): What compiled mmcv's operators, or what
+            stands in for them; None where they do not import.
+        mmcv_cuda (str or None): Their CUDA version, 'not available' without
+            CUDA, None where they do not import.
     """
     executable: str = 'python'
     python: str = '3.11.0'
@@ -94,8 +98,8 @@ class Facts:
     pkg_resources: bool = True
     torch_cuda: Optional[str] = None
     gpus: List[str] = field(default_factory=list)
+    operators: Optional[str] = None
     mmcv_cuda: Optional[str] = None
-    nvcc: Optional[str] = None
 
     def providers(self, module: str) -> List[str]:
         """Installed distributions that provide an import name."""
@@ -129,6 +133,7 @@ class MachineFacts:
         python (tuple[int]): Its version, (major, minor).
         system_python (bool): Whether it is Debian's own ``python3``.
         venv (bool): Whether it can make a virtual environment with pip.
+        compiles (bool): Whether mmcv is to be compiled (``OPERATORS=mmcv``).
         headers (bool): Whether Python.h is there.
         compiler (bool): Whether a C++ compiler is there.
         missing_libraries (list[str]): Keys of :data:`LIBRARIES` not found.
@@ -138,6 +143,7 @@ class MachineFacts:
     python: Tuple[int, int] = (3, 11)
     system_python: bool = True
     venv: bool = True
+    compiles: bool = False
     headers: bool = True
     compiler: bool = True
     missing_libraries: List[str] = field(default_factory=list)
@@ -160,24 +166,21 @@ def collect_machine() -> MachineFacts:
         python=sys.version_info[:2],
         system_python=os.path.realpath(sys.executable) == system,
         venv=bool(spec('venv') and spec('ensurepip')),
+        compiles=os.environ.get('OPERATORS') == 'mmcv',
         headers=os.path.isfile(os.path.join(include, 'Python.h')),
         compiler=bool(shutil.which(os.environ.get('CXX') or 'g++')),
         missing_libraries=missing,
         root=os.geteuid() == 0)
 
 
-def collect(names: Sequence[str] = tuple(PROBES)) -> Facts:
-    """Facts of the environment of this interpreter.
-
-    Args:
-        names (Sequence[str]): The probes to run, keys of :data:`PROBES`.
-    """
+def collect() -> Facts:
+    """Facts of the environment of this interpreter."""
     distributions = {
         normalise(d.metadata['Name']): d.version
         for d in importlib.metadata.distributions() if d.metadata['Name']
     }
     errors, found = run_probes([
-        n for n in names
+        n for n in PROBES
         if n != 'torchvision' or 'torchvision' in distributions
     ])
     executable = sys.executable
@@ -190,22 +193,7 @@ def collect(names: Sequence[str] = tuple(PROBES)) -> Facts:
         distributions=distributions,
         errors=errors,
         pkg_resources=importlib.util.find_spec('pkg_resources') is not None,
-        nvcc=find_nvcc(),
         **found)
-
-
-def find_nvcc() -> Optional[str]:
-    """Release of the CUDA compiler that torch's extension builder takes."""
-    home = os.environ.get('CUDA_HOME') or os.environ.get('CUDA_PATH')
-    nvcc = os.path.join(home, 'bin', 'nvcc') if home else (
-        shutil.which('nvcc') or '/usr/local/cuda/bin/nvcc')
-    if not os.path.exists(nvcc):
-        return None
-    text = subprocess.run([nvcc, '--version'],
-                          stdout=subprocess.PIPE,
-                          universal_newlines=True).stdout
-    match = re.search(r'release ([\d.]+)', text)
-    return match.group(1) if match else None
 
 
 def run_probes(
@@ -247,6 +235,8 @@ def probe(name: str) -> Dict[str, object]:
     Returns:
         dict: Values of :class:`Facts` that only this package knows.
     """
+    if name == 'mmcv.ops':
+        let_stand_in()
     module = importlib.import_module(name.split()[0])
     if name == 'torch':
         module.zeros(1).numpy()  # fails where torch was built for numpy 1
@@ -259,13 +249,26 @@ def probe(name: str) -> Dict[str, object]:
         module.resize(numpy.zeros((2, 2), numpy.uint8), (4, 4))
     if name == 'mmcv.ops':
         use_operator(module, 'cpu')
-        return dict(mmcv_cuda=module.get_compiling_cuda_version())
+        return dict(
+            operators=module.get_compiler_version(),
+            mmcv_cuda=module.get_compiling_cuda_version())
     if name == 'mmcv.ops on the GPU':
         torch = importlib.import_module('torch')
         has_cuda = module.get_compiling_cuda_version() != 'not available'
         if has_cuda and torch.cuda.is_available():
             use_operator(module, 'cuda')
     return {}
+
+
+def let_stand_in() -> None:
+    """Where mmcv is not compiled, panoptic_fpn's operators stand in.
+
+    Without running ``panoptic_fpn/__init__.py``, which imports everything.
+    """
+    spec = importlib.util.find_spec(STANDS_IN.split('.')[0])
+    if spec is not None:
+        sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+        importlib.import_module(STANDS_IN).stand_in()
 
 
 def use_operator(ops, device: str) -> None:
