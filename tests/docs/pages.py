@@ -16,8 +16,8 @@ from tests.conftest import REPO_ROOT
 PAGES = sorted(
     str(path.relative_to(REPO_ROOT))
     for pattern in ('*.md', 'docs/**/*.md', 'configs/**/*.md',
-                    'projects/*/README.md') for path in REPO_ROOT.glob(pattern)
-)
+                    'projects/*/README.md')
+    for path in REPO_ROOT.glob(pattern))
 
 _MARKDOWN = MarkdownIt('commonmark').enable('table')
 _NOT_RUN = re.compile(r'<!-- not run: (\S.*?) -->\s*')

@@ -4,8 +4,8 @@ A block of commands is run unless the line before it is
 
     <!-- not run: REASON -->
 
-where REASON may be ``covered by PATH``, a test that runs them. What a block
-runs on is what `make demo` leaves, and what blocks of its page leave before it.
+where REASON may be ``covered by PATH``, a test that runs them. Blocks find
+what `make demo` leaves, and what blocks before them on their page leave.
 """
 import io
 import os
@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import pytest
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 
 from tests.conftest import REPO_ROOT, call_tool
 
@@ -32,9 +32,6 @@ FOLDERS = ('tools/', 'configs/', 'requirements/', 'benchmarks/', 'tests/')
 SHORT = """_base_ = './panoptic-fpn_tiny_synthetic.py'
 train_cfg = dict(max_iters=20, val_interval=20)
 """
-#: Whose options are passed on to which tool.
-PASSED_ON = {'dist_train.sh': 'train', 'slurm_train.sh': 'train',
-                  'dist_test.sh': 'test', 'slurm_test.sh': 'test'}  # yapf: disable
 
 
 def commands(text):
@@ -46,10 +43,11 @@ def commands(text):
         for word in [*lexer, ';']:
             if not set(word) <= set(';&|'):
                 words.append(word)
-            elif words:
+            else:
                 while words and re.match(r'\w+=|sudo$', words[0]):
                     del words[0]
-                yield words
+                if words:
+                    yield words
                 words = []
 
 
@@ -66,7 +64,7 @@ def help_of(tool, *command):
 def unknown_options(script, arguments):
     """Options that the help of a script does not have."""
     tool = script.removeprefix('tools/').removesuffix('.py')
-    tool = PASSED_ON.get(tool, tool)
+    tool = re.sub(r'(dist|slurm)_(\w+)\.sh', r'\2', tool)  # passes them on
     text, parts = help_of(tool)
     if arguments and arguments[0] in parts:
         text, _ = help_of(tool, arguments[0])
@@ -86,14 +84,15 @@ def unknown_keys(arguments):
     for word in arguments[arguments.index('--cfg-options') + 1:]:
         if word.startswith('--'):
             return
-        value = config
-        for part in word.split('=')[0].split('.'):
-            known = part in value if isinstance(value, (Config, ConfigDict)) \
-                else part.isdigit() and int(part) < len(value)
-            if not known:
+        value, *parts = config, *word.split('=')[0].split('.')
+        for i, part in enumerate(parts):
+            if isinstance(value, list) and part.isdigit():
+                value = value[int(part)]
+            elif part in value:
+                value = value[part]
+            elif i < len(parts) - 1 or 'type' not in value:
                 yield f'{configs[0]} has no {word}'
-                break
-            value = value[int(part) if part.isdigit() else part]
+                break  # else an argument of a class
 
 
 def wrong(words, written):
@@ -109,8 +108,9 @@ def wrong(words, written):
         makefile = (REPO_ROOT / 'Makefile').read_text()
         for word in words[1:]:
             name, _, value = word.partition('=')
-            if not re.search(rf'^{name} *\?=|^# {name}\b|\({name}\)' if value
-                             else rf'^{name}:', makefile, re.M):
+            if not re.search(
+                    rf'^{name} *\?=|^# {name}\b|\({name}\)'
+                    if value else rf'^{name}:', makefile, re.M):
                 yield f'make has no {word}'
     script = words[1:] if words[0].startswith('python') else words
     if script and (REPO_ROOT / script[0]).is_file() and \
@@ -153,8 +153,8 @@ def test_blocks_are_bash_and_run_or_say_why_not(page):
         assert not done.stderr, where
         if block.not_run is None:
             words = sum(commands(block.text), [])
-            assert not any(map(PLACEHOLDER.fullmatch, words)), (
-                f'{where}: <!-- not run: REASON -->')
+            assert not any(map(PLACEHOLDER.fullmatch,
+                               words)), (f'{where}: <!-- not run: REASON -->')
         elif block.not_run.startswith('covered by '):
             path = block.not_run.removeprefix('covered by ')
             assert (REPO_ROOT / path).exists(), where
@@ -162,8 +162,9 @@ def test_blocks_are_bash_and_run_or_say_why_not(page):
 
 def to_run(page):
     """The script of a page, one block after another."""
-    return '\n'.join(block.text for block in blocks(page)
-                     if block.language == 'bash' and block.not_run is None)
+    return '\n'.join(
+        block.text for block in blocks(page)
+        if block.language == 'bash' and block.not_run is None)
 
 
 @pytest.fixture(scope='module', name='run')

@@ -74,8 +74,8 @@ def _site(tmp_path_factory):
 
 def test_links_of_the_site_lead_somewhere(site):
     found = {
-        path.name: list(
-            broken(path, lambda page: read(page).ids, site.parents[1]))
+        path.name:
+        list(broken(path, lambda page: read(page).ids, site.parents[1]))
         for path in site.rglob('*.html') if path.name != '404.html'
     }
     assert len(found) > 10
