@@ -80,7 +80,8 @@ def unknown_keys(arguments):
     configs = [word for word in arguments if word.startswith('configs/')]
     if '--cfg-options' not in arguments or not configs:
         return
-    config = Config.fromfile(REPO_ROOT / configs[0])
+    config = Config.fromfile(
+        REPO_ROOT / configs[0], import_custom_modules=False)
     for word in arguments[arguments.index('--cfg-options') + 1:]:
         if word.startswith('--'):
             return
