@@ -175,7 +175,7 @@ def _run(tmp_path_factory):
     environment = dict(
         os.environ,
         PATH=f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
-        PYTHONPATH=f'{root}/projects')
+        PYTHONPATH=f'{root}/projects:{os.environ.get("PYTHONPATH", "")}')
 
     def run(script):
         done = subprocess.run(['bash', '-ex'],
