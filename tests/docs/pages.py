@@ -5,8 +5,7 @@ import subprocess
 from collections import Counter
 from functools import lru_cache
 from html.parser import HTMLParser
-from pathlib import Path
-from typing import Iterator, List, NamedTuple, Optional
+from typing import NamedTuple, Optional
 
 from markdown_it import MarkdownIt
 
@@ -24,21 +23,15 @@ _NOT_RUN = re.compile(r'<!-- not run: (\S.*?) -->\s*')
 
 
 class Html(HTMLParser):
-    """Links, ids and headings of a page.
+    """Links, ids and headings of a page."""
 
-    Args:
-        text (str): HTML.
-    """
-
-    def __init__(self, text: str) -> None:
+    def __init__(self, text):
         super().__init__()
-        self.links: List[str] = []
-        self.ids: List[str] = []
-        self.headings: List[str] = []
+        self.links, self.ids, self.headings = [], [], []
         self._in_heading = False
         self.feed(text)
 
-    def handle_starttag(self, tag: str, attrs: list) -> None:
+    def handle_starttag(self, tag, attrs):
         found = dict(attrs)
         self.links += filter(None, map(found.get, ('href', 'src')))
         self.ids += filter(None, map(found.get, ('id', 'name')))
@@ -46,25 +39,25 @@ class Html(HTMLParser):
             self.headings.append('')
             self._in_heading = True
 
-    def handle_endtag(self, tag: str) -> None:
+    def handle_endtag(self, tag):
         self._in_heading &= not re.fullmatch('h[1-6]', tag)
 
-    def handle_data(self, data: str) -> None:
+    def handle_data(self, data):
         if self._in_heading:
             self.headings[-1] += data
 
 
 @lru_cache(maxsize=None)
-def read(path: Path) -> Html:
+def read(path):
     """A page, of Markdown or HTML."""
     text = path.read_text()
     return Html(_MARKDOWN.render(text) if path.suffix == '.md' else text)
 
 
-def github_anchors(page: Html) -> Iterator[str]:
+def github_anchors(page):
     """Its ids, and those that GitHub gives to headings."""
     yield from page.ids
-    seen: Counter = Counter()
+    seen = Counter()
     for heading in page.headings:
         slug = re.sub(r'[^\w\- ]', '', heading.strip().lower())
         slug = slug.replace(' ', '-')
@@ -80,7 +73,7 @@ class Block(NamedTuple):
     not_run: Optional[str]  #: why it is not run
 
 
-def blocks(page: str) -> List[Block]:
+def blocks(page):
     """Fenced blocks of a page, in its order."""
     found, reason = [], None
     for token in _MARKDOWN.parse((REPO_ROOT / page).read_text()):
@@ -92,7 +85,7 @@ def blocks(page: str) -> List[Block]:
     return found
 
 
-def inline_commands(page: str) -> List[str]:
+def inline_commands(page):
     """What stands between backticks and begins as a command."""
     tokens = _MARKDOWN.parse((REPO_ROOT / page).read_text())
     return [
@@ -102,7 +95,7 @@ def inline_commands(page: str) -> List[str]:
     ]
 
 
-def copy_repository(folder: Path) -> Path:
+def copy_repository(folder):
     """Copy what git tracks or would add; gives the folder."""
     listed = subprocess.run(
         ['git', 'ls-files', '-z', '-co', '--exclude-standard'],
