@@ -56,6 +56,8 @@ def help_of(tool, *command):
     """What a tool prints for --help."""
     with redirect_stdout(io.StringIO()) as text, \
             pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(REPO_ROOT /
+                              'tools')  # as in a process of its own
         assert call_tool(patch, tool, *command, '--help') == 0
     parts = re.search(r'\{([\w,-]+)\} \.\.\.', text.getvalue())
     return text.getvalue(), parts.group(1).split(',') if parts else []
@@ -189,6 +191,6 @@ def _run(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('page', filter(to_run, PAGES))
+@pytest.mark.parametrize('page', [page for page in PAGES if to_run(page)])
 def test_commands_run(page, run):
     run(to_run(page))
