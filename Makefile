@@ -27,10 +27,12 @@ ifneq ($(origin PYTHON),command line)
   PYTHON  := .venv$(if $(ONEDL),-onedl)/bin/python
   runtime := tools/setup_env.sh runtime
   tests   := tools/setup_env.sh tests
+  docs    := tools/setup_env.sh docs
   made    := $(runtime)
 else
   runtime := $(PYTHON) tools/check_env.py
   tests   := $(runtime)
+  docs    := true
   made    := true
 endif
 sources  := projects configs tools tests benchmarks
@@ -38,7 +40,7 @@ coverage := --cov --cov-config=setup.cfg --cov-report=term --cov-report=html
 export OPERATORS TORCH_INDEX ONEDL
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow benchmark check-gpu lint check env clean-env
+.PHONY: help demo test test-slow benchmark check-gpu docs lint check env clean-env
 
 help: ## Print this
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -65,6 +67,17 @@ benchmark: ## Time, memory, launches and waits beside mmdet's
 check-gpu: ## Check a GPU: is it right, is it as fast as mmdet? (docs/gpu.md)
 	@$(made) # a given PYTHON may lack what training needs
 	$(PYTHON) tools/check_gpu.py $(CHECK_GPU_ARGS)
+
+# Links that leave docs/ lead to repo_url of zensical.toml, or to this checkout;
+# with a `?`, or the generator looks for a page of its own behind `x.md`.
+repository = $(shell sed -n 's|^repo_url = "\(.*\)"|\1/blob/main|p' zensical.toml)
+docs: ## Build the site of docs/: build/site
+	@$(docs)
+	rm -rf build/docs build/site
+	mkdir -p build
+	cp -r docs zensical.toml build
+	sed -i 's#](\.\./\([^)#]*\)#]($(or $(repository),file://$(CURDIR))/\1?#g' build/docs/*.md
+	$(PYTHON) -m zensical build --strict --config-file build/zensical.toml
 
 lint: ## Check style, order of imports, spelling and types
 	@$(tests)

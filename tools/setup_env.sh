@@ -266,5 +266,5 @@ step project "this repository's packages, in place" install_project \
 step check 'every package is imported once' check_runtime
 if [ "$1" = tests ]; then
   step tests 'pytest, flake8, isort, and what optional tools need; a minute' \
-    install_tests requirements/{tests,browser,webdemo,onnx,paper,oracle}.txt
+    install_tests requirements/{tests,browser,webdemo,onnx,paper,docs,oracle}.txt
 fi

@@ -1,0 +1,111 @@
+"""The project's Markdown: pages, links, anchors and blocks of commands."""
+import re
+import shutil
+import subprocess
+from collections import Counter
+from functools import lru_cache
+from html.parser import HTMLParser
+from typing import NamedTuple, Optional
+
+from markdown_it import MarkdownIt
+
+from tests.conftest import REPO_ROOT
+
+#: Where a stranger reads, relative to the repository.
+PAGES = sorted(
+    str(path.relative_to(REPO_ROOT))
+    for pattern in ('*.md', 'docs/**/*.md', 'configs/**/*.md',
+                    'projects/*/README.md')
+    for path in REPO_ROOT.glob(pattern))
+
+_MARKDOWN = MarkdownIt('commonmark').enable('table')
+_NOT_RUN = re.compile(r'<!-- not run: (\S.*?) -->\s*')
+
+
+class Html(HTMLParser):
+    """Links, ids and headings of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.ids, self.headings = [], [], []
+        self._in_heading = False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.links += filter(None, map(found.get, ('href', 'src')))
+        self.ids += filter(None, map(found.get, ('id', 'name')))
+        if re.fullmatch('h[1-6]', tag):
+            self.headings.append('')
+            self._in_heading = True
+
+    def handle_endtag(self, tag):
+        self._in_heading &= not re.fullmatch('h[1-6]', tag)
+
+    def handle_data(self, data):
+        if self._in_heading:
+            self.headings[-1] += data
+
+
+@lru_cache(maxsize=None)
+def read(path):
+    """A page, of Markdown or HTML."""
+    text = path.read_text()
+    return Html(_MARKDOWN.render(text) if path.suffix == '.md' else text)
+
+
+def github_anchors(page):
+    """Its ids, and those that GitHub gives to headings."""
+    yield from page.ids
+    seen = Counter()
+    for heading in page.headings:
+        slug = re.sub(r'[^\w\- ]', '', heading.strip().lower())
+        slug = slug.replace(' ', '-')
+        yield f'{slug}-{seen[slug]}' if seen[slug] else slug
+        seen[slug] += 1
+
+
+class Block(NamedTuple):
+    """A fenced block."""
+    language: str
+    text: str
+    line: int  #: of the fence, from 1
+    not_run: Optional[str]  #: why it is not run
+
+
+def blocks(page):
+    """Fenced blocks of a page, in its order."""
+    found, reason = [], None
+    for token in _MARKDOWN.parse((REPO_ROOT / page).read_text()):
+        if token.type == 'fence':
+            found.append(
+                Block(token.info, token.content, token.map[0] + 1, reason))
+        match = _NOT_RUN.fullmatch(token.content)
+        reason = match and match.group(1)
+    return found
+
+
+def inline_commands(page):
+    """What stands between backticks and begins as a command."""
+    tokens = _MARKDOWN.parse((REPO_ROOT / page).read_text())
+    return [
+        part.content for token in tokens for part in token.children or []
+        if part.type == 'code_inline'
+        and re.match(r'(python |make |tools/\S+ )', part.content)
+    ]
+
+
+def copy_repository(folder):
+    """Copy what git tracks or would add; gives the folder."""
+    listed = subprocess.run(
+        ['git', 'ls-files', '-z', '-co', '--exclude-standard'],
+        cwd=REPO_ROOT,
+        capture_output=True,
+        check=True,
+        text=True).stdout
+    for name in filter(None, listed.split('\0')):
+        source, target = REPO_ROOT / name, folder / name
+        if source.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target)
+    return folder
