@@ -27,7 +27,7 @@ from .tables import PaperTables, Row
 
 GPUS = 8
 #: Folders of configs with a metafile, by the heading of their models.
-FOLDERS = {'COCO': 'coco', 'Cityscapes': 'cityscapes', 'Options': 'options'}
+FOLDERS = {'COCO': 'coco', 'Cityscapes': 'cityscapes'}
 
 
 class Saved(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -112,7 +112,7 @@ def zoo_files(tables: PaperTables, saved: Mapping[str,
                    _numbers(_rows(tables, config)), saved.get(config))
                   for config in groups[title]]
         files[f'configs/{folder}/metafile.yml'] = render(
-            'metafile.yml', folder=folder, models=models)
+            'metafile.yml', data=title, folder=folder, models=models)
     files['docs/model_zoo.md'] = zoo_page(tables, saved)
     return {path: text.encode() for path, text in files.items()}
 

@@ -70,7 +70,7 @@ def test_a_line_of_the_page(page):
 def test_every_config_is_on_the_page_once(page):
     text, _ = page()
     folders = [
-        'coco', 'cityscapes', 'options', *(f'paper/{t.id}' for t in TABLES)
+        'coco', 'cityscapes', *(f'paper/{t.id}' for t in TABLES)
     ]
     wanted = {
         path.stem
