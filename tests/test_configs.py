@@ -210,10 +210,11 @@ def test_metafile_names_existing_configs():
     listed = []
     for path in index['Import']:
         content = yaml.safe_load((root / path).read_text())
-        names = [one['Name'] for one in content['Collections']]
+        names = {one['Name']: one['README'] for one in content['Collections']}
         for model in content['Models']:
             assert (root / model['Config']).is_file()
-            assert model['In Collection'] in names
+            page = model.get('README', names[model['In Collection']])
+            assert (root / page).is_file()
             assert model['Weights'] is None or '://' in model['Weights']
             listed.append(model['Config'])
             schedule = load(model['Config'].split('configs/')[1])
