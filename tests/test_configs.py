@@ -210,12 +210,16 @@ def test_metafile_names_existing_configs():
     listed = []
     for path in index['Import']:
         content = yaml.safe_load((root / path).read_text())
+        names = {one['Name']: one['README'] for one in content['Collections']}
         for model in content['Models']:
             assert (root / model['Config']).is_file()
+            page = model.get('README', names[model['In Collection']])
+            assert (root / page).is_file()
+            assert model['Weights'] is None or '://' in model['Weights']
             listed.append(model['Config'])
             schedule = load(model['Config'].split('configs/')[1])
             assert schedule.train_cfg.max_iters == model['Metadata'][
                 'Iterations']
             assert schedule.auto_scale_lr.base_batch_size == model['Metadata'][
                 'Batch Size']
-    assert len(set(listed)) == len(listed) == 8
+    assert len(set(listed)) == len(listed) == 10

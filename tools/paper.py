@@ -106,11 +106,15 @@ def _add_pages(commands):
         help='also put the results into this file, such as docs/results.yml')
 
     part = commands.add_parser(
-        'zoo', help='the model zoo page, from recorded results')
+        'zoo', help='the model zoo page and metafiles, from recorded results')
     part.add_argument(
         '--results', type=Path, default=ROOT / 'docs' / 'results.yml')
     part.add_argument(
-        '--out', type=Path, default=ROOT / 'docs' / 'model_zoo.md')
+        '--out',
+        type=Path,
+        default=ROOT,
+        help='folder of docs/model_zoo.md and configs/*/metafile.yml '
+        '(default: this repository)')
 
     part = commands.add_parser(
         'compute', help='Figure 4, and the compute of Tables 1a, 3a and 3b')
@@ -198,11 +202,10 @@ def write_report(args, tables):
 
 
 def write_zoo(args, tables):
-    from mmengine_exact.files import write_bytes
-    from panoptic_paper.zoo import read_results, zoo_page
-    page = zoo_page(tables, read_results(args.results, tables))
-    write_bytes(str(args.out), page.encode())
-    print(args.out)
+    from panoptic_paper.report import write_files
+    from panoptic_paper.zoo import read_results, zoo_files
+    files = zoo_files(tables, read_results(args.results, tables))
+    print(*write_files(args.out, files), sep='\n')
 
 
 def write_compute(args, tables):

@@ -12,6 +12,8 @@ Checked   torch writes a CRC-32 of each part of a checkpoint (a zip archive)
           and does not look at it when it reads: a bit that flipped on a disk
           becomes another weight. Here the sums are compared first. A file
           from before torch 1.6 has none.
+
+A name that ends in .safetensors is that of such a file, see ``safetensor``.
 """
 import os
 import os.path as osp
@@ -25,12 +27,13 @@ from urllib.error import URLError
 
 import numpy as np
 import torch
-from mmengine.fileio import LocalBackend, get_file_backend
+from mmengine.fileio import LocalBackend, get_file_backend, get_local_path
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from numpy._core import multiarray
 
 from .errors import CheckpointError
+from .safetensor import SUFFIX, read_safetensors
 
 #: Where MMEngine keeps weights in a checkpoint.
 WEIGHT_KEYS = ('state_dict', )
@@ -134,7 +137,7 @@ def read_checkpoint(filename: str,
     Args:
         filename (str): Local path, or an address that MMEngine can load
             (``https://``, ``s3://``, ``open-mmlab://``, ...).
-        map_location: As for ``torch.load``.
+        map_location: As for ``torch.load``; safetensors stay on the host.
         keys (Sequence[str]): Where the weights may be; the first that is
             there counts.
 
@@ -184,6 +187,9 @@ def describe_fault(filename: str, error: Exception) -> str:
 
 
 def _load(filename: str, map_location: Any) -> Any:
+    if filename.endswith(SUFFIX):
+        with get_local_path(osp.expanduser(filename)) as path:
+            return read_safetensors(path)
     if '://' in filename:
         with weights_only():
             return CheckpointLoader.load_checkpoint(filename, map_location)

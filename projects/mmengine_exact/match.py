@@ -218,7 +218,8 @@ def resume_faults(checkpoint: dict, schedules: Any, averaged: bool,
     """
     needed = dict(
         meta='iteration',
-        optimizer='optimizer state (a best or published checkpoint)',
+        optimizer='optimizer state (a best or published checkpoint, or '
+        'safetensors)',
         message_hub='message_hub, which the loggers continue')
     if schedules is not None:
         needed['param_schedulers'] = 'state of the schedule'

@@ -1,8 +1,9 @@
-"""Recorded results, ``docs/results.yml``, and the page ``docs/model_zoo.md``.
+"""Recorded results, ``docs/results.yml``, and what is written from them: the
+page ``docs/model_zoo.md``, and for OpenMMLab's ``mim`` ``metafile.yml``.
 
-For each COCO and Cityscapes config: command, schedule, memory, the paper's
-numbers, and what was measured. Memory is an estimate in GB of 2**30 bytes for
-one of the schedule's 8 GPUs.
+For each config: command, schedule, memory, the paper's numbers, what was
+measured, and the weights. Memory is an estimate in GB of 2**30 bytes for one
+of the schedule's 8 GPUs.
 """
 import datetime
 from pathlib import Path
@@ -25,6 +26,8 @@ from .runs import hash_of, load, read_record
 from .tables import PaperTables, Row
 
 GPUS = 8
+#: Folders of configs with a metafile, by the heading of their models.
+FOLDERS = {'COCO': 'coco', 'Cityscapes': 'cityscapes'}
 
 
 class Saved(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -33,6 +36,7 @@ class Saved(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     config: str
     seeds: Annotated[int, msgspec.Meta(ge=1)]
     metrics: Dict[str, Tuple[float, float, float]]
+    weights: Optional[str] = None
     date: Any = ''
     gpus: Optional[int] = None
     versions: Dict[str, Any] = {}
@@ -98,6 +102,30 @@ def _saved(result: Result) -> Saved:
         versions=made_with)
 
 
+def zoo_files(tables: PaperTables, saved: Mapping[str,
+                                                  Saved]) -> Dict[str, bytes]:
+    """Page and metafiles, with recorded results by config, by their path in
+    the repository."""
+    groups, files = dict(_groups(tables)), {}
+    for title, folder in FOLDERS.items():
+        models = [(Path(config), load(tables.configs / config),
+                   _numbers(_rows(tables, config)), saved.get(config))
+                  for config in groups[title]]
+        files[f'configs/{folder}/metafile.yml'] = render(
+            'metafile.yml', data=title, folder=folder, models=models)
+    files['docs/model_zoo.md'] = zoo_page(tables, saved)
+    return {path: text.encode() for path, text in files.items()}
+
+
+def _rows(tables: PaperTables, config: str) -> List[Row]:
+    """The paper's rows of a config; those of test-dev belong to the config
+    that exports."""
+    return [
+        row for row in tables.rows.values()
+        if row.config and (row.test_config or row.config) == config
+    ]
+
+
 def zoo_page(tables: PaperTables, saved: Mapping[str, Saved]) -> str:
     """The page in Markdown, with recorded results by config."""
     known: Dict[str, int] = {}
@@ -105,11 +133,7 @@ def zoo_page(tables: PaperTables, saved: Mapping[str, Saved]) -> str:
     for title, configs in _groups(tables):
         lines = []
         for config in configs:
-            # those of test-dev belong to the config that exports
-            rows = [
-                row for row in tables.rows.values()
-                if row.config and (row.test_config or row.config) == config
-            ]
+            rows = _rows(tables, config)
             lines.append([
                 f'[{Path(config).stem}](../configs/{config})<br>' +
                 _command(config, rows),
@@ -125,7 +149,7 @@ def zoo_page(tables: PaperTables, saved: Mapping[str, Saved]) -> str:
 def _groups(tables: PaperTables) -> Iterator[Tuple[str, List[str]]]:
     """Configs by their heading; without miniatures, which are not results,
     and weights of other zoos (docs/weights.md)."""
-    folders = {'COCO': 'coco', 'Cityscapes': 'cityscapes'}
+    folders = dict(FOLDERS)
     folders.update((f'Table {table.id.removeprefix("table")}: {table.title}',
                     f'paper/{table.id}') for table in tables
                    if not table.id.startswith('figure'))
@@ -186,14 +210,19 @@ def _image_shape(path: Path) -> Tuple[int, int]:
     return height, width
 
 
-def _paper(rows: List[Row]) -> str:
+def _numbers(rows: List[Row]) -> Dict[str, float]:
+    """The paper's numbers of a config, in the order of :data:`KEYS`."""
     numbers = {
         name: value
         for row in reversed(rows)
         for name, value in row.paper.items() if value is not None
     }
-    text = ', '.join(f'{name} {numbers[name]}' for name in KEYS
-                     if name in numbers)
+    return {name: numbers[name] for name in KEYS if name in numbers}
+
+
+def _paper(rows: List[Row]) -> str:
+    text = ', '.join(f'{name} {value}'
+                     for name, value in _numbers(rows).items())
     tables = dict.fromkeys(
         row.table.removeprefix('table') for row in rows if row.trained)
     return f'{text} ({", ".join(tables)})' if text else 'not in the paper'
@@ -207,4 +236,5 @@ def _ours(saved: Optional[Saved]) -> str:
         f'{name} {spread_text(values if saved.seeds > 1 else values[:1])}'
         for name, values in saved.metrics.items()
     ]
-    return f'{", ".join(texts)} ({seeds_text([saved.seeds])})'
+    text = f'{", ".join(texts)} ({seeds_text([saved.seeds])})'
+    return f'{text}, [weights]({saved.weights})' if saved.weights else text

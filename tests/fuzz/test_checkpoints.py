@@ -21,6 +21,7 @@ from mmengine.runner import Runner
 
 from mmengine_exact import read_checkpoint
 from mmengine_exact.errors import InputError, NonFiniteLossError
+from mmengine_exact.safetensor import write_safetensors
 from panoptic_apps.convert_weights import LAYOUTS, convert_zoo_file
 from panoptic_fpn.inference import init_model
 from panoptic_fpn.training.runner import load_networks
@@ -43,7 +44,8 @@ class Bench:
     Attributes:
         good (dict[str, bytes]): Files by kind: 'run' (iter_10.pth of a toy
             run), 'legacy' and 'unsummed' (its content in torch's other
-            formats), 'model' (of the tiny detector), 'pickle' (Detectron2's).
+            formats), 'safetensors' (what of it those have), 'model' (of the
+            tiny detector), 'pickle' (Detectron2's).
     """
 
     def __init__(self, folder):
@@ -58,17 +60,20 @@ class Bench:
         weights = detectron2_layout.random_weights()
         arrays = {key: value.numpy() for key, value in weights.items()}
         self.content = dict(run=run, model=self.loaded)
+        tensors = folder / 'run.safetensors'
+        write_safetensors(tensors, run['state_dict'], run['meta'])
         self.good = dict(
             run=as_file(run),
             legacy=as_file(run, _use_new_zipfile_serialization=False),
             unsummed=without_sums(run),
+            safetensors=tensors.read_bytes(),
             model=model.read_bytes(),
             pickle=pickle.dumps(dict(model=arrays), 2))
         path = self.write('pickle', self.good['pickle'])
         self.converted = self.convert(path)
 
     def write(self, kind, content):
-        suffix = 'pkl' if kind == 'pickle' else 'pth'
+        suffix = dict(pickle='pkl', safetensors='safetensors').get(kind, 'pth')
         path = self.folder / f'{kind}_{os.getpid()}.{suffix}'
         path.write_bytes(content)
         return str(path)
@@ -145,6 +150,7 @@ class Bench:
 
     WAYS = dict(
         run=('read', 'test', 'finetune', 'resume', 'pretrained', 'networks'),
+        safetensors=('read', 'test', 'finetune', 'pretrained', 'networks'),
         model=('infer', ),
         pickle=('convert', ))
 
@@ -231,7 +237,7 @@ def run_bytes(bench, count, seed, processes=1):
     ways = bench.WAYS['run']
     jobs = []
     for number in range(count):
-        file = draw.choices(list(bench.good), (10, 3, 3, 3, 3))[0]
+        file = draw.choices(list(bench.good), (10, 3, 3, 3, 3, 3))[0]
         way = bench.WAYS.get(file,
                              ways)[number % len(bench.WAYS.get(file, ways))]
         jobs.append((file, way, draw.random()))
@@ -240,7 +246,7 @@ def run_bytes(bench, count, seed, processes=1):
         file, way, state = job
         kind, content = mutated_bytes(random.Random(state), bench.good[file])
         path = bench.write(file, content)
-        summed = file in ('run', 'model')
+        summed = file in ('run', 'model', 'safetensors')
         return f'{file} {kind}', bench.outcome(way, path, summed=summed)
 
     judge(jobs, work, 'Damaged', processes)
@@ -272,18 +278,22 @@ def test_many_damaged_bytes(bench):
     run_bytes(bench, 3000, 2, processes=2)
 
 
-@pytest.mark.parametrize('way', ['read', 'test', 'resume'])
-def test_each_bit_of_the_weights_is_noticed(bench, way):
+@pytest.mark.parametrize('kind,way', [('run', 'read'), ('run', 'test'),
+                                      ('run', 'resume'),
+                                      ('safetensors', 'read'),
+                                      ('safetensors', 'test')])
+def test_each_bit_of_the_weights_is_noticed(bench, kind, way):
     """torch does not look at the checksums of its files."""
-    content, draw = bench.good['run'], random.Random(3)
+    content, draw = bench.good[kind], random.Random(3)
     weights = list(bench.content['run']['state_dict'].values())
     for number in range(40 if way == 'read' else 3):
         raw = draw.choice(weights).numpy().tobytes()
         at = content.index(raw) + draw.randrange(len(raw))
         flipped = bytes([content[at] ^ 1 << draw.randrange(8)])
-        path = bench.write('run', content[:at] + flipped + content[at + 1:])
+        path = bench.write(kind, content[:at] + flipped + content[at + 1:])
         assert bench.outcome(way, path) == 'refused'
-        with pytest.raises(InputError, match='the checksum of .*data/'):
+        with pytest.raises(
+                InputError, match='checksum (of .*data/.* )?differ'):
             read_checkpoint(path)
 
 

@@ -28,7 +28,10 @@ def parse_args():
         choices=['cityscapes', 'same'],
         help='data set whose class order differs between the two; same: the '
         'channels stay in their order (default: cityscapes)')
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.to == 'mmseg' and args.output.endswith('.safetensors'):
+        parser.error(f'{args.output}: mmseg reads no safetensors; name a .pth')
+    return args
 
 
 def main():

@@ -7,16 +7,17 @@ import os.path as osp
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Dict, List, Mapping, Tuple
 
 import torch
 from torch import Tensor
 
-from mmengine_exact.checkpoint import read_checkpoint
+from mmengine_exact.checkpoint import read_checkpoint, to_plain
 from mmengine_exact.errors import CheckpointError
 from mmengine_exact.files import write_atomically
 from mmengine_exact.match import MatchReport
 from mmengine_exact.record import fingerprint, revision, versions
+from mmengine_exact.safetensor import SUFFIX, write_safetensors
 
 from .layouts import LAYOUTS, OURS, Layout
 from .restricted_pickle import read_arrays
@@ -144,13 +145,13 @@ def read_weights(path: str) -> Tuple[Dict[str, Tensor], dict]:
     ``meta``, maybe empty; no code of it is run.
 
     Args:
-        path (str): A file of torch (an address as well), or a plain pickle of
-            numpy arrays, as Detectron2's ``.pkl``.
+        path (str): A file of torch or safetensors (an address as well), or a
+            plain pickle of numpy arrays, as Detectron2's ``.pkl``.
 
     Raises:
         CheckpointError: Missing, damaged, unsafe, or without weights.
     """
-    if '://' not in path and osp.isfile(path) and not _is_torchs(path):
+    if osp.isfile(path) and not path.endswith(SUFFIX) and not _is_torchs(path):
         content: dict = dict(state_dict=read_arrays(path))
     else:  # keys of OpenMMLab, of Detectron2
         content = read_checkpoint(path, keys=('state_dict', 'model'))
@@ -166,18 +167,28 @@ def _is_torchs(path: str) -> bool:
         return file.read(16).startswith(_TORCH_SIGNS)
 
 
-def write_weights(out_path: str, content: dict, source: str) -> None:
-    """Write a file of torch that is complete or not there."""
+def write_weights(out_path: str,
+                  weights: Mapping[str, Tensor],
+                  meta: Mapping,
+                  source: str,
+                  key: str = 'state_dict') -> None:
+    """Write weights, and ``meta`` with a record of their source, as
+    safetensors if the name ends so, otherwise with torch, the weights below
+    ``key``. The file is complete or not there."""
     if osp.realpath(out_path) == osp.realpath(source):
         raise CheckpointError(f'{out_path} is the input as well. Give '
                               'another name for the output.')
-    write_atomically(out_path, lambda partial: torch.save(content, partial))
-
-
-def source_record(path: str) -> Dict[str, Any]:
-    """What a converted file says about its source and the conversion."""
-    return dict(
-        converted_from=osp.basename(path),
-        sha256=fingerprint(path),
+    record = dict(
+        converted_from=osp.basename(source),
+        sha256=fingerprint(source),
         revision=revision(),
         versions=versions())
+    plain = to_plain({**meta, **record})
+
+    def write(partial: str) -> None:
+        if out_path.endswith(SUFFIX):
+            write_safetensors(partial, weights, plain)
+        else:
+            torch.save({key: weights, 'meta': plain}, partial)
+
+    write_atomically(out_path, write)

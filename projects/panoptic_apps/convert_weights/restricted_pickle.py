@@ -19,8 +19,6 @@ from mmengine_exact.errors import CheckpointError
 
 #: Types of an array's elements: numbers and truth values.
 _NUMBERS = re.compile(r'[<>|=]?(b1|[iu][1248]|f[248])')
-#: Names that a python object can have.
-_NAME = re.compile(r'[\w.]{1,200}')
 
 
 def _require(fits: bool, found: str) -> None:
@@ -114,17 +112,12 @@ _NAMES: Dict[str, Any] = {
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """``refused`` is the name of a python object that was not loaded."""
-
-    refused = ''
 
     def find_class(self, module: str, name: str) -> Any:
         full = f'{module}.{name}'
         known = _NAMES.get(full.replace('numpy._core.', 'numpy.core.'))
-        if known is None and _NAME.fullmatch(full):
-            self.refused = full
-        # a name that no module has is damaged
-        _require(known is not None, f'the name {name[:40]!r}')
+        # torch's words; a name that no module has is not printed as it is
+        _require(known is not None, f'GLOBAL {ascii(full)[1:-1]}')
         return known
 
 
@@ -135,27 +128,18 @@ def read_arrays(path: str) -> Dict[str, np.ndarray]:
         CheckpointError: It names a python object (which is not loaded), is
             damaged or has no arrays.
     """
-    fault, weights = '', {}
     with open(path, 'rb') as file:
-        # as Detectron2 reads what Python 2 wrote
-        unpickler = _ArrayUnpickler(file, encoding='latin1')
-        try:
-            weights = unpickler.load()
+        try:  # as Detectron2 reads what Python 2 wrote
+            weights = _ArrayUnpickler(file, encoding='latin1').load()
         except Exception as error:  # arbitrary bytes raise anything
-            fault = describe_fault(path, error)
-    if unpickler.refused:
-        fault = (f'Checkpoint {path} holds the python object '
-                 f'{unpickler.refused}, which is not loaded because it could '
-                 'run code. Get the file from its publisher, or save its '
-                 'weights alone as numpy arrays.')
+            raise CheckpointError(describe_fault(path, error)) from error
     if isinstance(weights, dict):
         weights = weights.get('model', weights)
-    if not fault and not (isinstance(weights, dict) and weights and all(
+    if not (isinstance(weights, dict) and weights and all(
             isinstance(key, str) and isinstance(value, _Array)
             and value.value is not None for key, value in weights.items())):
-        fault = (f"Checkpoint {path} holds no 'model' of numpy arrays (files "
-                 "of Caffe2 and Detectron have 'blobs'). Give one of "
-                 "Detectron2's model zoo.")
-    if fault:
-        raise CheckpointError(fault)
+        raise CheckpointError(
+            f"Checkpoint {path} holds no 'model' of numpy arrays (files of "
+            "Caffe2 and Detectron have 'blobs'). Give one of Detectron2's "
+            'model zoo.')
     return {key: array.value for key, array in weights.items()}

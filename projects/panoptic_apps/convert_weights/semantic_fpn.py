@@ -7,16 +7,15 @@ mmdet   ``TwoStagePanopticFPN``: backbone, neck, semantic_head and what has
 """
 import re
 from dataclasses import replace
-from typing import Mapping
+from typing import Dict, Mapping
 
 from mmseg.datasets import CityscapesDataset
 from torch import Tensor
 
-from mmengine_exact.checkpoint import to_plain
 from panoptic_fpn import cityscapes
 
 from .conversion import (Conversion, convert_weights, read_weights,
-                         source_record, write_weights)
+                         write_weights)
 from .layouts import LAYOUTS
 
 #: What a key says about the model that gets the weights: a pattern of keys,
@@ -74,11 +73,10 @@ def convert_file(path: str,
     :func:`convert_semantic_fpn`, write weights and class names."""
     weights, _ = read_weights(path)
     result = convert_semantic_fpn(weights, to, classes, path)
-    meta = source_record(path)
+    meta: Dict = {}
     if classes == 'cityscapes':
         meta['dataset_meta'] = (
             cityscapes.label_space().metainfo()
             if to == 'mmdet' else CityscapesDataset.METAINFO)
-    content = dict(state_dict=result.weights, meta=to_plain(meta))
-    write_weights(out_path, content, path)
+    write_weights(out_path, result.weights, meta, path)
     return result

@@ -9,11 +9,10 @@ from typing import Any, Dict, List, Mapping, Tuple
 
 from torch import Tensor
 
-from mmengine_exact.checkpoint import to_plain
 from mmengine_exact.match import MatchReport
 
 from .conversion import (Conversion, convert_weights, read_weights,
-                         source_record, write_weights)
+                         write_weights)
 from .layouts import Layout, coco_label_space
 
 #: Shapes of a model's weights.
@@ -103,21 +102,19 @@ def differing_settings(model: Mapping, layout: Layout) -> List[str]:
     return notes
 
 
-def _meta(path: str, stored: Dict, model: Mapping, to: str) -> Dict:
-    """``meta`` of the written file: where it is from, names of the classes."""
-    meta = source_record(path)
+def _meta(stored: Dict, model: Mapping, to: str) -> Dict:
+    """``meta`` of the written file: names of the classes, where known."""
     coco = coco_label_space()
     head = model.get('panoptic_fusion_head') or {}
     counts = (head.get('num_things_classes'), head.get('num_stuff_classes'))
-    classes = stored.get('dataset_meta')
-    if classes:
-        meta['dataset_meta'] = classes
-        # mmdet names COCO's classes without their ids
-        if tuple(classes.get('classes', ())) == coco.names:
-            meta['dataset_meta'] = coco.metainfo()
-    elif to == 'ours' and counts == (coco.num_things, coco.num_stuff):
-        meta['dataset_meta'] = coco.metainfo()
-    return to_plain(meta)
+    classes = stored.get('dataset_meta') or {}
+    unnamed = (
+        to == 'ours' and not classes
+        and counts == (coco.num_things, coco.num_stuff))
+    # mmdet names COCO's classes without their ids
+    if unnamed or tuple(classes.get('classes', ())) == coco.names:
+        classes = coco.metainfo()
+    return dict(dataset_meta=classes) if classes else {}
 
 
 def convert_zoo_file(path: str, layout: Layout, to: str, model: Mapping,
@@ -132,7 +129,7 @@ def convert_zoo_file(path: str, layout: Layout, to: str, model: Mapping,
     weights, stored = read_weights(path)
     result = convert_zoo_weights(weights, layout, to, shapes, path)
     result.faults = network_faults(model, layout)
-    result.meta = _meta(path, stored, model, to)
+    result.meta = _meta(stored, model, to)
     return result
 
 
@@ -141,8 +138,6 @@ def write_conversion(result: Conversion, out_path: str,
     """Write converted weights, if they fit the model, as the side that loads
     them reads them."""
     result.require_fit()
-    if result.to == 'theirs' and layout.name == 'detectron2':
-        content = dict(model=result.weights)
-    else:
-        content = dict(state_dict=result.weights, meta=result.meta)
-    write_weights(out_path, content, result.source)
+    detectron2 = result.to == 'theirs' and layout.name == 'detectron2'
+    write_weights(out_path, result.weights, result.meta, result.source,
+                  'model' if detectron2 else 'state_dict')

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from panoptic_apps.convert_weights import zoo as module
-from panoptic_fpn.inference import init_model
+from panoptic_fpn.inference import PanopticInferencer, init_model
 from tests.conftest import call_tool
 from tests.oracles import detectron2_layout as detectron2
+from tests.tiny import SPACE, picture, write_tiny_model
 
 from .models import build, config, config_file, mmdets, same
 
@@ -63,6 +64,48 @@ def test_files_there_and_back(files, monkeypatch, capsys, zoo, suffix):
     one, two = (torch.load(path)['state_dict'] for path in (ours, again))
     assert same(one, two)
     assert torch.load(again)['meta']['converted_from'] == 'back.pth'
+
+
+def test_safetensors_there_and_back(tmp_path, monkeypatch, capsys):
+    """The inferencer finds names of classes in it, and the same picture."""
+    cfg, first = write_tiny_model(tmp_path)
+    content = torch.load(first, weights_only=True)
+    torch.save(dict(content, optimizer=dict(step=1)), first)
+    tensors, back = tmp_path / 'a.safetensors', tmp_path / 'back.pth'
+    for source, target in ((first, tensors), (tensors, back)):
+        assert call(monkeypatch, 'ours', source, target) == 0
+        printed = capsys.readouterr().out
+        assert f'{len(content["state_dict"])} tensors' in printed
+        assert 'load_from' in printed
+    again = torch.load(back, weights_only=True)
+    weights = content['state_dict']
+    assert again['state_dict'].keys() == weights.keys()
+    assert all(map(torch.equal, (again['state_dict'][key] for key in weights),
+                   weights.values()))  # yapf: disable
+    assert 'optimizer' not in again
+    assert back.stat().st_size < 1.1 * first.stat().st_size
+    results = []
+    for path in (first, tensors):
+        inferencer = PanopticInferencer(str(cfg), str(path))
+        assert inferencer.model.label_space == SPACE
+        results.append(inferencer(picture())['predictions'][0])
+    np.testing.assert_equal(*results)
+
+
+def test_a_zoo_file_as_safetensors(files, monkeypatch):
+    folder, _ = files
+    cfg = ('--config', folder / 'detectron2.py')
+    pth, tensors, back = (
+        folder / name for name in ('o.pth', 'o.safetensors', 'back.pth'))
+    for target in (pth, tensors):
+        assert call(monkeypatch, 'detectron2', folder / 'detectron2.pkl',
+                    target, *cfg) == 0
+    assert call(monkeypatch, 'ours', tensors, back) == 0
+    one, two = (torch.load(path)['state_dict'] for path in (pth, back))
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert call(monkeypatch, 'detectron2', tensors, folder / 'theirs.pth',
+                *cfg, '--to', 'theirs') == 0
 
 
 def init_model_of(checkpoint, cfg):
@@ -134,6 +177,10 @@ def test_wrong_arguments(files, monkeypatch, capsys):
     for args, message in (
         (('detectron2', good, 'o.pkl', '--config', tiny), 'name a .pth'),
         (('detectron2', good, 'o.pth', '--config', 'no.py'), 'no such file'),
+        (('detectron2', good, 'o.pth'), '--config None: no such file'),
+        (('mmdet', good, 'o.safetensors', '--config', tiny, '--to', 'theirs'),
+         'cannot be written as .safetensors; name a .pth'),
+        (('ours', good, 'o.pth', '--config', tiny), 'takes neither --config'),
     ):
         assert call(monkeypatch, *args) == 2
         assert message in capsys.readouterr().err
@@ -143,15 +190,14 @@ def test_cocos_classes_come_with_the_weights():
     """Of a model of 80 and 53 classes, so that a picture has names."""
     coco = dict(
         panoptic_fusion_head=dict(num_things_classes=80, num_stuff_classes=53))
-    meta = module._meta('a/b.pkl', {}, coco, 'ours')
-    assert meta['converted_from'] == 'b.pkl'
+    meta = module._meta({}, coco, 'ours')
     assert meta['dataset_meta']['category_ids'][-1] == 200
     assert meta['dataset_meta']['thing_classes'][0] == 'person'
     # as mmdet names them: without ids
     names = dict(classes=meta['dataset_meta']['classes'])
-    assert module._meta('b', dict(dataset_meta=names), coco,
+    assert module._meta(dict(dataset_meta=names), coco,
                         'ours')['dataset_meta'] == meta['dataset_meta']
     stored = dict(dataset_meta=dict(classes=('a', )))
-    assert module._meta('b', stored, coco,
+    assert module._meta(stored, coco,
                         'ours')['dataset_meta']['classes'] == ('a', )
-    assert 'dataset_meta' not in module._meta('b', {}, coco, 'theirs')
+    assert 'dataset_meta' not in module._meta({}, coco, 'theirs')

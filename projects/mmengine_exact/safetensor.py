@@ -1,0 +1,55 @@
+"""Files of safetensors: weights that other projects read as well.
+
+Holds     ``state_dict``; as JSON in the file's metadata ``meta`` (names of
+          classes, config, record), in which tuples become lists.
+Lost      optimizer, schedule and message hub: nothing can be resumed from it.
+Checked   The format has no checksum, so a CRC-32 of the above is in the
+          metadata; files from elsewhere do without.
+"""
+import json
+import zlib
+from typing import Mapping
+
+import torch
+from torch import Tensor
+
+SUFFIX = '.safetensors'
+
+
+def read_safetensors(path: str) -> dict:
+    """``state_dict`` and ``meta`` of a local file, on the CPU.
+
+    Raises:
+        Exception: The file is missing or damaged, or not of this kind.
+    """
+    from safetensors import safe_open  # trainings do without
+    with safe_open(path, 'pt') as file:
+        metadata = file.metadata() or {}
+        weights = {key: file.get_tensor(key) for key in file.keys()}
+    text = metadata.get('meta', '{}')
+    if metadata.get('crc32', '') not in ('', _checksum(weights, text)):
+        raise ValueError('its checksum differs')
+    return dict(state_dict=weights, meta=json.loads(text))
+
+
+def write_safetensors(path: str, weights: Mapping[str, Tensor],
+                      meta: Mapping) -> None:
+    """Write weights and ``meta``; what JSON does not know becomes text."""
+    from safetensors.torch import save_file
+    own = {  # the format refuses tensors that share memory
+        key: value.detach().clone(memory_format=torch.contiguous_format)
+        for key, value in weights.items()
+    }
+    text = json.dumps(meta, default=str)
+    save_file(own, path,
+              dict(format='pt', meta=text, crc32=_checksum(own, text)))
+
+
+def _checksum(weights: Mapping[str, Tensor], text: str) -> str:
+    total = zlib.crc32(text.encode())
+    for key, value in sorted(weights.items()):
+        kind = f'{key} {value.dtype} {tuple(value.shape)}'
+        total = zlib.crc32(kind.encode(), total)
+        content = value.reshape(-1).view(torch.uint8).numpy()
+        total = zlib.crc32(content, total)
+    return f'{total:08x}'
