@@ -39,9 +39,10 @@ def find_chromium() -> str:
 
 
 @contextmanager
-def open_page(url: Union[str, Path]) -> Iterator[Tuple[object, List[str]]]:
-    """Open an address on this machine or an HTML file; skip the test where
-    there is no browser.
+def open_page(url: Union[str, Path],
+              width: int = 1280) -> Iterator[Tuple[object, List[str]]]:
+    """Open an address on this machine or an HTML file in a window of this
+    width in pixels; skip the test where there is no browser.
 
     Yields:
         tuple[Page, list[str]]: playwright's page after its ``load`` event, and
@@ -62,12 +63,19 @@ def open_page(url: Union[str, Path]) -> Iterator[Tuple[object, List[str]]]:
         browser = driver.chromium.launch(
             executable_path=chromium, args=_OPTIONS)
         try:
-            page = browser.new_page(viewport=dict(width=1280, height=900))
+            page = browser.new_page(viewport=dict(width=width, height=900))
             errors = _watch(page)
             page.goto(url, wait_until='load')
             yield page, errors
         finally:
             browser.close()
+
+
+def fits(page: object) -> bool:
+    """Whether a page is not wider than its window: nothing but tables and
+    charts in their boxes is scrolled sideways."""
+    return page.evaluate('document.documentElement.scrollWidth'
+                         ' <= document.documentElement.clientWidth')
 
 
 def _watch(page: object) -> List[str]:

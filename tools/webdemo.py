@@ -1,11 +1,12 @@
-"""Web page of a trained model: drop an image, see the result.
+"""Web page of a trained model: drop an image or a video, see the result.
 
 Example:
     python tools/webdemo.py CONFIG.py CHECKPOINT.pth --port 7860
 
-Shows instances, semantic map and panoptic result side by side, and a table of
-the segments. Stop it with Ctrl-C. Exit code: 0 stopped, 1 the model, gradio or
-the port cannot be used, 2 wrong arguments.
+Shows photograph, instances, semantic map and panoptic result side by side,
+and a table of the segments; of a video the overlay. Stop it with Ctrl-C. Exit
+code: 0 stopped, 1 the model, gradio or the port cannot be used, 2 wrong
+arguments.
 """
 import argparse
 import os
@@ -25,6 +26,8 @@ def parse_args():
         'checkpoint',
         nargs='+',
         help='its weights; two for two networks, instance first')
+    parser.add_argument(
+        '--examples', metavar='FOLDER', help='images to click on')
     parser.add_argument('--port', type=int, default=7860)
     parser.add_argument(
         '--host',
@@ -46,6 +49,8 @@ def parse_args():
     for path in (args.config, *args.checkpoint):
         if not osp.isfile(path):
             parser.error(f'{path}: no such file')
+    if args.examples and not osp.isdir(args.examples):
+        parser.error(f'--examples {args.examples}: no such folder')
     if len(args.checkpoint) == 1:
         args.checkpoint = args.checkpoint[0]
     return args
@@ -64,7 +69,13 @@ def main():
     from mmengine_exact.errors import InputError
     from mmengine_exact.threads import fit_threads
     from panoptic_apps.web_page import build_page, serve
+    from panoptic_fpn.inference import find_images
     from panoptic_fpn.inference.inferencer import PanopticInferencer
+    from panoptic_fpn.visualization.video import VIDEO_SUFFIXES
+    examples = [
+        path for path in find_images([args.examples] if args.examples else [])
+        if not path.lower().endswith(VIDEO_SUFFIXES)
+    ]
     if args.device.startswith('cpu'):
         fit_threads()
     try:
@@ -72,7 +83,8 @@ def main():
                                         args.device, args.amp,
                                         args.cfg_options)
         name = osp.splitext(osp.basename(args.config))[0]
-        serve(build_page(inferencer, name), args.host, args.port)
+        page = build_page(inferencer, name, examples)
+        serve(page, args.host, args.port)
     except InputError as error:
         print(f'error: {error}', file=sys.stderr)
         return 1

@@ -46,13 +46,15 @@ def _svg(figure: Figure) -> Markup:
 
 
 @rc_context(_STYLE)
-def draw_curves(title: str, curves: Dict[str, Curve]) -> Markup:
+def draw_curves(title: str, unit: str, curves: Dict[str, Curve]) -> Markup:
     """One panel of curves over iterations, by name of the run."""
     figure, panel = _panel(4.2, 2.4)
     for (name, (x, y)), color in zip(curves.items(), COLORS):
         marker = 'o' if len(x) < 30 else None
         panel.plot(x, y, color=color, label=name, marker=marker, markersize=3)
     panel.set_title(title, fontsize=10)
+    panel.set_xlabel('iteration')
+    panel.set_ylabel(unit)
     panel.grid(alpha=0.25)
     if len(curves) > 1:
         panel.legend(frameon=False, fontsize=8)
@@ -80,8 +82,9 @@ def draw_confusion(table: np.ndarray, names: Sequence[str]) -> Markup:
     names = [*names, '(nothing)']
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     side = float(np.clip(0.26 * len(names) + 2, 4.5, 13))
-    figure, panel = _panel(side, side)
-    panel.imshow(shares, vmin=0, vmax=1, cmap='viridis')
+    figure, panel = _panel(side + 1, side)
+    image = panel.imshow(100 * shares, vmin=0, vmax=100, cmap='viridis')
+    figure.colorbar(image, label='% of the row', shrink=0.6)
     size = 8 if len(names) <= 40 else 5
     ticks = range(len(names))
     panel.set_xticks(ticks, names, rotation=90, fontsize=size)

@@ -4,7 +4,8 @@
 """
 import base64
 import json
-from typing import Any, Dict, Iterator, List, Optional
+from collections import defaultdict
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 from zipfile import BadZipFile
 
 import cv2
@@ -22,7 +23,8 @@ from panoptic_fpn.visualization.image_io import read_image
 
 from . import charts
 from .read import Run, is_number
-from .segment_errors import by_class, confusion, map_file, worst_confusions
+from .segment_errors import (KINDS, MATCHED, SPURIOUS, WRONG_CLASS, by_class,
+                             confusion, map_file, worst_confusions)
 
 #: Curves that are drawn where a run has them, and their titles.
 _SCORES = {
@@ -32,6 +34,13 @@ _SCORES = {
     'coco/segm_mAP': 'mask AP',
     'coco/bbox_mAP': 'box AP',
     'mIoU': 'mIoU'
+}
+#: Curves of the training, their titles and units.
+_TRAINING = {
+    'lr': ('learning rate', ''),
+    'time': ('time', 's/iteration'),
+    'data_time': ('time spent waiting for data', 's/iteration'),
+    'memory': ('GPU memory', 'MB')
 }
 #: Colour and meaning of the kinds of outcomes.
 _KINDS = dict(
@@ -60,6 +69,7 @@ def write_report(path: str, run: Run, other: Optional[Run] = None) -> None:
     environment.filters.update(number=_number, percent=_percent)
     record = dict(run.record)
     config = record.pop('config_text', '')
+    images = list(_pictures(run)) if run.segments else []
     page = environment.get_template('report.html.j2').render(
         run=run,
         other=other,
@@ -67,9 +77,8 @@ def write_report(path: str, run: Run, other: Optional[Run] = None) -> None:
         curves=_curves(run, other),
         classes=_classes(run) if run.classwise else None,
         comparison=_comparison(run, other) if other else None,
-        errors=_errors(run.segments) if run.segments else None,
-        images={which: _pictures(run, which)
-                for which in ('worst', 'best')} if run.segments else None,
+        errors=_errors(run.segments, images) if run.segments else None,
+        images=images,
         record={
             key: json.dumps(value) if isinstance(value,
                                                  (dict, list)) else value
@@ -79,10 +88,13 @@ def write_report(path: str, run: Run, other: Optional[Run] = None) -> None:
     write_bytes(path, page.encode())
 
 
-def _percent(value: Any, key: str) -> str:
+def _in_percent(value: Any, key: str) -> Any:
     """Scores of AP are fractions, the others percentages."""
-    return _number(100 * value if 'AP' in key and is_number(value) else value,
-                   '.1f')
+    return 100 * value if 'AP' in key and is_number(value) else value
+
+
+def _percent(value: Any, key: str) -> str:
+    return _number(_in_percent(value, key), '.1f')
 
 
 def _number(value: Any, form: str = '.4g') -> str:
@@ -91,24 +103,24 @@ def _number(value: Any, form: str = '.4g') -> str:
 
 def _curves(run: Run, other: Optional[Run]) -> List[Markup]:
     runs = list(filter(None, [run, other]))
+    found = dict.fromkeys(key for one in runs for key in one.curves)
     names = {
-        name: name
-        for one in runs
-        for name in one.curves
-        if 'loss' in name and not name.startswith('coco')
+        key: (key, '')
+        for key in found if 'loss' in key and not key.startswith('coco')
     }
-    if 'lr' in run.curves:
-        names['lr'] = 'learning rate'
+    names.update(
+        (key, look) for key, look in _TRAINING.items() if key in found)
     for key, title in _SCORES.items():
         # a single score is not a curve; it stands above
         if any(len(one.curves.get(key, ((), ))[0]) > 1 for one in runs):
-            names[key] = title
+            names[key] = title, '%'
     return [
         charts.draw_curves(
-            title,
-            {one.name: one.curves[key]
-             for one in runs if key in one.curves})
-        for key, title in names.items()
+            title, unit, {
+                one.name: (x, [_in_percent(value, key) for value in y])
+                for one in runs
+                for x, y in [one.curves.get(key, ([], []))]
+            }) for key, (title, unit) in names.items()
     ]
 
 
@@ -145,35 +157,75 @@ def _comparison(run: Run, other: Run) -> Dict:
     if len(changes) > _MOST_BARS:
         changes = changes[:_MOST_BARS // 2] + changes[-_MOST_BARS // 2:]
     bars = charts.draw_bars(
-        dict(changes), f'PQ of {run.name} minus {other.name}')
+        dict(changes),
+        f'PQ of {run.name} minus {other.name} (percentage points)')
     return dict(scores=scores, kinds=kinds, bars=bars if changes else '')
 
 
-def _errors(content: Dict) -> Dict:
-    """Outcomes of segments: sums, by class, and which are confused."""
-    rows = by_class(content)
+def _errors(content: Dict, pictures: List[Dict]) -> Dict:
+    """Outcomes of segments: sums, by class, and which are confused, with
+    links to the pictures."""
+    rows, links = by_class(content), _links(pictures, content['classes'])
+
+    def link(count: int, *error: Any) -> Any:
+        if error not in links:
+            return count
+        return Markup(f'<a href="#image-{links[error]}">{count}</a>')
+
     names, table = content['classes'], confusion(content)
     # without classes that have no segment at all
     kept = [i for i in range(len(names)) if table[i].sum() + table[:, i].sum()]
     places = [*kept, len(names)]
     return dict(
-        kinds=[(name, content['segments']['kind'].count(i), *_KINDS[name])
+        kinds=[(name, link(content['segments']['kind'].count(i),
+                           name), *_KINDS[name])
                for i, name in enumerate(content['kinds'])],
-        total=max(len(content['segments']['kind']), 1),
-        rows=[row for row in rows if row.matched + row.fn + row.fp],
+        rows=[[
+            link(count, column, label)
+            for column, count in row._asdict().items()
+        ] for label, row in enumerate(rows) if row.matched + row.fn + row.fp],
         fn=sum(row.fn for row in rows),
         fp=sum(row.fp for row in rows),
-        pairs=worst_confusions(table, names),
+        pairs=[(*pair, link(count, *pair))
+               for *pair, count in worst_confusions(table, names)],
         confusion=charts.draw_confusion(table[places][:, places],
                                         [names[i] for i in kept]))
 
 
-def _pictures(run: Run, which: str) -> Iterator[Dict]:
-    """Id, PQ and picture (a data URI) of the 'best' or the 'worst' images of a
-    run, or ``problem``: why there is no picture."""
-    images = {str(entry['id']): entry for entry in run.segments['images']}
-    for image_id in run.segments.get(which, ()):
-        entry = images.get(str(image_id), {})
+def _links(pictures: List[Dict], names: Sequence[str]) -> Dict[Tuple, int]:
+    """Index of the image with the fewest errors that shows one: by column and
+    class of the table of classes, by kind, by the names of a confusion."""
+    links: Dict[Tuple, int] = {}
+    for picture in sorted(pictures, key=lambda one: -len(one['errors'])):
+        found = picture['errors'] if picture['data'] else ()
+        for kind, label, predicted in found:
+            of = predicted if kind == SPURIOUS else label
+            keys: List[Tuple] = [(KINDS[kind], ), (KINDS[kind], of)]
+            if kind == WRONG_CLASS:
+                keys += [('called', predicted),
+                         (names[label], names[predicted])]
+            links.update(dict.fromkeys(keys, picture['index']))
+    return links
+
+
+def _pictures(run: Run) -> Iterator[Dict]:
+    """The worst and the best images, and others with other errors, each once:
+    ``errors`` (kind, label, predicted label), and ``data`` (a URI) of the
+    picture, or ``problem``: why there is none."""
+    content, columns = run.segments, run.segments['segments']
+    sections: Dict[Any, str] = {}
+    for section in ('worst', 'best', 'examples'):
+        for image_id in content.get(section, ()):
+            sections.setdefault(image_id, section)
+    places = {each['id']: i for i, each in enumerate(content['images'])}
+    errors: Dict[int, List] = defaultdict(list)
+    outcomes = zip(columns['kind'], columns['label'], columns['predicted'])
+    for index, outcome in zip(columns['image'], outcomes):
+        if outcome[0] != MATCHED:
+            errors[index].append(outcome)
+    for image_id, section in sections.items():
+        index = places.get(image_id, -1)
+        entry = content['images'][index] if index >= 0 else {}
         data = problem = ''
         try:
             data = _picture(run, entry)
@@ -182,7 +234,14 @@ def _pictures(run: Run, which: str) -> Iterator[Dict]:
             problem = (f'No picture of image {image_id} '
                        f'({type(error).__name__}: {error}). Run tools/test.py '
                        '--report again.')
-        yield dict(id=image_id, PQ=entry.get('PQ'), data=data, problem=problem)
+        yield dict(
+            section=section,
+            id=image_id,
+            index=index,
+            PQ=entry.get('PQ'),
+            errors=errors[index],
+            data=data,
+            problem=problem)
 
 
 def _picture(run: Run, entry: Dict) -> str:

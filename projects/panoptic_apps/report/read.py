@@ -116,8 +116,10 @@ def _curves(run: Run) -> Dict[str, Curve]:
                 trained = step
             else:  # MMEngine's default has a validation at step 0
                 step = max(step, trained or 0)
+            # a validation has times of its own
+            others = () if 'loss' in entry else ('time', 'data_time')
             for name, value in entry.items():
-                if name not in ('step', 'iter') and is_number(value):
+                if name not in ('step', 'iter', *others) and is_number(value):
                     points.setdefault(name, {})[step] = value
         if broken:
             run.notes.append(f'{path.relative_to(run.folder)}: {broken} lines '

@@ -15,14 +15,14 @@ spurious, by image and in all.
 
 ``segments.json``     outcomes of all images, as columns
 ``segments/ID.npz``   maps (h, w) ``gt`` and ``pred`` of the best and the worst
-                      images
+                      images, and of others with errors that these lack
 """
 import io
 import json
 import logging
 import shutil
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 from urllib.parse import quote
 
 import numpy as np
@@ -41,7 +41,7 @@ KINDS = ('matched', 'wrong_class', 'poor_mask', 'missed', 'spurious')
 #: Least IoU of two segments that were meant to be one.
 LEAST_IOU = 0.1
 FILE_NAME = 'segments.json'
-#: Folder of the maps of the best and the worst images, beside the file.
+#: Folder of the maps of some images, beside the file.
 MAPS = 'segments'
 
 
@@ -119,16 +119,21 @@ class SegmentErrorMetric(PerImageMetric):
     Args:
         folder (str): Folder to write to; several machines must share it.
         keep (int): Images to keep the maps of, best and worst each.
+        examples (int): Further images to keep the maps of at most, chosen so
+            that each error (kind, label, predicted) has its image.
     """
     default_prefix = ''
     prediction = 'pred_panoptic_seg'
 
-    def __init__(self, folder: str, keep: int = 6) -> None:
+    def __init__(self, folder: str, keep: int = 6, examples: int = 24) -> None:
         super().__init__()
         self.folder = Path(folder)
-        self.keep = keep
+        self.keep, self.examples = keep, examples
         # (PQ, order, id) and content of the file, the worst first
         self._kept: List[Tuple[Tuple, bytes]] = []
+        # content of the file by id, and the errors that they show
+        self._novel: Dict[Any, bytes] = {}
+        self._shown: Set[Tuple] = set()
 
     def image_row(self, sample: Dict) -> Dict:
         """Outcomes of the segments and the image's PQ."""
@@ -142,30 +147,38 @@ class SegmentErrorMetric(PerImageMetric):
         quality = image_quality(outcomes)
         if not np.isnan(quality):
             rank = quality, len(self.results), plain_id(sample['img_id'])
-            self._keep_maps(rank, gt, pred)
+            errors = {o[:3] for o in outcomes if o.kind != MATCHED}
+            self._keep_maps(rank, errors, gt, pred)
         return dict(
             path=str(sample.get('img_path') or ''),
             quality=quality,
             outcomes=np.array(outcomes, dtype=np.float64).reshape(
                 -1, len(SegmentOutcome._fields)))
 
-    def _keep_maps(self, rank: Tuple, gt: np.ndarray,
+    def _keep_maps(self, rank: Tuple, errors: Set, gt: np.ndarray,
                    pred: np.ndarray) -> None:
         kept = self._kept
-        if (len(kept) == 2 * self.keep
-                and kept[self.keep - 1][0] < rank < kept[self.keep][0]):
+        average = (
+            len(kept) == 2 * self.keep
+            and kept[self.keep - 1][0] < rank < kept[self.keep][0])
+        if average and errors <= self._shown:
             return
-        maps = io.BytesIO()
+        buffer = io.BytesIO()
         np.savez_compressed(
-            maps, gt=gt.astype(np.int32), pred=pred.astype(np.int32))
-        kept.append((rank, maps.getvalue()))
+            buffer, gt=gt.astype(np.int32), pred=pred.astype(np.int32))
+        maps = buffer.getvalue()
+        if not errors <= self._shown:
+            self._shown |= errors
+            self._novel[rank[-1]] = maps
+        kept.append((rank, maps))
         kept.sort()
         del kept[self.keep:-self.keep]
 
     def evaluate(self, size: int) -> Dict[str, float]:
         """Each process writes its maps; the first one the file."""
         try:
-            for (*_, image_id), maps in self._kept:
+            best_and_worst = {rank[-1]: maps for rank, maps in self._kept}
+            for image_id, maps in {**self._novel, **best_and_worst}.items():
                 write_bytes(str(map_file(self.folder, image_id)), maps)
         except OSError as error:
             # the other processes wait; without a map there is no picture
@@ -173,7 +186,7 @@ class SegmentErrorMetric(PerImageMetric):
                 f'{error.filename}: cannot be written ({error.strerror}), so '
                 'the report lacks some pictures. Make room there.', 'current',
                 logging.WARNING)
-        self._kept = []
+        self._kept, self._novel, self._shown = [], {}, set()
         return super().evaluate(size)
 
     def compute(self, rows: List[Row]) -> Dict[str, float]:
@@ -186,6 +199,13 @@ class SegmentErrorMetric(PerImageMetric):
         chosen = dict(
             best=sorted(quality, key=lambda i: -quality[i])[:self.keep],
             worst=sorted(quality, key=lambda i: quality[i])[:self.keep])
+        errors = {
+            image_id: {(*o, )
+                       for o in row['outcomes'][:, :3] if o[0] != MATCHED}
+            for image_id, row in rows if image_id in quality
+        }
+        chosen['examples'] = self._examples(
+            errors, [*chosen['best'], *chosen['worst']])
         numbers = [
             i for i, (_, row) in enumerate(rows) for _ in row['outcomes']
         ]
@@ -215,6 +235,17 @@ class SegmentErrorMetric(PerImageMetric):
             f'The outcome of each segment is in {self.folder / FILE_NAME}; '
             'tools/report.py makes a page of it.', 'current')
         return {}
+
+    def _examples(self, errors: Dict[Any, Set], others: List) -> List:
+        """The fewest further images (greedily) with the errors that others
+        lack."""
+        lacking = set().union(*errors.values()).difference(*(errors[i]
+                                                             for i in others))
+        found: List = []
+        while lacking and len(found) < self.examples:
+            found.append(max(errors, key=lambda i: len(errors[i] & lacking)))
+            lacking -= errors[found[-1]]
+        return found
 
 
 class ClassErrors(NamedTuple):

@@ -15,7 +15,7 @@ from panoptic_apps.report.segment_errors import (SegmentErrorMetric,
                                                  SegmentOutcome)
 from panoptic_fpn.labels import LabelSpace
 from panoptic_fpn.metrics import PanopticQualityMetric
-from tests.browser import open_page
+from tests.browser import fits, open_page
 from tests.conftest import call_tool
 
 C, THINGS = 6, 4
@@ -279,7 +279,22 @@ def test_in_a_browser(whole, tmp_path):
         assert first.inner_text() == 'class 0'
         head.click()
         assert first.inner_text() != 'class 0'
-        assert found == []
+        # an error leads to a picture that has it
+        link = page.locator('#errors ~ .wide .classes a').first
+        link.click()
+        target = page.locator('figure:target')
+        assert target.locator('img').is_visible()
+        assert target.locator('figcaption span').count() > 0
+        assert fits(page) and found == []
+
+
+def test_on_a_phone(whole, tmp_path):
+    page_of(tmp_path, whole, make_run(tmp_path / 'other'))
+    with open_page(tmp_path / 'page.html', width=390) as (page, found):
+        assert fits(page) and found == []
+        # what is wider than the window scrolls in its box
+        wide = 'all => all.some(box => box.scrollWidth > box.clientWidth)'
+        assert page.locator('.wide').evaluate_all(wide)
 
 
 def test_the_file_and_its_maps(tmp_path):
@@ -300,7 +315,7 @@ def test_the_file_and_its_maps(tmp_path):
     worst = [quality[i] for i in content['worst']]
     assert worst == [quality[i] for i in order[:2]]
     assert content['best'][0] == 9
-    kept = {*content['worst'], *content['best']}
+    kept = {*content['worst'], *content['best'], *content['examples']}
     files = {path.stem for path in (tmp_path / 'segments').iterdir()}
     assert files == {str(i) for i in kept}
     for image_id in kept:
@@ -317,3 +332,42 @@ def test_the_file_and_its_maps(tmp_path):
     gt = scenes[9][0]
     assert areas == sorted(
         np.unique(gt[gt % 1000 != C], return_counts=True)[1].tolist())
+
+
+def test_each_error_has_an_image(whole, tmp_path):
+    """By hand from the columns of the file."""
+    page, content = page_of(tmp_path, whole), read_run(whole).segments
+    names, columns = content['classes'], content['segments']
+    targets = set(re.findall('<figure id="image-(.*?)">', page))
+    assert targets == {'0', '1', '2', '3'}
+    found = {}
+    for image, kind, label, predicted in zip(
+            *map(columns.get, ('image', 'kind', 'label', 'predicted'))):
+        of = predicted if kind == errors.SPURIOUS else label
+        found.setdefault((names[of], kind), set()).add(str(image))
+    table = page[page.index('<th>predicted wrongly'):]
+    for row in re.findall('<tr>(.*?)</tr>', table, re.DOTALL):
+        name, _, *cells = re.findall('<td>(.*?)</td>', row)
+        if name not in names:
+            break  # the next table
+        for kind, cell in zip((1, 2, 3, 4), cells):
+            linked = re.findall('#image-(.*?)"', cell)
+            assert {*linked} <= found.get((name, kind), set())
+            assert bool(linked) == (cell != '0')
+
+
+def test_the_fewest_images_show_all_errors(tmp_path):
+    """By hand: four images of one quality, each of which lacks one thing."""
+    metric = SegmentErrorMetric(str(tmp_path), keep=1)
+    metric.dataset_meta = SPACE.metainfo()
+    for image_id, label in enumerate((0, 1, 1, 2, 3)):
+        gt = np.full((10, 10), 5, np.int32)  # stuff, always found
+        gt[:2] = 1000 + label
+        pred = gt if label == 3 else np.full_like(gt, 5)
+        metric.process(None, [sample(image_id, gt, np.unique(gt), pred)])
+    metric.evaluate(5)
+    content = json.loads((tmp_path / 'segments.json').read_text())
+    chosen = [content[name] for name in ('best', 'worst', 'examples')]
+    assert chosen == [[4], [0], [1, 3]]
+    files = {path.stem for path in (tmp_path / 'segments').iterdir()}
+    assert files == {'0', '1', '3', '4'}

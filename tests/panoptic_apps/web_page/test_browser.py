@@ -1,4 +1,4 @@
-"""tools/webdemo.py in a real browser: upload, three results, a table."""
+"""tools/webdemo.py in a real browser: upload, examples, results, a video."""
 import socket
 import subprocess
 import sys
@@ -9,8 +9,9 @@ from urllib.request import urlopen
 import pytest
 
 from panoptic_fpn.visualization.image_io import write_image
+from panoptic_fpn.visualization.video import VideoWriter
 from tests import tiny
-from tests.browser import open_page
+from tests.browser import fits, open_page
 
 TOOL = tiny.REPO_ROOT / 'tools' / 'webdemo.py'
 
@@ -37,9 +38,15 @@ def server(tmp_path_factory):
         reason='no playwright: pip install -r requirements/browser.txt')
     folder = tmp_path_factory.mktemp('webdemo')
     config, checkpoint = tiny.write_tiny_model(folder)
+    examples = folder / 'examples'
+    for i in range(2):
+        write_image(str(examples / f'{i}.png'), tiny.picture(64, 96, seed=i))
     port = free_port()
     with open(folder / 'log.txt', 'w+') as log:
-        command = [sys.executable, TOOL, config, checkpoint, '--port', port]
+        command = [
+            sys.executable, TOOL, config, checkpoint, '--port', port,
+            '--examples', examples
+        ]
         process = subprocess.Popen([*map(str, command)],
                                    stdout=log,
                                    stderr=subprocess.STDOUT,
@@ -82,7 +89,7 @@ def test_drop_an_image(server, tmp_path):
         page.locator('#photograph input[type=file]').set_input_files(str(path))
         found = [
             shown_picture(page, panel)
-            for panel in ('instances', 'semantic', 'panoptic')
+            for panel in ('photo', 'instances', 'semantic')
         ]
         assert [size for *size, _ in found] == [[768, 1024]] * 3
         assert len({source for *_, source in found}) == 3
@@ -110,3 +117,61 @@ def test_drop_an_image(server, tmp_path):
         assert page.locator('#panoptic img').count() == 0
         assert cells.get_by_text('%').count() == 0
         assert errors == []
+
+
+def test_point_at_a_name(server):
+    """It shows that segment alone; examples give results, too."""
+    with open_page(server) as (page, errors):
+        page.locator('#examples img').nth(1).click()
+        names = page.locator('#panoptic .legend-item')
+        names.first.wait_for(timeout=RESULT * 1000)
+        assert '1.png: 96 x 64' in page.locator('#message').inner_text()
+        masks = page.locator('#panoptic .mask')
+        shown = 'all => all.map(one => getComputedStyle(one).opacity > 0.9)'
+        assert not any(masks.evaluate_all(shown))
+        found = names.all_inner_texts()
+        cells = page.locator(CELLS).all_inner_texts()
+        classes = [text.rsplit(' ', 1)[0] for text in found]
+        assert len({*found}) == len(found) == masks.count()
+        assert any(name in cells for name in (*found, *classes))
+        last = names.last
+        last.hover()
+        page.wait_for_timeout(500)  # it fades in
+        assert masks.evaluate_all(shown) == [False] * (len(found) - 1) + [True]
+        assert errors == []
+
+
+def test_a_video(server, tmp_path):
+    path = tmp_path / 'clip.mp4'
+    writer = VideoWriter(str(path), 10)
+    for i in range(3):
+        writer.write(tiny.picture(64, 96, seed=i))
+    writer.close()
+    bad = tmp_path / 'bad.mp4'
+    bad.write_text('no video')
+    with open_page(server, width=390) as (page, errors):
+        page.get_by_role('tab', name='Video').click()
+        message = page.locator('#video-message')
+        for file, told in ((bad, 'bad.mp4: 8 bytes'), (path,
+                                                       '3 frames, done')):
+            page.locator('#video input[type=file]').set_input_files(str(file))
+            page.locator('#video video').wait_for(timeout=RESULT * 1000)
+            page.get_by_role('button', name='Segment').click()
+            message.get_by_text(told).wait_for(timeout=RESULT * 1000)
+            assert fits(page)
+            page.get_by_label('Clear').first.click()
+        overlay = page.locator('#overlay video')
+        overlay.wait_for(timeout=RESULT * 1000)
+        page.wait_for_function(
+            'document.querySelector("#overlay video").videoWidth == 960')
+        assert str(tmp_path) not in page.locator('body').inner_text()
+        assert errors == []
+
+
+@pytest.mark.parametrize('width', [390, 1400])
+def test_width(server, width):
+    with open_page(server, width) as (page, _):
+        page.locator('#examples img').first.click()
+        shown_picture(page, 'semantic')
+        page.locator(CELLS).get_by_text('%').first.wait_for()
+        assert fits(page)
