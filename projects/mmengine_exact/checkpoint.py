@@ -30,7 +30,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from numpy._core import multiarray
 
-from .errors import CheckpointError
+from .errors import CheckpointError, InputError
 
 #: Where MMEngine keeps weights in a checkpoint.
 WEIGHT_KEYS = ('state_dict', )
@@ -156,6 +156,8 @@ def read_checkpoint(filename: str,
                 del checkpoint[key]
         _restore_history(checkpoint)
         return checkpoint
+    except InputError:  # of a registered scheme
+        raise
     except Exception as error:  # torch raises anything for odd bytes
         if str(error).startswith('CUDA'):  # out of memory: not the file's
             raise
