@@ -96,8 +96,8 @@ def test_check_new_dataset_train_and_test(photographs, tmp_path):
     run('test.py', config, best, '--work-dir', tmp_path / 'test')
     scores = json.loads((tmp_path / 'test' / 'metrics.json').read_text())
     print(notes, f'{minutes:.1f} minutes', {
-        key: value for key, value in scores.items()
-        if isinstance(value, float)
+        key: value
+        for key, value in scores.items() if isinstance(value, float)
     })
     assert scores['coco_panoptic/PQ'] > LEAST_PQ
     assert minutes < MINUTES or len(os.sched_getaffinity(0)) < THREADS

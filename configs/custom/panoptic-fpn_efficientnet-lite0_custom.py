@@ -26,9 +26,8 @@ train_dataloader = dict(
         dict(type='RandomFlip', prob=0.5), *_base_.train_pipeline[3:]
     ]))
 val_dataloader = dict(
-    dataset=dict(pipeline=[
-        _base_.test_pipeline[0], resize, *_base_.test_pipeline[2:]
-    ]))
+    dataset=dict(
+        pipeline=[_base_.test_pipeline[0], resize, *_base_.test_pipeline[2:]]))
 test_dataloader = val_dataloader
 
 # Up to 500 photographs of about 640 x 480 pixels, in 15 minutes on 2 cores;

@@ -26,9 +26,9 @@ class EfficientNetLite(BaseModule):
     """EfficientNet-Lite without its head, of the package
     ``efficientnet-lite-pytorch``.
 
-    Parameters have the package's names, so that
-    ``init_cfg=dict(type='Pretrained', checkpoint='efficientnet-lite://lite0')``
-    loads its ImageNet weights. Drop connect is left out.
+    Parameters have the package's names, so that a ``Pretrained`` ``init_cfg``
+    with ``checkpoint='efficientnet-lite://lite0'`` loads its ImageNet weights.
+    Drop connect is left out.
 
     Args:
         arch (str): 'lite0' to 'lite4'.
@@ -62,8 +62,8 @@ class EfficientNetLite(BaseModule):
             if block._depthwise_conv.stride[0] == 2
         ]
         self._ends = [*halving[1:], len(self._blocks)]
-        self.out_channels = tuple(
-            self._blocks[end - 1]._bn2.num_features for end in self._ends)
+        self.out_channels = tuple(self._blocks[end - 1]._bn2.num_features
+                                  for end in self._ends)
         frozen = [] if frozen_stages < 0 else [
             self._conv_stem, self._bn0,
             *self._blocks[:[0, *self._ends][frozen_stages]]

