@@ -30,7 +30,7 @@ val_dataloader = dict(
         pipeline=[_base_.test_pipeline[0], resize, *_base_.test_pipeline[2:]]))
 test_dataloader = val_dataloader
 
-# Up to 500 photographs of about 640 x 480 pixels, in 15 minutes on 2 cores;
+# Made for 100 to 500 photographs of about 640 x 480 pixels on 2 cores;
 # tools/new_dataset.py gives more of them more iterations.
 schedule_data = dict(images=500, pixels=640 * 480)
 max_iters = 300
