@@ -21,6 +21,9 @@ import sys
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 BASE = 'configs/coco/panoptic-fpn_r50_fpn_1x_coco.py'
+#: Where no GPU is seen.
+SMALL_BASE = 'configs/custom/panoptic-fpn_efficientnet-lite0_custom.py'
+NEEDS = 'pip install -r requirements/small.txt'
 
 
 def parse_args():
@@ -31,8 +34,8 @@ def parse_args():
         '--base',
         metavar='CONFIG',
         type=existing_file,
-        default=osp.join(ROOT, BASE),
-        help=f'config to inherit (default: {BASE})')
+        help=f'config to inherit (default: {BASE}; where no GPU is seen '
+        f'{SMALL_BASE}, which needs {NEEDS})')
     parser.add_argument(
         '--out',
         metavar='FILE.py',
@@ -53,8 +56,18 @@ def parse_args():
     length.add_argument(
         '--max-iters', type=int, help='iterations to train for')
     args = parser.parse_args()
+    if args.base is None:
+        args.base = default_base()
     check_args(parser, args)
     return args
+
+
+def default_base():
+    import torch
+    if torch.cuda.is_available():
+        return osp.join(ROOT, BASE)
+    print(f'no GPU is seen: --base {SMALL_BASE}; training needs {NEEDS}')
+    return osp.join(ROOT, SMALL_BASE)
 
 
 def add_data_arguments(parser):

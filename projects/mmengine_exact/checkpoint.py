@@ -32,7 +32,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from numpy._core import multiarray
 
-from .errors import CheckpointError
+from .errors import CheckpointError, InputError
 from .safetensor import SUFFIX, read_safetensors
 
 #: Where MMEngine keeps weights in a checkpoint.
@@ -159,6 +159,8 @@ def read_checkpoint(filename: str,
                 del checkpoint[key]
         _restore_history(checkpoint)
         return checkpoint
+    except InputError:  # of a registered scheme
+        raise
     except Exception as error:  # torch raises anything for odd bytes
         if str(error).startswith('CUDA'):  # out of memory: not the file's
             raise

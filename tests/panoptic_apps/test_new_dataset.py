@@ -1,6 +1,7 @@
 """tools/new_dataset.py: a config that fits a data set and trains as it is."""
 import json
 import os
+import runpy
 import subprocess
 
 import numpy as np
@@ -27,8 +28,9 @@ from .check_dataset import data
 
 CONFIGS = REPO_ROOT / 'configs'
 COCO = CONFIGS / 'coco/panoptic-fpn_r50_fpn_1x_coco.py'
+SMALL = CONFIGS / 'custom/panoptic-fpn_efficientnet-lite0_custom.py'
 BASES = [
-    COCO, CONFIGS / 'coco/semantic-fpn_r50_fpn_1x_coco.py',
+    COCO, SMALL, CONFIGS / 'coco/semantic-fpn_r50_fpn_1x_coco.py',
     CONFIGS / 'cityscapes/panoptic-fpn_r50_fpn_65k_cityscapes.py',
     CONFIGS / 'custom/panoptic-fpn_tiny_custom.py',
     CONFIGS / 'synthetic/panoptic-fpn_tiny_synthetic.py'
@@ -61,6 +63,8 @@ def written(monkeypatch, *args):
 @pytest.mark.parametrize('base', BASES, ids=lambda path: path.stem)
 def test_model_data_and_evaluator_of_every_kind_of_base(
         root, tmp_path, monkeypatch, base):
+    if base == SMALL:
+        pytest.importorskip('efficientnet_lite_pytorch')
     out = tmp_path / 'my.py'
     cfg = written(monkeypatch, *arguments(root, out, '--base', base))
     lines = out.read_text().splitlines()
@@ -146,7 +150,8 @@ def test_transforms_are_found_whatever_ran_before(root, tmp_path):
 def test_schedule_of_few_images(root, tmp_path, monkeypatch, capfd):
     """90000 * 16 / 118287 = 12.2 epochs, 74 iterations of 2 images: too few.
     4096 pixels of 640 x 480 are 55 of 64 x 64."""
-    cfg = written(monkeypatch, *arguments(root, tmp_path / 'my.py'))
+    cfg = written(monkeypatch,
+                  *arguments(root, tmp_path / 'my.py', '--base', COCO))
     assert cfg.train_cfg.max_iters == cfg.max_iters == 1000
     assert cfg.train_cfg.val_interval == 111
     assert cfg.default_hooks.checkpoint.interval == 111
@@ -167,7 +172,8 @@ def test_schedule_of_few_images(root, tmp_path, monkeypatch, capfd):
 @pytest.mark.parametrize('more,iters', [(['--epochs', '40'], 120),
                                         (['--max-iters', '77'], 77)])
 def test_length_that_is_asked_for(root, tmp_path, monkeypatch, more, iters):
-    args = arguments(root, tmp_path / 'my.py', '--batch-size', 4, *more)
+    args = arguments(root, tmp_path / 'my.py', '--base', COCO, '--batch-size',
+                     4, *more)
     cfg = written(monkeypatch, *args)
     assert cfg.train_cfg.max_iters == iters
     longer = read_config(cfg.filename, dict(max_iters=500))
@@ -175,6 +181,24 @@ def test_length_that_is_asked_for(root, tmp_path, monkeypatch, more, iters):
     assert longer.param_scheduler[-1].end == 500
     assert cfg.train_dataloader.batch_size == 4
     assert cfg.optim_wrapper.optimizer.lr == 0.005
+
+
+@pytest.mark.parametrize('gpu, base', [(True, COCO), (False, SMALL)])
+def test_the_default_base_is_one_that_the_machine_can_train(
+        monkeypatch, capfd, gpu, base):
+    tool = runpy.run_path(str(REPO_ROOT / 'tools' / 'new_dataset.py'))
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
+    assert tool['default_base']() == str(base)
+    needs = 'pip install -r requirements/small.txt'
+    assert (needs in capfd.readouterr().out) != gpu
+
+
+@pytest.mark.parametrize('images, iters', [(2, 300), (100, 300), (500, 300),
+                                           (501, 301), (1000, 600)])
+def test_a_base_that_states_its_data(images, iters):
+    """300 iterations of 4 images are 2.4 epochs of 500: not fewer."""
+    cfg = Config.fromfile(SMALL)
+    assert scaled_schedule(cfg, images, batch=4).max_iters == iters
 
 
 def test_the_bases_own_data_give_the_bases_own_schedule():
@@ -440,7 +464,8 @@ def test_without_things_it_is_semantic_fpn(root, tmp_path, monkeypatch):
     copy = data.shapes(tmp_path / 'data')
     for split in ('train', 'val'):
         data.edit(copy / f'annotations/panoptic_{split}.json', no_things)
-    cfg = written(monkeypatch, *arguments(copy, tmp_path / 'my.py'))
+    cfg = written(monkeypatch,
+                  *arguments(copy, tmp_path / 'my.py', '--base', COCO))
     assert cfg.model.loss_weights == dict(instance=0.0, semantic=1.0)
     with torch.device('meta'):
         model = MODELS.build(cfg.model)

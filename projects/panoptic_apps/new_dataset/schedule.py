@@ -45,7 +45,9 @@ def find(config: Any, key: str) -> Any:
 def base_data(cfg: Config) -> Optional[Tuple[int, int]]:
     """Images, and pixels of each, that a config's schedule was made for, if
     they are known."""
-    dataset = cfg.train_dataloader.dataset
+    dataset, stated = cfg.train_dataloader.dataset, cfg.get('schedule_data')
+    if stated:
+        return stated.images, stated.pixels
     drawn = dataset.get('generate')
     if drawn:
         return drawn['num_train'], drawn['size']**2

@@ -1,6 +1,7 @@
 """Panoptic FPN, figure by figure; what is fast rather than plain is in
 ``ops``."""
 from .data_preprocessor import PanopticDataPreprocessor
+from .efficientnet_lite import EfficientNetLite
 from .mmseg_head import SemanticFPNDecodeHead
 from .panoptic_fpn import TwoStagePanopticFPN
 from .panoptic_fusion_head import PanopticFusionHead
@@ -13,7 +14,8 @@ from .tta import PanopticTTAModel, SemanticTTAModel
 from .two_networks import TwoNetworkPanopticFPN
 
 __all__ = [
-    'PanopticDataPreprocessor', 'PanopticFusionHead', 'PanopticTTAModel',
+    'EfficientNetLite', 'PanopticDataPreprocessor', 'PanopticFusionHead',
+    'PanopticTTAModel',
     'SemanticFPNDecodeHead', 'SemanticFPNHead', 'SemanticTTAModel',
     'SeparableRoIExtractor', 'SymmetricDecoder', 'SyncFreeMaxIoUAssigner',
     'SyncFreeRPNHead', 'SyncFreeRandomSampler', 'TwoNetworkPanopticFPN',
