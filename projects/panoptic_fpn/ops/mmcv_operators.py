@@ -10,7 +10,7 @@ import sys
 from contextlib import suppress
 from importlib.util import find_spec
 from types import SimpleNamespace
-from typing import Any, Callable, List, Optional
+from typing import Any, Callable, Optional
 
 import numpy as np
 import torch
@@ -64,15 +64,13 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float,
     boxes = boxes[order].float()
     # mmcv compares in float32
     iou_threshold = float(np.float32(iou_threshold))
-    if offset and boxes.device.type != 'cpu':
-        require_compiled(f'NMS with offset={offset} on {boxes.device.type}')
     kept = None
-    if not offset:
+    if not offset:  # torchvision sorts again
         ranks = torch.arange(
             len(boxes), 0, -1, dtype=boxes.dtype, device=boxes.device)
         kept = _torchvisions('nms', boxes, ranks, iou_threshold)
     if kept is None:
-        kept = _plain_nms(boxes, iou_threshold, offset)
+        kept = _plain_nms(boxes.cpu(), iou_threshold, offset)
     return order[kept]
 
 
@@ -84,10 +82,7 @@ def roi_align_forward(features: Tensor, rois: Tensor, output: Tensor,
     bins = _torchvisions('roi_align', features, rois, layer.spatial_scale,
                          *layer.output_size, layer.sampling_ratio,
                          layer.aligned)
-    if bins is None:
-        from .roi_align import align_levels
-        bins = align_levels([layer], [features], rois, [slice(None)])
-    output.copy_(bins)
+    output.copy_(_plain_bins(layer, features, rois) if bins is None else bins)
 
 
 def roi_align_backward(gradient: Tensor, rois: Tensor, argmax_y: Tensor,
@@ -95,14 +90,16 @@ def roi_align_backward(gradient: Tensor, rois: Tensor, argmax_y: Tensor,
                        **settings: Any) -> None:
     """Write the features' gradient (N, C, h, w) to ``to_features``."""
     layer = _layer(**settings)
-    # the public way, autograd, would need the features and run forward again
+    # the public way, autograd, would run forward again
     found = _torchvisions('_roi_align_backward', gradient, rois,
                           layer.spatial_scale, *layer.output_size,
                           *to_features.shape, layer.sampling_ratio,
                           layer.aligned)
     if found is None:
-        from .roi_align import gradient_of_features
-        found = gradient_of_features(layer, to_features, rois, gradient)
+        with torch.enable_grad():  # the same for any features
+            features = torch.zeros_like(to_features, requires_grad=True)
+            bins = _plain_bins(layer, features, rois)
+        found, = torch.autograd.grad(bins, features, gradient)
     to_features.copy_(found)
 
 
@@ -154,48 +151,39 @@ def _layer(aligned_height: int, aligned_width: int, spatial_scale: float,
         aligned=aligned)
 
 
+def _plain_bins(layer: SimpleNamespace, features: Tensor,
+                rois: Tensor) -> Tensor:
+    from .roi_align import align_levels  # which imports mmcv's operators
+    return align_levels([layer], [features], rois, [slice(None)])
+
+
 def _plain_nms(boxes: Tensor, iou_threshold: float, offset: int) -> Tensor:
     """Indices, ascending, of boxes (n, 4) that are kept; the first come first.
     The arithmetic is that of mmcv's kernel, on blocks of boxes."""
-    index = np.arange(len(boxes))
-    kept = [index[:0]]
+    sides, index = boxes.T.contiguous().numpy(), np.arange(len(boxes))
+    kept = []
     with np.errstate(all='ignore'):  # 0 / 0 of boxes without area
-        x1, y1, x2, y2 = boxes.T.contiguous().numpy()
-        areas = (x2 - x1 + offset) * (y2 - y1 + offset)
-        rest = np.stack([x1, y1, x2, y2, areas])
         while len(index):
-            ious = _ious(rest[:, :_BLOCK, None], rest, offset)
-            covers = ious > iou_threshold
-            first = _uncovered(covers[:, :_BLOCK])
-            kept.append(index[first])
-            left = ~np.logical_or.reduce(covers[first])
-            left[:_BLOCK] = False
-            rest, index = rest[:, left], index[left]
-    return torch.from_numpy(np.concatenate(kept))
+            x1, y1, x2, y2 = sides
+            areas = (x2 - x1 + offset) * (y2 - y1 + offset)
+            shared = _overlaps(x1, x2, offset)
+            shared *= _overlaps(y1, y2, offset)
+            union = areas[:_BLOCK, None] + areas
+            union -= shared
+            gone = np.zeros(len(index), bool)
+            for i, covered in enumerate(shared / union > iou_threshold):
+                if not gone[i]:
+                    kept.append(index[i])
+                    gone |= covered
+            gone[:_BLOCK] = True
+            sides, index = sides[:, ~gone], index[~gone]
+    return torch.from_numpy(np.array(kept, np.int64))
 
 
-def _ious(some: np.ndarray, others: np.ndarray, offset: int) -> np.ndarray:
-    """IoUs of boxes, x1, y1, x2, y2, area along the first axis."""
-    sides = []
-    for low, high in ((0, 2), (1, 3)):
-        side = np.minimum(some[high], others[high])
-        side -= np.maximum(some[low], others[low])
-        if offset:
-            side += offset
-        sides.append(np.maximum(side, 0, out=side))
-    width, height = sides
-    shared = np.multiply(width, height, out=width)
-    union = np.add(some[4], others[4], out=height)
-    union -= shared
-    return np.divide(shared, union, out=shared)
-
-
-def _uncovered(covers: np.ndarray) -> List[int]:
-    """Of n boxes those that greedy suppression keeps; ``covers`` is (n, n)."""
-    kept: List[int] = []
-    gone = 0
-    for i, row in enumerate(np.packbits(covers, axis=1, bitorder='little')):
-        if not gone >> i & 1:
-            kept.append(i)
-            gone |= int.from_bytes(row.tobytes(), 'little')
-    return kept
+def _overlaps(low: np.ndarray, high: np.ndarray, offset: int) -> np.ndarray:
+    """What the first block of n boxes shares with all along an axis, where
+    they reach from ``low`` to ``high``: (block, n)."""
+    shared = np.minimum(high[:_BLOCK, None], high)
+    shared -= np.maximum(low[:_BLOCK, None], low)
+    shared += offset
+    return np.maximum(shared, 0, out=shared)

@@ -58,21 +58,19 @@ def align_levels(layers: Sequence[RoIAlign], feats: Sequence[Tensor],
                  rois: Tensor, picks: Sequence) -> Tensor:
     """Bins (n, C, P, P) of boxes ``rois`` (n, 5) from several levels
     (N, C, h, w); ``picks`` index the boxes of each level, on the CPU."""
-    levels = _boxes_of_levels(layers, feats, rois, picks)
-    # autocast would multiply in 8 bits
-    with torch.autocast(feats[0].device.type, enabled=False):
+    # windows are Python integers, so what leads to them is on the CPU
+    rois, device = rois.float().cpu(), feats[0].device
+    # autocast would take positions within a pixel to 8 bits
+    with torch.autocast(device.type, enabled=False):
+        levels = [
+            _boxes_of(layer, feat, rois,
+                      torch.arange(len(rois))[pick])
+            for layer, feat, pick in zip(layers, feats, picks)
+        ]
         bins = _SeparableRoIAlign.apply(levels, layers[0].output_size,
                                         len(rois),
                                         *(feat.float() for feat in feats))
     return bins.to(feats[0].dtype)
-
-
-def gradient_of_features(layer: RoIAlign, feat: Tensor, rois: Tensor,
-                         grad: Tensor) -> Tensor:
-    """Gradient (N, C, h, w) of the features of one level, of the shape of
-    ``feat``, from that of the bins of ``rois``."""
-    levels = _boxes_of_levels([layer], [feat], rois, [slice(None)])
-    return _spread(levels, [feat.shape], grad.float())[0]
 
 
 class _Boxes(NamedTuple):
@@ -126,23 +124,18 @@ class _SeparableRoIAlign(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple:
-        return (None, None, None, *_spread(ctx.levels, ctx.shapes, grad))
-
-
-def _spread(levels: List[_Boxes], shapes: Sequence[torch.Size],
-            grad: Tensor) -> List[Tensor]:
-    """Gradients of levels of these shapes from that of the bins."""
-    grad = _channels_last(grad)
-    found = []
-    # also where a user's autocast is around backward
-    with torch.autocast(grad.device.type, enabled=False), _one_thread():
-        for boxes, (n, c, h, w) in zip(levels, shapes):
-            pixels = grad.new_zeros((n, h, w, c))
-            for bins, window, row, column in boxes.products(pixels, grad):
-                tall = torch.matmul(column.T, bins)
-                window.addmm_(row.T, tall.view(len(row), -1))
-            found.append(pixels.permute(0, 3, 1, 2))
-    return found
+        grad = _channels_last(grad)
+        found = []
+        # also where a user's autocast is around backward
+        device = grad.device.type
+        with torch.autocast(device, enabled=False), _one_thread():
+            for boxes, (n, c, h, w) in zip(ctx.levels, ctx.shapes):
+                pixels = grad.new_zeros((n, h, w, c))
+                for bins, window, row, column in boxes.products(pixels, grad):
+                    tall = torch.matmul(column.T, bins)
+                    window.addmm_(row.T, tall.view(len(row), -1))
+                found.append(pixels.permute(0, 3, 1, 2))
+        return (None, None, None, *found)
 
 
 @contextmanager
@@ -160,19 +153,6 @@ def _one_thread() -> Iterator[None]:
 def _channels_last(maps: Tensor) -> Tensor:
     """(N, C, h, w) in any layout to contiguous (N, h, w, C)."""
     return maps.permute(0, 2, 3, 1).contiguous()
-
-
-def _boxes_of_levels(layers: Sequence[RoIAlign], feats: Sequence[Tensor],
-                     rois: Tensor, picks: Sequence) -> List[_Boxes]:
-    # windows are Python integers, so what leads to them is on the CPU
-    rois = rois.float().cpu()
-    # autocast would take positions within a pixel to 8 bits
-    with torch.autocast(feats[0].device.type, enabled=False):
-        return [
-            _boxes_of(layer, feat, rois,
-                      torch.arange(len(rois))[pick])
-            for layer, feat, pick in zip(layers, feats, picks)
-        ]
 
 
 def _boxes_of(layer: RoIAlign, feat: Tensor, rois: Tensor,
