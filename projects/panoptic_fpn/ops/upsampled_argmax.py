@@ -89,7 +89,7 @@ def upsampled_argmax(logits: Tensor,
     channels = sure.flatten().long()
     pixels = _nonzero(sure.flatten() == len(logits))
     if len(pixels) > MANY * len(channels):
-        return _dense_channels(logits, steps, align_corners)
+        return _best_resized(logits, steps, align_corners, ordinary=True)[1]
     y = torch.div(pixels, sure.shape[1], rounding_mode='floor')
     x = pixels - y * sure.shape[1]
     best = _best_of_few
@@ -110,41 +110,24 @@ def _is_special(logits: Tensor, steps: Sequence[Step]) -> bool:
     return not (-2.0**120 < low.item() and high.item() < 2.0**120)
 
 
-def _best_resized(logits: Tensor, steps: Sequence[Step],
-                  align_corners: bool) -> Tuple[Tensor, Tensor]:
-    """Largest resized logit (H, W) and its channel; half the channels at a
-    time where all would not fit."""
+def _best_resized(logits: Tensor,
+                  steps: Sequence[Step],
+                  align_corners: bool,
+                  ordinary: bool = False) -> Tuple[Tensor, Tensor]:
+    """Largest resized logit (H, W) and its channel, half the channels at a
+    time where all would not fit; ``ordinary``: finite logits on a CPU."""
     pixels = max(height * width for (height, width), _ in steps)
-    if (len(logits) * pixels <= GPU_ELEMENTS
-            or len(logits) < 2 * MIN_CHANNELS):
-        return resize(logits, steps, align_corners).max(dim=0)
+    fitting = (DENSE_ELEMENTS if ordinary else GPU_ELEMENTS) // pixels
+    if len(logits) <= max(fitting, 2 * MIN_CHANNELS - 1):
+        values = resize(logits, steps, align_corners)
+        return _best(values) if ordinary else values.max(dim=0)
     halves = logits.tensor_split(2)
     (one, first), (other, second) = (
-        _best_resized(half, steps, align_corners) for half in halves)
-    # argmax: the first of equal ones, and of NaNs
-    later = torch.stack([one, other]).argmax(dim=0).bool()
+        _best_resized(half, steps, align_corners, ordinary) for half in halves)
+    # the first of equal ones, and of NaNs
+    later = ~((other <= one) | one.isnan())
     channels = torch.where(later, second + len(halves[0]), first)
     return one.maximum(other), channels
-
-
-def _dense_channels(logits: Tensor, steps: Sequence[Step],
-                    align_corners: bool) -> Tensor:
-    """Channels by way of the resized logits, a few channels at a time, for
-    maps that are noise."""
-    pixels = max(height * width for (height, width), _ in steps)
-    groups = min(-(-len(logits) * pixels // DENSE_ELEMENTS),
-                 len(logits) // MIN_CHANNELS)
-    largest, channels = torch.tensor(-torch.inf), torch.tensor(0)
-    begin = 0
-    for part in logits.tensor_split(max(groups, 1)):
-        values = resize(part, steps, align_corners)
-        # a later channel needs to be larger
-        best = values.amax(0)
-        first = _first(_at_least(values, best)).long() + begin
-        channels = torch.where(best > largest, first, channels)
-        largest = best.maximum(largest)
-        begin += len(part)
-    return channels
 
 
 # ------------------------------------------------- interpolation of pixels
@@ -247,7 +230,7 @@ def _best_of_all(logits: Tensor, axes: Axes, y: Tensor, x: Tensor) -> Tensor:
     """Best channels of some pixels, int64 (P, )."""
     size = max(ELEMENTS // len(logits), 1)
     return torch.cat([
-        _first_of_best(interpolate(logits, axes, *part))
+        _best(interpolate(logits, axes, *part))[1]
         for part in zip(y.split(size), x.split(size))
     ])
 
@@ -286,8 +269,8 @@ def _best_of_few(logits: Tensor, axes: Axes, y: Tensor, x: Tensor) -> Tensor:
                 candidates = _take(listed, slot + _take(ends, part))
                 values = interpolate(logits, axes, _take(y, part),
                                      _take(x, part), candidates)
-                best = _first_of_best(values)[None]
-                channels[part] = candidates.gather(0, best)[0]
+                best = _best(values)[1]
+                channels[part] = candidates.gather(0, best[None])[0]
         least, most = most, most * 2
     return channels
 
@@ -338,9 +321,10 @@ def _first(found: Tensor) -> Tensor:
     return num - (found * rank.view(-1, *[1] * (found.dim() - 1))).amax(0)
 
 
-def _first_of_best(values: Tensor) -> Tensor:
-    """``argmax`` over the first dimension."""
-    return _first(_at_least(values, values.amax(0))).long()
+def _best(values: Tensor) -> Tuple[Tensor, Tensor]:
+    """``max`` over the first dimension."""
+    largest = values.amax(0)
+    return largest, _first(_at_least(values, largest)).long()
 
 
 def _take(values: Tensor, index: Tensor) -> Tensor:
