@@ -33,13 +33,13 @@ def guard_operators(model: nn.Module) -> None:
             require_compiled('DCN of the mdconv option')
             module.register_forward_pre_hook(_contiguous_inputs)
         elif isinstance(module, BaseRoIExtractor):
-            module.register_forward_pre_hook(_float32_inputs)
+            module.register_forward_pre_hook(_float32)
             if not all(
                     isinstance(layer, SeparableRoIAlign)
                     for layer in module.roi_layers):
                 module.register_forward_pre_hook(_contiguous_inputs)
         elif isinstance(module, (BaseDenseHead, BBoxHead, FCNMaskHead)):
-            module.register_forward_hook(_float32_outputs)
+            module.register_forward_hook(_float32)
 
 
 def roi_features(roi_head: nn.Module, feats: Tuple[Tensor,
@@ -60,17 +60,10 @@ def lay_out(model: nn.Module, memory_format: torch.memory_format) -> None:
 
 
 # Functions of the module, not closures: a detector must stay picklable.
-def _float32(value: Any) -> Any:
-    return apply_to(value, torch.is_tensor, lambda x: x.float()
+def _float32(module: nn.Module, *values: Any) -> Any:
+    """The inputs before a module runs, the outputs after it."""
+    return apply_to(values[-1], torch.is_tensor, lambda x: x.float()
                     if x.is_floating_point() else x)
-
-
-def _float32_outputs(module: nn.Module, inputs: tuple, outputs: Any) -> Any:
-    return _float32(outputs)
-
-
-def _float32_inputs(module: nn.Module, inputs: tuple) -> tuple:
-    return _float32(inputs)
 
 
 def _contiguous_inputs(module: nn.Module, inputs: tuple) -> tuple:
