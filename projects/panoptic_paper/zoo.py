@@ -13,6 +13,7 @@ from typing import (Annotated, Any, Dict, Iterator, List, Literal, Mapping,
 
 import msgspec
 import yaml
+from mmengine.config import Config
 
 from mmengine_exact.errors import InputError
 from mmengine_exact.files import read_bytes, write_bytes
@@ -134,10 +135,10 @@ def zoo_page(tables: PaperTables, saved: Mapping[str, Saved]) -> str:
         lines = []
         for config in configs:
             rows = _rows(tables, config)
+            command, *more = _training(tables, config, rows, known)
             lines.append([
-                f'[{Path(config).stem}](../configs/{config})<br>' +
-                _command(config, rows),
-                *_schedule_and_memory(tables.configs / config, rows, known),
+                f'[{Path(config).stem}](../configs/{config})<br>{command}',
+                *more,
                 _paper(rows),
                 _ours(saved.get(config))
             ])
@@ -162,46 +163,41 @@ def _groups(tables: PaperTables) -> Iterator[Tuple[str, List[str]]]:
             yield title, names
 
 
-def _command(config: str, rows: List[Row]) -> str:
-    """How it is trained, and evaluated where the config alone does not say
-    so."""
+def _training(tables: PaperTables, config: str, rows: List[Row],
+              known: Dict[str, int]) -> Tuple[str, str, str]:
+    """Command, schedule and memory; ``known`` are bytes by model and batch."""
     path = f'configs/{config}'
-    if any(row.networks for row in rows):
-        return f'`tools/dist_test.sh {path} INSTANCE.pth SEMANTIC.pth {GPUS}`'
-    if any(row.test_config for row in rows):
-        return (f'`tools/dist_test.sh {path} CHECKPOINT {GPUS} --format-only '
-                'PREFIX`')
-    text = f'`tools/dist_train.sh {path} {GPUS}`'
-    if any(row.tta for row in rows):
-        text += ('<br>evaluated with `tools/class_frequencies.py` and `--tta`:'
-                 ' [how](paper.md#coco-stuff-2017)')
-    return text
-
-
-def _schedule_and_memory(path: Path, rows: List[Row],
-                         known: Dict[str, int]) -> Tuple[str, str]:
     for row in rows:
         if row.networks:
-            return 'the networks of ' + ' and '.join(row.networks), ''
+            return (f'`tools/dist_test.sh {path} INSTANCE.pth SEMANTIC.pth '
+                    f'{GPUS}`',
+                    f'the networks of {" and ".join(row.networks)}', '')
         if row.test_config:
-            return f'trained as {Path(row.config).stem}', ''
-    cfg = load(path)
-    batch, shape = cfg.train_dataloader.batch_size, _image_shape(path)
+            return (f'`tools/dist_test.sh {path} CHECKPOINT {GPUS} '
+                    '--format-only PREFIX`',
+                    f'trained as {Path(row.config).stem}', '')
+    command = f'`tools/dist_train.sh {path} {GPUS}`'
+    if any(row.tta for row in rows):
+        command += ('<br>evaluated with `tools/class_frequencies.py` and '
+                    '`--tta`: [how](paper.md#coco-stuff-2017)')
+    cfg = load(tables.configs / config)
+    batch, shape = cfg.train_dataloader.batch_size, _image_shape(cfg)
     model = cfg.model.to_dict()
     # branches, not weights, take memory
     weights = model.get('loss_weights') or {}
     model['loss_weights'] = {name: bool(v) for name, v in weights.items()}
     key = hash_of([model, shape, batch])
     if key not in known:
-        known[key] = memory_of(path, shape, batch)
-    return (f'{cfg.train_cfg.max_iters // 1000}k x {batch * GPUS}, lr '
+        known[key] = memory_of(tables.configs / config, shape, batch)
+    return (command,
+            f'{cfg.train_cfg.max_iters // 1000}k x {batch * GPUS}, lr '
             f'{cfg.optim_wrapper.optimizer.lr:g}',
             f'{known[key] / 2**30:.1f} GB')
 
 
-def _image_shape(path: Path) -> Tuple[int, int]:
+def _image_shape(cfg: Config) -> Tuple[int, int]:
     """(H, W) in pixels of the largest training image, before padding."""
-    steps = load(path).train_dataloader.dataset.pipeline
+    steps = cfg.train_dataloader.dataset.pipeline
     for step in steps:
         if 'crop_size' in step:
             return tuple(step.crop_size)

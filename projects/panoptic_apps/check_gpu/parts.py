@@ -42,18 +42,13 @@ _THEIR_CONFIG = osp.join(
 
 @dataclass(frozen=True)
 class Work:
-    """Something to measure.
+    """Something to measure, such as a 'training step' of a data set."""
 
-    Args:
-        name (str): What it is, such as 'training step'.
-        case (str): The data set.
-        last (str): The last part that both sides have.
-        inputs (Callable): Makes the inputs of a run, which may change them.
-        run (Callable): ``run(inputs, note)`` runs once.
-    """
     name: str
     case: str
+    #: the last part that both sides have
     last: str
+    #: makes the inputs of a run, which may change them
     inputs: Callable[[], Any]
     run: Callable[[Any, Note], Any]
 

@@ -24,33 +24,22 @@ Size = Tuple[int, int]
 
 @dataclass(frozen=True)
 class Case:
-    """Sizes and contents of a data set's images.
+    """Sizes and contents of a data set's images."""
 
-    Args:
-        name (str): Of the data set.
-        config (str): Name of our config.
-        space (LabelSpace): The classes.
-        crop (tuple[int, int]): An image in training.
-        batch (int): Images of a training step.
-        instances (int): Things in an image in training.
-        image (tuple[int, int]): An image in evaluation, as the network sees
-            it.
-        original (tuple[int, int]): The same image as in its file.
-        detections, confident (int): Instances that are found, and those of
-            them whose score the merge accepts.
-        rois, proposals (int): Boxes that the box head sees of an image, in
-            training and in evaluation.
-    """
     name: str
     config: str
     space: LabelSpace
+    #: images in training, how many a step has, and their things
     crop: Size
     batch: int
     instances: int
+    #: an image in evaluation, as the network sees it and as in its file
     image: Size
     original: Size
+    #: instances that are found, and those that the merge accepts
     detections: int = 100
     confident: int = 12
+    #: boxes that the box head sees of an image, in training and evaluation
     rois: int = 512
     proposals: int = 1000
 
@@ -128,19 +117,14 @@ def smooth_fields(number: int, size: Size, cells: int,
         mode='bicubic')[0]
 
 
-def semantic_logits(channels: int,
-                    size: Size,
-                    regions: int,
-                    generator: torch.Generator,
-                    noise: float = 0.3) -> Tensor:
+def semantic_logits(channels: int, size: Size, regions: int,
+                    generator: torch.Generator) -> Tensor:
     """Logits (1, channels, h, w) of smooth regions with blurred boundaries,
     a smooth field for each class and noise.
 
     Args:
         size (tuple[int, int]): (h, w), at the stride of the logits.
-        regions (int): Of the semantic map, about; 0: noise alone, of
-            deviation 1.
-        noise (float): Standard deviation, beside 6 between classes.
+        regions (int): Of the semantic map, about; 0: noise alone.
     """
     noisy = torch.randn(channels, *size, generator=generator)
     if not regions:
@@ -153,7 +137,7 @@ def semantic_logits(channels: int,
     inside = F.one_hot(region, channels).permute(2, 0, 1).float()
     blurred = F.avg_pool2d(inside[None], 5, 1, 2, count_include_pad=False)[0]
     logits = 6 * blurred + smooth_fields(channels, size, 12, generator)
-    return (logits + noise * noisy)[None]
+    return (logits + 0.3 * noisy)[None]
 
 
 def training_batch(case: Case, side: str) -> dict:

@@ -24,12 +24,8 @@ STRIDE = 4
 
 
 class Heads:
-    """Semantic and fusion head of a model's config; logits stand for features.
-
-    Args:
-        model (ConfigDict): Of our model or mmdet's.
-        side (str): 'ours' or 'mmdet'.
-    """
+    """Semantic and fusion head of the model of a config of 'ours' or 'mmdet';
+    logits stand for features."""
 
     def __init__(self, model: ConfigDict, side: str) -> None:
         self.ours = side == 'ours'

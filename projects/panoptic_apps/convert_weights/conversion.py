@@ -28,31 +28,26 @@ _TORCH_SIGNS = (b'PK\x03\x04', b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19')
 
 @dataclass
 class Conversion:
-    """Converted weights and what to know about them.
+    """Converted weights and what to know about them."""
 
-    Attributes:
-        weights (dict[str, Tensor]): In the names and order of the side that
-            was asked for.
-        source (str): The file they come from.
-        to (str): 'ours' or 'theirs'.
-        converted (dict[str, int]): Tensors of each part of our model.
-        ignored, unmatched (list[str]): Keys of the file that are not weights;
-            those that have no counterpart.
-        report (MatchReport): Our side compared with a model.
-        faults (list[str]): Settings that give the weights another meaning.
-        meta (dict): For the written file.
-        advice (list[str]): What to set in the config.
-    """
-
+    #: in the names and order of the side that was asked for
     weights: Dict[str, Tensor]
+    #: the file they come from
     source: str
+    #: 'ours' or 'theirs'
     to: str
+    #: number of tensors of each part of our model
     converted: Dict[str, int]
+    #: keys of the file that are not weights; that have no counterpart
     ignored: List[str]
     unmatched: List[str]
+    #: our side compared with a model
     report: MatchReport = field(default_factory=MatchReport)
+    #: settings that give the weights another meaning
     faults: List[str] = field(default_factory=list)
+    #: for the written file
     meta: Dict = field(default_factory=dict)
+    #: what to set in the config
     advice: List[str] = field(default_factory=list)
 
     def describe(self) -> str:
