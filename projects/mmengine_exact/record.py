@@ -145,24 +145,26 @@ def data_record(dataset: Any) -> List[dict]:
     return found
 
 
-def weights_record(files: Union[str, Sequence[str], None]) -> List[dict]:
-    """File and SHA-256 of each checkpoint of ``load_from``."""
-    files = [files] if isinstance(files, str) else files or []
-    return [dict(file=file, sha256=fingerprint(file)) for file in files]
+def model_record(cfg: Config, weights: Union[str, Sequence[str],
+                                             None]) -> dict:
+    """Record of a config with its checkpoints, each with its SHA-256."""
+    files = [weights] if isinstance(weights, str) else weights or []
+    return dict(
+        config=cfg.filename,
+        weights=[dict(file=file, sha256=fingerprint(file)) for file in files],
+        revision=revision(),
+        versions=versions())
 
 
-def run_record(runner: Any, dataset: Any = None) -> dict:
+def run_record(runner: Any, dataset: Any) -> dict:
     """Record of a run, in plain values."""
     return dict(
+        model_record(runner.cfg, runner.cfg.get('load_from')),
         date=time.strftime('%Y-%m-%d %H:%M:%S %z'),
         command=sys.argv,
-        config=runner.cfg.filename,
-        revision=revision(),
-        versions=versions(),
         seed=getattr(runner, 'base_seed', runner.seed),
         processes=runner.world_size,
-        weights=weights_record(runner.cfg.get('load_from')),
-        data=[] if dataset is None else data_record(dataset))
+        data=data_record(dataset))
 
 
 def score_record(runner: Any, dataset: Any) -> dict:
@@ -177,16 +179,6 @@ def score_record(runner: Any, dataset: Any) -> dict:
         if key not in _LOCATION_KEYS
     ]
     return dict(record, config_text='\n'.join(lines))
-
-
-def model_record(cfg: Config, weights: Union[str, Sequence[str],
-                                             None]) -> dict:
-    """Record of predictions that are made without a runner."""
-    return dict(
-        config=cfg.filename,
-        weights=weights_record(weights),
-        revision=revision(),
-        versions=versions())
 
 
 def read_record(folder: str) -> Optional[dict]:

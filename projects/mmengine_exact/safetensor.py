@@ -36,13 +36,11 @@ def write_safetensors(path: str, weights: Mapping[str, Tensor],
                       meta: Mapping) -> None:
     """Write weights and ``meta``; what JSON does not know becomes text."""
     from safetensors.torch import save_file
-    own = {  # the format refuses tensors that share memory
-        key: value.detach().clone(memory_format=torch.contiguous_format)
-        for key, value in weights.items()
-    }
+    # the format refuses tensors that share memory
+    own = {k: v.detach().contiguous().clone() for k, v in weights.items()}
     text = json.dumps(meta, default=str)
-    save_file(own, path,
-              dict(format='pt', meta=text, crc32=_checksum(own, text)))
+    metadata = dict(format='pt', meta=text, crc32=_checksum(own, text))
+    save_file(own, path, metadata)
 
 
 def _checksum(weights: Mapping[str, Tensor], text: str) -> str:

@@ -59,7 +59,7 @@ def read_results(path: Path, tables: PaperTables) -> Dict[str, Saved]:
         raise InputError(f'{path}: {" ".join(str(error).split())}.') from None
     saved = {entry.config: entry for entry in content.get('results', ())}
     for config, entry in saved.items():
-        if not (tables.configs / config).is_file():
+        if not tables.path(config).is_file():
             raise InputError(f'{path}: {config}: no such file below '
                              f'{tables.configs}. Correct the path.')
         for name, (middle, low, high) in entry.metrics.items():
@@ -109,7 +109,7 @@ def zoo_files(tables: PaperTables, saved: Mapping[str,
     the repository."""
     groups, files = dict(_groups(tables)), {}
     for title, folder in FOLDERS.items():
-        models = [(Path(config), load(tables.configs / config),
+        models = [(Path(config), load(tables.path(config)),
                    _numbers(_rows(tables, config)), saved.get(config))
                   for config in groups[title]]
         files[f'configs/{folder}/metafile.yml'] = render(
@@ -180,7 +180,7 @@ def _training(tables: PaperTables, config: str, rows: List[Row],
     if any(row.tta for row in rows):
         command += ('<br>evaluated with `tools/class_frequencies.py` and '
                     '`--tta`: [how](paper.md#coco-stuff-2017)')
-    cfg = load(tables.configs / config)
+    cfg = load(tables.path(config))
     batch, shape = cfg.train_dataloader.batch_size, _image_shape(cfg)
     model = cfg.model.to_dict()
     # branches, not weights, take memory
@@ -188,7 +188,7 @@ def _training(tables: PaperTables, config: str, rows: List[Row],
     model['loss_weights'] = {name: bool(v) for name, v in weights.items()}
     key = hash_of([model, shape, batch])
     if key not in known:
-        known[key] = memory_of(tables.configs / config, shape, batch)
+        known[key] = memory_of(tables.path(config), shape, batch)
     return (command,
             f'{cfg.train_cfg.max_iters // 1000}k x {batch * GPUS}, lr '
             f'{cfg.optim_wrapper.optimizer.lr:g}',

@@ -113,24 +113,19 @@ _SHARED = {
 
 @dataclass(frozen=True)
 class Layout:
-    """Where and in which order a project keeps the weights.
-
-    Attributes:
-        sign (str): Prefix of keys that no other layout has.
-        table (NameTable): Their names and ours.
-        ignored (tuple[str]): Patterns of keys that are not weights.
-        order (Callable, optional): From the number of channels of the
-            semantic classifier to int64 (K, ), the channels in our order:
-            ``theirs[order]`` is ours. None where both have the same.
-        settings (dict): Keys of ``model`` and the values that the zoo's
-            models were made for, which a checkpoint does not hold.
-    """
+    """Where and in which order a project keeps the weights."""
 
     name: str
+    #: prefix of keys that no other layout has
     sign: str
+    #: their names and ours
     table: NameTable
+    #: patterns of keys that are not weights
     ignored: Tuple[str, ...] = ()
+    #: from the number of channels K of the semantic classifier to int64 (K, ):
+    #: ``theirs[order]`` is ours; None where both have the same order
     order: Optional[Callable[[int], np.ndarray]] = None
+    #: values for keys of ``model`` that a checkpoint does not hold
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def reorder(self, weights: Dict[str, Tensor], to_ours: bool,

@@ -254,24 +254,21 @@ def _best_of_few(logits: Tensor, axes: Axes, y: Tensor, x: Tensor) -> Tensor:
     index = torch.searchsorted(starts, start)
     counts, ends = _take(counts, index), _take(counts.cumsum(0) - 1, index)
     channels = torch.empty_like(start)
-    least, most = 0, 2
-    while least < len(logits):
-        if most > MAX_CANDIDATES:
-            most = len(logits)
+    least = 0
+    for most in (2, 4, 8, MAX_CANDIDATES):
         group = _nonzero((counts > least) & (counts <= most))
-        if most == len(logits):
-            channels[group] = _best_of_all(logits, axes, y[group], x[group])
-        else:
-            for part in group.split(max(ELEMENTS // most, 1)):
-                # where there are fewer, the last one stands repeatedly
-                slot = torch.arange(1 - most, 1)[:, None]
-                slot = slot.maximum(1 - _take(counts, part))
-                candidates = _take(listed, slot + _take(ends, part))
-                values = interpolate(logits, axes, _take(y, part),
-                                     _take(x, part), candidates)
-                best = _best(values)[1]
-                channels[part] = candidates.gather(0, best[None])[0]
-        least, most = most, most * 2
+        for part in group.split(ELEMENTS // most):
+            # where there are fewer, the last one stands repeatedly
+            slot = torch.arange(1 - most, 1)[:, None]
+            slot = slot.maximum(1 - _take(counts, part))
+            candidates = _take(listed, slot + _take(ends, part))
+            values = interpolate(logits, axes, _take(y, part), _take(x, part),
+                                 candidates)
+            best = _best(values)[1]
+            channels[part] = candidates.gather(0, best[None])[0]
+        least = most
+    rest = _nonzero(counts > least)
+    channels[rest] = _best_of_all(logits, axes, y[rest], x[rest])
     return channels
 
 
