@@ -36,9 +36,9 @@ def write_safetensors(path: str, weights: Mapping[str, Tensor],
                       meta: Mapping) -> None:
     """Write weights and ``meta``; what JSON does not know becomes text."""
     from safetensors.torch import save_file
+    text = json.dumps(meta, default=str)
     # the format refuses tensors that share memory
     own = {k: v.detach().contiguous().clone() for k, v in weights.items()}
-    text = json.dumps(meta, default=str)
     metadata = dict(format='pt', meta=text, crc32=_checksum(own, text))
     save_file(own, path, metadata)
 
