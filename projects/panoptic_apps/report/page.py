@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from mmengine_exact.errors import InputError
 from mmengine_exact.files import write_bytes
-from panoptic_fpn.labels import INSTANCE_OFFSET, LabelSpace
+from panoptic_fpn.labels import LabelSpace
 from panoptic_fpn.visualization.colors import match_numbers
 from panoptic_fpn.visualization.drawing import (display_scale, draw_panoptic,
                                                 enlarge, side_by_side)
@@ -137,12 +137,11 @@ def _comparison(run: Run, other: Run) -> Dict:
     """Scores and kinds of errors of two runs, and PQ of classes as bars."""
     scores, kinds = [], []
     for key in dict.fromkeys([*run.scores, *other.scores]):
-        ours, theirs = run.scores.get(key), other.scores.get(key)
-        difference = ''
-        if is_number(ours) and is_number(theirs):
-            difference = f'{ours - theirs:+.4g}'
-        if is_number(ours) or is_number(theirs):
-            scores.append([key, _number(ours), _number(theirs), difference])
+        pair = run.scores.get(key), other.scores.get(key)
+        known = [*filter(is_number, pair)]
+        if known:
+            change = f'{known[0] - known[1]:+.4g}' if len(known) > 1 else ''
+            scores.append([key, *map(_number, pair), change])
     if run.segments and other.segments:
         columns = [one.segments['segments']['kind'] for one in (run, other)]
         kinds = [[name.replace('_', ' '), *(c.count(i) for c in columns)]
@@ -217,15 +216,14 @@ def _pictures(run: Run) -> Iterator[Dict]:
     for section in ('worst', 'best', 'examples'):
         for image_id in content.get(section, ()):
             sections.setdefault(image_id, section)
-    places = {each['id']: i for i, each in enumerate(content['images'])}
+    images = {one['id']: (i, one) for i, one in enumerate(content['images'])}
     errors: Dict[int, List] = defaultdict(list)
     outcomes = zip(columns['kind'], columns['label'], columns['predicted'])
     for index, outcome in zip(columns['image'], outcomes):
         if outcome[0] != MATCHED:
             errors[index].append(outcome)
     for image_id, section in sections.items():
-        index = places.get(image_id, -1)
-        entry = content['images'][index] if index >= 0 else {}
+        index, entry = images.get(image_id, (-1, {}))
         data = problem = ''
         try:
             data = _picture(run, entry)
@@ -254,10 +252,7 @@ def _picture(run: Run, entry: Dict) -> str:
             thing_classes=names[:things],
             palette=content['palette']))
     with np.load(map_file(run.folder, entry['id'])) as maps:
-        # void as one code, whatever its number
-        truth, prediction = (
-            np.where(maps[name] % INSTANCE_OFFSET >= space.void, space.void,
-                     maps[name]) for name in ('gt', 'pred'))
+        truth, prediction = maps['gt'], maps['pred']
     image = np.ascontiguousarray(read_image(entry['path'])[..., ::-1])
     prediction, _ = match_numbers(prediction, truth, things, space.void)
     figure = side_by_side({
