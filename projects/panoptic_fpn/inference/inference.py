@@ -218,17 +218,17 @@ class ImageLoader:
                     label_space=self.label_space))
         except CorruptFileError as error:
             result.error = str(error)
-            return result
         except cv2.error as error:  # such as 500 x 1 pixels, made smaller
             height, width = pixels.shape[:2]
             result.error = (
                 f'{result.source}: {width} x {height} pixels cannot be '
                 f'resized for the network ({error.err}). Crop it to another '
                 'shape.')
-            return result
-        result.inputs, result.sample = packed['inputs'], packed['data_samples']
-        result.sample.set_metainfo(dict(img_path=result.source))
-        result.image = np.ascontiguousarray(pixels[..., ::-1])
+        else:
+            result.inputs = packed['inputs']
+            result.sample = packed['data_samples']
+            result.sample.set_metainfo(dict(img_path=result.source))
+            result.image = np.ascontiguousarray(pixels[..., ::-1])
         return result
 
 
@@ -250,8 +250,8 @@ def inference_panoptic(
         amp (bool or str): Whether convolutions run in half precision:
             bfloat16 on a CPU, on a GPU float16, or 'bfloat16' where that is
             given.
-        batch_size (int): How many images are read at a time; see
-            :func:`segment_batch`.
+        batch_size (int): How many images are read at a time; those of one
+            padded size go through the network together.
         pred_score_thr (float, optional): Least score of an instance on the
             panoptic map; the config's by default.
 
@@ -261,10 +261,11 @@ def inference_panoptic(
     if isinstance(images, (str, Path, np.ndarray)):
         images = [images]
     load = ImageLoader(model)
-    named = ((image,
-              f'image {i}' if isinstance(image, np.ndarray) else str(image))
-             for i, image in enumerate(images, start=1))
-    loaded = (load(image, PanopticResult(name)) for image, name in named)
+    loaded = (load(
+        image,
+        PanopticResult(
+            f'image {i}' if isinstance(image, np.ndarray) else str(image)))
+              for i, image in enumerate(images, start=1))
     for batch in batches(loaded, batch_size):
         segment_batch(model, batch, amp, pred_score_thr)
         yield from batch

@@ -61,16 +61,10 @@ class PanopticInferencer:
         >>> found['predictions'][0]['segments']
 
     Args:
-        config (str | Path | Config): The config the model was trained with.
-        checkpoint (str | Sequence[str], optional): Weights; random ones
-            without it. One file for each network of a
-            ``TwoNetworkPanopticFPN``.
+        config, checkpoint, cfg_options: See :func:`init_model`.
         device (str, optional): 'cpu', 'cuda:0', ...; by default the first
             GPU, or else the CPU.
-        amp (bool or str): Whether convolutions run in half precision:
-            bfloat16 on a CPU, on a GPU float16, or 'bfloat16' where that is
-            given.
-        cfg_options (dict, optional): Keys of the config to override.
+        amp (bool or str): See :func:`inference_panoptic`.
         show_progress (bool): Whether a call draws a progress bar.
         record (bool): Whether ``STEM_segments.json`` says under ``model``
             which config, weights (with SHA-256) and versions it is from.
@@ -115,14 +109,13 @@ class PanopticInferencer:
             total = 0 if any(map(_is_video, values)) else len(values)
             stream = track_iter_progress((stream, total), file=sys.stdout)
         found = list(stream)
-        predictions = [prediction for prediction, _ in found]
-        for prediction in predictions:
+        for prediction, _ in found:
             if isinstance(prediction, dict) and 'error' in prediction:
                 print_log(prediction['error'], 'current', logging.WARNING)
-        pictures = [picture for _, picture in found]
         return dict(
-            predictions=predictions,
-            visualization=pictures if kwargs.get('return_vis') else [])
+            predictions=[prediction for prediction, _ in found],
+            visualization=[picture for _, picture in found]
+            if kwargs.get('return_vis') else [])
 
     def stream(self,
                inputs: Inputs,
@@ -146,12 +139,9 @@ class PanopticInferencer:
                 arrays), videos, folders of both, streams (addresses such as
                 'rtsp://...', numbers of cameras such as '0'), or a list of
                 those.
-            batch_size (int): How many images are read at a time; those of
-                one padded size go through the network together.
+            batch_size, pred_score_thr: See :func:`inference_panoptic`.
             return_vis (bool): Whether to return the overlays.
             no_save_vis (bool): Whether to write no overlay.
-            pred_score_thr (float, optional): Least score of an instance on
-                the panoptic map; the config's by default.
             return_datasamples (bool): Whether a prediction is the
                 ``DetDataSample``, which has instances and semantic map, too.
             no_save_pred (bool): Whether to write no PNG and JSON.
