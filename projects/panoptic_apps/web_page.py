@@ -38,7 +38,7 @@ _CSS = """
 #: Message, photograph, panoptic result (the arguments of an AnnotatedImage),
 #: instances, semantic map (None where there is none) and the table.
 Shown = Tuple[Any, ...]
-_NOTHING = None, dict(value=None), None, None, []
+_NOTHING: Shown = None, dict(value=None), None, None, []
 
 
 class Segmenter:
@@ -174,7 +174,8 @@ def build_page(inferencer: PanopticInferencer,
     space = model.label_space
     own_score = model.panoptic_fusion_head.thresholds['score_thr']
     # one at a time: the threshold is the model's
-    alone = dict(concurrency_limit=1, concurrency_id='model', api_name=False)
+    alone: Any = dict(
+        concurrency_limit=1, concurrency_id='model', api_name=False)
     with gr.Blocks(
             title='Panoptic FPN',
             analytics_enabled=False,

@@ -61,7 +61,8 @@ class PanopticResult:
         stem (str): First part of the names of its files.
         frame (int | None): Number in a video, counted from 0.
         last_frame (bool): Whether it is the last one of its video.
-        video (VideoResult | None): Its video.
+        overlay (SteadyOverlay | None): Draws it, and the rest of its video.
+        writer (VideoWriter | None): Of its video's overlay.
     """
 
     source: str
@@ -72,7 +73,8 @@ class PanopticResult:
     stem: str = ''
     frame: Optional[int] = None
     last_frame: bool = False
-    video: Any = None
+    overlay: Any = None
+    writer: Any = None
 
 
 def load_config(config: Union[str, Path, Config],

@@ -13,7 +13,6 @@ import os
 import os.path as osp
 import sys
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
@@ -39,17 +38,6 @@ Inputs = Union[ImageInput, Sequence[ImageInput]]
 Value = Union[str, np.ndarray]
 #: What is found on an image or frame, and its overlay.
 Found = Tuple[Union[dict, DetDataSample], Optional[np.ndarray]]
-
-
-@dataclass
-class VideoResult:
-    """What the frames of one video share: how they are drawn, and the overlay
-    video ``STEM_overlay.mp4``, which is kept where a stream is interrupted.
-    """
-
-    overlay: SteadyOverlay
-    writer: VideoWriter
-    is_live: bool
 
 
 class PanopticInferencer:
@@ -169,12 +157,12 @@ class PanopticInferencer:
         values = _list_inputs(inputs)
         with _writing_to(out_dir):
             mkdir_or_exist(out_dir)
-        videos: List[VideoResult] = []
+        writers: List[VideoWriter] = []
         try:
             loaded = self._load(values, out_dir, max_frames)
             for batch in batches(loaded, batch_size):
                 segment_batch(self.model, batch, self.amp, pred_score_thr)
-                videos = [each.video for each in batch if each.video]
+                writers = [each.writer for each in batch if each.writer]
                 with _writing_to(out_dir):
                     found = [
                         self._finish(result, return_vis, return_datasamples,
@@ -184,10 +172,8 @@ class PanopticInferencer:
                     ]
                 yield from found
         finally:
-            for video in videos:
-                if video.is_live:
-                    video.writer.close()
-                video.writer.discard()
+            for writer in writers:
+                writer.discard()
 
     def _load(self, values: List[Value], out_dir: str,
               max_frames: Optional[int]) -> Iterator[PanopticResult]:
@@ -205,7 +191,9 @@ class PanopticInferencer:
                 path = osp.join(out_dir, f'{stem}_overlay.mp4')
                 yield from self._load_video(source, stem, path, max_frames)
             else:
-                yield self.load(value, PanopticResult(source, stem=stem))
+                overlay = SteadyOverlay(self.model.label_space)
+                yield self.load(
+                    value, PanopticResult(source, stem=stem, overlay=overlay))
 
     def _load_video(self, path: str, stem: str, overlay_path: str,
                     max_frames: Optional[int]) -> Iterator[PanopticResult]:
@@ -214,9 +202,8 @@ class PanopticInferencer:
         except CorruptFileError as error:
             yield PanopticResult(path, error=str(error))
             return
-        video = VideoResult(
-            SteadyOverlay(self.model.label_space),
-            VideoWriter(overlay_path, frames.fps), frames.is_live)
+        overlay = SteadyOverlay(self.model.label_space)
+        writer = VideoWriter(overlay_path, frames.fps, frames.is_live)
         for number, frame in enumerate(frames):
             yield self.load(
                 frame,
@@ -225,7 +212,8 @@ class PanopticInferencer:
                     stem=osp.join(f'{stem}_frames', f'{number:06d}'),
                     frame=number,
                     last_frame=frames.at_end,
-                    video=video))
+                    overlay=overlay,
+                    writer=writer))
 
     def _finish(self, result: PanopticResult, return_vis: bool,
                 return_datasamples: bool, vis_dir: str, pred_dir: str,
@@ -236,7 +224,7 @@ class PanopticInferencer:
         ids, description = describe_result(result.sample,
                                            self.model.label_space,
                                            result.source)
-        video = result.video
+        video = result.writer
         if video:
             description['frame'] = result.frame
         found = dict(description)
@@ -252,14 +240,12 @@ class PanopticInferencer:
             found['last_frame'] = result.last_frame
         picture: Any = None
         if return_vis or vis_dir:
-            overlay = video.overlay if video else SteadyOverlay(
-                self.model.label_space)
-            picture = overlay.draw(result.image, result.sample)
+            picture = result.overlay.draw(result.image, result.sample)
         if vis_dir and video:
-            video.writer.write(picture)
+            video.write(picture)
             if result.last_frame:
-                video.writer.close()
-            found['overlay_path'] = video.writer.path
+                video.close()
+            found['overlay_path'] = video.path
         elif vis_dir:
             path = osp.join(vis_dir, f'{result.stem}_overlay.png')
             write_image(path, picture)
