@@ -132,8 +132,8 @@ def annotate(picture: np.ndarray, panoptic: np.ndarray, codes: np.ndarray,
     (h, w), made smaller for the browser, and the mask of each segment by a
     name of its own."""
     scale = min(1., OVERLAY_SIZE / max(picture.shape))
-    picture = cv2.resize(
-        picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    size = [max(1, round(side * scale)) for side in picture.shape[1::-1]]
+    picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     panoptic = resize_map(panoptic, picture.shape)
     names = [
         segment['category_name'] + f' {segment["id"]}' * segment['isthing']
