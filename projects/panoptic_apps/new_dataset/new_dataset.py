@@ -215,20 +215,22 @@ def place_paths(splits: List[Split],
     folders += [folder for split in splits for folder in split[1:]]
     folders += [osp.dirname(instances)] if instances else []
     common = osp.commonpath([osp.abspath(folder) for folder in folders])
-    length = len(osp.join(common, ''))
+
+    def below(path: str) -> str:
+        found = osp.relpath(path, common)
+        return '' if found == '.' else found
+
     train, val = [
         Split(
-            osp.abspath(split.json)[length:],
-            *(osp.join(osp.abspath(folder), '')[length:]
-              for folder in split[1:])) for split in splits
+            below(split.json),
+            *(osp.join(below(folder), '') for folder in split[1:]))
+        for split in splits
     ]
     root = osp.relpath(common, start) if start else common
     if root.startswith('..'):
         root = common
     return osp.join(root, ''), dict(
-        train=train,
-        val=val,
-        instances=instances and osp.abspath(instances)[length:])
+        train=train, val=val, instances=instances and below(instances))
 
 
 def _save_best(regions: bool, weights: Dict) -> str:

@@ -263,11 +263,10 @@ def inference_panoptic(
     if isinstance(images, (str, Path, np.ndarray)):
         images = [images]
     load = ImageLoader(model)
-    loaded = (load(
-        image,
-        PanopticResult(
-            f'image {i}' if isinstance(image, np.ndarray) else str(image)))
-              for i, image in enumerate(images, start=1))
+    named = ((image,
+              f'image {i}' if isinstance(image, np.ndarray) else str(image))
+             for i, image in enumerate(images, start=1))
+    loaded = (load(image, PanopticResult(name)) for image, name in named)
     for batch in batches(loaded, batch_size):
         segment_batch(model, batch, amp, pred_score_thr)
         yield from batch
