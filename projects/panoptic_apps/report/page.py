@@ -102,26 +102,25 @@ def _number(value: Any, form: str = '.4g') -> str:
 
 
 def _curves(run: Run, other: Optional[Run]) -> List[Markup]:
-    runs = list(filter(None, [run, other]))
-    found = dict.fromkeys(key for one in runs for key in one.curves)
-    names = {
+    runs = [run, other] if other else [run]
+    looks = {
         key: (key, '')
-        for key in found if 'loss' in key and not key.startswith('coco')
+        for one in runs
+        for key in one.curves if 'loss' in key and not key.startswith('coco')
     }
-    names.update(
-        (key, look) for key, look in _TRAINING.items() if key in found)
-    for key, title in _SCORES.items():
+    looks.update(_TRAINING)
+    looks.update((key, (title, '%')) for key, title in _SCORES.items())
+    panels = []
+    for key, (title, unit) in looks.items():
+        curves = [one.curves.get(key, ([], [])) for one in runs]
         # a single score is not a curve; it stands above
-        if any(len(one.curves.get(key, ((), ))[0]) > 1 for one in runs):
-            names[key] = title, '%'
-    return [
-        charts.draw_curves(
-            title, unit, {
-                one.name: (x, [_in_percent(value, key) for value in y])
-                for one in runs
-                for x, y in [one.curves.get(key, ([], []))]
-            }) for key, (title, unit) in names.items()
-    ]
+        if max(len(x) for x, _ in curves) > (key in _SCORES):
+            panels.append(
+                charts.draw_curves(
+                    title, unit,
+                    [(one.name, x, [_in_percent(value, key) for value in y])
+                     for one, (x, y) in zip(runs, curves)]))
+    return panels
 
 
 def _classes(run: Run) -> Dict:
