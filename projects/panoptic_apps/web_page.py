@@ -28,23 +28,12 @@ from panoptic_fpn.visualization.video import VIDEO_SUFFIXES
 #: Larger images take gigabytes: their masks have their size.
 MAX_PIXELS = 40_000_000
 
-#: Columns of the table of segments, and what gradio is to show in them.
-COLUMNS: Any = dict(
-    Colour='html',
-    Class='str',
-    Kind='str',
-    Score='number',
-    Pixels='number',
-    Share='str')
-
 #: A segment shows while its name is pointed at.
 _CSS = """
 #panoptic .mask { opacity: 0; }
 #panoptic .mask.active { opacity: 1; filter: drop-shadow(0 0 2px #fff)
   drop-shadow(0 0 6px #000); }
 """
-
-_SECONDS_KEPT = 3600
 
 #: Message, photograph, panoptic result (the arguments of an AnnotatedImage),
 #: instances, semantic map (None where there is none) and the table.
@@ -143,12 +132,11 @@ def annotate(picture: np.ndarray, panoptic: np.ndarray, codes: np.ndarray,
     (h, w), made smaller for the browser, and the mask of each segment by a
     name of its own."""
     scale = min(1., OVERLAY_SIZE / max(picture.shape))
-    picture = cv2.resize(
-        picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    size = [max(1, round(side * scale)) for side in picture.shape[1::-1]]
+    picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     panoptic = resize_map(panoptic, picture.shape)
     names = [
-        '{category_name} {id}'.format(
-            **segment) if segment['isthing'] else segment['category_name']
+        segment['category_name'] + f' {segment["id"]}' * segment['isthing']
         for segment in segments
     ]
     return dict(
@@ -162,7 +150,7 @@ def annotate(picture: np.ndarray, panoptic: np.ndarray, codes: np.ndarray,
 
 def segment_rows(segments: List[dict], colors: np.ndarray,
                  num_pixels: int) -> List[list]:
-    """Rows of ``COLUMNS`` for segments of ``describe_result`` and their
+    """Rows of the table for segments of ``describe_result`` and their
     ``colors`` (RGB uint8 (n, 3)), the largest first."""
     rows = [[
         '<span style="background:rgb({},{},{})">&emsp;&emsp;</span>'.format(
@@ -191,7 +179,7 @@ def build_page(inferencer: PanopticInferencer,
     with gr.Blocks(
             title='Panoptic FPN',
             analytics_enabled=False,
-            delete_cache=(_SECONDS_KEPT, _SECONDS_KEPT)) as page:
+            delete_cache=(3600, 3600)) as page:
         gr.Markdown('# Panoptic FPN\n'
                     'Drop a photograph: instances, semantic map and panoptic '
                     f'result of `{name}`, {space.num_things} thing and '
@@ -200,13 +188,13 @@ def build_page(inferencer: PanopticInferencer,
         score = gr.Slider(
             0, 1, own_score, step=0.05, label='Least score of things')
         with gr.Tab('Photograph'):
-            path = _add_input(gr, examples)
+            file = _add_input(gr, examples)
             shown = _add_results(gr)
-        gr.on([path.change, score.change],
+        gr.on([file.change, score.change],
               lambda *given: [
                   gr.update(**one) if isinstance(one, dict) else one
                   for one in segmenter(*given)
-              ], [path, score],
+              ], [file, score],
               shown,
               trigger_mode='always_last',
               **alone)
@@ -233,15 +221,12 @@ def build_page(inferencer: PanopticInferencer,
 
 
 def _add_input(gr: Any, examples: Sequence[str]) -> Any:
-    """Where to drop a file or click on an example; the state with its path."""
-    path = gr.State()
+    """Where to drop a file, or click on an example to have it there."""
     file = gr.File(
         label='Photograph',
         file_types=['image'],
         elem_id='photograph',
         height=140)
-    file.upload(lambda file: file, file, path, api_name=False)
-    file.clear(lambda: None, None, path, api_name=False)
     if examples:
         chosen = gr.Dataset(
             label='Examples',
@@ -249,11 +234,13 @@ def _add_input(gr: Any, examples: Sequence[str]) -> Any:
             samples=[[example] for example in examples],
             type='index',
             elem_id='examples')
+        # gradio's copies: the page may serve no file of other folders
         chosen.click(
-            lambda i: (examples[i], None),
-            chosen, [path, file],
+            lambda i: chosen.samples[i][0]['path'],
+            chosen,
+            file,
             api_name=False)
-    return path
+    return file
 
 
 def _add_results(gr: Any) -> List[Any]:
@@ -270,9 +257,9 @@ def _add_results(gr: Any) -> List[Any]:
             gr.Image(label='Semantic map', elem_id='semantic', **look)
         ]
     table = gr.Dataframe(
-        headers=list(COLUMNS),
-        datatype=list(COLUMNS.values()),
-        column_count=len(COLUMNS),
+        headers=['Colour', 'Class', 'Kind', 'Score', 'Pixels', 'Share'],
+        datatype=['html', 'str', 'str', 'number', 'number', 'str'],
+        column_count=6,
         type='array',
         elem_id='segments',
         interactive=False)

@@ -4,14 +4,12 @@ Lines and texts are in a grey that is readable on white and on black.
 """
 import io
 import re
-from typing import Any, Dict, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-
-from .read import Curve
 
 _INK = '#808890'
 COLORS = ('#3b82c4', '#e08a2e')
@@ -46,10 +44,11 @@ def _svg(figure: Figure) -> Markup:
 
 
 @rc_context(_STYLE)
-def draw_curves(title: str, unit: str, curves: Dict[str, Curve]) -> Markup:
-    """One panel of curves over iterations, by name of the run."""
+def draw_curves(title: str, unit: str,
+                curves: Sequence[Tuple[str, List, List]]) -> Markup:
+    """One panel of curves over iterations: names of the runs, x and y."""
     figure, panel = _panel(4.2, 2.4)
-    for (name, (x, y)), color in zip(curves.items(), COLORS):
+    for (name, x, y), color in zip(curves, COLORS):
         marker = 'o' if len(x) < 30 else None
         panel.plot(x, y, color=color, label=name, marker=marker, markersize=3)
     panel.set_title(title, fontsize=10)

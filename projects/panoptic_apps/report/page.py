@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from mmengine_exact.errors import InputError
 from mmengine_exact.files import write_bytes
-from panoptic_fpn.labels import INSTANCE_OFFSET, LabelSpace
+from panoptic_fpn.labels import LabelSpace
 from panoptic_fpn.visualization.colors import match_numbers
 from panoptic_fpn.visualization.drawing import (display_scale, draw_panoptic,
                                                 enlarge, side_by_side)
@@ -102,26 +102,25 @@ def _number(value: Any, form: str = '.4g') -> str:
 
 
 def _curves(run: Run, other: Optional[Run]) -> List[Markup]:
-    runs = list(filter(None, [run, other]))
-    found = dict.fromkeys(key for one in runs for key in one.curves)
-    names = {
+    runs = [run, other] if other else [run]
+    looks = {
         key: (key, '')
-        for key in found if 'loss' in key and not key.startswith('coco')
+        for one in runs
+        for key in one.curves if 'loss' in key and not key.startswith('coco')
     }
-    names.update(
-        (key, look) for key, look in _TRAINING.items() if key in found)
-    for key, title in _SCORES.items():
+    looks.update(_TRAINING)
+    looks.update((key, (title, '%')) for key, title in _SCORES.items())
+    panels = []
+    for key, (title, unit) in looks.items():
+        curves = [one.curves.get(key, ([], [])) for one in runs]
         # a single score is not a curve; it stands above
-        if any(len(one.curves.get(key, ((), ))[0]) > 1 for one in runs):
-            names[key] = title, '%'
-    return [
-        charts.draw_curves(
-            title, unit, {
-                one.name: (x, [_in_percent(value, key) for value in y])
-                for one in runs
-                for x, y in [one.curves.get(key, ([], []))]
-            }) for key, (title, unit) in names.items()
-    ]
+        if max(len(x) for x, _ in curves) > (key in _SCORES):
+            panels.append(
+                charts.draw_curves(
+                    title, unit,
+                    [(one.name, x, [_in_percent(value, key) for value in y])
+                     for one, (x, y) in zip(runs, curves)]))
+    return panels
 
 
 def _classes(run: Run) -> Dict:
@@ -137,12 +136,11 @@ def _comparison(run: Run, other: Run) -> Dict:
     """Scores and kinds of errors of two runs, and PQ of classes as bars."""
     scores, kinds = [], []
     for key in dict.fromkeys([*run.scores, *other.scores]):
-        ours, theirs = run.scores.get(key), other.scores.get(key)
-        difference = ''
-        if is_number(ours) and is_number(theirs):
-            difference = f'{ours - theirs:+.4g}'
-        if is_number(ours) or is_number(theirs):
-            scores.append([key, _number(ours), _number(theirs), difference])
+        pair = run.scores.get(key), other.scores.get(key)
+        known = [*filter(is_number, pair)]
+        if known:
+            change = f'{known[0] - known[1]:+.4g}' if len(known) > 1 else ''
+            scores.append([key, *map(_number, pair), change])
     if run.segments and other.segments:
         columns = [one.segments['segments']['kind'] for one in (run, other)]
         kinds = [[name.replace('_', ' '), *(c.count(i) for c in columns)]
@@ -217,15 +215,14 @@ def _pictures(run: Run) -> Iterator[Dict]:
     for section in ('worst', 'best', 'examples'):
         for image_id in content.get(section, ()):
             sections.setdefault(image_id, section)
-    places = {each['id']: i for i, each in enumerate(content['images'])}
+    images = {one['id']: (i, one) for i, one in enumerate(content['images'])}
     errors: Dict[int, List] = defaultdict(list)
     outcomes = zip(columns['kind'], columns['label'], columns['predicted'])
     for index, outcome in zip(columns['image'], outcomes):
         if outcome[0] != MATCHED:
             errors[index].append(outcome)
     for image_id, section in sections.items():
-        index = places.get(image_id, -1)
-        entry = content['images'][index] if index >= 0 else {}
+        index, entry = images.get(image_id, (-1, {}))
         data = problem = ''
         try:
             data = _picture(run, entry)
@@ -254,10 +251,7 @@ def _picture(run: Run, entry: Dict) -> str:
             thing_classes=names[:things],
             palette=content['palette']))
     with np.load(map_file(run.folder, entry['id'])) as maps:
-        # void as one code, whatever its number
-        truth, prediction = (
-            np.where(maps[name] % INSTANCE_OFFSET >= space.void, space.void,
-                     maps[name]) for name in ('gt', 'pred'))
+        truth, prediction = maps['gt'], maps['pred']
     image = np.ascontiguousarray(read_image(entry['path'])[..., ::-1])
     prediction, _ = match_numbers(prediction, truth, things, space.void)
     figure = side_by_side({

@@ -21,6 +21,7 @@ import io
 import json
 import logging
 import shutil
+from bisect import bisect_left, bisect_right, insort
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 from urllib.parse import quote
@@ -129,11 +130,8 @@ class SegmentErrorMetric(PerImageMetric):
         super().__init__()
         self.folder = Path(folder)
         self.keep, self.examples = keep, examples
-        # (PQ, order, id) and content of the file, the worst first
-        self._kept: List[Tuple[Tuple, bytes]] = []
-        # content of the file by id, and the errors that they show
-        self._novel: Dict[Any, bytes] = {}
-        self._shown: Set[Tuple] = set()
+        self._qualities: List[float] = []  # ascending
+        self._shown: Set[Tuple] = set()  # errors
 
     def image_row(self, sample: Dict) -> Dict:
         """Outcomes of the segments and the image's PQ."""
@@ -141,77 +139,63 @@ class SegmentErrorMetric(PerImageMetric):
         pred = to_plane(sample[self.prediction]['sem_seg'])
         gt, codes, crowd = self.ground_truth(sample, shape=pred.shape)
         labels = labels_of_codes(codes)
-        outcomes = explain(
+        found = explain(
             match_segments(gt, codes, labels, crowd, pred, space.void,
                            space.num_classes), labels)
-        quality = image_quality(outcomes)
-        if not np.isnan(quality):
-            rank = quality, len(self.results), plain_id(sample['img_id'])
-            errors = {o[:3] for o in outcomes if o.kind != MATCHED}
-            self._keep_maps(rank, errors, gt, pred)
+        quality = image_quality(found)
+        outcomes = np.array(
+            found, dtype=np.float64).reshape(-1, len(SegmentOutcome._fields))
+        if not np.isnan(quality) and self._may_show(quality, outcomes):
+            self._write_maps(plain_id(sample['img_id']), gt, pred)
         return dict(
             path=str(sample.get('img_path') or ''),
             quality=quality,
-            outcomes=np.array(outcomes, dtype=np.float64).reshape(
-                -1, len(SegmentOutcome._fields)))
+            outcomes=outcomes)
 
-    def _keep_maps(self, rank: Tuple, errors: Set, gt: np.ndarray,
-                   pred: np.ndarray) -> None:
-        kept = self._kept
-        average = (
-            len(kept) == 2 * self.keep
-            and kept[self.keep - 1][0] < rank < kept[self.keep][0])
-        if average and errors <= self._shown:
-            return
+    def _may_show(self, quality: float, outcomes: np.ndarray) -> bool:
+        """Whether an image is among the best or the worst so far, or has an
+        error that those written before lack."""
+        worse = bisect_right(self._qualities, quality)  # or as good
+        better = len(self._qualities) - bisect_left(self._qualities, quality)
+        insort(self._qualities, quality)
+        errors = _errors(outcomes)
+        if min(worse, better) >= self.keep and errors <= self._shown:
+            return False
+        self._shown |= errors
+        return True
+
+    def _write_maps(self, image_id: Any, gt: np.ndarray,
+                    pred: np.ndarray) -> None:
         buffer = io.BytesIO()
         np.savez_compressed(
             buffer, gt=gt.astype(np.int32), pred=pred.astype(np.int32))
-        maps = buffer.getvalue()
-        if not errors <= self._shown:
-            self._shown |= errors
-            self._novel[rank[-1]] = maps
-        kept.append((rank, maps))
-        kept.sort()
-        del kept[self.keep:-self.keep]
-
-    def evaluate(self, size: int) -> Dict[str, float]:
-        """Each process writes its maps; the first one the file."""
         try:
-            best_and_worst = {rank[-1]: maps for rank, maps in self._kept}
-            for image_id, maps in {**self._novel, **best_and_worst}.items():
-                write_bytes(str(map_file(self.folder, image_id)), maps)
-        except OSError as error:
-            # the other processes wait; without a map there is no picture
+            write_bytes(
+                str(map_file(self.folder, image_id)), buffer.getvalue())
+        except OSError as error:  # without a map there is no picture
             print_log(
                 f'{error.filename}: cannot be written ({error.strerror}), so '
-                'the report lacks some pictures. Make room there.', 'current',
+                'the report lacks a picture. Make room there.', 'current',
                 logging.WARNING)
-        self._kept, self._novel, self._shown = [], {}, set()
-        return super().evaluate(size)
 
     def compute(self, rows: List[Row]) -> Dict[str, float]:
         """Write the file; remove maps of images that others surpass."""
-        quality = {
-            image_id: row['quality']
+        written = {
+            image_id: row
             for image_id, row in rows
             if map_file(self.folder, image_id).is_file()
         }
-        chosen = dict(
-            best=sorted(quality, key=lambda i: -quality[i])[:self.keep],
-            worst=sorted(quality, key=lambda i: quality[i])[:self.keep])
-        errors = {
-            image_id: {(*o, )
-                       for o in row['outcomes'][:, :3] if o[0] != MATCHED}
-            for image_id, row in rows if image_id in quality
-        }
+        best = sorted(written, key=lambda i: -written[i]['quality'])
+        worst = sorted(written, key=lambda i: written[i]['quality'])
+        chosen = dict(best=best[:self.keep], worst=worst[:self.keep])
+        errors = {i: _errors(row['outcomes']) for i, row in written.items()}
         chosen['examples'] = self._examples(
             errors, [*chosen['best'], *chosen['worst']])
-        numbers = [
-            i for i, (_, row) in enumerate(rows) for _ in row['outcomes']
-        ]
-        outcomes = np.concatenate([row['outcomes'] for _, row in rows])
-        columns: Dict[str, List] = dict(image=numbers)
-        for name, values in zip(SegmentOutcome._fields, outcomes.T):
+        outcomes = [row['outcomes'] for _, row in rows]
+        columns: Dict[str, List] = dict(
+            image=[i for i, of in enumerate(outcomes) for _ in of])
+        for name, values in zip(SegmentOutcome._fields,
+                                np.concatenate(outcomes).T):
             columns[name] = (values.round(4) if name == 'iou' else
                              values.astype(int)).tolist()
         content = dict(
@@ -229,7 +213,7 @@ class SegmentErrorMetric(PerImageMetric):
             segments=columns,
             **chosen)
         write_bytes(str(self.folder / FILE_NAME), json.dumps(content).encode())
-        for image_id in {*quality}.difference(*chosen.values()):
+        for image_id in {*written}.difference(*chosen.values()):
             map_file(self.folder, image_id).unlink()
         print_log(
             f'The outcome of each segment is in {self.folder / FILE_NAME}; '
@@ -246,6 +230,11 @@ class SegmentErrorMetric(PerImageMetric):
             found.append(max(errors, key=lambda i: len(errors[i] & lacking)))
             lacking -= errors[found[-1]]
         return found
+
+
+def _errors(outcomes: np.ndarray) -> Set[Tuple]:
+    """Kind, label and predicted label of the errors among outcomes."""
+    return {(*o, ) for o in outcomes[:, :3].tolist() if o[0] != MATCHED}
 
 
 class ClassErrors(NamedTuple):

@@ -61,7 +61,8 @@ class PanopticResult:
         stem (str): First part of the names of its files.
         frame (int | None): Number in a video, counted from 0.
         last_frame (bool): Whether it is the last one of its video.
-        video (VideoResult | None): Its video.
+        overlay (SteadyOverlay | None): Draws it, and the rest of its video.
+        writer (VideoWriter | None): Of its video's overlay.
     """
 
     source: str
@@ -72,7 +73,8 @@ class PanopticResult:
     stem: str = ''
     frame: Optional[int] = None
     last_frame: bool = False
-    video: Any = None
+    overlay: Any = None
+    writer: Any = None
 
 
 def load_config(config: Union[str, Path, Config],
@@ -218,17 +220,17 @@ class ImageLoader:
                     label_space=self.label_space))
         except CorruptFileError as error:
             result.error = str(error)
-            return result
         except cv2.error as error:  # such as 500 x 1 pixels, made smaller
             height, width = pixels.shape[:2]
             result.error = (
                 f'{result.source}: {width} x {height} pixels cannot be '
                 f'resized for the network ({error.err}). Crop it to another '
                 'shape.')
-            return result
-        result.inputs, result.sample = packed['inputs'], packed['data_samples']
-        result.sample.set_metainfo(dict(img_path=result.source))
-        result.image = np.ascontiguousarray(pixels[..., ::-1])
+        else:
+            result.inputs = packed['inputs']
+            result.sample = packed['data_samples']
+            result.sample.set_metainfo(dict(img_path=result.source))
+            result.image = np.ascontiguousarray(pixels[..., ::-1])
         return result
 
 
@@ -250,8 +252,8 @@ def inference_panoptic(
         amp (bool or str): Whether convolutions run in half precision:
             bfloat16 on a CPU, on a GPU float16, or 'bfloat16' where that is
             given.
-        batch_size (int): How many images are read at a time; see
-            :func:`segment_batch`.
+        batch_size (int): How many images are read at a time; those of one
+            padded size go through the network together.
         pred_score_thr (float, optional): Least score of an instance on the
             panoptic map; the config's by default.
 

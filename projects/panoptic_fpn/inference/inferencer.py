@@ -13,7 +13,6 @@ import os
 import os.path as osp
 import sys
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
@@ -41,17 +40,6 @@ Value = Union[str, np.ndarray]
 Found = Tuple[Union[dict, DetDataSample], Optional[np.ndarray]]
 
 
-@dataclass
-class VideoResult:
-    """What the frames of one video share: how they are drawn, and the overlay
-    video ``STEM_overlay.mp4``, which is kept where a stream is interrupted.
-    """
-
-    overlay: SteadyOverlay
-    writer: VideoWriter
-    is_live: bool
-
-
 class PanopticInferencer:
     """Panoptic segmentation of images, folders, videos and streams.
 
@@ -61,16 +49,10 @@ class PanopticInferencer:
         >>> found['predictions'][0]['segments']
 
     Args:
-        config (str | Path | Config): The config the model was trained with.
-        checkpoint (str | Sequence[str], optional): Weights; random ones
-            without it. One file for each network of a
-            ``TwoNetworkPanopticFPN``.
+        config, checkpoint, cfg_options: See :func:`init_model`.
         device (str, optional): 'cpu', 'cuda:0', ...; by default the first
             GPU, or else the CPU.
-        amp (bool or str): Whether convolutions run in half precision:
-            bfloat16 on a CPU, on a GPU float16, or 'bfloat16' where that is
-            given.
-        cfg_options (dict, optional): Keys of the config to override.
+        amp (bool or str): See :func:`inference_panoptic`.
         show_progress (bool): Whether a call draws a progress bar.
         record (bool): Whether ``STEM_segments.json`` says under ``model``
             which config, weights (with SHA-256) and versions it is from.
@@ -115,14 +97,13 @@ class PanopticInferencer:
             total = 0 if any(map(_is_video, values)) else len(values)
             stream = track_iter_progress((stream, total), file=sys.stdout)
         found = list(stream)
-        predictions = [prediction for prediction, _ in found]
-        for prediction in predictions:
+        for prediction, _ in found:
             if isinstance(prediction, dict) and 'error' in prediction:
                 print_log(prediction['error'], 'current', logging.WARNING)
-        pictures = [picture for _, picture in found]
         return dict(
-            predictions=predictions,
-            visualization=pictures if kwargs.get('return_vis') else [])
+            predictions=[prediction for prediction, _ in found],
+            visualization=[picture for _, picture in found]
+            if kwargs.get('return_vis') else [])
 
     def stream(self,
                inputs: Inputs,
@@ -146,12 +127,9 @@ class PanopticInferencer:
                 arrays), videos, folders of both, streams (addresses such as
                 'rtsp://...', numbers of cameras such as '0'), or a list of
                 those.
-            batch_size (int): How many images are read at a time; those of
-                one padded size go through the network together.
+            batch_size, pred_score_thr: See :func:`inference_panoptic`.
             return_vis (bool): Whether to return the overlays.
             no_save_vis (bool): Whether to write no overlay.
-            pred_score_thr (float, optional): Least score of an instance on
-                the panoptic map; the config's by default.
             return_datasamples (bool): Whether a prediction is the
                 ``DetDataSample``, which has instances and semantic map, too.
             no_save_pred (bool): Whether to write no PNG and JSON.
@@ -179,12 +157,12 @@ class PanopticInferencer:
         values = _list_inputs(inputs)
         with _writing_to(out_dir):
             mkdir_or_exist(out_dir)
-        videos: List[VideoResult] = []
+        writers: List[VideoWriter] = []
         try:
             loaded = self._load(values, out_dir, max_frames)
             for batch in batches(loaded, batch_size):
                 segment_batch(self.model, batch, self.amp, pred_score_thr)
-                videos = [each.video for each in batch if each.video]
+                writers = [each.writer for each in batch if each.writer]
                 with _writing_to(out_dir):
                     found = [
                         self._finish(result, return_vis, return_datasamples,
@@ -194,10 +172,8 @@ class PanopticInferencer:
                     ]
                 yield from found
         finally:
-            for video in videos:
-                if video.is_live:
-                    video.writer.close()
-                video.writer.discard()
+            for writer in writers:
+                writer.discard()
 
     def _load(self, values: List[Value], out_dir: str,
               max_frames: Optional[int]) -> Iterator[PanopticResult]:
@@ -215,7 +191,9 @@ class PanopticInferencer:
                 path = osp.join(out_dir, f'{stem}_overlay.mp4')
                 yield from self._load_video(source, stem, path, max_frames)
             else:
-                yield self.load(value, PanopticResult(source, stem=stem))
+                overlay = SteadyOverlay(self.model.label_space)
+                yield self.load(
+                    value, PanopticResult(source, stem=stem, overlay=overlay))
 
     def _load_video(self, path: str, stem: str, overlay_path: str,
                     max_frames: Optional[int]) -> Iterator[PanopticResult]:
@@ -224,9 +202,8 @@ class PanopticInferencer:
         except CorruptFileError as error:
             yield PanopticResult(path, error=str(error))
             return
-        video = VideoResult(
-            SteadyOverlay(self.model.label_space),
-            VideoWriter(overlay_path, frames.fps), frames.is_live)
+        overlay = SteadyOverlay(self.model.label_space)
+        writer = VideoWriter(overlay_path, frames.fps, frames.is_live)
         for number, frame in enumerate(frames):
             yield self.load(
                 frame,
@@ -235,7 +212,8 @@ class PanopticInferencer:
                     stem=osp.join(f'{stem}_frames', f'{number:06d}'),
                     frame=number,
                     last_frame=frames.at_end,
-                    video=video))
+                    overlay=overlay,
+                    writer=writer))
 
     def _finish(self, result: PanopticResult, return_vis: bool,
                 return_datasamples: bool, vis_dir: str, pred_dir: str,
@@ -246,7 +224,7 @@ class PanopticInferencer:
         ids, description = describe_result(result.sample,
                                            self.model.label_space,
                                            result.source)
-        video = result.video
+        video = result.writer
         if video:
             description['frame'] = result.frame
         found = dict(description)
@@ -262,14 +240,12 @@ class PanopticInferencer:
             found['last_frame'] = result.last_frame
         picture: Any = None
         if return_vis or vis_dir:
-            overlay = video.overlay if video else SteadyOverlay(
-                self.model.label_space)
-            picture = overlay.draw(result.image, result.sample)
+            picture = result.overlay.draw(result.image, result.sample)
         if vis_dir and video:
-            video.writer.write(picture)
+            video.write(picture)
             if result.last_frame:
-                video.writer.close()
-            found['overlay_path'] = video.writer.path
+                video.close()
+            found['overlay_path'] = video.path
         elif vis_dir:
             path = osp.join(vis_dir, f'{result.stem}_overlay.png')
             write_image(path, picture)

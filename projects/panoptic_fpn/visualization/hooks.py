@@ -1,7 +1,7 @@
 """Hook that draws what the model sees during validation and testing."""
 import logging
 import os.path as osp
-from typing import Any, Iterator, Optional, Sequence, Set, Tuple
+from typing import Any, Optional, Sequence, Set
 
 from mmdet.registry import HOOKS
 from mmdet.structures import DetDataSample
@@ -68,7 +68,7 @@ class PanopticVisualizationHook(Hook):
 
     def before_val_epoch(self, runner: Any = None) -> None:
         """Count from the first image again."""
-        self._seen = self._drawn = 0
+        self._seen = 0
         self._stems: Set[str] = set()
 
     def before_test_epoch(self, runner: Runner) -> None:
@@ -82,51 +82,45 @@ class PanopticVisualizationHook(Hook):
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: dict,
                        outputs: Samples) -> None:
         """Draw the first images of a validation."""
-        for sample, stem in self._chosen(outputs, self.num_images):
-            self._add(runner, sample, f'val_{stem}')
+        self._draw(runner, outputs, self.num_images, 'val')
 
     def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: dict,
                         outputs: Samples) -> None:
         """Draw the images of a test, where pictures are asked for."""
-        if self.test_out_dir is None and not self.show:
-            return
-        for sample, stem in self._chosen(outputs, self.test_num_images):
-            out_file = None if self.test_out_dir is None else osp.join(
-                runner.work_dir, runner.timestamp, self.test_out_dir,
-                f'{stem}.png')
-            self._add(runner, sample, f'test_{stem}', out_file)
+        if self.test_out_dir is not None or self.show:
+            self._draw(runner, outputs, self.test_num_images, 'test',
+                       self.test_out_dir)
 
-    def _chosen(self, outputs: Samples,
-                limit: Optional[int]) -> Iterator[Tuple[DetDataSample, str]]:
-        """Samples to draw, each with a file name of its own; in the main
+    def _draw(self,
+              runner: Runner,
+              outputs: Samples,
+              limit: Optional[int],
+              mode: str,
+              folder: Optional[str] = None) -> None:
+        """Draw the chosen samples, each under a name of its own; in the main
         process alone, as the visualizer draws there alone."""
         if not self.draw or not is_main_process():
             return
         for sample in outputs:
-            room = limit is None or self._drawn < limit
-            if room and self._seen % self.interval == 0:
-                self._drawn += 1
-                yield sample, free_stem(sample.img_path, self._stems)
+            number, rest = divmod(self._seen, self.interval)
             self._seen += 1
-
-    def _add(self,
-             runner: Runner,
-             sample: DetDataSample,
-             name: str,
-             out_file: Optional[str] = None) -> None:
-        try:
-            image = read_image(sample.img_path, self.backend_args)
-        except CorruptFileError as error:
-            # A missing picture must not end a run that can go on.
-            print_log(f'No picture is drawn: {error}', 'current',
-                      logging.WARNING)
-            return
-        runner.visualizer.add_datasample(
-            name,
-            image[..., ::-1],
-            data_sample=sample,
-            show=self.show,
-            wait_time=self.wait_time,
-            pred_score_thr=self.score_thr,
-            out_file=out_file,
-            step=runner.iter)
+            if rest or (limit is not None and number >= limit):
+                continue
+            stem = free_stem(sample.img_path, self._stems)
+            try:
+                image = read_image(sample.img_path, self.backend_args)
+            except CorruptFileError as error:
+                # A missing picture must not end a run that can go on.
+                print_log(f'No picture is drawn: {error}', 'current',
+                          logging.WARNING)
+                continue
+            runner.visualizer.add_datasample(
+                f'{mode}_{stem}',
+                image[..., ::-1],
+                data_sample=sample,
+                show=self.show,
+                wait_time=self.wait_time,
+                pred_score_thr=self.score_thr,
+                out_file=None if folder is None else osp.join(
+                    runner.work_dir, runner.timestamp, folder, f'{stem}.png'),
+                step=runner.iter)

@@ -124,14 +124,15 @@ class VideoWriter:
     Args:
         path (str): Local file ``*.mp4``; its folder is created.
         fps (float): Frames a second.
+        keep (bool): Whether what there is is kept where it is discarded.
 
     Raises:
         OSError: From any method: the folder cannot be written to, or the disk
             is full.
     """
 
-    def __init__(self, path: str, fps: float) -> None:
-        self.path = path
+    def __init__(self, path: str, fps: float, keep: bool = False) -> None:
+        self.path, self.keep = path, keep
         folder, name = osp.split(osp.abspath(path))
         self._partial = osp.join(folder, f'.{token_hex(4)}{name}')
         self._rate = Fraction(fps).limit_denominator(1001)
@@ -160,7 +161,9 @@ class VideoWriter:
             os.replace(self._partial, self.path)
 
     def discard(self) -> None:
-        """Remove a file that was not closed."""
+        """Remove a file that was not closed, unless it is to be kept."""
+        if self.keep:
+            self.close()
         if self._file is not None:
             with suppress(OSError):
                 self._file.close()

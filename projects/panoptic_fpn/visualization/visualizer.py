@@ -100,13 +100,11 @@ class PanopticVisualizer(DetLocalVisualizer):
         panels: Dict[str, Optional[np.ndarray]] = {}
         if data_sample is not None and (draw_gt or draw_pred):
             space = LabelSpace.from_metainfo(self.dataset_meta or {})
+            args = image, data_sample, space, self.alpha, scale
             if draw_pred:
-                panels['Prediction'] = draw_prediction(image, data_sample,
-                                                       space, self.alpha,
-                                                       scale, pred_score_thr)
+                panels['Prediction'] = draw_prediction(*args, pred_score_thr)
             if draw_gt:
-                panels['Ground truth'] = draw_ground_truth(
-                    image, data_sample, space, self.alpha, scale)
+                panels['Ground truth'] = draw_ground_truth(*args)
         drawn = {k: panel for k, panel in panels.items() if panel is not None}
         if len(drawn) > 1:
             return side_by_side(drawn)

@@ -190,6 +190,13 @@ def test_two_runs(whole, tmp_path):
     assert '<td>wrong class</td>' in page
 
 
+def test_two_runs_of_one_name_have_two_curves(tmp_path):
+    page = page_of(tmp_path, make_run(tmp_path / 'a' / 'same'),
+                   make_run(tmp_path / 'b' / 'same', shift=-2.))
+    panels = page.count('>iteration</text>')
+    assert page.count('>same</text>') == 2 * panels > 0
+
+
 def test_what_is_missing_is_said(tmp_path):
     run = make_run(tmp_path / 'run')
     (run / 'segments.json').unlink()

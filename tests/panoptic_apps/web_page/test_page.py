@@ -86,6 +86,15 @@ def test_masks_have_names_and_colours():
         assert ((mask > 0) == [c == '1' for c in columns]).all()
 
 
+def test_masks_of_a_thin_picture():
+    found = web_page.annotate(
+        np.zeros((2, 6000, 3), np.uint8), np.full((2, 6000), 5), [5],
+        np.zeros((1, 3), np.uint8),
+        [dict(id=1, isthing=0, category_name='sky')])
+    base, ((mask, _), ) = found['value']
+    assert base.shape == (1, 960, 3) and mask.shape == (1, 960)
+
+
 def write_video(path, frames):
     writer = VideoWriter(str(path), 10)
     for i in range(frames):
