@@ -3,9 +3,9 @@
 # PYTHON       `make demo PYTHON=python`: an environment of your own, e.g. with
 #              a CUDA build of torch. It is checked and never changed.
 #              Default: .venv, made here, whatever else is activated.
-# OPERATORS    `make env OPERATORS=mmcv`: mmcv's operators, compiled; later
-#              makes keep them. lite: back to mmcv-lite, which needs no compiler
-#              (tools/setup_env.sh)
+# OPERATORS    who computes NMS and RoIAlign; later makes keep the choice.
+#              lite: mmcv-lite, nothing compiled (default); torchvision: and
+#              torchvision beside torch; mmcv: mmcv's own, compiled
 # ONEDL=1      `make test ONEDL=1`: the maintained forks, in .venv-onedl
 # TORCH_INDEX  where .venv takes torch from, e.g. the CPU wheels of pytorch.org
 # COVERAGE=1   `make test COVERAGE=1`: and report what the tests have not run
@@ -27,7 +27,7 @@ ifneq ($(origin PYTHON),command line)
   PYTHON  := .venv$(if $(ONEDL),-onedl)/bin/python
   runtime := tools/setup_env.sh runtime
   tests   := tools/setup_env.sh tests
-  docs    := tools/setup_env.sh docs
+  docs    := $(tests)
   made    := $(runtime)
 else
   runtime := $(PYTHON) tools/check_env.py
@@ -83,7 +83,7 @@ lint: ## Check style, order of imports, spelling and types
 	@$(tests)
 	$(PYTHON) -m flake8 $(sources)
 	$(PYTHON) -m isort --check-only --diff $(sources)
-	$(PYTHON) -m codespell_lib $(sources) docs requirements README.md Makefile
+	$(PYTHON) -m codespell_lib $(sources) docs requirements *.md Makefile
 	$(PYTHON) -m mypy
 
 env: ## Only make or complete the environment

@@ -13,6 +13,7 @@ Exit code: 0 written, or current; 1 a file is missing or the page is stale.
 import argparse
 import sys
 
+from benchmarks import performance
 from benchmarks.figures import PageError
 from benchmarks.harness import ROOT
 
@@ -34,7 +35,6 @@ def with_figures(page: str, figures: str) -> str:
 
 def current() -> str:
     """What the page should say; PageError where figures are missing."""
-    from benchmarks import performance
     return with_figures(PAGE.read_text(), performance.sections())
 
 
@@ -66,6 +66,4 @@ def main(argv=None) -> int:
 
 
 if __name__ == '__main__':
-    # the module that others import, with the same PageError
-    from benchmarks import page
-    sys.exit(page.main())
+    sys.exit(main())

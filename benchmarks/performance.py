@@ -5,13 +5,13 @@ sizes of gradients from the configs' models (shapes alone), GPU speeds from a
 published figure. What is neither is an assumption, and the page lists it.
 """
 import math
-import textwrap
 from statistics import median
 from typing import Dict, List, NamedTuple, Sequence
 
 from .figures import PageError, figures
 from .harness import ROOT, Row
-from .table import counts_section, duration, markdown, rows_of
+from .table import (counts_section, duration, fill, markdown, markdown_table,
+                    rows_of)
 from .two_processes import efficiency
 
 GPUS_OF_A_MACHINE = 8
@@ -64,19 +64,7 @@ def sections() -> str:
     return '\n\n'.join(parts)
 
 
-def _fill(text: str, **kwargs) -> str:
-    return textwrap.fill(
-        text, 79, break_long_words=False, break_on_hyphens=False, **kwargs)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence], texts: int) -> str:
-    """Markdown; the first ``texts`` columns are left-aligned."""
-    rule = '|' + '---|' * texts + '--:|' * (len(head) - texts)
-    lines = ['| ' + ' | '.join(map(str, row)) + ' |' for row in [head, *rows]]
-    return '\n'.join([lines[0], rule, *lines[1:]])
-
-
-_INTRO = _fill(
+_INTRO = fill(
     'A calculation on paper: nothing here ran on a GPU. Speeds of loading and '
     'sizes of what is gathered were measured on the CPU of the first table, '
     'sizes of gradients follow from the models, and a published figure says '
@@ -112,8 +100,7 @@ def _assumptions() -> str:
         'a question of learning rates, not of speed.'
     ]
     return '\n'.join(
-        _fill(f'{i}. {text}', subsequent_indent='   ')
-        for i, text in enumerate(texts, 1))
+        fill(f'{i}. {text}', 3) for i, text in enumerate(texts, 1))
 
 
 def v100_images() -> float:
@@ -171,16 +158,16 @@ def _loader_section(report: dict, scaling: dict) -> List[str]:
     rates = scaling['workers']['ours']
     seen = ', '.join(f'{rate:.1f} with {n}' for n, rate in rates.items())
     return [
-        _table(head, rows, 2),
-        _fill('Cores a GPU are images/s a GPU times the measured seconds of a '
-              f'core ({seconds}). Each machine feeds its own GPUs, so 64 GPUs '
-              'take these cores in each of 8 machines. `num_workers` of a GPU '
-              f'must be at least its cores: {workers} for Cityscapes on the '
-              'faster GPU.'),
-        _fill(f'Seen on {scaling["machine"]["cores"]} cores, images a second '
-              'by the number of loader workers (0: none but the training '
-              "process; Cityscapes pipeline, the data set and torch's "
-              f'DataLoader): {seen}.'),
+        markdown_table(head, rows, 2),
+        fill('Cores a GPU are images/s a GPU times the measured seconds of a '
+             f'core ({seconds}). Each machine feeds its own GPUs, so 64 GPUs '
+             'take these cores in each of 8 machines. `num_workers` of a GPU '
+             f'must be at least its cores: {workers} for Cityscapes on the '
+             'faster GPU.'),
+        fill(f'Seen on {scaling["machine"]["cores"]} cores, images a second '
+             'by the number of loader workers (0: none but the training '
+             "process; Cityscapes pipeline, the data set and torch's "
+             f'DataLoader): {seen}.'),
         '![Cost against area, instances, classes and '
         'workers](benchmark/scaling.png)'
     ]
@@ -225,16 +212,16 @@ def _gradient_section(parameters: Dict[str, int], two: dict) -> List[str]:
         f'({median(two[task]["1"]):.1f} and {median(two[task]["2"]):.1f} '
         'images/s)' for task in ('training', 'evaluation'))
     return [
-        _table(head, rows, 1),
-        _fill('Frozen stages and BatchNorm have no gradient. 8 GPUs are one '
-              'machine; with 64 the network is the slowest link of the ring. '
-              f'The iteration is {ITERATION} s, that of R50, for both models, '
-              "so R101's true share is smaller; on a GPU three times as fast "
-              'the shares are three times as large.'),
-        _fill('Measured: two gloo processes of one thread each on '
-              f'{two["machine"]["cores"]} CPU cores against one (tiny model, '
-              f'{side} x {side} pixels, as many images for each process) have '
-              f'an efficiency of {seen}.')
+        markdown_table(head, rows, 1),
+        fill('Frozen stages and BatchNorm have no gradient. 8 GPUs are one '
+             'machine; with 64 the network is the slowest link of the ring. '
+             f'The iteration is {ITERATION} s, that of R50, for both models, '
+             "so R101's true share is smaller; on a GPU three times as fast "
+             'the shares are three times as large.'),
+        fill('Measured: two gloo processes of one thread each on '
+             f'{two["machine"]["cores"]} CPU cores against one (tiny model, '
+             f'{side} x {side} pixels, as many images for each process) have '
+             f'an efficiency of {seen}.')
     ]
 
 
@@ -251,14 +238,14 @@ def _metric_section(memory: dict) -> List[str]:
             'Cityscapes val: MB')
     shape = ' x '.join(map(str, memory['shape']))
     return [
-        _table(head, rows, 1),
-        _fill('Once an evaluation, the first process receives the rows of all '
-              'images, 256 at a time of each other process. The number of '
-              'images counts, not that of GPUs. Measured '
-              f'with {memory["segments"]} segments and '
-              f'{memory["detections"]} detections an image of {shape} pixels; '
-              'RLEs of larger images are longer, so AP takes more than this '
-              'on Cityscapes.'),
+        markdown_table(head, rows, 1),
+        fill('Once an evaluation, the first process receives the rows of all '
+             'images, 256 at a time of each other process. The number of '
+             'images counts, not that of GPUs. Measured '
+             f'with {memory["segments"]} segments and '
+             f'{memory["detections"]} detections an image of {shape} pixels; '
+             'RLEs of larger images are longer, so AP takes more than this '
+             'on Cityscapes.'),
         '![Memory of an evaluation](benchmark/memory.png)'
     ]
 
@@ -297,32 +284,32 @@ def _flat_runs(found: dict) -> List[str]:
     saved = [p for p in training['points'] if p['checkpoint']]
     side = found['size']
     return [
-        _table(head, rows, 2),
-        _fill('In use is what malloc has handed out; of the process and of '
-              'its workers, memory that they share with no other. Looked at '
-              f'{len(training["points"])} times in the training and '
-              f'{len(evaluation["points"])} times in the evaluations; growth '
-              'is the slope of a line through the second half (of '
-              'evaluations: through their ends) with its 95 % interval. '
-              f'Tiny model, {side} x {side} pixels, two loader workers, '
-              'validations, pictures and checkpoints as in every run. A '
-              f'checkpoint has {saved[0]["checkpoint"] / 1e6:.2f} MB after '
-              f'{saved[0]["at"]:,} iterations and '
-              f'{saved[-1]["checkpoint"] / 1e6:.2f} MB after '
-              f'{saved[-1]["at"]:,}: the log keeps 1000 values of each '
-              'scalar, or what its windows ask for.'),
-        _fill('What is in use grows in the first thousands of iterations by '
-              'the operators that oneDNN compiles, one for each number of '
-              'boxes. 16 are kept here (`ONEDNN_PRIMITIVE_CACHE_CAPACITY`), '
-              '1024 by default, which take 40 MB more.'),
-        _fill('On a CPU, freed memory is kept for the next image '
-              '(`allocator.py`). In about one of ten evaluations small blocks '
-              'that stay, such as the scores of an image, cut the holes that '
-              'large ones leave, and the process grew by 5 MB an image, to '
-              '4.7 GB. Therefore memory is given back once a process holds '
-              'half as much again as usual. Where holes count although they '
-              'hold no memory (`ulimit -v`, `vm.overcommit_memory=2`), '
-              'nothing is kept.')
+        markdown_table(head, rows, 2),
+        fill('In use is what malloc has handed out; of the process and of '
+             'its workers, memory that they share with no other. Looked at '
+             f'{len(training["points"])} times in the training and '
+             f'{len(evaluation["points"])} times in the evaluations; growth '
+             'is the slope of a line through the second half (of '
+             'evaluations: through their ends) with its 95 % interval. '
+             f'Tiny model, {side} x {side} pixels, two loader workers, '
+             'validations, pictures and checkpoints as in every run. A '
+             f'checkpoint has {saved[0]["checkpoint"] / 1e6:.2f} MB after '
+             f'{saved[0]["at"]:,} iterations and '
+             f'{saved[-1]["checkpoint"] / 1e6:.2f} MB after '
+             f'{saved[-1]["at"]:,}: the log keeps 1000 values of each '
+             'scalar, or what its windows ask for.'),
+        fill('What is in use grows in the first thousands of iterations by '
+             'the operators that oneDNN compiles, one for each number of '
+             'boxes. 16 are kept here (`ONEDNN_PRIMITIVE_CACHE_CAPACITY`), '
+             '1024 by default, which take 40 MB more.'),
+        fill('On a CPU, freed memory is kept for the next image '
+             '(`allocator.py`). In about one of ten evaluations small blocks '
+             'that stay, such as the scores of an image, cut the holes that '
+             'large ones leave, and the process grew by 5 MB an image, to '
+             '4.7 GB. Therefore memory is given back once a process holds '
+             'half as much again as usual. Where holes count although they '
+             'hold no memory (`ulimit -v`, `vm.overcommit_memory=2`), '
+             'nothing is kept.')
     ]
 
 
@@ -335,7 +322,7 @@ def _many_predictions(found: Dict[str, List[dict]]) -> str:
         (run[0]['scores'][ap]['held'] + run[0]['scores'][ap]['peak']) / 1e9
         for run in (one, two)
     ]
-    return _fill(
+    return fill(
         f'Predictions of {images:,} images like those of the table above: PQ '
         f'and mIoU keep {" and ".join(small)} bytes of an image, AP '
         f'{size[ap] / 1e3:.1f} kB (pickled). One process counts them in '

@@ -36,9 +36,30 @@ def times(ratio: float) -> str:
     return f'{ratio:.3g}' if ratio < 999.5 else f'{ratio:.0f}'
 
 
+def fill(text: str, indent: int = 0) -> str:
+    """A paragraph; its other lines are indented."""
+    return textwrap.fill(
+        text,
+        79,
+        subsequent_indent=' ' * indent,
+        break_long_words=False,
+        break_on_hyphens=False)
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence],
+                   texts: int) -> str:
+    """Markdown; the first ``texts`` columns are left-aligned."""
+    rule = '|' + '---|' * texts + '--:|' * (len(head) - texts)
+    lines = [
+        '| ' + ' | '.join(str(cell).replace('|', '\\|') for cell in row) + ' |'
+        for row in (head, *rows)
+    ]
+    return '\n'.join([lines[0], rule, *lines[1:]])
+
+
 def markdown(report: dict) -> str:
     """The table, its notes, and the lines that say machine and date."""
-    lines = ['| ' + ' | '.join(_HEAD) + ' |', '|---|---|--:|--:|--:|--:|--:|']
+    table = []
     notes: Dict[str, int] = {}
     for row in rows_of(report):
         theirs = duration(row.their_seconds)
@@ -48,22 +69,13 @@ def markdown(report: dict) -> str:
         memory = '' if memory is None else f'{memory:.2f}'
         stage = row.stage + ('' if row.per == 'image' else f', per {row.per}')
         note = row.note and str(notes.setdefault(row.note, len(notes) + 1))
-        cells = (stage, row.case, theirs, duration(row.seconds),
-                 times(row.ratio), memory, note)
-        lines.append('| ' +
-                     ' | '.join(cell.replace('|', '\\|')
-                                for cell in cells) + ' |')
-    lines += ['', *textwrap.wrap(_provenance(report), 79)]
+        table.append((stage, row.case, theirs, duration(row.seconds),
+                      times(row.ratio), memory, note))
+    lines = [markdown_table(_HEAD, table, 2), '', fill(_provenance(report))]
     if notes:
         lines += ['', 'Notes:', '']
     for note, number in notes.items():
-        begin = f'{number}. '
-        lines += textwrap.wrap(
-            note,
-            79,
-            initial_indent=begin,
-            subsequent_indent=' ' * len(begin),
-            break_on_hyphens=False)
+        lines.append(fill(f'{number}. {note}', len(f'{number}. ')))
     return '\n'.join(lines)
 
 
@@ -85,12 +97,9 @@ def counts_section(counts: Sequence[dict]) -> str:
             'inference and metrics are of an image of 480 x 640 or 1024 x '
             "2048. mmdet's semantic loss is at a quarter of the resolution; "
             'its semantic map is all logits, whose argmax its merge takes.')
-    lines = [f'| {" | ".join(cells)} |' for cells in _counts_cells(counts)]
-    rule = '|---|---|' + '--:|' * len(counts[0]['ours'])
-    return '\n'.join([
-        '## Launches and waits', '', *textwrap.wrap(made, 79), '', lines[0],
-        rule, *lines[1:]
-    ])
+    head, *body = _counts_cells(counts)
+    table = markdown_table(head, body, 2)
+    return f'## Launches and waits\n\n{fill(made)}\n\n{table}'
 
 
 def _counts_cells(counts: Sequence[dict]) -> List[List[str]]:
@@ -137,7 +146,7 @@ def draw(rows: Sequence[Row]) -> np.ndarray:
     ratios = [row.ratio for row in rows]
     colors = ['C1' if row.met is False else 'C0' for row in rows]
     # bars begin at 1, 'as fast as': to the left is slower
-    bars = panel.barh(
+    panel.barh(
         range(len(rows)), [ratio - 1 for ratio in ratios],
         left=1,
         height=0.58,
@@ -172,7 +181,6 @@ def draw(rows: Sequence[Row]) -> np.ndarray:
     panel.tick_params(labelsize=8.5)
     panel.spines[['top', 'right']].set_visible(False)
     panel.set_title('times faster than mmdet', fontsize=10)
-    del bars
     return pixels(figure)
 
 

@@ -2,32 +2,16 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-REPO_ROOT = Path(__file__).resolve().parents[1]
+from .conftest import REPO_ROOT
 
-
-@pytest.fixture(scope='module', autouse=True)
-def tools_on_path():
-    """tools/ first on the path, as when a tool is run as a script."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(REPO_ROOT / 'tools')
-        yield
-
-
-@pytest.fixture
-def checks(tools_on_path):
+with pytest.MonkeyPatch.context() as patch:  # as when a tool is run
+    patch.syspath_prepend(REPO_ROOT / 'tools')
+    import check_env
     from envcheck import checks
-    return checks
-
-
-@pytest.fixture
-def env(tools_on_path):
-    from envcheck import facts
-    return facts
-
+    from envcheck import facts as env
 
 ORIGINALS = {
     'torch': '2.13.0', 'numpy': '2.4.6', 'opencv-python': '4.14.0.94',
@@ -46,20 +30,20 @@ FORKS = {
 }  # yapf: disable
 
 
-def make(env, without=(), add=None, **fields):
+def make(without=(), add=None, **fields):
     """Facts of a good environment, with changes."""
     names = {k: v for k, v in ORIGINALS.items() if k not in without}
     values = dict(
         executable='py',
-        distributions={**names, **(add or {})},
+        distributions=dict(names, **(add or {})),
         operators='none: plain',
         mmcv_cuda='not available')
     return env.Facts(**{**values, **fields})
 
 
-def make_fork(env, **fields):
-    return make(env, ('mmengine', 'mmcv-lite', 'mmdet', 'mmsegmentation'),
-                FORKS, **fields)
+def make_fork(**fields):
+    return make(('mmengine', 'mmcv-lite', 'mmdet', 'mmsegmentation'), FORKS,
+                **fields)
 
 
 def only(findings):
@@ -67,16 +51,15 @@ def only(findings):
     return findings[0]
 
 
-def test_good_environments_have_no_findings(checks, env):
-    headless = make(env, ('opencv-python', ),
+def test_good_environments_have_no_findings():
+    headless = make(('opencv-python', ),
                     {'opencv-python-headless': '4.14.0.94'})
-    forks = make_fork(env)  # mmcv 2.3.6 is theirs
-    compiled = make(env, ('mmcv-lite', ), {'mmcv': '2.1.0'})
-    gpu = make(env, gpus=['A100'], mmcv_cuda='12.8')
-    for facts, family in ((make(env), 'openmmlab'), (headless, 'openmmlab'),
-                          (compiled, 'openmmlab'), (gpu, 'openmmlab'),
-                          (forks, 'onedl')):
-        assert checks.diagnose(facts) == [] and facts.family == family
+    forks = make_fork()  # mmcv 2.3.6 is theirs
+    compiled = make(('mmcv-lite', ), {'mmcv': '2.1.0'})
+    gpu = make(gpus=['A100'], mmcv_cuda='12.8')
+    for facts in (make(), headless, compiled, gpu, forks):
+        assert checks.diagnose(facts) == []
+        assert facts.family == ('onedl' if facts is forks else 'openmmlab')
     del forks.distributions['onedl-mmsegmentation']
     assert only(checks.diagnose(forks)).command == (
         'py -m pip install onedl-mmsegmentation')
@@ -170,8 +153,8 @@ FINDINGS = [
 
 
 @pytest.mark.parametrize('changes, problem, command', FINDINGS)
-def test_a_finding_and_its_command(checks, env, changes, problem, command):
-    found = only(checks.diagnose(make(env, **changes)))
+def test_a_finding_and_its_command(changes, problem, command):
+    found = only(checks.diagnose(make(**changes)))
     assert problem in found.problem
     for part in command.split(' && '):
         assert part in found.command
@@ -185,8 +168,8 @@ def test_a_finding_and_its_command(checks, env, changes, problem, command):
     (['opencv-python-headless', 'opencv-contrib-python'], 'cv2',
      'install --no-deps opencv-python==4.14.0.94'),
 ])
-def test_two_distributions_of_one_package(checks, env, names, module, wanted):
-    facts = make(env, add={name: '2.1.0' for name in names})
+def test_two_distributions_of_one_package(names, module, wanted):
+    facts = make(add={name: '2.1.0' for name in names})
     found = only(checks.diagnose(facts))
     installed = facts.providers(module)
     assert len(installed) == 1 + len(names)
@@ -196,7 +179,7 @@ def test_two_distributions_of_one_package(checks, env, names, module, wanted):
     assert found.command.endswith(wanted)
 
 
-def test_an_empty_environment(checks, env):
+def test_an_empty_environment():
     missing = {
         name: f'ModuleNotFoundError: No module named {name!r}'
         for name in env.PROBES if name != 'torchvision'
@@ -209,7 +192,7 @@ def test_an_empty_environment(checks, env):
     assert facts.family == 'none'
 
 
-def test_what_the_system_lacks_is_one_command(checks, env):
+def test_what_the_system_lacks_is_one_command():
     assert checks.check_machine(env.MachineFacts()) == []
     bare = env.MachineFacts(
         venv=False,
@@ -231,15 +214,14 @@ def test_what_the_system_lacks_is_one_command(checks, env):
         'sudo apt-get install -y python3.12-dev')
 
 
-def test_the_forks_without_operators(checks, env):
-    facts = make_fork(env, **UNDER_GPU, operators='GCC 12.2')
+def test_the_forks_without_operators():
+    facts = make_fork(**UNDER_GPU, operators='GCC 12.2')
     assert only(checks.diagnose(facts)).command == (
         'py -m pip uninstall -y onedl-mmcv && py -m pip install --no-deps '
         '--no-cache-dir onedl-mmcv==2.3.6 && ' + TORCHVISION)
 
 
-def test_a_probe_that_ends_the_process_hides_no_other(env, tmp_path,
-                                                      monkeypatch):
+def test_a_probe_that_ends_the_process_hides_no_other(tmp_path, monkeypatch):
     (tmp_path / 'ftfy.py').write_text('import os\nos.abort()\n')
     (tmp_path / 'regex.py').write_text('print("chatter")\n')
     (tmp_path / 'scipy').mkdir()
@@ -264,21 +246,20 @@ def test_this_environment():
     assert {'torch', 'numpy'} <= set(report['facts']['distributions'])
 
 
-def test_the_report(checks, env, capsys):
-    import check_env
-    facts = make(env, ('mmcv-lite', ), **UNDER_GPU)
+def test_the_report(capsys):
+    facts = make(('mmcv-lite', ), **UNDER_GPU)
     check_env.print_report(facts, checks.diagnose(facts))
     text = capsys.readouterr().out
     assert '2.13.0, CUDA 12.8' in text
     assert '1: A100' in text
     assert 'Not usable, ' in text
-    facts = make(env, add={'mmdet': '3.2.0'}, python='3.14.1')
+    facts = make(add={'mmdet': '3.2.0'}, python='3.14.1')
     assert check_env.untested(facts) == [
         'Python 3.14.1; tested: 3.10 to 3.13',
         'mmdet 3.2.0; pinned: mmdet==3.3.0'
     ]
-    assert check_env.slower(make(env)) == [
+    assert check_env.slower(make()) == [
         'pycocotools counts AP, 7 times as long: py -m pip install '
         'hotcoco==1.3.0'
     ]
-    assert check_env.slower(make(env, add={'hotcoco': '1.3.0'})) == []
+    assert check_env.slower(make(add={'hotcoco': '1.3.0'})) == []

@@ -108,11 +108,11 @@ def main(argv: Optional[List[str]] = None) -> int:
             findings=[dataclasses.asdict(finding) for finding in findings],
             facts=dataclasses.asdict(facts))
         print(json.dumps(report, indent=2))
-        return int(bool(findings))
-    if args.stage == 'all':
-        print_report(facts, findings)
-    for number, finding in enumerate(findings, 1):
-        print(f'{number}. {finding.problem}\n   mend: {finding.command}')
+    else:
+        if args.stage == 'all':
+            print_report(facts, findings)
+        for number, finding in enumerate(findings, 1):
+            print(f'{number}. {finding.problem}\n   mend: {finding.command}')
     return int(bool(findings))
 
 

@@ -3,7 +3,6 @@
 #
 #   tools/setup_env.sh runtime    what training and evaluation need
 #   tools/setup_env.sh tests      and what the tests need
-#   tools/setup_env.sh docs       only the generator of the site
 #   tools/setup_env.sh machine    only look for a usable Python and for what
 #                                 Debian has to provide; changes nothing
 #
@@ -109,16 +108,11 @@ make_venv() {
   mkdir -p "$STAMPS"
 }
 
-# The stamp of a step is a checksum over what comes before it, too.
-key=
-next_key() {  # [FILE...]
-  key=$({ echo "$key"; [ $# = 0 ] || cat "$@"; } | sha256sum | cut -c1-64)
-}
-
 step() {  # NAME DESCRIPTION FUNCTION [REQUIREMENT FILE...]
   local name=$1 description=$2 function=$3 start=$SECONDS
   shift 3
-  next_key "$@"
+  # a checksum over what comes before, too
+  key=$({ echo "$key"; [ $# = 0 ] || cat "$@"; } | sha256sum | cut -c1-64)
   if [ "$(cat "$STAMPS/$name" 2>/dev/null)" = "$key" ]; then return; fi
   say "$name: $description"
   rm -f "$STAMPS/$name"
@@ -169,40 +163,35 @@ jobs_that_fit() {  # one compiler takes up to 1.5 GB
   echo $((memory < 1 ? 1 : memory < cores ? memory : cores))
 }
 
+build_mmcv() {  # PIP OPTIONS
+  MMCV_WITH_OPS=1 MAX_JOBS=${MAX_JOBS:-$(jobs_that_fit)} pip_logged mmcv \
+    install --no-deps --no-build-isolation -r "$mmcv" "$@"
+}
+
 # pip takes an mmcv that is installed, or a wheel that it built earlier, for
 # good, whatever torch and operators it was compiled for.
-compile_mmcv() {  # REQUIREMENT FILE
-  local torch rebuild=()
+install_mmcv() {
+  if [ "$operators" != mmcv ]; then
+    # built in isolation, without torch, onedl-mmcv has no operators
+    pip_logged mmcv install --no-deps --no-cache-dir -r "$mmcv"
+    return
+  fi
+  local torch options=() again=(--no-cache-dir --force-reinstall)
   torch=$("$PY" -c 'import torch; print(torch.__version__)')
   if [ "$(cat "$STAMPS/mmcv-torch" 2>/dev/null || echo "$torch")" != "$torch" ] ||
     [ "${FORCE_CUDA:-}" ]; then
-    rebuild=(--no-cache-dir --force-reinstall)
+    options=("${again[@]}")
   fi
   rm -f "$STAMPS/mmcv-torch"
   say 'mmcv: compiling, 12 minutes on 2 cores (seconds where pip kept the wheel)'
   pip_logged build install -r requirements/build.txt
-  build_mmcv "$1" "${rebuild[@]}"
+  build_mmcv "${options[@]}"
   if ! "$PY" -c 'import mmcv.ops' 2>/dev/null; then
     say 'mmcv: the wheel in the cache of pip does not fit, compiling'
-    build_mmcv "$1" --no-cache-dir --force-reinstall
+    build_mmcv "${again[@]}"
     "$PY" -c 'import mmcv.ops'
   fi
   echo "$torch" >"$STAMPS/mmcv-torch"
-}
-
-build_mmcv() {  # REQUIREMENT FILE, PIP OPTIONS
-  MMCV_WITH_OPS=1 MAX_JOBS=${MAX_JOBS:-$(jobs_that_fit)} pip_logged mmcv \
-    install --no-deps --no-build-isolation -r "$@"
-}
-
-install_mmcv() { compile_mmcv requirements/mmcv.txt; }
-
-install_forks() {
-  if [ "$operators" = mmcv ]; then
-    compile_mmcv requirements/onedl.txt
-  else # built in isolation, without torch, onedl-mmcv has no operators
-    pip_logged forks install --no-deps --no-cache-dir -r requirements/onedl.txt
-  fi
 }
 
 # --no-deps: the steps before have installed what it needs.
@@ -220,13 +209,9 @@ install_tests() {
   pip_logged oracle install --no-deps -r requirements/oracle.txt
 }
 
-install_docs() {
-  pip_logged docs install -c requirements/runtime.txt -r requirements/docs.txt
-}
-
 case ${1:-} in
-  runtime | tests | docs | machine) ;;
-  *) echo "usage: $0 runtime|tests|docs|machine" >&2; exit 2 ;;
+  runtime | tests | machine) ;;
+  *) echo "usage: $0 runtime|tests|machine" >&2; exit 2 ;;
 esac
 choose_operators
 if [ "$1" = machine ]; then
@@ -242,13 +227,8 @@ if command -v flock >/dev/null; then
 fi
 
 make_venv
-key=$("$PY" -V)
-if [ "$1" = docs ]; then
-  step docs 'the generator of the site' install_docs requirements/docs.txt
-  exit
-fi
 remember_operators
-key+=" $operators"
+key="$("$PY" -V) $operators"
 torch=(requirements/torch.txt)
 if [ "$operators" = torchvision ]; then torch+=(requirements/torchvision.txt); fi
 
@@ -256,15 +236,16 @@ step runtime 'mmengine, mmdet, mmsegmentation and the rest; half a minute' \
   install_runtime requirements/runtime.txt
 step torch 'about 200 MB for CPUs, several GB with CUDA; minutes' \
   install_torch "${torch[@]}"
-if [ -n "${ONEDL:-}" ]; then
-  step forks 'the maintained forks' install_forks requirements/{build,onedl}.txt
-elif [ "$operators" = mmcv ]; then
-  step mmcv 'with its operators' install_mmcv requirements/{build,mmcv}.txt
+mmcv=requirements/mmcv.txt
+if [ -n "${ONEDL:-}" ]; then mmcv=requirements/onedl.txt; fi
+if [ "$operators" = mmcv ] || [ -n "${ONEDL:-}" ]; then
+  step mmcv 'with its operators, or of the maintained forks' \
+    install_mmcv requirements/build.txt "$mmcv"
 fi
 step project "this repository's packages, in place" install_project \
   setup.cfg pyproject.toml
 step check 'every package is imported once' check_runtime
 if [ "$1" = tests ]; then
   step tests 'pytest, flake8, isort, and what optional tools need; a minute' \
-    install_tests requirements/{tests,browser,webdemo,onnx,paper,docs,oracle}.txt
+    install_tests requirements/*.txt
 fi

@@ -2,12 +2,12 @@
 import re
 import shutil
 import subprocess
-from collections import Counter
 from functools import lru_cache
 from html.parser import HTMLParser
 from typing import NamedTuple, Optional
 
 from markdown_it import MarkdownIt
+from mdit_py_plugins.anchors import anchors_plugin
 
 from tests.conftest import REPO_ROOT
 
@@ -18,51 +18,30 @@ PAGES = sorted(
                     'projects/*/README.md')
     for path in REPO_ROOT.glob(pattern))
 
-_MARKDOWN = MarkdownIt('commonmark').enable('table')
+_MARKDOWN = MarkdownIt('commonmark').enable('table').use(
+    anchors_plugin, max_level=6)
 _NOT_RUN = re.compile(r'<!-- not run: (\S.*?) -->\s*')
 
 
 class Html(HTMLParser):
-    """Links, ids and headings of a page."""
+    """Links and ids of a page."""
 
     def __init__(self, text):
         super().__init__()
-        self.links, self.ids, self.headings = [], [], []
-        self._in_heading = False
+        self.links, self.ids = [], []
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         found = dict(attrs)
         self.links += filter(None, map(found.get, ('href', 'src')))
         self.ids += filter(None, map(found.get, ('id', 'name')))
-        if re.fullmatch('h[1-6]', tag):
-            self.headings.append('')
-            self._in_heading = True
-
-    def handle_endtag(self, tag):
-        self._in_heading &= not re.fullmatch('h[1-6]', tag)
-
-    def handle_data(self, data):
-        if self._in_heading:
-            self.headings[-1] += data
 
 
 @lru_cache(maxsize=None)
 def read(path):
-    """A page, of Markdown or HTML."""
+    """A page, of Markdown (with GitHub's anchors) or HTML."""
     text = path.read_text()
     return Html(_MARKDOWN.render(text) if path.suffix == '.md' else text)
-
-
-def github_anchors(page):
-    """Its ids, and those that GitHub gives to headings."""
-    yield from page.ids
-    seen = Counter()
-    for heading in page.headings:
-        slug = re.sub(r'[^\w\- ]', '', heading.strip().lower())
-        slug = slug.replace(' ', '-')
-        yield f'{slug}-{seen[slug]}' if seen[slug] else slug
-        seen[slug] += 1
 
 
 class Block(NamedTuple):

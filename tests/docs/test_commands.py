@@ -15,6 +15,7 @@ import subprocess
 import sys
 from contextlib import redirect_stdout
 from functools import lru_cache
+from itertools import dropwhile, groupby
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,8 @@ from .pages import PAGES, blocks, copy_repository, inline_commands
 
 #: What a reader puts a value for.
 PLACEHOLDER = re.compile(r'[A-Z_]{4,}(\.\w+)?|.*\.\.\..*|/path/to/.*')
+#: Between commands.
+SEPARATORS = ';&|'
 #: Folders whose files commands name.
 FOLDERS = ('tools/', 'configs/', 'requirements/', 'benchmarks/', 'tests/')
 #: The demo in a few seconds.
@@ -37,18 +40,13 @@ train_cfg = dict(max_iters=20, val_interval=20)
 def commands(text):
     """Words of each command of a shell script, without ``NAME=value``."""
     for line in text.replace('\\\n', ' ').splitlines():
-        lexer = shlex.shlex(line, posix=True, punctuation_chars=';&|')
+        lexer = shlex.shlex(line, posix=True, punctuation_chars=SEPARATORS)
         lexer.whitespace_split = True
-        words = []
-        for word in [*lexer, ';']:
-            if not set(word) <= set(';&|'):
-                words.append(word)
-            else:
-                while words and re.match(r'\w+=|sudo$', words[0]):
-                    del words[0]
-                if words:
-                    yield words
-                words = []
+        for separate, words in groupby(
+                lexer, lambda word: not word.strip(SEPARATORS)):
+            words = list(dropwhile(re.compile(r'\w+=|sudo$').match, words))
+            if words and not separate:
+                yield words
 
 
 @lru_cache(maxsize=None)
@@ -56,8 +54,7 @@ def help_of(tool, *command):
     """What a tool prints for --help."""
     with redirect_stdout(io.StringIO()) as text, \
             pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(REPO_ROOT /
-                              'tools')  # as in a process of its own
+        patch.syspath_prepend(REPO_ROOT / 'tools')  # as a script has it
         assert call_tool(patch, tool, *command, '--help') == 0
     parts = re.search(r'\{([\w,-]+)\} \.\.\.', text.getvalue())
     return text.getvalue(), parts.group(1).split(',') if parts else []

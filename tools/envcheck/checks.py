@@ -10,46 +10,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterator, List, Tuple
 
-from .facts import LIBRARIES, PROBES, Facts, MachineFacts, release
+from .facts import LIBRARIES, PROBES, PROVIDERS, Facts, MachineFacts, release
 
 REQUIREMENTS = Path(__file__).resolve().parents[2] / 'requirements'
 
-#: Distribution that has to be there -> the probe that fails without it.
-NEEDED = {
-    'numpy': 'numpy',
-    'opencv-python': 'cv2',
-    'mmengine': 'mmengine',
-    'mmdet': 'mmdet.models',
-    'mmsegmentation': 'mmseg.models',
-    'pycocotools': 'pycocotools.mask',
-    'cityscapesscripts': 'cityscapesscripts',
-    'scipy': 'scipy.ndimage',
-    'matplotlib': 'matplotlib',
-    'shapely': 'mmdet.models',
-    'terminaltables': 'mmdet.models',
-    'ftfy': 'ftfy',
-    'regex': 'regex',
-    'kornia-rs': 'kornia_rs',
-    'tabulate': 'tabulate',
-    'msgspec': 'msgspec',
-    'filelock': 'filelock',
-    'jinja2': 'jinja2',
-    'av': 'av',
+#: What has to be there beside torch and mmcv, as it is imported.
+NEEDED = ('numpy', 'cv2', 'mmengine', 'mmdet', 'mmseg', 'pycocotools',
+          'cityscapesscripts', 'scipy', 'matplotlib', 'shapely',
+          'terminaltables', 'ftfy', 'regex', 'kornia_rs', 'tabulate',
+          'msgspec', 'filelock', 'jinja2', 'av')
+
+#: Modules -> their distributions, where these are named otherwise.
+DISTRIBUTIONS = {
+    'cv2': 'opencv-python',
+    'mmcv': 'mmcv-lite',
+    'mmseg': 'mmsegmentation',
+    'kornia_rs': 'kornia-rs',
 }
 
-#: Distributions named otherwise than what is imported.
-IMPORT_NAMES = {
-    'opencv-python': 'cv2',
-    'mmcv-lite': 'mmcv',
-    'mmsegmentation': 'mmseg'
-}
-
-#: Originals -> their maintained forks, same import names.
+#: Modules -> their maintained forks.
 FORKS = {
     'mmengine': 'onedl-mmengine',
-    'mmcv-lite': 'onedl-mmcv',
+    'mmcv': 'onedl-mmcv',
     'mmdet': 'onedl-mmdetection',
-    'mmsegmentation': 'onedl-mmsegmentation',
+    'mmseg': 'onedl-mmsegmentation',
 }
 
 NUMPY_SIGNS = ('dtype size changed', 'ufunc size changed',
@@ -62,16 +46,10 @@ TORCH_SIGNS = ('undefined symbol', 'libtorch', 'libc10', 'libcudart')
 
 @dataclass
 class Finding:
-    """Something that would not work.
-
-    Attributes:
-        problem (str): What and why, one sentence.
-        command (str): What mends it.
-        explains (tuple[str]): Probes whose failure this accounts for.
-    """
-    problem: str
-    command: str
-    explains: Tuple[str, ...] = ()
+    """Something that would not work."""
+    problem: str  #: what and why, one sentence
+    command: str  #: what mends it
+    explains: Tuple[str, ...] = ()  #: probes whose failure it accounts for
 
 
 # ------------------------------------------------------------- commands
@@ -90,17 +68,22 @@ def pinned(name: str) -> str:
     return name
 
 
-def of_family(facts: Facts, name: str) -> str:
-    """The distribution to install: the original's pin, or the fork.
+def requirement(facts: Facts, module: str) -> str:
+    """What to install for a module: the original's pin, or the fork.
 
     mmdet decides, because it asserts which mmcv it goes with.
     """
-    if 'mmdet' in facts.distributions or name not in FORKS:
-        return pinned(name)
-    if not any(n.startswith('onedl-') for n in facts.distributions):
-        return pinned(name)
-    version = facts.distributions.get(FORKS[name])
-    return f'{FORKS[name]}=={version}' if version else FORKS[name]
+    if module not in FORKS or 'mmdet' in facts.distributions or \
+            not any(n.startswith('onedl-') for n in facts.distributions):
+        return pinned(DISTRIBUTIONS.get(module, module))
+    version = facts.distributions.get(FORKS[module])
+    return f'{FORKS[module]}=={version}' if version else FORKS[module]
+
+
+def probes_of(*modules: str) -> Tuple[str, ...]:
+    """Probes that import one of these; on the GPU, another reason counts."""
+    pattern = re.compile(rf'({"|".join(modules)})(\.\w+)?')
+    return tuple(filter(pattern.fullmatch, PROBES))
 
 
 def install_mmcv(facts: Facts) -> str:
@@ -108,7 +91,7 @@ def install_mmcv(facts: Facts) -> str:
     others = facts.providers('mmcv')
     # the cache may hold an onedl-mmcv that was compiled for another torch
     command = (f'{pip(facts)} install --no-deps --no-cache-dir '
-               f'{of_family(facts, "mmcv-lite")}')
+               f'{requirement(facts, "mmcv")}')
     if others:
         command = f'{pip(facts)} uninstall -y {" ".join(others)} && {command}'
     if facts.gpus:
@@ -146,23 +129,19 @@ def check_missing(facts: Facts) -> Iterator[Finding]:
     if not facts.providers('torch'):
         yield Finding('torch is not installed.',
                       f'{pip(facts)} install {pinned("torch")}', ('torch', ))
-    absent = [
-        name for name in NEEDED
-        if not facts.providers(IMPORT_NAMES.get(name, name))
-    ]
+    absent = [module for module in NEEDED if not facts.providers(module)]
     if absent:
-        hint = ''
+        names = ', '.join(DISTRIBUTIONS.get(name, name) for name in absent)
         if {'ftfy', 'regex'} & set(absent):
-            hint = ' (mmseg imports ftfy and regex and does not ask for them)'
-        wanted = ' '.join(of_family(facts, name) for name in absent)
+            names += ' (mmseg imports ftfy and regex, does not ask for them)'
+        wanted = ' '.join(requirement(facts, name) for name in absent)
         if 'numpy' in absent:  # nearly empty: its pin depends on the Python
             wanted = f'-r {shlex.quote(str(REQUIREMENTS / "runtime.txt"))}'
-        yield Finding(f'Not installed: {", ".join(absent)}{hint}.',
-                      f'{pip(facts)} install {wanted}',
-                      tuple(NEEDED[name] for name in absent))
+        yield Finding(f'Not installed: {names}.',
+                      f'{pip(facts)} install {wanted}', probes_of(*absent))
     if not facts.providers('mmcv'):
         yield Finding('mmcv is not installed.', install_mmcv(facts),
-                      ('mmcv', 'mmcv.ops'))
+                      probes_of('mmcv'))
 
 
 def check_pkg_resources(facts: Facts) -> Iterator[Finding]:
@@ -177,22 +156,15 @@ def check_pkg_resources(facts: Facts) -> Iterator[Finding]:
 
 def check_duplicates(facts: Facts) -> Iterator[Finding]:
     """Two distributions that write the same files."""
-    for name, probes in {
-            'mmcv-lite': ('mmcv', 'mmcv.ops'),
-            'mmengine': ('mmengine', ),
-            'mmdet': ('mmdet.models', ),
-            'mmsegmentation': ('mmseg.models', ),
-            'opencv-python': ('cv2', )
-    }.items():
-        module = IMPORT_NAMES.get(name, name)
+    for module in PROVIDERS:
         found = facts.providers(module)
-        if len(found) < 2:
-            continue
-        yield Finding(
-            f'{" and ".join(found)} are both installed; both are '
-            f'imported as {module} and overwrite one another.',
-            f'{pip(facts)} uninstall -y {" ".join(found)} && {pip(facts)} '
-            f'install --no-deps {of_family(facts, name)}', probes)
+        if len(found) > 1:
+            yield Finding(
+                f'{" and ".join(found)} are both installed; both are '
+                f'imported as {module} and overwrite one another.',
+                f'{pip(facts)} uninstall -y {" ".join(found)} && {pip(facts)} '
+                f'install --no-deps {requirement(facts, module)}',
+                probes_of(module))
 
 
 def check_mmcv_version(facts: Facts) -> Iterator[Finding]:
@@ -234,11 +206,6 @@ def check_cuda_ops(facts: Facts) -> Iterator[Finding]:
 
 def check_numpy(facts: Facts) -> Iterator[Finding]:
     """A package compiled for another numpy than the installed one."""
-    names = {
-        'cv2': 'opencv-python',
-        'pycocotools.mask': 'pycocotools',
-        'scipy.ndimage': 'scipy'
-    }
     for probe, error in facts.errors.items():
         if not any(sign in error for sign in NUMPY_SIGNS):
             continue
@@ -247,8 +214,7 @@ def check_numpy(facts: Facts) -> Iterator[Finding]:
         elif probe.startswith('mmcv'):
             command = install_mmcv(facts)
         else:
-            name = names.get(probe, probe.split('.')[0])
-            command = reinstall(facts, of_family(facts, name))
+            command = reinstall(facts, requirement(facts, probe.split('.')[0]))
         yield Finding(
             f'{probe} was compiled for another numpy than '
             f'{facts.version("numpy")}: {error}', command, (probe, ))

@@ -43,8 +43,10 @@ PROBES = {
     'pycocotools.mask': ('numpy', ),
     'scipy.ndimage': ('numpy', ),
     'matplotlib': ('numpy', ),
+    'shapely': ('numpy', ),
+    'terminaltables': (),
     'mmdet.models': ('mmcv.ops', 'pycocotools.mask', 'scipy.ndimage',
-                     'matplotlib'),
+                     'matplotlib', 'shapely', 'terminaltables'),
     'ftfy': (),
     'regex': (),
     'mmseg.models': ('mmcv.ops', 'scipy.ndimage', 'matplotlib', 'ftfy',
@@ -73,37 +75,26 @@ def release(version: Optional[str]) -> Tuple[int, ...]:
 
 @dataclass
 class Facts:
-    """What was found in one Python environment.
-
-    Attributes:
-        executable (str): The Python that was examined.
-        python (str): Its version.
-        platform (str): Operating system and processor.
-        distributions (dict): Installed distributions, normalised name ->
-            version.
-        errors (dict): Probes that failed -> 'Type: message'.
-        pkg_resources (bool): Whether setuptools still has pkg_resources.
-        torch_cuda (str or None): CUDA version torch was built for.
-        gpus (list[str]): Names of the GPUs that torch sees.
-        operators (str or None): What compiled mmcv's operators, or what
-            stands in for them; None where they do not import.
-        mmcv_cuda (str or None): Their CUDA version, 'not available' without
-            CUDA, None where they do not import.
-    """
-    executable: str = 'python'
+    """What was found in one Python environment."""
+    executable: str = 'python'  #: the Python that was examined
     python: str = '3.11.0'
-    platform: str = ''
+    platform: str = ''  #: operating system and processor
+    #: installed distributions: normalised name -> version
     distributions: Dict[str, str] = field(default_factory=dict)
+    #: probes that failed -> 'Type: message'
     errors: Dict[str, str] = field(default_factory=dict)
-    pkg_resources: bool = True
-    torch_cuda: Optional[str] = None
-    gpus: List[str] = field(default_factory=list)
+    pkg_resources: bool = True  #: whether setuptools still has it
+    torch_cuda: Optional[str] = None  #: CUDA version torch was built for
+    gpus: List[str] = field(default_factory=list)  #: that torch sees
+    #: what compiled mmcv's operators, or stands in for them; None: no import
     operators: Optional[str] = None
+    #: CUDA version of these, 'not available' without CUDA; None: no import
     mmcv_cuda: Optional[str] = None
 
     def providers(self, module: str) -> List[str]:
         """Installed distributions that provide an import name."""
-        pattern = re.compile(PROVIDERS.get(module, re.escape(module)))
+        pattern = re.compile(
+            PROVIDERS.get(module, re.escape(normalise(module))))
         return sorted(n for n in self.distributions if pattern.fullmatch(n))
 
     def version(self, module: str) -> Optional[str]:
@@ -114,40 +105,27 @@ class Facts:
     @property
     def family(self) -> str:
         """'openmmlab', 'onedl', 'mixed' or 'none'."""
-        names = [
-            n for m in ('mmengine', 'mmcv', 'mmdet', 'mmseg')
-            for n in self.providers(m)
-        ]
-        if not names:
-            return 'none'
-        forks = sum(n.startswith('onedl-') for n in names)
-        return {0: 'openmmlab', len(names): 'onedl'}.get(forks, 'mixed')
+        found = {
+            'onedl' if name.startswith('onedl-') else 'openmmlab'
+            for module in ('mmengine', 'mmcv', 'mmdet', 'mmseg')
+            for name in self.providers(module)
+        }
+        return 'mixed' if len(found) > 1 else ''.join(found) or 'none'
 
 
 @dataclass
 class MachineFacts:
-    """What a machine has before any package is installed.
-
-    Attributes:
-        executable (str): The Python that was examined.
-        python (tuple[int]): Its version, (major, minor).
-        system_python (bool): Whether it is Debian's own ``python3``.
-        venv (bool): Whether it can make a virtual environment with pip.
-        compiles (bool): Whether mmcv is to be compiled (``OPERATORS=mmcv``).
-        headers (bool): Whether Python.h is there.
-        compiler (bool): Whether a C++ compiler is there.
-        missing_libraries (list[str]): Keys of :data:`LIBRARIES` not found.
-        root (bool): Whether this is root.
-    """
-    executable: str = 'python3'
+    """What a machine has before any package is installed."""
+    executable: str = 'python3'  #: the Python that was examined
     python: Tuple[int, int] = (3, 11)
-    system_python: bool = True
-    venv: bool = True
-    compiles: bool = False
-    headers: bool = True
-    compiler: bool = True
+    system_python: bool = True  #: whether it is Debian's own python3
+    venv: bool = True  #: whether it can make a virtual environment with pip
+    compiles: bool = False  #: whether to compile mmcv (OPERATORS=mmcv)
+    headers: bool = True  #: whether Python.h is there
+    compiler: bool = True  #: whether a C++ compiler is there
+    #: keys of LIBRARIES that were not found
     missing_libraries: List[str] = field(default_factory=list)
-    root: bool = True
+    root: bool = True  #: whether this is root
 
 
 def collect_machine() -> MachineFacts:
@@ -216,7 +194,7 @@ def run_probes(
                                stdin=subprocess.DEVNULL,
                                stdout=subprocess.PIPE,
                                stderr=subprocess.DEVNULL,
-                               universal_newlines=True)
+                               text=True)
         for line in child.stdout.splitlines():
             result = json.loads(line)
             left.remove(result['probe'])

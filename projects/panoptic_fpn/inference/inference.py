@@ -41,7 +41,7 @@ from ..training.test_options import require_panoptic
 from ..visualization.image_io import read_image
 
 ImageInput = Union[str, Path, np.ndarray]
-Checkpoints = Union[str, Sequence[str], None]
+Checkpoints = Union[str, Path, Sequence[str], None]
 T = TypeVar('T')
 
 
@@ -106,7 +106,7 @@ def init_model(config: Union[str, Path, Config],
 
     Args:
         config (str | Path | Config): The config the model was trained with.
-        checkpoint (str | Sequence[str], optional): Weights; random ones
+        checkpoint (str | Path | Sequence[str], optional): Weights; random ones
             without it. One file for each network of a
             ``TwoNetworkPanopticFPN``.
         device (str): 'cpu', 'cuda:0', ...
@@ -145,11 +145,12 @@ def init_model(config: Union[str, Path, Config],
     return model.to(device).eval()
 
 
-def _load_checkpoint(model: nn.Module, path: Union[str,
-                                                   Sequence[str]]) -> dict:
+def _load_checkpoint(model: nn.Module,
+                     path: Union[str, Path, Sequence[str]]) -> dict:
     """Load every weight of the model; return the checkpoint's ``meta``."""
     revise_keys = [(r'^module\.', '')]
-    if isinstance(path, str):
+    if isinstance(path, (str, Path)):
+        path = str(path)
         checkpoint = read_checkpoint(path, 'cpu')
         require_all_networks(model, checkpoint['state_dict'], path)
         report = load_weights(model, checkpoint['state_dict'], revise_keys)

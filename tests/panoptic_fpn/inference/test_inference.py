@@ -26,7 +26,7 @@ def trained(tmp_path_factory):
 def model(trained):
     config, path = trained
     key = 'model.test_cfg.panoptic.score_thr'
-    return init_model(config, str(path), cfg_options={key: 0.9})
+    return init_model(config, path, cfg_options={key: 0.9})
 
 
 def test_files_arrays_and_failures(model, tmp_path, monkeypatch):
