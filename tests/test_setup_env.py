@@ -124,6 +124,27 @@ def test_mmcv_is_compiled_on_request_and_stays(clone):
     assert run(clone)[1] == []
 
 
+def test_a_switch_there_and_back_compiles_again(clone):
+    for operators in ('mmcv', 'lite', 'mmcv'):
+        process, calls = run(clone, OPERATORS=operators)
+        assert process.returncode == 0, process.stdout
+    assert pip_steps(calls) == COMPILED
+
+
+@pytest.mark.parametrize('former, other, steps',
+                         [('lite', 'mmcv', ['runtime']),
+                          ('mmcv', 'lite', ['runtime', 'build', 'mmcv'])])
+def test_an_interrupted_switch_can_be_taken_back(clone, former, other, steps):
+    """Half of the old mmcv may be gone then."""
+    run(clone, OPERATORS=former)
+    process, _ = run(clone, OPERATORS=other, FAIL=' uninstall ')
+    assert process.returncode != 0
+    process, calls = run(clone)
+    assert process.returncode == 0, process.stdout
+    assert pip_steps(calls) == steps
+    assert run(clone)[1] == []
+
+
 def test_an_environment_from_before_the_choice_stays_compiled(clone):
     run(clone, OPERATORS='mmcv')
     (clone / '.venv/.stamps/operators').unlink()

@@ -73,10 +73,13 @@ choose_operators() {
   fi
 }
 
-# Every mmcv writes the same files: the old one goes before another comes.
+# Every mmcv writes the same files: the old one goes before another comes. So
+# do the stamps of the steps that install one, or an interrupted switch, and a
+# switch there and back, would find them valid and leave no mmcv.
 remember_operators() {
   if [ "$operators" != "$remembered" ]; then
     check_machine "$PY"
+    rm -f "$STAMPS"/{runtime,mmcv,forks}
     pip_logged uninstall uninstall -y mmcv mmcv-lite onedl-mmcv
   fi
   echo "$operators" >"$STAMPS/operators"

@@ -26,8 +26,10 @@ def read_safetensors(path: str) -> dict:
     with safe_open(path, 'pt') as file:
         metadata = file.metadata() or {}
         weights = {key: file.get_tensor(key) for key in file.keys()}
+    if 'crc32' not in metadata:  # what others call 'meta' may be anything
+        return dict(state_dict=weights, meta={})
     text = metadata.get('meta', '{}')
-    if metadata.get('crc32', '') not in ('', _checksum(weights, text)):
+    if metadata['crc32'] != _checksum(weights, text):
         raise ValueError('its checksum differs')
     return dict(state_dict=weights, meta=json.loads(text))
 

@@ -79,7 +79,8 @@ def test_the_bytes_are_where_the_format_says(path):
 
 def test_files_of_other_projects_are_read(tmp_path):
     path = str(tmp_path / 'x.safetensors')
-    for metadata in (None, dict(format='pt')):
+    for metadata in (None, dict(format='pt'), dict(meta='by hand'),
+                     dict(meta='[1]')):
         save_file(dict(w=torch.ones(2)), path, metadata)
         read = read_checkpoint(path)
         assert read['meta'] == {} and read['state_dict']['w'].tolist(

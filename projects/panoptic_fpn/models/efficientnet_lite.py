@@ -9,13 +9,14 @@ TensorFlow's, converted. mmdet's EfficientNet has squeeze-and-excitation and
 other names, and cannot load them.
 """
 from importlib import import_module
-from typing import Any, Tuple
+from typing import Any, List, Tuple
 
 from mmdet.registry import MODELS
 from mmdet.utils import OptMultiConfig
 from mmengine.model import BaseModule
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmengine_exact import read_checkpoint
 from mmengine_exact.errors import InputError
@@ -64,15 +65,8 @@ class EfficientNetLite(BaseModule):
         self._ends = [*halving[1:], len(self._blocks)]
         self.out_channels = tuple(self._blocks[end - 1]._bn2.num_features
                                   for end in self._ends)
-        frozen = [] if frozen_stages < 0 else [
-            self._conv_stem, self._bn0,
-            *self._blocks[:[0, *self._ends][frozen_stages]]
-        ]
-        self._fixed_norms = [
-            module for part in ([self] if norm_eval else frozen)
-            for module in part.modules() if isinstance(module, nn.BatchNorm2d)
-        ]
-        for module in (*frozen, *self._fixed_norms):
+        self.frozen_stages, self.norm_eval = frozen_stages, norm_eval
+        for module in (*self._frozen(), *self._fixed_norms()):
             module.requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
@@ -88,9 +82,22 @@ class EfficientNetLite(BaseModule):
     def train(self, mode: bool = True) -> 'EfficientNetLite':
         """Set the mode; fixed BN stays in evaluation."""
         super().train(mode)
-        for norm in self._fixed_norms:
+        for norm in self._fixed_norms():
             norm.eval()
         return self
+
+    def _frozen(self) -> List[nn.Module]:
+        if self.frozen_stages < 0:
+            return []
+        end = [0, *self._ends][self.frozen_stages]
+        return [self._conv_stem, self._bn0, *self._blocks[:end]]
+
+    def _fixed_norms(self) -> List[nn.Module]:
+        # looked up each time: sync_bn puts others in their place
+        return [
+            module for part in ([self] if self.norm_eval else self._frozen())
+            for module in part.modules() if isinstance(module, _BatchNorm)
+        ]
 
 
 @CheckpointLoader.register_scheme(prefixes='efficientnet-lite://')

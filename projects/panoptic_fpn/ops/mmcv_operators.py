@@ -134,8 +134,8 @@ def _torchvisions(name: str, given: Tensor, *more: Any) -> Optional[Tensor]:
     raise RunError(
         f'{name.strip("_")}: neither mmcv nor torchvision has this operator '
         f'on {given.device.type} here. Install the torchvision of torch '
-        f"{torch.__version__}, or compile mmcv's own operators: make env "
-        'OPERATORS=mmcv') from error
+        f'{torch.__version__} (in .venv: make env OPERATORS=torchvision), or '
+        "compile mmcv's own operators: make env OPERATORS=mmcv") from error
 
 
 def _layer(aligned_height: int, aligned_width: int, spatial_scale: float,

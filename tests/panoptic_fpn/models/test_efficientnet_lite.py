@@ -177,3 +177,14 @@ def test_frozen_stages(package, frozen, trained):
     assert blocks == [False] * (16 - trained) + [True] * trained
     assert [block._bn2.training for block in backbone._blocks] == blocks
     assert backbone._conv_stem.weight.requires_grad == (frozen == -1)
+
+
+def test_synchronized_norms_are_fixed_as_well(package):
+    """``sync_bn`` of a config puts others in the place of BN."""
+    for norm_eval, trained in ((True, 0), (False, 16)):
+        backbone = EfficientNetLite(frozen_stages=0, norm_eval=norm_eval)
+        backbone = nn.SyncBatchNorm.convert_sync_batchnorm(backbone).train()
+        norms = [block._bn2 for block in backbone._blocks]
+        assert all(isinstance(norm, nn.SyncBatchNorm) for norm in norms)
+        assert sum(norm.training for norm in norms) == trained
+        assert not backbone._bn0.training
