@@ -24,7 +24,7 @@ def parse_args():
         nargs='+',
         help='images, videos, folders of both; streams: rtsp://..., '
         'http://...m3u8, the number of a camera (0), until they end or Ctrl-C')
-    parser.add_argument('--config', required=True, help='config of the model')
+    parser.add_argument('--config', required=True, help='config of the model, a path or a name')
     parser.add_argument(
         '--checkpoint',
         required=True,
@@ -73,11 +73,9 @@ def parse_args():
                      'image at a time')
     if args.max_frames is not None and args.max_frames < 1:
         parser.error(f'--max-frames {args.max_frames}: read at least one')
-    for name in ('config', 'checkpoint'):
-        paths = getattr(args, name)
-        for path in [paths] if name == 'config' else paths:
-            if not osp.isfile(path):
-                parser.error(f'--{name} {path}: no such file')
+    for path in args.checkpoint:
+        if not osp.isfile(path):
+            parser.error(f'--checkpoint {path}: no such file')
     if len(args.checkpoint) == 1:
         args.checkpoint = args.checkpoint[0]
     return args, parser
