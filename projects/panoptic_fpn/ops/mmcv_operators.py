@@ -71,7 +71,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float,
         kept = _torchvisions('nms', boxes, ranks, iou_threshold)
     if kept is None:
         kept = _plain_nms(boxes.cpu(), iou_threshold, offset)
-    return order[kept]
+    return order[kept.to(order.device)]
 
 
 def roi_align_forward(features: Tensor, rois: Tensor, output: Tensor,

@@ -20,6 +20,7 @@ from panoptic_fpn.ops import mmcv_operators
 from tests.conftest import REPO_ROOT, needs_compiled
 from tests.oracles.region_operators import roi_align as roi_align_by_pixels
 from tests.oracles.region_operators import textbook_nms
+from tests.pretended_gpu import pretended_gpu
 
 # A torchvision whose operators call mmcv's kernels, so results are equal. The
 # signatures are torchvision's.
@@ -243,6 +244,15 @@ def test_a_threshold_that_is_an_iou_drops_nothing(plain):
     """0.3 in float32 is above 0.3."""
     boxes = torch.tensor([[0., 0, 10, 10], [0, 0, 10, 3]])
     assert plain.nms(boxes, torch.ones(2), 0.3, 0).tolist() == [0, 1]
+
+
+def test_nms_with_an_offset_on_a_gpu(plain):
+    """torchvision has no offset: the CPU computes."""
+    boxes, scores = random_boxes(50)
+    expected = plain.nms(boxes, scores, 0.3, 1)
+    with pretended_gpu():
+        found = plain.nms(boxes.cuda(), scores.cuda(), 0.3, 1)
+        assert found.is_cuda and found.cpu().tolist() == expected.tolist()
 
 
 @needs_compiled
