@@ -71,6 +71,8 @@ class PanopticInferencer:
                  record: bool = False) -> None:
         if device is None:
             device = 'cuda:0' if torch.cuda.is_available() else 'cpu'
+        if isinstance(checkpoint, Path):
+            checkpoint = str(checkpoint)  # as records have it
         self.model = init_model(config, checkpoint, device, cfg_options)
         self.cfg = self.model.cfg
         self.load = ImageLoader(self.model)
