@@ -24,7 +24,10 @@ def parse_args():
         nargs='+',
         help='images, videos, folders of both; streams: rtsp://..., '
         'http://...m3u8, the number of a camera (0), until they end or Ctrl-C')
-    parser.add_argument('--config', required=True, help='config of the model, a path or a name')
+    parser.add_argument(
+        '--config',
+        required=True,
+        help='config of the model, a path or a name')
     parser.add_argument(
         '--checkpoint',
         required=True,
