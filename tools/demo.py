@@ -76,9 +76,12 @@ def parse_args():
                      'image at a time')
     if args.max_frames is not None and args.max_frames < 1:
         parser.error(f'--max-frames {args.max_frames}: read at least one')
-    for path in args.checkpoint:
+    files = [*args.checkpoint]
+    if args.config.endswith('.py'):  # else the name of a packaged one
+        files.append(args.config)
+    for path in files:
         if not osp.isfile(path):
-            parser.error(f'--checkpoint {path}: no such file')
+            parser.error(f'{path}: no such file')
     if len(args.checkpoint) == 1:
         args.checkpoint = args.checkpoint[0]
     return args, parser

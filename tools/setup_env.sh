@@ -68,7 +68,7 @@ choose_operators() {
     lite | torchvision | mmcv) ;;
     *) die "OPERATORS=$operators: it is lite, torchvision or mmcv." ;;
   esac
-  if [ "$operators" = lite ] && gpu_visible; then
+  if [ "$operators" = lite ] && [ "$remembered" != lite ] && gpu_visible; then
     operators=torchvision
   fi
 }

@@ -46,7 +46,10 @@ def parse_args():
     args = parser.parse_args()
     if not 0 < args.port < 65536:
         parser.error(f'--port {args.port} is not within 1 .. 65535')
-    for path in args.checkpoint:
+    files = [*args.checkpoint]
+    if args.config.endswith('.py'):  # else the name of a packaged one
+        files.append(args.config)
+    for path in files:
         if not osp.isfile(path):
             parser.error(f'{path}: no such file')
     if args.examples and not osp.isdir(args.examples):

@@ -81,6 +81,7 @@ def test_each_file_of_results_has_its_record(
         assert json.loads((tmp_path / path).read_text()) == whole
 
 
+@pytest.mark.skipif(not shutil.which('git'), reason='git is not here')
 def test_a_package_inside_another_repository_has_no_revision(
         tmp_path, monkeypatch):
     """As one that is installed in an environment of a project of the user."""
