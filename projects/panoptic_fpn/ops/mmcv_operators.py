@@ -10,7 +10,7 @@ import sys
 from contextlib import suppress
 from importlib.util import find_spec
 from types import SimpleNamespace
-from typing import Any, Callable, Optional
+from typing import Any, Callable, List, Optional
 
 import numpy as np
 import torch
@@ -160,24 +160,44 @@ def _plain_bins(layer: SimpleNamespace, features: Tensor,
 def _plain_nms(boxes: Tensor, iou_threshold: float, offset: int) -> Tensor:
     """Indices, ascending, of boxes (n, 4) that are kept; the first come first.
     The arithmetic is that of mmcv's kernel, on blocks of boxes."""
-    sides, index = boxes.T.contiguous().numpy(), np.arange(len(boxes))
-    kept = []
+    sides = boxes.T.contiguous().numpy()
+    kept: List[int] = []
     with np.errstate(all='ignore'):  # 0 / 0 of boxes without area
-        while len(index):
-            x1, y1, x2, y2 = sides
-            areas = (x2 - x1 + offset) * (y2 - y1 + offset)
-            shared = _overlaps(x1, x2, offset)
-            shared *= _overlaps(y1, y2, offset)
-            union = areas[:_BLOCK, None] + areas
-            union -= shared
-            gone = np.zeros(len(index), bool)
-            for i, covered in enumerate(shared / union > iou_threshold):
-                if not gone[i]:
-                    kept.append(index[i])
-                    gone |= covered
-            gone[:_BLOCK] = True
-            sides, index = sides[:, ~gone], index[~gone]
-    return torch.from_numpy(np.array(kept, np.int64))
+        for index in _groups(sides[0], sides[2], offset):
+            kept += _plain_nms_of_group(sides[:, index], index, iou_threshold,
+                                        offset)
+    return torch.from_numpy(np.sort(np.array(kept, np.int64)))
+
+
+def _groups(low: np.ndarray, high: np.ndarray,
+            offset: int) -> List[np.ndarray]:
+    """Indices, ascending, of boxes that no other group overlaps along an axis:
+    mmcv's ``batched_nms`` moves classes and levels apart."""
+    order = np.argsort(low, kind='stable')
+    reach = np.maximum.accumulate(high[order].astype(np.float64)) + offset
+    cuts = np.flatnonzero(low[order[1:]] >= reach[:-1]) + 1
+    cuts = cuts[np.diff(cuts // _BLOCK, prepend=0) > 0]  # few small ones
+    return [np.sort(group) for group in np.split(order, cuts)]
+
+
+def _plain_nms_of_group(sides: np.ndarray, index: np.ndarray,
+                        iou_threshold: float, offset: int) -> List[int]:
+    kept = []
+    while len(index):
+        x1, y1, x2, y2 = sides
+        areas = (x2 - x1 + offset) * (y2 - y1 + offset)
+        shared = _overlaps(x1, x2, offset)
+        shared *= _overlaps(y1, y2, offset)
+        union = areas[:_BLOCK, None] + areas
+        union -= shared
+        gone = np.zeros(len(index), bool)
+        for i, covered in enumerate(shared / union > iou_threshold):
+            if not gone[i]:
+                kept.append(index[i])
+                gone |= covered
+        gone[:_BLOCK] = True
+        sides, index = sides[:, ~gone], index[~gone]
+    return kept
 
 
 def _overlaps(low: np.ndarray, high: np.ndarray, offset: int) -> np.ndarray:

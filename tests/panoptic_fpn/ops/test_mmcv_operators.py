@@ -240,6 +240,22 @@ def test_nms_is_the_textbooks(plain, number, spread):
             assert threshold or len(found) < number
 
 
+@pytest.mark.parametrize('offset', [0, 1])
+@pytest.mark.parametrize('gap', [0, 1, 2, 200])
+def test_nms_of_boxes_that_are_moved_apart(plain, gap, offset):
+    """Classes of whole pixels, 0 to 40 wide, as ``batched_nms`` moves them:
+    they overlap, touch by an offset, just do not, or are far."""
+    generator = torch.Generator().manual_seed(1)
+    boxes = torch.randint(1, 20, (600, 4), generator=generator).float()
+    boxes[:, 2:] += boxes[:, :2]
+    boxes += (torch.arange(600) % 6)[:, None] * (38. + gap)
+    boxes[::97, 2] = float('nan')
+    scores = torch.rand(600, generator=generator)
+    found = plain.nms(boxes, scores, 0.1, offset).tolist()
+    assert found == textbook_nms(boxes, scores.tolist(), 0.1, offset)
+    assert len(found) < 600
+
+
 def test_a_threshold_that_is_an_iou_drops_nothing(plain):
     """0.3 in float32 is above 0.3."""
     boxes = torch.tensor([[0., 0, 10, 10], [0, 0, 10, 3]])
