@@ -50,7 +50,8 @@ demo: ## Train, evaluate and draw on synthetic data
 	$(PYTHON) tools/train.py $(DEMO_CONFIG) --work-dir $(DEMO_DIR)
 	$(PYTHON) tools/test.py $(DEMO_CONFIG) \
 		"$$(ls -t $(DEMO_DIR)/best_*.pth | head -n 1)" \
-		--work-dir $(DEMO_DIR) --show-dir $(DEMO_DIR)/pictures
+		--work-dir $(DEMO_DIR) --show-dir $(DEMO_DIR)/pictures \
+		--cfg-options default_hooks.visualization.test_num_images=24
 
 test: ## Run the tests (PYTEST_ARGS="-k merge" for some)
 	@$(tests)

@@ -57,7 +57,9 @@ def parse_args():
         '--amp-dtype',
         choices=['float16', 'bfloat16'],
         help='--amp of this type')
-    parser.add_argument('--device', default='cpu', help='cpu, cuda:0, ...')
+    parser.add_argument(
+        '--device',
+        help='cpu, cuda:0, ...; without it the first GPU, else the CPU')
     parser.add_argument(
         '--score-thr',
         type=float,
@@ -123,7 +125,7 @@ def main():
     images = find_images(args.images)
     if not images:
         parser.error(f'no image and no video in {", ".join(args.images)}')
-    if args.device.startswith('cpu'):
+    if args.device in (None, 'cpu'):
         fit_threads()
     progress = Progress(len(images))
     try:

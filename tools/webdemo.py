@@ -33,7 +33,9 @@ def parse_args():
         '--host',
         default='127.0.0.1',
         help='address to listen at; 0.0.0.0 lets other machines in')
-    parser.add_argument('--device', default='cpu', help='cpu, cuda:0, ...')
+    parser.add_argument(
+        '--device',
+        help='cpu, cuda:0, ...; without it the first GPU, else the CPU')
     parser.add_argument(
         '--amp',
         action='store_true',
@@ -79,7 +81,7 @@ def main():
         path for path in find_images([args.examples] if args.examples else [])
         if not path.lower().endswith(VIDEO_SUFFIXES)
     ]
-    if args.device.startswith('cpu'):
+    if args.device in (None, 'cpu'):
         fit_threads()
     try:
         inferencer = PanopticInferencer(args.config, args.checkpoint,

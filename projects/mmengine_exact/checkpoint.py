@@ -13,7 +13,7 @@ Checked   torch writes a CRC-32 of each part of a checkpoint (a zip archive)
           becomes another weight. Here the sums are compared first. A file
           from before torch 1.6 has none.
 
-A name that ends in .safetensors is that of such a file, see ``safetensor``.
+Files of safetensors are read, too, see ``safetensor``.
 """
 import os
 import os.path as osp
@@ -33,7 +33,7 @@ from mmengine.runner import CheckpointLoader
 from numpy._core import multiarray
 
 from .errors import CheckpointError, InputError
-from .safetensor import SUFFIX, read_safetensors
+from .safetensor import SUFFIX, is_safetensors, read_safetensors
 
 #: Where MMEngine keeps weights in a checkpoint.
 WEIGHT_KEYS = ('state_dict', )
@@ -189,15 +189,14 @@ def describe_fault(filename: str, error: Exception) -> str:
 
 
 def _load(filename: str, map_location: Any) -> Any:
-    if filename.endswith(SUFFIX):
-        with get_local_path(osp.expanduser(filename)) as path:
-            return read_safetensors(path)
-    if '://' in filename:
+    if '://' in filename and not filename.endswith(SUFFIX):
         with weights_only():
             return CheckpointLoader.load_checkpoint(filename, map_location)
-    filename = osp.expanduser(filename)
-    _compare_checksums(filename)
-    return torch.load(filename, map_location=map_location, weights_only=True)
+    with get_local_path(osp.expanduser(filename)) as path:
+        if is_safetensors(path):
+            return read_safetensors(path)
+        _compare_checksums(path)
+        return torch.load(path, map_location=map_location, weights_only=True)
 
 
 @contextmanager

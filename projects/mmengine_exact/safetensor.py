@@ -16,6 +16,12 @@ from torch import Tensor
 SUFFIX = '.safetensors'
 
 
+def is_safetensors(path: str) -> bool:
+    """Whether a local file is one, whatever its name."""
+    with open(path, 'rb') as file:
+        return file.read(9)[8:] == b'{'
+
+
 def read_safetensors(path: str) -> dict:
     """``state_dict`` and ``meta`` of a local file, on the CPU.
 

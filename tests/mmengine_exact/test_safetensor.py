@@ -1,6 +1,7 @@
 """Safetensors: the same bits there and back, whole or refused, not resumed."""
 import json
 import random
+import shutil
 import struct
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -90,11 +91,10 @@ def test_files_of_other_projects_are_read(tmp_path):
 def test_damaged_files(tmp_path, path):
     with open(path, 'rb') as file:
         whole = file.read()
-    torchs, bare = str(tmp_path / 'torch.pth'), str(tmp_path / 'bare')
-    torch.save(dict(state_dict=WEIGHTS), torchs)
+    bare = str(tmp_path / 'bare')
     save_file({}, bare)
     draw, cases = random.Random(0), [b'', b'{}', whole[:5], whole[:-1]]
-    cases += [whole + b'0', open(torchs, 'rb').read(), open(bare, 'rb').read()]
+    cases += [whole + b'0', open(bare, 'rb').read()]
     for _ in range(300):
         at = draw.randrange(len(whole))
         bit = bytes([whole[at] ^ 1 << draw.randrange(8)])
@@ -115,6 +115,16 @@ def test_damaged_files(tmp_path, path):
     assert unseen < 15
     with pytest.raises(CheckpointError, match='no.safetensors does not exist'):
         read_checkpoint(str(tmp_path / 'no.safetensors'))
+
+
+def test_the_content_counts_not_the_name(tmp_path, path):
+    torchs, tensors = (
+        str(tmp_path / name) for name in ('y.safetensors', 'y.pth'))
+    torch.save(dict(state_dict=WEIGHTS), torchs)
+    shutil.copy(path, tensors)
+    for renamed in (torchs, tensors):
+        found = read_checkpoint(renamed)['state_dict']
+        assert all(bits(found[key]) == bits(WEIGHTS[key]) for key in WEIGHTS)
 
 
 def test_at_an_address(path, monkeypatch):

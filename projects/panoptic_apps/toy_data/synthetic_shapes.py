@@ -159,7 +159,7 @@ class _Scene(Canvas):
 
     def _paint(self, mask: np.ndarray, color: np.ndarray,
                segment_id: int) -> None:
-        self.image[mask] = color[mask]
+        np.copyto(self.image, color, 'same_kind', where=mask[..., None])
         self.ids[mask] = segment_id
 
     def add_stuff(self) -> None:

@@ -7,7 +7,6 @@ mmcv's, RoIAlign is equal up to rounding. Every other operator raises when it
 is called.
 """
 import sys
-from contextlib import suppress
 from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any, Callable, List, Optional
@@ -23,17 +22,20 @@ COMPILED = 'mmcv._ext'
 #: Boxes whose overlaps with all others are computed at once.
 _BLOCK = 64
 _torchvision: Any = None
+_import_error: Optional[Exception] = None
 
 
 def stand_in() -> None:
     """Stand in for mmcv's operators where it has none; before ``mmcv.ops`` is
     imported."""
-    global _torchvision
+    global _torchvision, _import_error
     if COMPILED in sys.modules or find_spec(COMPILED):
         return
     sys.modules[COMPILED] = sys.modules[__name__]
-    with suppress(Exception):  # not installed, or for another torch
+    try:
         import torchvision as _torchvision  # registers its operators
+    except Exception as error:  # not installed, or for another torch
+        _import_error = error
 
 
 def stands_in() -> Optional[str]:
@@ -123,7 +125,7 @@ def _torchvisions(name: str, given: Tensor, *more: Any) -> Optional[Tensor]:
     Raises:
         RunError: There is neither on the device.
     """
-    error = None
+    error = _import_error
     if _torchvision:
         try:
             return getattr(torch.ops.torchvision, name)(given, *more)
@@ -133,9 +135,10 @@ def _torchvisions(name: str, given: Tensor, *more: Any) -> Optional[Tensor]:
         return None
     raise RunError(
         f'{name.strip("_")}: neither mmcv nor torchvision has this operator '
-        f'on {given.device.type} here. Install the torchvision of torch '
-        f'{torch.__version__} (in .venv: make env OPERATORS=torchvision), or '
-        "compile mmcv's own operators: make env OPERATORS=mmcv") from error
+        f'on {given.device.type} here ({_import_error or "CPU builds"}). '
+        f'Install the torchvision of torch {torch.__version__} (in .venv: '
+        "make env OPERATORS=torchvision), or compile mmcv's own operators: "
+        'make env OPERATORS=mmcv') from error
 
 
 def _layer(aligned_height: int, aligned_width: int, spatial_scale: float,

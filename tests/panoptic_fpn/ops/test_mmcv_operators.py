@@ -170,10 +170,16 @@ def test_a_torchvision_of_another_torch_is_left_out(without_operators,
     (tmp_path / 'torchvision.py').write_text(
         'raise RuntimeError("operator torchvision::nms does not exist")')
     done = run(
-        without_operators, tmp_path, 'import panoptic_fpn\n'
-        'from mmcv.ops import get_compiler_version\n'
-        'print(get_compiler_version())')
+        without_operators, tmp_path, 'import panoptic_fpn, torch\n'
+        'from mmcv.ops import get_compiler_version, nms\n'
+        'print(get_compiler_version())\n'
+        'try:\n'
+        '    nms(torch.ones(1, 4, device="meta"),\n'
+        '        torch.ones(1, device="meta"), 0.5)\n'
+        'except Exception as error:\n'
+        '    print(error)')
     assert 'plain' in done.stdout, done.stderr
+    assert 'on meta here (operator torchvision::nms does not' in done.stdout
 
 
 @needs_compiled
