@@ -8,6 +8,7 @@ category_id and iscrowd. Ids of images are whole numbers or strings.
 Two more lists of an annotation are ours: ``void_ids`` and ``ignored_ids``,
 values of a label map with one channel that are not segments.
 """
+import os.path as osp
 from collections import Counter, defaultdict
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set
 
@@ -72,6 +73,10 @@ def panoptic_faults(content: dict,
             where = f'{path}: image_id={image_id!r}'
             yield from _name_faults(note, f'{where}: its annotation')
             segments = yield from _segment_faults(note, categories, where)
+            if note.get('file_name') == image.get('file_name'):
+                # mmdet's ADE20K files name the image instead of its PNG
+                stem = osp.splitext(str(note.get('file_name')))[0]
+                note = dict(note, file_name=f'{stem}.png')
         pairs.append(Pair(image, note, segments))
     return Structure(categories, pairs)
 

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import subprocess
+from os.path import relpath
 from pathlib import Path
 
 import cv2
@@ -261,9 +262,16 @@ def draw_ade20k():
         dict(id=i, name=name, isthing=int(name in meta['thing_classes']))
         for i, name in enumerate(sorted(meta['classes']))
     ]
-    return draw_panoptic(
-        Path('data/ADEChallengeData2016'), 16, categories, 'images/{0}',
-        'ade20k_panoptic_{0}', 'ade20k_panoptic_{0}.json')
+    root = Path('data/ADEChallengeData2016')
+    drawn = draw_panoptic(root, 16, categories, 'images/{0}',
+                          'ade20k_panoptic_{0}', 'ade20k_panoptic_{0}.json')
+    # Mask2Former's names the PNG; mmdet's names the image
+    path = root / 'ade20k_panoptic_val.json'
+    content = json.loads(path.read_text())
+    for note in content['annotations']:
+        note['file_name'] = note['file_name'].replace('.png', '.jpg')
+    path.write_text(json.dumps(content))
+    return drawn
 
 
 def draw_mapillary():
@@ -351,13 +359,16 @@ def check_config(cfg, drawn):
     images, samples = [], []
     for index, (entry, note) in enumerate(
             zip(content['images'], content['annotations'])):
-        ids = np.asarray(Image.open(val[index]['data_samples'].seg_map_path))
-        ids = ids.astype(int) @ [1, 256, 65536]
+        sample = val[index]['data_samples'].to_dict()
+        samples.append(sample)
+        ids = np.asarray(Image.open(sample['seg_map_path'])).astype(int)
+        ids = ids @ [1, 256, 65536]
+        note['file_name'] = relpath(sample['seg_map_path'],
+                                    val.data_prefix['seg'])
         drawn[entry['file_name']].check(content, ids, index)
         images.append(
             PanopticImage(entry['id'], entry['file_name'], note['file_name'],
                           ids, note['segments_info']))
-        samples.append(val[index]['data_samples'].to_dict())
     assert len(images) == 2
     rng = np.random.default_rng(0)
     for predict in (as_is,
