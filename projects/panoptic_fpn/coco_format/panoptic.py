@@ -53,7 +53,8 @@ def panoptic_faults(content: dict,
                     path: str,
                     categories_path: Optional[str] = None) -> Found[Structure]:
     """Errors of a COCO panoptic JSON, and of its categories where these come
-    from another file."""
+    from another file. Annotations that name their image get the name of the
+    PNG."""
     listed = content.get('annotations')
     if isinstance(listed, list) and listed and all(
             isinstance(note, dict) and 'category_id' in note
@@ -73,10 +74,10 @@ def panoptic_faults(content: dict,
             where = f'{path}: image_id={image_id!r}'
             yield from _name_faults(note, f'{where}: its annotation')
             segments = yield from _segment_faults(note, categories, where)
-            if note.get('file_name') == image.get('file_name'):
+            name = note.get('file_name')
+            if isinstance(name, str) and name == image.get('file_name'):
                 # mmdet's ADE20K files name the image instead of its PNG
-                stem = osp.splitext(str(note.get('file_name')))[0]
-                note = dict(note, file_name=f'{stem}.png')
+                note['file_name'] = osp.splitext(name)[0] + '.png'
         pairs.append(Pair(image, note, segments))
     return Structure(categories, pairs)
 
