@@ -10,10 +10,14 @@ Example:
     python tools/dataset_converters/cityscapes_style.py \
         JPEGImages SegmentationClass labelmap.txt --things person car \
         --instances SegmentationObject --out-dir data/my --name train
+    python tools/dataset_converters/cityscapes_style.py \
+        images/ bitmasks/ classes.csv --out-dir data/my --name train \
+        --channels class=R instance=BA crowd=G2 void=G1
 
 writes data/my/train.json and data/my/train/*.png. Label maps hold
 ``class * 1000 + number`` for single instances and the class elsewhere (of a
-thing class: a crowd); or, in RGB, the colours of classes. ``classes.csv`` has
+thing class: a crowd); or, in RGB, the colours of classes; or --channels says
+which channel holds what. ``classes.csv`` has
 the columns id, name, isthing and, optionally, ignore, values (by default the
 id) and color; JSON and CVAT's labelmap.txt work too. Running again continues
 after an interruption. Cityscapes itself has cityscapes.py. Exit code: 0
@@ -61,6 +65,22 @@ def parse_args():
         default='',
         help='folder of maps, named like the label maps, in which each value '
         'or colour but 0 is an instance; label maps then hold classes alone')
+    parser.add_argument(
+        '--channels',
+        nargs='+',
+        metavar='WHAT',
+        default=[],
+        help='what channels of R, G, B, A (L: the only one) hold, such as '
+        'class=R instance=GB: R is the class, 256 * G + B (of the --instances '
+        'map, if given) the number of the instance, 0 none. Pixels with the '
+        'bit of value 2 of G are crowd, with that of value 1 void: crowd=G2 '
+        'void=G1. instance=L alone: instances of one class, whose value is 1, '
+        'and 0 elsewhere')
+    parser.add_argument(
+        '--split',
+        metavar='FILE',
+        help='list of the images to take, one a line, with or without suffix '
+        '(default: all)')
     parser.add_argument(
         '--void-values',
         type=int,

@@ -5,6 +5,9 @@ Example:
         instances.json --things person car --out-dir data/my --name train
     python tools/dataset_converters/coco_instances_and_semantic.py \
         instances.json semantic/ classes.csv --out-dir data/my --name train
+    python tools/dataset_converters/coco_instances_and_semantic.py \
+        instances_val2017.json --only-things --out-dir data/coco/annotations \
+        --name things_val2017
 
 writes data/my/train.json and data/my/train/*.png. The JSON has polygons or
 RLEs of things and, without label maps, of stuff. ``classes.csv`` has the
@@ -42,17 +45,23 @@ def parse_args():
         default='area',
         help='which instance lies on top: the smaller (default) or the '
         'later in the JSON; crowds lie below all others, stuff below them')
-    parser.add_argument(
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument(
         '--things',
         nargs='+',
         metavar='NAME',
         help='the thing classes, all others are stuff (default: isthing of '
         'the class list, or of the categories)')
+    kinds.add_argument(
+        '--only-things',
+        action='store_true',
+        help='all classes are things, as in COCO\'s instances_*.json')
     parser.add_argument(
         '--background',
         metavar='NAME',
         help='without label maps: the stuff class, maybe a new one, of pixels '
-        'that nothing covers (default: void)')
+        "that nothing covers; '': void (default: void, with --only-things the "
+        'class background)')
     parser.add_argument(
         '--no-crowd',
         dest='single',

@@ -39,6 +39,7 @@ def convert_instances_and_semantic(instances: str,
                                    void_values: Sequence[int] = (0, 255),
                                    suffix: str = '.png',
                                    things: Optional[Sequence[str]] = None,
+                                   only_things: bool = False,
                                    background: Optional[str] = None,
                                    single: bool = False,
                                    num_workers: Optional[int] = None,
@@ -57,8 +58,10 @@ def convert_instances_and_semantic(instances: str,
         uncovered (str): 'void' or 'crowd': what pixels of a thing class in a
             label map become that no instance covers.
         void_values, things: See :func:`class_table`.
+        only_things (bool): Whether all classes are things.
         background (str, optional): Without ``semantic``: the stuff class of
-            pixels that nothing covers; by default they are void.
+            pixels that nothing covers; by default they are void (''), with
+            ``only_things`` the class 'background'.
         single (bool): Whether to take crowds for single instances.
 
     Returns:
@@ -75,14 +78,18 @@ def convert_instances_and_semantic(instances: str,
     raise_first(image_faults(content, instances))
     raise_first(instances_faults(content, instances))
     jobs = [_job(image, semantic, suffix) for image in content['images']]
+    rows = read_rows(classes) if classes else _category_rows(content)
+    if only_things:
+        rows = [dict(row, isthing=1) for row in rows]
+        background = 'background' if background is None else background
     table = class_table(
-        read_rows(classes) if classes else _category_rows(content),
+        rows,
         classes or instances,
         void_values,
         things=things,
         label=jobs[0].label)
     if semantic is None:
-        table = _with_background(table, background)
+        table = _with_background(table, background or None)
     grouped = _group(content, table, instances, classes or instances, single)
     jobs = [job._replace(instances=grouped[job.image['id']]) for job in jobs]
     recipe = [table, order, uncovered, [job.instances for job in jobs]]

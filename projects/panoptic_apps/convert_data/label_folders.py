@@ -4,6 +4,8 @@
         as in Cityscapes; class * 256 + number, as in KITTI and Mapillary
     classes or colours alone, beside which other maps may tell instances
         apart, as SegmentationClass and SegmentationObject of Pascal VOC do
+    classes and numbers of instances in channels of their own, see
+        ``channels.py``
 
 A pixel of a thing class without an instance becomes crowd.
 """
@@ -11,16 +13,16 @@ import os
 import os.path as osp
 from functools import partial
 from glob import glob
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from mmengine_exact.errors import InputError
 from mmengine_exact.files import read_bytes
 from panoptic_fpn.ops.decode import claimed_size, find_fault, orientation_tag
 
-from .label_map import (ClassTable, class_table, paint_values, read_label_map,
-                        read_rows)
+from .channels import parse_channels, read_maps
+from .label_map import ClassTable, class_table, paint_values, read_rows
 from .panoptic_folder import Painted, write_panoptic_folder
-from .resumable import Job, raise_failures
+from .resumable import Job, raise_failures, some
 
 #: Suffixes of images where none is given.
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
@@ -41,6 +43,8 @@ def convert_label_folders(images: str,
                           void_values: Sequence[int] = (0, ),
                           things: Optional[Sequence[str]] = None,
                           instances: str = '',
+                          channels: Sequence[str] = (),
+                          split: Optional[str] = None,
                           orientation: Optional[str] = None,
                           num_workers: Optional[int] = None,
                           report: Any = print) -> Dict:
@@ -56,6 +60,10 @@ def convert_label_folders(images: str,
         instances (str): Folder of maps, named like the label maps, in which
             each value or colour but 0 is an instance of its class; values of
             label maps are then classes alone.
+        channels (Sequence[str]): Which channel holds what, see
+            ``channels.py``.
+        split (str, optional): File that lists the images to take, one a line,
+            with or without suffix.
         orientation (str, optional): See :func:`find_orientation`.
 
     Returns:
@@ -64,12 +72,17 @@ def convert_label_folders(images: str,
     Raises:
         InputError: Names the file that cannot be used, and the fix.
     """
+    held = parse_channels(channels)
     jobs = find_pairs(images, labels, image_suffix, label_suffix, instances,
-                      orientation)
+                      orientation, split)
+    apart = bool(instances) or 'instance' in held
+    # else colours may stand for classes
+    is_plain = 'class' in held or apart and not instances
     table = class_table(
-        read_rows(classes), classes, void_values,
-        None if instances else offset, numbered, things, jobs[0].label)
-    return write_panoptic_folder(out, name, jobs, partial(paint, table), table,
+        read_rows(classes), classes, void_values, None if apart else offset,
+        numbered, things, '' if is_plain else jobs[0].label)
+    return write_panoptic_folder(out, name, jobs, partial(paint, table,
+                                                          held), [table, held],
                                  table.categories, num_workers, report)
 
 
@@ -78,24 +91,23 @@ def find_pairs(images: str,
                image_suffix: Optional[str],
                label_suffix: str,
                instances: str = '',
-               orientation: Optional[str] = None) -> List[Job]:
+               orientation: Optional[str] = None,
+               split: Optional[str] = None) -> List[Job]:
     """Images and their label maps, sorted by name; ids are names without
     suffix. Hidden files are left out."""
     suffixes = (image_suffix, ) if image_suffix else IMAGE_SUFFIXES
+    pairs = [*_names_and_stems(images, suffixes)]
+    if split:
+        pairs = _listed(pairs, split, images)
     jobs, failures = [], []
-    # without names that begin with a dot
-    for name in sorted(glob('**', root_dir=images, recursive=True)):
+    for name, stem in pairs:
         path = osp.join(images, name)
-        ends = [s for s in suffixes if name.lower().endswith(s.lower())]
-        if not ends or osp.isdir(path) or _HIDDEN.intersection(
-                name.split(os.sep)):
-            continue
-        stem = name[:-len(ends[0])]
         label = osp.join(labels, stem + label_suffix)
         if not osp.isfile(label):
             failures.append(
                 f'{label}: no such file, the label map of {name}. Correct '
-                '--label-suffix and --image-suffix, or remove the image.')
+                '--label-suffix and --image-suffix, remove the image, or list '
+                'those to take in a file and give it as --split.')
             continue
         numbers = osp.join(instances, stem + label_suffix) if instances else ''
         if numbers and not osp.isfile(numbers):
@@ -115,6 +127,31 @@ def find_pairs(images: str,
             f'{images}: no image that ends with {" or ".join(suffixes)}. '
             'Correct the folder or --image-suffix.')
     return jobs
+
+
+def _names_and_stems(images: str,
+                     suffixes: Sequence[str]) -> Iterator[Tuple[str, str]]:
+    # without names that begin with a dot
+    for name in sorted(glob('**', root_dir=images, recursive=True)):
+        ends = [s for s in suffixes if name.lower().endswith(s.lower())]
+        if ends and not osp.isdir(osp.join(images,
+                                           name)) and not _HIDDEN.intersection(
+                                               name.split(os.sep)):
+            yield name, name[:-len(ends[0])]
+
+
+def _listed(pairs: List[Tuple[str, str]], split: str,
+            images: str) -> List[Tuple[str, str]]:
+    """Those pairs of name and stem that the file ``split`` lists."""
+    lines = read_bytes(split, 'list of images', None).decode().splitlines()
+    wanted = {line.strip() for line in lines} - {''}
+    missing = wanted.difference(*pairs)
+    if missing or not wanted:
+        raise InputError(
+            f'{split}: {some(sorted(missing)) or "empty"}: no such image in '
+            f'{images}. Correct the list (one a line, with or without '
+            'suffix), or --image-suffix.')
+    return [pair for pair in pairs if wanted.intersection(pair)]
 
 
 def find_orientation(path: str, label: str,
@@ -144,14 +181,13 @@ def find_orientation(path: str, label: str,
     return shown, tag if labels_are == 'stored' else 1
 
 
-def paint(table: ClassTable, job: Job) -> Painted:
+def paint(table: ClassTable, channels: Dict[str, str], job: Job) -> Painted:
     """Segments of one image."""
     size = job.size[::-1] if job.turn > 4 else job.size
-    values, numbers = read_label_map(
-        job.label, size, colors=table.colors), None
-    if job.numbers:
-        numbers = read_label_map(job.numbers, size, colors=None)
+    values, numbers, void = read_maps(job, size, channels, table.colors)
     ids, segments = paint_values(table, values, job.label, numbers)
+    if void is not None:
+        ids[void] = 0
     return ids, [*segments.values()], dict(
         crowd=sum(s['iscrowd'] for s in segments.values()),
         void_pixels=int((ids == 0).sum()))

@@ -267,6 +267,27 @@ def plain_rows(given: Rows) -> Rows:
     return rows
 
 
+def read_pixels(path: str,
+                size: Optional[Tuple[int, int]] = None) -> np.ndarray:
+    """Pixels of a label map as they are stored, see :func:`decode_map`.
+
+    Args:
+        path (str): The file.
+        size (tuple[int, int], optional): (h, w) that it must have.
+    """
+    content = read_bytes(path, 'label map', None)
+    pixels, fault = try_decode(decode_map, content)
+    if pixels is None:
+        fault = (f'{len(content)} bytes that are not a label map ({fault}). '
+                 'Restore the PNG.')
+    elif size is not None and pixels.shape[:2] != tuple(size):
+        fault = (f'{pixels.shape[:2]} (h, w), but its image is {tuple(size)}. '
+                 'Scale both alike (labels without interpolation).')
+    if fault:
+        raise InputError(f'{path}: {fault}')
+    return pixels
+
+
 def read_label_map(path: str,
                    size: Optional[Tuple[int, int]] = None,
                    bits: Optional[int] = None,
@@ -274,30 +295,25 @@ def read_label_map(path: str,
     """Values (h, w) of a label map: uint8, uint16 or int32.
 
     Args:
-        path (str): The file.
-        size (tuple[int, int], optional): (h, w) that it must have.
+        path, size: See :func:`read_pixels`.
         bits (int, optional): What a value must have.
         colors (bool, optional): Whether it is RGB, maybe by a palette; values
             are then R + 256 G + 256^2 B. None: both will do.
     """
-    content = read_bytes(path, 'label map', None)
-    values, fault = try_decode(decode_map, content)
-    if values is not None and colors and _has_palette(content):
-        values = decode_image(content)[..., ::-1]
-    is_rgb = values is not None and values.ndim == 3 and (
-        values.dtype == np.uint8 and colors is not False)
-    if values is None:
-        fault = (f'{len(content)} bytes that are not a label map ({fault}). '
-                 'Restore the PNG.')
-    elif values.ndim != 2 and not is_rgb:
+    values, fault = read_pixels(path, size), ''
+    if colors and values.ndim == 2:
+        content = read_bytes(path, 'label map', None)
+        if _has_palette(content):
+            values = decode_image(content)[..., ::-1]
+    is_rgb = values.ndim == 3 and (values.dtype == np.uint8
+                                   and colors is not False)
+    if values.ndim != 2 and not is_rgb:
         fault = (f'{values.shape[2]} channels. A label map has one, of 8 or '
-                 '16 bits, that holds the classes; not colours.')
+                 '16 bits, that holds the classes; not colours. --channels '
+                 'says which channel holds what.')
     elif colors and not is_rgb:
         fault = ('one channel, but other label maps of this folder hold '
                  'colours. Export all alike.')
-    elif size is not None and values.shape[:2] != tuple(size):
-        fault = (f'{values.shape[:2]} (h, w), but its image is {tuple(size)}. '
-                 'Scale both alike (labels without interpolation).')
     elif bits is not None and 8 * values.itemsize != bits:
         fault = (f'{8 * values.itemsize} bit, but {bits} bit grey is '
                  'expected. Restore the official file.')

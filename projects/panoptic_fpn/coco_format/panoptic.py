@@ -8,6 +8,7 @@ category_id and iscrowd. Ids of images are whole numbers or strings.
 Two more lists of an annotation are ours: ``void_ids`` and ``ignored_ids``,
 values of a label map with one channel that are not segments.
 """
+import os.path as osp
 from collections import Counter, defaultdict
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set
 
@@ -52,7 +53,8 @@ def panoptic_faults(content: dict,
                     path: str,
                     categories_path: Optional[str] = None) -> Found[Structure]:
     """Errors of a COCO panoptic JSON, and of its categories where these come
-    from another file."""
+    from another file. Annotations that name their image get the name of the
+    PNG."""
     listed = content.get('annotations')
     if isinstance(listed, list) and listed and all(
             isinstance(note, dict) and 'category_id' in note
@@ -72,6 +74,10 @@ def panoptic_faults(content: dict,
             where = f'{path}: image_id={image_id!r}'
             yield from _name_faults(note, f'{where}: its annotation')
             segments = yield from _segment_faults(note, categories, where)
+            name = note.get('file_name')
+            if isinstance(name, str) and name == image.get('file_name'):
+                # mmdet's ADE20K files name the image instead of its PNG
+                note['file_name'] = osp.splitext(name)[0] + '.png'
         pairs.append(Pair(image, note, segments))
     return Structure(categories, pairs)
 
