@@ -21,15 +21,18 @@ from statistics import mean
 from tempfile import TemporaryDirectory
 from typing import Callable, Dict, List, Optional
 
+import cv2
 import numpy as np
 from mmcv.transforms import Compose
 from mmdet.registry import TRANSFORMS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from PIL import Image
 
 import panoptic_fpn  # noqa: F401
 from benchmarks import harness, inputs
-from panoptic_fpn.labels import LabelSpace
+from panoptic_fpn.data.instance_masks import compact_mask
+from panoptic_fpn.labels import LabelSpace, rgb_to_id
 
 STAGE = 'input pipeline'
 DATASETS = harness.ROOT / 'configs' / '_base_' / 'datasets'
@@ -38,6 +41,12 @@ DRAWS = 8
 
 #: Of mmdet, for Cityscapes and COCO.
 LOAD = [dict(type='LoadImageFromFile'), dict(type='LoadPanopticAnnotations')]
+#: Boxes and masks of the instances JSON, the semantic map of the PNG.
+LOAD_INSTANCES = [
+    LOAD[0],
+    dict(LOAD[1], with_bbox=False, with_label=False, with_mask=False),
+    dict(type='LoadAnnotations', with_mask=True)
+]
 RESIZE = dict(type='Resize', scale=(1333, 800), keep_ratio=True)
 PACK = [dict(type='RandomFlip', prob=0.5), dict(type='PackDetInputs')]
 CROP = [
@@ -144,7 +153,7 @@ def measure(rounds: int, seed: int = 0) -> List[harness.Row]:
     with TemporaryDirectory() as folder:
         return [
             *measure_street(Path(folder), rounds, seed),
-            measure_photographs(Path(folder), rounds, seed)
+            *measure_photographs(Path(folder), rounds, seed)
         ]
 
 
@@ -172,7 +181,8 @@ def measure_street(folder: Path, rounds: int, seed: int) -> List[harness.Row]:
     ]
 
 
-def measure_photographs(folder: Path, rounds: int, seed: int) -> harness.Row:
+def measure_photographs(folder: Path, rounds: int,
+                        seed: int) -> List[harness.Row]:
     given = os.environ.get('SAMPLE_PHOTOGRAPHS')
     if given:
         found, what = sample_photographs(Path(given)), 'photographs'
@@ -183,15 +193,50 @@ def measure_photographs(folder: Path, rounds: int, seed: int) -> harness.Row:
     number = mean(len(one['segments_info']) for one in found)
     pipeline = ours('coco_panoptic', RESIZE)
     their_pipeline = build([*LOAD, RESIZE, *PACK])
-    return compare(
-        'COCO photograph to 800x1199',
-        dict(
-            ours=repeated(pipeline, found),
-            theirs=repeated(their_pipeline, found)),
-        rounds,
-        ask=3,
-        note=f'{what}, JPEG of {mean(sizes):.0f} kB, {number:.0f} segments; '
-        f'{agreement(pipeline, their_pipeline, found[0])}')
+    case = 'COCO photograph to 800x1199'
+    drawn = [with_instances(one) for one in found]
+    return [
+        compare(
+            case,
+            dict(
+                ours=repeated(pipeline, found),
+                theirs=repeated(their_pipeline, found)),
+            rounds,
+            ask=3,
+            note=f'{what}, JPEG of {mean(sizes):.0f} kB, {number:.0f} '
+            f'segments; {agreement(pipeline, their_pipeline, found[0])}'),
+        compare(
+            f'{case}, instances JSON',
+            dict(
+                ours=repeated(pipeline, drawn),
+                theirs=repeated(
+                    build([*LOAD_INSTANCES, RESIZE, *PACK]), drawn)),
+            rounds,
+            note='the same; boxes and masks of '
+            f'{mean(len(one["instances"]) for one in drawn):.0f} instances '
+            'are those of polygons around them')
+    ]
+
+
+def with_instances(information: dict) -> dict:
+    """The same image, with its things as an instances JSON has them, for both
+    pipelines."""
+    pixels = np.array(Image.open(information['seg_map_path']))
+    ids = rgb_to_id(pixels)
+    instances, masks = [], []
+    for one in information['segments_info']:
+        mask = ids == one['id']
+        polygons = inputs.polygons(mask) if one['is_thing'] else []
+        if polygons:
+            x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
+            instances.append(
+                dict(
+                    bbox=[x, y, x + w, y + h],
+                    bbox_label=one['category'],
+                    ignore_flag=one['iscrowd'],
+                    mask=polygons))
+            masks.append(compact_mask(polygons, mask.shape))
+    return dict(information, instances=instances, instance_masks=masks)
 
 
 if __name__ == '__main__':

@@ -166,3 +166,12 @@ def _paint(rng: np.random.Generator, index_map: np.ndarray,
     grain = rng.standard_normal((height, width, 3)).astype(np.float32)
     image += noise * cv2.GaussianBlur(grain, (0, 0), .6)
     return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def polygons(mask: np.ndarray) -> List[List[float]]:
+    """Polygons [x1, y1, ...] around a mask (h, w), of as many vertices as an
+    annotator would draw."""
+    contours, _ = cv2.findContours(
+        mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    drawn = [cv2.approxPolyDP(contour, 1, True) for contour in contours]
+    return [one.reshape(-1).tolist() for one in drawn if len(one) >= 3]

@@ -130,6 +130,7 @@ def photo_options(sample_dir, split):
     return [
         f'{prefix}.data_root={sample_dir}/',
         f'{prefix}.ann_file=panoptic.json',
+        f'{prefix}.instances_ann_file=None',
         f'{prefix}.data_prefix.img=images/',
         f'{prefix}.data_prefix.seg=panoptic/'
     ]

@@ -17,6 +17,7 @@ from panoptic_apps.toy_data.synthetic_shapes import write_dataset
 from panoptic_fpn.training import PanopticRunner
 
 from .conftest import needs_compiled
+from .oracles.perturb import instances_of
 from .test_paper_training import shrink_backbone
 
 OPTIONS = Path(__file__).resolve().parents[1] / 'configs' / 'options'
@@ -34,6 +35,10 @@ ITERATIONS = 2
 def data_root(tmp_path_factory):
     root = tmp_path_factory.mktemp('options') / 'shapes'
     write_dataset(str(root), **RECIPE)
+    # what COCO's configs read
+    content = instances_of(root / 'annotations/panoptic_train.json')
+    path = root / 'annotations/instances_train2017.json'
+    path.write_text(json.dumps(content))
     return f'{root}/'
 
 

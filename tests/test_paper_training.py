@@ -91,6 +91,7 @@ def small(name, work_dir, data_root, iterations):
         data_root=data_root,
         generate=RECIPE,
         ann_file='annotations/panoptic_train.json',
+        instances_ann_file=None,
         data_prefix=dict(img='train/', seg='annotations/panoptic_train/'),
         pipeline=pipeline)
     cfg.train_dataloader.update(

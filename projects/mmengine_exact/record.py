@@ -135,6 +135,11 @@ def data_record(dataset: Any) -> List[dict]:
         if path:
             one['sha256'] = fingerprint(path,
                                         getattr(leaf, 'backend_args', None))
+            more = getattr(leaf, 'instances_ann_file', None)
+            if more:
+                one.update(
+                    instances_ann_file=more,
+                    instances_sha256=fingerprint(more, leaf.backend_args))
         elif hasattr(leaf, 'get_data_info'):
             digest = hashlib.sha256()
             for info in map(leaf.get_data_info, range(len(leaf))):

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from pycocotools import mask as mask_util
 
 
 @dataclass
@@ -308,3 +309,34 @@ def _photo(image, categories):
         photo[image.id_map == segment['id']] = color
     photo += rng.normal(0, 6, photo.shape)
     return photo.clip(0, 255).astype(np.uint8)
+
+
+def instances_of(path, polygons_of=None):
+    """Content of an instances JSON with the things of a panoptic JSON: what
+    its PNGs, in the folder of its name, show of each, as RLE, or as the
+    polygons that a function makes of a mask (h, w) that is not crowd."""
+    path = Path(path)
+    content = json.loads(path.read_text())
+    things = ids_of_kind(content['categories'], True)
+    notes = []
+    for annotation in content['annotations']:
+        png = Image.open(path.with_suffix('') / annotation['file_name'])
+        id_map = np.asarray(png).astype(np.int64) @ (1, 256, 256**2)
+        for segment in annotation['segments_info']:
+            if segment['category_id'] not in things:
+                continue
+            crowd, mask = segment.get('iscrowd', 0), id_map == segment['id']
+            rle = mask_util.encode(np.asfortranarray(mask.astype(np.uint8)))
+            rle['counts'] = rle['counts'].decode()
+            notes.append(
+                dict(
+                    id=len(notes) + 1,
+                    image_id=annotation['image_id'],
+                    category_id=segment['category_id'],
+                    iscrowd=crowd,
+                    segmentation=rle
+                    if crowd or not polygons_of else polygons_of(mask)))
+    return dict(
+        images=content['images'],
+        categories=[c for c in content['categories'] if c['isthing']],
+        annotations=notes)

@@ -37,6 +37,8 @@ train_dataloader = dict(
         type='CocoPanopticFPNDataset',
         data_root=data_root,
         ann_file='annotations/panoptic_train2017.json',
+        # masks that overlap, as the paper trains on; None: those of the PNGs
+        instances_ann_file='annotations/instances_train2017.json',
         data_prefix=dict(
             img='train2017/', seg='annotations/panoptic_train2017/'),
         filter_cfg=dict(filter_empty_gt=True, min_size=32),

@@ -14,7 +14,8 @@ train_pipeline = [
     dict(type='DerivePanopticTargets', instances=False),
     dict(type='PackPanopticInputs'),
 ]
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+train_dataloader = dict(
+    dataset=dict(instances_ann_file=None, pipeline=train_pipeline))
 val_evaluator = dict(metrics=[
     dict(type='PanopticQualityMetric'),
     dict(type='SemanticIoUMetric'),

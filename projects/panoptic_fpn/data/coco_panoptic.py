@@ -16,14 +16,20 @@ from mmengine.logging import print_log
 from mmengine.utils import is_abs
 
 from mmengine_exact.errors import CorruptFileError, InputError
+from mmengine_exact.files import read_bytes
 from mmengine_exact.stream import SeededDatasetMixin
 
-from ..coco_format import Pair, panoptic_faults, parse_object, raise_first
+from ..coco_format import (Pair, instances_faults, panoptic_faults,
+                           parse_object, raise_first)
 from ..labels import LabelSpace
+from .instance_masks import compact_mask
 
 #: Different corrupt images, with none that can be read between them, that end
 #: training even if single ones are skipped.
 MOST_CORRUPT = 50
+_INSTANCES = (
+    'Set instances_ann_file of the dataset to the instances JSON of the same '
+    'images and categories, or to None to train on the segments of the PNGs.')
 
 
 @DATASETS.register_module()
@@ -46,6 +52,11 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
             a segment. Images with stuff only are kept.
         categories_file (str, optional): Another JSON to take ``categories``
             from, for files that lack ``isthing`` (COCO's test-dev).
+        instances_ann_file (str, optional): COCO instances JSON of these
+            images, relative to ``data_root``. Instances to train on, crowd
+            too, are then its masks, which may overlap, as in the paper; the
+            semantic map stays that of the PNGs. By default instances are the
+            segments of the PNGs.
         skip_corrupt (bool): In training, go on with another image where one
             cannot be read, and log how many were skipped. By default a
             corrupt file stops the run.
@@ -65,9 +76,11 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
                  ann_file: str = '',
                  data_prefix: dict = dict(img='', seg=''),
                  categories_file: Optional[str] = None,
+                 instances_ann_file: Optional[str] = None,
                  skip_corrupt: bool = False,
                  **kwargs: Any) -> None:
         self.categories_file = categories_file
+        self.instances_ann_file = instances_ann_file
         self.skip_corrupt = skip_corrupt
         self.num_skipped = 0
         self._failed_in_a_row: Set[int] = set()
@@ -83,7 +96,8 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
             without annotation), ``instances`` (thing labels, as mmdet's
             samplers read them). An entry of ``segments_info`` has ``id`` (in
             the PNG), ``category`` (label), ``iscrowd`` and ``is_thing``
-            (a thing and not crowd, as in mmdet).
+            (a thing and not crowd, as in mmdet). Of an instances JSON
+            ``instances``, with crowd, and their ``instance_masks``.
         """
         content, source = self._read_json(self.ann_file), self.ann_file
         if self.categories_file:
@@ -103,7 +117,11 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
         self.unannotated = [
             pair.image['id'] for pair in pairs if pair.annotation is None
         ]
-        return [self.parse_data_info(pair) for pair in pairs]
+        infos = [self.parse_data_info(pair) for pair in pairs]
+        if self.instances_ann_file:
+            self.instances_ann_file = self._below_root(self.instances_ann_file)
+            self._read_instances(self.instances_ann_file, infos, whole)
+        return infos
 
     def _below_root(self, path: str) -> str:
         """A file that is given as ``ann_file`` is."""
@@ -118,6 +136,42 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
             raise InputError(
                 f'{path}: no such file. {self.if_missing}') from None
         return parse_object(content or b'', path)
+
+    def _read_instances(self, path: str, infos: List[dict],
+                        whole: LabelSpace) -> None:
+        """Replace the instances of images by those of an instances JSON."""
+        content = parse_object(
+            read_bytes(path, 'instances JSON', self.backend_args, _INSTANCES),
+            path)
+        raise_first(instances_faults(content, path, masks=True))
+        sizes = {i['id']: (i['height'], i['width']) for i in content['images']}
+        by_id = {info['img_id']: info for info in infos}
+        for id_, one in by_id.items():
+            size, found = (one['height'], one['width']), sizes.get(id_)
+            if found != size:
+                raise InputError(
+                    f'{path}: image_id={id_!r} is {found or "not listed"} '
+                    f'here, {size} (h, w) in {self.ann_file}. {_INSTANCES}')
+            one.update(instances=[], instance_masks=[])
+        names = {c['id']: c['name'] for c in content['categories']}
+        things = dict(zip(whole.category_ids, whole.thing_names))
+        for note in content['annotations']:
+            category, info = note['category_id'], by_id.get(note['image_id'])
+            if things.get(category) != names[category]:
+                raise InputError(
+                    f'{path}: annotation id={note["id"]!r} is of category '
+                    f'{category!r}, {names[category]!r}; in {self.ann_file} '
+                    f'it is {things.get(category, "no thing")!r}. '
+                    f'{_INSTANCES}')
+            if info is None or category in self.left_out:
+                continue
+            mask = compact_mask(note['segmentation'], sizes[note['image_id']])
+            if mask:
+                info['instance_masks'].append(mask)
+                info['instances'].append(
+                    dict(
+                        bbox_label=self.label_space.label(category),
+                        ignore_flag=int(note.get('iscrowd', 0))))
 
     def _adapt(self, content: dict) -> None:
         """Change a sound JSON by rules of this data set."""

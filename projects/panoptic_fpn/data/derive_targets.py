@@ -2,10 +2,11 @@
 
 Instances and the semantic map are derived once, from what the transforms left
 of the map, so a box can never be without its mask and an instance that a crop
-removed is gone with its box, mask and label.
+removed is gone with its box, mask and label. So with those of an instances
+JSON, which are drawn here.
 """
 from collections import Counter
-from typing import Dict, List, Sequence
+from typing import Dict, List, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -22,6 +23,7 @@ from mmengine_exact.errors import InputError
 from ..labels import IGNORE_LABEL, encode_panoptic
 from ..ops.index_map_masks import IndexMapMasks
 from ..ops.run_length import contiguous, look_up, segment_boxes
+from .instance_masks import draw_masks, geometry_of, pack_layers
 from .load_map import PADDING, segment_values
 
 
@@ -30,7 +32,8 @@ class DerivePanopticTargets(BaseTransform):
     """Instances, semantic map and panoptic map from the index map.
 
     Required Keys: gt_seg_map (absent: nothing is done), segments_info,
-    label_space; ignored_ids (optional)
+    label_space; ignored_ids (optional); instances and instance_masks, of an
+    instances JSON, in place of the instances of the map (optional)
 
     Modified Keys: gt_seg_map (with ``semantic``: labels int16, -1 = void;
     otherwise removed)
@@ -73,7 +76,9 @@ class DerivePanopticTargets(BaseTransform):
         values, ignored = np.split(values, [len(segments)])
         labels = np.array([s['category'] for s in segments], np.int64)
         num_values = max([PADDING, *values, *ignored]) + 1
-        if self.instances:
+        if self.instances and results.get('instance_masks') is not None:
+            self._draw_instances(results, index_map.shape)
+        elif self.instances:
             self._derive_instances(results, index_map, num_values, values,
                                    labels)
         if self.semantic:
@@ -98,15 +103,26 @@ class DerivePanopticTargets(BaseTransform):
         boxes = np.zeros((num_values, 4), np.int64)
         areas[found], boxes[found] = found_areas, found_boxes
         chosen = np.flatnonzero(thing & (areas[values] >= self.min_area))
-        results['gt_bboxes'] = HorizontalBoxes(
-            boxes[values[chosen]].astype(np.float32), dtype=torch.float32)
-        results['gt_bboxes_labels'] = labels[chosen]
-        results['gt_ignore_flags'] = crowd[chosen]
         # torch hardly knows uint16, and no negative strides
         dtype = np.uint8 if index_map.dtype == np.uint8 else np.int32
-        results['gt_masks'] = IndexMapMasks(
-            torch.from_numpy(index_map.astype(dtype, order='C')),
-            values[chosen].astype(dtype))
+        _add_instances(results, boxes[values[chosen]], labels[chosen],
+                       crowd[chosen], index_map.astype(dtype, order='C'),
+                       values[chosen].astype(dtype))
+
+    def _draw_instances(self, results: dict, size: Tuple[int, int]) -> None:
+        drawn = draw_masks(results['instance_masks'],
+                           geometry_of(results, size))
+        windows, rows = [], []
+        for window, one in zip(drawn, results['instances']):
+            if window and cv2.countNonZero(window[2]) >= max(1, self.min_area):
+                x, y, width, height = cv2.boundingRect(window[2])
+                x, y = x + window[1], y + window[0]
+                windows.append(window)
+                rows.append((x, y, x + width, y + height, one['bbox_label'],
+                             one['ignore_flag']))
+        table = np.array(rows, np.int64).reshape(-1, 6)
+        _add_instances(results, table[:, :4], table[:, 4],
+                       table[:, 5].astype(bool), *pack_layers(windows, size))
 
     def _derive_panoptic(self, results: dict, index_map: np.ndarray,
                          num_values: int, values: np.ndarray,
@@ -133,6 +149,16 @@ class DerivePanopticTargets(BaseTransform):
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}({vars(self)})'
+
+
+def _add_instances(results: dict, boxes: np.ndarray, labels: np.ndarray,
+                   crowd: np.ndarray, index_map: np.ndarray,
+                   values: np.ndarray) -> None:
+    results['gt_bboxes'] = HorizontalBoxes(
+        boxes.astype(np.float32), dtype=torch.float32)
+    results['gt_bboxes_labels'] = labels
+    results['gt_ignore_flags'] = crowd
+    results['gt_masks'] = IndexMapMasks(torch.from_numpy(index_map), values)
 
 
 class PinnableDataSample(DetDataSample):

@@ -1,11 +1,12 @@
-"""Masks of instances that share no pixel, as one map of their values.
+"""Masks of instances as one map of their values, or a few where they overlap.
 
-In    index_map     (h, w), the value of the instance that covers each pixel
+In    index_map     (h, w), the value of the instance that covers each pixel;
+                    (layers, h, w), if instances share pixels
 Out   mask targets  (m, P, P) of boxes
       masks         (n, h, w), where mmdet's transforms and heads read them
 
-A map takes a byte a pixel, on its way to a GPU too; bitmaps take one for each
-instance, and mmdet's targets a float copy of the mask of each box.
+A map takes a byte a pixel and layer, on its way to a GPU too; bitmaps take one
+for each instance, and mmdet's targets a float copy of the mask of each box.
 """
 from typing import Any, Sequence, Tuple
 
@@ -18,6 +19,8 @@ from torch import Tensor
 
 #: Pixels of masks, float32, that are in memory at once.
 MAX_PIXELS = 1 << 26
+#: What the values of two layers differ by: 1 .. 255 are in the first.
+LAYER = 256
 
 
 class IndexMapMasks(BitmapMasks):
@@ -27,15 +30,16 @@ class IndexMapMasks(BitmapMasks):
     too. Whatever else mmdet does with masks it does with their bitmaps.
 
     Args:
-        index_map (Tensor): Integers (h, w), on any device.
+        index_map (Tensor): Integers (h, w) or uint8 (layers, h, w), on any
+            device.
         values (np.ndarray): (n, ), the value of each instance, not 0, in the
-            map's type.
+            map's type; with layers int64, ``LAYER * layer + value``.
     """
 
     def __init__(self, index_map: Tensor, values: np.ndarray) -> None:
         self.index_map = index_map
         self.values = values
-        self.height, self.width = index_map.shape
+        self.height, self.width = index_map.shape[-2:]
 
     @property
     def masks(self) -> np.ndarray:
@@ -52,8 +56,8 @@ class IndexMapMasks(BitmapMasks):
 
     def to_ndarray(self) -> np.ndarray:
         """Bitmaps uint8 (n, h, w), as a copy."""
-        index_map = self.index_map.cpu().numpy()
-        return (index_map == self.values[:, None, None]).view(np.uint8)
+        bitmaps = _bitmaps(self.index_map.cpu(), torch.from_numpy(self.values))
+        return bitmaps.numpy().view(np.uint8)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -102,12 +106,12 @@ class IndexMapMasks(BitmapMasks):
         if not len(boxes):
             return covered
         index_map = self.index_map.to(boxes.device, non_blocking=True)
-        values = torch.from_numpy(self.values)[:, None, None].to(
+        values = torch.from_numpy(self.values).to(
             boxes.device, non_blocking=True)
-        step = max(1, MAX_PIXELS // index_map.numel())
+        step = max(1, MAX_PIXELS // (self.height * self.width))
         for first in range(0, len(values), step):
             group = values[first:first + step]
-            masks = (index_map == group).to(boxes.dtype)[:, None]
+            masks = _bitmaps(index_map, group).to(boxes.dtype)[:, None]
             # of boxes of all groups: to choose would be a wait
             of_group = (inds - first).clamp(0, len(group) - 1)[:, None]
             rois = torch.cat([of_group.to(boxes.dtype), boxes], dim=1)
@@ -128,3 +132,10 @@ class IndexMapMasks(BitmapMasks):
 
     #: Bitmaps that overlap.
     random = BitmapMasks.random
+
+
+def _bitmaps(index_map: Tensor, values: Tensor) -> Tensor:
+    """Bitmaps bool (n, h, w) of the instances with some values (n, )."""
+    if index_map.dim() == 3:
+        index_map, values = index_map[values // LAYER], values % LAYER
+    return index_map == values.to(index_map.dtype)[:, None, None]

@@ -33,6 +33,20 @@ def scene(number, shape=(61, 87), seed=0, dtype=np.uint8):
                           values), BitmapMasks(bitmaps, *shape))
 
 
+def overlapping(number, shape=(61, 87), **kwargs):
+    """Masks of three scenes, one upon another, and their bitmaps."""
+    layers = [scene(number, shape, seed) for seed in range(3)]
+    values = [
+        256 * i + m.values.astype(int) for i, (m, _) in enumerate(layers)
+    ]
+    bitmaps = np.concatenate([b.masks for _, b in layers])
+    assert bitmaps.sum(0).max() > 1
+    order = np.random.default_rng(0).permutation(len(bitmaps))
+    return (IndexMapMasks(
+        torch.stack([m.index_map for m, _ in layers]),
+        np.concatenate(values)[order]), BitmapMasks(bitmaps[order], *shape))
+
+
 def boxes_of(masks, number, seed=0):
     """Boxes and instances; borders on pixels, within them, and outside."""
     rng = np.random.default_rng(seed)
@@ -65,9 +79,12 @@ def way(request, monkeypatch):
 
 
 @pytest.mark.parametrize('binarize', [True, False])
-@pytest.mark.parametrize('number, dtype', [(1, np.uint8), (9, np.uint8),
-                                           (200, np.uint8), (300, np.int32)])
-def test_targets_are_mmdets(number, dtype, binarize, way):
+@pytest.mark.parametrize('scene, number, dtype', [(scene, 1, np.uint8),
+                                                  (scene, 9, np.uint8),
+                                                  (scene, 200, np.uint8),
+                                                  (scene, 300, np.int32),
+                                                  (overlapping, 7, None)])
+def test_targets_are_mmdets(scene, number, dtype, binarize, way):
     masks, bitmaps = scene(number, dtype=dtype)
     for seed in range(3):
         assert_same_targets(masks, bitmaps, *boxes_of(masks, 60, seed),
@@ -128,8 +145,9 @@ WAYS = dict(
 STAY = {'pad', 'pad_rows', 'pad_none', 'cat', 'copy', 'deepcopy', 'pickle'}
 
 
+@pytest.mark.parametrize('scene', [scene, overlapping])
 @pytest.mark.parametrize('way', WAYS)
-def test_whatever_mmdet_does_with_masks(way):
+def test_whatever_mmdet_does_with_masks(way, scene):
     masks, bitmaps = scene(5)
     found, expected = WAYS[way](masks), WAYS[way](bitmaps)
     assert (found.height, found.width) == (expected.height, expected.width)
