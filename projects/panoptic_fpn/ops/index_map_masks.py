@@ -55,6 +55,13 @@ class IndexMapMasks(BitmapMasks):
         index_map = self.index_map.cpu().numpy()
         return (index_map == self.values[:, None, None]).view(np.uint8)
 
+    def to_tensor(self, dtype: torch.dtype, device: Any) -> Tensor:
+        """Bitmaps (n, h, w) on a device, made there."""
+        values = torch.from_numpy(self.values)[:, None, None].to(
+            device, non_blocking=True)
+        return (self.index_map.to(device,
+                                  non_blocking=True) == values).to(dtype)
+
     def __len__(self) -> int:
         return len(self.values)
 
