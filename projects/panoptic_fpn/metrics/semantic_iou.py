@@ -139,7 +139,7 @@ class SemanticMapMetric(PerImageMetric):
         panoptic = sample.get('pred_panoptic_seg')
         # 'instance_indices': merged from branches, of which a model may lack
         # the semantic one
-        if (panoptic is None or sample.get(self.prediction) is not None
+        if (panoptic is None or self.prediction in sample
                 or 'instance_indices' in panoptic):
             return sample
         space, predict_things = self.space, bool(self.predict_things)
