@@ -60,8 +60,8 @@ def test_a_single_channel_has_no_score(num_stuff, judged):
     [
         # label 0: 2 of 4, 1: none of 1, 2: 2 of 3, 3: none
         (True, (200 / 4 + 0 + 200 / 3 + 0) / 4),
-        # 'other': 4 of 5, stuff 2: 2 of 3, 3: none
-        (None, (400 / 5 + 200 / 3 + 0) / 3)
+        # 'other': all 4, stuff 2: 2 of 3, 3: none
+        (None, (100 + 200 / 3 + 0) / 3)
     ])
 def test_labels_of_a_panoptic_map_by_hand(predict_things, expected):
     """For a model without a semantic map; 4 is void, never right."""
