@@ -17,7 +17,7 @@ crop = dict(
 # the third step resizes
 train_pipeline = [
     *_base_.train_pipeline[:2],
-    dict(type='RandomChoice', transforms=[[large], [small, crop, large]]),
+    dict(type='RandomChoice', transforms=[[small, crop, large], [large]]),
     *_base_.train_pipeline[3:],
 ]
 # on each of 16 GPUs
