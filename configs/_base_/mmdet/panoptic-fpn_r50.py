@@ -10,5 +10,5 @@ model.data_preprocessor.update(
 model.type = 'MMDetPanopticFPN'
 model.panoptic_fusion_head.type = 'BranchKeepingFusionHead'
 model.test_cfg.panoptic.update(score_thr=0.6, nms_iou_thr=0.5)
-model.test_cfg.rcnn.update(
-    score_thr=0.05, nms=dict(type='nms', iou_threshold=0.5))
+model.test_cfg.rcnn.score_thr = 0.05
+model.test_cfg.rcnn.nms.class_agnostic = False
