@@ -30,7 +30,7 @@ STUFF_KEYS = ('semantic_head.num_stuff_classes',
 
 def stated_counts(module: Any,
                   key: str,
-                  name: str = 'model') -> Iterator[Tuple[str, int]]:
+                  name: str = 'model') -> Iterator[Tuple[str, Any]]:
     """Config keys and values of a count; several where a head is a list.
 
     Args:
