@@ -13,8 +13,9 @@ ROOT = Path(__file__).resolve().parents[1] / 'configs'
 CONFIGS = sorted(
     str(path.relative_to(ROOT)) for path in ROOT.rglob('*.py')
     # configs of mmseg's segmentors: test_mmseg_training.py;
-    # with other heads and backbones: tests/test_options_configs.py
-    if not {'_base_', 'mmseg', 'options'} & set(path.parts))
+    # with other heads and backbones: tests/test_options_configs.py;
+    # mmdet's own models: tests/test_mmdet_models.py
+    if not {'_base_', 'mmseg', 'options', 'mmdet_models'} & set(path.parts))
 COCO = 'coco/panoptic-fpn_r50_fpn_1x_coco.py'
 CITYSCAPES = 'cityscapes/panoptic-fpn_r50_fpn_65k_cityscapes.py'
 # Table 1b's entry has a protocol of its own: tests/datasets/test_coco_stuff.py

@@ -105,6 +105,33 @@ def test_model_data_and_evaluator_of_every_kind_of_base(
         assert pipeline == old.train_dataloader.dataset.pipeline
 
 
+@pytest.mark.parametrize('base', [
+    'panoptic-fpn_r50_fpn_mmdet-1x_coco', 'maskformer_r50_90k_cityscapes',
+    'mask2former_r50_lsj-50e_coco'
+])
+def test_mmdets_models_take_the_classes(root, tmp_path, monkeypatch, base):
+    base = CONFIGS / 'mmdet_models' / f'{base}.py'
+    cfg = written(monkeypatch,
+                  *arguments(root, tmp_path / 'my.py', '--base', base))
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        dataset = DATASETS.build(loader.dataset)
+        check_class_counts(model, label_spaces(dataset)[0])
+    found = [metric.type for metric in cfg.test_evaluator.metrics]
+    assert found == [
+        'PanopticQualityMetric', 'PanopticInstanceAPMetric',
+        'SemanticIoUMetric'
+    ]
+    if 'former' in base.stem:
+        assert model.panoptic_head.class_weight == [1.0] * 9 + [0.1]
+        assert model.panoptic_head.cls_embed.out_features == 10
+    else:  # 64 x 64 pixels instead of COCO's
+        assert cfg.model.test_cfg.panoptic.stuff_area_limit == 55
+    sample = dataset[0]['data_samples']
+    assert sample.gt_panoptic_seg.sem_seg.shape == (1, 64, 64)
+
+
 @pytest.mark.parametrize('base', BASES, ids=lambda path: path.stem)
 @pytest.mark.parametrize('size', [64, 150])
 def test_training_and_validation_see_one_scale(tmp_path, monkeypatch, base,

@@ -21,6 +21,9 @@ _SAMPLED = 100
 _LARGEST = (1333, 800)
 #: Least IoU of an object with an anchor that RPN is trained to find it by.
 _MATCHED = 0.7
+#: Pixels that stuff needs, of this project's merge and of mmdet's.
+_AREA_KEYS = ('test_cfg.panoptic.stuff_area',
+              'test_cfg.panoptic.stuff_area_limit')
 
 Scale = Optional[Tuple[int, int]]
 
@@ -61,12 +64,13 @@ def fit_objects(cfg: Config, train: Any, val: Any,
                 f'on: half of the objects of class {name!r} are below '
                 f'{sides[name]:.0f} pixels as the network sees them')
     known = base_data(cfg)
-    area = find(cfg.model, 'test_cfg.panoptic.stuff_area')
-    if known and area:
+    area_key = next((key for key in _AREA_KEYS if find(cfg.model, key)), '')
+    if known and area_key:
+        area = find(cfg.model, area_key)
         share = np.median(sizes.prod(axis=1)) / known[1]
         if share < 0.75:  # smaller images than the base's
             area = max(1, round(area * share))
-            keys['test_cfg.panoptic.stuff_area'] = area
+            keys[area_key] = area
             notes.append(f'stuff below {area} pixels is dropped by the merge, '
                          'for images of this size')
     return keys, scale, notes

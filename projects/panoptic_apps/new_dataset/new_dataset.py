@@ -252,7 +252,11 @@ def _count_keys(cfg: Config, space: LabelSpace) -> Dict[str, Any]:
                                    f'for head in _base_.model.{head}]')
             elif base is not None:
                 found[key] = Code(count)
-    if space.num_things == 0:
+    weight = find(cfg.model, 'panoptic_head.loss_cls.class_weight')
+    if weight:  # the last one is that of queries without an object
+        found['panoptic_head.loss_cls.class_weight'] = Code(
+            f'[{weight[0]}] * {space.num_classes} + [{weight[-1]}]')
+    if space.num_things == 0 and 'loss_weights' in cfg.model:
         # nothing to detect: Semantic FPN
         found['loss_weights'] = dict(instance=0.0, semantic=1.0)
     return found

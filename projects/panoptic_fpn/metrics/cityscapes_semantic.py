@@ -1,9 +1,10 @@
 """IoU and iIoU of Cityscapes' pixel task, of classes and of categories.
 
 In    ground truth, map (h, w) of ``label + 1000 * number``, void = T + S;
-      prediction, map (h, w) of labels 0..C-1: C = 19 channels of the head
-Row   of an image: pixels by label of ground truth and prediction (C, C), and
-      the weighted pixels of instances (4, T)
+      prediction, map (h, w) of labels 0..C-1: C = 19 channels of the head,
+      or the labels of a panoptic map, where C is void
+Row   of an image: pixels by label of ground truth and prediction (C, P), P =
+      C + 1 with void, and the weighted pixels of instances (4, T)
 Out   mIoU, iIoU, mIoU_category, iIoU_category, fIoU in percent
 
 The numbers are those of ``evalPixelLevelSemanticLabeling`` (which has no
@@ -30,7 +31,8 @@ from ..coco_format.results import file_part, write_image
 from ..labels import LabelSpace
 from .base import (WritingMetric, labels_of_codes, log_classes, mean_of_known,
                    ratio)
-from .semantic_iou import code_counts, confusion_matrix, frequency_weighted
+from .semantic_iou import (SemanticMapMetric, code_counts, confusion_matrix,
+                           frequency_weighted)
 
 #: Rows of the weighted pixels of instances.
 RIGHT, WRONG, CATEGORY_RIGHT, CATEGORY_WRONG = range(4)
@@ -51,21 +53,23 @@ def image_counts(codes: np.ndarray, counts: np.ndarray, crowd: np.ndarray,
 
     Args:
         codes (np.ndarray): (G, ) codes of the ground truth.
-        counts (np.ndarray): int64 (G, C), pixels by predicted label.
+        counts (np.ndarray): int64 (G, P), pixels by predicted label.
         crowd (np.ndarray): Codes of groups.
         groups (Mapping): Category -> labels.
         sizes (np.ndarray): (T, ), average pixels of an instance.
 
     Returns:
-        dict: ``confusion`` int32 (C, C), [ground truth, prediction], without
-        void; ``weighted`` float64 (4, T): pixels of instances with the right
-        label, with another, in the right category, in another.
+        dict: ``confusion`` int32 (C, P), [ground truth, prediction], without
+        void of the ground truth; ``weighted`` float64 (4, T): pixels of
+        instances with the right label, with another, in the right category,
+        in another.
     """
-    labels, num_classes = labels_of_codes(codes), counts.shape[1]
-    confusion = confusion_matrix(counts,
-                                 np.where(labels < num_classes, labels, -1))
+    labels, num_labels = labels_of_codes(codes), counts.shape[1]
+    num_classes = sum(map(len, groups.values()))
+    channels = np.where(labels < num_classes, labels, -1)
+    confusion = confusion_matrix(counts, channels)[:num_classes]
     weighted = np.zeros((4, len(sizes)))
-    members = np.zeros((num_classes, num_classes), dtype=np.int64)
+    members = np.zeros((num_labels, num_labels), dtype=np.int64)
     for group in groups.values():
         members[np.ix_(group, group)] = 1
     for i in np.flatnonzero((labels < len(sizes)) & ~np.isin(codes, crowd)):
@@ -92,7 +96,7 @@ def cityscapes_scores(confusion: np.ndarray, weighted: np.ndarray,
     """
     num_things = weighted.shape[1]
     right, truth = confusion.diagonal(), confusion.sum(axis=1)
-    false_positives = confusion.sum(axis=0) - right
+    false_positives = confusion.sum(axis=0)[:len(right)] - right
     classes = np.full((2, len(confusion)), np.nan)
     classes[0] = ratio(right, truth + false_positives)
     classes[1, :num_things] = ratio(
@@ -122,16 +126,16 @@ def cityscapes_scores(confusion: np.ndarray, weighted: np.ndarray,
 
 
 @METRICS.register_module()
-class CityscapesSemanticIoUMetric(WritingMetric):
+class CityscapesSemanticIoUMetric(SemanticMapMetric, WritingMetric):
     """IoU and iIoU as ``evalPixelLevelSemanticLabeling`` computes them.
 
     Judges ``pred_sem_seg`` of a semantic head with a channel for each of the
-    19 classes (``predict_things=True``). With ``outfile_prefix`` it writes
+    19 classes (``predict_things=True``), or the labels of the panoptic map of
+    a model without a semantic head. With ``outfile_prefix`` it writes
     ``PREFIX.semantic/ID_pred_labelIds.png``, as the benchmark server and the
     script take them. See :class:`WritingMetric` for the arguments.
     """
-    default_prefix = ''
-    prediction = 'pred_sem_seg'
+    predict_things = True
     task = 'semantic'
     score_keys = ('mIoU', 'iIoU', 'mIoU_category', 'iIoU_category', 'fIoU')
 
@@ -151,7 +155,8 @@ class CityscapesSemanticIoUMetric(WritingMetric):
                 'classes of Cityscapes, the only ones with categories and '
                 'average sizes. Use SemanticIoUMetric.')
         head = getattr(model, 'semantic_head', None)
-        self._check_things(head is None or head.predict_things)
+        self._check_things(
+            head is None or getattr(head, 'predict_things', False))
 
     def _check_things(self, predict_things: Optional[bool]) -> None:
         if predict_things is False:
@@ -169,13 +174,15 @@ class CityscapesSemanticIoUMetric(WritingMetric):
     def judge(self, sample: Dict, pred: np.ndarray) -> Dict[str, np.ndarray]:
         """Counts of one image, see :func:`image_counts`."""
         gt, codes, crowd = self.ground_truth(sample, shape=pred.shape)
-        found, counts = code_counts(gt, pred, self.space.num_classes)
+        void = sample[self.prediction].get('has_void', False)
+        found, counts = code_counts(gt, pred, self.space.num_classes + void)
         return image_counts(found, counts, codes[crowd], self._groups,
                             self._sizes)
 
     def write(self, sample: Dict, pred: np.ndarray) -> List[str]:
         """Write the map of ids of one image."""
-        ids = np.array(self.space.category_ids, dtype=np.uint8)
+        # void is 0, 'unlabeled'
+        ids = np.array([*self.space.category_ids, 0], dtype=np.uint8)
         name = f'{file_part(sample["img_id"])}_pred_labelIds.png'
         write_image(self.task_folder / name, ids[pred])
         return [name]

@@ -1,7 +1,8 @@
 """mIoU and fIoU of the semantic branch, as Detectron2 counts them.
 
 In    ground truth, map (h, w) of ``label + 1000 * number``, void = T + S;
-      prediction, map (h, w) of channels of the semantic head
+      prediction, map (h, w) of channels of the semantic head; of a model
+      without one (MaskFormer) the labels of its panoptic map
 Row   of an image: intersection, prediction and ground truth area of each of
       the C channels, in pixels
 Out   mIoU, fIoU, mIoU_stuff in percent
@@ -10,8 +11,9 @@ On COCO C = S + 1: the stuff classes, then 'other', which is the ground truth
 of every thing, crowd too. Where the head predicts things as well (Cityscapes)
 C = T + S. Void pixels are excluded. mIoU is the mean over the channels that
 occur in the ground truth, fIoU weights them by their share of its pixels,
-mIoU_stuff is the mean over those of them that are stuff classes. With a single
-channel (things alone on COCO) every prediction is right: there is no score.
+mIoU_stuff is the mean over those of them that are stuff classes. A pixel that
+a panoptic map leaves void is wrong. With a single channel (things alone on
+COCO) every prediction is right: there is no score.
 """
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
@@ -23,6 +25,9 @@ from ..ops.run_length import index_values, joint_histogram, joint_runs
 from ..ops.to_host import to_plane
 from .base import (PerImageMetric, Row, check_labels, labels_of_codes,
                    mean_of_known, ratio)
+
+#: What the table says of IoU where the model predicts no semantic map.
+DERIVED = 'IoU (prediction derived from the panoptic map)'
 
 
 def code_counts(gt: np.ndarray, pred: np.ndarray,
@@ -108,8 +113,52 @@ def semantic_scores(areas: np.ndarray, stuff: Sequence[int]) -> Dict[str, Any]:
         mIoU_stuff=mean_of_known(iou[list(stuff)]))
 
 
+class SemanticMapMetric(PerImageMetric):
+    """Base of metrics of ``pred_sem_seg``: C channels.
+
+    For a model that predicts none, such as MaskFormer, it is derived from the
+    labels of ``pred_panoptic_seg``; channel C stands for void there.
+    """
+    default_prefix = ''
+    prediction = 'pred_sem_seg'
+    predict_things: Optional[bool] = None
+    #: Line below the table of scores.
+    note: Optional[str] = None
+
+    def process(self, data_batch: Any, data_samples: Sequence[Dict]) -> None:
+        """Add one row for each data sample to ``self.results``."""
+        super().process(data_batch, [self._complete(s) for s in data_samples])
+
+    def num_channels(self, predict_things: bool) -> int:
+        """C, of the data set's classes."""
+        return self.space.num_stuff + (
+            self.space.num_things if predict_things else 1)
+
+    def _complete(self, sample: Dict) -> Dict:
+        """The sample with a semantic map, where it can be derived."""
+        panoptic = sample.get('pred_panoptic_seg')
+        # 'instance_indices': merged from branches, of which a model may lack
+        # the semantic one
+        if (panoptic is None or self.prediction in sample
+                or 'instance_indices' in panoptic):
+            return sample
+        space, predict_things = self.space, bool(self.predict_things)
+        labels = labels_of_codes(to_plane(panoptic['sem_seg']))
+        check_labels(labels, space.void + 1)
+        table = np.append(
+            semantic_channels(space.num_things,
+                              space.num_stuff, predict_things),
+            self.num_channels(predict_things))
+        self.note = DERIVED
+        derived = dict(
+            sem_seg=table.astype(np.int32)[labels],
+            predict_things=predict_things,
+            has_void=True)
+        return {**sample, self.prediction: derived}
+
+
 @METRICS.register_module()
-class SemanticIoUMetric(PerImageMetric):
+class SemanticIoUMetric(SemanticMapMetric):
     """mIoU, fIoU and mIoU_stuff of ``pred_sem_seg``.
 
     The ground truth is ``gt_panoptic_seg`` of the data samples.
@@ -118,12 +167,10 @@ class SemanticIoUMetric(PerImageMetric):
         predict_things (bool, optional): Whether the semantic head has a
             channel for each thing class (Cityscapes) instead of one 'other'
             (COCO). Only asked where the model says nothing about it in
-            ``pred_sem_seg``.
+            ``pred_sem_seg``, or predicts none.
         classwise (bool): Whether to log a line for each class.
         prefix (str, optional): First part of the keys. Defaults to none.
     """
-    default_prefix = ''
-    prediction = 'pred_sem_seg'
     keys = ('mIoU', 'fIoU', 'mIoU_stuff')
 
     def __init__(self,
@@ -145,11 +192,10 @@ class SemanticIoUMetric(PerImageMetric):
         gt = self.ground_truth(sample, shape=pred.shape)[0]
         channels = semantic_channels(space.num_things, space.num_stuff,
                                      predict_things)
-        num_channels = space.num_stuff + (
-            space.num_things if predict_things else 1)
+        num_channels = self.num_channels(predict_things)
         areas = semantic_areas(gt, pred, np.append(channels, IGNORE_LABEL),
-                               num_channels)
-        return predict_things, areas.astype(np.int32)
+                               num_channels + field.get('has_void', False))
+        return predict_things, areas[:, :num_channels].astype(np.int32)
 
     def compute(self, rows: List[Row]) -> Dict[str, float]:
         """Scores of the summed areas."""

@@ -2,6 +2,7 @@
 ``ops``."""
 from .data_preprocessor import PanopticDataPreprocessor
 from .efficientnet_lite import EfficientNetLite
+from .mmdet_panoptic_fpn import BranchKeepingFusionHead, MMDetPanopticFPN
 from .mmseg_head import SemanticFPNDecodeHead
 from .panoptic_fpn import TwoStagePanopticFPN
 from .panoptic_fusion_head import PanopticFusionHead
@@ -14,8 +15,8 @@ from .tta import PanopticTTAModel, SemanticTTAModel
 from .two_networks import TwoNetworkPanopticFPN
 
 __all__ = [
-    'EfficientNetLite', 'PanopticDataPreprocessor', 'PanopticFusionHead',
-    'PanopticTTAModel',
+    'BranchKeepingFusionHead', 'EfficientNetLite', 'MMDetPanopticFPN',
+    'PanopticDataPreprocessor', 'PanopticFusionHead', 'PanopticTTAModel',
     'SemanticFPNDecodeHead', 'SemanticFPNHead', 'SemanticTTAModel',
     'SeparableRoIExtractor', 'SymmetricDecoder', 'SyncFreeMaxIoUAssigner',
     'SyncFreeRPNHead', 'SyncFreeRandomSampler', 'TwoNetworkPanopticFPN',

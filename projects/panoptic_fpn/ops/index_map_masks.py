@@ -59,6 +59,13 @@ class IndexMapMasks(BitmapMasks):
         bitmaps = _bitmaps(self.index_map.cpu(), torch.from_numpy(self.values))
         return bitmaps.numpy().view(np.uint8)
 
+    def to_tensor(self, dtype: torch.dtype, device: Any) -> Tensor:
+        """Bitmaps (n, h, w) on a device, made there."""
+        values = torch.from_numpy(self.values)[:, None, None].to(
+            device, non_blocking=True)
+        return (self.index_map.to(device,
+                                  non_blocking=True) == values).to(dtype)
+
     def __len__(self) -> int:
         return len(self.values)
 

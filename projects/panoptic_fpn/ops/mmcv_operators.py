@@ -1,10 +1,12 @@
-"""mmcv's compiled operators that Panoptic FPN needs: NMS and RoIAlign.
+"""mmcv's compiled operators that panoptic models need: NMS and RoIAlign, and
+the deformable attention of Mask2Former.
 
 mmcv-lite, a wheel, has none. There this module, which has mmcv's signatures,
-takes the place of ``mmcv._ext``. An operator is torchvision's where that is
-installed and has it, else plain and for CPUs. NMS keeps the same boxes as
-mmcv's, RoIAlign is equal up to rounding. Every other operator raises when it
-is called.
+takes the place of ``mmcv._ext``. NMS and RoIAlign are torchvision's where that
+is installed and has them, else plain and for CPUs. NMS keeps the same boxes as
+mmcv's, RoIAlign is equal up to rounding. Attention is mmcv's own in plain
+torch, which takes more memory and time than its kernel. Every other operator
+raises when it is called.
 """
 import sys
 from importlib.util import find_spec
@@ -103,6 +105,32 @@ def roi_align_backward(gradient: Tensor, rois: Tensor, argmax_y: Tensor,
             bins = _plain_bins(layer, features, rois)
         found, = torch.autograd.grad(bins, features, gradient)
     to_features.copy_(found)
+
+
+def ms_deform_attn_forward(value: Tensor, shapes: Tensor, starts: Tensor,
+                           locations: Tensor, weights: Tensor,
+                           im2col_step: int) -> Tensor:
+    """Multi-scale deformable attention on a GPU, as mmcv computes it on CPUs:
+    (N, queries, channels); see mmcv for the arguments."""
+    from mmcv.ops.multi_scale_deform_attn import \
+        multi_scale_deformable_attn_pytorch
+    return multi_scale_deformable_attn_pytorch(value, shapes.tolist(),
+                                               locations, weights)
+
+
+def ms_deform_attn_backward(value: Tensor, shapes: Tensor, starts: Tensor,
+                            locations: Tensor, weights: Tensor,
+                            gradient: Tensor, *to: Tensor,
+                            im2col_step: int) -> None:
+    """Write the gradients of value, locations and weights to ``to``."""
+    value, locations, weights = given = [
+        part.detach().requires_grad_() for part in (value, locations, weights)
+    ]
+    with torch.enable_grad():
+        found = ms_deform_attn_forward(value, shapes, starts, locations,
+                                       weights, im2col_step)
+    for one, new in zip(to, torch.autograd.grad(found, given, gradient)):
+        one.copy_(new)
 
 
 def get_compiler_version() -> str:

@@ -20,15 +20,17 @@ from ..labels import LabelSpace
 THING_KEYS = ('roi_head.bbox_head.num_classes',
               'roi_head.mask_head.num_classes',
               'semantic_head.num_things_classes',
+              'panoptic_head.num_things_classes',
               'panoptic_fusion_head.num_things_classes')
 #: Where it states its number of stuff classes.
 STUFF_KEYS = ('semantic_head.num_stuff_classes',
+              'panoptic_head.num_stuff_classes',
               'panoptic_fusion_head.num_stuff_classes')
 
 
 def stated_counts(module: Any,
                   key: str,
-                  name: str = 'model') -> Iterator[Tuple[str, int]]:
+                  name: str = 'model') -> Iterator[Tuple[str, Any]]:
     """Config keys and values of a count; several where a head is a list.
 
     Args:
@@ -59,6 +61,22 @@ def check_class_counts(model: nn.Module, space: LabelSpace) -> None:
                   space.source)
     _check_counts(model, STUFF_KEYS, space.num_stuff, 'stuff classes',
                   space.source)
+    for _, weights in stated_counts(model, 'panoptic_head.class_weight'):
+        if len(weights) != space.num_classes + 1:
+            raise InputError(
+                'model.panoptic_head.loss_cls.class_weight has '
+                f'{len(weights)} weights, but {space.source} has '
+                f'{space.num_classes} classes. Give it '
+                f'{space.num_classes + 1}, the last one for queries without '
+                'an object.')
+    for key, padding in stated_counts(model,
+                                      'data_preprocessor.seg_pad_value'):
+        if model.data_preprocessor.pad_seg and 0 <= padding < len(space.names):
+            raise InputError(
+                f'{key}={padding} is the label of {space.names[padding]!r} '
+                f'({space.source}), so void would be trained as this class. '
+                'Set it, and ignore_index of the losses, to a value that is '
+                'no label.')
 
 
 def _check_counts(model: nn.Module, keys: Sequence[str], expected: int,

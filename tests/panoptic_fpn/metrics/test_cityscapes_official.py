@@ -110,6 +110,26 @@ def test_every_class_agrees_with_the_scripts(tmp_path):
     assert awkward.all()
 
 
+def test_classes_of_a_panoptic_map_agree_with_the_script(tmp_path):
+    """Of a model without a semantic map; void on its map is wrong."""
+    scenes = random_scenes(1, num_images=4)
+    evaluator = PanopticEvaluator([
+        CityscapesSemanticIoUMetric(outfile_prefix=str(tmp_path / 'r')),
+    ])
+    evaluator.dataset_meta = META
+    void = 0
+    for scene in scenes:
+        sample = sample_of(scene)
+        del sample['pred_sem_seg']
+        void += (sample['pred_panoptic_seg']['sem_seg'] == 19).sum()
+        evaluator.process([sample])
+        assert 'pred_sem_seg' not in sample
+    assert void
+    flat = evaluator.evaluate(len(scenes))
+    check_pixels(scenes, tmp_path, flat, evaluator.by_class)
+    assert 'derived from the panoptic map' in evaluator.metrics[0].note
+
+
 def strip(top, pixels, width=20):
     """Mask (64, 80): the first pixels of the rows from ``top`` on."""
     mask = np.zeros((64, 80), dtype=bool)

@@ -55,6 +55,38 @@ def test_a_single_channel_has_no_score(num_stuff, judged):
     assert bool(metric.by_class) == judged
 
 
+@pytest.mark.parametrize(
+    'predict_things, expected',
+    [
+        # label 0: 2 of 4, 1: none of 1, 2: 2 of 3, 3: none
+        (True, (200 / 4 + 0 + 200 / 3 + 0) / 4),
+        # 'other': all 4, stuff 2: 2 of 3, 3: none
+        (None, (100 + 200 / 3 + 0) / 3)
+    ])
+def test_labels_of_a_panoptic_map_by_hand(predict_things, expected):
+    """For a model without a semantic map; 4 is void, never right."""
+    data, _, samples = make_case(2, num_things=2, num_stuff=2)
+    truth = np.array([[0, 0, 1000, 1], [2, 2, 2, 3], [4, 4, 4, 4]])
+    found = np.array([[1000, 1000, 1, 2000], [2, 2, 4, 4], [0, 1, 2, 4]])
+    sample = dict(
+        samples[0],
+        gt_panoptic_seg=as_map(truth),
+        gt_codes=[0, 1000, 1, 2, 3],
+        crowd_codes=[],
+        pred_panoptic_seg=as_map(found))
+    del sample['pred_sem_seg']
+    meta = space_of(data).metainfo()
+    metric = SemanticIoUMetric(predict_things=predict_things)
+    scores = run_metric(metric, [sample], meta)
+    assert scores['mIoU'] == pytest.approx(expected)
+    assert 'panoptic map' in metric.note
+    # a merge of branches, of which the semantic one is absent
+    sample['pred_panoptic_seg']['instance_indices'] = [0, 1, 2]
+    metric = SemanticIoUMetric()
+    assert math.isnan(run_metric(metric, [sample], meta)['mIoU'])
+    assert metric.note is None
+
+
 def test_numbers_by_hand():
     """10 pixels; channel 2 is predicted, but never in the ground truth."""
     areas = np.array([[4, 1, 0], [5, 3, 2], [8, 2, 0]])

@@ -174,6 +174,15 @@ def test_what_mmdet_reads_of_masks():
     assert type(masks) is BitmapMasks and masks[1:].masks.all()
 
 
+@pytest.mark.parametrize('number', [0, 5])
+@pytest.mark.parametrize('dtype', [torch.bool, torch.float32, torch.int64])
+def test_tensors_are_mmdets(number, dtype):
+    masks, bitmaps = scene(number)
+    found, expected = (m.to_tensor(dtype, 'cpu') for m in (masks, bitmaps))
+    assert found.dtype == dtype and torch.equal(found, expected)
+    assert isinstance(masks, IndexMapMasks)
+
+
 def test_who_reads_bitmaps_may_write_to_them():
     """As mmdet's RandomErasing does; Albu makes masks of the same class."""
     found = []

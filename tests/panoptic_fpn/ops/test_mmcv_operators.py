@@ -205,6 +205,34 @@ def test_deformable_layers_are_refused_when_the_model_is_built(plain):
             MODELS.build(model)
 
 
+# Deformable attention.
+
+
+def test_attention_on_a_gpu_is_that_of_a_cpu(monkeypatch):
+    """What mmcv calls on a GPU, here on a CPU; gradients by autograd."""
+    from mmcv.ops import multi_scale_deform_attn as theirs
+    monkeypatch.setattr(theirs, 'ext_module', mmcv_operators)
+    torch.manual_seed(0)
+    shapes = torch.tensor([[5, 7], [3, 4]])
+    value = torch.randn(2, 47, 4, 8)
+    locations = torch.rand(2, 6, 4, 2, 3, 2) * 1.2 - 0.1
+    weights = torch.rand(2, 6, 4, 2, 3)
+    gradient = torch.randn(2, 6, 32)
+    outcomes = []
+    for function in (lambda v, x, w: theirs.MultiScaleDeformableAttnFunction.
+                     apply(v, shapes, torch.tensor([0, 35]), x, w, 64),
+                     lambda v, x, w: theirs.
+                     multi_scale_deformable_attn_pytorch(v, shapes, x, w)):
+        given = [
+            t.clone().requires_grad_() for t in (value, locations, weights)
+        ]
+        found = function(*given)
+        found.backward(gradient)
+        outcomes.append([found, *(t.grad for t in given)])
+    for one, two in zip(*outcomes):
+        assert torch.equal(one, two)
+
+
 # NMS.
 
 SAME = torch.tensor([[0., 0, 9, 9]])

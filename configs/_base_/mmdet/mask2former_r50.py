@@ -1,0 +1,17 @@
+# mmdet's Mask2Former with ResNet-50 and its solver; this project's runtime.
+_base_ = '../default_runtime.py'
+from mmengine.hub import get_config  # noqa: E402
+
+zoo = get_config(
+    'mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco-panoptic.py')
+model, optim_wrapper = zoo.model, zoo.optim_wrapper
+model.data_preprocessor.update(
+    type='PanopticDataPreprocessor', non_blocking=True)
+# one pass gives AP, too
+model.test_cfg.instance_on = True
+del zoo
+
+train_cfg = dict(type='ResumableIterTrainLoop', val_interval=5000)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+auto_scale_lr = dict(enable=False, base_batch_size=16, scale_schedule=True)
