@@ -1,0 +1,144 @@
+"""mmdet's own evaluation of its own model, and ours of the same weights.
+
+mmdet's maintained config, runner, transforms and metric on one side; on the
+other the converted checkpoint, its config and ``tools/test.py``. Drawn
+weights, two photographs of COCO.
+"""
+import json
+
+import numpy as np
+import pytest
+import torch
+from mmcv.image import imread
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from tests.conftest import REPO_ROOT, call_tool, forget_runs
+
+from .models import CHANNELS, FC, HEAD, WIDTHS
+from .test_zoo_weights import get_zoo_config
+
+CONFIG = (
+    REPO_ROOT / 'configs' / 'coco' /
+    'panoptic-fpn_r50_fpn_1x_coco_mmdet-weights.py')
+FILES = dict(
+    ann_file='panoptic.json', data_prefix=dict(img='images/', seg='panoptic/'))
+
+
+def shrink(model):
+    """Few channels, in keys that both projects' configs have."""
+    model.backbone.update(base_channels=8, stem_channels=8)
+    model.neck.update(in_channels=list(WIDTHS[50]), out_channels=CHANNELS)
+    model.rpn_head.update(in_channels=CHANNELS, feat_channels=CHANNELS)
+    for part in ('bbox', 'mask'):
+        model.roi_head[f'{part}_roi_extractor'].out_channels = CHANNELS
+    model.roi_head.bbox_head.update(in_channels=CHANNELS, fc_out_channels=FC)
+    model.roi_head.mask_head.update(
+        in_channels=CHANNELS, conv_out_channels=CHANNELS)
+    head = model.semantic_head
+    if head.type == 'PanopticFPNHead':
+        head.update(in_channels=CHANNELS, inner_channels=HEAD)
+    else:
+        head.update(in_channels=[CHANNELS] * 4, channels=HEAD)
+
+
+def draw(model):
+    """Weights that keep the size of features, and confident boxes."""
+    generator = torch.Generator().manual_seed(0)
+    for key, value in model.state_dict().items():
+        if value.dim() > 1:
+            value.normal_(std=value[0].numel()**-0.5, generator=generator)
+    with torch.no_grad():
+        for name, norm in model.backbone.named_modules():
+            if name.endswith('bn3'):
+                norm.weight.fill_(0.3)
+        model.rpn_head.rpn_reg.weight *= 0.3
+        model.roi_head.bbox_head.fc_reg.weight *= 0.3
+        model.roi_head.bbox_head.fc_cls.weight *= 4
+        model.roi_head.mask_head.conv_logits.bias += 0.5
+
+
+def evaluate_theirs(folder, sample_dir, small):
+    """Results and scores of mmdet's; writes its checkpoint."""
+    cfg = get_zoo_config('panoptic-fpn_r50_fpn_1x_coco')
+    cfg.model.backbone.init_cfg = None
+    if small:
+        shrink(cfg.model)
+    model = MODELS.build(cfg.model)
+    draw(model)
+    torch.save(dict(state_dict=model.state_dict()), folder / 'theirs.pth')
+    loader, evaluator = cfg.test_dataloader, cfg.test_evaluator
+    loader.update(num_workers=0, persistent_workers=False)
+    loader.dataset.update(FILES, data_root=f'{sample_dir}/')
+    evaluator.update(
+        ann_file=str(sample_dir / FILES['ann_file']),
+        seg_prefix=str(sample_dir / FILES['data_prefix']['seg']),
+        outfile_prefix=str(folder / 'theirs'),
+        nproc=1)
+    return Runner(
+        model,
+        str(folder / 'theirs'),
+        test_dataloader=loader,
+        test_cfg=cfg.test_cfg,
+        test_evaluator=evaluator,
+        load_from=str(folder / 'theirs.pth'),
+        experiment_name='theirs').test()
+
+
+def evaluate_ours(folder, sample_dir, small, monkeypatch):
+    """Scores of this project's tools, from that checkpoint."""
+    cfg = Config.fromfile(CONFIG)
+    if small:
+        shrink(cfg.model)
+    loader = cfg.test_dataloader
+    loader.update(num_workers=0, persistent_workers=False)
+    loader.dataset.update(FILES, data_root=f'{sample_dir}/')
+    cfg.test_evaluator.metrics = [
+        dict(
+            type='PanopticQualityMetric', outfile_prefix=str(folder / 'ours'))
+    ]
+    path = folder / 'ours.py'
+    cfg.dump(path)
+    assert call_tool(monkeypatch, 'convert_checkpoint', 'mmdet',
+                     folder / 'theirs.pth', folder / 'ours.pth', '--config',
+                     path) == 0
+    assert call_tool(monkeypatch, 'test', path, folder / 'ours.pth',
+                     '--work-dir', folder / 'ours') == 0
+    return json.loads((folder / 'ours' / 'metrics.json').read_text())
+
+
+def segments(folder, name):
+    """Category and pixels of each segment, by image; from result files."""
+    found = {}
+    results = json.loads((folder / f'{name}.panoptic.json').read_text())
+    for result in results['annotations']:
+        image = imread(folder / f'{name}.panoptic' / result['file_name'])
+        ids = image[..., ::-1].astype(int) @ (1, 256, 65536)
+        found[result['image_id']] = {
+            (segment['category_id'],
+             np.packbits(ids == segment['id']).tobytes())
+            for segment in result['segments_info']
+        }
+    return found
+
+
+@pytest.mark.parametrize('small', [
+    pytest.param(True, id='small'),
+    pytest.param(False, id='full', marks=pytest.mark.slow)
+])
+def test_segments_and_scores_are_mmdets(sample_dir, tmp_path, monkeypatch,
+                                        small):
+    pytest.importorskip('panopticapi')
+    theirs = evaluate_theirs(tmp_path, sample_dir, small)
+    forget_runs()
+    ours = evaluate_ours(tmp_path, sample_dir, small, monkeypatch)
+    found, wanted = (segments(tmp_path, name) for name in ('ours', 'theirs'))
+    assert found == wanted and len(found) == 2
+    for image in found.values():
+        things = {category for category, _ in image if category <= 90}
+        assert len(image) > 10 and len(things) > 2
+    names = [f'coco_panoptic/{m}{g}' for m in ('PQ', 'SQ', 'RQ')
+             for g in ('', '_th', '_st')]  # yapf: disable
+    for name in names:
+        assert ours[name] == pytest.approx(theirs[name], abs=1e-9)
