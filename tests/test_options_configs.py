@@ -156,8 +156,8 @@ def test_stages_of_the_cascade(built):
     head = model.roi_head
     assert [a.pos_iou_thr for a in head.bbox_assigner] == [0.5, 0.6, 0.7]
     assert [c.assigner.neg_iou_thr for c in rcnn] == [0.5, 0.6, 0.7]
-    # proposals that lie in a crowd, as in the recipe
-    assert {a.ignore_iof_thr for a in head.bbox_assigner} == {0.7}
+    # as in the recipe
+    assert {a.ignore_iof_thr for a in head.bbox_assigner} == {-1}
     assert [tuple(h.bbox_coder.stds)
             for h in head.bbox_head] == [(0.1, 0.1, 0.2, 0.2),
                                          (0.05, 0.05, 0.1, 0.1),

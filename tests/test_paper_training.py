@@ -56,8 +56,14 @@ def shrink_backbone(model, scale):
     backbone = model.backbone
     if 'base_channels' in backbone:
         return  # the tiny model
+    # untrained, with norms that are fixed: features stay small enough for the
+    # recipe's learning rate if blocks begin as their shortcuts
     backbone.update(
-        depth=50, base_channels=64 // scale, init_cfg=None, frozen_stages=0)
+        depth=50,
+        base_channels=64 // scale,
+        zero_init_residual=True,
+        init_cfg=None,
+        frozen_stages=0)
     if backbone.type == 'ResNeXt':
         backbone.update(groups=4, base_width=16)
     stages = [256 // scale * 2**i for i in range(4)]

@@ -203,6 +203,27 @@ class CheckedPretrainedInit(PretrainedInit):
             update_init_info(module, init_info=self._get_init_info())
 
 
+def frozen_warning(model: nn.Module) -> str:
+    """Warning where a backbone has frozen weights that no ``init_cfg`` loads;
+    else empty."""
+    names = ', '.join(_frozen_at_random(model, 'model'))
+    return names and (
+        f'{names}: frozen layers (norm or first stages) keep random weights. '
+        "Load some: init_cfg=dict(type='Pretrained', checkpoint=...) there, "
+        'or load_from; or train all of it: frozen_stages=-1, norm_eval=False '
+        'and norm_cfg.requires_grad=True.')
+
+
+def _frozen_at_random(module: nn.Module, name: str) -> Iterator[str]:
+    if 'Pretrained' in str(getattr(module, 'init_cfg', None)):
+        return
+    if name.endswith('.backbone') and not all(
+            parameter.requires_grad for parameter in module.parameters()):
+        yield name
+    for key, child in module.named_children():
+        yield from _frozen_at_random(child, f'{name}.{key}')
+
+
 def resume_faults(checkpoint: dict, schedules: Any, averaged: bool,
                   stream: dict, scaled: bool) -> Iterator[str]:
     """Faults, other than of weights, that keep a checkpoint from resuming.

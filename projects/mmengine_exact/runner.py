@@ -36,8 +36,8 @@ from .launch import (cpu_wrapper_cfg, host_group, init_process_group,
                      launched_world_size, on_cpu, unequal_kernels,
                      without_sync_bn)
 from .match import (EXACT, FINETUNE, RESUME, STREAM, bare_model,
-                    classes_warning, load_weights, require, resume_faults,
-                    settings_warning, stream_warning)
+                    classes_warning, frozen_warning, load_weights, require,
+                    resume_faults, settings_warning, stream_warning)
 from .numerics import require_finite_weights
 from .optimizers import merge_saved_groups
 from .record import run_record
@@ -257,6 +257,8 @@ class ExactRunner(Runner):
                 self._resume = False
         if not self._resume:
             self._fit_threads()
+            if self._load_from is None and not self._has_loaded:
+                self._warn(frozen_warning(bare_model(self.model)))
         super().load_or_resume()
 
     def _fit_threads(self, number: Optional[int] = None) -> None:

@@ -66,7 +66,8 @@ class Rpn(Struct):
 
 
 class Boxes(Struct):
-    """The box head; ``strides`` are those of its FPN levels."""
+    """The box head; ``strides`` are those of its FPN levels. ``joint_nms``:
+    all classes suppress one another."""
 
     strides: Lengths
     finest_scale: Annotated[float, Meta(gt=0, le=_LARGEST)]
@@ -76,6 +77,7 @@ class Boxes(Struct):
     score_thr: Finite
     iou_thr: Finite
     max_per_img: Int
+    joint_nms: bool = False
 
 
 class Masks(Struct):

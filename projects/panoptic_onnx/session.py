@@ -195,7 +195,7 @@ class PanopticSession:
 
     def _detections(self, outputs: Arrays, proposals: np.ndarray,
                     shape: Shape) -> Tuple[np.ndarray, ...]:
-        """Boxes (n, 4), scores and labels (n, ) after class-wise NMS."""
+        """Boxes (n, 4), scores and labels (n, ) after NMS."""
         settings = self.model.boxes
         found = self._on_levels('boxes', outputs, proposals)
         scores = found['scores'][:, :-1]
@@ -207,7 +207,8 @@ class PanopticSession:
         boxes = decode(proposals[rows], picked, settings.means, settings.stds,
                        shape)
         scores = scores[rows, labels]
-        kept = batched_nms(boxes, scores, labels, settings.iou_thr)
+        groups = labels * (not settings.joint_nms)
+        kept = batched_nms(boxes, scores, groups, settings.iou_thr)
         if settings.max_per_img > 0:
             kept = kept[:settings.max_per_img]
         return boxes[kept], scores[kept], labels[kept]

@@ -1,6 +1,8 @@
 # Panoptic FPN with ResNet-50 (section 3.1), in the settings of the paper's
 # code base: MSRA weights (BGR, stride in the 1x1 convolution), BN as a fixed
-# affine, stem and first stage frozen, smooth L1, two samples per RoI bin side.
+# affine, stem and first stage frozen, smooth L1, two samples per RoI bin side,
+# new layers filled as there (Caffe2's XavierFill: uniform, by fan-in). What
+# differs from mmdet and Detectron2: docs/weights.md.
 num_things = 80
 num_stuff = 53
 
@@ -27,6 +29,8 @@ model = dict(
         norm_cfg=dict(type='BN', requires_grad=False),
         norm_eval=True,
         style='caffe',
+        # with init_cfg=None, too: a branch whose frozen BN is 0 never learns
+        zero_init_residual=False,
         init_cfg=dict(
             type='Pretrained',
             checkpoint='open-mmlab://detectron2/resnet50_caffe')),
@@ -34,7 +38,8 @@ model = dict(
         type='FPN',
         in_channels=[256, 512, 1024, 2048],
         out_channels=256,
-        num_outs=5),
+        num_outs=5,
+        init_cfg=dict(type='Caffe2Xavier', layer='Conv2d')),
     rpn_head=dict(
         type='SyncFreeRPNHead',
         in_channels=256,
@@ -71,7 +76,14 @@ model = dict(
             reg_class_agnostic=False,
             loss_cls=dict(
                 type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
-            loss_bbox=dict(type='SmoothL1Loss', beta=1.0, loss_weight=1.0)),
+            loss_bbox=dict(type='SmoothL1Loss', beta=1.0, loss_weight=1.0),
+            init_cfg=dict(
+                type='Caffe2Xavier',
+                layer='Linear',
+                override=[
+                    dict(type='Normal', name='fc_cls', std=0.01),
+                    dict(type='Normal', name='fc_reg', std=0.001)
+                ])),
         mask_roi_extractor=dict(
             type='SeparableRoIExtractor',
             roi_layer=dict(type='RoIAlign', output_size=14, sampling_ratio=2),
@@ -115,7 +127,7 @@ model = dict(
             debug=False),
         rpn_proposal=dict(
             nms_pre=2000,
-            max_per_img=2000,
+            max_per_img=1000,
             nms=dict(type='nms', iou_threshold=0.7),
             min_bbox_size=0),
         rcnn=dict(
@@ -125,9 +137,8 @@ model = dict(
                 neg_iou_thr=0.5,
                 min_pos_iou=0.5,
                 match_low_quality=False,
-                # proposals that lie in a crowd are no background (mmdet looks
-                # at crowd only where an image has other things, too)
-                ignore_iof_thr=0.7),
+                # above 0 it would drop positives that lie in a crowd, too
+                ignore_iof_thr=-1),
             sampler=dict(
                 type='SyncFreeRandomSampler',
                 num=512,

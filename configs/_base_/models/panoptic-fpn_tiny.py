@@ -14,6 +14,7 @@ model = dict(
         norm_cfg=norm_cfg,
         norm_eval=False,
         style='pytorch',
+        zero_init_residual=True,
         init_cfg=None),
     neck=dict(
         in_channels=[32, 64, 128, 256],

@@ -59,7 +59,8 @@ def config_of(case: Case, side: str) -> Config:
     cfg = Config.fromfile(
         find_config(case.config) if side == 'ours' else _THEIR_CONFIG)
     model = cfg.model
-    model.backbone.init_cfg = None
+    # features of a size that float16 holds, as trained ones are
+    model.backbone.update(init_cfg=None, zero_init_residual=True)
     model.train_cfg.rcnn.sampler.num = case.rois
     model.test_cfg.rpn.max_per_img = case.proposals
     for head in (model.semantic_head, model.panoptic_fusion_head):

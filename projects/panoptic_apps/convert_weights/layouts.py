@@ -195,6 +195,8 @@ LAYOUTS: Dict[str, Layout] = {
                 'data_preprocessor.bgr_to_rgb': True,
                 'backbone.style': 'pytorch',
                 **_SHARED,
+                'test_cfg.rcnn.score_thr': 0.6,
+                'test_cfg.rcnn.nms.class_agnostic': True,
                 'test_cfg.panoptic.score_thr': 0.6,
                 'test_cfg.panoptic.nms_iou_thr': 0.5,
             }),

@@ -125,9 +125,10 @@ def _find_unsupported_regions(
                'a head with softmax scores and boxes')
     if not isinstance(mask, FCNMaskHead):
         yield 'model.roi_head.mask_head', mask, 'FCNMaskHead'
-    for name, nms in (('rpn', model.test_cfg.rpn.nms), ('rcnn', cfg.nms)):
+    for name, nms, also in (('rpn', model.test_cfg.rpn.nms, set()),
+                            ('rcnn', cfg.nms, {'class_agnostic'})):
         if (nms.get('type', 'nms') != 'nms'
-                or set(nms) - {'type', 'iou_threshold'}):
+                or set(nms) - {'type', 'iou_threshold'} - also):
             yield (f'model.test_cfg.{name}.nms', dict(nms),
                    "dict(type='nms', iou_threshold=X)")
     for name, head in (('rpn_head', rpn), ('roi_head.bbox_head', box)):
@@ -222,6 +223,7 @@ def _region_parts(model: nn.Module) -> Dict[str, dict]:
             class_agnostic=roi_head.bbox_head.reg_class_agnostic,
             score_thr=thresholds.score_thr,
             iou_thr=thresholds.nms['iou_threshold'],
+            joint_nms=bool(thresholds.nms.get('class_agnostic')),
             max_per_img=thresholds.max_per_img,
             means=roi_head.bbox_head.bbox_coder.means,
             stds=roi_head.bbox_head.bbox_coder.stds,

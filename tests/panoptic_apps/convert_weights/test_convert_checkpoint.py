@@ -129,7 +129,7 @@ def test_settings_that_differ_are_printed(files, monkeypatch, capsys):
     assert printed == {
         'model.data_preprocessor.mean', 'model.data_preprocessor.std',
         'model.data_preprocessor.bgr_to_rgb', 'model.backbone.style',
-        'model.test_cfg.panoptic.score_thr',
+        'model.test_cfg.rcnn.score_thr', 'model.test_cfg.panoptic.score_thr',
         'model.test_cfg.panoptic.nms_iou_thr'
     }
 

@@ -171,7 +171,10 @@ def test_files_are_those_of_the_demo(exported, tmp_path):
 @pytest.mark.parametrize(
     'options', [
         {'model.loss_weights.instance': 0},
-        {'model.loss_weights.semantic': 0},
+        {
+            'model.loss_weights.semantic': 0,
+            'model.test_cfg.rcnn.nms.class_agnostic': True
+        },
         {
             'model.neck.out_channels': 96,
             'model.fpn_groups': dict(instance=64, semantic=32),
