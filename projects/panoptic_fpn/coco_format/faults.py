@@ -105,8 +105,9 @@ KINDS = dict(
         'It cannot be learnt or scored: write iscrowd=0 for single objects.'),
     no_things=Kind(
         'there is no thing class',
-        'See whether isthing is right (--things sets it); without things '
-        'train Semantic FPN (loss_weights.instance=0).'),
+        'If isthing is 0 throughout, as some exporters write it, name the '
+        'things: check_dataset.py --isthing NAME,... --fix OUT.json. Without '
+        'things train Semantic FPN (loss_weights.instance=0).'),
     no_stuff=Kind(
         'there is no stuff class',
         'See whether isthing is right; label the background as a stuff class, '
