@@ -83,6 +83,8 @@ def check_dataset(
     if faults.counts['instances_json']:
         return CheckResult(faults)
     faults.extend(panoptic_warnings(structure, path))
+    if content.get('annotations') == []:
+        faults.add(Fault('nothing_annotated', path, '"annotations" is empty'))
     statistics = Statistics(structure.categories)
     # several segments of what may be a thing are left alone
     kinds_known = things is not None or any(

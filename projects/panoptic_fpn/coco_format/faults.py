@@ -64,6 +64,10 @@ KINDS = dict(
         'an image without annotation',
         'Training leaves it out, validation stops at it: annotate it or '
         'remove it from "images".'),
+    nothing_annotated=Kind(
+        'no image has an annotation',
+        'Export masks: Datumaro leaves polygons out unless its transform '
+        'polygons_to_masks comes first.'),
     file_named_twice=Kind('a file is named by several entries',
                           'Give each entry its own.'),
     iscrowd=Kind('iscrowd is neither 0 nor 1', 'Write 0 or 1.'),

@@ -303,6 +303,8 @@ FAULTS = [
      by_json(lambda c: c['annotations'][0].pop('file_name'))),
     ('key_missing no_annotation png_extra',
      by_json(lambda c: c.pop('annotations'))),
+    ('nothing_annotated no_annotation png_extra',
+     by_json(lambda c: c.update(annotations=[]))),
     ('key_missing',
      by_json(lambda c: c['annotations'][0].pop('segments_info'))),
     ('wrong_value', by_json(lambda c: c['images'][0].update(height='40'))),
