@@ -66,8 +66,8 @@ KINDS = dict(
         'remove it from "images".'),
     nothing_annotated=Kind(
         'no image has an annotation',
-        'Export masks: Datumaro leaves polygons out unless its transform '
-        'polygons_to_masks comes first.'),
+        'Export masks; polygons, which Datumaro leaves out, as COCO instances '
+        'for tools/dataset_converters/coco_instances_and_semantic.py.'),
     file_named_twice=Kind('a file is named by several entries',
                           'Give each entry its own.'),
     iscrowd=Kind('iscrowd is neither 0 nor 1', 'Write 0 or 1.'),
