@@ -132,7 +132,7 @@ def _set_things(content: dict, things: Sequence[str],
     """Set ``isthing`` by names; each that was not so is a fault."""
     categories = list_of(content, 'categories', dict)
     names = [str(category.get('name')) for category in categories]
-    named = []
+    named: List[str] = []
     for given in things:  # a name may have commas
         named += [given] if given in names else map(str.strip,
                                                     given.split(','))

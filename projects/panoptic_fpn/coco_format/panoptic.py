@@ -324,9 +324,10 @@ def _category_warnings(structure: Structure, path: str) -> Iterator[Fault]:
 def _several(structure: Structure) -> str:
     """Most segments of one class in an image, which then looks like a thing;
     empty where there is one at most."""
-    counts = Counter((pair.image['id'], segment.get('category_id'))
-                     for pair in structure.pairs for segment in pair.segments
-                     if category_of(segment, structure.categories))
+    counts = Counter(
+        (pair.image['id'], category['id']) for pair in structure.pairs
+        for segment in pair.segments
+        if (category := category_of(segment, structure.categories)))
     for (image_id, id_), count in counts.most_common(1):
         if count > 1:
             name = short(structure.categories[id_].get('name'))
