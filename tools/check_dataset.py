@@ -20,7 +20,8 @@ import sys
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__.split('\n')[0], fromfile_prefix_chars='@')
     parser.add_argument('panoptic_json', metavar='PANOPTIC.json')
     parser.add_argument(
         '--images', metavar='DIR', required=True, help='its images')
@@ -56,10 +57,12 @@ def parse_args():
         'their id')
     parser.add_argument(
         '--things',
+        '--isthing',
         nargs='*',
         metavar='NAME',
         help='the thing classes, all others are stuff: for files whose '
-        'isthing is missing or wrong (--fix writes it)')
+        'isthing is missing or wrong (--fix writes it); names with spaces or '
+        'commas between them, or @FILE with one in each line')
     args = parser.parse_args()
     check_args(parser, args)
     return args

@@ -28,3 +28,4 @@ if find_spec('mmengine') is not None:
     from .stream import (ResumableAspectRatioBatchSampler,
                          ResumableInfiniteSampler, SeededDatasetMixin,
                          SeededIndex, derive_seed, seed_generators, seeded)
+    from .zip_backend import ZipBackend

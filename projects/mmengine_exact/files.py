@@ -37,7 +37,7 @@ def read_bytes(path: str,
     content, cause = None, 'no such key'
     try:
         content = get(path, backend_args=backend_args)  # LMDB may find None
-    except (OSError, KeyError, ValueError) as error:
+    except Exception as error:  # each backend has errors of its own
         cause = str(error)
     if content is None:
         raise CorruptFileError(

@@ -1,5 +1,6 @@
 """Check a data set in COCO panoptic format: JSON, images and PNGs."""
 from collections import defaultdict
+from difflib import get_close_matches
 from pathlib import Path
 from typing import (Callable, Dict, Iterator, List, NamedTuple, Optional,
                     Sequence, Set, Tuple)
@@ -53,8 +54,9 @@ def check_dataset(
         num_workers (int, optional): Processes; by default one for each core,
             at most 8.
         repair (bool): Whether to compute anew what can be.
-        things (Sequence[str], optional): Names of the thing classes, whatever
-            ``isthing`` says; all others are stuff.
+        things (Sequence[str], optional): Names of the thing classes, also
+            several with commas between them, whatever ``isthing`` says; all
+            others are stuff.
         progress (Callable): See :data:`Progress`.
 
     Returns:
@@ -81,8 +83,14 @@ def check_dataset(
     if faults.counts['instances_json']:
         return CheckResult(faults)
     faults.extend(panoptic_warnings(structure, path))
+    if content.get('annotations') == []:
+        faults.add(Fault('nothing_annotated', path, '"annotations" is empty'))
     statistics = Statistics(structure.categories)
-    repaired = Repair(content, structure, images, panoptic) if repair else None
+    # several segments of what may be a thing are left alone
+    kinds_known = things is not None or any(
+        c.get('isthing') == 1 for c in structure.categories.values())
+    repaired = Repair(content, structure, images, panoptic,
+                      kinds_known) if repair else None
     # Paths by the digest of pixels. A copy that was resized or compressed
     # again is another picture.
     pictures: Dict[bytes, List[str]] = defaultdict(list)
@@ -123,16 +131,23 @@ def _set_things(content: dict, things: Sequence[str],
                 path: str) -> Iterator[Fault]:
     """Set ``isthing`` by names; each that was not so is a fault."""
     categories = list_of(content, 'categories', dict)
-    names = [short(category.get('name')) for category in categories]
-    unknown = set(map(short, things)) - set(names)
-    if unknown:
-        raise InputError(f'{path}: --things names {min(unknown)}, but the '
-                         f'categories are {", ".join(names)}. Correct it.')
+    names = [str(category.get('name')) for category in categories]
+    named: List[str] = []
+    for given in things:  # a name may have commas
+        named += [given] if given in names else map(str.strip,
+                                                    given.split(','))
+    for name in filter(None, named):
+        if name not in names:
+            near = get_close_matches(name, names)
+            raise InputError(
+                f'{path}: --things names {name!r}, but the '
+                f'{"nearest " if near else ""}categories are '
+                f'{", ".join(map(short, near or names))}. Correct it.')
     for name, category in zip(names, categories):
-        was, isthing = category.get('isthing'), int(name in map(short, things))
+        was, isthing = category.get('isthing'), int(name in named)
         category['isthing'] = isthing
         if was != isthing:
-            yield Fault('isthing', f'{path}: category {name}',
+            yield Fault('isthing', f'{path}: category {short(name)}',
                         f'isthing is {short(was)}, by --things {isthing}')
 
 

@@ -39,6 +39,8 @@ class Repair:
         content (dict): The JSON; it is changed.
         structure (Structure): What can be used of it.
         images, panoptic (str): Folders of its images and PNGs.
+        kinds_known (bool): Whether classes that are not things are stuff, so
+            that their segments may be merged.
 
     Attributes:
         content (dict): The JSON.
@@ -49,8 +51,9 @@ class Repair:
     """
 
     def __init__(self, content: dict, structure: Structure, images: str,
-                 panoptic: str) -> None:
+                 panoptic: str, kinds_known: bool) -> None:
         self.content, self._panoptic = content, panoptic
+        self._kinds_known = kinds_known
         self._categories = structure.categories
         self._rule = find_rule(structure)
         # ids to replace in each PNG, by its path
@@ -103,7 +106,7 @@ class Repair:
             return  # to be mended by hand: whatever is done may be wrong
         measured = dict(result.measured)
         merged = {}
-        if job.other_ids is None:
+        if job.other_ids is None and self._kinds_known:
             merged = self._merge_stuff(pair, measured)
         in_png.update(merged)
         segments = [s for s in pair.segments if s['id'] not in merged]

@@ -64,6 +64,10 @@ KINDS = dict(
         'an image without annotation',
         'Training leaves it out, validation stops at it: annotate it or '
         'remove it from "images".'),
+    nothing_annotated=Kind(
+        'no image has an annotation',
+        'Export masks; polygons, which Datumaro leaves out, as COCO instances '
+        'for tools/dataset_converters/coco_instances_and_semantic.py.'),
     file_named_twice=Kind('a file is named by several entries',
                           'Give each entry its own.'),
     iscrowd=Kind('iscrowd is neither 0 nor 1', 'Write 0 or 1.'),
@@ -105,8 +109,9 @@ KINDS = dict(
         'It cannot be learnt or scored: write iscrowd=0 for single objects.'),
     no_things=Kind(
         'there is no thing class',
-        'See whether isthing is right (--things sets it); without things '
-        'train Semantic FPN (loss_weights.instance=0).'),
+        'If isthing is 0 throughout, as some exporters write it, name the '
+        'things: check_dataset.py --isthing NAME,... --fix OUT.json. Without '
+        'things train Semantic FPN (loss_weights.instance=0).'),
     no_stuff=Kind(
         'there is no stuff class',
         'See whether isthing is right; label the background as a stuff class, '

@@ -169,9 +169,10 @@ def image_faults(content: dict, path: str) -> Found[Dict[Any, dict]]:
         yield Fault('wrong_value', path, '"images" is empty')
     first = {type(image_id): image_id for image_id in reversed(images)}
     if len(first) > 1:
-        yield Fault('mixed_image_ids', path,
-                    'ids of images are numbers and strings, such as '
-                    f'{short(first[int])} and {short(first[str])}')
+        yield Fault(
+            'mixed_image_ids', path,
+            'ids of images are numbers and strings, such as '
+            f'{short(first[int])} and {short(first[str])}')
     for image_id, image in images.items():
         where = f'{path}: image_id={image_id!r}'
         yield from _name_faults(image, where)
@@ -320,5 +321,21 @@ def _category_warnings(structure: Structure, path: str) -> Iterator[Fault]:
     kinds = [category.get('isthing') for category in categories.values()]
     if (1 in kinds) != (0 in kinds):
         missing = 'stuff' if 1 in kinds else 'things'
+        although = _several(structure) if missing == 'things' else ''
         yield Fault(f'no_{missing}', path,
-                    f'{len(categories)} categories, no {missing}', WARNING)
+                    f'{len(categories)} categories, no {missing}{although}',
+                    WARNING)
+
+
+def _several(structure: Structure) -> str:
+    """Most segments of one class in an image, which then looks like a thing;
+    empty where there is one at most."""
+    counts = Counter(
+        (pair.image['id'], category['id']) for pair in structure.pairs
+        for segment in pair.segments
+        if (category := category_of(segment, structure.categories)))
+    for (image_id, id_), count in counts.most_common(1):
+        if count > 1:
+            name = short(structure.categories[id_].get('name'))
+            return f', although image {image_id!r} has {count} of {name}'
+    return ''

@@ -303,6 +303,8 @@ FAULTS = [
      by_json(lambda c: c['annotations'][0].pop('file_name'))),
     ('key_missing no_annotation png_extra',
      by_json(lambda c: c.pop('annotations'))),
+    ('nothing_annotated no_annotation png_extra',
+     by_json(lambda c: c.update(annotations=[]))),
     ('key_missing',
      by_json(lambda c: c['annotations'][0].pop('segments_info'))),
     ('wrong_value', by_json(lambda c: c['images'][0].update(height='40'))),
@@ -459,6 +461,21 @@ def test_things_by_name(path):
     assert result.repair.content['categories'] == original
     with pytest.raises(InputError, match="--things names 'x', but the"):
         data.run(path, things=['x'])
+    near = "--things names 'thinc_7', but the nearest categories are 'thing_7'"
+    with pytest.raises(InputError, match=near):
+        data.run(path, things=[*things, 'thinc_7'])
+
+
+def test_things_with_commas(path):
+    """Between names, or in one."""
+    names = [c['name'] for c in json.loads(path.read_text())['categories']]
+    comma = f'{names[0]}, {names[1]}'
+    data.edit(path, lambda c: c['categories'][0].update(name=comma))
+    data.edit(path, set_all(0))
+    result = data.run(
+        path, things=[comma, f'{names[2]}, {names[3]},'], repair=True)
+    kinds = [c['isthing'] for c in result.repair.content['categories']]
+    assert kinds == [1, 0, 1, 1] + [0] * (len(kinds) - 4)
 
 
 @pytest.mark.parametrize('text,why', [('{', 'not a JSON file'),

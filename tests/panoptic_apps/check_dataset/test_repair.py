@@ -1,6 +1,7 @@
 """What --fix writes passes the check, and is what was there before."""
 import json
 import shutil
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -225,6 +226,34 @@ def test_stuff_of_one_class_is_merged(path):
             assert (data.read_ids(f'{folder}/{name}') == ids).all()
         else:
             assert (path.parent / 'mended' / name).read_bytes() == content
+
+
+def test_things_that_are_listed_as_stuff_are_not_merged(path):
+    """Exporters write isthing=0 throughout. The check says which class looks
+    like a thing; without names of things nothing is merged, with them all is
+    as it was."""
+    before = read(path)
+    data.edit(path, lambda c: [e.update(isthing=0) for e in c['categories']])
+    result = data.run(path, repair=True)
+    counts = Counter((note['image_id'], segment['category_id'])
+                     for note in before['annotations']
+                     for segment in note['segments_info'])
+    (image, category), most = counts.most_common(1)[0]
+    name = next(c['name'] for c in before['categories'] if c['id'] == category)
+    fault, = result.faults.examples['no_things']
+    assert fault.value == (f'{len(before["categories"])} categories, no '
+                           f'things, although image {image!r} has {most} of '
+                           f'{name!r}')
+    assert '--isthing' in str(fault)
+    assert result.repair.counts['merged'] == 0
+    assert result.repair.content == read(path)
+    things = [c['name'] for c in before['categories'] if c['isthing']]
+    assert data.run(path, things=things, repair=True).repair.content == before
+    kept = {(note['image_id'], segment['category_id'], segment['iscrowd'])
+            for note in before['annotations']
+            for segment in note['segments_info']}
+    merged = data.run(path, things=[], repair=True).repair.counts['merged']
+    assert merged == sum(counts.values()) - len(kept) > 0
 
 
 def test_no_folder_where_no_png_changes(path):

@@ -75,6 +75,13 @@ def test_things_are_written(path, monkeypatch, capfd):
         for c in before['categories']
     }
     assert call_tool(monkeypatch, 'check_dataset', *arguments(fixed)) == 0
+    path.with_name('things.txt').write_text('\n'.join(things))
+    again = path.with_name('again.json')
+    assert call_tool(
+        monkeypatch, 'check_dataset',
+        *arguments(path, '--isthing', f'@{path.with_name("things.txt")}',
+                   '--fix', again)) == 1
+    assert again.read_bytes() == fixed.read_bytes()
 
 
 @pytest.mark.parametrize('more,why', [
