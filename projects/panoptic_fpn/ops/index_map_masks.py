@@ -56,15 +56,13 @@ class IndexMapMasks(BitmapMasks):
 
     def to_ndarray(self) -> np.ndarray:
         """Bitmaps uint8 (n, h, w), as a copy."""
-        bitmaps = _bitmaps(self.index_map.cpu(), torch.from_numpy(self.values))
-        return bitmaps.numpy().view(np.uint8)
+        return self.to_tensor(torch.uint8, 'cpu').numpy()
 
     def to_tensor(self, dtype: torch.dtype, device: Any) -> Tensor:
         """Bitmaps (n, h, w) on a device, made there."""
-        values = torch.from_numpy(self.values)[:, None, None].to(
-            device, non_blocking=True)
-        return (self.index_map.to(device,
-                                  non_blocking=True) == values).to(dtype)
+        index_map = self.index_map.to(device, non_blocking=True)
+        values = torch.from_numpy(self.values).to(device, non_blocking=True)
+        return _bitmaps(index_map, values).to(dtype)
 
     def __len__(self) -> int:
         return len(self.values)
