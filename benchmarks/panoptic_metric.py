@@ -5,9 +5,13 @@ and end with PQ. Ours reads as the loader's workers do (``LoadPanopticMap``,
 ``DerivePanopticTargets``) and counts with ``PanopticQualityMetric``; mmdet's
 ``CocoPanopticMetric`` reads the PNG itself, writes the prediction as another
 and reads that, too, which is its way without ``outfile_prefix``.
+
+Results in files: ours (``tools/eval_panoptic.py``) beside panopticapi and
+hotcoco, from two JSON files and two folders of PNGs to PQ.
 """
 import json
 import logging
+import os
 import shutil
 import sys
 import tempfile
@@ -20,8 +24,8 @@ import numpy as np
 
 from benchmarks import harness
 
-#: Images of a case; the seconds are for one.
-IMAGES = 3
+#: Images of a case; the seconds are for one. Result files list each so often.
+IMAGES, LISTED = 3, 8
 
 
 @dataclass(frozen=True)
@@ -277,8 +281,104 @@ def measure_case(case: Case, rounds: int, seed: int, ask) -> harness.Row:
         '); mmdet: no mIoU from the same run, no AP without an instances JSON')
 
 
+def write_results(folder: Path, case: Case, codes: List):
+    """``results.json`` with its PNGs beside the data set of a folder; both
+    list their images ``LISTED`` times."""
+    from panoptic_fpn.coco_format.results import number_segments, write_image
+    from panoptic_fpn.labels import id_to_rgb
+    truth = json.loads((folder / 'panoptic.json').read_text())
+    found = []
+    for entry, pred in zip(truth['annotations'], codes):
+        ids, segments = number_segments(pred, case.void,
+                                        range(1, case.void + 1))
+        write_image(folder / 'results' / entry['file_name'], id_to_rgb(ids))
+        found.append(dict(entry, segments_info=segments))
+    for key, name in ('images', 'id'), ('annotations', 'image_id'):
+        truth[key] = [
+            dict(entry, **{name: entry[name] + IMAGES * n})
+            for n in range(LISTED) for entry in truth[key]
+        ]
+    found = [
+        dict(entry, image_id=entry['image_id'] + IMAGES * n)
+        for n in range(LISTED) for entry in found
+    ]
+    (folder / 'panoptic.json').write_text(json.dumps(truth))
+    (folder / 'results.json').write_text(json.dumps(dict(annotations=found)))
+
+
+def file_calls(folder: Path, cores: int) -> Dict[str, Callable]:
+    """PQ of the results of a folder, a fraction; panopticapi on one core."""
+    from hotcoco.panoptic import PanopticEval
+    from panopticapi.evaluation import pq_compute_single_core
+
+    from panoptic_apps.eval_panoptic import pair_files, score_pairs
+    from panoptic_fpn.metrics import PanopticEvaluator, PanopticQualityMetric
+    files = [str(folder / name) for name in ('panoptic.json', 'results.json')]
+    folders = [str(folder), str(folder / 'results')]
+
+    def ours():
+        space, pairs = pair_files(files[0], folders[0], files[1], folders[1])
+        evaluator = PanopticEvaluator([PanopticQualityMetric()])
+        evaluator.dataset_meta = space.metainfo()
+        return score_pairs(pairs, evaluator, cores)['coco_panoptic/PQ'] / 100
+
+    def panopticapi():
+        truth, found = (json.loads(Path(file).read_text()) for file in files)
+        categories = {c['id']: c for c in truth['categories']}
+        pairs = list(zip(truth['annotations'], found['annotations']))
+        with harness.quiet():
+            counts = pq_compute_single_core(0, pairs, *folders, categories)
+        return counts.pq_average(categories, isthing=None)[0]['pq']
+
+    def hotcoco():
+        found = PanopticEval(
+            *files, gt_folder=folders[0], pred_folder=folders[1])
+        found.evaluate()
+        return found.results()['All']['pq']
+
+    calls = dict(ours=ours, hotcoco=hotcoco)
+    return dict(calls, panopticapi=panopticapi) if cores == 1 else calls
+
+
+def file_rows(case: Case, rounds: int, seed: int,
+              cores: int) -> List[harness.Row]:
+    """Seconds of an image in result files, in a process of its own: threads
+    of hotcoco ask how many cores it may use."""
+    from mmengine.registry import init_default_scope
+
+    import panoptic_fpn  # noqa: F401
+    init_default_scope('mmdet')
+    harness.set_threads()
+    logging.disable(logging.INFO)
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_results(folder, case, write_data(folder, case, seed))
+        calls = file_calls(folder, cores)
+        scores = {side: call() for side, call in calls.items()}
+        if not max(scores.values()) - min(scores.values()) < 1e-9:
+            raise ValueError(f'{case}: the scores differ: {scores}')
+        seconds = {
+            side: [s / (IMAGES * LISTED) for s in values]
+            for side, values in harness.alternate(calls, rounds).items()
+        }
+    words = f'{cores} core' + 's' * (cores > 1)
+    return [
+        harness.Row(
+            stage='PQ of result files',
+            case=f'{case}, {words}',
+            ours=seconds['ours'],
+            theirs=values,
+            against=side,
+            note=f'same PQ ({100 * scores["ours"]:.2f}); two PNGs decoded, '
+            f'{IMAGES * LISTED} images') for side, values in seconds.items()
+        if side != 'ours'
+    ]
+
+
 def measure(rounds: int, seed: int = 0) -> List[harness.Row]:
-    """Rows of a large and a small image, on one core."""
+    """Rows of a large and a small image, on one core; of result files on two,
+    too."""
     from mmengine.registry import init_default_scope
 
     import panoptic_fpn  # noqa: F401
@@ -287,7 +387,10 @@ def measure(rounds: int, seed: int = 0) -> List[harness.Row]:
     try:
         return [
             measure_case(CITYSCAPES, rounds, seed, 10.),
-            measure_case(COCO, rounds, seed, None)
+            measure_case(COCO, rounds, seed, None),
+            *(row for case in (CITYSCAPES, COCO)
+              for cores in (1, 2) for row in harness.in_fresh_process(
+                  file_rows, case, rounds, seed, cores))
         ]
     finally:
         logging.disable(logging.NOTSET)

@@ -6,6 +6,7 @@ from typing import Any, Dict, List, Tuple, TypeGuard
 
 from mmengine_exact.errors import InputError
 
+from . import comparison
 from .segment_errors import FILE_NAME, panoptic_quality
 
 #: No score or loss is as large; NaN and infinity are not below it either.
@@ -17,14 +18,16 @@ Curve = Tuple[List[float], List[float]]
 @dataclass
 class Run:
     """A work directory: curves over iterations by scalar; scores of
-    ``metrics.json`` and, by class, ``classwise``; contents of ``record.json``
-    and ``segments.json``; ``notes``: what is missing, and how to get it."""
+    ``metrics.json`` and, by class, ``classwise``; contents of ``record.json``,
+    ``segments.json`` and ``images.json``; ``notes``: what is missing, and how
+    to get it."""
     folder: Path
     curves: Dict[str, Curve] = field(default_factory=dict)
     scores: Dict[str, Any] = field(default_factory=dict)
     classwise: Dict[str, Dict[str, Any]] = field(default_factory=dict)
     record: Dict[str, Any] = field(default_factory=dict)
     segments: Dict[str, Any] = field(default_factory=dict)
+    images: Dict[str, Any] = field(default_factory=dict)
     notes: List[str] = field(default_factory=list)
 
     @property
@@ -45,6 +48,7 @@ def read_run(folder: Path) -> Run:
     run.classwise = run.scores.pop('classwise', {})
     run.record = _object(run, 'record.json')
     run.segments = _segments(run)
+    run.images = _object(run, comparison.FILE_NAME)
     if not (run.curves or run.scores or run.segments):
         raise InputError(
             f'{folder}: neither losses (*/vis_data/scalars.json) nor scores '

@@ -1,0 +1,166 @@
+"""Differences of two runs, beside a bootstrap made of loops."""
+import math
+
+import numpy as np
+import pytest
+
+from mmengine_exact.errors import InputError
+from panoptic_apps.report import comparison
+from panoptic_apps.report.comparison import compare, read_images
+
+NAMES = ['cat', 'dog', 'sky', 'sea']
+THINGS = 2
+
+
+def run_of(rng, images=30, shift=0., rare=()):
+    """Content of an ``images.json``; ``shift`` is added to the IoUs of cats,
+    classes of ``rare`` occur in the first images alone."""
+    rows = []
+    for image_id in range(images):
+        counts = {}
+        for name in NAMES:
+            if name in rare and image_id >= 4 or rng.random() < 0.2:
+                continue
+            tp, fp, fn = map(int, rng.integers(0, 4, 3))
+            iou = sum(rng.uniform(0.55, 0.7, tp)) + tp * shift * (
+                name == 'cat')
+            if tp + fp + fn:
+                counts[name] = [tp, fp, fn, iou]
+        rows.append(dict(id=image_id, PQ=None, counts=counts))
+    return dict(classes=NAMES, num_things=THINGS, images=rows)
+
+
+def slow_quality(rows):
+    """By name; None without a segment, or without a class of the group."""
+    quality = {}
+    for name in NAMES:
+        tp, fp, fn, iou = (
+            sum(row['counts'].get(name, [0] * 4)[i] for row in rows)
+            for i in range(4))
+        size = tp + fp / 2 + fn / 2
+        quality[name] = 100 * iou / size if size else None
+    for group, of in (('all', NAMES), ('things', NAMES[:THINGS]),
+                      ('stuff', NAMES[THINGS:])):
+        known = [quality[name] for name in of if quality[name] is not None]
+        quality[group] = sum(known) / len(known) if known else None
+    return quality
+
+
+def percentile(values, share):
+    values = sorted(values)
+    position = share * (len(values) - 1)
+    low = math.floor(position)
+    high = min(low + 1, len(values) - 1)
+    return values[low] + (position - low) * (values[high] - values[low])
+
+
+def slow_intervals(first, second, seed):
+    """The same resamples, image by image and class by class."""
+    rng, size = np.random.default_rng(seed), len(first['images'])
+    changes = {}
+    for _ in range(comparison.RESAMPLES // comparison.AT_ONCE):
+        for drawn in rng.integers(size, size=(comparison.AT_ONCE, size)):
+            one, two = (
+                slow_quality([run['images'][i] for i in drawn])
+                for run in (first, second))
+            for name, value in one.items():
+                if value is not None and two[name] is not None:
+                    changes.setdefault(name, []).append(value - two[name])
+    return {
+        name: (percentile(values, 0.025), percentile(values, 0.975))
+        for name, values in changes.items()
+    }
+
+
+def test_intervals_are_those_of_the_plain_loops(monkeypatch):
+    monkeypatch.setattr(comparison, 'RESAMPLES', 100)
+    rng = np.random.default_rng(0)
+    first, second = run_of(rng), run_of(rng, rare=['sea'])
+    found = compare(first, second, seed=5)
+    slow = slow_intervals(first, second, seed=5)
+    one, two = slow_quality(first['images']), slow_quality(second['images'])
+    assert [d.name
+            for d in found.differences] == ['all', 'things', 'stuff', *NAMES]
+    for d in found.differences:
+        assert (d.first, d.second) == pytest.approx((one[d.name], two[d.name]))
+        assert d.change == pytest.approx(one[d.name] - two[d.name])
+        assert (d.low, d.high) == pytest.approx(slow[d.name])
+
+
+def test_a_run_against_itself():
+    run = run_of(np.random.default_rng(1))
+    found = compare(run, run)
+    assert {(d.change, d.low, d.high)
+            for d in found.differences} == {(0, 0, 0)}
+    assert not any(d.marked for d in found.differences)
+
+
+def test_the_other_way_round_has_the_other_signs():
+    rng = np.random.default_rng(2)
+    first, second = run_of(rng), run_of(rng)
+    there, back = compare(first, second), compare(second, first)
+    for d, e in zip(there.differences, back.differences):
+        assert (d.change, d.low, d.high) == pytest.approx(
+            (-e.change, -e.high, -e.low))
+        assert d.marked == e.marked
+
+
+def test_a_shift_is_found_and_nothing_else():
+    first = run_of(np.random.default_rng(3), images=60, shift=0.2)
+    second = run_of(np.random.default_rng(3), images=60)
+    found = {d.name: d for d in compare(first, second).differences}
+    assert {name
+            for name, d in found.items()
+            if d.marked} == {'all', 'things', 'cat'}
+    tp, fp, fn, _ = np.sum([
+        row['counts']['cat']
+        for row in first['images'] if 'cat' in row['counts']
+    ],
+                           axis=0)
+    expected = 100 * 0.2 * tp / (tp + (fp + fn) / 2)
+    assert found['cat'].change == pytest.approx(expected)
+    assert found['cat'].low <= expected <= found['cat'].high
+    assert found['things'].change == pytest.approx(expected / 2)
+    assert found['dog'].change == found['sky'].low == 0
+
+
+def test_five_images_are_too_few():
+    """A difference of 10 in each of them."""
+    for images, marked in ((5, False), (6, True)):
+        runs = [
+            dict(
+                classes=['cat'],
+                num_things=1,
+                images=[
+                    dict(id=i, counts=dict(cat=[1, 0, 0, iou]))
+                    for i in range(images)
+                ]) for iou in (0.9, 0.8)
+        ]
+        found = compare(*runs)
+        assert [(d.name, d.marked)
+                for d in found.differences] == [('all', marked),
+                                                ('things', marked),
+                                                ('cat', marked)]
+        assert found.differences[-1].low == pytest.approx(10)
+
+
+def test_images_that_one_run_lacks_and_classes_that_differ():
+    first = run_of(np.random.default_rng(4))
+    second = dict(first, images=first['images'][10:][::-1])
+    found = compare(first, second)
+    assert (found.images, found.others) == (20, 10)
+    assert '10 that only one has' in found.note()
+    assert {d.change for d in found.differences} == {0}
+    with pytest.raises(InputError, match='no image in common'):
+        compare(first, dict(first, images=[]))
+    with pytest.raises(InputError, match='other classes'):
+        compare(first, dict(first, classes=NAMES[::-1]))
+
+
+def test_a_file_of_another_kind(tmp_path):
+    path = tmp_path / 'images.json'
+    with pytest.raises(InputError, match='images.json: cannot read'):
+        read_images(path)
+    path.write_text('{"coco_panoptic/PQ": 1}')
+    with pytest.raises(InputError, match='images.json: no scores by image'):
+        read_images(path)

@@ -1,0 +1,98 @@
+"""Score result files of any framework.
+
+Example:
+    python tools/eval_panoptic.py data/coco/annotations/panoptic_val2017.json \\
+        data/coco/annotations/panoptic_val2017 results.json results_pngs
+    python tools/eval_panoptic.py GT_JSON GT_PNGS RESULT_JSON RESULT_PNGS \\
+        --extra boundary interval --report --images IMAGES --out DIR
+    python tools/report.py DIR
+
+The results are a JSON with annotations (image_id, file_name, segments_info)
+and a folder of PNGs, id = R + 256 G + 256^2 B, as panopticapi reads them.
+Prints the table of tools/test.py. Exit code: 0 done, 1 a file cannot be used,
+2 wrong arguments.
+"""
+import argparse
+import json
+import os.path as osp
+import sys
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('gt_json', help='COCO panoptic JSON')
+    parser.add_argument('gt_pngs', help='folder of its PNGs')
+    parser.add_argument('result_json', help='JSON of the results')
+    parser.add_argument('result_pngs', help='folder of their PNGs')
+    parser.add_argument(
+        '--extra',
+        nargs='+',
+        default=[],
+        choices=['boundary', 'dagger', 'size', 'images', 'interval'],
+        help='further measures, see docs/evaluation.md')
+    parser.add_argument(
+        '--out',
+        metavar='DIR',
+        help='write metrics.json, images.json and record.json to this folder')
+    parser.add_argument(
+        '--report',
+        action='store_true',
+        help='write what became of each segment to --out, for tools/report.py')
+    parser.add_argument(
+        '--images',
+        metavar='DIR',
+        help='folder of the photographs, for the pictures of --report')
+    parser.add_argument(
+        '--against',
+        metavar='IMAGES_JSON',
+        help='images.json of another run: print which differences of PQ are '
+        'beyond chance')
+    parser.add_argument(
+        '--num-workers',
+        type=int,
+        help='processes; default: one for each core')
+    args = parser.parse_args()
+    if args.report and not args.out:
+        parser.error('--report needs --out DIR')
+    if args.num_workers is not None and args.num_workers < 1:
+        parser.error(f'--num-workers {args.num_workers}: must be at least 1')
+    for folder in filter(None, (args.gt_pngs, args.result_pngs, args.images)):
+        if not osp.isdir(folder):
+            parser.error(f'{folder}: no such folder')
+    return args
+
+
+def evaluate(args):
+    """Score the files, write and print what is asked for."""
+    from mmengine.utils import ProgressBar
+
+    from mmengine_exact.record import files_record
+    from panoptic_apps.eval_panoptic import (pair_files, read_sample,
+                                             score_pairs)
+    from panoptic_apps.report import (compare, explain_errors,
+                                      format_comparison, read_images)
+    from panoptic_fpn.metrics import PanopticEvaluator, PanopticQualityMetric
+    from panoptic_fpn.training.metrics_json import write_metrics
+    other = read_images(args.against) if args.against else None
+    space, pairs = pair_files(args.gt_json, args.gt_pngs, args.result_json,
+                              args.result_pngs, args.images)
+    extra = [*dict.fromkeys([*args.extra, 'images'])]
+    evaluator = PanopticEvaluator([PanopticQualityMetric(extra=extra)])
+    evaluator.dataset_meta = space.metainfo()
+    if args.report:
+        outcomes = explain_errors(evaluator, args.out, maps_later=True)
+    bar = ProgressBar(len(pairs), file=sys.stderr)
+    scores = score_pairs(pairs, evaluator, args.num_workers, bar.update)
+    ...
+
+
+def main():
+    args = parse_args()
+    from mmengine_exact import run_to_exit_code
+    return run_to_exit_code(lambda: evaluate(args))
+
+
+if __name__ == '__main__':
+    sys.exit(main())
