@@ -9,7 +9,7 @@ fewer than six, a difference that has the same sign in each of them has it by
 chance in more than 5 % of all cases (2 / 2**5).
 """
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Union
+from typing import Any, Dict, List, NamedTuple, Tuple, Union
 
 import numpy as np
 from tabulate import tabulate
@@ -17,12 +17,14 @@ from tabulate import tabulate
 from mmengine_exact.errors import InputError
 from mmengine_exact.files import read_bytes
 from panoptic_fpn.coco_format import parse_object
+from panoptic_fpn.metrics import class_quality
 from panoptic_fpn.metrics.base import ratio
+from panoptic_fpn.metrics.extra_measures import resampled_quality
 
 FILE_NAME = 'images.json'
-#: Resamples, and how many of them are held in memory at once.
-RESAMPLES, AT_ONCE = 2000, 50
-LEAST_IMAGES = 6
+RESAMPLES, LEAST_IMAGES = 2000, 6
+#: Labels (k, ) with anything to count in an image, and their counts (k, 4).
+Row = Tuple[np.ndarray, np.ndarray]
 
 
 class Difference(NamedTuple):
@@ -43,9 +45,10 @@ class Difference(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Differences of all classes, things, stuff, and then each class, over
+    """Differences of the means (all, things, stuff) and of classes, over
     ``images`` that both runs have; ``others``: that only one of them has."""
-    differences: List[Difference]
+    means: List[Difference]
+    classes: List[Difference]
     images: int
     others: int
 
@@ -59,13 +62,12 @@ class Comparison(NamedTuple):
             str(d.images), f'{d.first:.2f}', f'{d.second:.2f}',
             *(f'{value:+.2f}'
               for value in (d.change, d.low, d.high)), '*' if d.marked else ''
-        ] for d in self.differences]
+        ] for d in [*self.means, *self.classes]]
 
     def note(self) -> str:
         """How to read the table."""
-        classes = self.differences[3:]
-        tested = [d for d in classes if d.images >= LEAST_IMAGES]
-        marked = sum(d.marked for d in classes)
+        tested = [d for d in self.classes if d.images >= LEAST_IMAGES]
+        marked = sum(d.marked for d in tested)
         left_out = f'; {self.others} that only one has are left out' * bool(
             self.others)
         return (
@@ -87,68 +89,69 @@ def compare(first: Dict, second: Dict, seed: int = 0) -> Comparison:
         InputError: They have no image in common, or other classes.
     """
     names = first['classes']
-    if names != second['classes']:
-        raise InputError('the two runs have other classes, so nothing is '
-                         'compared. Evaluate both on the same data.')
-    other = {str(row['id']): row for row in second['images']}
-    pairs = [(row, other[str(row['id'])]) for row in first['images']
-             if str(row['id']) in other]
-    if not pairs:
-        raise InputError('the two runs have no image in common, so nothing is '
-                         'compared. Evaluate both on the same data.')
-    counts = np.zeros((2, len(pairs), len(names), 4))
-    index = {name: i for i, name in enumerate(names)}
-    for i, pair in enumerate(pairs):
-        for run, row in enumerate(pair):
-            for name, values in row['counts'].items():
-                counts[run, i, index[name]] = values
-    total = len(first['images']) + len(second['images'])
-    return Comparison(
-        differences(counts, names, first['num_things'], seed), len(pairs),
-        total - 2 * len(pairs))
+    shared = [i for i in first['images'] if i in second['images']]
+    for fault, is_so in (('other classes', names != second['classes']),
+                         ('no image in common', not shared)):
+        if is_so:
+            raise InputError(f'the two runs have {fault}, so nothing is '
+                             'compared. Evaluate both on the same data.')
+    label_of = {name: label for label, name in enumerate(names)}
+    runs = [[_row(run['images'][i]['counts'], label_of) for i in shared]
+            for run in (first, second)]
+    means, classes = _differences(runs, names, first['num_things'], seed)
+    others = len(first['images'].keys() ^ second['images'].keys())
+    return Comparison(means, classes, len(shared), others)
 
 
-def differences(counts: np.ndarray, names: List[str], num_things: int,
-                seed: int) -> List[Difference]:
-    """Differences of counts (2, N, C, 4) of tp, fp, fn, iou of two runs."""
-    seen = counts[..., :3].any(axis=(0, 3))  # (N, C)
-    groups = seen, seen[:, :num_things], seen[:, num_things:]
-    images = [*(of.any(axis=1).sum() for of in groups), *seen.sum(axis=0)]
-    quality = qualities(counts.sum(axis=1), num_things)
+def _row(counts: Dict[str, List[float]], label_of: Dict[str, int]) -> Row:
+    """Labels (k, ) and counts (k, 4) of an image."""
+    return (np.array([label_of[name] for name in counts],
+                     np.int64), np.array([*counts.values()],
+                                         np.float64).reshape(-1, 4))
+
+
+def _differences(runs: List[List[Row]], names: List[str], num_things: int,
+                 seed: int) -> Tuple[List[Difference], List[Difference]]:
+    """Differences of means and of classes, of two runs on the same images."""
+    size, images = len(names), np.zeros(len(names) + 3, np.int64)
+    total = np.zeros((2, size, 4))
+    for pair in zip(*runs):
+        for run, (labels, counts) in enumerate(pair):
+            total[run, labels] += counts
+        seen = np.isin(np.arange(size), [*pair[0][0], *pair[1][0]])
+        images += [
+            seen.any(), seen[:num_things].any(), seen[num_things:].any(), *seen
+        ]
+    first, second = (
+        _with_groups(class_quality(of)[None, :, 0], num_things)[0]
+        for of in total)
+    one, two = (
+        _with_groups(
+            resampled_quality(run, size, RESAMPLES, seed), num_things)
+        for run in runs)
     # without classes that only one run has a PQ of
-    kept = np.flatnonzero(~np.isnan(quality).any(axis=0))
-    rng, changes = np.random.default_rng(seed), []
-    flat, size = counts.reshape(2, len(seen), -1), len(seen)
-    for _ in range(RESAMPLES // AT_ONCE):
-        drawn = rng.integers(size, size=(AT_ONCE, size))
-        times = np.stack([np.bincount(row, minlength=size) for row in drawn])
-        sums = (times.astype(np.float64) @ flat).reshape(2, AT_ONCE, -1, 4)
-        one, two = qualities(sums, num_things)[..., kept]
-        changes.append(one - two)
-    low, high = np.nanpercentile(np.concatenate(changes), [2.5, 97.5], axis=0)
+    kept = np.flatnonzero(~np.isnan(first - second))
+    low, high = np.nanpercentile((one - two)[:, kept], [2.5, 97.5], axis=0)
     every = ['all', 'things', 'stuff', *names]
-    return [
-        Difference(every[k], int(images[k]), *map(float, values))
-        for k, values in zip(
-            kept,
-            np.stack([
-                *quality[:, kept], quality[0, kept] -
-                quality[1, kept], low, high
-            ], 1))
+    values = np.stack(
+        [first[kept], second[kept], (first - second)[kept], low, high], 1)
+    found = [
+        Difference(every[i], int(images[i]), *row)
+        for i, row in zip(kept, values.tolist())
     ]
+    means = int((kept < 3).sum())
+    return found[:means], found[means:]
 
 
-def qualities(counts: np.ndarray, num_things: int) -> np.ndarray:
-    """PQ in percent (..., 3 + C) of counts (..., C, 4): means over all
-    classes, things and stuff, then each class; NaN where there is nothing."""
-    tp, fp, fn, iou = np.moveaxis(counts, -1, 0)
-    classes = 100 * ratio(iou, tp + (fp + fn) / 2)
-    known, values = ~np.isnan(classes), np.nan_to_num(classes)
+def _with_groups(quality: np.ndarray, num_things: int) -> np.ndarray:
+    """PQ in percent, (R, 3 + C): means over all classes, things and stuff,
+    then each class, of fractions (R, C); NaN where there is nothing."""
+    known, values = ~np.isnan(quality), np.nan_to_num(quality)
     groups = [
-        ratio(values[..., of].sum(axis=-1), known[..., of].sum(axis=-1))
+        ratio(values[:, of].sum(axis=1), known[:, of].sum(axis=1))
         for of in (slice(None), slice(num_things), slice(num_things, None))
     ]
-    return np.concatenate([np.stack(groups, axis=-1), classes], axis=-1)
+    return 100 * np.column_stack([*groups, quality])
 
 
 def format_comparison(found: Comparison) -> str:

@@ -15,7 +15,7 @@ THINGS = 2
 def run_of(rng, images=30, shift=0., rare=()):
     """Content of an ``images.json``; ``shift`` is added to the IoUs of cats,
     classes of ``rare`` occur in the first images alone."""
-    rows = []
+    rows = {}
     for image_id in range(images):
         counts = {}
         for name in NAMES:
@@ -26,8 +26,12 @@ def run_of(rng, images=30, shift=0., rare=()):
                 name == 'cat')
             if tp + fp + fn:
                 counts[name] = [tp, fp, fn, iou]
-        rows.append(dict(id=image_id, PQ=None, counts=counts))
+        rows[str(image_id)] = dict(PQ=None, counts=counts)
     return dict(classes=NAMES, num_things=THINGS, images=rows)
+
+
+def every(found):
+    return [*found.means, *found.classes]
 
 
 def slow_quality(rows):
@@ -58,14 +62,14 @@ def slow_intervals(first, second, seed):
     """The same resamples, image by image and class by class."""
     rng, size = np.random.default_rng(seed), len(first['images'])
     changes = {}
-    for _ in range(comparison.RESAMPLES // comparison.AT_ONCE):
-        for drawn in rng.integers(size, size=(comparison.AT_ONCE, size)):
-            one, two = (
-                slow_quality([run['images'][i] for i in drawn])
-                for run in (first, second))
-            for name, value in one.items():
-                if value is not None and two[name] is not None:
-                    changes.setdefault(name, []).append(value - two[name])
+    for _ in range(comparison.RESAMPLES):
+        drawn = rng.integers(size, size=size)
+        one, two = (
+            slow_quality([run['images'][str(i)] for i in drawn])
+            for run in (first, second))
+        for name, value in one.items():
+            if value is not None and two[name] is not None:
+                changes.setdefault(name, []).append(value - two[name])
     return {
         name: (percentile(values, 0.025), percentile(values, 0.975))
         for name, values in changes.items()
@@ -78,10 +82,11 @@ def test_intervals_are_those_of_the_plain_loops(monkeypatch):
     first, second = run_of(rng), run_of(rng, rare=['sea'])
     found = compare(first, second, seed=5)
     slow = slow_intervals(first, second, seed=5)
-    one, two = slow_quality(first['images']), slow_quality(second['images'])
-    assert [d.name
-            for d in found.differences] == ['all', 'things', 'stuff', *NAMES]
-    for d in found.differences:
+    one, two = (
+        slow_quality([*run['images'].values()]) for run in (first, second))
+    assert [d.name for d in found.means] == ['all', 'things', 'stuff']
+    assert [d.name for d in found.classes] == NAMES
+    for d in every(found):
         assert (d.first, d.second) == pytest.approx((one[d.name], two[d.name]))
         assert d.change == pytest.approx(one[d.name] - two[d.name])
         assert (d.low, d.high) == pytest.approx(slow[d.name])
@@ -90,16 +95,15 @@ def test_intervals_are_those_of_the_plain_loops(monkeypatch):
 def test_a_run_against_itself():
     run = run_of(np.random.default_rng(1))
     found = compare(run, run)
-    assert {(d.change, d.low, d.high)
-            for d in found.differences} == {(0, 0, 0)}
-    assert not any(d.marked for d in found.differences)
+    assert {d[-3:] for d in every(found)} == {(0, 0, 0)}
+    assert not any(d.marked for d in every(found))
 
 
 def test_the_other_way_round_has_the_other_signs():
     rng = np.random.default_rng(2)
     first, second = run_of(rng), run_of(rng)
     there, back = compare(first, second), compare(second, first)
-    for d, e in zip(there.differences, back.differences):
+    for d, e in zip(every(there), every(back)):
         assert (d.change, d.low, d.high) == pytest.approx(
             (-e.change, -e.high, -e.low))
         assert d.marked == e.marked
@@ -108,15 +112,12 @@ def test_the_other_way_round_has_the_other_signs():
 def test_a_shift_is_found_and_nothing_else():
     first = run_of(np.random.default_rng(3), images=60, shift=0.2)
     second = run_of(np.random.default_rng(3), images=60)
-    found = {d.name: d for d in compare(first, second).differences}
-    assert {name
-            for name, d in found.items()
-            if d.marked} == {'all', 'things', 'cat'}
-    tp, fp, fn, _ = np.sum([
-        row['counts']['cat']
-        for row in first['images'] if 'cat' in row['counts']
-    ],
-                           axis=0)
+    found = {d.name: d for d in every(compare(first, second))}
+    marked = {name for name, d in found.items() if d.marked}
+    assert marked == {'all', 'things', 'cat'}
+    rows = first['images'].values()
+    cats = [row['counts'].get('cat', [0] * 4) for row in rows]
+    tp, fp, fn, _ = np.sum(cats, axis=0)
     expected = 100 * 0.2 * tp / (tp + (fp + fn) / 2)
     assert found['cat'].change == pytest.approx(expected)
     assert found['cat'].low <= expected <= found['cat'].high
@@ -131,28 +132,29 @@ def test_five_images_are_too_few():
             dict(
                 classes=['cat'],
                 num_things=1,
-                images=[
-                    dict(id=i, counts=dict(cat=[1, 0, 0, iou]))
-                    for i in range(images)
-                ]) for iou in (0.9, 0.8)
+                images={
+                    i: dict(counts=dict(cat=[1, 0, 0, iou]))
+                    for i in map(str, range(images))
+                }) for iou in (0.9, 0.8)
         ]
         found = compare(*runs)
-        assert [(d.name, d.marked)
-                for d in found.differences] == [('all', marked),
-                                                ('things', marked),
-                                                ('cat', marked)]
-        assert found.differences[-1].low == pytest.approx(10)
+        assert {(d.name, d.marked)
+                for d in every(found)} == {('all', marked), ('things', marked),
+                                           ('cat', marked)}
+        assert found.classes[0].low == pytest.approx(10)
+        number = int(marked)
+        assert f'Of {number} classes {number} are marked' in found.note()
 
 
 def test_images_that_one_run_lacks_and_classes_that_differ():
     first = run_of(np.random.default_rng(4))
-    second = dict(first, images=first['images'][10:][::-1])
+    second = dict(first, images=dict([*first['images'].items()][:9:-1]))
     found = compare(first, second)
     assert (found.images, found.others) == (20, 10)
     assert '10 that only one has' in found.note()
-    assert {d.change for d in found.differences} == {0}
+    assert {d.change for d in found.means} == {0}
     with pytest.raises(InputError, match='no image in common'):
-        compare(first, dict(first, images=[]))
+        compare(first, dict(first, images={}))
     with pytest.raises(InputError, match='other classes'):
         compare(first, dict(first, classes=NAMES[::-1]))
 
