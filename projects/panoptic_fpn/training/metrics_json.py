@@ -1,4 +1,5 @@
-"""Scores of each evaluation as ``metrics.json``."""
+"""Scores of each evaluation as ``metrics.json``, those of each image as
+``images.json``."""
 import json
 import math
 import os.path as osp
@@ -11,6 +12,9 @@ from mmengine.hooks import Hook
 from mmengine_exact.files import write_bytes
 from mmengine_exact.record import score_record
 
+#: File with the scores of each image.
+IMAGES = 'images.json'
+
 
 @HOOKS.register_module()
 class MetricsJsonHook(Hook):
@@ -22,6 +26,9 @@ class MetricsJsonHook(Hook):
     ``{"car": {"PQ": 53.1, "IoU": 92.0}}``, in the units of the flat scores;
     neither the log nor the scalars of the logger do. In training the file
     holds the last validation.
+
+    Where the evaluator knows scores of single images (``by_image``), they are
+    in ``images.json``, see :func:`write_images`.
 
     Args:
         filename (str): Name of the file. Defaults to 'metrics.json'.
@@ -58,6 +65,24 @@ class MetricsJsonHook(Hook):
             content['record'] = score_record(runner, loop.dataloader.dataset)
         text = json.dumps(content, indent=1, default=str) + '\n'
         write_bytes(osp.join(runner.work_dir, self.filename), text.encode())
+        by_image = getattr(getattr(loop, 'evaluator', None), 'by_image', None)
+        if by_image:
+            write_images(osp.join(runner.work_dir, IMAGES), by_image)
+
+
+def write_images(path: str, by_image: Mapping[Any, Mapping]) -> None:
+    """Write ``PanopticQualityMetric.by_image`` as a JSON list, a line for each
+    image: ``{"image_id": 7, "PQ": 41.5, "counts": {"car": [2, 0, 1, 1.7]}}``
+    with tp, fp, fn and the sum of the IoUs; a PQ that is NaN is null."""
+    lines = [
+        json.dumps(
+            dict(
+                image_id=image_id,
+                PQ=scores['PQ'] if math.isfinite(scores['PQ']) else None,
+                counts=scores['counts']),
+            ensure_ascii=False) for image_id, scores in by_image.items()
+    ]
+    write_bytes(path, ('[\n' + ',\n'.join(lines) + '\n]\n').encode())
 
 
 def flat_metrics(metrics: Mapping, prefix: str = '') -> Dict[str, Any]:
