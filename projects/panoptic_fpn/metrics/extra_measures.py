@@ -25,22 +25,28 @@ AREAS = (32**2, 96**2)
 
 
 class PlainQuality:
-    """PQ, SQ and RQ themselves."""
+    """PQ, SQ and RQ themselves, and the interface of the others."""
 
-    #: Columns of the counts, scores of a class, and scores of all classes.
+    #: Columns of the counts of a class.
     columns = 4
+    #: Scores of a class; their means have each of the suffixes.
     names: Tuple[str, ...] = ('PQ', 'SQ', 'RQ')
     suffixes: Tuple[str, ...] = ('', '_th', '_st')
 
     @property
     def keys(self) -> Tuple[str, ...]:
+        """Names of the means."""
         return tuple(n + s for s in self.suffixes for n in self.names)
+
+    def iou(self, scene: Scene, found: Matching) -> np.ndarray:
+        """IoU of each matched pair, float64 (tp, )."""
+        return found.iou
 
     def count(self, scene: Scene, found: Matching) -> np.ndarray:
         """Counts of an image, float64 (C, columns)."""
         return count_segments(found, scene.gt_labels,
                               labels_of_codes(found.pred_codes),
-                              scene.num_classes, found.iou)
+                              scene.num_classes, self.iou(scene, found))
 
     def quality(self, counts: np.ndarray, plain: np.ndarray,
                 num_things: int) -> np.ndarray:
@@ -57,17 +63,14 @@ class PlainQuality:
 class BoundaryQuality(PlainQuality):
     """PQ, SQ and RQ by the lower one of mask IoU and boundary IoU.
 
-    A boundary IoU compares the boundary regions of two segments; that of the
-    predicted one is left out of the union where it is on void. All else is as
-    in PQ: what is void or crowd, and which false positives that forgives.
+    The boundary IoU compares the boundary regions of two segments, without
+    what the predicted one has of its own on void. Void and crowd forgive the
+    same false positives as in PQ.
     """
     names = ('PQ_boundary', 'SQ_boundary', 'RQ_boundary')
 
-    def count(self, scene: Scene, found: Matching) -> np.ndarray:
-        iou = np.minimum(found.iou, boundary_iou(scene, found.pairs))
-        return count_segments(found, scene.gt_labels,
-                              labels_of_codes(found.pred_codes),
-                              scene.num_classes, iou)
+    def iou(self, scene: Scene, found: Matching) -> np.ndarray:
+        return np.minimum(found.iou, boundary_iou(scene, found.pairs))
 
 
 def boundary_iou(scene: Scene, pairs: Tuple[np.ndarray,

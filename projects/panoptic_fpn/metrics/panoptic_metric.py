@@ -137,30 +137,27 @@ class PanopticQualityMetric(WritingMetric):
 
     def _image(self, labels: np.ndarray, counts: np.ndarray) -> Dict:
         """PQ (of all classes, as that of a data set) and counts."""
-        quality = class_quality(counts[:, :4])[:, 0]
+        counts = counts[:, :4]
+        quality = mean_of_known(class_quality(counts)[:, 0])
         return dict(
-            PQ=100 * mean_of_known(quality) if not self._lacking else np.nan,
+            PQ=100 * quality if self._lacking is None else np.nan,
             counts={
-                self.space.names[label]: [int(tp),
-                                          int(fp),
-                                          int(fn), iou]
-                for label, (tp, fp, fn,
-                            iou) in zip(labels, counts[:, :4].tolist())
+                self.space.names[label]: [*map(int, row[:3]), row[3]]
+                for label, row in zip(labels, counts.tolist())
             })
 
     def score(self, counts: List[Tuple[np.ndarray,
                                        np.ndarray]]) -> Dict[str, float]:
         """Scores of the summed counts."""
         space = self.space
-        columns = [measure.columns for measure in self.measures]
-        total = np.zeros((space.num_classes, sum(columns)))
+        ends = np.cumsum([measure.columns for measure in self.measures])
+        total = np.zeros((space.num_classes, ends[-1]))
         for labels, row in counts:  # in the order of the ids
             total[labels] += row
         plain, scores, shown = class_quality(total[:, :4]), {}, {}
         things = np.arange(space.num_classes) < space.num_things
-        for measure, part in zip(self.measures,
-                                 np.split(total,
-                                          np.cumsum(columns)[:-1], 1)):
+        parts = np.split(total, ends[:-1], axis=1)
+        for measure, part in zip(self.measures, parts):
             quality = measure.quality(part, plain, space.num_things)
             if self._lacking is not None:
                 quality[things == (self._lacking == 'things')] = np.nan

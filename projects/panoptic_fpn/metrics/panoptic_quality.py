@@ -140,9 +140,9 @@ def match_segments(gt: np.ndarray, gt_codes: np.ndarray, gt_labels: np.ndarray,
     forgiven = ignored / areas > 0.5
     false_positives = real & ~forgiven
     false_positives[predicted] = False
-    return Matching(pred_codes, areas, inside, union, (true, predicted),
-                    iou[true,
-                        predicted], false_negatives, false_positives, forgiven)
+    pairs = true, predicted
+    return Matching(pred_codes, areas, inside, union, pairs, iou[pairs],
+                    false_negatives, false_positives, forgiven)
 
 
 def count_segments(found: Matching, gt_labels: np.ndarray,
