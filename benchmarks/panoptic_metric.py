@@ -6,7 +6,8 @@ and end with PQ. Ours reads as the loader's workers do (``LoadPanopticMap``,
 ``CocoPanopticMetric`` reads the PNG itself, writes the prediction as another
 and reads that, too, which is its way without ``outfile_prefix``.
 
-Results in files: ours (``tools/eval_panoptic.py``) beside panopticapi and
+Further rows: counting in memory with each measure of ``extra``, beside PQ
+alone. Results in files: ours (``tools/eval_panoptic.py``) beside panopticapi and
 hotcoco, from two JSON files and two folders of PNGs to PQ.
 """
 import json
@@ -17,7 +18,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, List
+from typing import Callable, Dict, Iterator, List
 
 import cv2
 import numpy as np
@@ -153,15 +154,12 @@ def sample_of(entry: Dict, folder: Path, case: Case, codes) -> Dict:
         pred_panoptic_seg=dict(sem_seg=codes[None]))
 
 
-def our_call(folder: Path, case: Case, codes: List) -> Callable:
-    """PQ of all images by our transforms and metric."""
+def our_samples(folder: Path, case: Case, codes: List) -> Iterator[Dict]:
+    """Data samples of all images, read as the loader's workers do."""
     import torch
     from mmengine.dataset import Compose
-
-    from panoptic_fpn.labels import LabelSpace
-    from panoptic_fpn.metrics import PanopticQualityMetric
     content = json.loads((folder / 'panoptic.json').read_text())
-    space = LabelSpace.from_coco(content['categories'])
+    space = label_space(folder)
     # as PackPanopticInputs does with it
     load = Compose([
         dict(type='LoadPanopticMap'),
@@ -171,31 +169,49 @@ def our_call(folder: Path, case: Case, codes: List) -> Callable:
             semantic=False,
             panoptic=True)
     ])
-    metric = PanopticQualityMetric()
-    metric.dataset_meta = space.metainfo()
+    for entry, found in zip(content['annotations'], codes):
+        sample = sample_of(entry, folder, case, torch.from_numpy(found))
+        segments = [
+            dict(
+                id=s['id'],
+                category=s['category_id'] - 1,
+                iscrowd=s['iscrowd'],
+                is_thing=s['category_id'] <= case.num_things)
+            for s in entry['segments_info']
+        ]
+        truth = load(
+            dict(
+                seg_map_path=str(folder / entry['file_name']),
+                segments_info=segments,
+                label_space=space,
+                **sample))
+        sample.update(
+            gt_panoptic_seg=dict(
+                sem_seg=torch.from_numpy(truth['gt_panoptic_map'])[None]),
+            gt_codes=truth['gt_codes'],
+            crowd_codes=truth['crowd_codes'])
+        yield sample
+
+
+def label_space(folder: Path):
+    from panoptic_fpn.labels import LabelSpace
+    content = json.loads((folder / 'panoptic.json').read_text())
+    return LabelSpace.from_coco(content['categories'])
+
+
+def our_metric(folder: Path, **options):
+    from panoptic_fpn.metrics import PanopticQualityMetric
+    metric = PanopticQualityMetric(**options)
+    metric.dataset_meta = label_space(folder).metainfo()
+    return metric
+
+
+def our_call(folder: Path, case: Case, codes: List) -> Callable:
+    """PQ of all images by our transforms and metric."""
+    metric = our_metric(folder)
 
     def run():
-        for entry, found in zip(content['annotations'], codes):
-            sample = sample_of(entry, folder, case, torch.from_numpy(found))
-            segments = [
-                dict(
-                    id=s['id'],
-                    category=s['category_id'] - 1,
-                    iscrowd=s['iscrowd'],
-                    is_thing=s['category_id'] <= case.num_things)
-                for s in entry['segments_info']
-            ]
-            truth = load(
-                dict(
-                    seg_map_path=str(folder / entry['file_name']),
-                    segments_info=segments,
-                    label_space=space,
-                    **sample))
-            sample.update(
-                gt_panoptic_seg=dict(
-                    sem_seg=torch.from_numpy(truth['gt_panoptic_map'])[None]),
-                gt_codes=truth['gt_codes'],
-                crowd_codes=truth['crowd_codes'])
+        for sample in our_samples(folder, case, codes):
             metric.process(None, [sample])
         return metric.evaluate(IMAGES)
 
@@ -279,6 +295,35 @@ def measure_case(case: Case, rounds: int, seed: int, ask) -> harness.Row:
         theirs_bytes=peaks['theirs'],
         note=f'same PQ, SQ and RQ (PQ {scores["ours"]["coco_panoptic/PQ"]:.2f}'
         '); mmdet: no mIoU from the same run, no AP without an instances JSON')
+
+
+def measure_extra(case: Case, rounds: int, seed: int) -> List[harness.Row]:
+    """Seconds to count an image in memory with each further measure."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        samples = list(
+            our_samples(folder, case, write_data(folder, case, seed)))
+
+        def call(*extra):
+            metric = our_metric(folder, extra=extra)
+
+            def run():
+                metric.process(None, samples)
+                return metric.evaluate(IMAGES)
+
+            return run
+
+        extras = ('boundary', 'dagger', 'size', 'images')
+        calls = {name: call(name) for name in extras}
+        seconds = harness.alternate(dict(calls, PQ=call()), rounds)
+    return [
+        harness.Row(
+            stage='PQ metric',
+            case=f'{case}, in memory, with {name}',
+            ours=[s / IMAGES for s in seconds[name]],
+            theirs=[s / IMAGES for s in seconds['PQ']],
+            against='PQ alone') for name in extras
+    ]
 
 
 def write_results(folder: Path, case: Case, codes: List):
@@ -388,6 +433,8 @@ def measure(rounds: int, seed: int = 0) -> List[harness.Row]:
         return [
             measure_case(CITYSCAPES, rounds, seed, 10.),
             measure_case(COCO, rounds, seed, None),
+            *measure_extra(CITYSCAPES, rounds, seed),
+            *measure_extra(COCO, rounds, seed),
             *(row for case in (CITYSCAPES, COCO)
               for cores in (1, 2) for row in harness.in_fresh_process(
                   file_rows, case, rounds, seed, cores))

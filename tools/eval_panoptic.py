@@ -1,8 +1,8 @@
 """Score result files of any framework.
 
 Example:
-    python tools/eval_panoptic.py data/coco/annotations/panoptic_val2017.json \\
-        data/coco/annotations/panoptic_val2017 results.json results_pngs
+    python tools/eval_panoptic.py panoptic_val2017.json panoptic_val2017 \\
+        results.json results
     python tools/eval_panoptic.py GT_JSON GT_PNGS RESULT_JSON RESULT_PNGS \\
         --extra boundary interval --report --images IMAGES --out DIR
     python tools/report.py DIR
@@ -68,18 +68,18 @@ def evaluate(args):
     """Score the files, write and print what is asked for."""
     from mmengine.utils import ProgressBar
 
-    from mmengine_exact.record import files_record
-    from panoptic_apps.eval_panoptic import (pair_files, read_sample,
-                                             score_pairs)
+    from mmengine_exact.files import write_bytes
+    from panoptic_apps.eval_panoptic import (files_record, pair_files,
+                                             read_sample, score_pairs)
     from panoptic_apps.report import (compare, explain_errors,
                                       format_comparison, read_images)
     from panoptic_fpn.metrics import PanopticEvaluator, PanopticQualityMetric
-    from panoptic_fpn.training.metrics_json import write_metrics
+    from panoptic_fpn.training.metrics_json import IMAGES, write_scores
     other = read_images(args.against) if args.against else None
     space, pairs = pair_files(args.gt_json, args.gt_pngs, args.result_json,
                               args.result_pngs, args.images)
-    extra = [*dict.fromkeys([*args.extra, 'images'])]
-    evaluator = PanopticEvaluator([PanopticQualityMetric(extra=extra)])
+    extra = {*args.extra, 'images'} if args.out else args.extra
+    evaluator = PanopticEvaluator([PanopticQualityMetric(extra=[*extra])])
     evaluator.dataset_meta = space.metainfo()
     if args.report:
         outcomes = explain_errors(evaluator, args.out, maps_later=True)

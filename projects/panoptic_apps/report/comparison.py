@@ -9,22 +9,28 @@ fewer than six, a difference that has the same sign in each of them has it by
 chance in more than 5 % of all cases (2 / 2**5).
 """
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Tuple, Union
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple, Union
 
 import numpy as np
 from tabulate import tabulate
 
 from mmengine_exact.errors import InputError
-from mmengine_exact.files import read_bytes
-from panoptic_fpn.coco_format import parse_object
+from mmengine_exact.files import parse_json, read_bytes
 from panoptic_fpn.metrics import class_quality
 from panoptic_fpn.metrics.base import ratio
 from panoptic_fpn.metrics.extra_measures import resampled_quality
 
-FILE_NAME = 'images.json'
 RESAMPLES, LEAST_IMAGES = 2000, 6
 #: Labels (k, ) with anything to count in an image, and their counts (k, 4).
 Row = Tuple[np.ndarray, np.ndarray]
+
+
+class ImageCounts(NamedTuple):
+    """PQ's counts by image: names of C classes, things first, and rows by
+    image id."""
+    names: Tuple[str, ...]
+    num_things: int
+    rows: Dict[Any, Row]
 
 
 class Difference(NamedTuple):
@@ -78,39 +84,31 @@ class Comparison(NamedTuple):
             f'differs, chance marks about {0.05 * len(tested):.1f} of them.')
 
 
-def compare(first: Dict, second: Dict, seed: int = 0) -> Comparison:
+def compare(first: ImageCounts,
+            second: ImageCounts,
+            seed: int = 0) -> Comparison:
     """Differences of PQ between two runs, the first minus the second.
 
     Args:
-        first, second (dict): Contents of their ``images.json``.
+        first, second (ImageCounts): See :func:`read_images`.
         seed (int): Of the resamples.
 
     Raises:
         InputError: They have no image in common, or other classes.
     """
-    names = first['classes']
-    shared = [i for i in first['images'] if i in second['images']]
-    for fault, is_so in (('other classes', names != second['classes']),
+    shared = [i for i in first.rows if i in second.rows]
+    for fault, is_so in (('other classes', first[:2] != second[:2]),
                          ('no image in common', not shared)):
         if is_so:
-            raise InputError(f'the two runs have {fault}, so nothing is '
+            raise InputError(f'The two runs have {fault}, so nothing is '
                              'compared. Evaluate both on the same data.')
-    label_of = {name: label for label, name in enumerate(names)}
-    runs = [[_row(run['images'][i]['counts'], label_of) for i in shared]
-            for run in (first, second)]
-    means, classes = _differences(runs, names, first['num_things'], seed)
-    others = len(first['images'].keys() ^ second['images'].keys())
-    return Comparison(means, classes, len(shared), others)
+    runs = [[run.rows[i] for i in shared] for run in (first, second)]
+    means, classes = _differences(runs, first.names, first.num_things, seed)
+    return Comparison(means, classes, len(shared),
+                      len(first.rows.keys() ^ second.rows.keys()))
 
 
-def _row(counts: Dict[str, List[float]], label_of: Dict[str, int]) -> Row:
-    """Labels (k, ) and counts (k, 4) of an image."""
-    return (np.array([label_of[name] for name in counts],
-                     np.int64), np.array([*counts.values()],
-                                         np.float64).reshape(-1, 4))
-
-
-def _differences(runs: List[List[Row]], names: List[str], num_things: int,
+def _differences(runs: List[List[Row]], names: Sequence[str], num_things: int,
                  seed: int) -> Tuple[List[Difference], List[Difference]]:
     """Differences of means and of classes, of two runs on the same images."""
     size, images = len(names), np.zeros(len(names) + 3, np.int64)
@@ -162,14 +160,24 @@ def format_comparison(found: Comparison) -> str:
     return f'{table}\n{found.note()}'
 
 
-def read_images(path: Union[str, Path]) -> Dict[str, Any]:
-    """Content of an ``images.json``.
+def read_images(path: Union[str, Path]) -> ImageCounts:
+    """Read an ``images.json``.
 
     Raises:
         InputError: It is missing, or something else.
     """
-    content = parse_object(read_bytes(str(path), 'scores', None), str(path))
-    if not {'classes', 'num_things', 'images'} <= content.keys():
-        raise InputError(f'{path}: no scores by image. Evaluate with '
-                         "PanopticQualityMetric(extra=['images']).")
-    return content
+    content = parse_json(read_bytes(str(path), 'scores', None), str(path))
+    try:
+        things, stuff = content['thing_classes'], content['stuff_classes']
+        label_of = {name: i for i, name in enumerate([*things, *stuff])}
+        return ImageCounts(
+            tuple(label_of), len(things), {
+                row['image_id']:
+                (np.array([label_of[name] for name in row['counts']], int),
+                 np.array([*row['counts'].values()], float).reshape(-1, 4))
+                for row in content['images']
+            })
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f'{path}: no scores of images ({error!r}). Evaluate again, with '
+            "PanopticQualityMetric(extra=['images']).") from None

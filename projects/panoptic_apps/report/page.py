@@ -22,7 +22,8 @@ from panoptic_fpn.visualization.drawing import (display_scale, draw_panoptic,
                                                 enlarge, side_by_side)
 from panoptic_fpn.visualization.image_io import read_image
 
-from . import charts, comparison
+from . import charts
+from .comparison import Comparison, compare
 from .read import Run, is_number
 from .segment_errors import (KINDS, MATCHED, SPURIOUS, WRONG_CLASS, by_class,
                              confusion, map_file, worst_confusions)
@@ -187,12 +188,12 @@ def _comparison(run: Run, other: Run) -> Dict:
     bars = charts.draw_bars(
         dict(changes),
         f'PQ of {run.name} minus {other.name} (percentage points)')
-    beyond: Any = None
+    beyond: Optional[Comparison] = None
     if run.images and other.images:
         try:
-            beyond = comparison.compare(run.images, other.images)
-        except (InputError, LookupError, TypeError, ValueError) as error:
-            run.notes.append(f'{comparison.FILE_NAME} of the two: {error}')
+            beyond = compare(run.images, other.images)
+        except InputError as error:
+            run.notes.append(str(error))
     return dict(
         scores=scores,
         kinds=kinds,
