@@ -7,7 +7,7 @@ and end with PQ. Ours reads as the loader's workers do (``LoadPanopticMap``,
 and reads that, too, which is its way without ``outfile_prefix``.
 
 Further rows: counting in memory with each measure of ``extra``, beside PQ
-alone. Results in files: ours (``tools/eval_panoptic.py``) beside panopticapi and
+alone; result files, ours (``tools/eval_panoptic.py``) beside panopticapi and
 hotcoco, from two JSON files and two folders of PNGs to PQ.
 """
 import json
@@ -432,8 +432,8 @@ def measure(rounds: int, seed: int = 0) -> List[harness.Row]:
     try:
         return [
             measure_case(CITYSCAPES, rounds, seed, 10.),
-            measure_case(COCO, rounds, seed, None),
-            *measure_extra(CITYSCAPES, rounds, seed),
+            measure_case(COCO, rounds, seed,
+                         None), *measure_extra(CITYSCAPES, rounds, seed),
             *measure_extra(COCO, rounds, seed),
             *(row for case in (CITYSCAPES, COCO)
               for cores in (1, 2) for row in harness.in_fresh_process(

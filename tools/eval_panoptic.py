@@ -31,7 +31,7 @@ def parse_args():
         nargs='+',
         default=[],
         choices=['boundary', 'dagger', 'size', 'images', 'interval'],
-        help='further measures, see docs/evaluation.md')
+        help='further measures, see docs/measures.md')
     parser.add_argument(
         '--out',
         metavar='DIR',
@@ -54,8 +54,8 @@ def parse_args():
         type=int,
         help='processes; default: one for each core')
     args = parser.parse_args()
-    if args.report and not args.out:
-        parser.error('--report needs --out DIR')
+    if (args.report or args.against) and not args.out:
+        parser.error('--report and --against need --out DIR')
     if args.num_workers is not None and args.num_workers < 1:
         parser.error(f'--num-workers {args.num_workers}: must be at least 1')
     for folder in filter(None, (args.gt_pngs, args.result_pngs, args.images)):
@@ -69,6 +69,7 @@ def evaluate(args):
     from mmengine.utils import ProgressBar
 
     from mmengine_exact.files import write_bytes
+    from mmengine_exact.record import RECORD
     from panoptic_apps.eval_panoptic import (files_record, pair_files,
                                              read_sample, score_pairs)
     from panoptic_apps.report import (compare, explain_errors,
@@ -78,14 +79,26 @@ def evaluate(args):
     other = read_images(args.against) if args.against else None
     space, pairs = pair_files(args.gt_json, args.gt_pngs, args.result_json,
                               args.result_pngs, args.images)
-    extra = {*args.extra, 'images'} if args.out else args.extra
+    extra = dict.fromkeys([*args.extra, *(['images'] if args.out else [])])
     evaluator = PanopticEvaluator([PanopticQualityMetric(extra=[*extra])])
     evaluator.dataset_meta = space.metainfo()
     if args.report:
         outcomes = explain_errors(evaluator, args.out, maps_later=True)
     bar = ProgressBar(len(pairs), file=sys.stderr)
     scores = score_pairs(pairs, evaluator, args.num_workers, bar.update)
-    ...
+    print(file=sys.stderr)
+    if args.out:
+        write_scores(osp.join(args.out, 'metrics.json'), scores, evaluator)
+        record = files_record(args.gt_json, args.result_json)
+        write_bytes(
+            osp.join(args.out, RECORD),
+            json.dumps(record, indent=1).encode())
+    if args.report:
+        for image_id in outcomes.chosen:
+            outcomes.write_maps(read_sample(pairs[image_id]))
+    if args.against:
+        own = read_images(osp.join(args.out, IMAGES))
+        print(format_comparison(compare(own, other)))
 
 
 def main():

@@ -9,6 +9,8 @@ ids that only PNG or JSON has, unknown categories, other sizes. Photographs
 are not read.
 """
 import os
+import sys
+import time
 from dataclasses import asdict
 from functools import partial
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
@@ -19,6 +21,7 @@ from mmengine.logging import print_log
 
 from mmengine_exact.errors import InputError
 from mmengine_exact.files import read_bytes
+from mmengine_exact.record import fingerprint, revision, versions
 from mmengine_exact.workers import run_jobs
 from panoptic_fpn.coco_format import (entries_by_id, panoptic_faults,
                                       parse_object, raise_first)
@@ -110,7 +113,8 @@ def _result_info(info: Dict, note: Dict, folder: str,
 def _read_results(path: str, truth_json: str, infos: Dict[Any, Dict],
                   space: LabelSpace) -> Dict[Any, Dict]:
     """Entries of the images in a JSON of results, by image id."""
-    content = parse_object(read_bytes(path, 'results', None), path)
+    text = read_bytes(path, 'results', None, 'Name the JSON of the results.')
+    content = parse_object(text, path)
     names = dict(zip(space.category_ids, space.names))
     for own in list_of(content, 'categories', dict):
         id_, name = own.get('id'), str(own.get('name'))
@@ -195,3 +199,13 @@ def _image_rows(metrics: List[PerImageMetric],
     samples = map(read_sample, pairs)
     return [[(sample['img_id'], metric.image_row(sample))
              for metric in metrics] for sample in samples]
+
+
+def files_record(*paths: str) -> Dict:
+    """What scores of files were made with, for ``record.json``."""
+    return dict(
+        date=time.strftime('%Y-%m-%d %H:%M:%S %z'),
+        command=sys.argv,
+        files=[dict(file=path, sha256=fingerprint(path)) for path in paths],
+        revision=revision(),
+        versions=versions())

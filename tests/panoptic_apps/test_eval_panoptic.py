@@ -281,12 +281,12 @@ def test_the_tool_its_report_and_a_comparison(tmp_path, monkeypatch, capsys):
 
 def test_wrong_arguments(tmp_path, monkeypatch, capsys):
     write_files(tmp_path)
-    for more, said in ((['--report'], '--report needs --out'),
+    for more, said in ((['--report'], 'need --out DIR'),
                        (['--num-workers', '0'], 'must be at least 1'),
                        (['--images', tmp_path / 'no'], 'no such folder')):
         assert call_tool(monkeypatch, 'eval_panoptic', *names(tmp_path),
                          *more) == 2
         assert said in capsys.readouterr().err
-    assert call_tool(monkeypatch, 'eval_panoptic', *names(tmp_path),
-                     '--against', tmp_path / 'none.json') == 1
+    assert call_tool(monkeypatch, 'eval_panoptic', *names(tmp_path), '--out',
+                     tmp_path, '--against', tmp_path / 'none.json') == 1
     assert 'none.json: cannot read' in capsys.readouterr().err

@@ -97,11 +97,13 @@ def compare(first: ImageCounts,
         InputError: They have no image in common, or other classes.
     """
     shared = [i for i in first.rows if i in second.rows]
-    for fault, is_so in (('other classes', first[:2] != second[:2]),
-                         ('no image in common', not shared)):
-        if is_so:
-            raise InputError(f'The two runs have {fault}, so nothing is '
-                             'compared. Evaluate both on the same data.')
+    faults = {
+        'other classes': first[:2] != second[:2],
+        'no image in common': not shared
+    }
+    for fault in filter(faults.get, faults):
+        raise InputError(f'The two runs have {fault}, so nothing is compared. '
+                         'Evaluate both on the same data.')
     runs = [[run.rows[i] for i in shared] for run in (first, second)]
     means, classes = _differences(runs, first.names, first.num_things, seed)
     return Comparison(means, classes, len(shared),
@@ -166,7 +168,9 @@ def read_images(path: Union[str, Path]) -> ImageCounts:
     Raises:
         InputError: It is missing, or something else.
     """
-    content = parse_json(read_bytes(str(path), 'scores', None), str(path))
+    fix = "Evaluate with PanopticQualityMetric(extra=['images'])."
+    text = read_bytes(str(path), 'scores of images', None, fix)
+    content = parse_json(text, str(path))
     try:
         things, stuff = content['thing_classes'], content['stuff_classes']
         label_of = {name: i for i, name in enumerate([*things, *stuff])}
@@ -179,5 +183,4 @@ def read_images(path: Union[str, Path]) -> ImageCounts:
             })
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
-            f'{path}: no scores of images ({error!r}). Evaluate again, with '
-            "PanopticQualityMetric(extra=['images']).") from None
+            f'{path}: no scores of images ({error!r}). {fix}') from None

@@ -21,8 +21,8 @@ def _read(tmp_path):
         path = tmp_path / 'images.json'
         by_image = {i: dict(PQ=1., counts=row) for i, row in run.items()}
         write_images(
-            str(path), by_image, dict(
-                thing_classes=things, stuff_classes=stuff))
+            str(path), by_image,
+            dict(thing_classes=things, stuff_classes=stuff))
         return read_images(path)
 
     return read
@@ -55,8 +55,7 @@ def slow_quality(rows):
     quality = {}
     for name in NAMES:
         tp, fp, fn, iou = (
-            sum(row.get(name, [0] * 4)[i] for row in rows)
-            for i in range(4))
+            sum(row.get(name, [0] * 4)[i] for row in rows) for i in range(4))
         size = tp + fp / 2 + fn / 2
         quality[name] = 100 * iou / size if size else None
     for group, of in (('all', NAMES), ('things', NAMES[:THINGS]),
@@ -81,8 +80,7 @@ def slow_intervals(first, second, seed):
     for _ in range(comparison.RESAMPLES):
         drawn = rng.integers(size, size=size)
         one, two = (
-            slow_quality([run[i] for i in drawn])
-            for run in (first, second))
+            slow_quality([run[i] for i in drawn]) for run in (first, second))
         for name, value in one.items():
             if value is not None and two[name] is not None:
                 changes.setdefault(name, []).append(value - two[name])
@@ -142,8 +140,10 @@ def test_a_shift_is_found_and_nothing_else(read):
 def test_five_images_are_too_few(read):
     """A difference of 10 in each of them."""
     for images, marked in ((5, False), (6, True)):
-        runs = [{i: dict(cat=[1, 0, 0, iou])
-                 for i in range(images)} for iou in (0.9, 0.8)]
+        runs = [{
+            i: dict(cat=[1, 0, 0, iou])
+            for i in range(images)
+        } for iou in (0.9, 0.8)]
         found = compare(*(read(run, ['cat'], []) for run in runs))
         assert {(d.name, d.marked)
                 for d in every(found)} == {('all', marked), ('things', marked),

@@ -287,7 +287,10 @@ def test_table_classes_and_images_json(tmp_path, log):
         row.pop('image_id'): row
         for row in content.pop('images')
     } == evaluator.by_image
-    assert {**space_of(data).metainfo(), **content} == {
+    assert {
+        **space_of(data).metainfo(),
+        **content
+    } == {
         key: list(value) if key in content else value
         for key, value in space_of(data).metainfo().items()
     }
