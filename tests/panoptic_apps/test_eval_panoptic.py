@@ -74,20 +74,25 @@ def panopticapi_scores(root):
     }
 
 
+def hotcoco_scores(root):
+    truth, truth_pngs, found, found_pngs = names(root)
+    result = PanopticEval(
+        truth, found, gt_folder=truth_pngs, pred_folder=found_pngs)
+    result.evaluate()
+    return result.results()
+
+
 @pytest.mark.parametrize('seed', range(4))
 def test_scores_are_those_of_the_official_script(tmp_path, seed):
     write_files(tmp_path, seed, num_images=20, string_ids=seed == 3)
     scores, by_class = scores_of(tmp_path)
     groups, classes = panopticapi_scores(tmp_path)
-    truth, _, found, _ = names(tmp_path)
-    hotcoco = PanopticEval(truth, found)
-    hotcoco.evaluate()
-    third = hotcoco.results()
+    third = hotcoco_scores(tmp_path) if seed < 3 else {}  # no strings
     for end, group in zip(groups, ('All', 'Things', 'Stuff')):
         for key in ('pq', 'sq', 'rq'):
             ours = scores[f'coco_panoptic/{key.upper()}{end}'] / 100
-            assert abs(ours - groups[end][0][key]) <= 1e-9
-            assert abs(ours - third[group][key]) <= 1e-9
+            for theirs in (groups[end][0], third.get(group)):
+                assert theirs is None or abs(ours - theirs[key]) <= 1e-9
     for name, row in classes.items():
         for key in ('pq', 'sq', 'rq'):
             ours = np.nan_to_num(by_class[name][key.upper()]) / 100

@@ -8,8 +8,10 @@ A mark says that the interval excludes 0 and that there are enough images: with
 fewer than six, a difference that has the same sign in each of them has it by
 chance in more than 5 % of all cases (2 / 2**5).
 """
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Sequence, Tuple, Union
+from typing import (Any, ClassVar, Dict, List, NamedTuple, Sequence, Tuple,
+                    Union)
 
 import numpy as np
 from tabulate import tabulate
@@ -50,7 +52,8 @@ class Difference(NamedTuple):
         return self.images >= LEAST_IMAGES and not self.low <= 0 <= self.high
 
 
-class Comparison(NamedTuple):
+@dataclass(frozen=True)
+class Comparison:
     """Differences of the means (all, things, stuff) and of classes, over
     ``images`` that both runs have; ``others``: that only one of them has."""
     means: List[Difference]
@@ -59,7 +62,8 @@ class Comparison(NamedTuple):
     others: int
 
     #: Of the columns of :meth:`rows`.
-    heads = ('', 'images', 'PQ', 'other PQ', 'difference', 'from', 'to', '')
+    heads: ClassVar[Sequence[str]] = ('', 'images', 'PQ', 'other PQ',
+                                      'difference', 'from', 'to', '')
 
     def rows(self) -> List[List[str]]:
         """Lines of a table."""
