@@ -11,6 +11,7 @@ are not read.
 import os
 import sys
 import time
+from copy import copy
 from dataclasses import asdict
 from functools import partial
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
@@ -184,21 +185,27 @@ def score_pairs(
     jobs = [images[i:i + AT_ONCE] for i in range(0, len(images), AT_ONCE)]
     if num_workers is None:
         num_workers = len(os.sched_getaffinity(0))
-    metrics, found = evaluator.metrics, []
-    for rows in run_jobs(partial(_image_rows, metrics), jobs, num_workers):
-        found += rows
-        progress(len(rows))
-    for metric, rows in zip(metrics, zip(*found)):
+    metrics = evaluator.metrics
+    found: List[List[Row]] = [[] for _ in metrics]
+    for parts in run_jobs(partial(_image_rows, metrics), jobs, num_workers):
+        for rows, part in zip(found, parts):
+            rows += part
+        progress(len(parts[0]))
+    for metric, rows in zip(metrics, found):
         metric.results.extend(rows)
     return evaluator.evaluate(len(images))
 
 
 def _image_rows(metrics: List[PerImageMetric],
                 pairs: List[ImagePair]) -> List[List[Row]]:
-    """For each image its row of each metric."""
-    samples = map(read_sample, pairs)
-    return [[(sample['img_id'], metric.image_row(sample))
-             for metric in metrics] for sample in samples]
+    """Rows of each metric."""
+    own = [copy(metric) for metric in metrics]
+    for metric in own:
+        metric.results = []
+    for sample in map(read_sample, pairs):
+        for metric in own:
+            metric.process(None, [sample])
+    return [metric.results for metric in own]
 
 
 def files_record(*paths: str) -> Dict:
