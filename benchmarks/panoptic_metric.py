@@ -12,6 +12,7 @@ hotcoco, from two JSON files and two folders of PNGs to PQ.
 """
 import json
 import logging
+import multiprocessing
 import os
 import shutil
 import sys
@@ -396,6 +397,8 @@ def file_rows(case: Case, rounds: int, seed: int,
     harness.set_threads()
     logging.disable(logging.INFO)
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+    # as in the tool; a process that was spawned spawns others
+    multiprocessing.set_start_method('fork', force=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_results(folder, case, write_data(folder, case, seed))
