@@ -32,7 +32,7 @@ from panoptic_fpn.data import (CocoPanopticFPNDataset, DerivePanopticTargets,
 from panoptic_fpn.labels import LabelSpace
 from panoptic_fpn.metrics.base import PerImageMetric, Row
 
-#: Images that a process scores between two messages.
+#: Images that a process scores between two messages, at most.
 AT_ONCE = 16
 # the former keeps a table of ids
 _LOAD = LoadPanopticMap()
@@ -182,12 +182,13 @@ def score_pairs(
         InputError: A PNG is missing, or is not what its JSON says.
     """
     images = list(pairs.values())
-    jobs = [images[i:i + AT_ONCE] for i in range(0, len(images), AT_ONCE)]
-    if num_workers is None:
-        num_workers = len(os.sched_getaffinity(0))
+    workers = num_workers or len(os.sched_getaffinity(0))
+    # fewer where that keeps all processes busy to the end
+    size = min(AT_ONCE, -(-len(images) // (4 * workers)))
+    jobs = [images[i:i + size] for i in range(0, len(images), size)]
     metrics = evaluator.metrics
     found: List[List[Row]] = [[] for _ in metrics]
-    for parts in run_jobs(partial(_image_rows, metrics), jobs, num_workers):
+    for parts in run_jobs(partial(_image_rows, metrics), jobs, workers):
         for rows, part in zip(found, parts):
             rows += part
         progress(len(parts[0]))
