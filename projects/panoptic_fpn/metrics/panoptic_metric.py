@@ -154,7 +154,9 @@ class PanopticQualityMetric(WritingMetric):
         total = np.zeros((space.num_classes, ends[-1]))
         for labels, row in counts:  # in the order of the ids
             total[labels] += row
-        plain, scores, shown = class_quality(total[:, :4]), {}, {}
+        scores: Dict[str, float] = {}
+        shown: Dict[str, np.ndarray] = {}
+        plain = class_quality(total[:, :4])
         things = np.arange(space.num_classes) < space.num_things
         parts = np.split(total, ends[:-1], axis=1)
         for measure, part in zip(self.measures, parts):
