@@ -5,23 +5,29 @@ and end with PQ. Ours reads as the loader's workers do (``LoadPanopticMap``,
 ``DerivePanopticTargets``) and counts with ``PanopticQualityMetric``; mmdet's
 ``CocoPanopticMetric`` reads the PNG itself, writes the prediction as another
 and reads that, too, which is its way without ``outfile_prefix``.
+
+Further rows: counting in memory with each measure of ``extra``, beside PQ
+alone; result files, ours (``tools/eval_panoptic.py``) beside panopticapi and
+hotcoco, from two JSON files and two folders of PNGs to PQ.
 """
 import json
 import logging
+import multiprocessing
+import os
 import shutil
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, List
+from typing import Callable, Dict, Iterator, List
 
 import cv2
 import numpy as np
 
 from benchmarks import harness
 
-#: Images of a case; the seconds are for one.
-IMAGES = 3
+#: Images of a case; the seconds are for one. Result files list each so often.
+IMAGES, LISTED = 3, 8
 
 
 @dataclass(frozen=True)
@@ -149,15 +155,12 @@ def sample_of(entry: Dict, folder: Path, case: Case, codes) -> Dict:
         pred_panoptic_seg=dict(sem_seg=codes[None]))
 
 
-def our_call(folder: Path, case: Case, codes: List) -> Callable:
-    """PQ of all images by our transforms and metric."""
+def our_samples(folder: Path, case: Case, codes: List) -> Iterator[Dict]:
+    """Data samples of all images, read as the loader's workers do."""
     import torch
     from mmengine.dataset import Compose
-
-    from panoptic_fpn.labels import LabelSpace
-    from panoptic_fpn.metrics import PanopticQualityMetric
     content = json.loads((folder / 'panoptic.json').read_text())
-    space = LabelSpace.from_coco(content['categories'])
+    space = label_space(folder)
     # as PackPanopticInputs does with it
     load = Compose([
         dict(type='LoadPanopticMap'),
@@ -167,31 +170,49 @@ def our_call(folder: Path, case: Case, codes: List) -> Callable:
             semantic=False,
             panoptic=True)
     ])
-    metric = PanopticQualityMetric()
-    metric.dataset_meta = space.metainfo()
+    for entry, found in zip(content['annotations'], codes):
+        sample = sample_of(entry, folder, case, torch.from_numpy(found))
+        segments = [
+            dict(
+                id=s['id'],
+                category=s['category_id'] - 1,
+                iscrowd=s['iscrowd'],
+                is_thing=s['category_id'] <= case.num_things)
+            for s in entry['segments_info']
+        ]
+        truth = load(
+            dict(
+                seg_map_path=str(folder / entry['file_name']),
+                segments_info=segments,
+                label_space=space,
+                **sample))
+        sample.update(
+            gt_panoptic_seg=dict(
+                sem_seg=torch.from_numpy(truth['gt_panoptic_map'])[None]),
+            gt_codes=truth['gt_codes'],
+            crowd_codes=truth['crowd_codes'])
+        yield sample
+
+
+def label_space(folder: Path):
+    from panoptic_fpn.labels import LabelSpace
+    content = json.loads((folder / 'panoptic.json').read_text())
+    return LabelSpace.from_coco(content['categories'])
+
+
+def our_metric(folder: Path, **options):
+    from panoptic_fpn.metrics import PanopticQualityMetric
+    metric = PanopticQualityMetric(**options)
+    metric.dataset_meta = label_space(folder).metainfo()
+    return metric
+
+
+def our_call(folder: Path, case: Case, codes: List) -> Callable:
+    """PQ of all images by our transforms and metric."""
+    metric = our_metric(folder)
 
     def run():
-        for entry, found in zip(content['annotations'], codes):
-            sample = sample_of(entry, folder, case, torch.from_numpy(found))
-            segments = [
-                dict(
-                    id=s['id'],
-                    category=s['category_id'] - 1,
-                    iscrowd=s['iscrowd'],
-                    is_thing=s['category_id'] <= case.num_things)
-                for s in entry['segments_info']
-            ]
-            truth = load(
-                dict(
-                    seg_map_path=str(folder / entry['file_name']),
-                    segments_info=segments,
-                    label_space=space,
-                    **sample))
-            sample.update(
-                gt_panoptic_seg=dict(
-                    sem_seg=torch.from_numpy(truth['gt_panoptic_map'])[None]),
-                gt_codes=truth['gt_codes'],
-                crowd_codes=truth['crowd_codes'])
+        for sample in our_samples(folder, case, codes):
             metric.process(None, [sample])
         return metric.evaluate(IMAGES)
 
@@ -277,8 +298,135 @@ def measure_case(case: Case, rounds: int, seed: int, ask) -> harness.Row:
         '); mmdet: no mIoU from the same run, no AP without an instances JSON')
 
 
+def measure_extra(case: Case, rounds: int, seed: int) -> List[harness.Row]:
+    """Seconds to count an image in memory with each further measure."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        samples = list(
+            our_samples(folder, case, write_data(folder, case, seed)))
+
+        def call(*extra):
+            metric = our_metric(folder, extra=extra)
+
+            def run():
+                metric.process(None, samples)
+                return metric.evaluate(IMAGES)
+
+            return run
+
+        extras = ('boundary', 'dagger', 'size', 'images')
+        calls = {name: call(name) for name in extras}
+        seconds = harness.alternate(dict(calls, PQ=call()), rounds)
+    return [
+        harness.Row(
+            stage='PQ metric',
+            case=f'{case}, in memory, with {name}',
+            ours=[s / IMAGES for s in seconds[name]],
+            theirs=[s / IMAGES for s in seconds['PQ']],
+            against='PQ alone') for name in extras
+    ]
+
+
+def write_results(folder: Path, case: Case, codes: List):
+    """``results.json`` with its PNGs beside the data set of a folder; both
+    list their images ``LISTED`` times."""
+    from panoptic_fpn.coco_format.results import number_segments, write_image
+    from panoptic_fpn.labels import id_to_rgb
+    truth = json.loads((folder / 'panoptic.json').read_text())
+    found = []
+    for entry, pred in zip(truth['annotations'], codes):
+        ids, segments = number_segments(pred, case.void,
+                                        range(1, case.void + 1))
+        write_image(folder / 'results' / entry['file_name'], id_to_rgb(ids))
+        found.append(dict(entry, segments_info=segments))
+    for key, name in ('images', 'id'), ('annotations', 'image_id'):
+        truth[key] = [
+            dict(entry, **{name: entry[name] + IMAGES * n})
+            for n in range(LISTED) for entry in truth[key]
+        ]
+    found = [
+        dict(entry, image_id=entry['image_id'] + IMAGES * n)
+        for n in range(LISTED) for entry in found
+    ]
+    (folder / 'panoptic.json').write_text(json.dumps(truth))
+    (folder / 'results.json').write_text(json.dumps(dict(annotations=found)))
+
+
+def file_calls(folder: Path, cores: int) -> Dict[str, Callable]:
+    """PQ of the results of a folder, a fraction; panopticapi on one core."""
+    from hotcoco.panoptic import PanopticEval
+    from panopticapi.evaluation import pq_compute_single_core
+
+    from panoptic_apps.eval_panoptic import pair_files, score_pairs
+    from panoptic_fpn.metrics import PanopticEvaluator, PanopticQualityMetric
+    files = [str(folder / name) for name in ('panoptic.json', 'results.json')]
+    folders = [str(folder), str(folder / 'results')]
+
+    def ours():
+        space, pairs = pair_files(files[0], folders[0], files[1], folders[1])
+        evaluator = PanopticEvaluator([PanopticQualityMetric()])
+        evaluator.dataset_meta = space.metainfo()
+        return score_pairs(pairs, evaluator, cores)['coco_panoptic/PQ'] / 100
+
+    def panopticapi():
+        truth, found = (json.loads(Path(file).read_text()) for file in files)
+        categories = {c['id']: c for c in truth['categories']}
+        pairs = list(zip(truth['annotations'], found['annotations']))
+        with harness.quiet():
+            counts = pq_compute_single_core(0, pairs, *folders, categories)
+        return counts.pq_average(categories, isthing=None)[0]['pq']
+
+    def hotcoco():
+        found = PanopticEval(
+            *files, gt_folder=folders[0], pred_folder=folders[1])
+        found.evaluate()
+        return found.results()['All']['pq']
+
+    calls = dict(ours=ours, hotcoco=hotcoco)
+    return dict(calls, panopticapi=panopticapi) if cores == 1 else calls
+
+
+def file_rows(case: Case, rounds: int, seed: int,
+              cores: int) -> List[harness.Row]:
+    """Seconds of an image in result files, in a process of its own: threads
+    of hotcoco ask how many cores it may use."""
+    from mmengine.registry import init_default_scope
+
+    import panoptic_fpn  # noqa: F401
+    init_default_scope('mmdet')
+    harness.set_threads()
+    logging.disable(logging.INFO)
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+    # as in the tool; a process that was spawned spawns others
+    multiprocessing.set_start_method('fork', force=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_results(folder, case, write_data(folder, case, seed))
+        calls = file_calls(folder, cores)
+        scores = {side: call() for side, call in calls.items()}
+        if not max(scores.values()) - min(scores.values()) < 1e-9:
+            raise ValueError(f'{case}: the scores differ: {scores}')
+        seconds = {
+            side: [s / (IMAGES * LISTED) for s in values]
+            for side, values in harness.alternate(calls, rounds).items()
+        }
+    words = f'{cores} core' + 's' * (cores > 1)
+    return [
+        harness.Row(
+            stage='PQ of result files',
+            case=f'{case}, {words}',
+            ours=seconds['ours'],
+            theirs=values,
+            against=side,
+            note=f'same PQ ({100 * scores["ours"]:.2f}); two PNGs decoded, '
+            f'{IMAGES * LISTED} images') for side, values in seconds.items()
+        if side != 'ours'
+    ]
+
+
 def measure(rounds: int, seed: int = 0) -> List[harness.Row]:
-    """Rows of a large and a small image, on one core."""
+    """Rows of a large and a small image, on one core; of result files on two,
+    too."""
     from mmengine.registry import init_default_scope
 
     import panoptic_fpn  # noqa: F401
@@ -287,7 +435,12 @@ def measure(rounds: int, seed: int = 0) -> List[harness.Row]:
     try:
         return [
             measure_case(CITYSCAPES, rounds, seed, 10.),
-            measure_case(COCO, rounds, seed, None)
+            measure_case(COCO, rounds, seed,
+                         None), *measure_extra(CITYSCAPES, rounds, seed),
+            *measure_extra(COCO, rounds, seed),
+            *(row for case in (CITYSCAPES, COCO)
+              for cores in (1, 2) for row in harness.in_fresh_process(
+                  file_rows, case, rounds, seed, cores))
         ]
     finally:
         logging.disable(logging.NOTSET)

@@ -5,6 +5,7 @@ Example:
     python tools/report.py work_dirs/run
     python tools/report.py work_dirs/run work_dirs/baseline --out compare.html
 
+A directory may also be the --out of tools/eval_panoptic.py --report.
 The page needs no other file. What was not computed is named, with the command
 that computes it. Exit code: 0 written, 1 nothing of a run is there or the page
 cannot be written, 2 wrong arguments.

@@ -136,7 +136,7 @@ def main():
         if args.save_branches:
             save_branches(runner, args.save_branches)
         if args.report:
-            explain_errors(runner)
+            explain_errors(runner.test_evaluator, runner.work_dir)
         runner.test()
 
     return run_to_exit_code(test)

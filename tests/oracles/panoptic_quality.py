@@ -40,12 +40,29 @@ def pixels_of(id_map):
     return pixels
 
 
-def pq_counts(gt_map, gt_segments, pred_map, pred_segments):
+def mask_iou(ours, theirs, void):
+    """Of a predicted and a true set of pixels."""
+    both = len(ours & theirs)
+    return both / len((ours | theirs) - void) if both else 0.0
+
+
+def by_category(segment, pixels):
+    return segment['category_id']
+
+
+def pq_counts(gt_map,
+              gt_segments,
+              pred_map,
+              pred_segments,
+              iou_of=mask_iou,
+              group=by_category):
     """Counts of one image by category id; see the module.
 
-    Areas are counted in the maps, not read from the JSON. An id of the ground
-    truth map that the list does not name is neither void nor a segment.
-    Categories that saw nothing are missing.
+    ``iou_of`` compares two segments, at most their mask IoU; ``group`` says
+    what a segment, with its set of pixels, is counted by. Areas are counted
+    in the maps, not read from the JSON. An id of the ground truth map that the
+    list does not name is neither void nor a segment. Categories that saw
+    nothing are missing.
     """
     if np.shape(gt_map) != np.shape(pred_map):
         raise ValueError(f'ground truth is {np.shape(gt_map)}, prediction is '
@@ -67,11 +84,10 @@ def pq_counts(gt_map, gt_segments, pred_map, pred_segments):
                 continue
             ours = pred_pixels[pred['id']]
             theirs = gt_pixels.get(gt['id'], set())
-            both = len(ours & theirs)
-            iou = both / len((ours | theirs) - void) if both else 0.0
+            iou = iou_of(ours, theirs, void)
             if iou > 0.5:
-                counts[gt['category_id']].tp += 1
-                counts[gt['category_id']].iou += iou
+                counts[group(gt, theirs)].tp += 1
+                counts[group(gt, theirs)].iou += iou
                 gt_matched.add(gt['id'])
                 pred_matched.add(pred['id'])
 
@@ -80,7 +96,7 @@ def pq_counts(gt_map, gt_segments, pred_map, pred_segments):
         if gt.get('iscrowd', 0):
             last_crowd[gt['category_id']] = gt_pixels.get(gt['id'], set())
         elif gt['id'] not in gt_matched:
-            counts[gt['category_id']].fn += 1
+            counts[group(gt, gt_pixels.get(gt['id'], set()))].fn += 1
 
     for pred in pred_segments:
         if pred['id'] in pred_matched:
@@ -88,7 +104,7 @@ def pq_counts(gt_map, gt_segments, pred_map, pred_segments):
         ours = pred_pixels[pred['id']]
         forgiven = void | last_crowd.get(pred['category_id'], set())
         if not 2 * len(ours & forgiven) > len(ours):
-            counts[pred['category_id']].fp += 1
+            counts[group(pred, ours)].fp += 1
     return dict(counts)
 
 

@@ -5,6 +5,7 @@
 import base64
 import json
 from collections import defaultdict
+from itertools import zip_longest
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 from zipfile import BadZipFile
 
@@ -22,6 +23,7 @@ from panoptic_fpn.visualization.drawing import (display_scale, draw_panoptic,
 from panoptic_fpn.visualization.image_io import read_image
 
 from . import charts
+from .comparison import Comparison, compare
 from .read import Run, is_number
 from .segment_errors import (KINDS, MATCHED, SPURIOUS, WRONG_CLASS, by_class,
                              confusion, map_file, worst_confusions)
@@ -34,6 +36,17 @@ _SCORES = {
     'coco/segm_mAP': 'mask AP',
     'coco/bbox_mAP': 'box AP',
     'mIoU': 'mIoU'
+}
+#: Keys of PQ's measures, of all classes, things and stuff, by their heads.
+_MEASURES = {
+    'PQ': ('PQ', 'PQ_th', 'PQ_st'),
+    '95 % from': ('PQ_low', ),
+    'to': ('PQ_high', ),
+    'boundary PQ': ('PQ_boundary', 'PQ_boundary_th', 'PQ_boundary_st'),
+    'PQ dagger': ('PQ_dagger', 'PQ_dagger_th', 'PQ_dagger_st'),
+    'PQ small': ('', 'PQ_small'),
+    'medium': ('', 'PQ_medium'),
+    'large': ('', 'PQ_large')
 }
 #: Curves of the training, their titles and units.
 _TRAINING = {
@@ -75,6 +88,7 @@ def write_report(path: str, run: Run, other: Optional[Run] = None) -> None:
         other=other,
         tiles=_SCORES,
         curves=_curves(run, other),
+        measures=_measures(run.scores),
         classes=_classes(run) if run.classwise else None,
         comparison=_comparison(run, other) if other else None,
         errors=_errors(run.segments, images) if run.segments else None,
@@ -123,6 +137,22 @@ def _curves(run: Run, other: Optional[Run]) -> List[Markup]:
     return panels
 
 
+def _measures(scores: Dict[str, Any]) -> Dict:
+    """Table of PQ beside the measures that were asked for; empty without."""
+    columns = {
+        head: [
+            _percent(scores[f'coco_panoptic/{key}'], key)
+            if f'coco_panoptic/{key}' in scores else '' for key in keys
+        ]
+        for head, keys in _MEASURES.items()
+    }
+    columns = {head: of for head, of in columns.items() if any(of)}
+    rows = zip_longest(['all', 'things', 'stuff'],
+                       *columns.values(),
+                       fillvalue='')
+    return dict(heads=['', *columns], rows=rows) if len(columns) > 1 else {}
+
+
 def _classes(run: Run) -> Dict:
     """Table of the scores of each class."""
     heads = dict.fromkeys(head for scores in run.classwise.values()
@@ -133,7 +163,8 @@ def _classes(run: Run) -> Dict:
 
 
 def _comparison(run: Run, other: Run) -> Dict:
-    """Scores and kinds of errors of two runs, and PQ of classes as bars."""
+    """Scores and kinds of errors of two runs, PQ of classes as bars, and which
+    differences are beyond chance."""
     scores, kinds = [], []
     for key in dict.fromkeys([*run.scores, *other.scores]):
         pair = run.scores.get(key), other.scores.get(key)
@@ -157,7 +188,17 @@ def _comparison(run: Run, other: Run) -> Dict:
     bars = charts.draw_bars(
         dict(changes),
         f'PQ of {run.name} minus {other.name} (percentage points)')
-    return dict(scores=scores, kinds=kinds, bars=bars if changes else '')
+    beyond: Optional[Comparison] = None
+    if run.images and other.images:
+        try:
+            beyond = compare(run.images, other.images)
+        except InputError as error:
+            run.notes.append(str(error))
+    return dict(
+        scores=scores,
+        kinds=kinds,
+        bars=bars if changes else '',
+        beyond=beyond)
 
 
 def _errors(content: Dict, pictures: List[Dict]) -> Dict:
@@ -242,7 +283,8 @@ def _pictures(run: Run) -> Iterator[Dict]:
 
 
 def _picture(run: Run, entry: Dict) -> str:
-    """Photograph, ground truth and prediction of an image, as data URI."""
+    """Photograph, where there is one, ground truth and prediction of an image,
+    as data URI."""
     content = run.segments
     names, things = content['classes'], content['num_things']
     space = LabelSpace.from_metainfo(
@@ -252,13 +294,15 @@ def _picture(run: Run, entry: Dict) -> str:
             palette=content['palette']))
     with np.load(map_file(run.folder, entry['id'])) as maps:
         truth, prediction = maps['gt'], maps['pred']
-    image = np.ascontiguousarray(read_image(entry['path'])[..., ::-1])
+    panels = {}
+    image = np.full((*truth.shape, 3), 255, np.uint8)
+    if entry['path']:
+        image = np.ascontiguousarray(read_image(entry['path'])[..., ::-1])
+        panels['image'] = enlarge(image, display_scale(image.shape))
     prediction, _ = match_numbers(prediction, truth, things, space.void)
-    figure = side_by_side({
-        'image': enlarge(image, display_scale(image.shape)),
-        'ground truth': draw_panoptic(image, truth, space),
-        'prediction': draw_panoptic(image, prediction, space)
-    })
+    panels['ground truth'] = draw_panoptic(image, truth, space)
+    panels['prediction'] = draw_panoptic(image, prediction, space)
+    figure = side_by_side(panels)
     if figure.shape[1] > _WIDTH:
         height = round(figure.shape[0] * _WIDTH / figure.shape[1])
         figure = cv2.resize(

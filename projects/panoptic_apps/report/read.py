@@ -2,10 +2,12 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Tuple, TypeGuard
+from typing import Any, Dict, List, Optional, Tuple, TypeGuard
 
 from mmengine_exact.errors import InputError
+from panoptic_fpn.training.metrics_json import IMAGES
 
+from .comparison import ImageCounts, read_images
 from .segment_errors import FILE_NAME, panoptic_quality
 
 #: No score or loss is as large; NaN and infinity are not below it either.
@@ -17,14 +19,16 @@ Curve = Tuple[List[float], List[float]]
 @dataclass
 class Run:
     """A work directory: curves over iterations by scalar; scores of
-    ``metrics.json`` and, by class, ``classwise``; contents of ``record.json``
-    and ``segments.json``; ``notes``: what is missing, and how to get it."""
+    ``metrics.json`` and, by class, ``classwise``; contents of ``record.json``,
+    ``segments.json`` and ``images.json`` (None: not there); ``notes``: what is
+    missing, and how to get it."""
     folder: Path
     curves: Dict[str, Curve] = field(default_factory=dict)
     scores: Dict[str, Any] = field(default_factory=dict)
     classwise: Dict[str, Dict[str, Any]] = field(default_factory=dict)
     record: Dict[str, Any] = field(default_factory=dict)
     segments: Dict[str, Any] = field(default_factory=dict)
+    images: Optional[ImageCounts] = None
     notes: List[str] = field(default_factory=list)
 
     @property
@@ -45,6 +49,11 @@ def read_run(folder: Path) -> Run:
     run.classwise = run.scores.pop('classwise', {})
     run.record = _object(run, 'record.json')
     run.segments = _segments(run)
+    path = run.folder / IMAGES
+    try:
+        run.images = read_images(path) if path.is_file() else None
+    except InputError as error:
+        run.notes.append(str(error))
     if not (run.curves or run.scores or run.segments):
         raise InputError(
             f'{folder}: neither losses (*/vis_data/scalars.json) nor scores '

@@ -28,6 +28,7 @@ from urllib.parse import quote
 
 import numpy as np
 from mmengine.dist import is_main_process
+from mmengine.evaluator import Evaluator
 from mmengine.logging import print_log
 
 from mmengine_exact.files import write_bytes
@@ -97,16 +98,18 @@ def image_quality(outcomes: List[SegmentOutcome]) -> float:
     return 100 * total / size if size else float('nan')
 
 
-def explain_errors(runner: Any) -> None:
-    """``tools/test.py --report``: let the test of a runner write the outcome
-    of each segment to its work directory."""
+def explain_errors(evaluator: Evaluator,
+                   folder: str,
+                   maps_later: bool = False) -> 'SegmentErrorMetric':
+    """``--report`` of tools: let an evaluator write the outcome of each
+    segment to a folder; its new metric."""
     if is_main_process():  # long before any process writes
-        folder = Path(runner.work_dir)
-        (folder / FILE_NAME).unlink(missing_ok=True)
-        shutil.rmtree(folder / MAPS, ignore_errors=True)
-    metric = SegmentErrorMetric(runner.work_dir)
-    metric.dataset_meta = runner.test_evaluator.dataset_meta
-    runner.test_evaluator.metrics.append(metric)
+        (Path(folder) / FILE_NAME).unlink(missing_ok=True)
+        shutil.rmtree(Path(folder) / MAPS, ignore_errors=True)
+    metric = SegmentErrorMetric(folder, maps_later=maps_later)
+    metric.dataset_meta = evaluator.dataset_meta
+    evaluator.metrics.append(metric)
+    return metric
 
 
 def map_file(folder: Path, image_id: Any) -> Path:
@@ -122,14 +125,23 @@ class SegmentErrorMetric(PerImageMetric):
         keep (int): Images to keep the maps of, best and worst each.
         examples (int): Further images to keep the maps of at most, chosen so
             that each error (kind, label, predicted) has its image.
+        maps_later (bool): Whether whoever evaluates writes the maps of the
+            images in ``chosen``, once they are known. By default maps of all
+            that may be among them are written on the way.
     """
     default_prefix = ''
     prediction = 'pred_panoptic_seg'
 
-    def __init__(self, folder: str, keep: int = 6, examples: int = 24) -> None:
+    def __init__(self,
+                 folder: str,
+                 keep: int = 6,
+                 examples: int = 24,
+                 maps_later: bool = False) -> None:
         super().__init__()
         self.folder = Path(folder)
         self.keep, self.examples = keep, examples
+        self.maps_later = maps_later
+        self.chosen: List[Any] = []
         self._qualities: List[float] = []  # ascending
         self._shown: Set[Tuple] = set()  # errors
 
@@ -145,8 +157,8 @@ class SegmentErrorMetric(PerImageMetric):
         quality = image_quality(found)
         outcomes = np.array(
             found, dtype=np.float64).reshape(-1, len(SegmentOutcome._fields))
-        if not np.isnan(quality) and self._may_show(quality, outcomes):
-            self._write_maps(plain_id(sample['img_id']), gt, pred)
+        if not self.maps_later and self._may_show(quality, outcomes):
+            self.write_maps(sample)
         return dict(
             path=str(sample.get('img_path') or ''),
             quality=quality,
@@ -155,6 +167,8 @@ class SegmentErrorMetric(PerImageMetric):
     def _may_show(self, quality: float, outcomes: np.ndarray) -> bool:
         """Whether an image is among the best or the worst so far, or has an
         error that those written before lack."""
+        if np.isnan(quality):
+            return False
         worse = bisect_right(self._qualities, quality)  # or as good
         better = len(self._qualities) - bisect_left(self._qualities, quality)
         insort(self._qualities, quality)
@@ -164,14 +178,16 @@ class SegmentErrorMetric(PerImageMetric):
         self._shown |= errors
         return True
 
-    def _write_maps(self, image_id: Any, gt: np.ndarray,
-                    pred: np.ndarray) -> None:
+    def write_maps(self, sample: Dict) -> None:
+        """Write the maps of an image, for its picture."""
+        gt, pred = (
+            to_plane(sample[key]['sem_seg']).astype(np.int32)
+            for key in ('gt_panoptic_seg', self.prediction))
         buffer = io.BytesIO()
-        np.savez_compressed(
-            buffer, gt=gt.astype(np.int32), pred=pred.astype(np.int32))
+        np.savez_compressed(buffer, gt=gt, pred=pred)
+        path = map_file(self.folder, plain_id(sample['img_id']))
         try:
-            write_bytes(
-                str(map_file(self.folder, image_id)), buffer.getvalue())
+            write_bytes(str(path), buffer.getvalue())
         except OSError as error:  # without a map there is no picture
             print_log(
                 f'{error.filename}: cannot be written ({error.strerror}), so '
@@ -180,15 +196,16 @@ class SegmentErrorMetric(PerImageMetric):
 
     def compute(self, rows: List[Row]) -> Dict[str, float]:
         """Write the file; remove maps of images that others surpass."""
-        written = {
+        shown = {
             image_id: row
             for image_id, row in rows
-            if map_file(self.folder, image_id).is_file()
+            if (not np.isnan(row['quality']) if self.
+                maps_later else map_file(self.folder, image_id).is_file())
         }
-        best = sorted(written, key=lambda i: -written[i]['quality'])
-        worst = sorted(written, key=lambda i: written[i]['quality'])
+        best = sorted(shown, key=lambda i: -shown[i]['quality'])
+        worst = sorted(shown, key=lambda i: shown[i]['quality'])
         chosen = dict(best=best[:self.keep], worst=worst[:self.keep])
-        errors = {i: _errors(row['outcomes']) for i, row in written.items()}
+        errors = {i: _errors(row['outcomes']) for i, row in shown.items()}
         chosen['examples'] = self._examples(
             errors, [*chosen['best'], *chosen['worst']])
         outcomes = [row['outcomes'] for _, row in rows]
@@ -213,8 +230,9 @@ class SegmentErrorMetric(PerImageMetric):
             segments=columns,
             **chosen)
         write_bytes(str(self.folder / FILE_NAME), json.dumps(content).encode())
-        for image_id in {*written}.difference(*chosen.values()):
-            map_file(self.folder, image_id).unlink()
+        self.chosen = sorted(set().union(*chosen.values()), key=str)
+        for image_id in {*shown}.difference(self.chosen):
+            map_file(self.folder, image_id).unlink(missing_ok=True)
         print_log(
             f'The outcome of each segment is in {self.folder / FILE_NAME}; '
             'tools/report.py makes a page of it.', 'current')

@@ -8,8 +8,8 @@ from .cityscapes_semantic import CityscapesSemanticIoUMetric
 from .dump import PredictionDump
 from .evaluator import PanopticEvaluator, format_table, writing_evaluator
 from .instance_ap import PanopticInstanceAPMetric
-from .panoptic_quality import (PanopticQualityMetric, class_quality,
-                               group_quality, panoptic_counts)
+from .panoptic_metric import PanopticQualityMetric
+from .panoptic_quality import class_quality, group_quality, panoptic_counts
 from .semantic_iou import SemanticIoUMetric, semantic_areas, semantic_scores
 
 __all__ = [

@@ -15,6 +15,7 @@ from tabulate import tabulate
 
 from mmengine_exact.errors import InputError
 
+from ..coco_format.results import ImageId
 from .base import ByClass, score_text
 
 # Blocks of columns: the head, then rows of a name and keys of scores.
@@ -26,6 +27,28 @@ _PANOPTIC = (
      'coco_panoptic/RQ_th'),
     ('stuff', 'coco_panoptic/PQ_st', 'coco_panoptic/SQ_st',
      'coco_panoptic/RQ_st'))
+_BOUNDARY = (
+    ('boundary', 'PQ', 'SQ', 'RQ'),
+    ('all', 'coco_panoptic/PQ_boundary', 'coco_panoptic/SQ_boundary',
+     'coco_panoptic/RQ_boundary'),
+    ('things', 'coco_panoptic/PQ_boundary_th', 'coco_panoptic/SQ_boundary_th',
+     'coco_panoptic/RQ_boundary_th'),
+    ('stuff', 'coco_panoptic/PQ_boundary_st', 'coco_panoptic/SQ_boundary_st',
+     'coco_panoptic/RQ_boundary_st'))
+_DAGGER = (
+    ('dagger', 'PQ'),
+    ('all', 'coco_panoptic/PQ_dagger'),
+    ('things', 'coco_panoptic/PQ_dagger_th'),
+    ('stuff', 'coco_panoptic/PQ_dagger_st'))
+_SIZE = (
+    ('things by size', 'PQ'),
+    ('small', 'coco_panoptic/PQ_small'),
+    ('medium', 'coco_panoptic/PQ_medium'),
+    ('large', 'coco_panoptic/PQ_large'))
+_INTERVAL = (
+    ('95 % interval', 'PQ'),
+    ('low', 'coco_panoptic/PQ_low'),
+    ('high', 'coco_panoptic/PQ_high'))
 _COCO_AP = (
     ('instances', 'AP', 'AP50', 'AP75'),
     ('box', 'coco/bbox_mAP', 'coco/bbox_mAP_50', 'coco/bbox_mAP_75'),
@@ -51,7 +74,8 @@ def choose_blocks(metrics: Mapping) -> Sequence[Sequence[Sequence[str]]]:
     any score."""
     iou = _CITYSCAPES_IOU if 'iIoU' in metrics else _COCO_IOU
     found = [
-        block for block in (_PANOPTIC, _COCO_AP, _CITYSCAPES_AP, iou)
+        block for block in (_PANOPTIC, _BOUNDARY, _DAGGER, _SIZE, _INTERVAL,
+                            _COCO_AP, _CITYSCAPES_AP, iou)
         if any(key in metrics for _, *keys in block[1:] for key in keys)
     ]
     return found or [_PANOPTIC, _COCO_AP, _COCO_IOU]
@@ -105,6 +129,8 @@ class PanopticEvaluator(Evaluator):
 
     #: Scores of each class in the last evaluation, on the first process.
     by_class: ByClass = {}
+    #: ``PanopticQualityMetric.by_image`` of that evaluation, where asked for.
+    by_image: Dict[ImageId, Dict] = {}
 
     def evaluate(self, size: int) -> Dict[str, float]:
         """Scores of all metrics.
@@ -117,10 +143,11 @@ class PanopticEvaluator(Evaluator):
         """
         for metric in self.metrics:
             # Not those of an earlier evaluation, if this one has none.
-            metric.by_class = {}
+            metric.by_class = metric.by_image = {}
         metrics = super().evaluate(size)
-        self.by_class = {}
+        self.by_class, self.by_image = {}, {}
         for metric in self.metrics:
+            self.by_image.update(metric.by_image)
             for name, scores in metric.by_class.items():
                 self.by_class.setdefault(name, {}).update(scores)
         if metrics:

@@ -1,4 +1,5 @@
-"""Scores of each evaluation as ``metrics.json``."""
+"""Scores of each evaluation as ``metrics.json``, those of each image as
+``images.json``."""
 import json
 import math
 import os.path as osp
@@ -11,6 +12,9 @@ from mmengine.hooks import Hook
 from mmengine_exact.files import write_bytes
 from mmengine_exact.record import score_record
 
+#: File with the scores of each image.
+IMAGES = 'images.json'
+
 
 @HOOKS.register_module()
 class MetricsJsonHook(Hook):
@@ -22,6 +26,9 @@ class MetricsJsonHook(Hook):
     ``{"car": {"PQ": 53.1, "IoU": 92.0}}``, in the units of the flat scores;
     neither the log nor the scalars of the logger do. In training the file
     holds the last validation.
+
+    Where the evaluator knows scores of single images (``by_image``), they are
+    in ``images.json``, see :func:`write_images`.
 
     Args:
         filename (str): Name of the file. Defaults to 'metrics.json'.
@@ -47,17 +54,54 @@ class MetricsJsonHook(Hook):
     def _write(self, runner: Any, metrics: Any, loop: Any) -> None:
         if not metrics:  # results were written, nothing was scored
             return
-        content = flat_metrics(metrics)
-        by_class = getattr(getattr(loop, 'evaluator', None), 'by_class', None)
-        if by_class:
-            content['classwise'] = {
-                name: flat_metrics(scores)
-                for name, scores in by_class.items()
-            }
+        more = {}
         if self.record:
-            content['record'] = score_record(runner, loop.dataloader.dataset)
-        text = json.dumps(content, indent=1, default=str) + '\n'
-        write_bytes(osp.join(runner.work_dir, self.filename), text.encode())
+            more['record'] = score_record(runner, loop.dataloader.dataset)
+        write_scores(
+            osp.join(runner.work_dir, self.filename), metrics,
+            getattr(loop, 'evaluator', None), **more)
+
+
+def write_scores(path: str, metrics: Mapping, evaluator: Any,
+                 **more: Any) -> None:
+    """Write the scores of an evaluation, see :class:`MetricsJsonHook`, to this
+    file and to ``images.json`` beside it; ``more`` goes into the former."""
+    content = flat_metrics(metrics)
+    by_class = getattr(evaluator, 'by_class', None)
+    if by_class:
+        content['classwise'] = {
+            name: flat_metrics(scores)
+            for name, scores in by_class.items()
+        }
+    content.update(more)
+    text = json.dumps(content, indent=1, default=str) + '\n'
+    write_bytes(path, text.encode())
+    by_image = getattr(evaluator, 'by_image', None)
+    if by_image:
+        write_images(
+            osp.join(osp.dirname(path), IMAGES), by_image,
+            evaluator.dataset_meta)
+
+
+def write_images(path: str, by_image: Mapping[Any, Mapping],
+                 metainfo: Mapping) -> None:
+    """Write ``PanopticQualityMetric.by_image``: an object with
+    ``thing_classes``, ``stuff_classes`` and ``images``, which has a line for
+    each: ``{"image_id": 7, "PQ": 41.5, "counts": {"car": [2, 0, 1, 1.7]}}``
+    with tp, fp, fn and the sum of the IoUs; a PQ that is NaN is null."""
+    head = {key: metainfo[key] for key in ('thing_classes', 'stuff_classes')}
+    lines = [
+        json.dumps(
+            dict(
+                image_id=image_id,
+                PQ=scores['PQ'] if math.isfinite(scores['PQ']) else None,
+                counts=scores['counts']),
+            ensure_ascii=False) for image_id, scores in by_image.items()
+    ]
+    text = (
+        json.dumps(head, ensure_ascii=False)[:-1] + ', "images": [\n' +
+        ',\n'.join(lines) + '\n]}\n')
+    write_bytes(path, text.encode())
 
 
 def flat_metrics(metrics: Mapping, prefix: str = '') -> Dict[str, Any]:

@@ -15,6 +15,7 @@ from panoptic_apps.report.segment_errors import (SegmentErrorMetric,
                                                  SegmentOutcome)
 from panoptic_fpn.labels import LabelSpace
 from panoptic_fpn.metrics import PanopticQualityMetric
+from panoptic_fpn.training.metrics_json import write_images
 from tests.browser import fits, open_page
 from tests.conftest import call_tool
 
@@ -82,7 +83,8 @@ def make_run(folder, shift=0.):
     (folder / 'record.json').write_text(
         json.dumps(
             dict(config='a.py', seed=3, config_text='model = "<script>"')))
-    metrics = SegmentErrorMetric(str(folder), keep=2), PanopticQualityMetric()
+    metrics = (SegmentErrorMetric(str(folder), keep=2),
+               PanopticQualityMetric(extra=['images', 'size', 'interval']))
     for metric in metrics:
         metric.dataset_meta = SPACE.metainfo()
     for image_id in range(4):
@@ -95,12 +97,16 @@ def make_run(folder, shift=0.):
         for metric in metrics:
             metric.process(None, [one])
     _, quality = (metric.evaluate(4) for metric in metrics)
+    write_images(
+        str(folder / 'images.json'), metrics[1].by_image, SPACE.metainfo())
     classwise = {
         'class 0': dict(PQ=50.0 + shift, segm_AP=0.25),
         '<b>$x$ & y': dict(PQ=None)
     }
     scores = {
         'coco_panoptic/PQ': quality['coco_panoptic/PQ'] + shift / 100,
+        'coco_panoptic/PQ_low': quality['coco_panoptic/PQ_low'],
+        'coco_panoptic/PQ_small': quality['coco_panoptic/PQ_small'],
         'coco/segm_mAP': 0.333,
         'mIoU': None,
         'classwise': classwise
@@ -173,6 +179,16 @@ def test_one_file_with_everything(whole, tmp_path):
     shown = read_run(whole).scores['coco_panoptic/PQ']
     assert f'<b>{shown:.1f}</b>' in page
     assert '33.3' in page and '25.0' in page  # AP in percent, too
+    measures = re.search('<h2 id="measures">.*?</table>', page, re.S)[0]
+    cells = re.findall('<t[hd]>(.*?)</t[hd]>', measures)
+    assert cells[:4] == ['', 'PQ', '95 % from', 'PQ small']
+    scores = read_run(whole).scores
+    low, small = (f'{scores[f"coco_panoptic/PQ_{key}"]:.1f}'
+                  for key in ('low', 'small'))
+    assert cells[4:] == [
+        'all', f'{shown:.1f}', low, '', 'things', '', '', small, 'stuff', '',
+        '', ''
+    ]
     for title in ('Over time', 'Classes', 'Errors', 'Worst and best images'):
         assert title in page
     assert 'run &lt;1&gt;' in page and 'run <1>' not in page
@@ -188,6 +204,12 @@ def test_two_runs(whole, tmp_path):
     row = re.search('<td>coco_panoptic/PQ</td>(.*?)</tr>', page)[1]
     assert re.findall('<td>(.*?)</td>', row)[2] == '+0.02'
     assert '<td>wrong class</td>' in page
+    # the same counts
+    assert 'Over 4 images that both have.' in page
+    assert page.count('<td>+0.00</td>') == 3 * (3 + C)
+    (other / 'images.json').unlink()
+    assert "PanopticQualityMetric(extra=['images'])" in page_of(
+        tmp_path, whole, other)
 
 
 def test_two_runs_of_one_name_have_two_curves(tmp_path):
@@ -237,6 +259,8 @@ def test_damaged_files_are_named_and_left_out(tmp_path):
     for image_id in (*kept['worst'], gone, 'nothing'):
         assert f'No picture of image {image_id} ' in page
     assert 'of another evaluation' in page
+    spoil(run, 'images.json', lambda c: c.pop('images'))
+    assert 'images.json: no scores of images' in page_of(tmp_path, run)
     spoil(run, 'segments.json', lambda c: c['segments'].pop('kind'))
     assert 'is not what tools/test.py' in page_of(tmp_path, run)
 

@@ -116,6 +116,25 @@ def test_photographs_agree_with_panopticapi(sample_dir, tmp_path):
     assert 0.3 < np.nanmean(quality[:, 0]) < 1
 
 
+@pytest.mark.parametrize('seed', range(4))
+def test_hotcoco_agrees(tmp_path, seed):
+    """A second implementation, on files; see the module for crowd."""
+    panoptic = pytest.importorskip('hotcoco.panoptic')
+    data, _, samples = make_case(seed)
+    truth = write_coco_panoptic(data, tmp_path, name='gt')
+    prefix = str(tmp_path / 'found')
+    ours = run_metric(
+        PanopticQualityMetric(outfile_prefix=prefix), samples,
+        space_of(data).metainfo())
+    theirs = panoptic.pq_compute(
+        str(truth), f'{prefix}.panoptic.json', str(tmp_path / 'gt'),
+        f'{prefix}.panoptic')
+    for suffix, group in (('', 'All'), ('_th', 'Things'), ('_st', 'Stuff')):
+        for key in ('PQ', 'SQ', 'RQ'):
+            assert abs(ours[f'coco_panoptic/{key}{suffix}'] -
+                       100 * theirs[group][key.lower()]) <= TOLERANCE
+
+
 def counts_of(gt, codes, crowd, pred, num_classes=2):
     codes = np.array(codes, dtype=np.int64)
     return panoptic_counts(
