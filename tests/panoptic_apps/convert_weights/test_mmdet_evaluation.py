@@ -177,7 +177,7 @@ def test_segments_and_scores_are_mmdets(sample_dir, tmp_path, monkeypatch,
     assert found == wanted and len(found) == 2
     for image in found.values():
         things = {category for category, _ in image if category <= 90}
-        assert len(image) > 10 and len(things) > 1
+        assert len(image) > 10 and len(things) > small
     assert 10 < scores['mmdet/PQ'] < 90
     for name in (f'{m}{g}' for m in ('PQ', 'SQ', 'RQ')
                  for g in ('', '_th', '_st')):
