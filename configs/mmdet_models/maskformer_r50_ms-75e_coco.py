@@ -20,8 +20,10 @@ train_pipeline = [
     dict(type='RandomChoice', transforms=[[small, crop, large], [large]]),
     *_base_.train_pipeline[3:],
 ]
-# on each of 16 GPUs
-train_dataloader = dict(batch_size=1, dataset=dict(pipeline=train_pipeline))
+# on each of 16 GPUs; masks of the panoptic PNGs, as in mmdet
+train_dataloader = dict(
+    batch_size=1,
+    dataset=dict(pipeline=train_pipeline, instances_ann_file=None))
 
 train_cfg = dict(max_iters=554400)
 param_scheduler = [
