@@ -196,7 +196,8 @@ def _load(filename: str, map_location: Any) -> Any:
         if is_safetensors(path):
             return read_safetensors(path)
         _compare_checksums(path)
-        return torch.load(path, map_location=map_location, weights_only=True)
+        with open(path, 'rb') as file:  # torch, too, judges by the name
+            return torch.load(file, map_location, weights_only=True)
 
 
 @contextmanager

@@ -472,7 +472,7 @@ def test_more_objects_in_an_image_than_the_base_finds(tmp_path, monkeypatch,
                           [((240, 240), [('ball', 14, 14)] * 225),
                            ((240, 240), [PERSON])])
     for base, proposals in ((BASES[-1], (600, 600, 600)), (COCO, (1000, 1000,
-                                                                  2000))):
+                                                                  1000))):
         cfg = written(
             monkeypatch,
             *objects_arguments(train, tmp_path / f'{base.stem}.py', base))

@@ -119,7 +119,8 @@ def tiny(name):
         init_cfg=None,
         frozen_stages=-1,
         norm_cfg=dict(requires_grad=True),
-        norm_eval=False)
+        norm_eval=False,
+        zero_init_residual=True)  # learns in a few steps
     if cfg.neck:
         cfg.neck.update(depth=50, base_channels=WIDTH, norm_cfg=GROUPS)
     head = cfg.semantic_head
