@@ -32,8 +32,8 @@ from panoptic_fpn.data import (CocoPanopticFPNDataset, DerivePanopticTargets,
 from panoptic_fpn.labels import LabelSpace
 from panoptic_fpn.metrics.base import PerImageMetric, Row
 
-#: Images that a process scores between two messages, at most.
-AT_ONCE = 16
+#: Images that a process scores between two messages.
+AT_ONCE = 4
 # the former keeps a table of ids
 _LOAD = LoadPanopticMap()
 _DERIVE = DerivePanopticTargets(instances=False, semantic=False, panoptic=True)
@@ -183,9 +183,7 @@ def score_pairs(
     """
     images = list(pairs.values())
     workers = num_workers or len(os.sched_getaffinity(0))
-    # fewer where that keeps all processes busy to the end
-    size = min(AT_ONCE, -(-len(images) // (4 * workers)))
-    jobs = [images[i:i + size] for i in range(0, len(images), size)]
+    jobs = [images[i:i + AT_ONCE] for i in range(0, len(images), AT_ONCE)]
     metrics = evaluator.metrics
     found: List[List[Row]] = [[] for _ in metrics]
     for parts in run_jobs(partial(_image_rows, metrics), jobs, workers):
