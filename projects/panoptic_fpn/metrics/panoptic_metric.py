@@ -167,8 +167,8 @@ class PanopticQualityMetric(WritingMetric):
             scores.update({key: means[key] for key in measure.keys})
         self.report_classes('Panoptic quality by class', space.names, shown)
         if self._lacking is not None:
-            means = [key for key in scores if f'{key}_th' in scores]
-            scores.update(dict.fromkeys(means, np.nan))
+            of_all = [key for key in scores if f'{key}_th' in scores]
+            scores.update(dict.fromkeys(of_all, np.nan))
         if 'interval' in self.extra:
             bounds = [np.nan, np.nan]
             if not np.isnan(scores['PQ']):
