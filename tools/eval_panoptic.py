@@ -74,13 +74,17 @@ def evaluate(args):
                                              read_sample, score_pairs)
     from panoptic_apps.report import (compare, explain_errors,
                                       format_comparison, read_images)
-    from panoptic_fpn.metrics import PanopticEvaluator, PanopticQualityMetric
+    from panoptic_fpn.metrics import (PanopticEvaluator, PanopticQualityMetric,
+                                      SemanticIoUMetric)
     from panoptic_fpn.training.metrics_json import IMAGES, write_scores
     other = read_images(args.against) if args.against else None
     space, pairs = pair_files(args.gt_json, args.gt_pngs, args.result_json,
                               args.result_pngs, args.images)
     extra = dict.fromkeys([*args.extra, *(['images'] if args.out else [])])
-    evaluator = PanopticEvaluator([PanopticQualityMetric(extra=[*extra])])
+    evaluator = PanopticEvaluator([
+        PanopticQualityMetric(extra=[*extra]),
+        SemanticIoUMetric(predict_things=True)
+    ])
     evaluator.dataset_meta = space.metainfo()
     if args.report:
         outcomes = explain_errors(evaluator, args.out, maps_later=True)

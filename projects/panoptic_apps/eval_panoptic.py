@@ -14,7 +14,7 @@ import time
 from copy import copy
 from dataclasses import asdict
 from functools import partial
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from mmengine.evaluator import Evaluator
 from mmengine.fileio import join_path
@@ -32,19 +32,14 @@ from panoptic_fpn.data import (CocoPanopticFPNDataset, DerivePanopticTargets,
 from panoptic_fpn.labels import LabelSpace
 from panoptic_fpn.metrics.base import PerImageMetric, Row
 
-#: Images that a process scores between two messages, at most.
-AT_ONCE = 16
+#: Images that a process scores between two messages.
+AT_ONCE = 4
 # the former keeps a table of ids
 _LOAD = LoadPanopticMap()
 _DERIVE = DerivePanopticTargets(instances=False, semantic=False, panoptic=True)
-
-
-class ImagePair(NamedTuple):
-    """What the transforms read of an image's ground truth and of its result;
-    the photograph, for pictures."""
-    truth: Dict
-    result: Dict
-    photograph: Optional[str]
+#: What the transforms read of an image's ground truth and of its result; the
+#: former has the path of its ``photograph``, for pictures.
+ImagePair = Tuple[Dict, Dict]
 
 
 def pair_files(
@@ -74,7 +69,11 @@ def pair_files(
         serialize_data=False)
     space = dataset.label_space
     infos = {
-        info['img_id']: dict(info, ori_shape=(info['height'], info['width']))
+        info['img_id']:
+        dict(
+            info,
+            ori_shape=(info['height'], info['width']),
+            photograph=info['img_path'] if photographs else None)
         for info in map(dataset.get_data_info, range(len(dataset)))
         if info['seg_map_path'] is not None
     }
@@ -88,10 +87,8 @@ def pair_files(
             'annotation are left out.', 'current')
     notes = _read_results(result_json, truth_json, infos, space)
     return space, {
-        image_id:
-        ImagePair(info, _result_info(info, notes[image_id], result_pngs,
-                                     space),
-                  info['img_path'] if photographs else None)
+        image_id: (info, _result_info(info, notes[image_id], result_pngs,
+                                      space))
         for image_id, info in infos.items()
     }
 
@@ -154,10 +151,10 @@ def _read_results(path: str, truth_json: str, infos: Dict[Any, Dict],
 
 def read_sample(pair: ImagePair) -> Dict:
     """Data sample (dict) of an image: ground truth and prediction."""
-    truth, found = (_DERIVE(_LOAD(dict(info))) for info in pair[:2])
+    truth, found = (_DERIVE(_LOAD(dict(info))) for info in pair)
     return dict(
         img_id=truth['img_id'],
-        img_path=pair.photograph,
+        img_path=truth['photograph'],
         gt_panoptic_seg=dict(sem_seg=truth['gt_panoptic_map']),
         gt_codes=truth['gt_codes'],
         crowd_codes=truth['crowd_codes'],
@@ -183,9 +180,7 @@ def score_pairs(
     """
     images = list(pairs.values())
     workers = num_workers or len(os.sched_getaffinity(0))
-    # fewer where that keeps all processes busy to the end
-    size = min(AT_ONCE, -(-len(images) // (4 * workers)))
-    jobs = [images[i:i + size] for i in range(0, len(images), size)]
+    jobs = [images[i:i + AT_ONCE] for i in range(0, len(images), AT_ONCE)]
     metrics = evaluator.metrics
     found: List[List[Row]] = [[] for _ in metrics]
     for parts in run_jobs(partial(_image_rows, metrics), jobs, workers):

@@ -11,6 +11,7 @@ from mmengine_exact.errors import InputError
 from panoptic_apps.eval_panoptic import pair_files, score_pairs
 from panoptic_apps.report import read_run, write_report
 from panoptic_fpn.metrics import PanopticEvaluator, PanopticQualityMetric
+from panoptic_fpn.metrics.semantic_iou import DERIVED
 from tests.conftest import call_tool
 from tests.oracles.perturb import (PanopticData, PanopticImage, perturbed_data,
                                    random_data, write_coco_panoptic)
@@ -282,6 +283,47 @@ def test_the_tool_its_report_and_a_comparison(tmp_path, monkeypatch, capsys):
     assert 'class="note">No picture' not in text
     assert 'Over 50 images that both have.' in text
     assert 'Measures of panoptic quality' in text
+
+
+@pytest.mark.parametrize('num_workers', [1, 2])
+def test_mean_iou(tmp_path, monkeypatch, capsys, num_workers):
+    """Beside sums over the maps of labels; void where nothing is predicted is
+    wrong."""
+    data = write_files(tmp_path)
+    assert call_tool(monkeypatch, 'eval_panoptic', *names(tmp_path), '--out',
+                     tmp_path, '--num-workers', num_workers) == 0
+    scores = json.loads((tmp_path / 'metrics.json').read_text())
+    found = json.loads((tmp_path / 'found.json').read_text())['annotations']
+    pairs = [(categories_of(image.id_map, image.segments),
+              categories_of(id_map_of(tmp_path, note), note['segments_info']))
+             for image, note in zip(data.images, found)]
+    ious = {}
+    for category in data.categories:
+        id_ = category['id']
+        both = sum(((a == id_) & (b == id_)).sum() for a, b in pairs)
+        true = sum((a == id_).sum() for a, _ in pairs)
+        wrong = sum(
+            ((a != id_) & (a >= 0) & (b == id_)).sum() for a, b in pairs)
+        if true:
+            ious[category['name']] = 100 * both / (true + wrong)
+            assert scores['classwise'][
+                category['name']]['IoU'] == pytest.approx(
+                    ious[category['name']])
+    assert scores['mIoU'] == pytest.approx(np.mean([*ious.values()]))
+    assert capsys.readouterr().out.count(DERIVED) == 1
+
+
+def categories_of(id_map, segments):
+    """(h, w) category ids, -1 where void."""
+    found = np.full_like(id_map, -1)
+    for segment in segments:
+        found[id_map == segment['id']] = segment['category_id']
+    return found
+
+
+def id_map_of(root, note):
+    with Image.open(root / 'found' / note['file_name']) as image:
+        return np.array(image).astype(int) @ [1, 256, 65536]
 
 
 def test_wrong_arguments(tmp_path, monkeypatch, capsys):

@@ -33,6 +33,7 @@ from pycocotools import mask as rle_tools
 
 from mmengine_exact.errors import InputError
 from panoptic_fpn.metrics import base
+from panoptic_fpn.metrics.extra_measures import EXTRA
 from tests.oracles.cityscapes_scenes import random_scenes
 from tests.panoptic_fpn.metrics.cityscapes import META, sample_of
 from tests.panoptic_fpn.metrics.data import clone, same_samples
@@ -422,10 +423,11 @@ def together(ranks, size):
 #: Images of the data sets, and of batches, that forks divide.
 SIZES = [(2, 2), (4, 1)]
 #: hotcoco has threads of its own, which do not survive a fork.
+OPTIONS = dict(
+    PanopticInstanceAPMetric=dict(backend='pycocotools'),
+    PanopticQualityMetric=dict(extra=EXTRA))
 FORKED = [
-    dict(metric, backend='pycocotools')
-    if metric['type'] == 'PanopticInstanceAPMetric' else metric
-    for metric in ev.METRICS
+    dict(metric, **OPTIONS.get(metric['type'], {})) for metric in ev.METRICS
 ]
 
 

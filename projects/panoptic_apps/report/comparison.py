@@ -18,9 +18,8 @@ from tabulate import tabulate
 
 from mmengine_exact.errors import InputError
 from mmengine_exact.files import parse_json, read_bytes
-from panoptic_fpn.metrics import class_quality
-from panoptic_fpn.metrics.base import ratio
-from panoptic_fpn.metrics.extra_measures import resampled_quality
+from panoptic_fpn.metrics.extra_measures import (INTERVAL, quality_with_means,
+                                                 resampled_quality)
 
 RESAMPLES, LEAST_IMAGES = 2000, 6
 #: Labels (k, ) with anything to count in an image, and their counts (k, 4).
@@ -117,25 +116,22 @@ def compare(first: ImageCounts,
 def _differences(runs: List[List[Row]], names: Sequence[str], num_things: int,
                  seed: int) -> Tuple[List[Difference], List[Difference]]:
     """Differences of means and of classes, of two runs on the same images."""
-    size, images = len(names), np.zeros(len(names) + 3, np.int64)
+    size = len(names)
+    seen = np.zeros((len(runs[0]), size), bool)
     total = np.zeros((2, size, 4))
-    for pair in zip(*runs):
-        for run, (labels, counts) in enumerate(pair):
-            total[run, labels] += counts
-        seen = np.isin(np.arange(size), [*pair[0][0], *pair[1][0]])
-        images += [
-            seen.any(), seen[:num_things].any(), seen[num_things:].any(), *seen
-        ]
-    first, second = (
-        _with_groups(class_quality(of)[None, :, 0], num_things)[0]
-        for of in total)
+    for rows, sums in zip(runs, total):
+        for image, (labels, counts) in enumerate(rows):
+            sums[labels] += counts
+            seen[image, labels] = True
+    groups = seen, seen[:, :num_things], seen[:, num_things:]
+    images = [*(of.any(1).sum() for of in groups), *seen.sum(0)]
+    first, second = (quality_with_means(sums, num_things) for sums in total)
     one, two = (
-        _with_groups(
-            resampled_quality(run, size, RESAMPLES, seed), num_things)
-        for run in runs)
+        resampled_quality(rows, size, num_things, RESAMPLES, seed)
+        for rows in runs)
     # without classes that only one run has a PQ of
     kept = np.flatnonzero(~np.isnan(first - second))
-    low, high = np.nanpercentile((one - two)[:, kept], [2.5, 97.5], axis=0)
+    low, high = np.nanpercentile((one - two)[:, kept], INTERVAL, axis=0)
     every = ['all', 'things', 'stuff', *names]
     values = np.stack(
         [first[kept], second[kept], (first - second)[kept], low, high], 1)
@@ -145,17 +141,6 @@ def _differences(runs: List[List[Row]], names: Sequence[str], num_things: int,
     ]
     means = int((kept < 3).sum())
     return found[:means], found[means:]
-
-
-def _with_groups(quality: np.ndarray, num_things: int) -> np.ndarray:
-    """PQ in percent, (R, 3 + C): means over all classes, things and stuff,
-    then each class, of fractions (R, C); NaN where there is nothing."""
-    known, values = ~np.isnan(quality), np.nan_to_num(quality)
-    groups = [
-        ratio(values[:, of].sum(axis=1), known[:, of].sum(axis=1))
-        for of in (slice(None), slice(num_things), slice(num_things, None))
-    ]
-    return 100 * np.column_stack([*groups, quality])
 
 
 def format_comparison(found: Comparison) -> str:

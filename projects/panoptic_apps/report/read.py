@@ -96,7 +96,7 @@ def _segments(run: Run) -> Dict[str, Any]:
                          'writes, so it is left out. Write it again.')
         return {}
     shown = run.scores.get('coco_panoptic/PQ')
-    if is_number(shown) and own is not None and abs(shown - own) > 0.05:
+    if is_number(shown) and abs(shown - own) > 0.05:
         run.notes.append(
             f'Errors and pictures are of another evaluation (PQ {own:.2f}) '
             f'than the scores (PQ {shown:.2f}). Run tools/test.py --report '

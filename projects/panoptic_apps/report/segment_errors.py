@@ -23,7 +23,7 @@ import logging
 import shutil
 from bisect import bisect_left, bisect_right, insort
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, List, NamedTuple, Sequence, Set, Tuple
 from urllib.parse import quote
 
 import numpy as np
@@ -34,7 +34,10 @@ from mmengine.logging import print_log
 from mmengine_exact.files import write_bytes
 from panoptic_fpn.metrics.base import (PerImageMetric, Row, labels_of_codes,
                                        plain_id)
-from panoptic_fpn.metrics.panoptic_quality import Matching, match_segments
+from panoptic_fpn.metrics.extra_measures import PlainQuality
+from panoptic_fpn.metrics.panoptic_quality import (Matching, Scene,
+                                                   match_segments,
+                                                   mean_quality)
 from panoptic_fpn.ops.to_host import to_plane
 
 MATCHED, WRONG_CLASS, POOR_MASK, MISSED, SPURIOUS = range(5)
@@ -63,13 +66,12 @@ def explain(found: Matching, gt_labels: np.ndarray) -> List[SegmentOutcome]:
     """Outcomes of the segments of an image, whose ground truth has
     ``gt_labels`` (G, )."""
     labels = labels_of_codes(found.pred_codes)
-    iou = found.inside / np.maximum(found.union, 1)
     sizes = found.inside.sum(axis=1)
     true = np.flatnonzero(found.false_negatives)
     seen = np.flatnonzero(found.false_positives)
     # candidates among those that nothing matches, the best of a kind first
     same = gt_labels[true][:, None] == labels[seen]
-    near = iou[np.ix_(true, seen)]
+    near = found.iou[np.ix_(true, seen)]
     kinds = np.where(same, POOR_MASK, WRONG_CLASS)
     rows, columns = np.nonzero(np.where(same, near >= LEAST_IOU, near > 0.5))
     order = np.lexsort((-near[rows, columns], kinds[rows, columns]))
@@ -81,21 +83,13 @@ def explain(found: Matching, gt_labels: np.ndarray) -> List[SegmentOutcome]:
             del free_true[g], free_seen[p]
             pairs.append((kinds[row, column], g, p))
     return [
-        *(SegmentOutcome(kind, gt_labels[g], labels[p], iou[g, p], sizes[g])
-          for kind, g, p in pairs),
+        *(SegmentOutcome(kind, gt_labels[g], labels[p], found.iou[g, p],
+                         sizes[g]) for kind, g, p in pairs),
         *(SegmentOutcome(MISSED, gt_labels[g], -1, 0., sizes[g])
           for g in free_true),
         *(SegmentOutcome(SPURIOUS, -1, labels[p], 0., found.areas[p])
           for p in free_seen)
     ]
-
-
-def image_quality(outcomes: List[SegmentOutcome]) -> float:
-    """PQ of one image, all classes pooled; NaN without segments."""
-    counts = np.bincount([o.kind for o in outcomes], minlength=len(KINDS))
-    size = counts[:MISSED].sum() + 0.5 * counts[MISSED:].sum()
-    total = sum(o.iou for o in outcomes if o.kind == MATCHED)
-    return 100 * total / size if size else float('nan')
 
 
 def explain_errors(evaluator: Evaluator,
@@ -150,13 +144,13 @@ class SegmentErrorMetric(PerImageMetric):
         space = self.space
         pred = to_plane(sample[self.prediction]['sem_seg'])
         gt, codes, crowd = self.ground_truth(sample, shape=pred.shape)
-        labels = labels_of_codes(codes)
-        found = explain(
-            match_segments(gt, codes, labels, crowd, pred, space.void,
-                           space.num_classes), labels)
-        quality = image_quality(found)
+        scene = Scene(gt, codes, labels_of_codes(codes), crowd, pred,
+                      space.void, space.num_classes)
+        found = match_segments(*scene)
+        quality = mean_quality(PlainQuality().count(scene, found))
         outcomes = np.array(
-            found, dtype=np.float64).reshape(-1, len(SegmentOutcome._fields))
+            explain(found, scene.gt_labels),
+            dtype=np.float64).reshape(-1, len(SegmentOutcome._fields))
         if not self.maps_later and self._may_show(quality, outcomes):
             self.write_maps(sample)
         return dict(
@@ -289,19 +283,17 @@ def by_class(content: Dict) -> List[ClassErrors]:
     return list(map(ClassErrors, content['classes'], *found.T.tolist()))
 
 
-def panoptic_quality(content: Dict) -> Optional[float]:
-    """PQ in percent, the mean over classes, from the content of
-    ``segments.json``; None without segments."""
+def panoptic_quality(content: Dict) -> float:
+    """PQ in percent from the content of ``segments.json``; NaN without
+    segments."""
     kind, label, _ = _columns(content)
     matched, rows = kind == MATCHED, by_class(content)
     iou = np.bincount(
         label[matched],
         np.asarray(content['segments']['iou'])[matched],
         minlength=len(rows))
-    size = np.array([row.matched + (row.fn + row.fp) / 2 for row in rows])
-    found = size > 0
-    quality = 100 * iou[found] / size[found]
-    return float(quality.mean()) if quality.size else None
+    numbers = [(row.matched, row.fp, row.fn) for row in rows]
+    return mean_quality(np.column_stack([numbers, iou]))
 
 
 def confusion(content: Dict) -> np.ndarray:

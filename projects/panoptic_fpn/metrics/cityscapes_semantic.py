@@ -191,6 +191,7 @@ class CityscapesSemanticIoUMetric(SemanticMapMetric, WritingMetric):
         """Scores of the summed counts."""
         confusion = sum(row['confusion'].astype(np.int64) for row in counts)
         weighted = sum(row['weighted'] for row in counts)
+        self.note_derived(*confusion.shape[::-1])
         scores = cityscapes_scores(confusion, weighted, self._groups)
         classes, categories = (
             dict(zip(('IoU', 'iIoU'), scores[kind]))

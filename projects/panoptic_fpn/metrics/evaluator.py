@@ -18,37 +18,27 @@ from mmengine_exact.errors import InputError
 from ..coco_format.results import ImageId
 from .base import ByClass, score_text
 
+
+def _panoptic(head: str, columns: Sequence[str],
+              **rows: str) -> Sequence[Sequence[str]]:
+    """Block of PQ, SQ and RQ, or some of them; ``rows``: ends of the keys."""
+    return [[head, *columns],
+            *([row, *(f'coco_panoptic/{column}{end}' for column in columns)]
+              for row, end in rows.items())]
+
+
 # Blocks of columns: the head, then rows of a name and keys of scores.
 # yapf: disable
-_PANOPTIC = (
-    ('panoptic', 'PQ', 'SQ', 'RQ'),
-    ('all', 'coco_panoptic/PQ', 'coco_panoptic/SQ', 'coco_panoptic/RQ'),
-    ('things', 'coco_panoptic/PQ_th', 'coco_panoptic/SQ_th',
-     'coco_panoptic/RQ_th'),
-    ('stuff', 'coco_panoptic/PQ_st', 'coco_panoptic/SQ_st',
-     'coco_panoptic/RQ_st'))
-_BOUNDARY = (
-    ('boundary', 'PQ', 'SQ', 'RQ'),
-    ('all', 'coco_panoptic/PQ_boundary', 'coco_panoptic/SQ_boundary',
-     'coco_panoptic/RQ_boundary'),
-    ('things', 'coco_panoptic/PQ_boundary_th', 'coco_panoptic/SQ_boundary_th',
-     'coco_panoptic/RQ_boundary_th'),
-    ('stuff', 'coco_panoptic/PQ_boundary_st', 'coco_panoptic/SQ_boundary_st',
-     'coco_panoptic/RQ_boundary_st'))
-_DAGGER = (
-    ('dagger', 'PQ'),
-    ('all', 'coco_panoptic/PQ_dagger'),
-    ('things', 'coco_panoptic/PQ_dagger_th'),
-    ('stuff', 'coco_panoptic/PQ_dagger_st'))
-_SIZE = (
-    ('things by size', 'PQ'),
-    ('small', 'coco_panoptic/PQ_small'),
-    ('medium', 'coco_panoptic/PQ_medium'),
-    ('large', 'coco_panoptic/PQ_large'))
-_INTERVAL = (
-    ('95 % interval', 'PQ'),
-    ('low', 'coco_panoptic/PQ_low'),
-    ('high', 'coco_panoptic/PQ_high'))
+_SCORES = ('PQ', 'SQ', 'RQ')
+_PANOPTIC = _panoptic('panoptic', _SCORES, all='', things='_th', stuff='_st')
+_EXTRA = (
+    _panoptic('boundary', _SCORES, all='_boundary', things='_boundary_th',
+              stuff='_boundary_st'),
+    _panoptic('dagger', ['PQ'], all='_dagger', things='_dagger_th',
+              stuff='_dagger_st'),
+    _panoptic('things by size', ['PQ'], small='_small', medium='_medium',
+              large='_large'),
+    _panoptic('95 % interval', ['PQ'], low='_low', high='_high'))
 _COCO_AP = (
     ('instances', 'AP', 'AP50', 'AP75'),
     ('box', 'coco/bbox_mAP', 'coco/bbox_mAP_50', 'coco/bbox_mAP_75'),
@@ -74,8 +64,7 @@ def choose_blocks(metrics: Mapping) -> Sequence[Sequence[Sequence[str]]]:
     any score."""
     iou = _CITYSCAPES_IOU if 'iIoU' in metrics else _COCO_IOU
     found = [
-        block for block in (_PANOPTIC, _BOUNDARY, _DAGGER, _SIZE, _INTERVAL,
-                            _COCO_AP, _CITYSCAPES_AP, iou)
+        block for block in (_PANOPTIC, *_EXTRA, _COCO_AP, _CITYSCAPES_AP, iou)
         if any(key in metrics for _, *keys in block[1:] for key in keys)
     ]
     return found or [_PANOPTIC, _COCO_AP, _COCO_IOU]

@@ -16,12 +16,14 @@ from typing import Dict, List, Tuple
 import numpy as np
 
 from ..ops.boundaries import boundary_distance, boundary_regions
-from .base import labels_of_codes, mean_of_known, ratio
+from .base import labels_of_codes, ratio
 from .panoptic_quality import (Matching, Scene, class_quality, count_segments,
-                               segment_overlaps)
+                               group_quality, segment_overlaps)
 
 #: Areas in pixels at which medium and large segments begin, as in COCO.
 AREAS = (32**2, 96**2)
+#: Percentiles that bound a 95 % interval.
+INTERVAL = (2.5, 97.5)
 
 
 class PlainQuality:
@@ -40,7 +42,7 @@ class PlainQuality:
 
     def iou(self, scene: Scene, found: Matching) -> np.ndarray:
         """IoU of each matched pair, float64 (tp, )."""
-        return found.iou
+        return found.iou[found.pairs]
 
     def count(self, scene: Scene, found: Matching) -> np.ndarray:
         """Counts of an image, float64 (C, columns)."""
@@ -70,26 +72,26 @@ class BoundaryQuality(PlainQuality):
     names = ('PQ_boundary', 'SQ_boundary', 'RQ_boundary')
 
     def iou(self, scene: Scene, found: Matching) -> np.ndarray:
-        return np.minimum(found.iou, boundary_iou(scene, found.pairs))
+        true, predicted = found.pairs
+        if not len(true):
+            return np.zeros(0)
+        distance = boundary_distance(*scene.gt.shape)
+        marks = boundary_regions(scene.gt, distance)
+        marks |= boundary_regions(scene.pred, distance) << 1
+        # segments of the prediction in four parts: (4, G + 1, P)
+        marks = marks + np.multiply(scene.pred, 4, dtype=np.int32)
+        counts, codes = segment_overlaps(scene.gt, scene.gt_codes, marks,
+                                         scene.void)
+        parts = np.zeros((4, len(counts), len(found.pred_codes)), np.int64)
+        segment = np.searchsorted(found.pred_codes, codes // 4)
+        parts[codes % 4, :, segment] = counts.T
 
-
-def boundary_iou(scene: Scene, pairs: Tuple[np.ndarray,
-                                            np.ndarray]) -> np.ndarray:
-    """Boundary IoU, float64 (n, ), of n pairs of segments: indices of true
-    and of predicted ones, see :class:`Matching`."""
-    true, predicted = pairs
-    if not len(true):
-        return np.zeros(0)
-    distance = boundary_distance(*scene.gt.shape)
-    marks = boundary_regions(scene.gt, distance)
-    marks |= boundary_regions(scene.pred, distance) << 1
-    overlaps, _ = segment_overlaps(scene.gt, scene.gt_codes, scene.pred,
-                                   scene.void, marks)
-    both = overlaps[3][pairs]
-    of_true = (overlaps[1] + overlaps[3]).sum(axis=1)
-    of_predicted = overlaps[2] + overlaps[3]
-    outside_void = of_predicted[:-1].sum(axis=0)
-    return both / (of_true[true] + outside_void[predicted] - both)
+        both = parts[3][found.pairs]
+        of_true = (parts[1] + parts[3]).sum(axis=1)[true]
+        # without void
+        of_predicted = (parts[2] + parts[3])[:-1].sum(axis=0)[predicted]
+        return np.minimum(found.iou[found.pairs],
+                          both / (of_true + of_predicted - both))
 
 
 class DaggerQuality(PlainQuality):
@@ -100,18 +102,12 @@ class DaggerQuality(PlainQuality):
 
     def count(self, scene: Scene, found: Matching) -> np.ndarray:
         labels = scene.gt_labels[~scene.crowd]
-        inside, union = found.inside[~scene.crowd], found.union[~scene.crowd]
         same = labels[:, None] == labels_of_codes(found.pred_codes)
-        iou = np.divide(
-            inside,
-            union,
-            out=np.zeros(inside.shape),
-            where=same & (inside > 0))
-        counts = np.zeros((scene.num_classes, 2))
-        np.add.at(counts, labels,
-                  np.stack(
-                      [np.ones(len(labels)), iou.sum(1)], 1))
-        return counts
+        iou = (found.iou[~scene.crowd] * same).sum(axis=1)
+        return np.stack([
+            np.bincount(labels, weights=of, minlength=scene.num_classes)
+            for of in (None, iou)
+        ], 1)
 
     def quality(self, counts: np.ndarray, plain: np.ndarray,
                 num_things: int) -> np.ndarray:
@@ -131,7 +127,7 @@ class SizeQuality(PlainQuality):
         labels = labels_of_codes(found.pred_codes)
         counts = count_segments(found, scene.gt_labels * 3 + true_size,
                                 labels * 3 + np.digitize(found.areas, AREAS),
-                                scene.num_classes * 3, found.iou)
+                                scene.num_classes * 3, self.iou(scene, found))
         return counts.reshape(scene.num_classes, 12)
 
     def quality(self, counts: np.ndarray, plain: np.ndarray,
@@ -149,43 +145,41 @@ EXTRA = (*MEASURES, 'images', 'interval')
 
 def resampled_quality(rows: List[Tuple[np.ndarray, np.ndarray]],
                       num_classes: int,
+                      num_things: int,
                       resamples: int = 1000,
                       seed: int = 0) -> np.ndarray:
-    """PQ of each class in data sets of as many images, drawn with replacement.
+    """PQ in data sets of as many images, drawn with replacement.
 
     Args:
         rows (list): Labels (k, ) and counts (k, 4 or more) of each image.
         num_classes (int): C.
+        num_things (int): Classes that are things, the first ones.
         resamples (int): R.
         seed (int): The same images are drawn for as many ``rows``.
 
     Returns:
-        np.ndarray: float64 (R, C) fractions, NaN for a class without tp, fp
-        and fn.
+        np.ndarray: float64 (R, 3 + C), see :func:`quality_with_means`.
     """
     image = np.repeat(
         np.arange(len(rows)), [len(labels) for labels, _ in rows])
     labels = np.concatenate([labels for labels, _ in rows])
     counts = np.concatenate([counts[:, :4] for _, counts in rows]).T
     rng = np.random.default_rng(seed)
-    quality = np.empty((resamples, num_classes))
-    for i in range(resamples):
+    quality = []
+    for _ in range(resamples):
         drawn = rng.integers(len(rows), size=len(rows))
         times = np.bincount(drawn, minlength=len(rows))[image]
         total = [
             np.bincount(labels, weights=times * of, minlength=num_classes)
             for of in counts
         ]
-        quality[i] = class_quality(np.stack(total, axis=1))[:, 0]
-    return quality
+        quality.append(quality_with_means(np.stack(total, 1), num_things))
+    return np.stack(quality)
 
 
-def percentile_interval(quality: np.ndarray) -> Tuple[float, float]:
-    """Bounds of the 95 % interval of PQ in percent, from PQ of each class
-    (R, C) in R resampled data sets; NaN where there is nothing to judge."""
-    means = np.array([mean_of_known(row) for row in quality])
-    known = means[~np.isnan(means)]
-    if not known.size:
-        return float('nan'), float('nan')
-    low, high = np.percentile(known, [2.5, 97.5])
-    return 100 * float(low), 100 * float(high)
+def quality_with_means(counts: np.ndarray, num_things: int) -> np.ndarray:
+    """PQ of counts (C, 4) in percent, float64 (3 + C, ): means over all
+    classes, things and stuff, then each class; NaN where there is nothing."""
+    quality = class_quality(counts)[:, :1]
+    means = group_quality(quality, num_things, ['PQ'])
+    return np.append([*means.values()], 100 * quality)

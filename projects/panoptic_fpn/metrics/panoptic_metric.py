@@ -16,11 +16,11 @@ from mmengine_exact.errors import InputError
 from ..coco_format.results import (ImageId, number_segments, png_name,
                                    png_names, write_image, write_json)
 from ..labels import id_to_rgb
-from .base import Row, WritingMetric, labels_of_codes, mean_of_known
-from .extra_measures import (EXTRA, MEASURES, PlainQuality,
-                             percentile_interval, resampled_quality)
+from .base import Row, WritingMetric, labels_of_codes
+from .extra_measures import (EXTRA, INTERVAL, MEASURES, PlainQuality,
+                             resampled_quality)
 from .panoptic_quality import (Scene, class_quality, group_quality,
-                               match_segments)
+                               match_segments, mean_quality)
 
 
 @METRICS.register_module()
@@ -138,9 +138,8 @@ class PanopticQualityMetric(WritingMetric):
     def _image(self, labels: np.ndarray, counts: np.ndarray) -> Dict:
         """PQ (of all classes, as that of a data set) and counts."""
         counts = counts[:, :4]
-        quality = mean_of_known(class_quality(counts)[:, 0])
         return dict(
-            PQ=100 * quality if self._lacking is None else np.nan,
+            PQ=mean_quality(counts) if self._lacking is None else np.nan,
             counts={
                 self.space.names[label]: [*map(int, row[:3]), row[3]]
                 for label, row in zip(labels, counts.tolist())
@@ -167,13 +166,14 @@ class PanopticQualityMetric(WritingMetric):
             means = group_quality(quality, space.num_things, measure.names)
             scores.update({key: means[key] for key in measure.keys})
         self.report_classes('Panoptic quality by class', space.names, shown)
-        if 'interval' in self.extra:
-            scores['PQ_low'], scores['PQ_high'] = percentile_interval(
-                resampled_quality(counts, space.num_classes))
         if self._lacking is not None:
-            scores.update({
-                key: np.nan
-                for key in scores
-                if f'{key}_th' in scores or key in ('PQ_low', 'PQ_high')
-            })
+            of_all = [key for key in scores if f'{key}_th' in scores]
+            scores.update(dict.fromkeys(of_all, np.nan))
+        if 'interval' in self.extra:
+            bounds = [np.nan, np.nan]
+            if not np.isnan(scores['PQ']):
+                resampled = resampled_quality(counts, space.num_classes,
+                                              space.num_things)
+                bounds = np.nanpercentile(resampled[:, 0], INTERVAL).tolist()
+            scores['PQ_low'], scores['PQ_high'] = bounds
         return scores

@@ -16,7 +16,7 @@ The numbers are those of panopticapi, its peculiarities included:
 
 Areas are counted in the map, never read from the JSON.
 """
-from typing import Dict, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -39,28 +39,21 @@ class Scene(NamedTuple):
     num_classes: int
 
 
-def segment_overlaps(
-        gt: np.ndarray,
-        gt_codes: np.ndarray,
-        pred: np.ndarray,
-        void: int,
-        marks: Optional[np.ndarray] = None) -> Tuple[np.ndarray, np.ndarray]:
+def segment_overlaps(gt: np.ndarray, gt_codes: np.ndarray, pred: np.ndarray,
+                     void: int) -> Tuple[np.ndarray, np.ndarray]:
     """Pixels that each pair of segments has in common.
 
     Args:
         gt, pred (np.ndarray): (h, w) codes.
         gt_codes (np.ndarray): (G, ), different codes of the ground truth.
         void (int): Label of void pixels, whatever their number.
-        marks (np.ndarray, optional): (h, w) of 0..3; the pixels of each mark
-            are counted apart.
 
     Returns:
         tuple[np.ndarray, np.ndarray]: int64 (G + 1, P), the last row being
-        void ground truth, or with ``marks`` (4, G + 1, P); (P, ) codes of the
-        prediction, void included.
+        void ground truth; (P, ) codes of the prediction, void included,
+        ascending.
     """
-    maps = [gt, pred] if marks is None else [gt, pred, marks]
-    (gt_runs, pred_runs, *mark_runs), lengths = joint_runs(*maps)
+    (gt_runs, pred_runs), lengths = joint_runs(gt, pred)
     codes, gt_index = index_values(gt_runs)
     row_of = {int(code): i for i, code in enumerate(gt_codes)}
     rows = np.array([
@@ -69,28 +62,22 @@ def segment_overlaps(
     ])
     pred_codes, pred_index = index_values(pred_runs)
     shape = (len(row_of) + 1, len(pred_codes))
-    if marks is None:
-        return joint_histogram(rows[gt_index], pred_index, lengths,
-                               shape), pred_codes
-    overlaps = joint_histogram(mark_runs[0],
-                               rows[gt_index] * shape[1] + pred_index, lengths,
-                               (4, shape[0] * shape[1]))
-    return overlaps.reshape(4, *shape), pred_codes
+    overlaps = joint_histogram(rows[gt_index], pred_index, lengths, shape)
+    return overlaps, pred_codes
 
 
 class Matching(NamedTuple):
     """Segments of one image that belong together, and those left over."""
 
-    #: (P, ) codes of the prediction, void included.
+    #: (P, ) codes of the prediction, void included, ascending.
     pred_codes: np.ndarray
     #: int64 (P, ) their pixels.
     areas: np.ndarray
-    #: int64 (G, P), pixels in common, and of the union without void.
+    #: (G, P) pixels in common, int64, and IoU, of any two classes.
     inside: np.ndarray
-    union: np.ndarray
-    #: Indices (tp, ) of ground truth and prediction that match; their IoU.
-    pairs: Tuple[np.ndarray, np.ndarray]
     iou: np.ndarray
+    #: Indices (tp, ) of ground truth and prediction that match.
+    pairs: Tuple[np.ndarray, np.ndarray]
     #: bool (G, ) and bool (P, ).
     false_negatives: np.ndarray
     false_positives: np.ndarray
@@ -123,11 +110,9 @@ def match_segments(gt: np.ndarray, gt_codes: np.ndarray, gt_labels: np.ndarray,
     inside, on_void = overlaps[:-1], overlaps[-1]
     areas = overlaps.sum(axis=0)
     union = areas + inside.sum(axis=1)[:, None] - inside - on_void
-    comparable = (inside > 0) & real & ~crowd[:, None]
-    comparable &= gt_labels[:, None] == labels
-    iou = np.zeros(inside.shape)
-    np.divide(inside, union, out=iou, where=comparable)
-    true, predicted = np.nonzero(iou > 0.5)
+    iou = inside / np.maximum(union, 1)
+    comparable = real & ~crowd[:, None] & (gt_labels[:, None] == labels)
+    true, predicted = np.nonzero(comparable & (iou > 0.5))
 
     false_negatives = ~crowd
     false_negatives[true] = False
@@ -140,8 +125,7 @@ def match_segments(gt: np.ndarray, gt_codes: np.ndarray, gt_labels: np.ndarray,
     forgiven = ignored / areas > 0.5
     false_positives = real & ~forgiven
     false_positives[predicted] = False
-    pairs = true, predicted
-    return Matching(pred_codes, areas, inside, union, pairs, iou[pairs],
+    return Matching(pred_codes, areas, inside, iou, (true, predicted),
                     false_negatives, false_positives, forgiven)
 
 
@@ -182,7 +166,7 @@ def panoptic_counts(gt: np.ndarray, gt_codes: np.ndarray,
     found = match_segments(gt, gt_codes, gt_labels, crowd, pred, void,
                            num_classes)
     return count_segments(found, gt_labels, labels_of_codes(found.pred_codes),
-                          num_classes, found.iou)
+                          num_classes, found.iou[found.pairs])
 
 
 def class_quality(counts: np.ndarray) -> np.ndarray:
@@ -197,6 +181,12 @@ def class_quality(counts: np.ndarray) -> np.ndarray:
     quality = np.stack([iou / some, iou / np.maximum(tp, 1), tp / some], 1)
     quality[size == 0] = np.nan
     return quality
+
+
+def mean_quality(counts: np.ndarray) -> float:
+    """PQ of counts (C, 4) in percent, the mean over the classes that occur;
+    NaN without any."""
+    return 100 * mean_of_known(class_quality(counts)[:, 0])
 
 
 def group_quality(

@@ -129,6 +129,11 @@ class SemanticMapMetric(PerImageMetric):
         """Add one row for each data sample to ``self.results``."""
         super().process(data_batch, [self._complete(s) for s in data_samples])
 
+    def note_derived(self, predicted: int, channels: int) -> None:
+        """Set the note, from the number of predicted channels: where they are
+        derived, void is one more. Workers may have judged the images."""
+        self.note = DERIVED if predicted > channels else None
+
     def num_channels(self, predict_things: bool) -> int:
         """C, of the data set's classes."""
         return self.space.num_stuff + (
@@ -143,15 +148,17 @@ class SemanticMapMetric(PerImageMetric):
                 or 'instance_indices' in panoptic):
             return sample
         space, predict_things = self.space, bool(self.predict_things)
-        labels = labels_of_codes(to_plane(panoptic['sem_seg']))
+        plane = to_plane(panoptic['sem_seg'])
+        (codes, ), lengths = joint_runs(plane)
+        labels = labels_of_codes(codes)
         check_labels(labels, space.void + 1)
         table = np.append(
             semantic_channels(space.num_things,
                               space.num_stuff, predict_things),
             self.num_channels(predict_things))
-        self.note = DERIVED
         derived = dict(
-            sem_seg=table.astype(np.int32)[labels],
+            sem_seg=np.repeat(table.astype(np.int32)[labels],
+                              lengths).reshape(plane.shape),
             predict_things=predict_things,
             has_void=True)
         return {**sample, self.prediction: derived}
@@ -182,8 +189,8 @@ class SemanticIoUMetric(SemanticMapMetric):
         self.classwise = classwise
 
     def image_row(self, sample: Dict) -> Tuple[bool, np.ndarray]:
-        """Whether things have channels, and int32 (3, C) areas of an image.
-        """
+        """Whether things have channels, and int32 areas of an image, (3, C),
+        or (3, C + 1) where channel C is void."""
         space, field = self.space, sample[self.prediction]
         predict_things = field.get('predict_things')
         if predict_things is None:
@@ -192,16 +199,20 @@ class SemanticIoUMetric(SemanticMapMetric):
         gt = self.ground_truth(sample, shape=pred.shape)[0]
         channels = semantic_channels(space.num_things, space.num_stuff,
                                      predict_things)
-        num_channels = self.num_channels(predict_things)
+        num_channels = self.num_channels(predict_things) + field.get(
+            'has_void', False)
         areas = semantic_areas(gt, pred, np.append(channels, IGNORE_LABEL),
-                               num_channels + field.get('has_void', False))
-        return predict_things, areas[:, :num_channels].astype(np.int32)
+                               num_channels)
+        return predict_things, areas.astype(np.int32)
 
     def compute(self, rows: List[Row]) -> Dict[str, float]:
         """Scores of the summed areas."""
         space = self.space
         predict_things = rows[0][1][0]
         areas = sum(areas.astype(np.int64) for _, (_, areas) in rows)
+        num_channels = self.num_channels(predict_things)
+        self.note_derived(areas.shape[1], num_channels)
+        areas = areas[:, :num_channels]
         if areas.shape[1] < 2:
             return dict.fromkeys(self.keys, float('nan'))
         first = space.num_things if predict_things else 0

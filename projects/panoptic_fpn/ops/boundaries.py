@@ -28,16 +28,13 @@ def boundary_regions(segments: np.ndarray, distance: int) -> np.ndarray:
         np.ndarray: uint8 (h, w), 1 in a boundary region.
     """
     h, w = segments.shape
-    corners = np.ones((h + 1, w + 1), np.uint8)
-    inner = corners[1:-1, 1:-1]
+    corners = np.ones((h + 1, w + 1), bool)
     across = segments[:, 1:] != segments[:, :-1]
     down = segments[1:] != segments[:-1]
-    np.bitwise_or(across[1:], across[:-1], out=inner.view(bool))
-    inner.view(bool)[:] |= down[:, 1:]
-    inner.view(bool)[:] |= down[:, :-1]
+    corners[1:-1, 1:-1] = across[1:] | across[:-1] | down[:, 1:] | down[:, :-1]
     # pixel (y, x) lies between the corners (y, x) and (y + 1, x + 1)
     size = 2 * distance
     return cv2.dilate(
-        corners,
+        corners.view(np.uint8),
         np.ones((size, size), np.uint8),
         anchor=(distance - 1, distance - 1))[:-1, :-1]

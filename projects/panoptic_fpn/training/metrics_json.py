@@ -3,6 +3,7 @@
 import json
 import math
 import os.path as osp
+from pathlib import Path
 from typing import Any, Dict, Mapping
 
 from mmdet.registry import HOOKS
@@ -76,11 +77,12 @@ def write_scores(path: str, metrics: Mapping, evaluator: Any,
     content.update(more)
     text = json.dumps(content, indent=1, default=str) + '\n'
     write_bytes(path, text.encode())
+    images = Path(path).with_name(IMAGES)
     by_image = getattr(evaluator, 'by_image', None)
     if by_image:
-        write_images(
-            osp.join(osp.dirname(path), IMAGES), by_image,
-            evaluator.dataset_meta)
+        write_images(str(images), by_image, evaluator.dataset_meta)
+    else:  # not those of an earlier evaluation
+        images.unlink(missing_ok=True)
 
 
 def write_images(path: str, by_image: Mapping[Any, Mapping],
@@ -93,8 +95,7 @@ def write_images(path: str, by_image: Mapping[Any, Mapping],
     lines = [
         json.dumps(
             dict(
-                image_id=image_id,
-                PQ=scores['PQ'] if math.isfinite(scores['PQ']) else None,
+                flat_metrics(dict(image_id=image_id, PQ=scores['PQ'])),
                 counts=scores['counts']),
             ensure_ascii=False) for image_id, scores in by_image.items()
     ]

@@ -296,5 +296,8 @@ def test_table_classes_and_images_json(tmp_path, log):
         for key, value in space_of(data).metainfo().items()
     }
     evaluator.process([{**s, 'pred_panoptic_seg': None} for s in samples])
-    evaluator.evaluate(len(samples))
+    scores = evaluator.evaluate(len(samples))
     assert not evaluator.by_image
+    # no scores of images beside those of another evaluation
+    MetricsJsonHook().after_val_epoch(runner, scores)
+    assert not (tmp_path / 'images.json').exists()

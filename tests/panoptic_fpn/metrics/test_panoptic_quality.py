@@ -118,7 +118,7 @@ def test_photographs_agree_with_panopticapi(sample_dir, tmp_path):
 
 @pytest.mark.parametrize('seed', range(4))
 def test_hotcoco_agrees(tmp_path, seed):
-    """A second implementation, on files; see the module for crowd."""
+    """A second implementation, on files."""
     panoptic = pytest.importorskip('hotcoco.panoptic')
     data, _, samples = make_case(seed)
     truth = write_coco_panoptic(data, tmp_path, name='gt')
