@@ -201,4 +201,4 @@ def _least_score(model: Any) -> float:
     """Score above which a model has instances."""
     network = getattr(model, 'instance_network', model)
     region = getattr(network, 'roi_head', None)
-    return region.test_cfg.score_thr if region else 0.
+    return float(region.test_cfg.score_thr) if region else 0.
