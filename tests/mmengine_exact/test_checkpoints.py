@@ -392,6 +392,23 @@ def test_fine_tuning_needs_the_backbone(trained, tmp_path):
     assert 'fills only 0 of 8 tensors' in text and 'init_cfg' in text
 
 
+@pytest.mark.parametrize('how', ['scratch', 'load_from', 'resume', 'nothing'])
+def test_frozen_layers_at_random_are_a_warning(trained, tmp_path, monkeypatch,
+                                               how):
+    path = str(trained / 'iter_20.pth')
+    options = dict(
+        load_from=dict(load_from=path),
+        resume=dict(load_from=path, resume=True, max_iters=21),
+        nothing=dict(resume=True)).get(how, {})
+    built = build(tmp_path, **{'max_iters': 1, **options})
+    built.model.backbone[0].requires_grad_(False)
+    seen = []
+    monkeypatch.setattr(built.logger, 'warning', seen.append)
+    built.train()
+    found = ['model.backbone: frozen layers' in text for text in seen]
+    assert sum(found) == (how in ('scratch', 'nothing'))
+
+
 class Plain(nn.Module):
 
     def __init__(self, rows=2, extra=False):

@@ -8,6 +8,7 @@ import signal
 import numpy as np
 import pytest
 import torch
+from mmengine.config import ConfigDict
 from mmengine.evaluator import Evaluator
 
 from mmengine_exact.errors import InputError
@@ -126,6 +127,11 @@ def test_other_runs_and_other_models_are_refused(case, tmp_path):
         save_branches(Runner(PanopticFusionHead()), str(case[2]))
     with pytest.raises(InputError, match='Leave --save-branches out'):
         save_branches(Runner(torch.nn.Identity()), str(tmp_path))
+    runner = Runner(PanopticFusionHead(test_cfg=dict(score_thr=0.6)))
+    runner.model.roi_head = torch.nn.Identity()
+    runner.model.roi_head.test_cfg = ConfigDict(score_thr=0.6)
+    with pytest.raises(InputError, match='rcnn.score_thr=0.05'):
+        save_branches(runner, str(tmp_path))
 
 
 def kill_worker(job):

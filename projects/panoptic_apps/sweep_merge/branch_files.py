@@ -180,6 +180,11 @@ def save_branches(runner: Any, folder: str) -> None:
     elif thresholds is None:
         fault = (f'{type(model).__name__} merges no branches, so there is '
                  'nothing to sweep. Leave --save-branches out.')
+    elif _least_score(model) >= thresholds['score_thr']:
+        fault = (f'--save-branches with model.test_cfg.rcnn.score_thr='
+                 f'{_least_score(model)}: instances below it are missing, and '
+                 'a sweep would not see that. Add --cfg-options '
+                 'model.test_cfg.rcnn.score_thr=0.05.')
     elif stale[0]:
         fault = (f'{folder}: holds branch files of another run, finished or '
                  'not, which a sweep would count. Remove the folder or name '
@@ -190,3 +195,10 @@ def save_branches(runner: Any, folder: str) -> None:
     writer = PanopticBranchWriter(folder, thresholds)
     writer.dataset_meta = runner.test_evaluator.dataset_meta
     runner.test_evaluator.metrics.append(writer)
+
+
+def _least_score(model: Any) -> float:
+    """Score above which a model has instances."""
+    network = getattr(model, 'instance_network', model)
+    region = getattr(network, 'roi_head', None)
+    return float(region.test_cfg.score_thr) if region else 0.
