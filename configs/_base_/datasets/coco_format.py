@@ -1,5 +1,5 @@
-# A data set in COCO panoptic format: transforms of COCO; instances, to train on
-# and those that AP is measured against, come from the panoptic annotation.
+# A data set in COCO panoptic format: transforms of COCO; the instances, those
+# that AP is measured against too, come from the panoptic annotation.
 _base_ = './coco_panoptic.py'
 
 train_dataloader = dict(dataset=dict(instances_ann_file=None))
