@@ -143,7 +143,7 @@ def _names_and_stems(images: str,
 def _listed(pairs: List[Tuple[str, str]], split: str,
             images: str) -> List[Tuple[str, str]]:
     """Those pairs of name and stem that the file ``split`` lists."""
-    content = read_bytes(split, 'list of images', None)
+    content = read_bytes(split, 'list of images', None, 'Correct --split.')
     text = content.decode(json.detect_encoding(content), 'replace')
     wanted = {line.strip() for line in text.splitlines()} - {''}
     missing = wanted.difference(*pairs)

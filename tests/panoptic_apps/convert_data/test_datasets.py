@@ -526,3 +526,5 @@ def test_a_list_of_images(tmp_path):
         path.write_bytes(line)
         with pytest.raises(InputError, match=why):
             convert(tmp_path, CELLS, split=str(path))
+    with pytest.raises(InputError, match='none.txt: .*Correct --split'):
+        convert(tmp_path, CELLS, split=str(tmp_path / 'none.txt'))
