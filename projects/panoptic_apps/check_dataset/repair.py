@@ -12,13 +12,11 @@ from collections import Counter
 from functools import partial
 from typing import Callable, Dict, List, Optional, Tuple
 
-import cv2
-
 from mmengine_exact.files import find_name_fault, read_bytes, write_bytes
-from panoptic_fpn.coco_format import Pair, Structure
+from panoptic_fpn.coco_format import Pair, Structure, encode_png
 from panoptic_fpn.coco_format.panoptic import category_of, is_color
 from panoptic_fpn.coco_format.pngs import Measured
-from panoptic_fpn.labels import id_to_rgb, rgb_to_id
+from panoptic_fpn.labels import rgb_to_id
 from panoptic_fpn.ops.decode import decode_map
 
 from .image_files import ImageJob, ImageResult, find_file
@@ -172,7 +170,7 @@ def _merge_in_png(content: bytes, merged: Dict[int, int]) -> bytes:
     ids = rgb_to_id(decode_map(content))
     for id_, into in merged.items():
         ids[ids == id_] = into
-    return cv2.imencode('.png', id_to_rgb(ids)[..., ::-1])[1].tobytes()
+    return encode_png(ids)
 
 
 def _unite(one: Measured, other: Measured) -> Measured:

@@ -28,14 +28,16 @@ Maps = Tuple[np.ndarray, Optional[np.ndarray], Optional[np.ndarray]]
 
 def parse_channels(words: Sequence[str]) -> Dict[str, str]:
     """Channels by what they hold, see the module."""
-    found = dict(word.partition('=')[::2] for word in words)
-    for key, value in found.items():
-        if not re.fullmatch(_FORMS.get(key, '(?!)'), value):
+    found: Dict[str, str] = {}
+    for word in words:
+        key, _, value = word.partition('=')
+        if key in found or not re.fullmatch(_FORMS.get(key, '(?!)'), value):
             raise InputError(
-                f'--channels {" ".join(words)}: {key}={value} is none of '
-                'class=R, instance=GB, crowd=G2, void=G1, with one or several '
-                'of the channels L, R, G, B, A. Correct it.')
-    if found.keys() == {'crowd'}:
+                f'--channels {" ".join(words)}: {word} is none of class=R, '
+                'instance=GB, crowd=G2, void=G1 (each at most once), with one '
+                'or several of the channels L, R, G, B, A. Correct it.')
+        found[key] = value
+    if 'crowd' in found and 'instance' not in found:
         raise InputError('--channels crowd=...: where are the instances? Add '
                          'instance=..., such as instance=B.')
     return found
@@ -46,7 +48,11 @@ def read_maps(job: Job, size: Tuple[int, int], channels: Dict[str, str],
     """The maps of one image of the size (h, w); ``colors``: see
     :func:`read_label_map`."""
     pixels = read_pixels(job.label, size) if channels else np.zeros(0)
-    numbers = void = None
+    numbers = None
+    marked = {
+        key: _select(pixels, named[0], job.label) & int(named[1:]) != 0
+        for key, named in channels.items() if key in ('crowd', 'void')
+    }
     if 'instance' in channels:
         path = job.numbers or job.label
         numbers = _select(
@@ -60,12 +66,9 @@ def read_maps(job: Job, size: Tuple[int, int], channels: Dict[str, str],
         values = (numbers > 0).astype(np.uint8)
     else:
         values = read_label_map(job.label, size, colors=colors)
-    if 'crowd' in channels and numbers is not None:
-        numbers = np.where(
-            _has_bit(pixels, channels['crowd'], job.label), 0, numbers)
-    if 'void' in channels:
-        void = _has_bit(pixels, channels['void'], job.label)
-    return values, numbers, void
+    if 'crowd' in marked:
+        numbers = np.where(marked['crowd'], 0, numbers)
+    return values, numbers, marked.get('void')
 
 
 def _select(pixels: np.ndarray, names: str, path: str) -> np.ndarray:
@@ -82,7 +85,3 @@ def _select(pixels: np.ndarray, names: str, path: str) -> np.ndarray:
     for name in names:
         value = value << bits | planes[..., known.index(name)]
     return value
-
-
-def _has_bit(pixels: np.ndarray, named: str, path: str) -> np.ndarray:
-    return _select(pixels, named[0], path) & int(named[1:]) != 0

@@ -9,6 +9,7 @@
 
 A pixel of a thing class without an instance becomes crowd.
 """
+import json
 import os
 import os.path as osp
 from functools import partial
@@ -134,17 +135,17 @@ def _names_and_stems(images: str,
     # without names that begin with a dot
     for name in sorted(glob('**', root_dir=images, recursive=True)):
         ends = [s for s in suffixes if name.lower().endswith(s.lower())]
-        if ends and not osp.isdir(osp.join(images,
-                                           name)) and not _HIDDEN.intersection(
-                                               name.split(os.sep)):
+        hidden = _HIDDEN.intersection(name.split(os.sep))
+        if ends and not hidden and not osp.isdir(osp.join(images, name)):
             yield name, name[:-len(ends[0])]
 
 
 def _listed(pairs: List[Tuple[str, str]], split: str,
             images: str) -> List[Tuple[str, str]]:
     """Those pairs of name and stem that the file ``split`` lists."""
-    lines = read_bytes(split, 'list of images', None).decode().splitlines()
-    wanted = {line.strip() for line in lines} - {''}
+    content = read_bytes(split, 'list of images', None, 'Correct --split.')
+    text = content.decode(json.detect_encoding(content), 'replace')
+    wanted = {line.strip() for line in text.splitlines()} - {''}
     missing = wanted.difference(*pairs)
     if missing or not wanted:
         raise InputError(

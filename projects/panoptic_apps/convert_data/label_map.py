@@ -215,7 +215,7 @@ def _as(kind: Any, value: Any, path: str) -> Any:
 
 def read_rows(path: str) -> Rows:
     """Rows of a class list, see the module."""
-    content = read_bytes(path, 'class list', None)
+    content = read_bytes(path, 'class list', None, 'Correct its path.')
     try:
         text = content.decode(json.detect_encoding(content)).strip()
         is_json = text.startswith(('[', '{'))
@@ -268,12 +268,14 @@ def plain_rows(given: Rows) -> Rows:
 
 
 def read_pixels(path: str,
-                size: Optional[Tuple[int, int]] = None) -> np.ndarray:
+                size: Optional[Tuple[int, int]] = None,
+                palette: bool = False) -> np.ndarray:
     """Pixels of a label map as they are stored, see :func:`decode_map`.
 
     Args:
         path (str): The file.
         size (tuple[int, int], optional): (h, w) that it must have.
+        palette (bool): Whether to look indices up in a palette: RGB.
     """
     content = read_bytes(path, 'label map', None)
     pixels, fault = try_decode(decode_map, content)
@@ -285,6 +287,8 @@ def read_pixels(path: str,
                  'Scale both alike (labels without interpolation).')
     if fault:
         raise InputError(f'{path}: {fault}')
+    if palette and _has_palette(content):
+        return decode_image(content)[..., ::-1]
     return pixels
 
 
@@ -300,11 +304,7 @@ def read_label_map(path: str,
         colors (bool, optional): Whether it is RGB, maybe by a palette; values
             are then R + 256 G + 256^2 B. None: both will do.
     """
-    values, fault = read_pixels(path, size), ''
-    if colors and values.ndim == 2:
-        content = read_bytes(path, 'label map', None)
-        if _has_palette(content):
-            values = decode_image(content)[..., ::-1]
+    values, fault = read_pixels(path, size, bool(colors)), ''
     is_rgb = values.ndim == 3 and (values.dtype == np.uint8
                                    and colors is not False)
     if values.ndim != 2 and not is_rgb:

@@ -15,12 +15,12 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-import cv2
 import numpy as np
 
 from mmengine_exact.files import remove_partial
+from panoptic_fpn.coco_format import encode_png, measure_segments
 
-from .resumable import (Job, Journal, convert_images, file_stamp, measure,
+from .resumable import (Job, Journal, convert_images, file_stamp,
                         raise_failures, write_if_changed)
 
 #: Segment ids (h, w), 0 = void; ``segments_info`` without area and bbox, of
@@ -87,11 +87,12 @@ def write_panoptic_folder(out: str,
 def _convert(paint: Callable[[Job], Painted], job: Job) -> Tuple[Dict, bytes]:
     ids, painted, counts = paint(job)
     ids = as_shown(ids, job.turn)
-    found = measure(ids)
-    segments = [
-        dict(segment, **found[segment['id']]) for segment in painted
-        if segment['id'] in found
-    ]
+    found = measure_segments(ids, ())
+    segments = []
+    for segment in painted:
+        if segment['id'] in found:
+            area, box = found[segment['id']]
+            segments.append(dict(segment, area=area, bbox=box))
     return dict(segments_info=segments, counts=counts), encode_png(ids)
 
 
@@ -112,13 +113,6 @@ def write_panoptic_json(folder: str, jobs: List[Job], entries: List[Dict],
         ],
         categories=categories)
     write_if_changed(f'{folder}.json', json.dumps(content, **options).encode())
-
-
-def encode_png(ids: np.ndarray) -> bytes:
-    """COCO panoptic PNG of segment ids (h, w)."""
-    rgba = ids.astype('<u4')[..., None].view(np.uint8)
-    bgr = cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGR)
-    return cv2.imencode('.png', bgr)[1].tobytes()
 
 
 def as_shown(pixels: np.ndarray, tag: int) -> np.ndarray:

@@ -12,7 +12,6 @@ from functools import partial
 from typing import (Any, Callable, Dict, List, NamedTuple, Optional, Sequence,
                     Tuple)
 
-import numpy as np
 from filelock import FileLock, Timeout
 from PIL import Image
 
@@ -20,7 +19,6 @@ from mmengine_exact.command import run_to_exit_code
 from mmengine_exact.errors import InputError
 from mmengine_exact.files import remove_partial, write_bytes
 from mmengine_exact.workers import run_jobs
-from panoptic_fpn.coco_format import measure_segments
 
 #: Number of unusable files after which a conversion stops.
 MAX_FAILURES = 5
@@ -169,13 +167,6 @@ def png_size(path: str) -> Optional[Tuple[int, int]]:
             if image.format == 'PNG' and file.read() == _PNG_END:
                 return image.size[::-1]
     return None
-
-
-def measure(ids: np.ndarray) -> Dict[int, Dict]:
-    """``area`` in pixels and ``bbox`` (x, y, w, h) of each value of a map
-    (h, w), ascending."""
-    found = measure_segments(ids, ()).items()
-    return {id_: dict(area=area, bbox=box) for id_, (area, box) in found}
 
 
 def write_if_changed(path: str, content: bytes) -> None:

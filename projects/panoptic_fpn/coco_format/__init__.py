@@ -10,12 +10,13 @@ from .instances import instances_faults
 from .panoptic import (Pair, Structure, category_faults, entries_by_id,
                        image_faults, panoptic_faults, panoptic_warnings,
                        read_label_space)
-from .pngs import is_blended, measure_segments, png_faults, png_pixels
+from .pngs import (encode_png, is_blended, measure_segments, png_faults,
+                   png_pixels)
 
 __all__ = [
     'ERROR', 'KINDS', 'WARNING', 'Fault', 'Faults', 'Pair', 'Structure',
-    'category_faults', 'collect', 'entries_by_id', 'image_faults',
-    'instances_faults', 'is_blended', 'measure_segments', 'panoptic_faults',
-    'panoptic_warnings', 'parse_object', 'png_faults', 'png_pixels',
-    'raise_first', 'read_label_space', 'short'
+    'category_faults', 'collect', 'encode_png', 'entries_by_id',
+    'image_faults', 'instances_faults', 'is_blended', 'measure_segments',
+    'panoptic_faults', 'panoptic_warnings', 'parse_object', 'png_faults',
+    'png_pixels', 'raise_first', 'read_label_space', 'short'
 ]

@@ -24,6 +24,8 @@ MAX_SEGMENTS = 2**16 - 2
 MAX_OBJECTS = 100
 #: Pixels of a side that OpenCV reads at most.
 _SIDE = 1 << 20
+#: Suffixes of images that no panoptic map has.
+_PHOTOGRAPHS = '.jpg', '.jpeg'
 #: Lists of entries with ids: the key of these, and the kind of fault where two
 #: are the same.
 _LISTS = dict(
@@ -53,7 +55,7 @@ def panoptic_faults(content: dict,
                     path: str,
                     categories_path: Optional[str] = None) -> Found[Structure]:
     """Errors of a COCO panoptic JSON, and of its categories where these come
-    from another file. Annotations that name their image get the name of the
+    from another file. Annotations that name their JPEG get the name of the
     PNG."""
     listed = content.get('annotations')
     if isinstance(listed, list) and listed and all(
@@ -75,7 +77,8 @@ def panoptic_faults(content: dict,
             yield from _name_faults(note, f'{where}: its annotation')
             segments = yield from _segment_faults(note, categories, where)
             name = note.get('file_name')
-            if isinstance(name, str) and name == image.get('file_name'):
+            if isinstance(name, str) and name == image.get(
+                    'file_name') and name.lower().endswith(_PHOTOGRAPHS):
                 # mmdet's ADE20K files name the image instead of its PNG
                 note['file_name'] = osp.splitext(name)[0] + '.png'
         pairs.append(Pair(image, note, segments))

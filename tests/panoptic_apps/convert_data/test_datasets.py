@@ -502,8 +502,9 @@ def test_files_that_do_not_fit_the_channels(tmp_path, pixels, channels, why):
     assert why in str(error.value)
 
 
-@pytest.mark.parametrize('words', [['class=X'], ['class'], ['crowd=G2'],
-                                   ['class=R', 'crowd=G'], ['things=R']])
+@pytest.mark.parametrize(
+    'words', [['class=X'], ['class'], ['crowd=G2'], ['class=R', 'crowd=G2'],
+              ['class=R', 'class=G'], ['class=R', 'crowd=G'], ['things=R']])
 def test_channels_that_mean_nothing(words):
     with pytest.raises(InputError, match='--channels'):
         parse_channels(words)
@@ -514,12 +515,16 @@ def test_a_list_of_images(tmp_path):
     photo(tmp_path / 'images/b/1.jpg')
     photo(tmp_path / 'images/b/2.jpg')
     path = tmp_path / 'list.txt'
-    for line in ('b/1', 'b/1.jpg\r', ' b/1 \n\n'):
-        path.write_text(line)
+    for line in (b'b/1', b'b/1.jpg\r', b' b/1 \n\n',
+                 'b/1\n'.encode('utf-8-sig'), 'b/1\r\n'.encode('utf-16')):
+        path.write_bytes(line)
         convert(tmp_path, CELLS, split=str(path))
         content, _ = written(tmp_path / 'out/set')
         assert [i['id'] for i in content['images']] == ['b/1']
-    for line, why in (('b/1\nb/3', 'b/3: no such image in'), ('', 'empty')):
-        path.write_text(line)
+    for line, why in ((b'b/1\nb/3', 'b/3: no such image in'), (b'', 'empty'),
+                      (b'b/\xe9', 'b/.: no such image in')):
+        path.write_bytes(line)
         with pytest.raises(InputError, match=why):
             convert(tmp_path, CELLS, split=str(path))
+    with pytest.raises(InputError, match='none.txt: .*Correct --split'):
+        convert(tmp_path, CELLS, split=str(tmp_path / 'none.txt'))

@@ -155,6 +155,23 @@ def test_the_png_is_the_one_the_annotation_names(written, suffix):
     assert results['img'].shape[:2] == results['gt_seg_map'].shape
 
 
+@pytest.mark.parametrize('name, png', [('a/b.jpg', 'a/b.png'),
+                                       ('b.JPEG', 'b.png'), ('b.PNG', 'b.PNG'),
+                                       ('b.bmp', 'b.bmp')])
+def test_an_annotation_that_names_its_photograph(written, name, png):
+    """As in mmdet's ADE20K files; others may hold ids themselves."""
+    _, path = written
+
+    def change(content):
+        content['images'][0]['file_name'] = name
+        content['annotations'][0]['file_name'] = name
+
+    edit(path, change)
+    info = build(path).get_data_info(0)
+    assert info['img_path'].endswith(f'images/{name}')
+    assert info['seg_map_path'].endswith(f'panoptic/{png}')
+
+
 def test_the_sample_photographs_load(sample_dir):
     dataset = CocoPanopticFPNDataset(
         data_root=str(sample_dir),

@@ -27,12 +27,11 @@ from mmengine_exact.errors import InputError
 from panoptic_fpn.cityscapes import (IMAGE_SUFFIX, INSTANCE_SUFFIX,
                                      PREPARED_VERSION, SPLIT_SIZES, image_id,
                                      split_values)
+from panoptic_fpn.coco_format import encode_png, measure_segments
 
 from ..label_map import read_label_map
-from ..panoptic_folder import encode_png
 from ..resumable import (Job, Journal, convert_images, file_stamp,
-                         fresh_entries, measure, png_size, raise_failures,
-                         some)
+                         fresh_entries, png_size, raise_failures, some)
 from .prepared import (OFFICIAL_FILES, OFFICIAL_SPLIT, PANOPTIC_SUFFIX,
                        prepared_entries, write_prepared, write_results)
 
@@ -160,7 +159,7 @@ def convert_image(job: Job) -> Tuple[Dict, Optional[bytes]]:
 
 def describe_segments(values: np.ndarray, path: str) -> Dict:
     """Segments of a label image (h, w); errors name ``path``."""
-    found = measure(values)
+    found = measure_segments(values, ())
     try:
         segments, void, ignored = split_values(list(found))
     except InputError as error:
@@ -169,7 +168,8 @@ def describe_segments(values: np.ndarray, path: str) -> Dict:
         dict(
             id=value,
             category_id=meaning.category_id,
-            **found[value],
+            area=found[value][0],
+            bbox=found[value][1],
             iscrowd=int(meaning.crowd)) for value, meaning in segments.items()
     ]
     return dict(segments_info=info, void_ids=void, ignored_ids=ignored)
