@@ -21,7 +21,10 @@ train_pipeline = [
     *_base_.train_pipeline[3:],
 ]
 # on each of 16 GPUs
-train_dataloader = dict(batch_size=1, dataset=dict(pipeline=train_pipeline))
+train_dataloader = dict(
+    batch_size=1,
+    # objects of the PNGs, as in mmdet
+    dataset=dict(instances_ann_file=None, pipeline=train_pipeline))
 
 train_cfg = dict(max_iters=554400)
 param_scheduler = [
