@@ -280,7 +280,9 @@ def test_the_demo_shows_the_map_of_the_evaluation(name, runs, root, tmp_path):
     run = runs(name)
     folder = Path(run.runner.work_dir)
     weights = str(next(folder.glob('iter_*.pth')))
-    inferencer = PanopticInferencer(run.runner.cfg, weights, 'cpu')
+    cfg = run.runner.cfg.copy()
+    cfg.test_dataloader = cfg.val_dataloader
+    inferencer = PanopticInferencer(cfg, weights, 'cpu')
     sample = max(
         run.predicted, key=lambda s: len(s.pred_panoptic_seg.sem_seg.unique()))
     found = inferencer(sample.img_path, out_dir=str(tmp_path))['predictions']

@@ -150,10 +150,7 @@ class SemanticMapMetric(PerImageMetric):
                               space.num_stuff, predict_things),
             self.num_channels(predict_things))
         self.note = DERIVED
-        derived = dict(
-            sem_seg=table.astype(np.int32)[labels],
-            predict_things=predict_things,
-            has_void=True)
+        derived = dict(sem_seg=table.astype(np.int32)[labels], has_void=True)
         return {**sample, self.prediction: derived}
 
 
