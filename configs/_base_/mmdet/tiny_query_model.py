@@ -1,4 +1,4 @@
-# What small MaskFormer and Mask2Former share, from scratch on synthetic shapes.
+# Shared by the small MaskFormer and Mask2Former on synthetic shapes.
 num_things = 4
 num_stuff = 5
 counts = dict(num_things_classes=num_things, num_stuff_classes=num_stuff)
