@@ -20,9 +20,12 @@ from pycocotools import mask as rle
 
 from mmengine_exact import read_config
 from mmengine_exact.errors import InputError
+from panoptic_apps.sweep_merge import save_branches
 from panoptic_apps.toy_data.synthetic_shapes import write_dataset
+from panoptic_fpn.inference import PanopticInferencer
 from panoptic_fpn.labels import LabelSpace
-from panoptic_fpn.training import PanopticRunner
+from panoptic_fpn.training import (PanopticRunner, enable_panoptic_only,
+                                   enable_tta)
 from panoptic_fpn.training.label_check import check_class_counts
 
 from .oracles.derive import derive_instances, derive_semantic
@@ -70,6 +73,8 @@ def test_it_builds_with_the_classes_of_its_data(name):
     assert 'LabelSpaceCheckHook' in [hook.type for hook in cfg.custom_hooks]
     ends = {item.end for item in cfg.param_scheduler}
     assert cfg.train_cfg.max_iters in ends
+    # mmdet takes objects from the panoptic PNGs
+    assert not cfg.train_dataloader.dataset.get('instances_ann_file')
     if name.endswith('coco'):
         assert_solver_and_weights_are(theirs(name), cfg, model)
 
@@ -267,6 +272,54 @@ def test_it_trains_and_one_pass_gives_all_scores(name, runs):
     assert run.scores['coco/segm_mAP'] is not None
     derived = 'prediction derived from the panoptic map' in run.log
     assert derived == ('former' in name)
+
+
+@pytest.mark.parametrize('name', TINY)
+def test_the_demo_shows_the_map_of_the_evaluation(name, runs, root, tmp_path):
+    """Overlay, PNG and JSON; what is this project's own is refused."""
+    run = runs(name)
+    folder = Path(run.runner.work_dir)
+    weights = str(next(folder.glob('iter_*.pth')))
+    cfg = run.runner.cfg.copy()
+    cfg.test_dataloader = cfg.val_dataloader
+    inferencer = PanopticInferencer(cfg, weights, 'cpu')
+    sample = max(
+        run.predicted, key=lambda s: len(s.pred_panoptic_seg.sem_seg.unique()))
+    found = inferencer(sample.img_path, out_dir=str(tmp_path))['predictions']
+    codes, areas = sample.pred_panoptic_seg.sem_seg.unique(return_counts=True)
+    areas = areas[codes != 9].tolist()
+    assert [one['area'] for one in found[0]['segments']] == areas
+    ids = np.array(Image.open(found[0]['panoptic_seg_path']))[..., 0]
+    assert np.bincount(ids.ravel(), minlength=1)[1:].tolist() == areas
+    assert Path(found[0]['overlay_path']).is_file()
+    with pytest.raises(InputError, match='takes no other score threshold'):
+        inferencer(sample.img_path, pred_score_thr=0.5)
+    with pytest.raises(InputError, match='merge of branches'):
+        save_branches(run.runner, str(tmp_path))
+
+
+@pytest.mark.parametrize('name', TINY)
+def test_the_export_is_refused(name, tmp_path):
+    pytest.importorskip('onnxruntime')
+    from panoptic_apps.export_onnx import export_model
+    model = MODELS.build(load(name).model)
+    with pytest.raises(InputError, match='TwoStagePanopticFPN is'):
+        export_model(model, str(tmp_path / 'onnx'))
+
+
+@pytest.mark.parametrize('option,enable',
+                         [('--tta', enable_tta),
+                          ('--panoptic-only', enable_panoptic_only)])
+@pytest.mark.parametrize('name', TINY)
+def test_options_of_this_projects_model_are_refused(name, option, enable):
+    cfg = load(name)
+    with pytest.raises(
+            InputError, match=f'{option}: .*{name}.py is .*{option} out'):
+        enable(cfg)
+    if option == '--tta':
+        cfg.update(tta_model=dict(type='PanopticTTAModel'), tta_pipeline=[])
+        with pytest.raises(InputError, match='for TwoStagePanopticFPN'):
+            enable(cfg)
 
 
 @pytest.mark.parametrize('name', TINY)

@@ -1,4 +1,5 @@
-# COCO's 80 things on one stuff class, the background.
+# COCO's 80 things on one stuff class, the background. The base trains on whole
+# objects, which may overlap, of instances_train2017.json.
 _base_ = [
     '../_base_/models/panoptic-fpn_r50_fpn.py',
     '../_base_/datasets/coco_instances.py',

@@ -17,8 +17,8 @@ train_pipeline = [
 # all batches have one shape: no need to sort images by their aspect ratio
 train_dataloader = dict(
     batch_sampler=None,
-    # masks of the panoptic PNGs, as in mmdet
-    dataset=dict(pipeline=train_pipeline, instances_ann_file=None))
+    # objects of the PNGs, as in mmdet
+    dataset=dict(instances_ann_file=None, pipeline=train_pipeline))
 
 train_cfg = dict(max_iters=368750)
 param_scheduler = [

@@ -1,62 +1,16 @@
 # mmdet's Mask2Former, small, from scratch on synthetic shapes, on a CPU.
 _base_ = [
     '../_base_/mmdet/mask2former_r50.py',
+    '../_base_/mmdet/tiny_query_model.py',
     '../_base_/datasets/synthetic_panoptic.py',
 ]
 custom_imports = dict(imports=['panoptic_fpn', 'panoptic_apps.toy_data'])
-num_things = 4
-num_stuff = 5
-counts = dict(num_things_classes=num_things, num_stuff_classes=num_stuff)
-class_weight = [1.0] * (num_things + num_stuff) + [0.1]
-channels = 64
-attention = dict(embed_dims=channels, num_heads=4)
-position = dict(num_feats=channels // 2)
-network = dict(embed_dims=channels, feedforward_channels=2 * channels)
 model = dict(
+    _base_.tiny_model,
     data_preprocessor=dict(batch_augments=None),
-    backbone=dict(
-        depth=18,
-        base_channels=32,
-        norm_cfg=dict(requires_grad=True),
-        norm_eval=False,
-        init_cfg=None),
-    panoptic_head=dict(
-        in_channels=[32, 64, 128, 256],
-        feat_channels=channels,
-        out_channels=channels,
-        num_queries=20,
-        pixel_decoder=dict(
-            encoder=dict(
-                num_layers=1,
-                layer_cfg=dict(self_attn_cfg=attention, ffn_cfg=network)),
-            positional_encoding=position),
-        positional_encoding=position,
-        transformer_decoder=dict(
-            num_layers=3,
-            layer_cfg=dict(
-                self_attn_cfg=attention,
-                cross_attn_cfg=attention,
-                ffn_cfg=network)),
-        loss_cls=dict(class_weight=class_weight),
-        **counts),
-    panoptic_fusion_head=counts,
     train_cfg=dict(num_points=1024))
+optim_wrapper = _base_.tiny_optimizer
 
-max_iters = 600
-train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=50),
-    dict(
-        type='CosineAnnealingLR',
-        by_epoch=False,
-        begin=50,
-        end=max_iters,
-        eta_min=1e-6),
-]
-optim_wrapper = dict(
-    optimizer=dict(lr=0.001),
-    clip_grad=dict(max_norm=1.0),
-    # nothing is pretrained
-    paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=1.0))))
+train_cfg = dict(max_iters=_base_.max_iters, val_interval=_base_.max_iters)
 auto_scale_lr = dict(base_batch_size=8)
 default_hooks = dict(checkpoint=dict(interval=200))

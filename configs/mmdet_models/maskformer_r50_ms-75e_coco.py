@@ -20,10 +20,11 @@ train_pipeline = [
     dict(type='RandomChoice', transforms=[[small, crop, large], [large]]),
     *_base_.train_pipeline[3:],
 ]
-# on each of 16 GPUs; masks of the panoptic PNGs, as in mmdet
+# on each of 16 GPUs
 train_dataloader = dict(
     batch_size=1,
-    dataset=dict(pipeline=train_pipeline, instances_ann_file=None))
+    # objects of the PNGs, as in mmdet
+    dataset=dict(instances_ann_file=None, pipeline=train_pipeline))
 
 train_cfg = dict(max_iters=554400)
 param_scheduler = [

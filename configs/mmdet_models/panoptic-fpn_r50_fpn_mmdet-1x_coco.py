@@ -7,5 +7,5 @@ _base_ = [
 ]
 # mmdet's SGD treats all parameters alike
 optim_wrapper = dict(paramwise_cfg=dict(_delete_=True))
-# masks of the panoptic PNGs, as in mmdet
+# objects of the PNGs, as in mmdet
 train_dataloader = dict(dataset=dict(instances_ann_file=None))

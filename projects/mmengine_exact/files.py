@@ -2,6 +2,7 @@
 annotations, written so that they are complete or not there at all.
 """
 import errno
+import gc
 import json
 import os
 import os.path as osp
@@ -11,6 +12,7 @@ from glob import escape, glob
 from secrets import token_hex
 from typing import Any, Callable, List, Optional, Tuple
 
+import msgspec
 from mmengine.fileio import get
 
 from .errors import CorruptFileError, InputError
@@ -53,7 +55,15 @@ def parse_json(content: bytes, path: str) -> Any:
         InputError: It is not JSON, is nested too deeply, or has an object
             with the same key twice, of which other readers drop one.
     """
+    collecting = gc.isenabled()
+    gc.disable()  # nothing of it is garbage
     try:
+        with suppress(ValueError, RecursionError):
+            found = msgspec.json.decode(content)
+            # of equal keys it keeps the last
+            if msgspec.json.encode(found).count(b':') == content.count(b':'):
+                return found
+        # several times as slow: other encodings, and errors
         return json.loads(content, object_pairs_hook=_object)
     except RecursionError:
         cause = 'it is nested too deeply'
@@ -61,6 +71,9 @@ def parse_json(content: bytes, path: str) -> Any:
         cause = str(error) if content.strip() else 'it is empty'
         if content[:2] == _GZIP:
             cause = 'it is compressed by gzip: unpack it'
+    finally:
+        if collecting:
+            gc.enable()
     raise InputError(
         f'{path}: not a JSON file ({cause}). Copy or export it again.')
 

@@ -16,13 +16,10 @@ from zipfile import BadZipFile, ZipFile
 from mmengine.fileio import LocalBackend, register_backend
 
 _INSIDE = re.compile(r'(.+?\.zip)/(.+)', re.IGNORECASE)
-
-
-@lru_cache(maxsize=None)
-def _opened(archive: str, process: int) -> ZipFile:
-    """An archive, once for each process: forked ones share the position in an
-    open file."""
-    return ZipFile(archive)
+#: Archives stay open.
+_opened = lru_cache(maxsize=None)(ZipFile)
+# forked processes share the position in an open file
+os.register_at_fork(after_in_child=_opened.cache_clear)
 
 
 @register_backend('zip', prefixes='zip')
@@ -40,7 +37,7 @@ class ZipBackend(LocalBackend):
         if not archive:
             return super().get(name)
         try:
-            opened = _opened(archive, os.getpid())
+            opened = _opened(archive)
             return opened.read(name)
         except KeyError:
             first = ', '.join(opened.namelist()[:2])
@@ -58,10 +55,9 @@ class ZipBackend(LocalBackend):
     def exists(self, filepath: Union[str, Path]) -> bool:
         """Whether there is such a file."""
         archive, name = _split(filepath)
-        if not archive:
-            return super().exists(name)
-        return super().exists(archive) and name in _opened(
-            archive, os.getpid()).NameToInfo
+        return super().exists(
+            archive or name) and (not archive
+                                  or name in _opened(archive).NameToInfo)
 
 
 def _split(filepath: Union[str, Path]) -> Tuple[str, str]:

@@ -16,6 +16,7 @@ import numpy as np
 from mmengine_exact.errors import InputError
 from panoptic_fpn.inference import (PanopticInferencer, describe_result,
                                     inference_panoptic)
+from panoptic_fpn.inference.inference import merge_thresholds
 from panoptic_fpn.ops.decode import claimed_size
 from panoptic_fpn.ops.run_length import index_map
 from panoptic_fpn.visualization.colors import segment_colors
@@ -172,7 +173,7 @@ def build_page(inferencer: PanopticInferencer,
     import gradio as gr
     model, segmenter = inferencer.model, Segmenter(inferencer)
     space = model.label_space
-    own_score = model.panoptic_fusion_head.thresholds['score_thr']
+    own_score = merge_thresholds(model)['score_thr']
     # one at a time: the threshold is the model's
     alone: Any = dict(
         concurrency_limit=1, concurrency_id='model', api_name=False)

@@ -178,8 +178,8 @@ def save_branches(runner: Any, folder: str) -> None:
                  'threshold of the merge are missing, and a sweep would not '
                  'see that. Leave --panoptic-only out.')
     elif thresholds is None:
-        fault = (f'{type(model).__name__} merges no branches, so there is '
-                 'nothing to sweep. Leave --save-branches out.')
+        fault = (f'{type(model).__name__} has no merge of branches whose '
+                 'thresholds could be swept. Leave --save-branches out.')
     elif _least_score(model) >= thresholds['score_thr']:
         fault = (f'--save-branches with model.test_cfg.rcnn.score_thr='
                  f'{_least_score(model)}: instances below it are missing, and '

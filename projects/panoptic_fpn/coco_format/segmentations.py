@@ -9,7 +9,7 @@ from pycocotools import mask as mask_util
 from .faults import is_whole, short
 
 #: No image is as long, see ``cv2.resize``; polygons may lie outside of it.
-_FARTHEST = 2**20
+_FARTHEST = 2.**20
 #: First character of a compressed RLE, and the bit that says that a number
 #: goes on.
 _FIRST, _MORE = 48, 0x20
@@ -48,9 +48,8 @@ def find_segmentation_fault(segmentation: Any, size: Size) -> Optional[str]:
 
 def _is_polygon(polygon: Any) -> bool:
     return (isinstance(polygon, list) and len(polygon) % 2 == 0
-            and len(polygon) >= 4 and all(
-                type(value) in (int, float) and abs(value) <= _FARTHEST
-                for value in polygon))
+            and len(polygon) >= 4 and {*map(type, polygon)} <= {int, float}
+            and all(map(_FARTHEST.__ge__, map(abs, polygon))))
 
 
 def rle_counts(counts: Any) -> Optional[Sequence[int]]:

@@ -145,8 +145,8 @@ def init_model(config: Union[str, Path, Config],
     return model.to(device).eval()
 
 
-def _load_checkpoint(model: nn.Module,
-                     path: Union[str, Path, Sequence[str]]) -> dict:
+def _load_checkpoint(model: nn.Module, path: Union[str, Path,
+                                                   Sequence[str]]) -> dict:
     """Load every weight of the model; return the checkpoint's ``meta``."""
     revise_keys = [(r'^module\.', '')]
     if isinstance(path, (str, Path)):
@@ -323,13 +323,30 @@ def segment_batch(model: nn.Module,
 def _score_threshold(model: nn.Module,
                      score: Optional[float]) -> Iterator[None]:
     """Let the merge keep instances from another score threshold on."""
+    if score is None:
+        yield
+        return
+    own = merge_thresholds(model)
+    if not 0 <= score <= 1:
+        raise InputError(f'pred_score_thr={score}: is not within 0 .. 1.')
     merge = model.panoptic_fusion_head
-    own = merge.thresholds
-    if score is not None:
-        if not 0 <= score <= 1:
-            raise InputError(f'pred_score_thr={score}: is not within 0 .. 1.')
-        merge.thresholds = dict(own, score_thr=score)
+    merge.thresholds = dict(own, score_thr=score)
     try:
         yield
     finally:
         merge.thresholds = own
+
+
+def merge_thresholds(model: nn.Module) -> dict:
+    """Thresholds of the merge, which may be replaced.
+
+    Raises:
+        InputError: It is the merge of one of mmdet's own models.
+    """
+    merge = model.panoptic_fusion_head
+    if not hasattr(merge, 'thresholds'):
+        raise InputError(
+            f'{type(merge).__name__} of {type(model).__name__} takes no other '
+            'score threshold. Set those in model.test_cfg of the config '
+            '(--cfg-options).')
+    return merge.thresholds

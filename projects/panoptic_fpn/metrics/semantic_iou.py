@@ -159,7 +159,6 @@ class SemanticMapMetric(PerImageMetric):
         derived = dict(
             sem_seg=np.repeat(table.astype(np.int32)[labels],
                               lengths).reshape(plane.shape),
-            predict_things=predict_things,
             has_void=True)
         return {**sample, self.prediction: derived}
 

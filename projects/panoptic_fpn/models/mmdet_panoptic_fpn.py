@@ -27,8 +27,8 @@ class BranchKeepingFusionHead(HeuristicFusionHead):
 
     def predict(self, mask_results_list: InstanceList,
                 seg_preds_list: List[Tensor], **kwargs: Any) -> List[Dict]:
-        """``pan_results``, ``ins_results`` and ``sem_results`` of each image;
-        see mmdet for the arguments."""
+        """``pred_panoptic_seg``, ``pred_instances`` and ``pred_sem_seg`` of
+        each image; see mmdet for the arguments."""
         score_thr = self.test_cfg.get('score_thr', 0.)
         nms_iou_thr = self.test_cfg.get('nms_iou_thr')
         merged = [
@@ -38,9 +38,9 @@ class BranchKeepingFusionHead(HeuristicFusionHead):
         maps = super().predict(merged, seg_preds_list, **kwargs)
         return [
             dict(
-                pan_results=panoptic,
-                ins_results=found,
-                sem_results=PixelData(
+                pred_panoptic_seg=panoptic,
+                pred_instances=found,
+                pred_sem_seg=PixelData(
                     sem_seg=logits.argmax(0, keepdim=True),
                     metainfo=dict(predict_things=False))) for panoptic, found,
             logits in zip(maps, mask_results_list, seg_preds_list)
@@ -54,10 +54,7 @@ class MMDetPanopticFPN(PanopticFPN):
 
     def add_pred_to_datasample(self, data_samples: SampleList,
                                results_list: List[Dict]) -> SampleList:
-        """Fill ``pred_panoptic_seg``, ``pred_instances`` and
-        ``pred_sem_seg``."""
+        """Fill what :meth:`BranchKeepingFusionHead.predict` returns."""
         for sample, found in zip(data_samples, results_list):
-            sample.pred_panoptic_seg = found['pan_results']
-            sample.pred_instances = found['ins_results']
-            sample.pred_sem_seg = found['sem_results']
+            sample.set_data(found)
         return data_samples

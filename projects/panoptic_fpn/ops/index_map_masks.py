@@ -60,9 +60,13 @@ class IndexMapMasks(BitmapMasks):
 
     def to_tensor(self, dtype: torch.dtype, device: Any) -> Tensor:
         """Bitmaps (n, h, w) on a device, made there."""
-        index_map = self.index_map.to(device, non_blocking=True)
-        values = torch.from_numpy(self.values).to(device, non_blocking=True)
-        return _bitmaps(index_map, values).to(dtype)
+        return _bitmaps(*self._on(device)).to(dtype)
+
+    def _on(self, device: Any) -> Tuple[Tensor, Tensor]:
+        """Map and values on a device."""
+        values = torch.from_numpy(self.values)
+        return (self.index_map.to(device, non_blocking=True),
+                values.to(device, non_blocking=True))
 
     def __len__(self) -> int:
         return len(self.values)
@@ -110,9 +114,7 @@ class IndexMapMasks(BitmapMasks):
         covered = boxes.new_zeros(0, *size)
         if not len(boxes):
             return covered
-        index_map = self.index_map.to(boxes.device, non_blocking=True)
-        values = torch.from_numpy(self.values).to(
-            boxes.device, non_blocking=True)
+        index_map, values = self._on(boxes.device)
         step = max(1, MAX_PIXELS // (self.height * self.width))
         for first in range(0, len(values), step):
             group = values[first:first + step]

@@ -13,8 +13,11 @@ _MAP_METRICS = ('PanopticQualityMetric', 'SemanticIoUMetric',
                 'CityscapesSemanticIoUMetric', 'CocoPanopticMetric')
 #: Keys of a config about test-time augmentation.
 _KEYS = ('tta_model', 'tta_pipeline')
+_TTA = dict(type='PanopticTTAModel')
 #: Models that need nothing in their config for it.
 _PANOPTIC = ('TwoStagePanopticFPN', 'TwoNetworkPanopticFPN')
+#: Those of mmdet (docs/mmdet_models.md), without the branches of the above.
+_MMDETS = ('PanopticFPN', 'MMDetPanopticFPN', 'MaskFormer', 'Mask2Former')
 #: Sizes, as multiples of the test pipeline's, where the config gives no
 #: ``tta_pipeline``: mmdet's. The first is the plain one.
 _SCALES = (1.0, 0.5, 1.5)
@@ -34,6 +37,19 @@ def require_panoptic(cfg: Config, option: str) -> None:
             '--cfg-options test_evaluator.format_only=True '
             'test_evaluator.output_dir=DIR, and pictures are drawn with '
             'tools/test.py --show-dir DIR.')
+
+
+def require_own_model(cfg: Config, option: str) -> None:
+    """Refuse what mmdet's panoptic models cannot do.
+
+    Raises:
+        RunError: Names the option, the config and its model.
+    """
+    kind = cfg.model.get('type')
+    if kind in _MMDETS:
+        raise RunError(f'{option}: the model of {cfg.filename} is {kind}, '
+                       f'this is for {" and ".join(_PANOPTIC)}. Leave '
+                       f'{option} out.')
 
 
 def draw_test_pictures(cfg: Config, folder: str) -> None:
@@ -60,9 +76,11 @@ def enable_panoptic_only(cfg: Config) -> None:
             and metrics of instances are taken out, which is logged.
 
     Raises:
-        RunError: The evaluator has no metric of maps.
+        RunError: The evaluator has no metric of maps, or the model is
+            mmdet's.
     """
     require_panoptic(cfg, '--panoptic-only')
+    require_own_model(cfg, '--panoptic-only')
     cfg.model.test_cfg.panoptic_only = True
     if 'metrics' not in cfg.test_evaluator:  # a metric, or a list of them
         cfg.test_evaluator = dict(
@@ -97,10 +115,13 @@ def enable_tta(cfg: Config) -> None:
 
     Raises:
         RunError: The config lacks one of them, or both with another model
-            or a test pipeline that is not understood.
+            or a test pipeline that is not understood; or the model is mmdet's
+            and so cannot be averaged by ``PanopticTTAModel``.
     """
+    if (cfg.get('tta_model') or _TTA)['type'] == _TTA['type']:
+        require_own_model(cfg, '--tta')
     if not any(map(cfg.get, _KEYS)) and cfg.model.get('type') in _PANOPTIC:
-        cfg.tta_model = dict(type='PanopticTTAModel')
+        cfg.tta_model = dict(_TTA)
         cfg.tta_pipeline = augmented_pipeline(pipeline_of(cfg.test_dataloader))
     missing = [key for key in _KEYS if cfg.get(key) is None]
     if missing:
