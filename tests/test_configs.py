@@ -225,4 +225,4 @@ def test_metafile_names_existing_configs():
                 'Iterations']
             assert schedule.auto_scale_lr.base_batch_size == model['Metadata'][
                 'Batch Size']
-    assert len(set(listed)) == len(listed) == 10
+    assert len(set(listed)) == len(listed) == 11

@@ -8,7 +8,7 @@ train_pipeline = [
     dict(
         type='PanopticRandomResizeCrop',
         scale=(4096, 2048),
-        ratio_range=(0.5, 2.0),
+        ratio_range=(0.5, 1.5),
         crop_size=(1024, 1024)),
     dict(type='RandomFlip', prob=0.5),
     *_base_.train_pipeline[4:],

@@ -180,10 +180,10 @@ def save_branches(runner: Any, folder: str) -> None:
     elif thresholds is None:
         fault = (f'{type(model).__name__} has no merge of branches whose '
                  'thresholds could be swept. Leave --save-branches out.')
-    elif _least_score(model) >= thresholds['score_thr']:
-        fault = (f'--save-branches with model.test_cfg.rcnn.score_thr='
-                 f'{_least_score(model)}: instances below it are missing, and '
-                 'a sweep would not see that. Add --cfg-options '
+    elif 0 < (least := _least_score(model)) >= thresholds['score_thr']:
+        fault = ('--save-branches with model.test_cfg.rcnn.score_thr='
+                 f'{least}: instances below it are missing, and a sweep would '
+                 'not see that. Add --cfg-options '
                  'model.test_cfg.rcnn.score_thr=0.05.')
     elif stale[0]:
         fault = (f'{folder}: holds branch files of another run, finished or '

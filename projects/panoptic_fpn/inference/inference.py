@@ -145,8 +145,8 @@ def init_model(config: Union[str, Path, Config],
     return model.to(device).eval()
 
 
-def _load_checkpoint(model: nn.Module, path: Union[str, Path,
-                                                   Sequence[str]]) -> dict:
+def _load_checkpoint(model: nn.Module,
+                     path: Union[str, Path, Sequence[str]]) -> dict:
     """Load every weight of the model; return the checkpoint's ``meta``."""
     revise_keys = [(r'^module\.', '')]
     if isinstance(path, (str, Path)):
