@@ -32,6 +32,14 @@ def describe_machine() -> dict:
            for name in _PACKAGES})
 
 
+def has_bfloat16() -> bool:
+    """Whether the CPU multiplies in bfloat16 itself (x86's AVX-512 or AMX,
+    Arm's); without, a training step takes minutes and measures nothing that
+    one would use."""
+    flags = set(_cpuinfo('flags', 'Features').split())
+    return bool(flags & {'avx512_bf16', 'amx_bf16', 'bf16'})
+
+
 def when() -> dict:
     """Date, and the revision of git where there is one ('-dirty': with
     changes that are not committed)."""
@@ -57,14 +65,20 @@ def _gpu():
 
 
 def _cpu_model():
+    return (_cpuinfo('model name') or platform.processor()
+            or platform.machine())
+
+
+def _cpuinfo(*names: str) -> str:
+    """The first such entry that Linux gives of the CPU, '' without."""
     try:
         with open('/proc/cpuinfo') as f:
             for line in f:
-                if line.startswith('model name'):
+                if line.startswith(names):
                     return line.split(':', 1)[1].strip()
     except OSError:
         pass
-    return platform.processor() or platform.machine()
+    return ''
 
 
 def _system():

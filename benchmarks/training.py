@@ -15,7 +15,7 @@ from typing import Callable, List
 import torch
 from mmengine.optim import OptimWrapper
 
-from benchmarks import models
+from benchmarks import machine, models
 from benchmarks.harness import Row, stage_main
 from benchmarks.workers import in_turns
 from mmengine_exact import Bfloat16OptimWrapper, allocator
@@ -44,12 +44,12 @@ def prepare(kind: str, seed: int, amp: bool) -> Callable:
 
 
 def measure(rounds: int, seed: int = 0) -> List[Row]:
-    """Rows of float32 and bfloat16."""
+    """Rows of float32 and, where the CPU has it, bfloat16."""
     models.load('ours', seed)
     cases = dict(
-        ours=('ours', seed, False),
-        theirs=('theirs', seed, False),
-        bfloat16=('ours', seed, True))
+        ours=('ours', seed, False), theirs=('theirs', seed, False))
+    if machine.has_bfloat16():
+        cases['bfloat16'] = ('ours', seed, True)
     seconds, peaks, losses = in_turns(prepare, cases, max(1, rounds // 3))
     return [
         Row(STAGE,
@@ -67,6 +67,7 @@ def measure(rounds: int, seed: int = 0) -> List[Row]:
         for case, name, ask, more in (('float32', 'ours', 1.1, ''),
                                       ('bfloat16', 'bfloat16', 1.5,
                                        ', in float32'))
+        if name in cases
     ]
 
 

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from benchmarks import figures, run
+from benchmarks import figures, machine, run
 from benchmarks.harness import ROOT, Row
 
 from .fakes import report, row
@@ -126,3 +126,14 @@ def test_runs_that_do_not_go_together(tmp_path, capsys, other, said):
     paths[1].write_text(json.dumps(other) if other else '')
     assert run.main(['--merge-runs', *map(str, paths)]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('flags, has', [
+    ('fpu avx512_bf16 avx2', True),
+    ('asimd bf16', True),
+    ('fpu avx512f avx2', False),
+    ('', False),
+])
+def test_bfloat16_is_measured_where_the_cpu_has_it(flags, has, monkeypatch):
+    monkeypatch.setattr(machine, '_cpuinfo', lambda *names: flags)
+    assert machine.has_bfloat16() == has
