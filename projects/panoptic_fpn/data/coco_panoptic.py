@@ -11,7 +11,7 @@ from typing import Any, List, Optional, Set
 
 from mmdet.datasets.base_det_dataset import BaseDetDataset
 from mmdet.registry import DATASETS
-from mmengine.fileio import get, join_path
+from mmengine.fileio import join_path
 from mmengine.logging import print_log
 from mmengine.utils import is_abs
 
@@ -130,12 +130,9 @@ class CocoPanopticFPNDataset(SeededDatasetMixin, BaseDetDataset):
         return join_path(self.data_root, path)
 
     def _read_json(self, path: str) -> dict:
-        try:
-            content = get(path, backend_args=self.backend_args)
-        except FileNotFoundError:
-            raise InputError(
-                f'{path}: no such file. {self.if_missing}') from None
-        return parse_object(content or b'', path)
+        return parse_object(
+            read_bytes(path, 'annotation JSON', self.backend_args,
+                       self.if_missing), path)
 
     def _read_instances(self, path: str, infos: List[dict],
                         whole: LabelSpace) -> None:

@@ -128,7 +128,7 @@ def test_a_missing_preparation_is_named(root):
     (root / 'gtFine' / 'panoptic_fpn_val.json').unlink()
     with pytest.raises(
             InputError,
-            match='panoptic_fpn_val.json: no such file.*'
+            match='panoptic_fpn_val.json: .*No such file.*'
             'dataset_converters/cityscapes.py'):
         build(root)
 

@@ -100,8 +100,12 @@ def test_the_first_fault_is_raised_with_value_and_fix(written):
 
 
 def test_missing_and_broken_json(tmp_path):
-    with pytest.raises(InputError, match='no such file'):
-        build(tmp_path / 'none.json')
+    for path, cause in ((tmp_path / 'none.json', 'No such file'),
+                        (tmp_path, 'Is a directory')):
+        with pytest.raises(
+                InputError,
+                match=f'{path}: cannot read .*{cause}.*Set data_root and'):
+            build(path)
     (tmp_path / 'bad.json').write_text('{"images": [')
     with pytest.raises(InputError, match='not a JSON file'):
         build(tmp_path / 'bad.json')
