@@ -15,7 +15,7 @@ from mmengine_exact.allocator import lazy_zeros
 from . import use_fast
 from .run_length import encode_mask, rle_of_intervals
 
-#: Pixels of masks that are encoded at once; positions fit into 32 bits.
+#: Pixels of masks that are encoded at once; positions fit into 31 bits.
 AT_ONCE = 1 << 28
 
 
@@ -50,11 +50,13 @@ def copy_map(index_map: Tensor) -> np.ndarray:
     last = torch.ones_like(flat, dtype=torch.bool)
     last[:-1] = flat[1:] != flat[:-1]
     ends = last.nonzero().view(-1)
-    if 2 * len(ends) > len(flat):
+    if 3 * len(ends) > 2 * len(flat):
         return index_map.int().cpu().numpy()
-    runs = torch.stack([ends.int(), flat[ends]]).cpu().numpy()
-    pixels = np.repeat(runs[1], np.diff(runs[0], prepend=-1))
-    return pixels.reshape(index_map.shape)
+    values = flat[ends].view(torch.int16)
+    copied = torch.cat([values, _packed(ends, len(flat))]).cpu().numpy()
+    values, ends = np.split(copied, [len(values)])
+    lengths = np.diff(_unpacked(ends, len(flat)), prepend=-1)
+    return np.repeat(values.view(np.int32), lengths).reshape(index_map.shape)
 
 
 def to_bitmaps(masks: Any) -> np.ndarray:
@@ -95,9 +97,27 @@ def mask_runs(masks: Tensor) -> List[np.ndarray]:
         change = torch.cat(
             [inside[:, :1], inside[:, 1:] != inside[:, :-1], inside[:, -1:]],
             1)
-        borders = change.view(-1).nonzero()[:, 0].int().cpu().numpy()
-        index, borders = np.divmod(borders, pixels + 1)
+        borders = _packed(change.view(-1).nonzero()[:, 0], change.numel())
+        index, borders = np.divmod(
+            _unpacked(borders.cpu().numpy(), change.numel()), pixels + 1)
         firsts = np.searchsorted(index, np.arange(1, len(part)))
         parts = np.split(borders.reshape(-1, 2), firsts // 2)
         found += parts[:len(part)]
     return found
+
+
+def _packed(positions: Tensor, end: int) -> Tensor:
+    """Ascending positions below ``end`` in two bytes each: where those of each
+    65,536 pixels begin, int32 seen as int16, and the positions' low bits."""
+    blocks = torch.arange(0, end, 1 << 16, device=positions.device)
+    first = torch.searchsorted(positions, blocks).int()
+    return torch.cat([first.view(torch.int16), positions.short()])
+
+
+def _unpacked(packed: np.ndarray, end: int) -> np.ndarray:
+    """The positions, int32, of :func:`_packed`'s."""
+    blocks = -(-end >> 16)
+    first, low = np.split(packed, [2 * blocks])
+    numbers = np.diff(first.view(np.int32), append=len(low))
+    block = np.repeat(np.arange(blocks, dtype=np.int32), numbers)
+    return (block << 16) + low.view(np.uint16)
