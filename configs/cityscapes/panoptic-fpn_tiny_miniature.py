@@ -3,7 +3,7 @@
 _base_ = [
     '../_base_/models/panoptic-fpn_tiny.py',
     '../_base_/datasets/cityscapes_miniature.py',
-    '../_base_/schedules/schedule_600_tiny.py',
+    '../_base_/schedules/schedule_500_tiny.py',
     '../_base_/default_runtime.py',
 ]
 num_things = 8

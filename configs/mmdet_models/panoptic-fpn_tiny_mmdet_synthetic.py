@@ -2,7 +2,7 @@
 _base_ = [
     '../_base_/mmdet/panoptic-fpn_r50.py',
     '../_base_/datasets/synthetic_panoptic.py',
-    '../_base_/schedules/schedule_600_tiny.py',
+    '../_base_/schedules/schedule_500_tiny.py',
 ]
 custom_imports = dict(imports=['panoptic_fpn', 'panoptic_apps.toy_data'])
 num_things = 4

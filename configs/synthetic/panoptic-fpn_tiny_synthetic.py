@@ -2,7 +2,7 @@
 _base_ = [
     '../_base_/models/panoptic-fpn_tiny.py',
     '../_base_/datasets/synthetic_panoptic.py',
-    '../_base_/schedules/schedule_600_tiny.py',
+    '../_base_/schedules/schedule_500_tiny.py',
     '../_base_/default_runtime.py',
 ]
 custom_imports = dict(imports=['panoptic_fpn', 'panoptic_apps.toy_data'])

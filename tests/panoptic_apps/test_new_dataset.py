@@ -240,7 +240,7 @@ def test_the_bases_own_data_give_the_bases_own_schedule():
 
 
 def test_cosine_begins_where_the_warm_up_ends():
-    """600 iterations of batch 8: 100 of batch 4 at half the rate."""
+    """500 iterations of batch 8: 100 of batch 4 at half the rate."""
     cfg = Config.fromfile(BASES[-1])
     found = scaled_schedule(cfg, images=10, batch=4, max_iters=100)
     warm_up, cosine = found.param_scheduler

@@ -35,7 +35,7 @@ tiny_model = dict(
         **counts),
     panoptic_fusion_head=counts)
 
-max_iters = 600
+max_iters = 500
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=50),
     dict(

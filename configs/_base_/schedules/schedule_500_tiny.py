@@ -1,7 +1,7 @@
-# 600 iterations with AdamW: the tiny model from scratch, on a CPU.
-max_iters = 600
+# 500 iterations with AdamW: the tiny model from scratch, on a CPU.
+max_iters = 500
 train_cfg = dict(
-    type='ResumableIterTrainLoop', max_iters=max_iters, val_interval=600)
+    type='ResumableIterTrainLoop', max_iters=max_iters, val_interval=500)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 param_scheduler = [
