@@ -155,8 +155,9 @@ def sample_of(entry: Dict, folder: Path, case: Case, codes) -> Dict:
         pred_panoptic_seg=dict(sem_seg=codes[None]))
 
 
-def our_samples(folder: Path, case: Case, codes: List) -> Iterator[Dict]:
-    """Data samples of all images, read as the loader's workers do."""
+def our_reader(folder: Path, case: Case) -> Callable[[List], Iterator[Dict]]:
+    """A function from predictions to data samples of all images, read as the
+    loader's workers do; built once, as a data set is."""
     import torch
     from mmengine.dataset import Compose
     content = json.loads((folder / 'panoptic.json').read_text())
@@ -170,28 +171,32 @@ def our_samples(folder: Path, case: Case, codes: List) -> Iterator[Dict]:
             semantic=False,
             panoptic=True)
     ])
-    for entry, found in zip(content['annotations'], codes):
-        sample = sample_of(entry, folder, case, torch.from_numpy(found))
-        segments = [
-            dict(
-                id=s['id'],
-                category=s['category_id'] - 1,
-                iscrowd=s['iscrowd'],
-                is_thing=s['category_id'] <= case.num_things)
-            for s in entry['segments_info']
-        ]
-        truth = load(
-            dict(
-                seg_map_path=str(folder / entry['file_name']),
-                segments_info=segments,
-                label_space=space,
-                **sample))
-        sample.update(
-            gt_panoptic_seg=dict(
-                sem_seg=torch.from_numpy(truth['gt_panoptic_map'])[None]),
-            gt_codes=truth['gt_codes'],
-            crowd_codes=truth['crowd_codes'])
-        yield sample
+
+    def read(codes: List) -> Iterator[Dict]:
+        for entry, found in zip(content['annotations'], codes):
+            sample = sample_of(entry, folder, case, torch.from_numpy(found))
+            segments = [
+                dict(
+                    id=s['id'],
+                    category=s['category_id'] - 1,
+                    iscrowd=s['iscrowd'],
+                    is_thing=s['category_id'] <= case.num_things)
+                for s in entry['segments_info']
+            ]
+            truth = load(
+                dict(
+                    seg_map_path=str(folder / entry['file_name']),
+                    segments_info=segments,
+                    label_space=space,
+                    **sample))
+            sample.update(
+                gt_panoptic_seg=dict(
+                    sem_seg=torch.from_numpy(truth['gt_panoptic_map'])[None]),
+                gt_codes=truth['gt_codes'],
+                crowd_codes=truth['crowd_codes'])
+            yield sample
+
+    return read
 
 
 def label_space(folder: Path):
@@ -209,10 +214,10 @@ def our_metric(folder: Path, **options):
 
 def our_call(folder: Path, case: Case, codes: List) -> Callable:
     """PQ of all images by our transforms and metric."""
-    metric = our_metric(folder)
+    metric, read = our_metric(folder), our_reader(folder, case)
 
     def run():
-        for sample in our_samples(folder, case, codes):
+        for sample in read(codes):
             metric.process(None, [sample])
         return metric.evaluate(IMAGES)
 
@@ -302,8 +307,8 @@ def measure_extra(case: Case, rounds: int, seed: int) -> List[harness.Row]:
     """Seconds to count an image in memory with each further measure."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        samples = list(
-            our_samples(folder, case, write_data(folder, case, seed)))
+        codes = write_data(folder, case, seed)
+        samples = list(our_reader(folder, case)(codes))
 
         def call(*extra):
             metric = our_metric(folder, extra=extra)
