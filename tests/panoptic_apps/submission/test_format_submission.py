@@ -153,7 +153,7 @@ def test_validate_only(coco, written, tmp_path, monkeypatch, capsys):
     assert code == 1 and 'error [no_result]' in out
     assert 'image_id=581920' in out
     code, out = validate(path, '--ann-file', 'none.json')
-    assert code == 1 and 'none.json: no such file' in out
+    assert code == 1 and 'none.json: cannot read the annotation' in out
     (tmp_path / 'no.zip').write_bytes(b'no zip')
     code, out = validate(tmp_path / 'no.zip')
     assert code == 1 and 'cannot be read as a zip file' in out
