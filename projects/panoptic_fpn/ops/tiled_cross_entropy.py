@@ -66,7 +66,8 @@ class _SemanticCrossEntropy(torch.autograd.Function):
         count = labelled.sum().clamp(min=1)
         scale = count.to(logits.dtype).reciprocal()
         of_batch = _of_tiles if _uses_tiles(logits) else _of_images
-        loss, gradient = of_batch(logits, target, labelled, scale,
+        loss, gradient = of_batch(logits,
+                                  target.long().clamp(min=0), labelled, scale,
                                   align_corners)
         ctx.save_for_backward(gradient)
         return loss
@@ -89,9 +90,11 @@ def _uses_tiles(logits: Tensor) -> bool:
 
 def _of_images(logits: Tensor, target: Tensor, labelled: Tensor, scale: Tensor,
                align_corners: bool) -> Tuple[Tensor, Tensor]:
-    """Loss and gradient; ``scale`` is the weight of a labelled pixel."""
+    """Loss and gradient; ``target`` is int64 and not negative, ``scale`` the
+    weight of a labelled pixel."""
     # as for tiles, where 0 * inf is NaN
-    scale = scale + 0 * torch.linalg.vector_norm(logits, torch.inf)
+    largest = torch.linalg.vector_norm(logits, torch.inf)
+    scale = torch.add(scale, largest, alpha=0)
     loss = logits.new_zeros(())
     gradient = torch.empty_like(logits)
     size = GPU_ELEMENTS // max(logits.shape[1] * target[:1].numel(), 1)
@@ -188,11 +191,10 @@ def _of_pixels(logits: Tensor, target: Tensor,
 
     Args:
         logits (Tensor): (n, C, ...).
-        target (Tensor): (n, ...), as above.
+        target (Tensor): (n, ...), int64, not negative.
         weight (Tensor): (n, ...), 0 where void.
     """
-    weight = weight[:, None]
-    index = target.long().clamp(min=0)[:, None]
+    weight, index = weight[:, None], target[:, None]
     log_softmax = F.log_softmax(logits, 1)
     at_target = log_softmax.gather(1, index)
     log_likelihood = (at_target * weight).sum()
