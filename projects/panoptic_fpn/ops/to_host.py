@@ -118,6 +118,6 @@ def _unpacked(packed: np.ndarray, end: int) -> np.ndarray:
     """The positions, int32, of :func:`_packed`'s."""
     blocks = -(-end >> 16)
     first, low = np.split(packed, [2 * blocks])
-    numbers = np.diff(first.view(np.int32), append=len(low))
+    numbers: np.ndarray = np.diff(first.view(np.int32), append=len(low))
     block = np.repeat(np.arange(blocks, dtype=np.int32), numbers)
     return (block << 16) + low.view(np.uint16)
