@@ -222,11 +222,13 @@ def check_archive(path: str,
 
 
 def guess_task(path: str, server: Server, members: Any) -> str:
-    """Task of an archive by its name or what is in it; an InputError where it
-    could be any."""
+    """Task of an archive by its name, the folder that its task gives it, or
+    what is in it; an InputError where it could be any."""
     folder, name = osp.abspath(path).split(os.sep)[-2:]
-    named = [key for key in server.tasks if key in name
-             ] or [key for key in server.tasks if key == folder]
+    named = [key for key in server.tasks if key in name] or [
+        key for key, task in server.tasks.items()
+        if osp.dirname(task.stem) == folder
+    ]
     if len(named) == 1:
         return named[0]
     ends = {osp.splitext(name)[1].lower() for name in members}

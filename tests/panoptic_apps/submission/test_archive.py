@@ -106,6 +106,8 @@ def test_names_and_the_task_that_follows():
                                        'panoptic'),
                                       ('d/segm/detections_x_results.zip', coco,
                                        ['x.json'], 'segm'),
+                                      ('panoptic/x.zip', city, ['a.txt'],
+                                       'instance'),
                                       ('x.zip', coco, ['x.json',
                                                        'x/1.png'], 'panoptic'),
                                       ('x.zip', city, ['a.txt',
