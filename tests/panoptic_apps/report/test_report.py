@@ -82,7 +82,11 @@ def make_run(folder, shift=0.):
     (logs / 'scalars.json').write_text('\n'.join(map(json.dumps, lines)))
     (folder / 'record.json').write_text(
         json.dumps(
-            dict(config='a.py', seed=3, config_text='model = "<script>"')))
+            dict(
+                config='a.py',
+                seed=3,
+                weights='/a/long/path' * 20,
+                config_text='model = "<script>"')))
     metrics = (SegmentErrorMetric(str(folder), keep=2),
                PanopticQualityMetric(extra=['images', 'size', 'interval']))
     for metric in metrics:
@@ -319,6 +323,14 @@ def test_in_a_browser(whole, tmp_path):
         assert fits(page) and found == []
 
 
+#: Lines that the text of an element takes.
+LINES = """one => {
+    const text = document.createRange();
+    text.selectNodeContents(one);
+    return new Set([...text.getClientRects()].map(line => line.top)).size;
+}"""
+
+
 def test_on_a_phone(whole, tmp_path):
     page_of(tmp_path, whole, make_run(tmp_path / 'other'))
     with open_page(tmp_path / 'page.html', width=390) as (page, found):
@@ -326,6 +338,10 @@ def test_on_a_phone(whole, tmp_path):
         # what is wider than the window scrolls in its box
         wide = 'all => all.some(box => box.scrollWidth > box.clientWidth)'
         assert page.locator('.wide').evaluate_all(wide)
+        # a long value leaves its name whole
+        names = page.locator('.record td:first-child')
+        name = names.get_by_text('weights')
+        assert name.evaluate(LINES) == 1 < name.locator('+ td').evaluate(LINES)
 
 
 def test_the_file_and_its_maps(tmp_path):
