@@ -23,7 +23,8 @@ case "$*" in
   "-c import sys; "*) case "$VERSION" in 3.1[0123]*) ;; *) exit 1 ;; esac ;;
   "-c import torch;"*) cat torch_version ;;
   *)
-    echo "${0#$PWD/} $*${MMCV_WITH_OPS:+ WITH_OPS=$MMCV_WITH_OPS}" >>calls
+    with=${MMCV_WITH_OPS:+ WITH_OPS=$MMCV_WITH_OPS JOBS=$MAX_JOBS}
+    echo "${0#$PWD/} $*$with" >>calls
     if [ -n "$FAIL" ] && [[ "$*" == *"$FAIL"* ]]; then
       echo "stub: $FAIL fails"; exit 1
     fi
@@ -122,6 +123,18 @@ def test_mmcv_is_compiled_on_request_and_stays(clone):
     assert pip_steps(calls) == STEPS
     assert 'mmcv-lite==' in runtime.read_text()
     assert run(clone)[1] == []
+
+
+def test_the_threads_of_openmp_do_not_bound_the_compilers(clone):
+    (clone / 'stubs/nproc').write_text(
+        '#!/bin/sh\necho ${OMP_THREAD_LIMIT:-${OMP_NUM_THREADS:-2}}')
+    (clone / 'stubs/nproc').chmod(0o755)
+    found = set()
+    for environ in ({}, {'OMP_NUM_THREADS': '1'}, {'OMP_THREAD_LIMIT': '1'}):
+        _, calls = run(clone, OPERATORS='mmcv', **environ)
+        found |= {*re.findall(r' JOBS=(\d+)', '\n'.join(calls))}
+        shutil.rmtree(clone / '.venv')
+    assert len(found) == 1
 
 
 def test_a_switch_there_and_back_compiles_again(clone):

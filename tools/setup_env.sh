@@ -161,7 +161,8 @@ install_torch() {
 
 jobs_that_fit() {  # one compiler takes up to 1.5 GB
   local cores memory
-  cores=$(nproc)
+  # the threads that OpenMP may use are not meant
+  cores=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)
   memory=$(awk '/MemAvailable/ {print int($2 / 1500000)}' /proc/meminfo)
   echo $((memory < 1 ? 1 : memory < cores ? memory : cores))
 }
