@@ -42,11 +42,16 @@ def patches(gpu: PretendedGpu) -> List[Any]:
         is_cpu=property(lambda t: not gpu.has(t)),
         get_device=lambda t: 0 if gpu.has(t) else -1)
     nothing = {name: lambda *args, **kwargs: None for name in _NOTHING}
+    streams = _streams(gpu)
     return [
         *(patch.object(torch.Tensor, name, new)
           for name, new in tensor.items()),
-        patch.multiple(torch.cuda, **_FUNCTIONS, **nothing, **_streams(gpu)),
-        patch.object(torch.accelerator, 'is_available', lambda: True),
+        patch.multiple(torch.cuda, **_FUNCTIONS, **nothing, **streams),
+        # only builds of torch with CUDA ask for the stream
+        patch.multiple(
+            torch.accelerator,
+            is_available=lambda: True,
+            current_stream=streams['current_stream']),
         patch.object(torch, 'load', _load(gpu)),
         patch.object(mmengine.device.utils, 'DEVICE', 'cuda'), *_mmcv(gpu)
     ]
@@ -113,6 +118,9 @@ def _streams(gpu: PretendedGpu) -> dict:
 
         def query(self) -> bool:
             return True
+
+        def is_capturing(self) -> bool:
+            return False
 
         def wait_stream(self, stream: Any) -> None:
             pass
