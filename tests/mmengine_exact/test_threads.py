@@ -1,5 +1,7 @@
 """Threads of torch beside other processes."""
 import os
+import sys
+from threading import Lock, Thread
 
 import psutil
 import pytest
@@ -79,3 +81,29 @@ def test_a_resumed_run_keeps_its_threads(cores, tmp_path, saved, expected):
     torch.save(state, tmp_path / 'iter_10.pth')
     assert toy.run(tmp_path, resume=True) == [0]
     assert toy.final_state(tmp_path)['meta']['threads'] == expected
+
+
+@pytest.mark.skipif(
+    sys.version_info >= (3, 12), reason='a child renews its locks first')
+def test_threads_of_a_process_group_take_the_gil_before_a_fork(monkeypatch):
+    """Python before 3.12: a child that is forked beside one hangs."""
+    monkeypatch.setattr(torch.distributed, 'is_initialized', lambda: True)
+    interval, wanted, taken = sys.getswitchinterval(), Lock(), []
+
+    def take():
+        with wanted:
+            taken.append(True)
+
+    wanted.acquire()
+    thread = Thread(target=take)
+    thread.start()
+    sys.setswitchinterval(60)  # this thread gives the GIL away by itself
+    try:
+        wanted.release()
+        pid = os.fork()
+        if not pid:
+            os._exit(len(taken))
+    finally:
+        sys.setswitchinterval(interval)
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
