@@ -14,6 +14,7 @@ from typing import Optional
 
 import psutil
 import torch
+from mmengine.dist import is_distributed
 from mmengine.logging import print_log
 
 #: Seconds for which the load is measured.
@@ -53,7 +54,7 @@ def _wait_for_group() -> None:
     """Let the threads of a process group drop tensors, for which they take
     the GIL. A child that is forked meanwhile waits forever for a lock of the
     interpreter that such a thread holds."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if is_distributed():
         time.sleep(_DROPPED)
 
 

@@ -97,7 +97,7 @@ def test_threads_of_a_process_group_take_the_gil_before_a_fork(monkeypatch):
     wanted.acquire()
     thread = Thread(target=take)
     thread.start()
-    sys.setswitchinterval(60)  # this thread gives the GIL away by itself
+    sys.setswitchinterval(60)  # until it waits, this thread keeps the GIL
     try:
         wanted.release()
         pid = os.fork()

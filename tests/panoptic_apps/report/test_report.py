@@ -339,8 +339,7 @@ def test_on_a_phone(whole, tmp_path):
         wide = 'all => all.some(box => box.scrollWidth > box.clientWidth)'
         assert page.locator('.wide').evaluate_all(wide)
         # a long value leaves its name whole
-        names = page.locator('.record td:first-child')
-        name = names.get_by_text('weights')
+        name = page.locator('.record td:first-child').get_by_text('weights')
         assert name.evaluate(LINES) == 1 < name.locator('+ td').evaluate(LINES)
 
 
